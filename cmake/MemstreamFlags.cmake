@@ -1,0 +1,28 @@
+# memstream_flags: how every target of this project is compiled. Linked PRIVATE, so that none of it reaches a user's build.
+add_library(memstream_flags INTERFACE)
+target_compile_features(memstream_flags INTERFACE c_std_11 cxx_std_20)
+# -Wconversion finds the narrowed offset and the signed size: the two mistakes that a layout of offsets cannot afford.
+target_compile_options(memstream_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
+# Root-relative includes ("core/segment.h"): every include line shows which layer it reaches into.
+target_include_directories(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(memstream_flags INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_COMPILE_WARNING_AS_ERROR ${MEMSTREAM_WERROR})
+# The static libraries end up inside libcache.so, which shows nothing but what api/libcache.map names.
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+# A sanitizer has to see the whole program, the tests included: hence the directory's options instead of a target's.
+if(MEMSTREAM_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(MEMSTREAM_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT MEMSTREAM_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "MEMSTREAM_SANITIZE is '${MEMSTREAM_SANITIZE}': use address, thread or nothing")
+endif()
