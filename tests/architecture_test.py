@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Keeps the architecture: which layer may include which, and where each system call lives.
+
+    architecture_test.py [ROOT]     check the tree at ROOT (default: this repository)
+
+Before it looks at the tree, it plants one violation of each rule in a temporary tree and requires that each is found,
+so that a rule cannot go blind unnoticed. Exit code 0: clean; 1: violations, one a line, as PATH:LINE: what is wrong.
+"""
+
+import ast
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+# What each layer may include besides itself. A folder that is not named here may include everything.
+ALLOWED_INCLUDES: dict[str, set[str]] = {
+    "core": set(),
+    "backends": {"core"},
+    "api": {"core", "backends"},
+    "clients": {"api"},
+    "cli": {"api"},
+    "benchmarks": {"api"},
+}
+LAYERS = ("core", "backends", "api", "clients", "cli", "tests", "benchmarks")
+
+# The one home of each system call that makes or unmakes shared memory. An empty home would forbid a call altogether.
+SYSTEM_CALL_HOMES = {
+    "backends/posix/": ("shm_open", "shm_unlink", "mmap", "munmap", "ftruncate", "posix_fallocate"),
+    "backends/sysv/": ("shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl", "madvise"),
+}
+# The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
+BACKEND_CHOICE = "backends/open_segment.cpp"
+
+MAX_LINES = 400
+SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
+TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".txt", ".cmake", ".json", ".toml", ".in", ".map", ".yml"}
+CXX_SUFFIXES = {".c", ".cpp", ".h", ".hpp"}
+SKIPPED_FOLDERS = {".git", "build", "__pycache__", ".mypy_cache", ".pytest_cache"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<path>[^>"]+)[>"]')
+# Spelled in two halves, so that this file does not find itself.
+UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+MACHINE_PATH = re.compile(r"(?<![\w.$}])/(wo" r"rk|fa" r"rm|ro" r"ot|ho" r"me)/")
+
+
+class Violation(NamedTuple):
+    path: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.message}"
+
+
+class SourceFile:
+    """One file of the tree, with its path relative to the root and its text."""
+
+    def __init__(self, root: Path, file: Path) -> None:
+        self.path = file.relative_to(root).as_posix()
+        self.layer = self.path.split("/")[0] if "/" in self.path else ""
+        self.suffix = file.suffix
+        self.text = file.read_text(encoding="utf-8")
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        yield from enumerate(self.text.splitlines(), start=1)
+
+    def code_lines(self) -> Iterator[tuple[int, str]]:
+        """The lines of a C or C++ file with comments blanked out; string literals stay."""
+        token = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+        def blank(match: "re.Match[str]") -> str:
+            found = match.group()
+            return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
+
+        yield from enumerate(token.sub(blank, self.text).splitlines(), start=1)
+
+
+def find_files(root: Path) -> Iterator[SourceFile]:
+    for file in sorted(root.rglob("*")):
+        parts = file.relative_to(root).parts
+        is_text = file.suffix in TEXT_SUFFIXES or file.as_posix().endswith("/.ci/run")
+        if is_text and file.is_file() and not SKIPPED_FOLDERS.intersection(parts):
+            yield SourceFile(root, file)
+
+
+def check_includes(file: SourceFile) -> Iterator[Violation]:
+    """Quoted includes are root-relative and point downwards: core <- backends <- api <- everything else."""
+    if file.suffix not in CXX_SUFFIXES:
+        return
+    for number, line in file.code_lines():
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        target = match["path"].split("/")[0]
+        if match["open"] == "<":
+            if target in LAYERS:
+                yield Violation(file.path, number, f"<{match['path']}> is our own header: include it with quotes")
+            continue
+        if "/" not in match["path"] or target not in LAYERS:
+            yield Violation(file.path, number, f'"{match["path"]}" is not root-relative, as in "core/segment.h"')
+        elif file.layer in ALLOWED_INCLUDES and target not in ALLOWED_INCLUDES[file.layer] | {file.layer}:
+            yield Violation(file.path, number, f"{file.layer}/ must not include {target}/")
+
+
+def check_system_calls(file: SourceFile) -> Iterator[Violation]:
+    """Each system call on shared memory is called in one folder only (tests may: they play the hostile process)."""
+    if file.suffix not in CXX_SUFFIXES or file.layer == "tests":
+        return
+    for home, calls in SYSTEM_CALL_HOMES.items():
+        if file.path.startswith(home):
+            continue
+        pattern = re.compile(r"(?<![\w.>])(?:::)?(" + "|".join(calls) + r")\s*\(")
+        for number, line in file.code_lines():
+            for match in pattern.finditer(line):
+                yield Violation(file.path, number, f"{match[1]}() has its one home in {home}")
+
+
+def check_backend_choice(file: SourceFile) -> Iterator[Violation]:
+    """One file chooses the backend; nothing else reads the variable or knows the backends apart."""
+    if file.suffix not in CXX_SUFFIXES or file.layer == "tests" or file.path == BACKEND_CHOICE:
+        return
+    own_folder = "/".join(file.path.split("/")[:2]) + "/"
+    for number, line in file.code_lines():
+        if '"MEMSTREAM_BACKEND"' in line:
+            yield Violation(file.path, number, f"only {BACKEND_CHOICE} reads MEMSTREAM_BACKEND")
+        if '"sysv"' in line and '"posix"' in line:
+            yield Violation(file.path, number, f"only {BACKEND_CHOICE} names both backends")
+        match = INCLUDE.match(line)
+        if match and re.match(r"backends/\w+/", match["path"]) and not match["path"].startswith(own_folder):
+            yield Violation(file.path, number, f"only {BACKEND_CHOICE} includes from a backend's folder")
+
+
+def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
+    """Line, top-level name and "stands in a try block" of each absolute import."""
+    guarded = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name.split(".")[0], id(node) in guarded
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module.split(".")[0], id(node) in guarded
+
+
+def check_python_imports(file: SourceFile) -> Iterator[Violation]:
+    """The client needs Python and libcache.so alone: the standard library, and numpy if it is there."""
+    if file.suffix != ".py" or not file.path.startswith("clients/python/"):
+        return
+    own = {"memstream", "writer", "reader", "analytics"}
+    is_test = "/tests/" in file.path
+    for number, module, is_guarded in imported_modules(ast.parse(file.text, file.path)):
+        if module in STANDARD_LIBRARY or module in own or (is_test and module in {"pytest", "conftest"}):
+            continue
+        if module == "numpy" and (is_guarded or is_test):
+            continue
+        yield Violation(file.path, number, f"import of {module}: the client uses the standard library only")
+
+
+def check_text(file: SourceFile) -> Iterator[Violation]:
+    """No promise of later work, no path of one machine, no endless file."""
+    for number, line in file.lines():
+        if UNFINISHED.search(line):
+            yield Violation(file.path, number, "a word that promises work: do it, or write down why not")
+        if MACHINE_PATH.search(line):
+            yield Violation(file.path, number, "an absolute path of one machine")
+    length = file.text.count("\n")
+    if file.suffix in SOURCE_SUFFIXES and length > MAX_LINES:
+        yield Violation(file.path, length, f"{length} lines: split it, {MAX_LINES} are the limit")
+
+
+CHECKS = (check_includes, check_system_calls, check_backend_choice, check_python_imports, check_text)
+
+
+def standard_library() -> frozenset[str]:
+    names: Optional[frozenset[str]] = getattr(sys, "stdlib_module_names", None)  # Python 3.10 and newer.
+    if names is not None:
+        return names
+    library = Path(ast.__file__).parent
+    return frozenset(sys.builtin_module_names) | {entry.stem.split(".")[0] for entry in library.glob("[a-z_]*")}
+
+
+STANDARD_LIBRARY = standard_library()
+
+
+def find_violations(root: Path) -> list[Violation]:
+    return [violation for file in find_files(root) for check in CHECKS for violation in check(file)]
+
+
+# One planted violation of each kind: path, content, and words of the message that must come of it. None: silence.
+PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
+    ("core/up.h", '#include "backends/open_segment.h"\n', "core/ must not include backends/"),
+    ("backends/up.cpp", '#include "api/cache.h"\n', "backends/ must not include api/"),
+    ("cli/deep.cpp", '  #  include "core/segment.h"\n', "cli/ must not include core/"),
+    ("core/near.cpp", '#include "segment.h"\n', "not root-relative"),
+    ("core/dots.cpp", '#include "../core/segment.h"\n', "not root-relative"),
+    ("api/angle.cpp", "#include <core/segment.h>\n", "with quotes"),
+    ("core/memory.cpp", "auto p = ::mmap(nullptr, 1, 0, 0, 0, 0);\n", "mmap() has its one home"),
+    ("backends/sysv/borrow.cpp", "ftruncate(fd, 1);\n", "ftruncate() has its one home"),
+    ("backends/posix/borrow.cpp", "int id = shmget (key, 1, 0);\n", "shmget() has its one home"),
+    ("backends/open_segment.cpp", "int id = shmctl(0, 0, nullptr);\n", "shmctl() has its one home"),
+    ("api/choice.cpp", 'getenv("MEMSTREAM_BACKEND");\n', "reads MEMSTREAM_BACKEND"),
+    ("backends/sysv/sideways.cpp", '#include "backends/posix/posix_backend.h"\n', "includes from a backend's folder"),
+    ("api/folder.cpp", '#include "backends/sysv/sysv_backend.h"\n', "includes from a backend's folder"),
+    ("core/both.cpp", 'bool known = name == "sysv" || name == "posix";\n', "names both backends"),
+    ("clients/python/memstream/heavy.py", "import requests\n", "import of requests"),
+    ("clients/python/memstream/array.py", "import numpy\n", "import of numpy"),
+    ("docs/promise.md", "TO" "DO: write\n", "promises work"),
+    ("scripts/path.sh", "cd /ho" "me/someone\n", "path of one machine"),
+    ("core/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
+    ("core/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
+    ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
+    ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
+    ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
+    ("tests/fine.cpp", '#include "core/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),
+)
+
+
+def self_test() -> list[str]:
+    """What the checks got wrong on the planted tree; empty if every violation was found and nothing else was."""
+    failures = []
+    for path, content, expected in PLANTED:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / path
+            file.parent.mkdir(parents=True)
+            file.write_text(content, encoding="utf-8")
+            found = find_violations(Path(folder))
+        if expected is None and found:
+            failures.append(f"{path}: a false alarm: {found[0].message}")
+        elif expected is not None and [expected in violation.message for violation in found] != [True]:
+            failures.append(f"{path}: expected exactly '{expected}', got {[v.message for v in found]}")
+    return failures
+
+
+def main() -> int:
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    failures = self_test()
+    for failure in failures:
+        print(f"self-test: {failure}")
+    violations = find_violations(root)
+    for violation in violations:
+        print(violation)
+    checked = sum(1 for _ in find_files(root))
+    print(f"{len(PLANTED)} planted cases, {len(failures)} wrong; {checked} files, {len(violations)} violations")
+    return 1 if failures or violations or checked == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
