@@ -43,7 +43,7 @@ SKIPPED_FOLDERS = {".git", "build", "__pycache__", ".mypy_cache", ".pytest_cache
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<path>[^>"]+)[>"]')
 # Spelled in two halves, so that this file does not find itself.
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
-MACHINE_PATH = re.compile(r"(?<![\w.$}])/(wo" r"rk|fa" r"rm|ro" r"ot|ho" r"me)/")
+MACHINE_PATH = re.compile(r"(?<![\w.$}])/(w" r"ork|f" r"arm|r" r"oot|h" r"ome)/")
 
 
 class Violation(NamedTuple):
@@ -207,7 +207,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("clients/python/memstream/heavy.py", "import requests\n", "import of requests"),
     ("clients/python/memstream/array.py", "import numpy\n", "import of numpy"),
     ("docs/promise.md", "TO" "DO: write\n", "promises work"),
-    ("scripts/path.sh", "cd /ho" "me/someone\n", "path of one machine"),
+    ("scripts/path.sh", "cd /h" "ome/someone\n", "path of one machine"),
     ("core/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
     ("core/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
     ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
