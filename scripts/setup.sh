@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing. Asks for root only if there is something to install.
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+
+# To build the library and to run the Python programs.
+run_packages=(g++ cmake ninja-build libfmt-dev libxxhash-dev doctest-dev python3)
+# To run every test and check as well.
+test_packages=(
+    python3-pytest python3-numpy mypy valgrind libc6-dbg util-linux
+    clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
+)
+
+usage() {
+    cat <<TEXT
+usage: setup.sh [run | test]
+
+Installs what is missing of the packages for
+  run    building the library and running the programs: ${run_packages[*]}
+  test   that, and the test suite (the default): ${test_packages[*]}
+TEXT
+}
+
+is_installed() {
+    [[ $(dpkg-query --show --showformat='${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]
+}
+
+# as_root COMMAND...: as it is if we are root, through sudo otherwise.
+as_root() {
+    if [[ $(id -u) == 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "this needs root, and there is no sudo: run as root: $*"
+    fi
+}
+
+install_packages() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "$@"
+}
+
+case ${1:-test} in
+    run) wanted=("${run_packages[@]}") ;;
+    test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+esac
+
+command -v dpkg-query >/dev/null || die "this is not a Debian system; install the like of: ${wanted[*]}"
+missing=()
+for package in "${wanted[@]}"; do
+    is_installed "$package" || missing+=("$package")
+done
+if ((${#missing[@]} == 0)); then
+    exit 0
+fi
+
+say "installing: ${missing[*]}"
+# The package lists may be absent (a fresh container) or stale; they are fetched only when the first attempt fails.
+install_packages "${missing[@]}" || {
+    say "fetching the package lists"
+    as_root apt-get update --quiet
+    install_packages "${missing[@]}"
+}

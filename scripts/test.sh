@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# The whole test suite: style, architecture, lint, every doctest suite plain and under the tools that find what a plain
+# run does not, the Python tests, the demo, and whether anything was left behind.
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+cd "$root"
+
+# In the order in which they run: what fails fastest comes first.
+all_steps=(format python-style shell spelling architecture types release debug python asan tsan valgrind tidy demo leftovers)
+quick_steps=(release python leftovers)
+backends=(sysv posix)
+results=$root/build/test-results
+
+usage() {
+    cat <<TEXT
+usage: test.sh [--quick] [--only STEP]...
+
+Installs what is missing, builds, and runs every step; one that fails does not stop the others.
+  --quick      the release suites only: ${quick_steps[*]}
+  --only STEP  this step (may be repeated), of: ${all_steps[*]}
+Exit code: 0 if every step passed, 1 if one failed, 2 for wrong usage.
+Logs and JUnit files are left in build/test-results/.
+TEXT
+}
+
+# ---- checks of the text ----
+
+cxx_files() {
+    find core backends api tests -name '*.h' -o -name '*.cpp' -o -name '*.c'
+}
+
+step_format() {
+    cxx_files | xargs clang-format-14 --dry-run -Werror
+}
+
+step_python-style() {
+    local folders=(clients/python tests scripts)
+    "$python" -m black --config pyproject.toml --check --quiet --diff "${folders[@]}" &&
+        "$python" -m isort --settings-path pyproject.toml --check-only --diff "${folders[@]}" &&
+        "$python" -m flake8 "${folders[@]}"
+}
+
+step_shell() {
+    shellcheck --external-sources --source-path=scripts scripts/*.sh .ci/run
+}
+
+step_spelling() {
+    codespell --skip './build,./.git' .
+}
+
+step_architecture() {
+    "$python" tests/architecture_test.py
+}
+
+step_types() {
+    "$python" -m mypy --config-file pyproject.toml clients/python tests/architecture_test.py scripts
+}
+
+# ---- the suites in C and C++ ----
+
+build() {
+    cmake --preset "$1" --log-level=WARNING -D MEMSTREAM_PYTHON="$python" &&
+        cmake --build --preset "$1" --parallel "$jobs"
+}
+
+# suite PRESET [WRAPPER...]: builds a preset and runs its tests, for both backends where they go over one.
+suite() {
+    local preset=$1
+    shift
+    # ctest cuts the output of a test that passes to 1 KiB in the JUnit file; its last line is the one that counts.
+    build "$preset" &&
+        "$@" ctest --preset "$preset" --parallel "$jobs" --test-output-size-passed 1000000 \
+            --output-junit "$results/$preset.xml"
+}
+
+step_release() {
+    suite release
+}
+
+step_debug() {
+    suite debug
+}
+
+step_asan() {
+    suite asan
+}
+
+step_tsan() {
+    # The thread sanitizer of GCC 12 does not start where addresses are more random than it expects.
+    local no_randomisation=(setarch "$(uname -m)" --addr-no-randomize)
+    "${no_randomisation[@]}" true 2>/dev/null || no_randomisation=()
+    suite tsan "${no_randomisation[@]}"
+}
+
+step_valgrind() {
+    suite valgrind
+}
+
+step_tidy() {
+    build release && find core backends api -name '*.cpp' -print0 |
+        xargs --null --max-procs="$jobs" --max-args=1 clang-tidy-14 -p build --quiet --warnings-as-errors='*'
+}
+
+# ---- the suites in Python, and the demo ----
+
+step_python() {
+    local backend folders=() status=0
+    mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
+    build release || return
+    for backend in "${backends[@]}"; do
+        say "backend $backend"
+        MEMSTREAM_BACKEND=$backend MEMSTREAM_LIBRARY=$root/build/libcache.so PYTHONPATH=$root/clients/python \
+            "$python" -m pytest -q -rs --basetemp="$results/pytest" --junitxml="$results/python.$backend.xml" \
+            "${folders[@]}" || status=1
+    done
+    return "$status"
+}
+
+step_demo() {
+    scripts/demo.sh --quick
+}
+
+step_leftovers() {
+    "$python" scripts/leftovers.py compare "$results/before.json"
+}
+
+# ---- running them ----
+
+# run_step STEP: runs it with its output on the terminal and in a log, and adds a line to the table. Inside a step
+# "set -e" is without effect, as bash has it for whatever stands before "||": steps chain their commands with "&&".
+run_step() {
+    local step=$1 started=$SECONDS verdict=passed passed failed skipped
+    local -a reports
+    say "$step"
+    rm -f "$results/$step".*
+    (
+        # Whatever a step starts inherits this, and scripts/leftovers.py knows it by that.
+        export MEMSTREAM_TEST_RUN=$run TMPDIR=$scratch PYTHONDONTWRITEBYTECODE=1
+        "step_$step" </dev/null
+    ) 2>&1 | tee "$results/$step.log" || verdict=FAILED
+
+    mapfile -t reports < <(find "$results" -name "$step.*xml")
+    read -r passed failed skipped < <("$python" scripts/count_tests.py "${reports[@]}")
+    if [[ $verdict == FAILED ]]; then
+        failed_steps+=("$step")
+        ((failed > 0)) || failed=1  # It did not come as far as its tests.
+    elif ((${#reports[@]} == 0)); then
+        passed=1  # A check without tests of its own.
+    fi
+    total_passed=$((total_passed + passed))
+    total_failed=$((total_failed + failed))
+    table+=$(printf '%-14s %-7s %7d %7d %8d %8d' "$step" "$verdict" "$passed" "$failed" "$skipped" $((SECONDS - started)))
+    table+=$'\n'
+}
+
+steps=()
+while (($# > 0)); do
+    case $1 in
+        --quick) steps=("${quick_steps[@]}") ;;
+        --only)
+            [[ " ${all_steps[*]} " == *" ${2:-} "* ]] || { usage >&2; exit 2; }
+            steps+=("$2")
+            shift
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *)
+            usage >&2
+            exit 2
+            ;;
+    esac
+    shift
+done
+((${#steps[@]} > 0)) || steps=("${all_steps[@]}")
+
+scripts/setup.sh test
+mkdir -p "$results"
+scratch=$(mktemp --directory)
+trap 'rm -rf "$scratch"' EXIT
+run=$$.$(date +%s)
+TMPDIR=$scratch "$python" scripts/leftovers.py snapshot "$results/before.json"
+
+table='' total_passed=0 total_failed=0 failed_steps=()
+for step in "${steps[@]}"; do
+    run_step "$step"
+done
+
+printf '\n%-14s %-7s %7s %7s %8s %8s\n%s' step result passed failed skipped seconds "$table"
+printf '%d seconds in all; logs in build/test-results/\n' "$SECONDS"
+if ((${#failed_steps[@]} > 0)); then
+    printf 'failed steps: %s\n' "${failed_steps[*]}"
+fi
+printf '%d passed, %d failed\n' "$total_passed" "$total_failed"
+((${#failed_steps[@]} == 0))
