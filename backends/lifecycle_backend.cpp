@@ -1,0 +1,196 @@
+// See the state diagram in lifecycle_backend.h.
+#include "backends/lifecycle_backend.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "backends/mapped_segment.h"
+
+namespace memstream {
+namespace {
+
+// Lookups that are tried however short the timeout is: a name that changes hands is nobody's fault, and finding it
+// again takes microseconds. Others make progress each time, so that more are needed only while they keep destroying.
+constexpr int kLeastTries = 16;
+
+// Runs `attempt` until it says something else than "the name changed hands".
+template <class Attempt>
+Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const Attempt& attempt) {
+  for (int tries = 0; tries < kLeastTries || !deadline.passed(); ++tries) {
+    const Status status = attempt();
+    if (status != Status::kGone) return status;
+  }
+  return fail(Status::kBusy, fmt::format("segment '{}' was created and destroyed by others again and again for {} ms; "
+                                         "try again, or raise MEMSTREAM_TIMEOUT_MS",
+                                         spec.name, spec.timeout.count()));
+}
+
+Status check_owner(const SharedObject& object) {
+  const SegmentSpec& spec = object.spec();
+  if (spec.any_owner || object.owner_uid() == ::geteuid()) return Status::kOk;
+  return fail(
+      Status::kNotOwner,
+      fmt::format("segment '{}' belongs to user id {}, and this process runs as user id {}: choose another name "
+                  "(MEMSTREAM_NAME), open it read-only, or ask for segments of any owner if you trust that user",
+                  spec.name, object.owner_uid(), ::geteuid()));
+}
+
+Status not_ready(const SegmentSpec& spec) {
+  return fail(Status::kNoSegment,
+              fmt::format("segment '{}' is not ready: its creator is at work or died; opening it with "
+                          "leave to create finishes the work",
+                          spec.name));
+}
+
+// Takes the name from what this process could not finish, and reports why it could not.
+Status give_up(SharedObject& object, Status status) {
+  std::string reason = last_error();
+  if (object.remove_name() != Status::kOk) reason += fmt::format(" (and it is left behind: {})", last_error());
+  return fail(status, std::move(reason));
+}
+
+// Brings an object without content to READY. REQUIRES: the lock.
+Status initialize(SegmentInitializer& initializer, SharedObject& object, std::unique_ptr<Segment>* segment) {
+  if (object.size_bytes() == 0) {
+    if (const Status status = object.give_size(); status != Status::kOk) return give_up(object, status);
+  }
+  if (object.size_bytes() < kMinSegmentSizeBytes || object.size_bytes() % page_size_bytes() != 0) {
+    return fail(
+        Status::kTruncated,
+        fmt::format("segment '{}' was never initialised and has {} bytes, which is no size of a segment: it was "
+                    "cut, or something else made it; remove it by hand or choose another name (MEMSTREAM_NAME)",
+                    object.spec().name, object.size_bytes()));
+  }
+  std::unique_ptr<Segment> made;
+  Status status = object.map(Access::kReadWrite, &made);
+  if (status == Status::kOk) status = initializer.initialize(*made);
+  if (status != Status::kOk) return give_up(object, status);
+  *segment = std::move(made);
+  return Status::kOk;
+}
+
+// Maps an object that has a size and says in which state it was after that. Mapped first and looked at then: a segment
+// that was destroyed, or whose name passed on, before we had it does not pass for a live one.
+Status map_and_look(Access access, const SegmentInitializer& initializer, SharedObject& object,
+                    std::unique_ptr<Segment>* mapped, SegmentState* state) {
+  Identity identity;
+  Status status = object.map(access, mapped);
+  if (status == Status::kOk) status = identify(object, initializer, &identity);
+  if (status == Status::kOk) status = object.look_again();
+  *state = identity.state;
+  return status;
+}
+
+// Decides under the lock about an object that was not ready at first sight.
+Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedObject& object,
+              std::unique_ptr<Segment>* segment) {
+  if (const Status status = object.lock(deadline); status != Status::kOk) return status;
+  if (const Status status = object.look_again(); status != Status::kOk) return status;
+  Identity identity;
+  if (const Status status = identify(object, initializer, &identity); status != Status::kOk) return status;
+  switch (identity.state) {
+    case SegmentState::kReady:
+    case SegmentState::kForeign:  // The engine's attach checks say what is wrong with it.
+      return object.map(Access::kReadWrite, segment);
+    case SegmentState::kDestroyed: {  // Its destroyer died between the mark and the removal.
+      const Status status = object.remove_name();
+      return status == Status::kOk ? Status::kGone : status;
+    }
+    case SegmentState::kBlank:
+    case SegmentState::kUnfinished:
+      break;
+  }
+  return initialize(initializer, object, segment);
+}
+
+}  // namespace
+
+Status LifecycleBackend::open(const SegmentSpec& spec, SegmentInitializer& initializer,
+                              std::unique_ptr<Segment>* segment) {
+  const Deadline deadline(spec.timeout);
+  return until_settled(spec, deadline, [&] { return try_open(spec, initializer, deadline, segment); });
+}
+
+Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
+                                  std::unique_ptr<Segment>* segment) {
+  std::unique_ptr<SharedObject> object;
+  Status status = find(spec, Access::kReadWrite, initializer, &object);
+  if (status == Status::kNoSegment) status = create(spec, initializer, deadline, &object);
+  if (status == Status::kOk) status = check_owner(*object);
+  if (status != Status::kOk) return status;
+
+  if (object->size_bytes() != 0) {
+    std::unique_ptr<Segment> mapped;
+    SegmentState state;
+    status = map_and_look(Access::kReadWrite, initializer, *object, &mapped, &state);
+    if (status != Status::kOk) return status;
+    if (state == SegmentState::kReady) {
+      *segment = std::move(mapped);
+      return Status::kOk;
+    }
+  }
+  return settle(initializer, deadline, *object, segment);
+}
+
+Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
+                                std::unique_ptr<Segment>* segment) {
+  const Deadline deadline(spec.timeout);
+  return until_settled(spec, deadline, [&] {
+    std::unique_ptr<SharedObject> object;
+    Status status = find(spec, access, initializer, &object);
+    if (status == Status::kOk && access == Access::kReadWrite) status = check_owner(*object);
+    if (status != Status::kOk) return status;
+    if (object->size_bytes() == 0) return not_ready(spec);
+
+    std::unique_ptr<Segment> mapped;
+    SegmentState state;
+    status = map_and_look(access, initializer, *object, &mapped, &state);
+    if (status != Status::kOk) return status;
+    if (state != SegmentState::kReady && state != SegmentState::kForeign) return not_ready(spec);
+    *segment = std::move(mapped);
+    return Status::kOk;
+  });
+}
+
+Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
+                                const std::function<void(std::byte*)>& before_removal) {
+  const Deadline deadline(spec.timeout);
+  return until_settled(spec, deadline, [&] { return try_remove(spec, initializer, deadline, only, before_removal); });
+}
+
+Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
+                                    const Segment* only, const std::function<void(std::byte*)>& before_removal) {
+  std::unique_ptr<SharedObject> object;
+  Status status = find(spec, Access::kReadWrite, initializer, &object);
+  if (status != Status::kOk) return status;
+  if (only != nullptr && !object->is_mapped_by(*only)) {
+    return fail(Status::kNoSegment, fmt::format("the name '{}' stands for another segment by now", spec.name));
+  }
+  status = check_owner(*object);
+  if (status == Status::kOk) status = object->lock(deadline);
+  if (status == Status::kOk) status = object->look_again();
+  if (status != Status::kOk) return status;
+
+  Identity identity;
+  status = identify(*object, initializer, &identity);
+  if (status == Status::kTruncated) {
+    identity.state = SegmentState::kForeign;
+  } else if (status != Status::kOk) {
+    return status;
+  }
+
+  if (identity.state == SegmentState::kForeign) {
+    if (status = object->may_remove_foreign(); status != Status::kOk) return status;
+  }
+  if (identity.state == SegmentState::kReady) {
+    std::unique_ptr<Segment> mapped;
+    if (status = object->map(Access::kReadWrite, &mapped); status != Status::kOk) return status;
+    before_removal(mapped->data());
+  }
+  return object->remove_name();
+}
+
+}  // namespace memstream

@@ -1,0 +1,39 @@
+// What the mappings of all backends have in common: address, size, access, and commit() in whole pages.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "core/segment.h"
+
+namespace memstream {
+
+std::size_t page_size_bytes() noexcept;
+std::size_t round_up_to_page(std::size_t size_bytes) noexcept;
+
+// A mapping that a derived class made and unmaps in its destructor.
+class MappedSegment : public Segment {
+ public:
+  std::byte* data() const noexcept final { return data_; }
+  std::size_t size_bytes() const noexcept final { return size_bytes_; }
+  Access access() const noexcept final { return access_; }
+  Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept final;
+
+ protected:
+  // Keeps the mapping out of core dumps: a cache holds other people's values.
+  MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access) noexcept;
+
+  // The user's name, for messages.
+  const std::string& name() const noexcept { return name_; }
+
+ private:
+  // commit() for whole pages.
+  virtual Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept = 0;
+
+  std::string name_;
+  std::byte* data_;
+  std::size_t size_bytes_;
+  Access access_;
+};
+
+}  // namespace memstream

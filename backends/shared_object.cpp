@@ -1,0 +1,38 @@
+// Reading who an object is, without mapping it.
+#include "backends/shared_object.h"
+
+#include <cstdlib>
+
+#include "backends/mapped_segment.h"
+
+namespace memstream {
+namespace {
+
+struct Free {
+  void operator()(void* memory) const noexcept { std::free(memory); }
+};
+
+}  // namespace
+
+Status identify(SharedObject& object, const SegmentInitializer& initializer, Identity* identity) {
+  if (object.size_bytes() == 0) {
+    *identity = {};
+    return Status::kOk;
+  }
+  const std::size_t size_bytes = initializer.header_size_bytes();
+  const std::unique_ptr<std::byte, Free> header(
+      static_cast<std::byte*>(std::aligned_alloc(page_size_bytes(), round_up_to_page(size_bytes))));
+  if (header == nullptr) return fail(Status::kNoMemory, "no memory for the copy of a segment's header");
+
+  // A header that is being laid out can be copied with bytes that are newer than the magic before them, and then looks
+  // foreign. By the second copy the magic is there: it is the first thing that is stored.
+  for (int look = 0; look < 2; ++look) {
+    if (const Status status = object.read_header(header.get(), size_bytes); status != Status::kOk) return status;
+    identity->state = initializer.state_of(header.get());
+    if (identity->state != SegmentState::kForeign) break;
+  }
+  identity->name = initializer.name_of(header.get());
+  return Status::kOk;
+}
+
+}  // namespace memstream

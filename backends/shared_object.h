@@ -1,0 +1,70 @@
+// What a name stands for in the operating system at one moment, opened but perhaps not mapped yet: the small part of a
+// backend that knows system calls. The life cycle of segments is written once above it (backends/lifecycle_backend.h).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "core/clock.h"
+#include "core/segment.h"
+
+namespace memstream {
+
+// The least size of a segment. One without content that is smaller was not made by this library, or was cut.
+inline constexpr std::size_t kMinSegmentSizeBytes = std::size_t{1} << 20;
+
+// Functions that find the object vanished, or its name passed on to another one, return Status::kGone without a
+// message: the caller looks the name up again. The destructor drops the lock, closes, and never removes the object.
+class SharedObject {
+ public:
+  SharedObject(const SharedObject&) = delete;
+  SharedObject& operator=(const SharedObject&) = delete;
+  virtual ~SharedObject() = default;
+
+  // What the object was looked up for.
+  const SegmentSpec& spec() const noexcept { return spec_; }
+  // As of the lookup or of the last look_again(). A size of 0: just born, nobody has given it a size.
+  virtual std::size_t size_bytes() const noexcept = 0;
+  virtual uid_t owner_uid() const noexcept = 0;
+  // Whether `segment` is a mapping of this very object.
+  virtual bool is_mapped_by(const Segment& segment) const noexcept = 0;
+
+  // Copies the first `size_bytes` bytes to `header`; kTruncated if there are fewer. A copy and not a look through a
+  // mapping: on a full tmpfs reading a page that was never written raises SIGBUS, copying it gives zeros.
+  virtual Status read_header(std::byte* header, std::size_t size_bytes) = 0;
+
+  // Takes the creation lock, which the kernel drops when its holder dies; kBusy at the deadline. Held already: kOk.
+  virtual Status lock(const Deadline& deadline) = 0;
+  // Reads the size anew; kGone if the name no longer stands for this object. Under the lock the answer stays true.
+  virtual Status look_again() = 0;
+
+  // Gives size and mode to an object that has no size yet. REQUIRES: the lock.
+  virtual Status give_size() = 0;
+  // REQUIRES: size_bytes() is not 0.
+  virtual Status map(Access access, std::unique_ptr<Segment>* segment) = 0;
+
+  // Whether the name may be taken from bytes that are not ours: kOk, or an error that says what to do by hand.
+  virtual Status may_remove_foreign() const = 0;
+  // Takes the name away; the memory goes with the last mapping. Gone already: kOk. REQUIRES: the lock.
+  virtual Status remove_name() = 0;
+
+ protected:
+  explicit SharedObject(const SegmentSpec& spec) : spec_(spec) {}
+
+ private:
+  SegmentSpec spec_;
+};
+
+// Who an object says it is.
+struct Identity {
+  SegmentState state = SegmentState::kBlank;
+  std::string name;  // The full name in its header; empty if there is none to be trusted.
+};
+
+// Reads the header of `object` through `initializer`. kTruncated if the object has a size and no room for a header.
+Status identify(SharedObject& object, const SegmentInitializer& initializer, Identity* identity);
+
+}  // namespace memstream
