@@ -1,0 +1,165 @@
+// Finding, creating and listing shared memory objects by name.
+#include "backends/posix/posix_backend.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "backends/lifecycle_backend.h"
+#include "backends/posix/posix_object.h"
+
+namespace memstream {
+namespace {
+
+// Where the C library keeps shared memory objects. POSIX has no call that lists them.
+constexpr char kObjectFolder[] = "/dev/shm";
+
+// O_NONBLOCK: a FIFO under the name must not stop us. O_NOFOLLOW: a link under the name must not lead us elsewhere.
+constexpr int kOpenFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+
+Status not_shared_memory(const SegmentSpec& spec) {
+  return fail(Status::kNotSharedMemory,
+              fmt::format("{}{} is a directory, a link, a FIFO or the like and no shared memory: remove it, or choose "
+                          "another name (MEMSTREAM_NAME)",
+                          kObjectFolder, posix_object_name(spec.name)));
+}
+
+Status open_failed(const SegmentSpec& spec, int error) {
+  switch (error) {
+    case ENOENT:
+      return fail(Status::kNoSegment, fmt::format("there is no POSIX segment '{}'", spec.name));
+    case EISDIR:
+    case EINVAL:  // What the C library makes of EISDIR. Names that would be invalid do not come this far.
+    case ELOOP:
+    case ENXIO:
+      return not_shared_memory(spec);
+    case EACCES:
+    case EPERM:
+      return fail_errno(
+          Status::kNoPermission, "shm_open", spec.name, error,
+          "Its mode does not let this user in: ask its owner for another MEMSTREAM_MODE, or choose another "
+          "name (MEMSTREAM_NAME).");
+    default:
+      return fail_errno(Status::kOsError, "shm_open", spec.name, error, "See the limits on open files (ulimit -n).");
+  }
+}
+
+Status create_failed(const SegmentSpec& spec, int error) {
+  switch (error) {
+    case EEXIST:
+      return Status::kGone;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return fail_errno(
+          Status::kNoPermission, "shm_open", spec.name, error,
+          "/dev/shm is not writable for this user: mount it with mode 1777, or use MEMSTREAM_BACKEND=sysv.");
+    case ENOENT:
+      return fail_errno(Status::kOsError, "shm_open", spec.name, error,
+                        "There is no /dev/shm: mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv.");
+    case ENOSPC:
+      return fail_errno(Status::kNoMemory, "shm_open", spec.name, error,
+                        "/dev/shm is full: remove what is not needed there, or mount it larger.");
+    default:
+      return fail_errno(Status::kOsError, "shm_open", spec.name, error, "See the limits on open files (ulimit -n).");
+  }
+}
+
+// How often, a millisecond apart, an object is tried again that has no size and refuses us.
+constexpr int kNewbornTries = 20;
+
+// Whether an object has no size yet. The umask of its creator may have taken permissions from it, which the creator
+// gives back before the size (PosixObject::give_size).
+bool is_newborn(const std::string& object_name) {
+  const int error = errno;
+  struct stat status {};
+  const bool is_empty = ::lstat((kObjectFolder + object_name).c_str(), &status) == 0 && status.st_size == 0;
+  errno = error;
+  return is_empty;
+}
+
+Status adopt(const SegmentSpec& spec, FileDescriptor file, std::unique_ptr<SharedObject>* object) {
+  struct stat status {};
+  if (::fstat(file.number(), &status) != 0) {
+    return fail_errno(Status::kOsError, "fstat", spec.name, errno, "Please report this.");
+  }
+  if (!S_ISREG(status.st_mode)) return not_shared_memory(spec);
+  *object = std::make_unique<PosixObject>(spec, std::move(file), status);
+  return Status::kOk;
+}
+
+class PosixBackend final : public LifecycleBackend {
+ public:
+  const char* name() const noexcept override { return "posix"; }
+
+  Status list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) override;
+
+ private:
+  Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
+              std::unique_ptr<SharedObject>* object) override;
+  Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
+                std::unique_ptr<SharedObject>* object) override;
+};
+
+Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& /*initializer*/,
+                          std::unique_ptr<SharedObject>* object) {
+  const std::string name = posix_object_name(spec.name);
+  const int flags = (access == Access::kReadWrite ? O_RDWR : O_RDONLY) | kOpenFlags;
+  FileDescriptor file(::shm_open(name.c_str(), flags, 0));
+  for (int tries = 0; !file.is_open() && errno == EACCES && is_newborn(name) && tries < kNewbornTries; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    file = FileDescriptor(::shm_open(name.c_str(), flags, 0));
+  }
+  if (!file.is_open()) return open_failed(spec, errno);
+  return adopt(spec, std::move(file), object);
+}
+
+Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /*initializer*/,
+                            const Deadline& /*deadline*/, std::unique_ptr<SharedObject>* object) {
+  // Exclusive: a plain O_CREAT would be refused by fs.protected_regular when another user's segment is there by now.
+  // The lock comes later, and another process may be the first to take it: it is of no importance who fills the object.
+  FileDescriptor file(
+      ::shm_open(posix_object_name(spec.name).c_str(), O_RDWR | O_CREAT | O_EXCL | kOpenFlags, spec.mode));
+  if (!file.is_open()) return create_failed(spec, errno);
+  return adopt(spec, std::move(file), object);
+}
+
+Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) {
+  segments->clear();
+  struct CloseFolder {
+    void operator()(DIR* folder) const noexcept { ::closedir(folder); }
+  };
+  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(kObjectFolder));
+  if (folder == nullptr) {
+    return fail_errno(Status::kOsError, "opendir", kObjectFolder, errno,
+                      "Without /dev/shm there are no POSIX segments.");
+  }
+  const std::string prefix = posix_object_name("").substr(1);
+  while (const dirent* entry = ::readdir(folder.get())) {
+    const std::string_view file_name = entry->d_name;
+    struct stat status {};
+    if (!file_name.starts_with(prefix)) continue;
+    if (::fstatat(::dirfd(folder.get()), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;  // Removed since.
+    if (!S_ISREG(status.st_mode)) continue;
+    segments->push_back({.name = std::string(file_name.substr(prefix.size())),
+                         .system_id = fmt::format("/{}", file_name),
+                         .size_bytes = static_cast<std::size_t>(status.st_size),
+                         .mode = status.st_mode & 0777U,
+                         .owner_uid = status.st_uid});
+  }
+  return Status::kOk;
+}
+
+}  // namespace
+
+std::unique_ptr<SegmentBackend> make_posix_backend() { return std::make_unique<PosixBackend>(); }
+
+}  // namespace memstream

@@ -1,0 +1,166 @@
+// The system calls on an open shared memory object.
+#include "backends/posix/posix_object.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+namespace memstream {
+namespace {
+
+// How often a lock that another process holds is tried. flock() itself knows no deadline.
+constexpr std::chrono::milliseconds kLockPoll{1};
+
+class PosixSegment final : public MappedSegment {
+ public:
+  PosixSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
+               std::shared_ptr<const FileDescriptor> file)
+      : MappedSegment(std::move(name), data, size_bytes, access), file_(std::move(file)) {}
+  ~PosixSegment() override { ::munmap(data(), size_bytes()); }
+
+  const FileDescriptor& file() const noexcept { return *file_; }
+
+ private:
+  Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
+
+  std::shared_ptr<const FileDescriptor> file_;
+};
+
+Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
+  int error;
+  do {
+    error = ::posix_fallocate(file_->number(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
+  } while (error == EINTR);
+  switch (error) {
+    case 0:
+      return Status::kOk;
+    case ENOSPC:
+    case ENOMEM:
+    case EDQUOT:
+      return fail_errno(Status::kNoMemory, "posix_fallocate", name(), error,
+                        "/dev/shm has no more memory: mount it larger, or free some there.");
+    default:
+      return fail_errno(Status::kOsError, "posix_fallocate", name(), error, "Please report this.");
+  }
+}
+
+}  // namespace
+
+std::string posix_object_name(const std::string& segment_name) { return "/memstream." + segment_name; }
+
+FileDescriptor::~FileDescriptor() {
+  if (is_open()) ::close(number_);
+}
+
+PosixObject::PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status)
+    : SharedObject(spec), file_(std::make_shared<const FileDescriptor>(std::move(file))), status_(status) {}
+
+PosixObject::~PosixObject() {
+  // Closing would not do it: the mapping keeps the descriptor.
+  if (is_locked_) ::flock(file_->number(), LOCK_UN);
+}
+
+bool PosixObject::is_mapped_by(const Segment& segment) const noexcept {
+  const auto* mapped = dynamic_cast<const PosixSegment*>(&segment);
+  struct stat other {};
+  return mapped != nullptr && ::fstat(mapped->file().number(), &other) == 0 && other.st_dev == status_.st_dev &&
+         other.st_ino == status_.st_ino;
+}
+
+Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
+  std::size_t done = 0;
+  while (done < size_bytes) {
+    const ssize_t count = ::pread(file_->number(), header + done, size_bytes - done, static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, "Please report this.");
+    if (count == 0) {
+      return fail(
+          Status::kTruncated,
+          fmt::format("segment '{}' has {} bytes, fewer than the {} of a header: it was cut; remove it and let it "
+                      "be created again",
+                      spec().name, done, size_bytes));
+    }
+    done += static_cast<std::size_t>(count);
+  }
+  return Status::kOk;
+}
+
+Status PosixObject::lock(const Deadline& deadline) {
+  while (!is_locked_) {
+    if (::flock(file_->number(), LOCK_EX | LOCK_NB) == 0) {
+      is_locked_ = true;
+    } else if (errno != EWOULDBLOCK && errno != EINTR) {
+      return fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
+    } else if (deadline.passed()) {
+      return fail(Status::kBusy,
+                  fmt::format("another process is creating or removing segment '{}' and was not done within "
+                              "{} ms: it may be stopped (see /proc/locks); try again, or raise "
+                              "MEMSTREAM_TIMEOUT_MS",
+                              spec().name, spec().timeout.count()));
+    } else {
+      std::this_thread::sleep_for(kLockPoll);
+    }
+  }
+  return Status::kOk;
+}
+
+Status PosixObject::look_again() {
+  if (::fstat(file_->number(), &status_) != 0)
+    return fail_errno(Status::kOsError, "fstat", spec().name, errno, "Please report this.");
+  return status_.st_nlink == 0 ? Status::kGone : Status::kOk;
+}
+
+Status PosixObject::give_size() {
+  // The mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
+  // affair.
+  if (owner_uid() == ::geteuid() && ::fchmod(file_->number(), spec().mode) != 0) {
+    return fail_errno(Status::kOsError, "fchmod", spec().name, errno, "Check MEMSTREAM_MODE.");
+  }
+  // Beyond this limit ftruncate() would end the process with SIGXFSZ.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && spec().size_bytes > limit.rlim_cur) {
+    return fail(Status::kBadSize,
+                fmt::format("segment '{}' of {} bytes is over this process's limit of {} bytes on file "
+                            "sizes: raise it (ulimit -f), or choose a smaller MEMSTREAM_SIZE",
+                            spec().name, spec().size_bytes, limit.rlim_cur));
+  }
+  if (::ftruncate(file_->number(), static_cast<off_t>(spec().size_bytes)) != 0) {
+    const Status status = errno == EFBIG || errno == EINVAL ? Status::kBadSize : Status::kNoMemory;
+    return fail_errno(status, "ftruncate", spec().name, errno,
+                      "Choose a smaller MEMSTREAM_SIZE, or make /dev/shm larger.");
+  }
+  status_.st_size = static_cast<off_t>(spec().size_bytes);
+  return Status::kOk;
+}
+
+Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
+  const int protection = access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* address = ::mmap(nullptr, size_bytes(), protection, MAP_SHARED, file_->number(), 0);
+  if (address == MAP_FAILED) {
+    const Status status = errno == ENOMEM || errno == EAGAIN ? Status::kNoMemory : Status::kOsError;
+    return fail_errno(status, "mmap", spec().name, errno,
+                      "See the limits on address space (ulimit -v) and overcommit.");
+  }
+  *segment = std::make_unique<PosixSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access, file_);
+  return Status::kOk;
+}
+
+Status PosixObject::may_remove_foreign() const {
+  // The name says whose it is: nobody else makes /memstream.* objects, so this one is ours and damaged.
+  return Status::kOk;
+}
+
+Status PosixObject::remove_name() {
+  if (::shm_unlink(posix_object_name(spec().name).c_str()) == 0 || errno == ENOENT) return Status::kOk;
+  return fail_errno(Status::kNoPermission, "shm_unlink", spec().name, errno,
+                    "Only its owner or root can remove it, from a /dev/shm that is writable.");
+}
+
+}  // namespace memstream

@@ -1,0 +1,61 @@
+// A POSIX shared memory object that is open, and a mapping of it.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "backends/mapped_segment.h"
+#include "backends/shared_object.h"
+
+namespace memstream {
+
+// "/memstream.NAME", as shm_open takes it.
+std::string posix_object_name(const std::string& segment_name);
+
+// Owns a file descriptor. A negative number stands for none.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int number) noexcept : number_(number) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~FileDescriptor();
+
+  bool is_open() const noexcept { return number_ >= 0; }
+  int number() const noexcept { return number_; }
+
+ private:
+  int number_;
+};
+
+// The creation lock is flock() on the descriptor. A child that is forked while it is held shares it: should the parent
+// be killed then, the lock stays until the child ends or executes another program.
+class PosixObject final : public SharedObject {
+ public:
+  PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status);
+  ~PosixObject() override;
+
+  std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
+  uid_t owner_uid() const noexcept override { return status_.st_uid; }
+  bool is_mapped_by(const Segment& segment) const noexcept override;
+  Status read_header(std::byte* header, std::size_t size_bytes) override;
+  Status lock(const Deadline& deadline) override;
+  Status look_again() override;
+  Status give_size() override;
+  Status map(Access access, std::unique_ptr<Segment>* segment) override;
+  Status may_remove_foreign() const override;
+  Status remove_name() override;
+
+ private:
+  // Shared with the mappings, which need it for commit().
+  std::shared_ptr<const FileDescriptor> file_;
+  struct stat status_;
+  bool is_locked_ = false;
+};
+
+}  // namespace memstream
