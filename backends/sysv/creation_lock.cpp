@@ -1,0 +1,120 @@
+// See creation_lock.h.
+#include "backends/sysv/creation_lock.h"
+
+#include <fmt/format.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+namespace memstream {
+namespace {
+
+// One semaphore would do. This odd number tells our set from one that another program made with the same key.
+constexpr int kSemaphoresPerSet = 3;
+
+union SemaphoreArgument {  // The caller of semctl() has to define it.
+  int value;
+  semid_ds* status;
+};
+
+timespec time_left(const Deadline& deadline) {
+  using namespace std::chrono;
+  const nanoseconds left = std::max<nanoseconds>(deadline.end() - steady_clock::now(), nanoseconds::zero());
+  const auto whole = duration_cast<seconds>(left);
+  return {.tv_sec = whole.count(), .tv_nsec = (left - whole).count()};
+}
+
+Status no_semaphore(key_t key, const SegmentSpec& spec, int error) {
+  switch (error) {
+    case EIDRM:
+      return Status::kGone;
+    case EACCES:
+    case EPERM:
+      return fail(
+          Status::kNoPermission,
+          fmt::format("another user holds the semaphore with key {:#x} that guards the creation of segment '{}': "
+                      "choose another name (MEMSTREAM_NAME), or let that user remove it (ipcrm -S {:#x})",
+                      key, spec.name, key));
+    case ENOSPC:
+      return fail_errno(
+          Status::kOsError, "semget", spec.name, error,
+          "The system has no semaphore left: see ipcs -s and kernel.sem, or use MEMSTREAM_BACKEND=posix.");
+    default:
+      return fail_errno(Status::kOsError, "semget", spec.name, error, "See ipcs -s.");
+  }
+}
+
+Status not_our_semaphore(key_t key, const SegmentSpec& spec) {
+  return fail(Status::kOsError,
+              fmt::format("another program uses a semaphore with key {:#x}, which segment '{}' needs: "
+                          "choose another name (MEMSTREAM_NAME)",
+                          key, spec.name));
+}
+
+// Whoever owns the semaphore can take it from under us, and two processes would initialise one segment. That is no new
+// power for somebody who may write to the segment anyway.
+bool may_guard(uid_t semaphore_owner, const SegmentSpec& spec) {
+  return semaphore_owner == ::geteuid() || semaphore_owner == 0 || spec.any_owner || (spec.mode & 0022U) != 0;
+}
+
+// Gets the semaphore of `key`, made if need be, and makes sure that it is fit to guard.
+Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
+  const int id = ::semget(key, kSemaphoresPerSet, IPC_CREAT | static_cast<int>(spec.mode & 0666U));
+  if (id < 0) return errno == EINVAL ? not_our_semaphore(key, spec) : no_semaphore(key, spec, errno);
+  semid_ds status{};
+  if (::semctl(id, 0, IPC_STAT, SemaphoreArgument{.status = &status}) != 0) {
+    return errno == EINVAL ? Status::kGone : no_semaphore(key, spec, errno);
+  }
+  if (status.sem_nsems != kSemaphoresPerSet) return not_our_semaphore(key, spec);
+  if (!may_guard(status.sem_perm.uid, spec)) return no_semaphore(key, spec, EACCES);
+  *semaphore_id = id;
+  return Status::kOk;
+}
+
+}  // namespace
+
+CreationLock::CreationLock(CreationLock&& other) noexcept : semaphore_id_(std::exchange(other.semaphore_id_, -1)) {}
+
+CreationLock& CreationLock::operator=(CreationLock&& other) noexcept {
+  std::swap(semaphore_id_, other.semaphore_id_);
+  return *this;
+}
+
+CreationLock::~CreationLock() {
+  if (semaphore_id_ < 0 || ::semctl(semaphore_id_, 0, IPC_RMID) == 0) return;
+  // Another user's semaphore, which only that user may remove: leave it free.
+  sembuf release{.sem_num = 0, .sem_op = -1, .sem_flg = SEM_UNDO};
+  ::semop(semaphore_id_, &release, 1);
+}
+
+Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline& deadline, CreationLock* lock) {
+  int id = -1;
+  if (const Status status = get_semaphore(key, spec, &id); status != Status::kOk) return status;
+  sembuf take[] = {{.sem_num = 0, .sem_op = 0, .sem_flg = 0}, {.sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO}};
+  timespec left{};
+  int result;
+  do {
+    left = time_left(deadline);
+    result = ::semtimedop(id, take, std::size(take), &left);
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) {
+    *lock = CreationLock(id);
+    return Status::kOk;
+  }
+  if (errno == EAGAIN) {
+    return fail(Status::kBusy,
+                fmt::format("another process is creating or removing segment '{}' and was not done within {} "
+                            "ms: it may be stopped (see ipcs -s -i {}); try again, or raise "
+                            "MEMSTREAM_TIMEOUT_MS",
+                            spec.name, spec.timeout.count(), id));
+  }
+  return errno == EINVAL ? Status::kGone : no_semaphore(key, spec, errno);
+}
+
+}  // namespace memstream

@@ -1,0 +1,171 @@
+// Finding, creating and listing System V segments by name.
+#include "backends/sysv/sysv_backend.h"
+
+#include <fmt/format.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "backends/lifecycle_backend.h"
+#include "backends/mapped_segment.h"
+#include "backends/sysv/sysv_object.h"
+
+namespace memstream {
+namespace {
+
+class SysvBackend final : public LifecycleBackend {
+ public:
+  explicit SysvBackend(TextHash hash) : hash_(hash) {}
+
+  const char* name() const noexcept override { return "sysv"; }
+
+  Status list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) override;
+
+ private:
+  Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
+              std::unique_ptr<SharedObject>* object) override;
+  Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
+                std::unique_ptr<SharedObject>* object) override;
+
+  key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, ::geteuid(), spec.name, hash_); }
+
+  TextHash hash_;
+};
+
+// The segment that has `key` now, and who it says it is. kNoSegment if there is none, kNoPermission if it cannot be
+// read.
+Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family, key_t key,
+                   std::unique_ptr<SysvObject>* object, Identity* identity) {
+  const int id = ::shmget(key, 0, 0);
+  if (id < 0) return Status::kNoSegment;
+  shmid_ds status{};
+  if (::shmctl(id, IPC_STAT, &status) != 0) {
+    if (errno != EACCES) return Status::kNoSegment;
+    return fail(
+        Status::kNoPermission,
+        fmt::format("shmid {} has a key of segment '{}', and its mode does not let this user look at it: choose "
+                    "another name (MEMSTREAM_NAME), or ask its owner for another MEMSTREAM_MODE",
+                    id, spec.name));
+  }
+  if ((status.shm_perm.mode & SHM_DEST) != 0) return Status::kNoSegment;
+  *object = std::make_unique<SysvObject>(spec, initializer, family, id, status);
+  const Status result = identify(**object, initializer, identity);
+  if (result == Status::kGone) return Status::kNoSegment;
+  return result == Status::kTruncated ? Status::kOk : result;  // Too small for a header: it has no name.
+}
+
+Status SysvBackend::find(const SegmentSpec& spec, Access /*access*/, const SegmentInitializer& initializer,
+                         std::unique_ptr<SharedObject>* object) {
+  // All keys are looked at, also behind a free one: a segment that once had the key before ours may have been removed.
+  const Scope first = scope_of_mode(spec.mode);
+  const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
+  std::unique_ptr<SysvObject> nameless;
+  Status refusal = Status::kOk;
+  for (const key_t family : {this->family(first, spec), this->family(second, spec)}) {
+    for (key_t key = family; key < family + kKeysPerFamily; ++key) {
+      std::unique_ptr<SysvObject> candidate;
+      Identity identity;
+      const Status status = look_up_key(spec, initializer, family, key, &candidate, &identity);
+      if (status == Status::kNoSegment) continue;
+      if (status != Status::kOk) {
+        refusal = status;
+      } else if (identity.name == spec.name) {
+        *object = std::move(candidate);
+        return Status::kOk;
+      } else if (identity.name.empty() && nameless == nullptr) {
+        nameless = std::move(candidate);
+      }
+    }
+  }
+  // Without a name it is new, or damaged, or not ours. In no case may a second segment of this name be made beside it.
+  if (nameless != nullptr) {
+    *object = std::move(nameless);
+    return Status::kOk;
+  }
+  if (refusal != Status::kOk) return refusal;
+  return fail(Status::kNoSegment, fmt::format("there is no System V segment '{}'", spec.name));
+}
+
+Status create_failed(const SegmentSpec& spec, int error) {
+  switch (error) {
+    case EINVAL:
+      return fail_errno(Status::kBadSize, "shmget", spec.name, error,
+                        "MEMSTREAM_SIZE is over the system's limit: see kernel.shmmax (ipcs -l).");
+    case ENOSPC:
+      return fail_errno(Status::kNoMemory, "shmget", spec.name, error,
+                        "The system's limits on segments are reached: see kernel.shmmni and kernel.shmall (ipcs -l).");
+    case ENOMEM:
+      return fail_errno(Status::kNoMemory, "shmget", spec.name, error, "Choose a smaller MEMSTREAM_SIZE.");
+    default:
+      return fail_errno(Status::kOsError, "shmget", spec.name, error, "See ipcs -l.");
+  }
+}
+
+Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
+                           std::unique_ptr<SharedObject>* object) {
+  // The user's lock in either case: two processes of one user that want different modes make one segment, too.
+  const Scope scope = scope_of_mode(spec.mode);
+  const key_t family = this->family(scope, spec);
+  std::vector<CreationLock> locks(1);
+  Status status = CreationLock::acquire(this->family(Scope::kUser, spec), spec, deadline, &locks.front());
+  if (status == Status::kOk && scope == Scope::kShared) {
+    status = CreationLock::acquire(family, spec, deadline, &locks.emplace_back());
+  }
+  if (status != Status::kOk) return status;
+  status = find(spec, Access::kReadWrite, initializer, object);
+  if (status != Status::kNoSegment) return status == Status::kOk ? Status::kGone : status;
+
+  // SHM_NORESERVE: memory is claimed as it is committed, not all at once.
+  const int flags = IPC_CREAT | IPC_EXCL | SHM_NORESERVE | static_cast<int>(spec.mode);
+  for (key_t key = family; key < family + kKeysPerFamily; ++key) {
+    const int id = ::shmget(key, spec.size_bytes, flags);
+    if (id < 0 && errno == EEXIST) continue;  // A segment with another name and the same hash.
+    if (id < 0) return create_failed(spec, errno);
+    shmid_ds state{};
+    if (::shmctl(id, IPC_STAT, &state) != 0) return Status::kGone;
+    auto made = std::make_unique<SysvObject>(spec, initializer, family, id, state);
+    made->keep_locks(std::move(locks));
+    *object = std::move(made);
+    return Status::kOk;
+  }
+  return fail(Status::kOsError,
+              fmt::format("all {} keys of segment '{}' are taken by segments with other names: choose "
+                          "another name (MEMSTREAM_NAME)",
+                          kKeysPerFamily, spec.name));
+}
+
+Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) {
+  segments->clear();
+  shm_info summary{};
+  const int last_index = ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary));
+  if (last_index < 0) return fail_errno(Status::kOsError, "shmctl", "", errno, "See ipcs -m.");
+  for (int index = 0; index <= last_index; ++index) {
+    shmid_ds status{};
+    const int id = ::shmctl(index, SHM_STAT, &status);
+    // Not in use, not for us to read, going, or of a size that none of ours has: do not even attach to it.
+    if (id < 0 || (status.shm_perm.mode & SHM_DEST) != 0) continue;
+    if (status.shm_segsz < kMinSegmentSizeBytes || status.shm_segsz % page_size_bytes() != 0) continue;
+    SysvObject object({}, initializer, IPC_PRIVATE, id, status);
+    Identity identity;
+    if (identify(object, initializer, &identity) != Status::kOk) continue;
+    const bool is_ours =
+        !identity.name.empty() || (identity.state != SegmentState::kForeign && identity.state != SegmentState::kBlank);
+    if (!is_ours) continue;
+    segments->push_back({.name = identity.name,
+                         .system_id = fmt::format("shmid {}", id),
+                         .size_bytes = status.shm_segsz,
+                         .mode = status.shm_perm.mode & 0777U,
+                         .owner_uid = status.shm_perm.uid,
+                         .attached = status.shm_nattch});
+  }
+  return Status::kOk;
+}
+
+}  // namespace
+
+std::unique_ptr<SegmentBackend> make_sysv_backend(TextHash hash) { return std::make_unique<SysvBackend>(hash); }
+
+}  // namespace memstream

@@ -1,0 +1,16 @@
+// System V shared memory: a segment is found by a key, a number that is made from its name.
+// It lives until it is removed (by destroy or ipcrm) and the last process has detached, and never longer than the
+// machine is up. `ipcs -m` lists the segments.
+#pragma once
+
+#include <memory>
+
+#include "backends/sysv/sysv_key.h"
+#include "core/segment.h"
+
+namespace memstream {
+
+// `hash` is for tests that need two names with one key.
+std::unique_ptr<SegmentBackend> make_sysv_backend(TextHash hash = &hash_text);
+
+}  // namespace memstream

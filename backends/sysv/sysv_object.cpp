@@ -1,0 +1,133 @@
+// The system calls on a System V segment that has been found.
+#include "backends/sysv/sysv_object.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "backends/mapped_segment.h"
+
+namespace memstream {
+namespace {
+
+// The system's word for an id that was removed since we got it.
+bool is_removed(int error) noexcept { return error == EINVAL || error == EIDRM; }
+
+class SysvSegment final : public MappedSegment {
+ public:
+  SysvSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access, int segment_id)
+      : MappedSegment(std::move(name), data, size_bytes, access), segment_id_(segment_id) {}
+  ~SysvSegment() override { ::shmdt(data()); }
+
+  int segment_id() const noexcept { return segment_id_; }
+
+ private:
+  Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
+
+  int segment_id_;
+};
+
+Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
+  int result;
+  do {
+    result = ::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE);
+  } while (result != 0 && (errno == EINTR || errno == EAGAIN));
+  if (result == 0) return Status::kOk;
+  switch (errno) {
+    case EINVAL:  // A kernel before 5.14: the pages are made on first touch, as with every other System V program.
+      return Status::kOk;
+    case ENOMEM:
+    case EFAULT:  // The fault would have been a SIGBUS.
+    case EHWPOISON:
+      return fail_errno(Status::kNoMemory, "madvise", name(), errno,
+                        "The machine or the container has no more memory: see free and the container's limit.");
+    default:
+      return fail_errno(Status::kOsError, "madvise", name(), errno, "Please report this.");
+  }
+}
+
+}  // namespace
+
+bool SysvObject::is_mapped_by(const Segment& segment) const noexcept {
+  const auto* mapped = dynamic_cast<const SysvSegment*>(&segment);
+  return mapped != nullptr && mapped->segment_id() == segment_id_;
+}
+
+Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
+  if (this->size_bytes() < size_bytes) {
+    return fail(Status::kTruncated,
+                fmt::format("shmid {} has {} bytes, fewer than the {} of the header of segment '{}'", segment_id_,
+                            this->size_bytes(), size_bytes, spec().name));
+  }
+  std::unique_ptr<Segment> mapped;
+  if (const Status status = map(Access::kReadOnly, &mapped); status != Status::kOk) return status;
+  std::memcpy(header, mapped->data(), size_bytes);
+  return Status::kOk;
+}
+
+Status SysvObject::lock(const Deadline& deadline) {
+  if (!locks_.empty()) return Status::kOk;
+  CreationLock lock;
+  const Status status = CreationLock::acquire(family_, spec(), deadline, &lock);
+  if (status == Status::kOk) locks_.push_back(std::move(lock));
+  return status;
+}
+
+Status SysvObject::look_again() {
+  if (::shmctl(segment_id_, IPC_STAT, &status_) != 0) {
+    if (is_removed(errno)) return Status::kGone;
+    return fail_errno(Status::kOsError, "shmctl", spec().name, errno, "See ipcs -m.");
+  }
+  if ((status_.shm_perm.mode & SHM_DEST) != 0) return Status::kGone;
+  // When it was found it may have been without a name, because its creator was still at work. It may not be ours after
+  // all.
+  Identity identity;
+  const Status status = identify(*this, initializer_, &identity);
+  if (status == Status::kTruncated) return Status::kOk;
+  if (status != Status::kOk) return status;
+  return identity.name.empty() || identity.name == spec().name ? Status::kOk : Status::kGone;
+}
+
+Status SysvObject::give_size() {
+  // shmget() gave it its size and its mode in one step, and no umask had a say.
+  return Status::kOk;
+}
+
+Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
+  void* address = ::shmat(segment_id_, nullptr, access == Access::kReadOnly ? SHM_RDONLY : 0);
+  if (address != reinterpret_cast<void*>(-1)) {
+    *segment =
+        std::make_unique<SysvSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access, segment_id_);
+    return Status::kOk;
+  }
+  if (is_removed(errno)) return Status::kGone;
+  switch (errno) {
+    case EACCES:
+      return fail_errno(
+          Status::kNoPermission, "shmat", spec().name, errno,
+          "Its mode does not let this user in: ask its owner for another MEMSTREAM_MODE, or choose another "
+          "name (MEMSTREAM_NAME).");
+    case ENOMEM:
+      return fail_errno(Status::kNoMemory, "shmat", spec().name, errno, "See the limit on address space (ulimit -v).");
+    default:
+      return fail_errno(Status::kOsError, "shmat", spec().name, errno, "See ipcs -m.");
+  }
+}
+
+Status SysvObject::may_remove_foreign() const {
+  // A key is a number that any program may use: what has no header of ours may be somebody else's.
+  return fail(Status::kBadMagic,
+              fmt::format("shmid {} has a key of segment '{}', but its bytes are not a segment of ours: "
+                          "if you are sure that nobody needs it, remove it with: ipcrm -m {}",
+                          segment_id_, spec().name, segment_id_));
+}
+
+Status SysvObject::remove_name() {
+  if (::shmctl(segment_id_, IPC_RMID, nullptr) == 0 || is_removed(errno)) return Status::kOk;
+  return fail_errno(Status::kNoPermission, "shmctl", spec().name, errno, "Only its owner or root can remove it.");
+}
+
+}  // namespace memstream

@@ -1,0 +1,45 @@
+// A System V segment by its id, and an attachment of it.
+#pragma once
+
+#include <sys/shm.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "backends/shared_object.h"
+#include "backends/sysv/creation_lock.h"
+
+namespace memstream {
+
+class SysvObject final : public SharedObject {
+ public:
+  // `family` is the key of the creation lock. `initializer` has to outlive the object.
+  SysvObject(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family, int segment_id,
+             const shmid_ds& status)
+      : SharedObject(spec), initializer_(initializer), family_(family), segment_id_(segment_id), status_(status) {}
+
+  int segment_id() const noexcept { return segment_id_; }
+  // Takes over the locks under which the object was created.
+  void keep_locks(std::vector<CreationLock> locks) noexcept { locks_ = std::move(locks); }
+
+  std::size_t size_bytes() const noexcept override { return status_.shm_segsz; }
+  uid_t owner_uid() const noexcept override { return status_.shm_perm.uid; }
+  bool is_mapped_by(const Segment& segment) const noexcept override;
+  Status read_header(std::byte* header, std::size_t size_bytes) override;
+  Status lock(const Deadline& deadline) override;
+  Status look_again() override;
+  Status give_size() override;
+  Status map(Access access, std::unique_ptr<Segment>* segment) override;
+  Status may_remove_foreign() const override;
+  Status remove_name() override;
+
+ private:
+  const SegmentInitializer& initializer_;
+  key_t family_;
+  int segment_id_;
+  shmid_ds status_;
+  std::vector<CreationLock> locks_;
+};
+
+}  // namespace memstream
