@@ -1,0 +1,19 @@
+// Which backend provides the memory: the only place that knows all of them, and the only one that reads
+// MEMSTREAM_BACKEND.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "core/segment.h"
+
+namespace memstream {
+
+// Makes the backend called `name`. kBadBackend, with the names that exist in the message, if there is none.
+Status make_backend(std::string_view name, std::unique_ptr<SegmentBackend>* backend);
+
+// Makes the backend that MEMSTREAM_BACKEND names; the first of the table if the variable is not set. A variable that is
+// set but empty is a mistake in somebody's script, and kBadBackend.
+Status make_backend_from_environment(std::unique_ptr<SegmentBackend>* backend);
+
+}  // namespace memstream
