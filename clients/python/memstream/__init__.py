@@ -1,0 +1,50 @@
+"""MemStream: a key-value cache that the processes of one machine share through one shared memory segment.
+
+    from memstream import Cache
+
+    with Cache() as cache:
+        cache["key"] = b"value"
+        print(cache["key"])
+
+The package calls libcache.so through ctypes; nothing is compiled when it is installed.
+"""
+
+from memstream._abi import VERSION as __version__
+from memstream._abi import Status
+from memstream.cache import Cache
+from memstream.connection import destroy
+from memstream.errors import (
+    ArgumentError,
+    CacheMiss,
+    ConfigurationError,
+    InternalError,
+    LibraryError,
+    MemStreamError,
+    SegmentError,
+    SystemCallError,
+    UnavailableError,
+)
+from memstream.records import Entry, Info, Process, Stats
+from memstream.views import Reservation, View
+
+__all__ = [
+    "ArgumentError",
+    "Cache",
+    "CacheMiss",
+    "ConfigurationError",
+    "Entry",
+    "Info",
+    "InternalError",
+    "LibraryError",
+    "MemStreamError",
+    "Process",
+    "Reservation",
+    "SegmentError",
+    "Stats",
+    "Status",
+    "SystemCallError",
+    "UnavailableError",
+    "View",
+    "__version__",
+    "destroy",
+]

@@ -1,0 +1,261 @@
+"""The C interface of libcache.so as ctypes sees it: the statuses, structs and prototypes of its two headers.
+
+The one file of the package that repeats what api/cache.h and api/memstream.h say, field by field and in their order.
+The test suite compares it with them: sizes and offsets with the C compiler's, statuses and prototypes with the text.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from enum import IntEnum, IntFlag
+from typing import Any, Dict, Sequence, Tuple, Type
+
+# The release whose headers this file repeats.
+VERSION = "0.1.0"
+
+MAX_KEY_SIZE = 1024
+
+
+class Status(IntEnum):
+    """What a call came to: 0 is success, positive values are expected outcomes, negative values are errors."""
+
+    OK = 0
+    MISS = 1
+    EXISTS = 2
+    CONFLICT = 3
+
+    INVALID = -1
+    BAD_KEY = -2
+    TOO_LARGE = -3
+    TOO_SMALL = -4
+    NOT_CONNECTED = -5
+    NOT_NUMERIC = -6
+    READ_ONLY = -7
+    BAD_HANDLE = -8
+
+    BAD_BACKEND = -20
+    BAD_NAME = -21
+    BAD_SIZE = -22
+    BAD_SHARDS = -23
+    BAD_TIMEOUT = -24
+    BAD_MODE = -25
+
+    BUSY = -40
+    GONE = -41
+    NO_MEMORY = -42
+    PROCESS_TABLE_FULL = -43
+    FULL = -44
+
+    NO_SEGMENT = -60
+    NOT_OWNER = -61
+    NO_PERMISSION = -62
+    BAD_MAGIC = -63
+    BAD_VERSION = -64
+    SIZE_MISMATCH = -65
+    NAME_MISMATCH = -66
+    BAD_CHECKSUM = -67
+    BAD_STATE = -68
+    TRUNCATED = -69
+    NOT_SHARED_MEMORY = -70
+    OTHER_NAMESPACE = -71
+    OTHER_LIBC = -72
+    OTHER_BYTE_ORDER = -73
+    OTHER_BOOT = -74
+    CORRUPT = -75
+
+    OS_ERROR = -90
+    INTERNAL = -91
+
+
+class OpenFlags(IntFlag):
+    """The bits of `memstream_options_t.flags`."""
+
+    READ_ONLY = 1
+    EXISTING = 2
+    ANY_OWNER = 4
+
+
+class CacheStats(ctypes.Structure):
+    """`cache_stats_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("max_memory", c_uint64),
+        ("used_memory", c_uint64),
+        ("table_memory", c_uint64),
+        ("committed_memory", c_uint64),
+        ("pinned_memory", c_uint64),
+        ("value_memory", c_uint64),
+        ("key_memory", c_uint64),
+        ("max_value_size", c_uint64),
+        ("entries", c_uint64),
+        ("entry_capacity", c_uint64),
+        ("shards", c_uint64),
+        ("processes", c_uint64),
+        ("hits", c_uint64),
+        ("misses", c_uint64),
+        ("puts", c_uint64),
+        ("deletes", c_uint64),
+        ("evictions", c_uint64),
+        ("expirations", c_uint64),
+        ("recoveries", c_uint64),
+        ("damaged", c_uint64),
+        ("commit_failures", c_uint64),
+        ("dead_processes", c_uint64),
+        ("created_at_ms", c_uint64),
+        ("now_ms", c_uint64),
+    ]
+
+
+class Options(ctypes.Structure):
+    """`memstream_options_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("backend", c_char_p),
+        ("name", c_char_p),
+        ("size_bytes", c_uint64),
+        ("shards", c_uint32),
+        ("mode", c_uint32),
+        ("timeout_ms", c_int64),
+        ("flags", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class Meta(ctypes.Structure):
+    """`memstream_meta_t`."""
+
+    _fields_ = [
+        ("cas", c_uint64),
+        ("created_at_ms", c_uint64),
+        ("expires_at_ms", c_uint64),
+        ("flags", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class View(ctypes.Structure):
+    """`memstream_view_t`."""
+
+    _fields_ = [("data", c_void_p), ("size", c_size_t), ("meta", Meta), ("token", c_uint64)]
+
+
+class Reservation(ctypes.Structure):
+    """`memstream_reservation_t`."""
+
+    _fields_ = [("data", c_void_p), ("size", c_size_t), ("token", c_uint64)]
+
+
+class Entry(ctypes.Structure):
+    """`memstream_entry_t`."""
+
+    _fields_ = [
+        ("value_size", c_uint64),
+        ("stored_size", c_uint64),
+        ("data_offset", c_uint64),
+        ("created_at_ms", c_uint64),
+        ("last_access_ms", c_uint64),
+        ("expires_at_ms", c_uint64),
+        ("access_count", c_uint64),
+        ("cas", c_uint64),
+        ("flags", c_uint32),
+        ("key_size", c_uint32),
+        ("shard", c_uint32),
+        ("is_valid", c_uint32),
+        ("key", c_char * (MAX_KEY_SIZE + 8)),
+    ]
+
+
+class Info(ctypes.Structure):
+    """`memstream_info_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("backend", c_char_p),
+        ("name", c_char_p),
+        ("size_bytes", c_uint64),
+        ("layout_version", c_uint32),
+        ("read_only", c_uint32),
+        ("uuid", c_uint8 * 16),
+    ]
+
+
+class Process(ctypes.Structure):
+    """`memstream_process_t`."""
+
+    _fields_ = [
+        ("pid", c_uint32),
+        ("pins", c_uint32),
+        ("start_time", c_uint64),
+        ("hits", c_uint64),
+        ("misses", c_uint64),
+        ("puts", c_uint64),
+    ]
+
+
+# The C name of each struct above.
+STRUCTS: Dict[str, Type[ctypes.Structure]] = {
+    "cache_stats_t": CacheStats,
+    "memstream_options_t": Options,
+    "memstream_meta_t": Meta,
+    "memstream_view_t": View,
+    "memstream_reservation_t": Reservation,
+    "memstream_entry_t": Entry,
+    "memstream_info_t": Info,
+    "memstream_process_t": Process,
+}
+
+# (cache, key, key_size) and (value, value_size, ttl_ms, flags): how most of the functions begin and go on.
+_KEY = (c_void_p, c_char_p, c_size_t)
+_VALUE = (c_void_p, c_size_t, c_uint64, c_uint32)
+
+# Name: (type of the result, types of the arguments). Keys are `const void *` in C; c_char_p lets bytes pass as they
+# are, and their size goes beside them, so that NUL bytes count.
+PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
+    "cache_strerror": (c_char_p, (c_int,)),
+    "cache_last_error": (c_char_p, ()),
+    "cache_version": (c_char_p, ()),
+    "memstream_options_init": (None, (POINTER(Options),)),
+    "memstream_open": (c_int, (POINTER(Options), POINTER(c_void_p))),
+    "memstream_close": (c_int, (c_void_p,)),
+    "memstream_destroy": (c_int, (c_void_p,)),
+    "memstream_destroy_named": (c_int, (POINTER(Options),)),
+    "memstream_get": (c_int, (*_KEY, c_void_p, POINTER(c_size_t), POINTER(Meta))),
+    "memstream_set": (c_int, (*_KEY, *_VALUE)),
+    "memstream_add": (c_int, (*_KEY, *_VALUE)),
+    "memstream_replace": (c_int, (*_KEY, *_VALUE)),
+    "memstream_cas": (c_int, (*_KEY, *_VALUE, c_uint64)),
+    "memstream_delete": (c_int, _KEY),
+    "memstream_touch": (c_int, (*_KEY, c_uint64)),
+    "memstream_incr": (c_int, (*_KEY, c_int64, POINTER(c_int64), c_uint64, POINTER(c_int64))),
+    "memstream_exists": (c_int, _KEY),
+    "memstream_clear": (c_int, (c_void_p,)),
+    "memstream_view": (c_int, (*_KEY, POINTER(View))),
+    "memstream_release": (c_int, (c_void_p, POINTER(View))),
+    "memstream_reserve": (c_int, (*_KEY, c_size_t, POINTER(Reservation))),
+    "memstream_commit": (c_int, (c_void_p, POINTER(Reservation), c_uint64, c_uint32)),
+    "memstream_abort": (c_int, (c_void_p, POINTER(Reservation))),
+    "memstream_scan": (c_int, (c_void_p, POINTER(c_uint64), POINTER(Entry), c_size_t, POINTER(c_size_t))),
+    "memstream_entry_info": (c_int, (*_KEY, POINTER(Entry))),
+    "memstream_stats": (c_int, (c_void_p, POINTER(CacheStats))),
+    "memstream_info": (c_int, (c_void_p, POINTER(Info))),
+    "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
+    "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
+}
+
+
+def declare(library: ctypes.CDLL) -> None:
+    """Gives every function of `library` that the package uses its prototype.
+
+    Args:
+        library: libcache.so, as loaded by ctypes.
+
+    Raises:
+        AttributeError: the library lacks a function; the text names it.
+    """
+    for name, (result, arguments) in PROTOTYPES.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = tuple(arguments)

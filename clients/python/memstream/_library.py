@@ -1,0 +1,118 @@
+"""Finding and loading libcache.so.
+
+Looked for in this order: the argument, the environment variable MEMSTREAM_LIBRARY, the directory of this package, the
+system's own loader (LD_LIBRARY_PATH, ldconfig).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Optional
+
+from memstream import _abi
+from memstream.errors import LibraryError, error_of
+
+FILE_NAME = "libcache.so"
+SONAME = "libcache.so.1"
+
+
+class Library:
+    """libcache.so with typed functions, and two of them once more without types.
+
+    Attributes:
+        c: the loaded library; its functions have the prototypes of `_abi.PROTOTYPES`.
+        path: what was loaded, as the loader was asked for it.
+        version: what the library says it is, "MAJOR.MINOR.PATCH".
+        raw_get: `memstream_get` without prototype, for the one caller that passes ready-made ctypes objects.
+        raw_set: `memstream_set`, the same.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.c = _load(path)
+        try:
+            _abi.declare(self.c)
+        except AttributeError as error:
+            raise LibraryError(f"{path} is not a libcache.so that this package can use: {error}") from None
+        self.version = self.c.cache_version().decode()
+        _check_version(path, self.version)
+        # ctypes spends 40 to 60 ns on every argument that it converts by a prototype, and none on objects that are of
+        # their C type already. Indexing a library makes a function object of its own, apart from the typed one.
+        self.raw_get: Any = self.c["memstream_get"]
+        self.raw_set: Any = self.c["memstream_set"]
+
+    def last_error(self) -> str:
+        """Returns what the calling thread's last failing call said.
+
+        Source: cache_last_error.
+        """
+        return _text(self.c.cache_last_error())
+
+    def check(self, status: int) -> None:
+        """Raises the exception of a status other than 0, with the message of the call that has just failed.
+
+        Args:
+            status: what a function returned, in this thread, as the last call into the library.
+
+        Source: cache_last_error, cache_strerror.
+        """
+        if status != _abi.Status.OK:
+            # Expected outcomes (above 0) leave no message behind: the last one would belong to an older failure.
+            message = self.last_error() if status < 0 else ""
+            raise error_of(status, message or _text(self.c.cache_strerror(status)))
+
+
+def load(path: Optional[str] = None) -> Library:
+    """Finds and loads libcache.so, once per file and process.
+
+    Args:
+        path: the file, or a name for the system's loader; None looks in the places that the module describes.
+
+    Returns:
+        The library, shared by all who ask for the same file. Safe from any thread; a forked child keeps it.
+
+    Raises:
+        LibraryError: nothing was found, or it cannot be loaded, or its version does not fit.
+    """
+    return _load_once(_find(path))
+
+
+@lru_cache(maxsize=None)
+def _load_once(path: str) -> Library:
+    return Library(path)
+
+
+def _find(path: Optional[str]) -> str:
+    """Picks what to load: a place that is named must be right; the others are tried."""
+    chosen = path or os.environ.get("MEMSTREAM_LIBRARY")
+    if chosen:
+        return os.fspath(chosen)
+    beside = Path(__file__).with_name(FILE_NAME)
+    return str(beside) if beside.exists() else SONAME
+
+
+def _load(path: str) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(path)
+    except OSError as error:
+        if path == SONAME:
+            remedy = f"Name the file in MEMSTREAM_LIBRARY, or put it beside the package in {Path(__file__).parent}"
+        else:
+            remedy = f"Is this the {FILE_NAME} that was built for this machine?"
+        raise LibraryError(f"cannot load {path}: {error}. {remedy}") from None
+
+
+def _check_version(path: str, version: str) -> None:
+    """Package and library go together if MAJOR and MINOR are the same: PATCH changes no function."""
+    if version.split(".")[:2] != _abi.VERSION.split(".")[:2]:
+        raise LibraryError(
+            f"{path} is version {version} and the package is version {_abi.VERSION}: "
+            "install the package and the library from one release"
+        )
+
+
+def _text(text: bytes) -> str:
+    return text.decode("utf-8", "replace")

@@ -1,0 +1,201 @@
+"""The life of an open cache: options, open, close, destroy."""
+
+from __future__ import annotations
+
+import math
+from ctypes import byref, c_void_p, sizeof
+from types import TracebackType
+from typing import NoReturn, Optional, Type, TypeVar
+
+from memstream import _abi
+from memstream._abi import Status
+from memstream._library import Library, load
+from memstream.errors import BadMode, BadShards, BadSize, BadTimeout, ClosedError
+
+_Self = TypeVar("_Self", bound="Connection")
+
+
+class Handle(c_void_p):
+    """A `memstream_t *` that is closed when nobody refers to it any more.
+
+    Calls under way and views refer to it, so that closing a cache never takes the memory away beneath them.
+    """
+
+    library: Library
+
+    def __del__(self) -> None:
+        if self.value:
+            self.library.c.memstream_close(self.value)
+
+
+class Connection:
+    """An open cache without its operations: see `Cache`, which has them."""
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        backend: Optional[str] = None,
+        size: Optional[int] = None,
+        shards: Optional[int] = None,
+        mode: Optional[int] = None,
+        timeout: Optional[float] = None,
+        read_only: bool = False,
+        create: bool = True,
+        any_owner: bool = False,
+        library: Optional[str] = None,
+    ) -> None:
+        """Opens the cache of that name; creates its segment if it is absent.
+
+        Args:
+            name: 1 to 64 characters of A-Z a-z 0-9 . _ -; None: MEMSTREAM_NAME, or "default".
+            backend: "posix" or "sysv"; None: MEMSTREAM_BACKEND, or "posix".
+            size: bytes of a new segment, from 1 MiB; None: MEMSTREAM_SIZE, or 256 MiB.
+            shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or one for each 32 MiB.
+            mode: permission bits of a new segment, such as 0o660; None: MEMSTREAM_MODE, or 0o600.
+            timeout: seconds that a call waits for others at most, 0 to 3,600; None: MEMSTREAM_TIMEOUT_MS, or 1 second.
+            read_only: map the segment for reading only; nothing is ever written to it, no access is counted.
+            create: False: raise NoSegment if the segment is absent.
+            any_owner: accept a segment that belongs to another user.
+            library: path of libcache.so; None: see `memstream._library`.
+
+        Raises:
+            ConfigurationError: an argument or an environment variable has a value that cannot be.
+            SegmentError: the segment cannot be used as it is; `create=False` and there is none.
+            UnavailableError: no memory, no process slot, or another creator was too slow.
+            LibraryError: libcache.so was not found or does not fit.
+
+        Source: memstream_open.
+        """
+        self._library = load(library)
+        options = make_options(self._library, name, backend, size, shards, mode, timeout, read_only, create, any_owner)
+        handle = Handle()
+        handle.library = self._library
+        self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
+        self._library.check(self._library.c.memstream_open(byref(options), byref(handle)))
+        # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
+        self._handle: Optional[Handle] = handle
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._handle is None
+
+    def close(self) -> None:
+        """Detaches from the segment, which stays. Closing twice is fine; every other call raises ClosedError then.
+
+        If another thread is in a call, or a view or a slice of one is still in use, the memory stays mapped until the
+        last of them is done. Safe from any thread; in a forked child it closes the child's own attachment only.
+
+        Source: memstream_close.
+        """
+        self._handle = None
+
+    def destroy(self) -> None:
+        """Destroys the segment with all that is in it, and closes. Others who are attached get CacheGone.
+
+        Raises:
+            NotOwner, NoPermission: the segment is another user's.
+            ReadOnlyError: the cache was opened with `read_only=True`.
+            CacheGone, NoSegment: somebody else was faster.
+
+        Source: memstream_destroy.
+        """
+        self._check(self._library.c.memstream_destroy(self._handle))
+        self.close()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _check(self, status: int) -> None:
+        """Raises the exception of a status other than OK."""
+        if status:
+            self._fail(status)
+
+    def _fail(self, status: int) -> NoReturn:
+        """Raises the exception of `status`, which the calling thread's last call returned."""
+        if self._handle is None:
+            raise ClosedError(Status.NOT_CONNECTED, "the cache was closed: open a new Cache")
+        self._library.check(status)
+        raise AssertionError("only a status other than OK gets here")
+
+
+def destroy(
+    name: Optional[str] = None,
+    *,
+    backend: Optional[str] = None,
+    any_owner: bool = False,
+    library: Optional[str] = None,
+) -> None:
+    """Destroys the segment of that name without opening it first: also one that is damaged.
+
+    Args:
+        name, backend, any_owner, library: as for `Cache`.
+
+    Raises:
+        NoSegment: there is none.
+        SegmentError: it is another user's, or something that is not a segment stands there.
+        ConfigurationError, LibraryError: as for `Cache`.
+
+    Source: memstream_destroy_named.
+    """
+    loaded = load(library)
+    options = make_options(loaded, name, backend, any_owner=any_owner)
+    loaded.check(loaded.c.memstream_destroy_named(byref(options)))
+
+
+def make_options(
+    library: Library,
+    name: Optional[str] = None,
+    backend: Optional[str] = None,
+    size: Optional[int] = None,
+    shards: Optional[int] = None,
+    mode: Optional[int] = None,
+    timeout: Optional[float] = None,
+    read_only: bool = False,
+    create: bool = True,
+    any_owner: bool = False,
+) -> _abi.Options:
+    """Fills `memstream_options_t`. What is None stays "from the environment".
+
+    The library checks what it is given. Checked here is what would not reach it: bits that the C type has no room for,
+    and the values (0, -1) that mean "from the environment" there.
+    """
+    options = _abi.Options(struct_size=sizeof(_abi.Options))
+    library.c.memstream_options_init(byref(options))
+    if name is not None:
+        options.name = name.encode()
+    if backend is not None:
+        options.backend = backend.encode()
+    if size is not None:
+        if not 1 <= size < 2**64:
+            raise BadSize(Status.BAD_SIZE, f"size is {size!r}: give bytes, from 1 MiB (1048576) on")
+        options.size_bytes = size
+    if shards is not None:
+        if not 1 <= shards < 2**32:
+            raise BadShards(Status.BAD_SHARDS, f"shards is {shards!r}: give a number from 1 to 64")
+        options.shards = shards
+    if mode is not None:
+        if not 1 <= mode < 2**32:
+            raise BadMode(Status.BAD_MODE, f"mode is {mode!r}: give permission bits, such as 0o600 or 0o660")
+        options.mode = mode
+    if timeout is not None:
+        if not 0 <= timeout <= 3600:
+            raise BadTimeout(Status.BAD_TIMEOUT, f"timeout is {timeout!r}: give seconds, 0 to 3600")
+        options.timeout_ms = math.ceil(timeout * 1000)
+    for chosen, flag in (
+        (read_only, _abi.OpenFlags.READ_ONLY),
+        (not create, _abi.OpenFlags.EXISTING),
+        (any_owner, _abi.OpenFlags.ANY_OWNER),
+    ):
+        if chosen:
+            options.flags |= flag
+    return options

@@ -1,0 +1,128 @@
+"""What analytics shows: one look at the cache, as data and as a screen."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
+
+from memstream.cache import Cache
+from memstream.programs.text import format_instant, format_size, printable
+from memstream.records import Entry, Info, Stats
+
+_KEY_WIDTH = 44
+
+
+class _Top:
+    """The entries that are highest by some measure, picked in one pass with room for just those."""
+
+    def __init__(self, count: int, measure: Callable[[Entry], float]) -> None:
+        self._count = count
+        self._measure = measure
+        self._heap: List[Tuple[float, bytes, Entry]] = []
+
+    def offer(self, entry: Entry) -> None:
+        ranked = (self._measure(entry), entry.key, entry)
+        if len(self._heap) < self._count:
+            heapq.heappush(self._heap, ranked)
+        elif ranked > self._heap[0]:
+            heapq.heapreplace(self._heap, ranked)
+
+    def entries(self) -> List[Entry]:
+        return [entry for _, _, entry in sorted(self._heap, reverse=True)]
+
+
+class Report(NamedTuple):
+    """One look at a cache."""
+
+    info: Info
+    stats: Stats
+    top: Dict[str, List[Entry]]
+    """By "accesses", "size" and "recency": the highest entries, highest first."""
+
+
+def take_report(cache: Cache, top: int) -> Report:
+    """Looks at statistics and entries; counts no access.
+
+    Args:
+        cache: what to look at.
+        top: how many entries of each ranking.
+    """
+    rankings = {
+        "accesses": _Top(top, lambda entry: entry.access_count),
+        "size": _Top(top, lambda entry: entry.value_size),
+        "recency": _Top(top, lambda entry: entry.last_access),
+    }
+    for entry in cache.scan():
+        for ranking in rankings.values():
+            ranking.offer(entry)
+    return Report(cache.info(), cache.stats(), {name: ranking.entries() for name, ranking in rankings.items()})
+
+
+def sample(info: Info, stats: Stats) -> Dict[str, Any]:
+    """Returns the statistics as one flat object for JSON. Instants are Unix time in seconds."""
+    return {
+        "time": stats.now,
+        "backend": info.backend,
+        "name": info.name,
+        "uuid": str(info.uuid),
+        "hit_ratio": stats.hit_ratio,
+        **stats._asdict(),
+    }
+
+
+def as_json(report: Report) -> Dict[str, Any]:
+    """Returns the whole report as an object for JSON."""
+    top = {name: [_entry_as_json(entry) for entry in entries] for name, entries in report.top.items()}
+    return {**sample(report.info, report.stats), "top": top}
+
+
+def _entry_as_json(entry: Entry) -> Dict[str, Any]:
+    return {**entry._asdict(), "key": entry.key.decode("utf-8", "backslashreplace")}
+
+
+def render(report: Report) -> str:
+    """Returns the report as a screen of text."""
+    lines = list(_render_stats(report.info, report.stats))
+    columns = f"{'accesses':>9} {'size':>10}  {'created':19}  {'last access':19}  expires"
+    for title, name in (("most accessed", "accesses"), ("largest", "size"), ("most recent", "recency")):
+        lines += ["", f"{title:<{_KEY_WIDTH}} {columns}", *_render_entries(report.top[name])]
+    return "\n".join(lines)
+
+
+def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
+    ratio = "no lookups yet" if stats.hit_ratio is None else f"{100 * stats.hit_ratio:.2f} %"
+    used = f"{format_size(stats.used_memory)} ({100 * stats.used_memory / stats.max_memory:.1f} %)"
+    access = ", read-only" if info.read_only else ""
+    yield (
+        f"MemStream {info.backend}:{info.name}{access}  {format_size(info.size)} in {stats.shards} shards, "
+        f"{stats.processes} processes, created {format_instant(stats.created_at)}, now {format_instant(stats.now)}"
+    )
+    yield ""
+    yield f"hit ratio   {ratio}  ({stats.hits} hits, {stats.misses} misses)"
+    yield (
+        f"entries     {stats.entries}, tables hold {stats.entry_capacity}; keys {format_size(stats.key_memory)}, "
+        f"values {format_size(stats.value_memory)}"
+    )
+    yield (
+        f"memory      used {used}, committed {format_size(stats.committed_memory)}, "
+        f"tables {format_size(stats.table_memory)}, pinned {format_size(stats.pinned_memory)}; "
+        f"largest value {format_size(stats.max_value_size)}"
+    )
+    yield (
+        f"operations  {stats.puts} puts, {stats.deletes} deletes, {stats.evictions} evictions, "
+        f"{stats.expirations} expirations"
+    )
+    yield (
+        f"trouble     {stats.dead_processes} processes died, {stats.recoveries} recoveries, {stats.damaged} damaged "
+        f"entries, {stats.commit_failures} times no more memory"
+    )
+
+
+def _render_entries(entries: List[Entry]) -> Iterable[str]:
+    for entry in entries:
+        expires = "never" if entry.expires_at is None else format_instant(entry.expires_at)
+        key = printable(entry.key, _KEY_WIDTH)
+        yield (
+            f"{key:<{_KEY_WIDTH}} {entry.access_count:>9} {format_size(entry.value_size):>10}"
+            f"  {format_instant(entry.created_at)}  {format_instant(entry.last_access)}  {expires}"
+        )
