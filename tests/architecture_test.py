@@ -60,6 +60,7 @@ class SourceFile:
     """One file of the tree, with its path relative to the root and its text."""
 
     def __init__(self, root: Path, file: Path) -> None:
+        self.root = root
         self.path = file.relative_to(root).as_posix()
         self.layer = self.path.split("/")[0] if "/" in self.path else ""
         self.suffix = file.suffix
@@ -171,7 +172,16 @@ def check_text(file: SourceFile) -> Iterator[Violation]:
         yield Violation(file.path, length, f"{length} lines: split it, {MAX_LINES} are the limit")
 
 
-CHECKS = (check_includes, check_system_calls, check_backend_choice, check_python_imports, check_text)
+def check_registered(file: SourceFile) -> Iterator[Violation]:
+    """A test program that ctest does not know is never run."""
+    if file.layer == "tests" and re.search(r"_test\.(cpp|c)$", file.path):
+        known = file.root / "tests/CMakeLists.txt"
+        name = file.path[len("tests/") :]
+        if not known.exists() or not re.search(rf"[\s(]{re.escape(name)}[\s)]", known.read_text(encoding="utf-8")):
+            yield Violation(file.path, 1, "this test is not registered in tests/CMakeLists.txt")
+
+
+CHECKS = (check_includes, check_system_calls, check_backend_choice, check_python_imports, check_text, check_registered)
 
 
 def standard_library() -> frozenset[str]:
@@ -211,6 +221,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("docs/promise.md", "TO" "DO: write\n", "promises work"),
     ("scripts/path.sh", "cd /h" "ome/someone\n", "path of one machine"),
     ("core/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
+    ("tests/lonely_test.cpp", "int x;\n", "not registered"),
     ("core/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
     ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
     ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),

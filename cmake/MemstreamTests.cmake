@@ -1,0 +1,55 @@
+# How a test program is made known to ctest.
+
+# memstream_register_test(NAME name [LABELS label...] [TIMEOUT seconds] [BACKENDS])
+#
+# Registers the program `name` with ctest.
+#   BACKENDS  once per backend, as name.sysv and name.posix, told by MEMSTREAM_BACKEND.
+#   LABELS    what the test needs or what it is worth running under:
+#     threads      runs threads against each other; the thread sanitizer's suite
+#     processes    starts processes; runs alone, since it counts on getting both cores
+#     no_valgrind  not under Valgrind, for a reason that stands beside the label
+#   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
+# Exit code 77 is "skipped": this machine cannot run it, and the test said why.
+function(memstream_register_test)
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "LABELS")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  if(ARG_BACKENDS)
+    set(variants .sysv .posix)
+  else()
+    set(variants ":")  # One variant, without a suffix.
+  endif()
+  foreach(variant IN LISTS variants)
+    string(REPLACE ":" "" suffix ${variant})
+    set(test ${ARG_NAME}${suffix})
+    add_test(NAME ${test} COMMAND ${MEMSTREAM_TEST_LAUNCHER} $<TARGET_FILE:${ARG_NAME}>)
+    set_tests_properties(${test} PROPERTIES
+      LABELS "${ARG_LABELS}"
+      TIMEOUT ${ARG_TIMEOUT}
+      SKIP_RETURN_CODE 77)
+    if(suffix)
+      string(SUBSTRING ${suffix} 1 -1 backend)
+      set_tests_properties(${test} PROPERTIES ENVIRONMENT MEMSTREAM_BACKEND=${backend})
+    endif()
+    if("processes" IN_LIST ARG_LABELS)
+      set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
+    endif()
+  endforeach()
+endfunction()
+
+# memstream_add_test(NAME name SOURCES file... [LIBRARIES target...] [LABELS ...] [TIMEOUT ...] [BACKENDS])
+#
+# A doctest program. It links the engine, the backends, tests/support and the LIBRARIES given; the rest is as for
+# memstream_register_test.
+function(memstream_add_test)
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "SOURCES;LIBRARIES;LABELS")
+  add_executable(${ARG_NAME} ${ARG_SOURCES})
+  target_link_libraries(${ARG_NAME} PRIVATE
+    memstream_doctest_main memstream_test_support ${ARG_LIBRARIES} fmt::fmt-header-only)
+  set(options NAME ${ARG_NAME} TIMEOUT "${ARG_TIMEOUT}" LABELS ${ARG_LABELS})
+  if(ARG_BACKENDS)
+    list(APPEND options BACKENDS)
+  endif()
+  memstream_register_test(${options})
+endfunction()
