@@ -36,6 +36,7 @@ SYSTEM_CALL_HOMES = {
 BACKEND_CHOICE = "backends/open_segment.cpp"
 
 MAX_LINES = 400
+MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".txt", ".cmake", ".json", ".toml", ".in", ".map", ".yml"}
 CXX_SUFFIXES = {".c", ".cpp", ".h", ".hpp"}
@@ -161,8 +162,10 @@ def check_python_imports(file: SourceFile) -> Iterator[Violation]:
 
 
 def check_text(file: SourceFile) -> Iterator[Violation]:
-    """No promise of later work, no path of one machine, no endless file."""
+    """No promise of later work, no path of one machine, no endless file or line."""
     for number, line in file.lines():
+        if len(line) > MAX_COLUMNS and file.suffix in CXX_SUFFIXES:
+            yield Violation(file.path, number, f"{len(line)} columns: {MAX_COLUMNS} are the limit")
         if UNFINISHED.search(line):
             yield Violation(file.path, number, "a word that promises work: do it, or write down why not")
         if MACHINE_PATH.search(line):
@@ -223,6 +226,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
     ("tests/lonely_test.cpp", "int x;\n", "not registered"),
     ("core/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
+    ("core/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
     ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
     ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),

@@ -1,4 +1,5 @@
-// How much of its work a test does: MEMSTREAM_TEST_SCALE is a percentage, for runs under tools that slow everything down.
+// How much of its work a test does: MEMSTREAM_TEST_SCALE is a percentage, for runs under tools that slow everything
+// down.
 #pragma once
 
 #include <algorithm>
