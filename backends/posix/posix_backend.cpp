@@ -73,9 +73,6 @@ Status create_failed(const SegmentSpec& spec, int error) {
   }
 }
 
-// How often, a millisecond apart, an object is tried again that has no size and refuses us.
-constexpr int kNewbornTries = 20;
-
 // Whether an object has no size yet. The umask of its creator may have taken permissions from it, which the creator
 // gives back before the size (PosixObject::give_size).
 bool is_newborn(const std::string& object_name) {
@@ -114,7 +111,8 @@ Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentI
   const std::string name = posix_object_name(spec.name);
   const int flags = (access == Access::kReadWrite ? O_RDWR : O_RDONLY) | kOpenFlags;
   FileDescriptor file(::shm_open(name.c_str(), flags, 0));
-  for (int tries = 0; !file.is_open() && errno == EACCES && is_newborn(name) && tries < kNewbornTries; ++tries) {
+  const Deadline deadline(spec.timeout);
+  while (!file.is_open() && errno == EACCES && is_newborn(name) && !deadline.passed()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     file = FileDescriptor(::shm_open(name.c_str(), flags, 0));
   }

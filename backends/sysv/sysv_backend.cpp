@@ -128,6 +128,12 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
     if (::shmctl(id, IPC_STAT, &state) != 0) return Status::kGone;
     auto made = std::make_unique<SysvObject>(spec, initializer, family, id, state);
     made->keep_locks(std::move(locks));
+    // One that does not fit into our address space cannot even be looked at again: it has to go now.
+    std::unique_ptr<Segment> mapped;
+    if (status = made->map(Access::kReadWrite, &mapped); status != Status::kOk) {
+      (void)made->remove_name();  // Ours and new: it succeeds.
+      return status;
+    }
     *object = std::move(made);
     return Status::kOk;
   }
