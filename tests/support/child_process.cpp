@@ -1,0 +1,103 @@
+// See child_process.h.
+#include "tests/support/child_process.h"
+
+#include <grp.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+namespace memstream::test {
+namespace {
+
+void check(bool is_good, const char* call) {
+  if (!is_good) throw std::runtime_error(std::string(call) + ": " + std::strerror(errno));
+}
+
+Complaint complaint_if(bool is_bad, const char* call) {
+  return is_bad ? std::string(call) + ": " + std::strerror(errno) : "";
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(const std::function<Complaint()>& body) {
+  int fds[2];
+  check(::pipe(fds) == 0, "pipe");
+  process_id_ = ::fork();
+  check(process_id_ >= 0, "fork");
+  if (process_id_ == 0) {
+    ::close(fds[0]);
+    Complaint complaint;
+    try {
+      complaint = body();
+    } catch (...) {  // The child must not unwind into the parent's test.
+      complaint = "an exception, or a REQUIRE that did not hold";
+    }
+    const ssize_t written = ::write(fds[1], complaint.data(), complaint.size());
+    ::_exit(written == static_cast<ssize_t>(complaint.size()) ? 0 : 1);
+  }
+  ::close(fds[1]);
+  complaint_fd_ = fds[0];
+}
+
+ChildProcess::~ChildProcess() {
+  if (process_id_ < 0) return;
+  ::kill(process_id_, SIGKILL);
+  wait();
+}
+
+void ChildProcess::send_signal(int signal) const { check(::kill(process_id_, signal) == 0, "kill"); }
+
+Complaint ChildProcess::wait() {
+  Complaint complaint;
+  char part[512];
+  ssize_t count;
+  while ((count = ::read(complaint_fd_, part, sizeof part)) > 0)
+    complaint.append(part, static_cast<std::size_t>(count));
+  ::close(complaint_fd_);
+  int status = 0;
+  ::waitpid(std::exchange(process_id_, -1), &status, 0);
+  if (WIFSIGNALED(status)) return complaint + "killed by signal " + std::to_string(WTERMSIG(status));
+  if (WEXITSTATUS(status) != 0) return complaint + "exit code " + std::to_string(WEXITSTATUS(status));
+  return complaint;
+}
+
+Complaint in_child(const std::function<Complaint()>& body) { return ChildProcess(body).wait(); }
+
+Signal::Signal() { check(::pipe(fds_) == 0, "pipe"); }
+
+Signal::~Signal() {
+  ::close(fds_[0]);
+  ::close(fds_[1]);
+}
+
+void Signal::post(int times) const {
+  for (int i = 0; i < times; ++i) check(::write(fds_[1], "!", 1) == 1, "write");
+}
+
+void Signal::wait() const {
+  char byte;
+  check(::read(fds_[0], &byte, 1) == 1, "read");
+}
+
+bool is_root() { return ::geteuid() == 0; }
+
+Complaint become_other_user() {
+  const bool is_done = ::setgroups(0, nullptr) == 0 && ::setgid(kOtherUser) == 0 && ::setuid(kOtherUser) == 0;
+  return complaint_if(!is_done, "setuid");
+}
+
+Complaint mount_over(const char* folder, const std::string& options) {
+  const bool is_done = ::unshare(CLONE_NEWNS) == 0 &&
+                       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount("memstream-test", folder, "tmpfs", 0, options.c_str()) == 0;
+  return complaint_if(!is_done, "mount");
+}
+
+}  // namespace memstream::test

@@ -1,0 +1,56 @@
+// Test bodies that need a process of their own: other users, other namespaces, limits, signals.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+namespace memstream::test {
+
+// What went wrong, empty if nothing did.
+using Complaint = std::string;
+
+// A forked process that runs a body. Killed and waited for in the destructor, if nobody waited for it before.
+class ChildProcess {
+ public:
+  explicit ChildProcess(const std::function<Complaint()>& body);
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+  ~ChildProcess();
+
+  void send_signal(int signal) const;
+  // Waits for the end. The complaint of the body, or "killed by signal N".
+  Complaint wait();
+
+ private:
+  pid_t process_id_;
+  int complaint_fd_;
+};
+
+// Runs `body` in a child and waits for it.
+Complaint in_child(const std::function<Complaint()>& body);
+
+// A line of communication between processes: each wait() takes one post().
+class Signal {
+ public:
+  Signal();
+  Signal(const Signal&) = delete;
+  Signal& operator=(const Signal&) = delete;
+  ~Signal();
+  void post(int times = 1) const;
+  void wait() const;
+
+ private:
+  int fds_[2];
+};
+
+bool is_root();
+// For a child that is root: become an ordinary user (nobody).
+constexpr uid_t kOtherUser = 65534;
+Complaint become_other_user();
+// For a child that is root: a tmpfs with `options` ("size=16m") over `folder`, seen by nobody else.
+Complaint mount_over(const char* folder, const std::string& options);
+inline Complaint mount_own_shm(const std::string& options) { return mount_over("/dev/shm", options); }
+
+}  // namespace memstream::test
