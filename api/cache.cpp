@@ -1,0 +1,160 @@
+// The small C interface: the process's default connection.
+#include "api/cache.h"
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string_view>
+
+#include "api/call_gate.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/statistics.h"
+#include "core/fork_guard.h"
+
+namespace memstream {
+namespace {
+
+// The connection that cache_connect() makes. Calls take a pass before they look at the handle, and disconnect() takes the
+// handle away before it waits for the passes, so that no call ever uses a handle that is gone.
+class DefaultConnection final : private ForkAware {
+ public:
+  static DefaultConnection& instance() {
+    // Never destroyed: other threads may call while the process exits.
+    static DefaultConnection& connection = *new DefaultConnection;
+    return connection;
+  }
+
+  Status connect() {
+    const std::lock_guard guard(mutex_);
+    if (const memstream_handle* current = handle_.load(); current != nullptr && !current->is_gone()) return Status::kOk;
+    std::unique_ptr<memstream_handle> opened;
+    if (const Status status = memstream_handle::open(nullptr, &opened); status != Status::kOk) return status;
+    replace(opened.release());
+    return Status::kOk;
+  }
+
+  Status disconnect() {
+    const std::lock_guard guard(mutex_);
+    if (handle_.load() == nullptr) return not_connected();
+    replace(nullptr);
+    return Status::kOk;
+  }
+
+  Status destroy() {
+    const std::lock_guard guard(mutex_);
+    memstream_handle* current = handle_.load();
+    if (current == nullptr) return static_cast<Status>(memstream_destroy_named(nullptr));
+    const Status status = current->destroy();
+    if (status == Status::kOk || status == Status::kNoSegment) replace(nullptr);
+    return status;
+  }
+
+  // Runs `operation(handle)` on the connection.
+  template <class Operation>
+  Status use(Operation operation) {
+    const CallGate::Pass pass(gate_);
+    memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
+    return handle != nullptr ? operation(*handle) : not_connected();
+  }
+
+ private:
+  DefaultConnection() = default;
+
+  static Status not_connected() {
+    return fail(Status::kNotConnected, "This process is not connected to a cache. Call cache_connect() first.");
+  }
+
+  void replace(memstream_handle* handle) {
+    memstream_handle* old = handle_.exchange(handle, std::memory_order_seq_cst);
+    gate_.wait_until_empty();
+    delete old;
+  }
+
+  // A thread of the parent may have been connecting; all that the mutex guards is one pointer, which is whole.
+  void after_fork_in_child() noexcept override {
+    gate_.forget_all();
+    std::construct_at(&mutex_);
+  }
+
+  std::mutex mutex_;  // Held while the connection changes.
+  CallGate gate_;
+  std::atomic<memstream_handle*> handle_{nullptr};
+};
+
+Status need(const void* pointer, const char* what) {
+  return pointer != nullptr ? Status::kOk : fail(Status::kInvalid, std::string(what) + " is NULL.");
+}
+
+}  // namespace
+}  // namespace memstream
+
+using memstream::DefaultConnection;
+using memstream::guarded;
+using memstream::Status;
+
+extern "C" {
+
+int cache_connect(void) {
+  return guarded([] { return DefaultConnection::instance().connect(); });
+}
+
+int cache_put(const char* key, const void* value, size_t value_size) {
+  return guarded([&] {
+    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
+    if (value_size != 0) {
+      if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
+    }
+    return DefaultConnection::instance().use([&](memstream_handle& handle) {
+      return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet, 0);
+    });
+  });
+}
+
+int cache_get(const char* key, void* value, size_t* value_size) {
+  return guarded([&] {
+    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
+    if (const Status status = memstream::need(value_size, "value_size"); status != Status::kOk) return status;
+    if (*value_size != 0) {
+      if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
+    }
+    memstream::ReadResult read;
+    const Status status = DefaultConnection::instance().use([&](memstream_handle& handle) {
+      return handle.cache().get(key, static_cast<std::byte*>(value), *value_size, &read);
+    });
+    *value_size = status == Status::kOk || status == Status::kTooSmall ? read.value_size : 0;
+    return status;
+  });
+}
+
+int cache_delete(const char* key) {
+  return guarded([&] {
+    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
+    return DefaultConnection::instance().use([&](memstream_handle& handle) { return handle.cache().remove(key); });
+  });
+}
+
+int cache_get_stats(cache_stats_t* stats) {
+  return guarded([&] {
+    if (const Status status = memstream::need(stats, "stats"); status != Status::kOk) return status;
+    return DefaultConnection::instance().use(
+        [&](memstream_handle& handle) { return memstream::fill_statistics(handle.cache(), stats); });
+  });
+}
+
+int cache_disconnect(void) {
+  return guarded([] { return DefaultConnection::instance().disconnect(); });
+}
+
+int cache_destroy(void) {
+  return guarded([] { return DefaultConnection::instance().destroy(); });
+}
+
+const char* cache_strerror(int status) { return memstream::status_sentence(static_cast<Status>(status)); }
+
+const char* cache_last_error(void) { return memstream::last_error(); }
+
+const char* cache_version(void) { return MEMSTREAM_VERSION; }
+
+}  // extern "C"

@@ -1,0 +1,54 @@
+#include "api/handle.h"
+
+#include "core/format.h"
+
+using memstream::Cache;
+using memstream::HeldItem;
+using memstream::OpenOptions;
+using memstream::SegmentFormat;
+using memstream::Status;
+
+Status memstream_handle::open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle) {
+  OpenOptions open_options;
+  if (const Status status = memstream::read_options(options, &open_options); status != Status::kOk) return status;
+  SegmentFormat format(open_options.spec.name, open_options.shards);
+  std::unique_ptr<memstream::Segment> segment;
+  const auto access = open_options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
+  const Status status = open_options.existing_only
+                            ? open_options.backend->attach(open_options.spec, access, format, &segment)
+                            : open_options.backend->open(open_options.spec, format, &segment);
+  if (status != Status::kOk) return status;
+  auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
+  const Status checked = Cache::open(std::move(segment), open_options.spec.name, open_options.spec.timeout, &opened->cache_);
+  if (checked != Status::kOk) return checked;
+  opened->backend_ = std::move(open_options.backend);
+  opened->spec_ = std::move(open_options.spec);
+  *handle = std::move(opened);
+  return Status::kOk;
+}
+
+Status memstream_handle::destroy() {
+  if (cache_->read_only()) {
+    return memstream::fail(Status::kReadOnly, "The cache is open for reading only. Open it for writing to destroy it.");
+  }
+  SegmentFormat format(spec_.name, 0);
+  return backend_->remove(spec_, format, &cache_->segment(), memstream::mark_destroyed);
+}
+
+std::uint64_t memstream_handle::keep(HeldItem item) {
+  const std::lock_guard guard(held_mutex_);
+  held_.emplace(next_token_, std::move(item));
+  return next_token_++;
+}
+
+Status memstream_handle::take(std::uint64_t token, HeldItem* item) {
+  const std::lock_guard guard(held_mutex_);
+  const auto found = held_.find(token);
+  if (found == held_.end()) {
+    return memstream::fail(Status::kBadHandle, "This handle holds no such view or reservation: it was released, committed or "
+                                               "aborted before.");
+  }
+  *item = std::move(found->second);
+  held_.erase(found);
+  return Status::kOk;
+}

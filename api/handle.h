@@ -1,0 +1,95 @@
+// What stands behind memstream_t: an open cache, and what the C interface keeps for its callers.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <unordered_map>
+
+#include "api/call_gate.h"
+#include "api/memstream.h"
+#include "api/options.h"
+#include "core/cache.h"
+#include "core/fork_guard.h"
+
+namespace memstream {
+
+// Value bytes that the library keeps itself because they could not be pinned; aligned as a block would align them.
+class OwnedBytes {
+ public:
+  explicit OwnedBytes(std::size_t size_bytes)
+      : bytes_(static_cast<std::byte*>(::operator new(size_bytes + 1, std::align_val_t{kCacheLineSize}))) {}
+  std::byte* data() const noexcept { return bytes_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(std::byte* bytes) const noexcept { ::operator delete(bytes, std::align_val_t{kCacheLineSize}); }
+  };
+  std::unique_ptr<std::byte, Delete> bytes_;
+};
+
+// A reservation, or a view that is a copy.
+struct HeldItem {
+  std::string key;
+  HeldBlock block;                   // Used unless `copy` is set.
+  std::unique_ptr<OwnedBytes> copy;  // Used when nothing could be pinned.
+  std::size_t size_bytes = 0;
+};
+
+}  // namespace memstream
+
+// The handle itself. Its functions throw only std::bad_alloc; the C functions catch. It stands outside the namespace because
+// the C header names it.
+struct memstream_handle final : private memstream::ForkAware {
+ public:
+  static memstream::Status open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle);
+  ~memstream_handle() override = default;
+
+  memstream::Cache& cache() noexcept { return *cache_; }
+  memstream::CallGate& gate() noexcept { return gate_; }
+  const char* backend_name() const noexcept { return backend_->name(); }
+  const char* name() const noexcept { return spec_.name.c_str(); }
+
+  // Whether the segment was destroyed, by whomever.
+  bool is_gone() const noexcept { return cache_->is_gone(); }
+  // Marks the segment destroyed and removes its name.
+  memstream::Status destroy();
+
+  // Keeps an item until take() asks for it; returns the token that names it: never 0, and below kPinnedToken.
+  std::uint64_t keep(memstream::HeldItem item);
+  // kBadHandle if this handle keeps nothing under `token`.
+  memstream::Status take(std::uint64_t token, memstream::HeldItem* item);
+
+  // Tokens of pinned views need no memory: they say where the pin is.
+  static constexpr std::uint64_t kPinnedToken = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t pinned_token(const memstream::HeldBlock& block) noexcept {
+    return kPinnedToken | std::uint64_t{block.shard} << 40 | std::uint64_t{block.pin} << 32 | block.position;
+  }
+  static constexpr memstream::HeldBlock pinned_block(std::uint64_t token) noexcept {
+    memstream::HeldBlock block;
+    block.shard = static_cast<std::uint32_t>(token >> 40 & 0xff);
+    block.pin = static_cast<std::uint32_t>(token >> 32 & 0xff);
+    block.position = static_cast<std::uint32_t>(token);
+    return block;
+  }
+
+ private:
+  memstream_handle() = default;
+
+  void before_fork() noexcept override { held_mutex_.lock(); }
+  void after_fork_in_parent() noexcept override { held_mutex_.unlock(); }
+  void after_fork_in_child() noexcept override {
+    gate_.forget_all();
+    held_mutex_.unlock();
+  }
+
+  std::unique_ptr<memstream::SegmentBackend> backend_;
+  memstream::SegmentSpec spec_;
+  std::unique_ptr<memstream::Cache> cache_;
+  memstream::CallGate gate_;
+  std::mutex held_mutex_;
+  std::unordered_map<std::uint64_t, memstream::HeldItem> held_;
+  std::uint64_t next_token_ = 1;
+};

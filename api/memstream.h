@@ -1,0 +1,224 @@
+/*
+ * MemStream, the full C interface: any number of caches per process, binary keys, time to live, compare-and-set, reading
+ * and writing without a copy, scans.
+ *
+ * The rules at the top of api/cache.h hold here too. In addition:
+ *  7. Keys are (pointer, length), 1 to CACHE_MAX_KEY_SIZE bytes of any value; values are 0 bytes to
+ *     cache_stats_t.max_value_size bytes of any value.
+ *  8. A handle may be used by all threads of a process. memstream_close() waits for calls under way; what is called with a
+ *     closed handle is undefined, like a use after free().
+ *  9. Times to live are milliseconds from now, 0 means for ever; instants are Unix time in milliseconds, 0 means never.
+ *     The clock of a segment is monotonic: setting the system's clock expires nothing. Its resolution is some 4 ms.
+ * 10. Structs that begin with `struct_size` may grow in later versions: set it to sizeof, or use the _init function.
+ */
+#ifndef MEMSTREAM_MEMSTREAM_H
+#define MEMSTREAM_MEMSTREAM_H
+
+#include "api/cache.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct memstream_handle memstream_t; /* an open cache */
+
+/* ---- open, close, destroy ---- */
+
+enum memstream_open_flags {
+  MEMSTREAM_OPEN_READ_ONLY = 1, /* map for reading only; takes no lock, survives any bytes; implies EXISTING */
+  MEMSTREAM_OPEN_EXISTING = 2,  /* never create: CACHE_NO_SEGMENT if there is none */
+  MEMSTREAM_OPEN_ANY_OWNER = 4  /* accept a segment that belongs to another user */
+};
+
+typedef struct memstream_options {
+  size_t struct_size;
+  const char *backend; /* "sysv" or "posix"; NULL: MEMSTREAM_BACKEND */
+  const char *name;    /* NULL: MEMSTREAM_NAME */
+  uint64_t size_bytes; /* of a new segment; 0: MEMSTREAM_SIZE */
+  uint32_t shards;     /* of a new segment; 0: MEMSTREAM_SHARDS */
+  uint32_t mode;       /* of a new segment; 0: MEMSTREAM_MODE */
+  int64_t timeout_ms;  /* longest wait for a lock; -1: MEMSTREAM_TIMEOUT_MS */
+  uint32_t flags;      /* of memstream_open_flags */
+  uint32_t reserved;   /* 0 */
+} memstream_options_t;
+
+/* Sets struct_size and the "from the environment" value of every field. */
+CACHE_API void memstream_options_init(memstream_options_t *options);
+
+/*
+ * Opens a cache as cache_connect() does, with the environment overridden by `options` (NULL: environment alone).
+ * On CACHE_OK `*cache` is a handle that memstream_close() frees; otherwise it is NULL.
+ */
+CACHE_API int memstream_open(const memstream_options_t *options, memstream_t **cache);
+
+/* Detaches and frees the handle, and with it its views and reservations that are still held. NULL is allowed. */
+CACHE_API int memstream_close(memstream_t *cache);
+
+/* Destroys the segment under the handle: others get CACHE_GONE. The handle stays to be closed. */
+CACHE_API int memstream_destroy(memstream_t *cache);
+
+/* Destroys the segment that `options` (NULL: the environment) names, without a handle; also one that is damaged. */
+CACHE_API int memstream_destroy_named(const memstream_options_t *options);
+
+/* ---- entries ---- */
+
+/* What is known of an entry besides its bytes. */
+typedef struct memstream_meta {
+  uint64_t cas;           /* token for memstream_cas(): changes with every write of the entry */
+  uint64_t created_at_ms; /* when this value was stored */
+  uint64_t expires_at_ms; /* 0: never */
+  uint32_t flags;         /* the caller's own 32 bits, as set */
+  uint32_t reserved;
+} memstream_meta_t;
+
+/*
+ * Copies the value of `key` to `value`; `*value_size` is the room on entry and the size of the value on return.
+ * `value` may be NULL if the room is 0. `meta` may be NULL.
+ * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied; *value_size, *meta are filled).
+ */
+CACHE_API int memstream_get(memstream_t *cache, const void *key, size_t key_size, void *value, size_t *value_size,
+                            memstream_meta_t *meta);
+
+/* Stores a value whatever was there. Returns CACHE_OK or an error. */
+CACHE_API int memstream_set(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
+                            uint64_t ttl_ms, uint32_t flags);
+
+/* Stores a value only if the key is absent; CACHE_EXISTS otherwise. */
+CACHE_API int memstream_add(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
+                            uint64_t ttl_ms, uint32_t flags);
+
+/* Stores a value only if the key is present; CACHE_MISS otherwise. */
+CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_size, const void *value,
+                                size_t value_size, uint64_t ttl_ms, uint32_t flags);
+
+/* Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if gone. */
+CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
+                            uint64_t ttl_ms, uint32_t flags, uint64_t cas);
+
+/* Removes the key; CACHE_MISS if it was not there. */
+CACHE_API int memstream_delete(memstream_t *cache, const void *key, size_t key_size);
+
+/* Gives the entry a new time to live (0: for ever) and leaves its value alone; CACHE_MISS if it is not there. */
+CACHE_API int memstream_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms);
+
+/*
+ * Adds `delta` to a value that is a decimal integer in text ("-12"), in one step. Keeps ttl and flags of the entry.
+ * If the key is absent: CACHE_MISS when `initial` is NULL, otherwise the value becomes *initial + delta with `ttl_ms`.
+ * `*result` (may be NULL) is the new value. CACHE_NOT_NUMERIC leaves the entry as it was.
+ */
+CACHE_API int memstream_incr(memstream_t *cache, const void *key, size_t key_size, int64_t delta, const int64_t *initial,
+                             uint64_t ttl_ms, int64_t *result);
+
+/* CACHE_OK if the key is there, CACHE_MISS if not. Counts no access, neither in the statistics nor in the entry. */
+CACHE_API int memstream_exists(memstream_t *cache, const void *key, size_t key_size);
+
+/* Removes all entries. Views that are held stay readable. */
+CACHE_API int memstream_clear(memstream_t *cache);
+
+/* ---- reading without a copy ---- */
+
+typedef struct memstream_view_t {
+  const void *data; /* the value, read-only; aligned to 16 bytes, to 64 from 4,096 bytes on */
+  size_t size;
+  memstream_meta_t meta;
+  uint64_t token; /* the library's */
+} memstream_view_t;
+
+/*
+ * Gives the value of `key` in place. The bytes stay as they are, through replace, delete and eviction by anyone, until
+ * memstream_release(). When the table of views is full the library copies the value to its own memory instead, so the call
+ * does not fail. A view belongs to the process that took it: a forked child must not use or release it.
+ */
+CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
+
+/* Ends a view; `*view` is zeroed. CACHE_BAD_HANDLE if this process does not hold it. */
+CACHE_API int memstream_release(memstream_t *cache, memstream_view_t *view);
+
+/* ---- writing without a copy ---- */
+
+typedef struct memstream_reservation {
+  void *data; /* `size` bytes to fill; contents are undefined at first; aligned like a view */
+  size_t size;
+  uint64_t token; /* the library's */
+} memstream_reservation_t;
+
+/* Gives room for a value of `value_size` bytes. Nobody sees it before memstream_commit(). */
+CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_size, size_t value_size,
+                                memstream_reservation_t *reservation);
+
+/* Makes the filled reservation the value of its key, as memstream_set() would; `*reservation` is zeroed. */
+CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms, uint32_t flags);
+
+/* Gives the room back; `*reservation` is zeroed. */
+CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reservation);
+
+/* ---- looking at the cache ---- */
+
+/* One entry as a scan reports it. */
+typedef struct memstream_entry {
+  uint64_t value_size;        /* bytes */
+  uint64_t stored_size;       /* bytes of its block: key, value, header, rounding; their sum is used_memory */
+  uint64_t data_offset;       /* of the value's first byte from the start of the segment */
+  uint64_t created_at_ms;     /* when this value was stored */
+  uint64_t last_access_ms;    /* last get or view, or the store if there was none */
+  uint64_t expires_at_ms;     /* 0: never */
+  uint64_t access_count;      /* gets and views; exact up to 1,024, then in steps of 16 by sampling */
+  uint64_t cas;
+  uint32_t flags;
+  uint32_t key_size;          /* bytes */
+  uint32_t shard;
+  uint32_t is_valid;          /* 1; 0 if its time has come and nobody has removed it yet */
+  char key[CACHE_MAX_KEY_SIZE + 8]; /* key_size bytes, then a NUL */
+} memstream_entry_t;
+
+/*
+ * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for the
+ * next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly once; one
+ * that comes or goes meanwhile may or may not be. Counts no access. Expired entries are left out.
+ */
+CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_entry_t *entries, size_t capacity,
+                             size_t *count);
+
+/* Fills `*entry` for one key, as a scan would. */
+CACHE_API int memstream_entry_info(memstream_t *cache, const void *key, size_t key_size, memstream_entry_t *entry);
+
+/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t). */
+CACHE_API int memstream_stats(memstream_t *cache, cache_stats_t *stats);
+
+/* What the handle is open on. The strings live as long as the handle. */
+typedef struct memstream_info_t {
+  size_t struct_size;
+  const char *backend;
+  const char *name;
+  uint64_t size_bytes;
+  uint32_t layout_version;
+  uint32_t read_only; /* 0 or 1 */
+  uint8_t uuid[16];   /* of the segment: another one after destroy and create */
+} memstream_info_t;
+
+CACHE_API int memstream_info(memstream_t *cache, memstream_info_t *info);
+
+/* A process that is attached. */
+typedef struct memstream_process {
+  uint32_t pid;
+  uint32_t pins;       /* views and reservations it holds */
+  uint64_t start_time; /* of the process, in clock ticks since boot */
+  uint64_t hits;
+  uint64_t misses;
+  uint64_t puts;
+} memstream_process_t;
+
+/* Fills up to `capacity` live processes; `*count` is how many there are. Cleans up after those that have died. */
+CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *processes, size_t capacity, size_t *count);
+
+/*
+ * Verifies every invariant of the segment, shard by shard, under the shard's lock. `*problems` is how many were found; the
+ * first ones are described in cache_last_error(). CACHE_OK if none, CACHE_CORRUPT otherwise. Changes nothing.
+ */
+CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,171 @@
+#include "api/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <limits>
+#include <string_view>
+
+#include "backends/open_segment.h"
+#include "core/layout.h"
+
+namespace memstream {
+namespace {
+
+constexpr const char* kDefaultName = "default";
+constexpr std::uint64_t kDefaultSize = std::uint64_t{256} << 20;
+constexpr std::uint64_t kMaxSize = kMaxShards * kMaxShardSize;
+constexpr std::int64_t kDefaultTimeoutMs = 1000;
+constexpr std::int64_t kMaxTimeoutMs = 3'600'000;
+constexpr unsigned kDefaultMode = 0600;
+constexpr std::uint32_t kKnownFlags = MEMSTREAM_OPEN_READ_ONLY | MEMSTREAM_OPEN_EXISTING | MEMSTREAM_OPEN_ANY_OWNER;
+
+Status refuse(Status status, const char* source, std::string_view value, const char* allowed) {
+  return fail(status, fmt::format("{} is '{}', which is not possible: {}.", source, value, allowed));
+}
+
+// The whole text as a number in `base`.
+template <class Number>
+bool parse(std::string_view text, Number* number, int base = 10) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *number, base);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+bool is_name(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  return !name.empty() && name.size() <= kMaxNameSize && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
+Status set_name(const char* source, std::string_view name, SegmentSpec* spec) {
+  if (!is_name(name)) {
+    return refuse(Status::kBadName, source, name, "1 to 64 of A-Z a-z 0-9 . _ - are, not beginning with a dot");
+  }
+  spec->name = name;
+  return Status::kOk;
+}
+
+Status set_size(const char* source, std::string_view text, std::uint64_t size, bool parsed, SegmentSpec* spec) {
+  if (!parsed || size < kMinSegmentSize || size > kMaxSize) {
+    return refuse(Status::kBadSize, source, text, "a number of bytes from 1M to 4096G is, with an optional K, M or G");
+  }
+  spec->size_bytes = (size + kPageSize - 1) / kPageSize * kPageSize;
+  return Status::kOk;
+}
+
+Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
+  std::string_view digits = text;
+  std::uint64_t unit = 1;
+  if (!text.empty()) {
+    switch (text.back()) {
+      case 'K':
+      case 'k':
+        unit = std::uint64_t{1} << 10;
+        break;
+      case 'M':
+      case 'm':
+        unit = std::uint64_t{1} << 20;
+        break;
+      case 'G':
+      case 'g':
+        unit = std::uint64_t{1} << 30;
+        break;
+      default:
+        break;
+    }
+    if (unit != 1) digits.remove_suffix(1);
+  }
+  std::uint64_t number = 0;
+  const bool parsed = parse(digits, &number) && number <= std::numeric_limits<std::uint64_t>::max() / unit;
+  return set_size(source, text, number * unit, parsed, spec);
+}
+
+Status set_shards(const char* source, std::string_view text, std::uint32_t* shards) {
+  if (!parse(text, shards) || *shards < 1 || *shards > kMaxShards) {
+    return refuse(Status::kBadShards, source, text, "a number from 1 to 64 is");
+  }
+  return Status::kOk;
+}
+
+Status set_timeout(const char* source, std::string_view text, SegmentSpec* spec) {
+  std::int64_t timeout_ms = 0;
+  if (!parse(text, &timeout_ms) || timeout_ms < 0 || timeout_ms > kMaxTimeoutMs) {
+    return refuse(Status::kBadTimeout, source, text, "a number of milliseconds from 0 to 3600000 is");
+  }
+  spec->timeout = std::chrono::milliseconds(timeout_ms);
+  return Status::kOk;
+}
+
+Status set_mode(const char* source, std::string_view text, SegmentSpec* spec) {
+  unsigned mode = 0;
+  if (!parse(text, &mode, 8) || mode > 0777 || (mode & kDefaultMode) != kDefaultMode) {
+    return refuse(Status::kBadMode, source, text, "octal permission bits that let the owner read and write are, such as 0600 "
+                                                  "or 0660");
+  }
+  spec->mode = mode;
+  return Status::kOk;
+}
+
+// The value of a field: the option if it was given, else the environment variable if it is set, else the default that the
+// result holds already.
+template <class Set>
+Status from_environment(const char* variable, Set set) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? Status::kOk : set(variable, std::string_view(text));
+}
+
+Status read_spec(const memstream_options_t& given, OpenOptions* result) {
+  SegmentSpec* spec = &result->spec;
+  const auto name = [&](const char* source, std::string_view text) { return set_name(source, text, spec); };
+  const auto size = [&](const char* source, std::string_view text) { return set_size(source, text, spec); };
+  const auto shards = [&](const char* source, std::string_view text) { return set_shards(source, text, &result->shards); };
+  const auto timeout = [&](const char* source, std::string_view text) { return set_timeout(source, text, spec); };
+  const auto mode = [&](const char* source, std::string_view text) { return set_mode(source, text, spec); };
+
+  Status status = given.name != nullptr ? name("options.name", given.name) : from_environment("MEMSTREAM_NAME", name);
+  if (status != Status::kOk) return status;
+  status = given.size_bytes != 0 ? set_size("options.size_bytes", std::to_string(given.size_bytes), given.size_bytes, true, spec)
+                                 : from_environment("MEMSTREAM_SIZE", size);
+  if (status != Status::kOk) return status;
+  status = given.shards != 0 ? shards("options.shards", std::to_string(given.shards))
+                             : from_environment("MEMSTREAM_SHARDS", shards);
+  if (status != Status::kOk) return status;
+  status = given.timeout_ms != -1 ? timeout("options.timeout_ms", std::to_string(given.timeout_ms))
+                                  : from_environment("MEMSTREAM_TIMEOUT_MS", timeout);
+  if (status != Status::kOk) return status;
+  return given.mode != 0 ? mode("options.mode", fmt::format("{:o}", given.mode)) : from_environment("MEMSTREAM_MODE", mode);
+}
+
+}  // namespace
+
+Status read_options(const memstream_options_t* options, OpenOptions* result) {
+  memstream_options_t given;
+  memstream_options_init(&given);
+  if (options != nullptr) {
+    if (options->struct_size != sizeof(memstream_options_t)) {
+      return fail(Status::kInvalid, fmt::format("memstream_options_t.struct_size is {}, this library knows {}. Call "
+                                                "memstream_options_init() first.",
+                                                options->struct_size, sizeof(memstream_options_t)));
+    }
+    given = *options;
+  }
+  if ((given.flags & ~kKnownFlags) != 0) {
+    return fail(Status::kInvalid, fmt::format("options.flags is {:#x}: this library knows only {:#x}.", given.flags, kKnownFlags));
+  }
+  result->spec.name = kDefaultName;
+  result->spec.size_bytes = kDefaultSize;
+  result->spec.mode = kDefaultMode;
+  result->spec.timeout = std::chrono::milliseconds(kDefaultTimeoutMs);
+  result->spec.any_owner = (given.flags & MEMSTREAM_OPEN_ANY_OWNER) != 0;
+  result->read_only = (given.flags & MEMSTREAM_OPEN_READ_ONLY) != 0;
+  result->existing_only = result->read_only || (given.flags & MEMSTREAM_OPEN_EXISTING) != 0;
+  if (const Status status = read_spec(given, result); status != Status::kOk) return status;
+  return given.backend != nullptr ? make_backend(given.backend, &result->backend)
+                                  : make_backend_from_environment(&result->backend);
+}
+
+}  // namespace memstream

@@ -1,0 +1,43 @@
+#include "api/statistics.h"
+
+#include <fmt/format.h>
+
+namespace memstream {
+
+Status fill_statistics(Cache& cache, cache_stats_t* stats) {
+  if (stats->struct_size != sizeof *stats) {
+    return fail(Status::kInvalid, fmt::format("cache_stats_t.struct_size is {}, this library knows {}. Set it to sizeof before "
+                                              "the call.",
+                                              stats->struct_size, sizeof *stats));
+  }
+  CacheStatistics statistics;
+  if (const Status status = cache.statistics(&statistics); status != Status::kOk) return status;
+  const ShardStatistics& shards = statistics.shards;
+  stats->max_memory = statistics.max_memory;
+  stats->used_memory = shards.used_memory;
+  stats->table_memory = shards.table_memory;
+  stats->committed_memory = shards.committed_memory;
+  stats->pinned_memory = shards.pinned_memory;
+  stats->value_memory = shards.value_memory;
+  stats->key_memory = shards.key_memory;
+  stats->max_value_size = statistics.max_value_size;
+  stats->entries = shards.entries;
+  stats->entry_capacity = shards.entry_capacity;
+  stats->shards = statistics.shard_count;
+  stats->processes = statistics.processes;
+  stats->hits = statistics.hits;
+  stats->misses = statistics.misses;
+  stats->puts = shards.counters.puts;
+  stats->deletes = shards.counters.deletes;
+  stats->evictions = shards.counters.evictions;
+  stats->expirations = shards.counters.expirations;
+  stats->recoveries = shards.counters.recoveries;
+  stats->damaged = shards.counters.damaged;
+  stats->commit_failures = shards.counters.commit_failures;
+  stats->dead_processes = statistics.dead_processes;
+  stats->created_at_ms = statistics.created_unix_ms;
+  stats->now_ms = statistics.now_unix_ms;
+  return Status::kOk;
+}
+
+}  // namespace memstream

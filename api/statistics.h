@@ -1,0 +1,12 @@
+// Statistics of the engine as the C struct.
+#pragma once
+
+#include "api/cache.h"
+#include "core/cache.h"
+
+namespace memstream {
+
+// kInvalid if stats->struct_size is not that of this library.
+Status fill_statistics(Cache& cache, cache_stats_t* stats);
+
+}  // namespace memstream

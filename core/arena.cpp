@@ -1,0 +1,283 @@
+#include "core/arena.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/geometry.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kCommitRetryMs = 1000;
+constexpr std::uint64_t kMinCommitStep = std::uint64_t{64} << 10;
+constexpr std::uint64_t kMaxCommitStep = std::uint64_t{2} << 20;
+
+struct Bin {
+  std::uint32_t level;
+  std::uint32_t index;
+};
+
+// The list that a free block of `units` belongs to.
+constexpr Bin bin_of(std::uint32_t units) noexcept {
+  if (units < kBinsPerLevel) return {0, units};
+  const auto power = static_cast<std::uint32_t>(std::bit_width(units)) - 1;
+  return {power - 3, units >> (power - 4) & (kBinsPerLevel - 1)};
+}
+static_assert(bin_of(15).level == 0 && bin_of(16).level == 1 && bin_of(0xffff'ffff).level == kBinLevels - 1);
+
+// The first list in which every block holds `units`; level kBinLevels if there is none.
+constexpr Bin bin_that_fits(std::uint32_t units) noexcept {
+  if (units < kBinsPerLevel) return {0, units};
+  const auto power = static_cast<std::uint32_t>(std::bit_width(units)) - 1;
+  const std::uint64_t rounded = std::uint64_t{units} + (std::uint64_t{1} << (power - 4)) - 1;
+  if (rounded > 0xffff'ffff) return {kBinLevels, 0};
+  return bin_of(static_cast<std::uint32_t>(rounded));
+}
+
+constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
+  return next | std::uint64_t{previous} << 32;
+}
+constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
+
+constexpr std::uint64_t page_floor(std::uint64_t bytes) noexcept { return bytes / kPageSize * kPageSize; }
+
+}  // namespace
+
+BlockHeader& Arena::block(std::uint32_t position) const {
+  if (position < heap_begin() || position > heap_end() - kMinBlockUnits) throw ShardDamage{"a block out of bounds"};
+  return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
+}
+
+BlockShape Arena::shape(std::uint32_t position) const {
+  const auto result = BlockShape::unpack(block(position).shape.load(std::memory_order_relaxed));
+  if (result.size_units < kMinBlockUnits || result.size_units > heap_end() - position) {
+    throw ShardDamage{"a block of impossible size"};
+  }
+  return result;
+}
+
+// ---- the free lists ----
+
+void Arena::reset_free_lists() noexcept {
+  FreeLists& free_lists = lists();
+  free_lists.level_bitmap = 0;
+  std::fill(std::begin(free_lists.bin_bitmap), std::end(free_lists.bin_bitmap), std::uint16_t{0});
+  for (auto& level : free_lists.heads) std::fill(std::begin(level), std::end(level), 0U);
+  space().free_memory = 0;
+}
+
+void Arena::insert_free(std::uint32_t position, std::uint32_t units) {
+  const Bin bin = bin_of(units);
+  std::uint32_t& head = lists().heads[bin.level][bin.index];
+  block(position).owner.store(links_word(head, 0), std::memory_order_relaxed);
+  if (head != 0) {
+    BlockHeader& old_head = block(head);
+    const std::uint64_t links = old_head.owner.load(std::memory_order_relaxed);
+    old_head.owner.store(links_word(link_next(links), position), std::memory_order_relaxed);
+  }
+  head = position;
+  lists().bin_bitmap[bin.level] = static_cast<std::uint16_t>(lists().bin_bitmap[bin.level] | 1U << bin.index);
+  lists().level_bitmap |= 1U << bin.level;
+  space().free_memory += std::uint64_t{units} * kUnitSize;
+  // The last four bytes say the size, so that a neighbour that is freed later finds this block's start.
+  const std::uint64_t end = (std::uint64_t{position} + units) * kUnitSize;
+  *reinterpret_cast<std::uint32_t*>(base() + end - sizeof(std::uint32_t)) = units;
+  mark_next(position + units, true);
+}
+
+void Arena::remove_free(std::uint32_t position, std::uint32_t units) {
+  const Bin bin = bin_of(units);
+  const std::uint64_t links = block(position).owner.load(std::memory_order_relaxed);
+  const std::uint32_t next = link_next(links);
+  const std::uint32_t previous = link_previous(links);
+  std::uint32_t& head = lists().heads[bin.level][bin.index];
+  if (previous != 0) {
+    BlockHeader& header = block(previous);
+    header.owner.store(links_word(next, link_previous(header.owner.load(std::memory_order_relaxed))),
+                       std::memory_order_relaxed);
+  } else {
+    if (head != position) throw ShardDamage{"a free block that its list does not know"};
+    head = next;
+  }
+  if (next != 0) {
+    BlockHeader& header = block(next);
+    header.owner.store(links_word(link_next(header.owner.load(std::memory_order_relaxed)), previous),
+                       std::memory_order_relaxed);
+  }
+  if (head == 0) {
+    std::uint16_t& bins = lists().bin_bitmap[bin.level];
+    bins = static_cast<std::uint16_t>(bins & ~(1U << bin.index));
+    if (bins == 0) lists().level_bitmap &= ~(1U << bin.level);
+  }
+  space().free_memory -= std::uint64_t{units} * kUnitSize;
+}
+
+std::uint32_t Arena::find_free(std::uint32_t units) const {
+  // The head of the block's own list may fit although not every block there does.
+  const Bin own = bin_of(units);
+  const std::uint32_t own_head = lists().heads[own.level][own.index];
+  if (own_head != 0 && shape(own_head).size_units >= units) return own_head;
+
+  const Bin bin = bin_that_fits(units);
+  if (bin.level >= kBinLevels) return 0;
+  std::uint32_t level = bin.level;
+  std::uint32_t bins = lists().bin_bitmap[level] & (~0U << bin.index);
+  if (bins == 0) {
+    const std::uint32_t levels = level + 1 < kBinLevels ? lists().level_bitmap & (~0U << (level + 1)) : 0;
+    if (levels == 0) return 0;
+    level = static_cast<std::uint32_t>(std::countr_zero(levels));
+    if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
+    bins = lists().bin_bitmap[level];
+  }
+  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  const std::uint32_t found = lists().heads[level][std::countr_zero(bins)];
+  if (shape(found).size_units < units) throw ShardDamage{"a free block in the wrong list"};
+  return found;
+}
+
+// ---- allocating and freeing ----
+
+std::uint32_t Arena::allocate(std::uint64_t units, std::uint64_t now_ms) {
+  units = std::max<std::uint64_t>(units, kMinBlockUnits);
+  if (units > heap_end()) return 0;
+  const std::uint32_t found = find_free(static_cast<std::uint32_t>(units));
+  if (found != 0) return allocate_at(found, static_cast<std::uint32_t>(units));
+  return allocate_from_wilderness(units, now_ms);
+}
+
+std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
+  units = std::max(units, kMinBlockUnits);
+  BlockHeader& header = block(position);
+  BlockShape found = shape(position);
+  if (found.used() || found.size_units < units) throw ShardDamage{"a used block in a free list"};
+  remove_free(position, found.size_units);
+  const std::uint32_t end = position + found.size_units;
+  const std::uint32_t rest = found.size_units - units;
+  if (rest >= kMinBlockUnits) {
+    // First the header of the rest, then the shorter size that uncovers it.
+    const std::uint32_t rest_position = position + units;
+    set_shape(block(rest_position), {.size_units = rest});
+    set_shape(header, {.size_units = units, .flags = kBlockUsed});
+    insert_free(rest_position, rest);
+  } else {
+    set_shape(header, {.size_units = found.size_units, .flags = kBlockUsed});
+    mark_next(end, false);
+  }
+  // What is written to the block from here on must not be seen by a reader before it can see that the block was given up
+  // by its last owner: pairs with the acquire fence in the fast read.
+  std::atomic_thread_fence(std::memory_order_release);
+  return position;
+}
+
+std::uint32_t Arena::allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms) {
+  const std::uint64_t bytes = units * kUnitSize;
+  if (bytes > wilderness_bytes()) return 0;
+  const auto position = static_cast<std::uint32_t>(heap_begin() - units);
+  if (!commit_heap(std::uint64_t{position} * kUnitSize, now_ms)) return 0;
+  auto* header = reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
+  set_shape(*header, {.size_units = static_cast<std::uint32_t>(units), .flags = kBlockUsed});
+  space().heap_begin.store(position, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);
+  return position;
+}
+
+std::uint32_t Arena::free(std::uint32_t position) {
+  const BlockShape freed = shape(position);
+  std::uint32_t begin = position;
+  std::uint32_t end = position + freed.size_units;
+  if ((freed.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
+    const auto* size_mark = reinterpret_cast<const std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1;
+    const std::uint32_t previous_units = *size_mark;
+    if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
+    const std::uint32_t previous = position - previous_units;
+    const BlockShape neighbour = shape(previous);
+    if (neighbour.used() || neighbour.size_units != previous_units) throw ShardDamage{"a free block that is not free"};
+    remove_free(previous, previous_units);
+    begin = previous;
+  }
+  if (end < heap_end()) {
+    const BlockShape neighbour = shape(end);
+    if (!neighbour.used()) {
+      remove_free(end, neighbour.size_units);
+      end += neighbour.size_units;
+    }
+  }
+  if (begin == heap_begin()) {
+    space().heap_begin.store(end, std::memory_order_release);
+    keep_hand_on_a_block(begin, end, end);
+    if (end < heap_end()) mark_next(end, false);
+    return 0;
+  }
+  keep_hand_on_a_block(begin, end, begin);
+  set_shape(block(begin), {.size_units = end - begin});
+  insert_free(begin, end - begin);
+  return begin;
+}
+
+void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
+  if (next_position >= heap_end()) return;
+  BlockHeader& header = block(next_position);
+  BlockShape next = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
+  next.flags = previous_is_free ? next.flags | kBlockPrevFree : next.flags & ~kBlockPrevFree;
+  set_shape(header, next);
+}
+
+void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {
+  std::uint32_t& hand = space().reclaim_hand;
+  if (hand >= begin && hand < end) hand = moved_to;
+}
+
+// ---- the border between table and heap, and the memory under both ----
+
+bool Arena::raise_table(std::uint64_t now_ms) {
+  const std::uint64_t new_end = table_end_bytes() + kTableStepCells * sizeof(Cell);
+  if (new_end > std::uint64_t{heap_begin()} * kUnitSize || !commit_table(new_end, now_ms)) return false;
+  const std::uint32_t cells = space().table_cells.load(std::memory_order_relaxed);
+  space().table_cells.store(cells + kTableStepCells, std::memory_order_release);
+  return true;
+}
+
+bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
+  ShardSpace& s = space();
+  if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) return true;
+  if (now_ms < s.commit_retry_ms) return false;
+  const std::uint64_t step = std::clamp(page_floor(shard_size_bytes_ / 64), kMinCommitStep, kMaxCommitStep);
+  const std::uint64_t least = std::max(page_floor(from_bytes), s.table_committed);
+  const std::uint64_t ahead = std::max(least > step ? least - step : 0, s.table_committed);
+  for (const std::uint64_t lower : {ahead, least}) {
+    if (commit(lower, s.heap_committed)) {
+      s.heap_committed = lower;
+      return true;
+    }
+  }
+  note_commit_failure(now_ms);
+  return false;
+}
+
+bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
+  ShardSpace& s = space();
+  if (to_bytes <= s.table_committed || s.heap_committed <= s.table_committed) return true;
+  if (now_ms < s.commit_retry_ms) return false;
+  const std::uint64_t least = std::min(to_bytes, s.heap_committed);
+  const std::uint64_t ahead = std::min(to_bytes + kMinCommitStep, s.heap_committed);
+  for (const std::uint64_t upper : {ahead, least}) {
+    if (commit(s.table_committed, upper)) {
+      s.table_committed = upper;
+      return true;
+    }
+  }
+  note_commit_failure(now_ms);
+  return false;
+}
+
+bool Arena::commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept {
+  return segment_->commit(shard_offset_bytes_ + from_bytes, to_bytes - from_bytes) == Status::kOk;
+}
+
+void Arena::note_commit_failure(std::uint64_t now_ms) noexcept {
+  space().commit_retry_ms = now_ms + kCommitRetryMs;
+  ++shard_->counters.commit_failures;
+}
+
+}  // namespace memstream

@@ -1,0 +1,80 @@
+// The heap of a shard: blocks, free lists, and the wilderness that it shares with the table below it.
+#pragma once
+
+#include <cstdint>
+
+#include "core/damage.h"
+#include "core/layout.h"
+#include "core/segment.h"
+
+namespace memstream {
+
+// A segregated-fit allocator with immediate coalescing, constant time apart from commits (the model is TLSF).
+//
+// Invariants, true between any two instructions, because a process may be killed there:
+//   - From heap_begin the blocks follow one another without a gap to heap_end: each size is changed by one store, and only
+//     after the header that the store uncovers has been written.
+//   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
+// The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them anew.
+//
+// All functions need the shard's write lock. They throw ShardDamage when they meet bytes that make no sense.
+class Arena {
+ public:
+  Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment) noexcept
+      : shard_(shard), shard_offset_bytes_(shard_offset_bytes), shard_size_bytes_(shard_size_bytes), segment_(segment) {}
+
+  // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries only
+  // size and flags.
+  std::uint32_t allocate(std::uint64_t units, std::uint64_t now_ms);
+
+  // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
+  std::uint32_t allocate_at(std::uint32_t position, std::uint32_t units);
+
+  // Frees a used block. Returns the free block that it is now part of, or 0 if it went to the wilderness.
+  std::uint32_t free(std::uint32_t position);
+
+  // Turns one step of wilderness into table room. False if it is too small or cannot be committed.
+  bool raise_table(std::uint64_t now_ms);
+
+  // Bytes between table and heap.
+  std::uint64_t wilderness_bytes() const noexcept { return std::uint64_t{heap_begin()} * kUnitSize - table_end_bytes(); }
+
+  std::uint32_t heap_begin() const noexcept { return space().heap_begin.load(std::memory_order_relaxed); }
+  std::uint32_t heap_end() const noexcept { return space().heap_end; }
+
+  // The block's header and shape, checked against the heap's bounds.
+  BlockHeader& block(std::uint32_t position) const;
+  BlockShape shape(std::uint32_t position) const;
+  static void set_shape(BlockHeader& header, const BlockShape& shape) noexcept {
+    header.shape.store(shape.pack(), std::memory_order_release);
+  }
+
+  // For rebuild: forget all free blocks, then name each one (already coalesced, its shape stored).
+  void reset_free_lists() noexcept;
+  void insert_free(std::uint32_t position, std::uint32_t units);
+
+ private:
+  ShardSpace& space() const noexcept { return shard_->space; }
+  FreeLists& lists() const noexcept { return shard_->free_lists; }
+  std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(shard_); }
+  std::uint64_t table_end_bytes() const noexcept {
+    return kShardHeaderSize + std::uint64_t{space().table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
+  }
+
+  std::uint32_t find_free(std::uint32_t units) const;
+  std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
+  void remove_free(std::uint32_t position, std::uint32_t units);
+  void mark_next(std::uint32_t next_position, bool previous_is_free);
+  void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
+  bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);
+  bool commit_table(std::uint64_t to_bytes, std::uint64_t now_ms);
+  bool commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept;
+  void note_commit_failure(std::uint64_t now_ms) noexcept;
+
+  ShardHeader* shard_;
+  std::uint64_t shard_offset_bytes_;
+  std::uint64_t shard_size_bytes_;
+  Segment* segment_;
+};
+
+}  // namespace memstream

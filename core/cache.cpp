@@ -1,0 +1,392 @@
+#include "core/cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace memstream {
+namespace {
+
+// An instant too far away to be told from "never", and small enough to be added to.
+constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
+
+constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexcept {
+  return std::uint64_t{shard} << 32 | next;
+}
+
+}  // namespace
+
+// ---- opening and closing ----
+
+Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, std::chrono::milliseconds timeout,
+                   std::unique_ptr<Cache>* cache) {
+  AttachedHeader attached;
+  if (const Status status = check_header(*segment, name, &attached); status != Status::kOk) return status;
+  auto opened = std::unique_ptr<Cache>(new Cache(std::move(segment), attached, timeout));
+  if (!opened->read_only()) {
+    const Status status = opened->process_table_.claim(Deadline(timeout), opened->pin_dropper(), &opened->slot_);
+    if (status != Status::kOk) return status;
+    opened->membership_.store(Membership::kInside, std::memory_order_release);
+    // Whoever comes cleans up after those that are gone; a failure here hinders nobody.
+    static_cast<void>(opened->process_table_.clean_up(Deadline(timeout), opened->pin_dropper()));
+  }
+  *cache = std::move(opened);
+  return Status::kOk;
+}
+
+Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout)
+    : segment_(std::move(segment)),
+      attached_(attached),
+      timeout_(timeout),
+      process_table_(header(),
+                     reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
+                     attached.geometry.process_slots) {
+  shards_.reserve(attached.geometry.shards);
+  for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
+    shards_.push_back(std::make_unique<Shard>(segment_.get(), attached.geometry, index, attached.hash_seed));
+  }
+}
+
+Cache::~Cache() {
+  if (membership_.load(std::memory_order_acquire) != Membership::kInside) return;
+  // If the deadline passes, the slot stays until somebody finds this process ended.
+  static_cast<void>(process_table_.give_back(Deadline(timeout_), pin_dropper(), slot_));
+}
+
+void Cache::after_fork_in_child() noexcept {
+  slot_ = nullptr;
+  membership_.store(Membership::kOutside, std::memory_order_release);
+}
+
+ProcessSlot* Cache::slot() noexcept {
+  for (;;) {
+    Membership membership = membership_.load(std::memory_order_acquire);
+    if (membership == Membership::kInside) [[likely]]
+      return slot_;
+    if (membership == Membership::kRefused || read_only()) return nullptr;
+    if (membership == Membership::kEntering) {
+      std::this_thread::yield();
+      continue;
+    }
+    if (!membership_.compare_exchange_strong(membership, Membership::kEntering, std::memory_order_acq_rel)) continue;
+    ProcessSlot* entered = nullptr;
+    const Status status = process_table_.claim(Deadline(timeout_), pin_dropper(), &entered);
+    slot_ = entered;
+    membership_.store(status == Status::kOk ? Membership::kInside : Membership::kRefused, std::memory_order_release);
+  }
+}
+
+Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) {
+  const Geometry& geometry = attached_.geometry;
+  PinSet pins(slot);
+  if (offset_bytes < geometry.shards_offset) {
+    pins.drop(pin);
+    return Status::kOk;
+  }
+  const std::uint64_t shard = (offset_bytes - geometry.shards_offset) / geometry.shard_size;
+  if (shard >= geometry.shards) {
+    pins.drop(pin);
+    return Status::kOk;
+  }
+  const std::uint64_t position = (offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard))) / kUnitSize;
+  return shards_[shard]->unpin(static_cast<std::uint32_t>(position), pins, pin, Deadline(timeout_));
+}
+
+DropPin Cache::pin_dropper() {
+  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) { return drop_pin(slot, pin, offset); };
+}
+
+// ---- what every operation asks first ----
+
+Status Cache::present() const noexcept {
+  if (!is_gone()) [[likely]]
+    return Status::kOk;
+  return fail(Status::kGone, "The segment was destroyed. Connect again for a new one.");
+}
+
+Status Cache::usable(std::string_view key) const noexcept {
+  if (key.empty() || key.size() > kMaxKeySize) [[unlikely]] {
+    try {
+      return fail(Status::kBadKey, fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize));
+    } catch (...) {
+      return Status::kBadKey;
+    }
+  }
+  return present();
+}
+
+Status Cache::writable() const noexcept {
+  if (!read_only()) [[likely]]
+    return Status::kOk;
+  return fail(Status::kReadOnly, "The cache is open for reading only. Open it without the read-only flag to write.");
+}
+
+std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
+  return ttl_ms == 0 ? 0 : now_ms() + std::min(ttl_ms, kFarFuture);
+}
+
+void Cache::count_read(Status status) noexcept {
+  ProcessSlot* own = slot();
+  if (own == nullptr) return;
+  std::atomic<std::uint64_t>& counter = status == Status::kMiss ? own->counters.misses : own->counters.hits;
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Cache::count_put() noexcept {
+  if (ProcessSlot* own = slot(); own != nullptr) own->counters.puts.fetch_add(1, std::memory_order_relaxed);
+}
+
+// ---- reading ----
+
+Status Cache::get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const Deadline deadline(timeout_);
+  const std::uint64_t now = now_ms();
+  bool large = false;
+  Status status = shard_of(hashed).get(hashed, room, room_bytes, deadline, now, result, read_only() ? nullptr : &large);
+  if (status == Status::kOk && large) status = get_large(hashed, room, room_bytes, deadline, now, result);
+  if (status == Status::kOk || status == Status::kMiss) count_read(status);
+  return status;
+}
+
+// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned it
+// copies in place like a small one.
+Status Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                        std::uint64_t now, ReadResult* result) noexcept {
+  PinSet pins(slot());
+  PinnedBlock pinned;
+  Shard& shard = shard_of(key);
+  Status status = shard.pin(key, pins, deadline, now, &pinned);
+  if (status == Status::kFull) return shard.get(key, room, room_bytes, deadline, now, result, nullptr);
+  if (status != Status::kOk) return status;
+  *result = pinned.read;
+  if (pinned.read.value_size > room_bytes) {
+    status = Status::kTooSmall;
+  } else {
+    copy_from_shared(room, pinned.value, pinned.read.value_size);
+  }
+  const Status released = shard.unpin(pinned.position, pins, pinned.pin, deadline);
+  return released != Status::kOk ? released : status;
+}
+
+Status Cache::exists(std::string_view key) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now_ms(), {});
+}
+
+Status Cache::inspect(std::string_view key,
+                      const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
+  return shards_[shard]->inspect(hashed, Deadline(timeout_), now_ms(),
+                                 [&](const ScannedEntry& entry) { visit(shard, entry); });
+}
+
+// ---- writing ----
+
+Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const std::uint64_t now = now_ms();
+  const StoreRequest request{.key = make_key(key),
+                             .value = value.data,
+                             .value_size = value.size,
+                             .expires_ms = value.ttl_ms == 0 ? 0 : now + std::min(value.ttl_ms, kFarFuture),
+                             .caller_flags = value.caller_flags,
+                             .mode = mode,
+                             .cas = cas};
+  const Deadline deadline(timeout_);
+  const Status status = value.size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
+                                                             : shard_of(request.key).store(request, deadline, now);
+  if (status == Status::kOk) count_put();
+  return status;
+}
+
+// Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
+Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+  PinSet pins(slot());
+  PinnedBlock reserved;
+  Shard& shard = shard_of(request.key);
+  if (const Status status = shard.may_store(request, deadline, now); status != Status::kOk) return status;
+  const Status status = shard.reserve(request.key, request.value_size, pins, deadline, now, &reserved);
+  if (status == Status::kFull) return shard.store(request, deadline, now);
+  if (status != Status::kOk) return status;
+  copy_to_shared(reserved.value, request.value, request.value_size);
+  const Status committed = shard.commit(request, reserved, pins, deadline, now);
+  if (committed == Status::kBusy) {
+    // The value is not stored, so its room must not stay taken either.
+    static_cast<void>(shard.unpin(reserved.position, pins, reserved.pin, Deadline(timeout_)));
+  }
+  return committed;
+}
+
+Status Cache::remove(std::string_view key) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).remove(hashed, Deadline(timeout_), now_ms());
+}
+
+Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now_ms());
+}
+
+Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
+                        std::int64_t* result) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const Status status =
+      shard_of(hashed).increment(hashed, delta, initial, expiry(ttl_ms), Deadline(timeout_), now_ms(), result);
+  if (status == Status::kOk) count_put();
+  return status;
+}
+
+Status Cache::clear() noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  for (const auto& shard : shards_) {
+    if (const Status status = shard->clear(Deadline(timeout_)); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+// ---- in place ----
+
+Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  PinSet pins(slot());
+  PinnedBlock pinned;
+  const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), now_ms(), &pinned);
+  if (status == Status::kOk || status == Status::kMiss) count_read(status);
+  *held = {pinned.value, pinned.read, hashed.hash.shard(attached_.geometry.shards), pinned.position, pinned.pin};
+  return status;
+}
+
+Status Cache::release(const HeldBlock& held) noexcept {
+  PinSet pins(slot());
+  if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
+  const Status status = shards_[held.shard]->unpin(held.position, pins, held.pin, Deadline(timeout_));
+  if (status != Status::kBadHandle) return status;
+  return fail(Status::kBadHandle, "This process does not hold that view or reservation: it was released before, or taken "
+                                  "before a fork.");
+}
+
+Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  PinSet pins(slot());
+  PinnedBlock reserved;
+  const Status status = shard_of(hashed).reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), &reserved);
+  *held = {reserved.value, reserved.read, hashed.hash.shard(attached_.geometry.shards), reserved.position, reserved.pin};
+  return status;
+}
+
+Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+                     std::uint64_t cas) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  PinSet pins(slot());
+  const StoreRequest request{.key = make_key(key),
+                             .value_size = held.read.value_size,
+                             .expires_ms = expiry(value.ttl_ms),
+                             .caller_flags = value.caller_flags,
+                             .mode = mode,
+                             .cas = cas};
+  if (!pins.holds(held.pin, shard_offset(held.shard) + std::uint64_t{held.position} * kUnitSize)) {
+    return fail(Status::kBadHandle, "This process does not hold that reservation: it was committed or aborted before, or made "
+                                    "before a fork.");
+  }
+  const PinnedBlock reserved{held.value, held.read, held.position, held.pin};
+  const Status status = shards_[held.shard]->commit(request, reserved, pins, Deadline(timeout_), now_ms());
+  if (status == Status::kOk) count_put();
+  return status;
+}
+
+// ---- looking ----
+
+Status Cache::scan(std::uint64_t* cursor,
+                   const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  auto shard = static_cast<std::uint32_t>(*cursor >> 32);
+  auto next = static_cast<std::uint32_t>(*cursor);
+  bool stopped = false;
+  while (shard < attached_.geometry.shards && !stopped) {
+    const Status status = shards_[shard]->scan(&next, Deadline(timeout_), now_ms(), [&](const ScannedEntry& entry) {
+      stopped = !visit(shard, entry);
+      return !stopped;
+    });
+    if (status != Status::kOk) return status;
+    if (next == 0 && !stopped) ++shard;
+  }
+  *cursor = shard < attached_.geometry.shards ? cursor_of(shard, next) : 0;
+  return Status::kOk;
+}
+
+Status Cache::statistics(CacheStatistics* statistics) noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  *statistics = {};
+  if (!read_only()) {
+    const Status status = process_table_.clean_up(Deadline(timeout_), pin_dropper());
+    if (status != Status::kOk) return status;
+  }
+  ShardStatistics& sum = statistics->shards;
+  for (const auto& shard : shards_) {
+    ShardStatistics one{};
+    if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
+    sum += one;
+  }
+  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
+    statistics->processes += process_table_.slot(i).pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+  }
+  process_table_.sum(&statistics->hits, &statistics->misses);
+  statistics->max_memory = attached_.geometry.size_bytes;
+  statistics->max_value_size = max_value_size(attached_.geometry, 1);
+  statistics->shard_count = attached_.geometry.shards;
+  statistics->dead_processes = header()->dead_processes.load(std::memory_order_relaxed);
+  statistics->created_unix_ms = attached_.created_unix_ms;
+  statistics->now_unix_ms = to_unix_ms(now_ms());
+  return Status::kOk;
+}
+
+Status Cache::processes(std::vector<ProcessInfo>* processes) noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (!read_only()) {
+    const Status status = process_table_.clean_up(Deadline(timeout_), pin_dropper());
+    if (status != Status::kOk) return status;
+  }
+  processes->clear();
+  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
+    const ProcessSlot& slot = process_table_.slot(i);
+    ProcessInfo info;
+    info.pid = slot.pid.load(std::memory_order_acquire);
+    if (info.pid == 0) continue;
+    info.start_time = slot.start_time.load(std::memory_order_relaxed);
+    info.hits = slot.counters.hits.load(std::memory_order_relaxed);
+    info.misses = slot.counters.misses.load(std::memory_order_relaxed);
+    info.puts = slot.counters.puts.load(std::memory_order_relaxed);
+    for (const auto& pin : slot.pins) info.pins += pin.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+    processes->push_back(info);
+  }
+  return Status::kOk;
+}
+
+Status Cache::check(std::vector<std::string>* problems) noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  for (const auto& shard : shards_) {
+    if (const Status status = shard->check(Deadline(timeout_), problems); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+}  // namespace memstream

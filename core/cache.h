@@ -1,0 +1,145 @@
+// An open cache: a segment, its shards, and this process's place in it. The whole engine behind one class.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/fork_guard.h"
+#include "core/format.h"
+#include "core/processes.h"
+#include "core/segment.h"
+#include "core/shard.h"
+
+namespace memstream {
+
+// Everything about the segment at one moment; sums over its shards.
+struct CacheStatistics {
+  ShardStatistics shards{};
+  std::uint64_t max_memory = 0;
+  std::uint64_t max_value_size = 0;
+  std::uint64_t shard_count = 0;
+  std::uint64_t processes = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t dead_processes = 0;
+  std::uint64_t created_unix_ms = 0;
+  std::uint64_t now_unix_ms = 0;
+};
+
+struct ProcessInfo {
+  std::uint32_t pid = 0;
+  std::uint32_t pins = 0;
+  std::uint64_t start_time = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t puts = 0;
+};
+
+// A block that this process holds: where it is, and which pin says so.
+struct HeldBlock {
+  std::byte* value = nullptr;
+  ReadResult read;
+  std::uint32_t shard = 0;
+  std::uint32_t position = 0;
+  std::uint32_t pin = 0;
+};
+
+// Safe from all threads of a process, and after fork() in the child. Keys are 1 to kMaxKeySize bytes. Times to live are ms,
+// 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates. Every function may return kGone
+// and, unless it only reads without a lock, kBusy at the deadline.
+class Cache final : private ForkAware {
+ public:
+  // Takes a segment that is open and checks it. kProcessTableFull and every status of check_header().
+  static Status open(std::unique_ptr<Segment> segment, const std::string& name, std::chrono::milliseconds timeout,
+                     std::unique_ptr<Cache>* cache);
+
+  // Leaves the process table; what it still holds is let go.
+  ~Cache() override;
+
+  Status get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept;
+  Status exists(std::string_view key) noexcept;
+  Status inspect(std::string_view key,
+                 const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
+
+  struct Value {
+    const std::byte* data = nullptr;
+    std::uint64_t size = 0;
+    std::uint64_t ttl_ms = 0;
+    std::uint32_t caller_flags = 0;
+  };
+  // `cas` is used with StoreMode::kCas only.
+  Status store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
+  Status remove(std::string_view key) noexcept;
+  Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
+  Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
+                   std::int64_t* result) noexcept;
+  Status clear() noexcept;
+
+  // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
+  Status hold(std::string_view key, HeldBlock* held) noexcept;
+  Status release(const HeldBlock& held) noexcept;
+  Status reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept;
+  Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
+
+  // `*cursor` 0 begins and 0 ends. Visits until `visit` returns false (that entry comes again next time) or everything was
+  // visited.
+  Status scan(std::uint64_t* cursor,
+              const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
+
+  Status statistics(CacheStatistics* statistics) noexcept;
+  Status processes(std::vector<ProcessInfo>* processes) noexcept;
+  Status check(std::vector<std::string>* problems) noexcept;
+
+  std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept { return attached_.created_unix_ms + segment_ms; }
+  const AttachedHeader& attached() const noexcept { return attached_; }
+  const Segment& segment() const noexcept { return *segment_; }
+  bool is_gone() const noexcept {
+    return header()->state.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(HeaderState::kReady);
+  }
+  bool read_only() const noexcept { return segment_->access() == Access::kReadOnly; }
+  std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
+
+ private:
+  Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout);
+
+  void after_fork_in_child() noexcept override;
+
+  SegmentHeader* header() const noexcept { return reinterpret_cast<SegmentHeader*>(segment_->data()); }
+  std::uint64_t now_ms() const noexcept { return monotonic_ms() - attached_.created_monotonic_ms; }
+  std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
+  Status usable(std::string_view key) const noexcept;
+  Status writable() const noexcept;
+  Status present() const noexcept;
+  Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
+  Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
+  Status get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                   std::uint64_t now, ReadResult* result) noexcept;
+  Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
+  void count_read(Status status) noexcept;
+  void count_put() noexcept;
+
+  // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on, uncounted
+  // and without pins.
+  ProcessSlot* slot() noexcept;
+  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes);
+  DropPin pin_dropper();
+
+  std::unique_ptr<Segment> segment_;
+  AttachedHeader attached_;
+  std::chrono::milliseconds timeout_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  ProcessTable process_table_;
+
+  enum class Membership : int { kOutside, kEntering, kInside, kRefused };
+  std::atomic<Membership> membership_{Membership::kOutside};
+  ProcessSlot* slot_ = nullptr;  // Valid while membership_ is kInside.
+};
+
+}  // namespace memstream

@@ -1,0 +1,54 @@
+#include "core/fork_guard.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <mutex>
+#include <vector>
+
+namespace memstream {
+namespace {
+
+struct Registry {
+  std::mutex mutex;
+  std::vector<ForkAware*> members;
+};
+
+// Never destroyed: a process may fork while it exits.
+Registry& registry() {
+  static Registry& instance = *new Registry;
+  return instance;
+}
+
+// The registry's mutex is held across the fork: the child finds the list whole, and the mutex in its only thread's hands.
+void prepare() {
+  registry().mutex.lock();
+  for (ForkAware* member : registry().members) member->before_fork();
+}
+
+void continue_parent() {
+  for (ForkAware* member : registry().members) member->after_fork_in_parent();
+  registry().mutex.unlock();
+}
+
+void continue_child() {
+  for (ForkAware* member : registry().members) member->after_fork_in_child();
+  registry().mutex.unlock();
+}
+
+}  // namespace
+
+ForkAware::ForkAware() {
+  static const int registered = pthread_atfork(prepare, continue_parent, continue_child);
+  static_cast<void>(registered);
+  const std::lock_guard guard(registry().mutex);
+  registry().members.push_back(this);
+}
+
+ForkAware::~ForkAware() {
+  const std::lock_guard guard(registry().mutex);
+  std::vector<ForkAware*>& members = registry().members;
+  members.erase(std::remove(members.begin(), members.end(), this), members.end());
+}
+
+}  // namespace memstream

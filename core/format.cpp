@@ -1,0 +1,223 @@
+#include "core/format.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "core/clock.h"
+#include "core/hash.h"
+#include "core/identity.h"
+#include "core/robust_mutex.h"
+#include "core/shard.h"
+#include "core/shared_bytes.h"
+
+namespace memstream {
+namespace {
+
+template <std::size_t kSize>
+void copy_text(char (&to)[kSize], std::string_view text) noexcept {
+  const std::size_t size = std::min(text.size(), kSize - 1);
+  std::memcpy(to, text.data(), size);
+  to[size] = '\0';
+}
+
+template <std::size_t kSize>
+std::string_view text_of(const char (&text)[kSize]) noexcept {
+  return {text, strnlen(text, kSize)};
+}
+
+SegmentIdentity identity_of(const std::byte* header) noexcept {
+  SegmentIdentity identity;
+  copy_from_shared(&identity, header, sizeof identity);
+  return identity;
+}
+
+HeaderState state_word(const std::byte* header) noexcept {
+  return static_cast<HeaderState>(
+      reinterpret_cast<const SegmentHeader*>(header)->state.load(std::memory_order_acquire));
+}
+
+constexpr const char* kDestroyRemedy =
+    "Destroy it (cache_destroy, or memstream_destroy_named) and connect again, or use another MEMSTREAM_NAME.";
+
+}  // namespace
+
+// ---- creating ----
+
+SegmentState SegmentFormat::state_of(const std::byte* header) const noexcept {
+  const HeaderState state = state_word(header);
+  const SegmentIdentity identity = identity_of(header);
+  static constexpr SegmentIdentity kBlankIdentity{};
+  if (identity.magic != kMagic) {
+    // The creator stores the state before the magic, so that a half-made header is never taken for somebody else's.
+    if (state == HeaderState::kInitializing && identity.magic == 0) return SegmentState::kUnfinished;
+    const bool blank = state == HeaderState::kBlank && std::memcmp(&identity, &kBlankIdentity, sizeof identity) == 0;
+    return blank ? SegmentState::kBlank : SegmentState::kForeign;
+  }
+  switch (state) {
+    case HeaderState::kInitializing:
+      return SegmentState::kUnfinished;
+    case HeaderState::kReady:
+      return SegmentState::kReady;
+    case HeaderState::kDestroyed:
+      return SegmentState::kDestroyed;
+    case HeaderState::kBlank:
+      break;
+  }
+  return SegmentState::kForeign;
+}
+
+std::string SegmentFormat::name_of(const std::byte* header) const {
+  const SegmentIdentity identity = identity_of(header);
+  return identity.magic == kMagic ? std::string(text_of(identity.name)) : std::string();
+}
+
+Status SegmentFormat::initialize(Segment& segment) {
+  Geometry geometry;
+  if (const Status status = make_geometry(segment.size_bytes(), shards_, &geometry); status != Status::kOk) return status;
+  auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
+  const bool blank = state_of(segment.data()) == SegmentState::kBlank;
+  if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
+  header->state.store(static_cast<std::uint32_t>(HeaderState::kInitializing), std::memory_order_release);
+  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
+  if (!blank) std::memset(segment.data() + kPageSize, 0, geometry.shards_offset - kPageSize);
+  for (std::uint32_t index = 0; index < geometry.shards; ++index) {
+    const std::uint64_t offset = geometry.shard_offset(index);
+    constexpr std::uint64_t kFirstPages = kShardHeaderSize + kPageSize;
+    if (const Status status = segment.commit(offset, kFirstPages); status != Status::kOk) return status;
+    if (!blank) std::memset(segment.data() + offset, 0, kFirstPages);
+  }
+  if (const Status status = write_identity(segment, geometry); status != Status::kOk) return status;
+  if (const Status status = write_tables(segment, geometry); status != Status::kOk) return status;
+  header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
+  return Status::kOk;
+}
+
+Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry) const {
+  SegmentIdentity identity{};
+  identity.magic = kMagic;
+  identity.layout_version = kLayoutVersion;
+  identity.byte_order = kByteOrderMark;
+  identity.mutex_size = sizeof(pthread_mutex_t);
+  identity.mutex_alignment = alignof(pthread_mutex_t);
+  identity.rwlock_size = sizeof(pthread_rwlock_t);
+  identity.rwlock_alignment = alignof(pthread_rwlock_t);
+  copy_text(identity.libc, libc_id());
+  copy_text(identity.boot_id, boot_id());
+  copy_text(identity.name, name_);
+  identity.pid_namespace = pid_namespace_id();
+  if (!random_bytes(identity.uuid, sizeof identity.uuid) ||
+      !random_bytes(&identity.hash_seed, sizeof identity.hash_seed)) {
+    return fail(Status::kOsError, "The kernel gives no random bytes (getrandom), which a new segment needs for its secret.");
+  }
+  identity.created_unix_ms = unix_ms();
+  identity.created_monotonic_ms = monotonic_ms();
+  identity.size_bytes = geometry.size_bytes;
+  identity.process_slots_offset = geometry.process_slots_offset;
+  identity.thread_slots_offset = geometry.thread_slots_offset;
+  identity.shards_offset = geometry.shards_offset;
+  identity.shard_size = geometry.shard_size;
+  identity.process_slots = geometry.process_slots;
+  identity.thread_slots = geometry.thread_slots;
+  identity.shards = geometry.shards;
+  auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
+  header->identity = identity;
+  header->checksum = hash_bytes(&identity, sizeof identity);
+  return robust_mutex_init(&header->registry_mutex);
+}
+
+Status SegmentFormat::write_tables(Segment& segment, const Geometry& geometry) const {
+  auto* thread_slots = reinterpret_cast<ThreadSlot*>(segment.data() + geometry.thread_slots_offset);
+  for (std::uint32_t i = 0; i < geometry.thread_slots; ++i) {
+    if (const Status status = robust_mutex_init(&thread_slots[i].mutex); status != Status::kOk) return status;
+  }
+  for (std::uint32_t index = 0; index < geometry.shards; ++index) {
+    Shard shard(&segment, geometry, index, 0);
+    if (const Status status = shard.initialize(index); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+// ---- attaching ----
+
+Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached) {
+  const auto refuse = [&](Status status, const std::string& what, const char* remedy = kDestroyRemedy) {
+    return fail(status, fmt::format("Segment '{}' {}. {}", name, what, remedy));
+  };
+  if (segment.size_bytes() < kPageSize) {
+    return refuse(Status::kTruncated, fmt::format("has {} bytes, less than a header", segment.size_bytes()));
+  }
+  const SegmentIdentity identity = identity_of(segment.data());
+  const auto* header = reinterpret_cast<const SegmentHeader*>(segment.data());
+  if (identity.magic == __builtin_bswap64(kMagic)) {
+    return refuse(Status::kOtherByteOrder, "was made on a machine of other byte order");
+  }
+  if (identity.magic != kMagic) return refuse(Status::kBadMagic, "is not a MemStream segment, or its header is damaged");
+  if (identity.byte_order != kByteOrderMark) {
+    return refuse(Status::kOtherByteOrder, "was made on a machine of other byte order");
+  }
+  if (identity.layout_version != kLayoutVersion) {
+    return refuse(Status::kBadVersion, fmt::format("has layout version {}, this library reads version {}",
+                                                   identity.layout_version, kLayoutVersion));
+  }
+  if (header->checksum != hash_bytes(&identity, sizeof identity)) {
+    return refuse(Status::kBadChecksum, "has a damaged header: its checksum is wrong");
+  }
+  if (identity.size_bytes > segment.size_bytes()) {
+    return refuse(Status::kTruncated, fmt::format("was cut: its header says {} bytes, the system says {}", identity.size_bytes,
+                                                  segment.size_bytes()));
+  }
+  if (identity.size_bytes != segment.size_bytes()) {
+    return refuse(Status::kSizeMismatch, fmt::format("has a header for {} bytes and really has {}", identity.size_bytes,
+                                                     segment.size_bytes()));
+  }
+  if (text_of(identity.name) != name) {
+    return refuse(Status::kNameMismatch, fmt::format("carries the name '{}'", text_of(identity.name)));
+  }
+  Geometry geometry{identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset,
+                    identity.shards_offset, identity.shard_size, identity.process_slots, identity.thread_slots,
+                    identity.shards};
+  if (!geometry_is_sound(geometry)) return refuse(Status::kSizeMismatch, "has a header whose parts do not fit its size");
+
+  if (segment.access() == Access::kReadWrite) {
+    if (text_of(identity.libc) != libc_id() || identity.mutex_size != sizeof(pthread_mutex_t) ||
+        identity.mutex_alignment != alignof(pthread_mutex_t) || identity.rwlock_size != sizeof(pthread_rwlock_t) ||
+        identity.rwlock_alignment != alignof(pthread_rwlock_t)) {
+      return refuse(Status::kOtherLibc,
+                    fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
+                    "Their locks may differ: run both with the same library, or attach read-only.");
+    }
+    if (text_of(identity.boot_id) != boot_id()) {
+      return refuse(Status::kOtherBoot, "was made before the machine was last started");
+    }
+    if (identity.pid_namespace != pid_namespace_id()) {
+      return refuse(Status::kOtherNamespace, "belongs to another pid namespace, where a death cannot be told from here",
+                    "Run both sides in one namespace (docker: --pid), or attach read-only.");
+    }
+  }
+  switch (state_word(segment.data())) {
+    case HeaderState::kReady:
+      break;
+    case HeaderState::kDestroyed:
+      return fail(Status::kGone, fmt::format("Segment '{}' was destroyed. Connect again for a new one.", name));
+    default:
+      return refuse(Status::kBadState, fmt::format("is in state {}, which does not exist",
+                                                   header->state.load(std::memory_order_relaxed)));
+  }
+  attached->geometry = geometry;
+  attached->hash_seed = identity.hash_seed;
+  attached->created_unix_ms = identity.created_unix_ms;
+  attached->created_monotonic_ms = identity.created_monotonic_ms;
+  attached->layout_version = identity.layout_version;
+  std::copy(std::begin(identity.uuid), std::end(identity.uuid), attached->uuid);
+  return Status::kOk;
+}
+
+void mark_destroyed(std::byte* header) noexcept {
+  reinterpret_cast<SegmentHeader*>(header)->state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed),
+                                                        std::memory_order_release);
+}
+
+}  // namespace memstream

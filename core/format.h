@@ -1,0 +1,49 @@
+// The segment header: laying out a new segment, and everything that is checked before an existing one is believed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/geometry.h"
+#include "core/layout.h"
+#include "core/segment.h"
+
+namespace memstream {
+
+// The engine's part in creating a segment.
+class SegmentFormat final : public SegmentInitializer {
+ public:
+  // `shards` 0: according to the size.
+  SegmentFormat(std::string name, std::uint32_t shards) : name_(std::move(name)), shards_(shards) {}
+
+  std::size_t header_size_bytes() const noexcept override { return kPageSize; }
+  SegmentState state_of(const std::byte* header) const noexcept override;
+  std::string name_of(const std::byte* header) const override;
+  Status initialize(Segment& segment) override;
+
+ private:
+  Status write_identity(Segment& segment, const Geometry& geometry) const;
+  Status write_tables(Segment& segment, const Geometry& geometry) const;
+
+  std::string name_;
+  std::uint32_t shards_;
+};
+
+// Everything an attached process needs to know; copied once, so that later writes to the header cannot mislead it.
+struct AttachedHeader {
+  Geometry geometry;
+  std::uint64_t hash_seed = 0;
+  std::uint64_t created_unix_ms = 0;
+  std::uint64_t created_monotonic_ms = 0;
+  std::uint32_t layout_version = 0;
+  std::uint8_t uuid[16] = {};
+};
+
+// Whether `segment` is what it should be. Each way in which it is not has its own status, and a message with a remedy. A
+// read-only attach takes no lock, so that it may cross C libraries, pid namespaces and boots.
+Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
+
+// The mark that tells the attached that the segment is no more.
+void mark_destroyed(std::byte* header) noexcept;
+
+}  // namespace memstream

@@ -1,0 +1,72 @@
+#include "core/geometry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kBytesPerShard = std::uint64_t{32} << 20;
+constexpr std::uint64_t kMinShardSize = std::uint64_t{512} << 10;
+constexpr std::uint64_t kBytesPerProcessSlot = std::uint64_t{256} << 10;
+constexpr std::uint64_t kMinProcessSlots = 32;
+constexpr std::uint64_t kMaxProcessSlots = 2048;
+
+constexpr std::uint64_t page_ceil(std::uint64_t bytes) { return (bytes + kPageSize - 1) / kPageSize * kPageSize; }
+
+std::uint64_t tables_end(const Geometry& geometry) {
+  return page_ceil(geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
+}
+
+}  // namespace
+
+Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry) {
+  if (size_bytes < kMinSegmentSize || size_bytes % kPageSize != 0) {
+    return fail(Status::kBadSize, fmt::format("A segment of {} bytes is not possible: the size must be at least 1 MiB and a "
+                                              "multiple of {} bytes.",
+                                              size_bytes, kPageSize));
+  }
+  if (shards > kMaxShards) {
+    return fail(Status::kBadShards, fmt::format("{} shards are not possible: 1 to {} are.", shards, kMaxShards));
+  }
+  Geometry result;
+  result.size_bytes = size_bytes;
+  result.shards = shards;
+  if (shards == 0) {
+    result.shards = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes / kBytesPerShard, 1, kMaxShards));
+  }
+  result.process_slots = static_cast<std::uint32_t>(
+      std::clamp(size_bytes / kBytesPerProcessSlot, kMinProcessSlots, kMaxProcessSlots));
+  result.thread_slots = result.process_slots;
+  result.process_slots_offset = kPageSize;
+  result.thread_slots_offset = page_ceil(kPageSize + result.process_slots * sizeof(ProcessSlot));
+  result.shards_offset = tables_end(result);
+  result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
+  if (result.shard_size < kMinShardSize) {
+    return fail(Status::kBadShards, fmt::format("A segment of {} bytes cannot have {} shards: a shard needs at least {} KiB. "
+                                                "Use fewer shards or a larger size.",
+                                                size_bytes, result.shards, kMinShardSize >> 10));
+  }
+  if (result.shard_size > kMaxShardSize) {
+    return fail(Status::kBadSize, fmt::format("A segment of {} bytes with {} shards is not possible: a shard holds at most {} "
+                                              "GiB. Use more shards (up to {}) or a smaller size.",
+                                              size_bytes, result.shards, (kMaxShardSize >> 30) + 1, kMaxShards));
+  }
+  *geometry = result;
+  return Status::kOk;
+}
+
+bool geometry_is_sound(const Geometry& geometry) noexcept {
+  if (geometry.shards == 0 || geometry.shards > kMaxShards || geometry.size_bytes < kMinSegmentSize) return false;
+  if (geometry.process_slots == 0 || geometry.process_slots > kMaxProcessSlots) return false;
+  if (geometry.thread_slots == 0 || geometry.thread_slots > kMaxProcessSlots) return false;
+  if (geometry.process_slots_offset != kPageSize) return false;
+  if (geometry.thread_slots_offset != page_ceil(kPageSize + geometry.process_slots * sizeof(ProcessSlot))) return false;
+  if (geometry.shards_offset != tables_end(geometry)) return false;
+  if (geometry.shard_size < kMinShardSize || geometry.shard_size > kMaxShardSize) return false;
+  if (geometry.shard_size % kPageSize != 0 || geometry.shards_offset > geometry.size_bytes) return false;
+  return geometry.shards * geometry.shard_size <= geometry.size_bytes - geometry.shards_offset;
+}
+
+}  // namespace memstream

@@ -1,0 +1,57 @@
+// Where things lie in a segment: computed by the creator, checked and copied by everyone who attaches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/layout.h"
+#include "core/status.h"
+
+namespace memstream {
+
+// A private copy of the segment's geometry. Once checked it is never read from shared memory again, so that no later write
+// by anyone can lead a reader out of the mapping.
+struct Geometry {
+  std::uint64_t size_bytes = 0;
+  std::uint64_t process_slots_offset = 0;
+  std::uint64_t thread_slots_offset = 0;
+  std::uint64_t shards_offset = 0;
+  std::uint64_t shard_size = 0;  // A multiple of the page size, the same for every shard.
+  std::uint32_t process_slots = 0;
+  std::uint32_t thread_slots = 0;
+  std::uint32_t shards = 0;
+
+  constexpr std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return shards_offset + shard * shard_size; }
+};
+
+// The table of a new shard: one page of cells, which is also the step by which it grows.
+inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
+
+// Geometry of a new segment. `shards` 0: about one per 32 MiB, 1 to 64.
+// kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if there
+// would be more than 64 or a shard would be smaller than half a MiB.
+Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry);
+
+// True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts them.
+bool geometry_is_sound(const Geometry& geometry) noexcept;
+
+// Largest block, in bytes, that a shard accepts: two of them fit beside the smallest table.
+constexpr std::uint64_t max_block_size(const Geometry& geometry) noexcept {
+  const std::uint64_t room = geometry.shard_size - kShardHeaderSize - 2 * kPageSize;
+  return room / 2 / kUnitSize * kUnitSize;
+}
+
+// Units of the block that a value needs, with room to align the value, and the bytes it must have at least.
+constexpr std::uint64_t block_units_for(std::uint64_t key_size, std::uint64_t value_size) noexcept {
+  const std::uint64_t key_end = (sizeof(BlockHeader) + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
+  const std::uint64_t alignment_room = value_size >= kAlignedValueSize ? kCacheLineSize - kUnitSize : 0;
+  return (key_end + alignment_room + value_size + kUnitSize - 1) / kUnitSize;
+}
+
+// Largest value that a put accepts with a key of `key_size` bytes.
+constexpr std::uint64_t max_value_size(const Geometry& geometry, std::uint64_t key_size) noexcept {
+  const std::uint64_t key_end = (sizeof(BlockHeader) + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
+  return max_block_size(geometry) - key_end - (kCacheLineSize - kUnitSize);
+}
+
+}  // namespace memstream

@@ -1,0 +1,167 @@
+#include "core/index.h"
+
+#include <array>
+#include <cstring>
+#include <limits>
+
+namespace memstream {
+
+Entry& Index::entry(std::uint32_t id) const {
+  if (!names_entry(id, cells())) throw ShardDamage{"an entry out of bounds"};
+  return entry_unchecked(shard_, id);
+}
+
+// A reader that saw a bucket in the middle of a change must not conclude that a key is missing: the version is odd from
+// before the first store to after the last.
+void Index::write_begin(Bucket& bucket) noexcept {
+  bucket.version.store(bucket.version.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+}
+
+void Index::write_end(Bucket& bucket) noexcept {
+  bucket.version.store(bucket.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept {
+  std::atomic<std::uint64_t>& word = bucket.tags[slot / 4];
+  const std::uint32_t shift = slot % 4 * 16;
+  const std::uint64_t others = word.load(std::memory_order_relaxed) & ~(std::uint64_t{0xffff} << shift);
+  word.store(others | std::uint64_t{tag} << shift, std::memory_order_relaxed);
+  bucket.slots[slot].store(id, std::memory_order_release);
+}
+
+void Index::link_in(Bucket& bucket, std::uint32_t id) {
+  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
+    if (bucket.slots[slot].load(std::memory_order_relaxed) != 0) continue;
+    set_slot(bucket, slot, id, tag_of(id));
+    return;
+  }
+  entry(id).next.store(bucket.overflow.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  bucket.overflow.store(id, std::memory_order_release);
+}
+
+void Index::link(std::uint32_t id) {
+  Bucket& target = bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
+  write_begin(target);
+  link_in(target, id);
+  write_end(target);
+}
+
+void Index::unlink(std::uint32_t id) {
+  Bucket& target = bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
+  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
+    if (target.slots[slot].load(std::memory_order_relaxed) != id) continue;
+    // The first of the chain moves up: most keys are found in the bucket's own line.
+    const std::uint32_t promoted = target.overflow.load(std::memory_order_relaxed);
+    const std::uint32_t rest = promoted == 0 ? 0 : entry(promoted).next.load(std::memory_order_relaxed);
+    write_begin(target);
+    set_slot(target, slot, promoted, promoted == 0 ? std::uint16_t{0} : tag_of(promoted));
+    target.overflow.store(rest, std::memory_order_relaxed);
+    write_end(target);
+    return;
+  }
+  std::atomic<std::uint32_t>* link = &target.overflow;
+  for (std::uint32_t steps = 0; steps <= kMaxChain; ++steps) {
+    const std::uint32_t current = link->load(std::memory_order_relaxed);
+    if (current == id) {
+      write_begin(target);
+      link->store(entry(id).next.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      write_end(target);
+      return;
+    }
+    if (current == 0) break;
+    link = &entry(current).next;
+  }
+  throw ShardDamage{"an entry that its bucket does not know"};
+}
+
+std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
+  std::uint32_t length = 0;
+  std::uint32_t coldest = 0;
+  std::uint64_t coldest_ms = std::numeric_limits<std::uint64_t>::max();
+  std::uint32_t id = bucket(shard_, bucket_of(bucket_bits, cells())).overflow.load(std::memory_order_relaxed);
+  while (id != 0) {
+    if (++length > kMaxChain) throw ShardDamage{"a chain that does not end"};
+    const Entry& current = entry(id);
+    const std::uint64_t last_access_ms = current.last_access_ms.load(std::memory_order_relaxed);
+    if (last_access_ms < coldest_ms) {
+      coldest_ms = last_access_ms;
+      coldest = id;
+    }
+    id = current.next.load(std::memory_order_relaxed);
+  }
+  return length < kMaxChain ? 0 : coldest;
+}
+
+// ---- growing ----
+
+bool Index::add_cell() {
+  const std::uint32_t count = cells();
+  if (count >= shard_->space.table_cells.load(std::memory_order_relaxed)) return false;
+  std::memset(static_cast<void*>(table(shard_) + std::uint64_t{count} * sizeof(Cell)), 0, sizeof(Cell));
+  if (count == 0) {
+    shard_->cells.store(1, std::memory_order_release);
+  } else {
+    split(bucket_of(count, count), count);
+  }
+  for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) give_free_entry(count * kSlotsPerCell + slot);
+  return true;
+}
+
+void Index::split(std::uint32_t from, std::uint32_t to) {
+  Bucket& old_bucket = bucket(shard_, from);
+  Bucket& new_bucket = bucket(shard_, to);
+  std::array<std::uint32_t, kBucketWidth + kMaxChain + 1> ids{};
+  std::size_t count = 0;
+  for (const auto& slot : old_bucket.slots) {
+    const std::uint32_t id = slot.load(std::memory_order_relaxed);
+    if (id != 0) ids[count++] = id;
+  }
+  for (std::uint32_t id = old_bucket.overflow.load(std::memory_order_relaxed); id != 0;) {
+    if (count == ids.size()) throw ShardDamage{"a chain that does not end"};
+    ids[count++] = id;
+    id = entry(id).next.load(std::memory_order_relaxed);
+  }
+
+  // A reader that still counts the old number of cells looks only into the old bucket. Its version is odd until the new
+  // number is visible, so that the reader counts again before it believes in a miss.
+  write_begin(old_bucket);
+  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(old_bucket, slot, 0, 0);
+  old_bucket.overflow.store(0, std::memory_order_relaxed);
+  shard_->cells.store(to + 1, std::memory_order_release);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t target = bucket_of(entry(ids[i]).hash.load(std::memory_order_relaxed), to + 1);
+    if (target != from && target != to) throw ShardDamage{"an entry in a bucket that is not its own"};
+    link_in(target == from ? old_bucket : new_bucket, ids[i]);
+  }
+  write_end(old_bucket);
+}
+
+// ---- free entries ----
+
+std::uint32_t Index::take_free_entry() {
+  const std::uint32_t id = shard_->space.free_entry;
+  if (id == 0) return 0;
+  const Entry& taken = entry(id);
+  if (ref_is_live(taken.ref.load(std::memory_order_relaxed))) throw ShardDamage{"a live entry in the list of free ones"};
+  shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
+  return id;
+}
+
+void Index::give_free_entry(std::uint32_t id) {
+  entry(id).next.store(shard_->space.free_entry, std::memory_order_relaxed);
+  shard_->space.free_entry = id;
+}
+
+void Index::reset() noexcept {
+  for (std::uint32_t cell = 0; cell < cells(); ++cell) {
+    Bucket& current = bucket(shard_, cell);
+    write_begin(current);
+    for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(current, slot, 0, 0);
+    current.overflow.store(0, std::memory_order_relaxed);
+    write_end(current);
+  }
+  shard_->space.free_entry = 0;
+}
+
+}  // namespace memstream

@@ -1,0 +1,291 @@
+// The bytes of a segment. docs/layout.md is the same thing as a table; tests/layout_test.cpp holds the two together.
+//
+// Words, each for one thing only:
+//   unit    16 bytes, the grain of the arena. Positions and sizes of blocks are counted in units from the shard's start.
+//   block   a run of units in the arena: header, key, value; or a free run.
+//   entry   the 32-byte record of one key. Its `ref` names the block that holds key and value.
+//   cell    256 bytes of a shard's table: one bucket and six entries.
+//   table   the cells of a shard; it grows upwards from the shard header.
+//   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
+//
+// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, and the pins of the processes.
+// Everything else (buckets, free lists, counters, hands, pin counts) is derived, and core/rebuild.cpp makes it anew.
+//
+// No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace memstream {
+
+inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
+inline constexpr std::uint32_t kLayoutVersion = 1;
+inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
+
+inline constexpr std::size_t kPageSize = 4096;
+inline constexpr std::size_t kCacheLineSize = 64;
+inline constexpr std::size_t kUnitSize = 16;
+inline constexpr std::size_t kMaxKeySize = 1024;
+inline constexpr std::size_t kMaxNameSize = 64;
+
+inline constexpr std::uint32_t kMaxShards = 64;
+inline constexpr std::uint64_t kMinSegmentSize = std::uint64_t{1} << 20;
+inline constexpr std::uint64_t kMaxShardSize = (std::uint64_t{1} << 36) - kPageSize;  // Positions have 32 bits.
+inline constexpr std::uint32_t kPinsPerProcess = 128;
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
+              "shared words must be lock-free to mean the same in every process");
+
+// ---- entries and buckets ----
+
+inline constexpr std::uint32_t kSlotsPerCell = 8;    // Eight runs of 32 bytes in a cell ...
+inline constexpr std::uint32_t kBucketSlots = 2;     // ... of which the bucket takes the first two ...
+inline constexpr std::uint32_t kEntriesPerCell = 6;  // ... and entries the rest.
+inline constexpr std::uint32_t kBucketWidth = 8;     // Entries that a bucket names before it overflows into a chain.
+inline constexpr std::uint32_t kMaxChain = 48;       // A longer overflow chain loses its coldest entry.
+
+// The policy word of an entry: the tag of its hash in the upper 16 bits, below it what eviction remembers.
+inline constexpr std::uint32_t kReferenced = 1;  // Read since the eviction hand last passed.
+inline constexpr std::uint32_t kExpires = 2;     // Its block has an expiry: worth a look.
+inline constexpr std::uint32_t kSeen = 4;        // Met by the walk of a rebuild.
+constexpr std::uint32_t policy_word(std::uint16_t tag) noexcept { return std::uint32_t{tag} << 16; }
+constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return static_cast<std::uint16_t>(policy >> 16); }
+
+// One key. 32 bytes, so that two share a cache line and none straddles one.
+struct Entry {
+  // Live bit, generation, position of the block. Storing it is the commit of every write; it never has the same value
+  // twice (until the 31-bit generation wraps), which is how a reader without a lock knows that nothing moved.
+  std::atomic<std::uint64_t> ref;
+  std::atomic<std::uint32_t> hash;            // Low half of the key's hash: names the bucket.
+  std::atomic<std::uint32_t> next;            // Next in the bucket's overflow chain, or in the list of free entries.
+  std::atomic<std::uint64_t> last_access_ms;  // On the segment's clock.
+  std::atomic<std::uint32_t> access_count;
+  std::atomic<std::uint32_t> policy;
+};
+static_assert(sizeof(Entry) == 32 && offsetof(Entry, hash) == 8 && offsetof(Entry, next) == 12);
+static_assert(offsetof(Entry, last_access_ms) == 16 && offsetof(Entry, access_count) == 24);
+static_assert(offsetof(Entry, policy) == 28);
+
+// One cache line that names up to eight entries, with a 16-bit tag of the hash for each. Empty slots hold entry 0.
+struct Bucket {
+  std::atomic<std::uint32_t> version;   // Odd while the bucket changes: a miss counts only if it did not move.
+  std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
+  std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
+  std::atomic<std::uint32_t> slots[kBucketWidth];
+  std::uint64_t unused;
+};
+static_assert(sizeof(Bucket) == kCacheLineSize && offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
+
+struct Cell {
+  Bucket bucket;
+  Entry entries[kEntriesPerCell];
+};
+static_assert(sizeof(Cell) == 256 && sizeof(Cell) == kSlotsPerCell * sizeof(Entry));
+static_assert(offsetof(Cell, entries) == kBucketSlots * sizeof(Entry));
+
+inline constexpr std::uint64_t kLiveBit = std::uint64_t{1} << 63;
+inline constexpr std::uint64_t kGenerationMask = 0x7fff'ffff;
+
+constexpr bool ref_is_live(std::uint64_t ref) noexcept { return (ref & kLiveBit) != 0; }
+constexpr std::uint32_t ref_block(std::uint64_t ref) noexcept { return static_cast<std::uint32_t>(ref); }
+constexpr std::uint64_t ref_next_generation(std::uint64_t ref) noexcept { return ((ref >> 32) + 1) & kGenerationMask; }
+// The ref that follows `ref` when the entry gets a new block, and when it becomes empty.
+constexpr std::uint64_t ref_live(std::uint64_t ref, std::uint32_t block) noexcept {
+  return kLiveBit | ref_next_generation(ref) << 32 | block;
+}
+constexpr std::uint64_t ref_empty(std::uint64_t ref) noexcept { return ref_next_generation(ref) << 32; }
+
+// ---- blocks ----
+
+inline constexpr std::uint32_t kBlockUsed = 1;       // Otherwise free.
+inline constexpr std::uint32_t kBlockPrevFree = 2;   // The block before it is free; its last 4 bytes are its size.
+inline constexpr std::uint32_t kBlockAligned = 4;    // The value starts at a multiple of 64 bytes instead of 16.
+inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
+inline constexpr std::uint32_t kMinBlockUnits = 2;
+inline constexpr std::uint32_t kMaxPins = 0xffff;
+
+// What stands before key and value. Words, not fields: readers without a lock load each once, whatever writers do.
+struct BlockHeader {
+  std::atomic<std::uint64_t> shape;       // size in units (32) | flags (8) | slack bytes (8) | key size (16)
+  std::atomic<std::uint64_t> owner;       // used: entry (32) | caller's flags (32). free: next (32) | previous (32)
+  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never.
+  std::atomic<std::uint64_t> created;     // ms on the segment's clock (48) << 16 | pins (16)
+};
+static_assert(sizeof(BlockHeader) == 32 && sizeof(BlockHeader) == kMinBlockUnits * kUnitSize);
+
+// The first word of a block, taken apart.
+struct BlockShape {
+  std::uint32_t size_units = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t slack = 0;  // Bytes behind the value that belong to the block.
+  std::uint32_t key_size = 0;
+
+  static constexpr BlockShape unpack(std::uint64_t word) noexcept {
+    return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32 & 0xff),
+            static_cast<std::uint32_t>(word >> 40 & 0xff), static_cast<std::uint32_t>(word >> 48)};
+  }
+  constexpr std::uint64_t pack() const noexcept {
+    return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << 40 | std::uint64_t{key_size} << 48;
+  }
+  constexpr bool used() const noexcept { return (flags & kBlockUsed) != 0; }
+  constexpr std::uint64_t size_bytes() const noexcept { return std::uint64_t{size_units} * kUnitSize; }
+  // Where the value starts, in bytes from the shard's start, in a block at `position` units.
+  constexpr std::uint64_t value_offset(std::uint32_t position) const noexcept {
+    const std::uint64_t alignment = (flags & kBlockAligned) != 0 ? kCacheLineSize : kUnitSize;
+    const std::uint64_t key_end = std::uint64_t{position} * kUnitSize + sizeof(BlockHeader) + key_size;
+    return (key_end + alignment - 1) / alignment * alignment;
+  }
+  constexpr std::uint64_t end_offset(std::uint32_t position) const noexcept {
+    return (std::uint64_t{position} + size_units) * kUnitSize;
+  }
+};
+
+// ---- shards ----
+
+// The free lists: segregated fit with two levels, as TLSF has them. Sizes below 16 units have a list each, larger ones
+// sixteen lists for every power of two.
+inline constexpr std::uint32_t kBinsPerLevel = 16;
+inline constexpr std::uint32_t kBinLevels = 29;  // Level 0: 0 to 15 units; level n: 2^(n+3) to 2^(n+4) - 1 units.
+
+struct FreeLists {
+  std::uint32_t level_bitmap;
+  std::uint16_t bin_bitmap[kBinLevels];
+  std::uint16_t unused;
+  std::uint32_t heads[kBinLevels][kBinsPerLevel];
+};
+static_assert(sizeof(FreeLists) == 4 + 60 + 4 * kBinLevels * kBinsPerLevel);
+
+struct ShardSpace {
+  std::uint64_t max_memory;       // Bytes of the shard: the budget that table and heap share.
+  std::uint64_t used_memory;      // Bytes in blocks of live entries.
+  std::uint64_t pinned_memory;    // Bytes in blocks that only pins keep.
+  std::uint64_t key_memory;       // Bytes of live keys.
+  std::uint64_t value_memory;     // Bytes of live values.
+  std::uint64_t free_memory;      // Bytes in free blocks (the wilderness not counted).
+  std::uint64_t table_committed;  // The shard's bytes below this offset are committed ...
+  std::uint64_t heap_committed;   // ... and those from this offset on.
+  std::uint64_t commit_retry_ms;  // After a refusal: not before this time again.
+  std::atomic<std::uint32_t> table_cells;  // Cells that the table has room for (truth).
+  std::atomic<std::uint32_t> heap_begin;   // Position of the lowest block; the shard's end if there is none (truth).
+  std::uint32_t heap_end;         // Position behind the last block; constant.
+  std::uint32_t entries;          // Live entries.
+  std::uint32_t free_entry;       // First of the list of free entries.
+  std::uint32_t eviction_hand;    // Entry that the eviction clock looks at next.
+  std::uint32_t reclaim_hand;     // Block at which the next window for a large value begins.
+  std::uint32_t unused;
+};
+
+struct ShardCounters {
+  std::uint64_t puts;
+  std::uint64_t deletes;
+  std::uint64_t evictions;
+  std::uint64_t expirations;
+  std::uint64_t recoveries;
+  std::uint64_t damaged;
+  std::uint64_t commit_failures;
+};
+
+struct ShardHeader {
+  // The only line that a fast read touches here. Written when the table grows, when the shard is rebuilt.
+  std::atomic<std::uint64_t> seq;    // Odd while the whole shard is being rebuilt.
+  std::atomic<std::uint32_t> cells;  // Cells in use: the number of buckets (truth).
+  std::uint32_t index;
+  std::byte unused0[48];
+
+  // The lock: docs/locking.md.
+  pthread_mutex_t write_mutex;                // W: robust; serialises writers.
+  std::atomic<std::uint64_t> epoch;           // rw[epoch & 1] is the one in use.
+  std::atomic<std::uint32_t> wait;            // A writer waits for slow readers: no new ones.
+  std::atomic<std::uint32_t> needs_recovery;  // A recovery was begun and not finished.
+  std::byte unused1[8];
+  pthread_rwlock_t rw[2];  // Only ever try-locked.
+  std::byte unused2[16];
+
+  ShardSpace space;        // Under W.
+  ShardCounters counters;  // Under W.
+  FreeLists free_lists;    // Under W.
+};
+inline constexpr std::size_t kShardHeaderSize = kPageSize;
+static_assert(sizeof(ShardHeader) <= kShardHeaderSize);
+static_assert(offsetof(ShardHeader, write_mutex) == 64 && offsetof(ShardHeader, rw) == 128);
+static_assert(offsetof(ShardHeader, space) == 256);
+
+// ---- the segment's own tables ----
+
+// Counters that readers bump; one cache line per process, so that no two processes write to the same one.
+struct ProcessCounters {
+  std::atomic<std::uint64_t> hits;
+  std::atomic<std::uint64_t> misses;
+  std::atomic<std::uint64_t> puts;
+};
+
+// One attached process (a process that opens the segment twice has two). Claimed and given back under the registry mutex.
+struct ProcessSlot {
+  std::atomic<std::uint32_t> pid;         // 0: free.
+  std::uint32_t unused0;
+  std::atomic<std::uint64_t> start_time;  // Clock ticks since boot: tells a process from a later one with its pid.
+  std::byte unused1[48];
+  ProcessCounters counters;
+  std::byte unused2[40];
+  std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment; 0: free (truth).
+};
+static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, counters) == 64);
+
+// A place in which a slow reader announces itself. Whoever locks the mutex has the slot; the kernel says when it died.
+struct ThreadSlot {
+  pthread_mutex_t mutex;            // Robust.
+  std::atomic<std::uint64_t> hold;  // 0, or (shard + 1) << 48 | (epoch + 1) of the shard that is being read.
+  std::byte unused[16];
+};
+static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == 40);
+
+enum class HeaderState : std::uint32_t { kBlank = 0, kInitializing = 1, kReady = 2, kDestroyed = 3 };
+
+// Written once by the creator, before "ready"; covered by the checksum.
+struct SegmentIdentity {
+  std::uint64_t magic;
+  std::uint32_t layout_version;
+  std::uint32_t byte_order;
+  std::uint16_t mutex_size;
+  std::uint16_t mutex_alignment;
+  std::uint16_t rwlock_size;
+  std::uint16_t rwlock_alignment;
+  char libc[40];     // Name and version of the C library, NUL-terminated.
+  char boot_id[40];  // Of the running kernel.
+  std::uint64_t pid_namespace;
+  std::uint8_t uuid[16];
+  std::uint64_t hash_seed;
+  std::uint64_t created_unix_ms;       // The same instant on two clocks:
+  std::uint64_t created_monotonic_ms;  // times in the segment count from it.
+  std::uint64_t size_bytes;
+  std::uint64_t process_slots_offset;
+  std::uint64_t thread_slots_offset;
+  std::uint64_t shards_offset;
+  std::uint64_t shard_size;
+  std::uint32_t process_slots;
+  std::uint32_t thread_slots;
+  std::uint32_t shards;
+  std::uint32_t unused;
+  char name[kMaxNameSize + 8];  // NUL-terminated.
+};
+
+struct SegmentHeader {
+  SegmentIdentity identity;
+  std::uint64_t checksum;  // XXH3 of `identity`.
+  std::byte unused0[32];
+  std::atomic<std::uint32_t> state;  // HeaderState.
+  std::byte unused1[60];
+  pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
+  ProcessCounters retired;         // Counts of processes that have gone.
+  std::atomic<std::uint64_t> dead_processes;
+  std::byte unused2[56];
+};
+static_assert(sizeof(SegmentHeader) <= kPageSize);
+static_assert(offsetof(SegmentHeader, state) % kCacheLineSize == 0);
+static_assert(offsetof(SegmentHeader, registry_mutex) % kCacheLineSize == 0);
+
+}  // namespace memstream

@@ -1,0 +1,109 @@
+#include "core/processes.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "core/identity.h"
+#include "core/robust_mutex.h"
+
+namespace memstream {
+
+// The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and what
+// was half done for a dead process is done again.
+Status ProcessTable::lock(const Deadline& deadline) noexcept {
+  switch (robust_mutex_lock(&header_->registry_mutex, deadline)) {
+    case LockOutcome::kOwnerDied:
+      robust_mutex_consistent(&header_->registry_mutex);
+      return Status::kOk;
+    case LockOutcome::kAcquired:
+      return Status::kOk;
+    case LockOutcome::kTimeout:
+      return fail(Status::kBusy, "The process table was busy until the deadline. Try again, or allow more time with "
+                                 "MEMSTREAM_TIMEOUT_MS.");
+    case LockOutcome::kUnusable:
+      break;
+  }
+  return fail(Status::kCorrupt, "The lock of the process table is damaged. Destroy the segment and connect again.");
+}
+
+void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
+
+ProcessSlot* ProcessTable::enter() noexcept {
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    ProcessSlot& slot = slots_[i];
+    if (slot.pid.load(std::memory_order_acquire) != 0) continue;
+    slot.counters.hits.store(0, std::memory_order_relaxed);
+    slot.counters.misses.store(0, std::memory_order_relaxed);
+    slot.counters.puts.store(0, std::memory_order_relaxed);
+    for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
+    slot.start_time.store(process_start_time(getpid()), std::memory_order_relaxed);
+    slot.pid.store(static_cast<std::uint32_t>(getpid()), std::memory_order_release);
+    return &slot;
+  }
+  return nullptr;
+}
+
+Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot** slot) {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  Status status = Status::kOk;
+  *slot = enter();
+  if (*slot == nullptr) {
+    status = retire_dead(drop_pin);
+    *slot = enter();
+  }
+  unlock();
+  if (*slot != nullptr) return Status::kOk;
+  if (status != Status::kOk) return status;
+  return fail(Status::kProcessTableFull, fmt::format("All {} process slots of the segment are taken by live processes. Close "
+                                                     "some, or create the segment with a larger MEMSTREAM_SIZE, which has more.",
+                                                     count_));
+}
+
+Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot) {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  const Status status = retire(slot, drop_pin);
+  unlock();
+  return status;
+}
+
+Status ProcessTable::clean_up(const Deadline& deadline, const DropPin& drop_pin) {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  const Status status = retire_dead(drop_pin);
+  unlock();
+  return status;
+}
+
+Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
+  for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
+    const std::uint64_t offset = slot->pins[pin].load(std::memory_order_acquire);
+    if (offset == 0) continue;
+    if (const Status status = drop_pin(slot, pin, offset); status != Status::kOk) return status;
+  }
+  header_->retired.hits.fetch_add(slot->counters.hits.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  header_->retired.misses.fetch_add(slot->counters.misses.exchange(0, std::memory_order_relaxed),
+                                    std::memory_order_relaxed);
+  slot->pid.store(0, std::memory_order_release);
+  return Status::kOk;
+}
+
+Status ProcessTable::retire_dead(const DropPin& drop_pin) {
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    const auto pid = static_cast<pid_t>(slots_[i].pid.load(std::memory_order_acquire));
+    if (pid == 0 || process_is_alive(pid, slots_[i].start_time.load(std::memory_order_relaxed))) continue;
+    if (const Status status = retire(&slots_[i], drop_pin); status != Status::kOk) return status;
+    header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
+  }
+  return Status::kOk;
+}
+
+void ProcessTable::sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept {
+  *hits = header_->retired.hits.load(std::memory_order_relaxed);
+  *misses = header_->retired.misses.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    if (slots_[i].pid.load(std::memory_order_acquire) == 0) continue;
+    *hits += slots_[i].counters.hits.load(std::memory_order_relaxed);
+    *misses += slots_[i].counters.misses.load(std::memory_order_relaxed);
+  }
+}
+
+}  // namespace memstream

@@ -1,0 +1,48 @@
+// The table of attached processes: who is there, what each holds, and cleaning up after the dead.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "core/clock.h"
+#include "core/layout.h"
+#include "core/status.h"
+
+namespace memstream {
+
+// Drops one pin of a dead process: the word as it stands in `slot->pins[pin]`.
+using DropPin = std::function<Status(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes)>;
+
+class ProcessTable {
+ public:
+  ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count) noexcept
+      : header_(header), slots_(slots), count_(count) {}
+
+  // Enters the calling process; when the table is full, after cleaning up. kProcessTableFull if all are alive.
+  Status claim(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot** slot);
+
+  // Takes the calling process out and keeps its counts. Pins that are left are dropped.
+  Status give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot);
+
+  // Takes out every process that has ended. Safe to repeat: one that dies in here leaves the rest to the next.
+  Status clean_up(const Deadline& deadline, const DropPin& drop_pin);
+
+  // Counts of all processes, past and present.
+  void sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept;
+
+  std::uint32_t count() const noexcept { return count_; }
+  ProcessSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
+
+ private:
+  Status lock(const Deadline& deadline) noexcept;
+  void unlock() noexcept;
+  ProcessSlot* enter() noexcept;
+  Status retire(ProcessSlot* slot, const DropPin& drop_pin);
+  Status retire_dead(const DropPin& drop_pin);
+
+  SegmentHeader* header_;
+  ProcessSlot* slots_;
+  std::uint32_t count_;
+};
+
+}  // namespace memstream

@@ -1,0 +1,29 @@
+// A mutex in shared memory whose holder may be killed. All sleeping in this library happens on one of these.
+#pragma once
+
+#include <pthread.h>
+
+#include "core/clock.h"
+#include "core/status.h"
+
+namespace memstream {
+
+enum class LockOutcome {
+  kAcquired,
+  kOwnerDied,  // Acquired; the last holder died. The caller puts things right, then calls robust_mutex_consistent().
+  kTimeout,
+  kUnusable    // Not a mutex (damaged bytes), or no longer recoverable.
+};
+
+// Lays a process-shared robust mutex of the normal type into blank memory.
+Status robust_mutex_init(pthread_mutex_t* mutex) noexcept;
+
+LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept;
+
+// Sleeps in slices, so that a wake-up lost with a killed holder costs a slice and not the deadline.
+LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept;
+
+void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept;
+void robust_mutex_unlock(pthread_mutex_t* mutex) noexcept;
+
+}  // namespace memstream

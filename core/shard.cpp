@@ -1,0 +1,71 @@
+// A process's handle on a shard, and the layout of a blank one.
+#include "core/shard.h"
+
+#include <fmt/format.h>
+
+namespace memstream {
+
+Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept
+    : header_(reinterpret_cast<ShardHeader*>(segment->data() + geometry.shard_offset(index))),
+      offset_(geometry.shard_offset(index)),
+      size_(geometry.shard_size),
+      hash_seed_(hash_seed),
+      max_cells_(static_cast<std::uint32_t>((geometry.shard_size - kShardHeaderSize) / sizeof(Cell))),
+      read_only_(segment->access() == Access::kReadOnly),
+      geometry_(geometry),
+      process_slots_(reinterpret_cast<const ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
+      arena_(header_, offset_, size_, segment),
+      index_(header_),
+      lock_(header_, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset), geometry.thread_slots,
+            this) {}
+
+Status Shard::initialize(std::uint32_t index) noexcept {
+  header_->index = index;
+  if (const Status status = ShardLock::initialize(header_); status != Status::kOk) return status;
+  ShardSpace& s = space();
+  s.max_memory = size_;
+  s.table_committed = kShardHeaderSize + kPageSize;
+  s.heap_committed = size_;
+  s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
+  empty();
+  return Status::kOk;
+}
+
+Status Shard::no_room(std::uint64_t bytes) const noexcept {
+  const bool refused = header_->counters.commit_failures != 0 && arena_.wilderness_bytes() >= kPageSize;
+  try {
+    if (refused) {
+      return fail(Status::kNoMemory,
+                  fmt::format("No room for {} bytes: the machine or container gives this segment no more memory. Free memory, "
+                              "or enlarge /dev/shm or the container's limit.",
+                              bytes));
+    }
+    return fail(Status::kFull, fmt::format("No room for {} bytes: views and reservations hold what would have to go. Release "
+                                           "some, or use a larger MEMSTREAM_SIZE.",
+                                           bytes));
+  } catch (...) {
+    return refused ? Status::kNoMemory : Status::kFull;
+  }
+}
+
+ShardStatistics& ShardStatistics::operator+=(const ShardStatistics& other) noexcept {
+  max_memory += other.max_memory;
+  used_memory += other.used_memory;
+  pinned_memory += other.pinned_memory;
+  key_memory += other.key_memory;
+  value_memory += other.value_memory;
+  table_memory += other.table_memory;
+  committed_memory += other.committed_memory;
+  entries += other.entries;
+  entry_capacity += other.entry_capacity;
+  counters.puts += other.counters.puts;
+  counters.deletes += other.counters.deletes;
+  counters.evictions += other.counters.evictions;
+  counters.expirations += other.counters.expirations;
+  counters.recoveries += other.counters.recoveries;
+  counters.damaged += other.counters.damaged;
+  counters.commit_failures += other.counters.commit_failures;
+  return *this;
+}
+
+}  // namespace memstream

@@ -1,0 +1,246 @@
+// A shard: one classic cache with its own lock, table and heap. No operation on a key ever takes two shards' locks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/block.h"
+#include "core/geometry.h"
+#include "core/hash.h"
+#include "core/index.h"
+#include "core/pins.h"
+#include "core/shard_lock.h"
+
+namespace memstream {
+
+struct Key {
+  std::string_view bytes;
+  KeyHash hash;
+};
+
+enum class StoreMode { kSet, kAdd, kReplace, kCas };
+
+// A value to store. Instants are ms on the segment's clock.
+struct StoreRequest {
+  Key key;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t expires_ms = 0;  // 0: never.
+  std::uint32_t caller_flags = 0;
+  StoreMode mode = StoreMode::kSet;
+  std::uint64_t cas = 0;  // For kCas: the token.
+};
+
+// What a read brought.
+struct ReadResult {
+  std::uint64_t value_size = 0;
+  std::uint64_t created_ms = 0;
+  std::uint64_t expires_ms = 0;
+  std::uint64_t cas = 0;
+  std::uint32_t caller_flags = 0;
+};
+
+// A block that a pin holds in place, and which pin that is.
+struct PinnedBlock {
+  std::byte* value = nullptr;
+  ReadResult read;
+  std::uint32_t position = 0;
+  std::uint32_t pin = 0;
+};
+
+// An entry as a scan sees it. The key points to the block: valid only during the visit.
+struct ScannedEntry {
+  BlockContents block;
+  std::uint64_t last_access_ms = 0;
+  std::uint64_t access_count = 0;
+  std::uint64_t cas = 0;
+};
+
+// A consistent copy of the shard's numbers.
+struct ShardStatistics {
+  std::uint64_t max_memory, used_memory, pinned_memory, key_memory, value_memory, table_memory, committed_memory;
+  std::uint64_t entries, entry_capacity;
+  ShardCounters counters;
+
+  ShardStatistics& operator+=(const ShardStatistics& other) noexcept;
+};
+
+// One process's handle on a shard; shared by its threads. `now_ms` is always the segment's clock.
+class Shard final : private ShardRecovery {
+ public:
+  // How a get reads values from here on: pinned, and copied outside every lock.
+  static constexpr std::uint64_t kPinnedCopySize = std::uint64_t{32} << 10;
+
+  // `base` is the first byte of the segment. With a read-only segment only get, scan and statistics may be called.
+  Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept;
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Lays out a blank shard. REQUIRES: its first two pages are committed and zero.
+  Status initialize(std::uint32_t index) noexcept;
+
+  // ---- reading (core/shard_read.cpp) ----
+
+  // Copies the value. kTooSmall if it exceeds `room_bytes`; result->value_size is set then too. Values of kPinnedCopySize and
+  // more are not copied but reported through `*large`, for the caller to pin; null: copy them all the same.
+  Status get(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline, std::uint64_t now_ms,
+             ReadResult* result, bool* large) noexcept;
+
+  // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
+  Status inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
+                 const std::function<void(const ScannedEntry&)>& visit) noexcept;
+
+  // Visits live entries from number `*next` on, until `visit` returns false (that entry comes again next time) or a bounded
+  // stretch has been looked at. Leaves in `*next` where to go on, 0 when the shard is done.
+  Status scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
+              const std::function<bool(const ScannedEntry&)>& visit) noexcept;
+
+  Status statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept;
+
+  // ---- writing (core/shard_write.cpp) ----
+
+  Status store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  // Whether store() would go ahead now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block for nothing.
+  Status may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  Status remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  Status touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  // `initial` null: kMiss if the key is absent.
+  Status increment(const Key& key, std::int64_t delta, const std::int64_t* initial, std::uint64_t expires_ms,
+                   const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept;
+  Status clear(const Deadline& deadline) noexcept;
+
+  // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
+
+  // kFull if `pins` has no place left; the caller copies then.
+  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
+  // A block for a value, pinned and owned by nobody.
+  Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
+                 PinnedBlock* reserved) noexcept;
+  // Makes a filled reservation the value of its key, as store() would; `request.value` is not used. The pin ends unless the
+  // status is kBusy.
+  Status commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
+                std::uint64_t now_ms) noexcept;
+  // Ends a pin, and with the last one the block if nobody owns it.
+  Status unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept;
+
+  // ---- verifying (core/shard_check.cpp) ----
+
+  // Appends a sentence for every invariant that does not hold. Changes nothing.
+  Status check(const Deadline& deadline, std::vector<std::string>* problems) noexcept;
+
+ private:
+  enum class Lookup { kFound, kAbsent, kUnstable };
+
+  // Reading.
+  template <class Consume>
+  Lookup lookup(const Key& key, Consume consume) const noexcept;
+  template <class Consume>
+  Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
+  void note_access(std::uint32_t id, std::uint64_t now_ms) const noexcept;
+  bool describe(std::uint32_t id, std::uint64_t now_ms, ScannedEntry* scanned) const noexcept;
+
+  // Writing; all with W held.
+  enum class Exclusion { kWriters, kEverybody };
+  template <class Operation>
+  Status write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept;
+  std::uint32_t find(const Key& key) const;
+  std::uint32_t find_fresh(const Key& key, std::uint64_t now_ms);
+  Status admit(const StoreRequest& request, std::uint32_t id) const noexcept;
+  Status check_size(const StoreRequest& request) const noexcept;
+  Status store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms);
+  void fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
+  void publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id, std::uint64_t now_ms);
+  Status hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned);
+  void let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin);
+  BlockContents contents(std::uint32_t position) const;
+  bool owned(std::uint32_t position) const noexcept;
+
+  // Making room (core/shard_reclaim.cpp); with W held.
+  std::uint32_t take_entry(std::uint64_t now_ms);
+  std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t reclaim_window(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t evict_window(std::uint32_t begin, std::uint32_t end, std::uint64_t units, std::uint64_t now_ms);
+  bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
+  bool evict_one(std::uint64_t now_ms);
+  std::uint32_t choose_victim(std::uint64_t now_ms);
+  std::uint32_t evict(std::uint32_t id, std::uint64_t now_ms);
+  std::uint32_t remove_entry(std::uint32_t id);
+  std::uint32_t give_up_block(std::uint32_t position, const BlockContents& block);
+  bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
+  std::uint32_t pins_of(std::uint32_t position) const {
+    return created_pins(arena_.block(position).created.load(std::memory_order_relaxed));
+  }
+  Status no_room(std::uint64_t bytes) const noexcept;
+
+  // Verifying; with W held.
+  void check_heap(std::vector<std::string>* problems) const;
+  void check_free_lists(std::vector<std::string>* problems) const;
+  void check_entries(std::vector<std::string>* problems) const;
+
+  // Rebuilding (core/shard_rebuild.cpp); with W held and slow readers shut out.
+  void recover() noexcept override;
+  void repair_after_damage() noexcept;
+  Status give_up(const ShardDamage& damage) noexcept;
+  void rebuild();
+  void rebuild_borders();
+  void rebuild_heap();
+  bool rebuild_block(std::uint32_t position);
+  void rebuild_entries();
+  void rebuild_pins();
+  void close_free_run(std::uint32_t begin, std::uint32_t end);
+  std::uint32_t count_pins(std::uint32_t position) const noexcept;
+  void empty() noexcept;
+
+  std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref) const noexcept {
+    return ref ^ id * 0x9e37'79b9'7f4a'7c15ULL;
+  }
+  ShardSpace& space() const noexcept { return header_->space; }
+  std::uint64_t offset_of(std::uint32_t position) const noexcept { return offset_ + std::uint64_t{position} * kUnitSize; }
+  std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
+
+  ShardHeader* header_;
+  std::uint64_t offset_;  // Of the shard in the segment, bytes.
+  std::uint64_t size_;    // Of the shard, bytes.
+  std::uint64_t hash_seed_;
+  std::uint32_t max_cells_;
+  bool read_only_;
+  Geometry geometry_;
+  const ProcessSlot* process_slots_;
+  Arena arena_;
+  Index index_;
+  ShardLock lock_;
+};
+
+// Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage is
+// undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
+template <class Operation>
+Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
+  Status status = lock_.lock(deadline);
+  if (status != Status::kOk) return status;
+  if (exclusion == Exclusion::kEverybody) {
+    status = lock_.exclude_readers(deadline);
+    if (status != Status::kOk) {
+      lock_.unlock();
+      return status;
+    }
+  }
+  try {
+    status = operation();
+  } catch (const ShardDamage&) {
+    repair_after_damage();
+    try {
+      status = operation();
+    } catch (const ShardDamage& damage) {
+      status = give_up(damage);
+    }
+  }
+  if (exclusion == Exclusion::kEverybody) lock_.admit_readers();
+  lock_.unlock();
+  return status;
+}
+
+}  // namespace memstream

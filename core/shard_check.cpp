@@ -1,0 +1,140 @@
+// Verifying a shard: every invariant that docs/layout.md states, and every derived structure against the truth.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/shard.h"
+
+namespace memstream {
+namespace {
+
+void expect_equal(std::vector<std::string>* problems, const char* what, std::uint64_t noted, std::uint64_t found) {
+  if (noted != found) problems->push_back(fmt::format("{}: the shard notes {}, a walk finds {}", what, noted, found));
+}
+
+}  // namespace
+
+Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) noexcept {
+  if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
+  std::vector<std::string> found;
+  try {
+    check_heap(&found);
+    check_free_lists(&found);
+    check_entries(&found);
+    if ((header_->seq.load(std::memory_order_relaxed) & 1) != 0) found.emplace_back("a rebuild that did not end");
+  } catch (const ShardDamage& damage) {
+    found.emplace_back(damage.what);
+  }
+  const std::uint32_t index = header_->index;
+  lock_.unlock();
+  for (const std::string& problem : found) problems->push_back(fmt::format("shard {}: {}", index, problem));
+  return Status::kOk;
+}
+
+void Shard::check_heap(std::vector<std::string>* problems) const {
+  const ShardSpace& s = space();
+  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{s.table_cells.load()} * sizeof(Cell);
+  if (index_.cells() > s.table_cells.load() || table_end > std::uint64_t{arena_.heap_begin()} * kUnitSize) {
+    throw ShardDamage{"table and heap overlap"};
+  }
+  std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0;
+  bool previous_free = false;
+  for (std::uint32_t position = arena_.heap_begin(); position < arena_.heap_end();) {
+    const BlockShape shape = arena_.shape(position);
+    const bool marked = (shape.flags & kBlockPrevFree) != 0;
+    if (marked != previous_free) problems->push_back(fmt::format("block {}: wrong mark about the block before it", position));
+    if (!shape.used() && (previous_free || position == arena_.heap_begin())) {
+      problems->push_back(fmt::format("block {}: free beside free space", position));
+    }
+    BlockContents block;
+    if (!shape.used()) {
+      free += shape.size_bytes();
+    } else if (!read_block(base(), size_, position, &block)) {
+      problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
+    } else {
+      const bool has_owner = owned(position);
+      const std::uint32_t pins = count_pins(position);
+      if (pins != pins_of(position)) {
+        problems->push_back(fmt::format("block {}: counts {} pins, processes hold {}", position, pins_of(position), pins));
+      }
+      if (!has_owner && pins == 0) problems->push_back(fmt::format("block {}: used by nobody", position));
+      (has_owner ? used : pinned) += shape.size_bytes();
+      keys += has_owner ? block.key_size : 0;
+      values += has_owner ? block.value_size : 0;
+    }
+    previous_free = !shape.used();
+    position += shape.size_units;
+  }
+  expect_equal(problems, "used memory", s.used_memory, used);
+  expect_equal(problems, "pinned memory", s.pinned_memory, pinned);
+  expect_equal(problems, "free memory", s.free_memory, free);
+  expect_equal(problems, "key memory", s.key_memory, keys);
+  expect_equal(problems, "value memory", s.value_memory, values);
+}
+
+void Shard::check_free_lists(std::vector<std::string>* problems) const {
+  std::uint64_t listed = 0;
+  const std::uint64_t most_blocks = size_ / (kMinBlockUnits * kUnitSize);
+  for (std::uint32_t level = 0; level < kBinLevels; ++level) {
+    for (std::uint32_t bin = 0; bin < kBinsPerLevel; ++bin) {
+      const std::uint32_t head = header_->free_lists.heads[level][bin];
+      const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
+      if (marked != (head != 0)) problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
+      std::uint64_t count = 0;
+      for (std::uint32_t position = head; position != 0;) {
+        const BlockShape shape = arena_.shape(position);
+        if (shape.used()) problems->push_back(fmt::format("block {}: used and in a free list", position));
+        if (++count > most_blocks) throw ShardDamage{"a free list that does not end"};
+        listed += shape.size_bytes();
+        position = static_cast<std::uint32_t>(arena_.block(position).owner.load(std::memory_order_relaxed));
+      }
+    }
+    const bool marked = (header_->free_lists.level_bitmap >> level & 1) != 0;
+    if (marked != (header_->free_lists.bin_bitmap[level] != 0)) {
+      problems->push_back(fmt::format("free lists of level {}: wrong bit in the bitmap", level));
+    }
+  }
+  expect_equal(problems, "memory in free lists", space().free_memory, listed);
+}
+
+void Shard::check_entries(std::vector<std::string>* problems) const {
+  std::uint64_t live = 0;
+  for (std::uint64_t id = 0; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id) {
+    id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
+    const auto current = static_cast<std::uint32_t>(id);
+    const std::uint64_t ref = index_.entry(current).ref.load(std::memory_order_relaxed);
+    if (!ref_is_live(ref)) continue;
+    ++live;
+    const BlockContents block = contents(ref_block(ref));
+    const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
+    const Key key{bytes, hash_key(bytes, hash_seed_)};
+    if (block.entry != current) problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
+    if (find(key) != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
+    if (key.hash.shard(geometry_.shards) != header_->index) {
+      problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
+    }
+  }
+  expect_equal(problems, "entries", space().entries, live);
+
+  std::uint64_t named = 0;
+  for (std::uint32_t cell = 0; cell < index_.cells(); ++cell) {
+    const Bucket& bucket = Index::bucket(header_, cell);
+    if ((bucket.version.load(std::memory_order_relaxed) & 1) != 0) {
+      problems->push_back(fmt::format("bucket {}: a change that did not end", cell));
+    }
+    for (const auto& slot : bucket.slots) named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+    for (std::uint32_t id = bucket.overflow.load(), steps = 0; id != 0; id = index_.entry(id).next.load()) {
+      if (++steps > kMaxChain) throw ShardDamage{"a chain that does not end"};
+      ++named;
+    }
+  }
+  expect_equal(problems, "entries in buckets", space().entries, named);
+
+  std::uint64_t free = 0;
+  for (std::uint32_t id = space().free_entry; id != 0; id = index_.entry(id).next.load()) {
+    if (++free > index_.entry_capacity()) throw ShardDamage{"a list of free entries that does not end"};
+  }
+  expect_equal(problems, "free entries", index_.entry_capacity() - live, free);
+}
+
+}  // namespace memstream

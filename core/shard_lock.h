@@ -1,0 +1,82 @@
+// The lock of a shard: one writer, readers that announce themselves, and what happens when any of them is killed.
+// docs/locking.md explains the protocol and why it is sound; the names here are the names there.
+#pragma once
+
+#include <cstdint>
+
+#include "core/clock.h"
+#include "core/layout.h"
+#include "core/robust_mutex.h"
+#include "core/status.h"
+
+namespace memstream {
+
+// Puts a shard right after a holder of its write lock died. Called with W held and all slow readers shut out; may be
+// repeated from the start if this process dies in it too.
+class ShardRecovery {
+ public:
+  virtual void recover() noexcept = 0;
+
+ protected:
+  ~ShardRecovery() = default;
+};
+
+// All sleeping happens on robust mutexes (W and the thread slots); the rwlocks are only ever try-locked, because a timed
+// wait on one is not bounded once a holder was killed inside it.
+class ShardLock {
+ public:
+  ShardLock(ShardHeader* shard, ThreadSlot* thread_slots, std::uint32_t thread_slot_count, ShardRecovery* recovery) noexcept
+      : shard_(shard), thread_slots_(thread_slots), thread_slot_count_(thread_slot_count), recovery_(recovery) {}
+
+  // Lays the lock into a blank shard.
+  static Status initialize(ShardHeader* shard) noexcept;
+
+  // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return.
+  Status lock(const Deadline& deadline) noexcept;
+  void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
+
+  // The rwlock in use, for writing: shuts out slow readers. REQUIRES: W is held. Leaves W held whatever comes back.
+  Status exclude_readers(const Deadline& deadline) noexcept;
+  void admit_readers() noexcept;
+
+  // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come about.
+  template <class Read>
+  Status read_shared(const Deadline& deadline, Read read) noexcept;
+
+ private:
+  // A slow reader's claim: a locked thread slot and a read-locked rwlock.
+  struct Announcement {
+    ThreadSlot* slot = nullptr;
+    pthread_rwlock_t* rw = nullptr;
+  };
+  Announcement announce() noexcept;
+  static void withdraw(const Announcement& announcement) noexcept;
+  ThreadSlot* lock_any_slot() const noexcept;
+
+  Status recover(const Deadline& deadline) noexcept;
+  Status switch_epoch(const Deadline& deadline) noexcept;
+  bool slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const noexcept;
+  bool any_slot_is_live(std::uint64_t up_to_epoch) const noexcept;
+  bool wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept;
+
+  ShardHeader* shard_;
+  ThreadSlot* thread_slots_;
+  std::uint32_t thread_slot_count_;
+  ShardRecovery* recovery_;
+};
+
+template <class Read>
+Status ShardLock::read_shared(const Deadline& deadline, Read read) noexcept {
+  const Announcement announcement = announce();
+  if (announcement.rw != nullptr) {
+    read();
+    withdraw(announcement);
+    return Status::kOk;
+  }
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  read();
+  unlock();
+  return Status::kOk;
+}
+
+}  // namespace memstream

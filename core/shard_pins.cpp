@@ -1,0 +1,99 @@
+// Blocks held in place: views, reservations, and the copying of large values outside every lock.
+#include "core/shard.h"
+
+namespace memstream {
+
+// Notes the pin in the process slot first (truth), then counts it in the block (derived).
+Status Shard::hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned) {
+  BlockHeader& header = arena_.block(position);
+  const std::uint64_t created = header.created.load(std::memory_order_relaxed);
+  if (created_pins(created) == kMaxPins) return Status::kFull;
+  pinned->position = position;
+  pinned->pin = pins.claim(offset_of(position));
+  if (pinned->pin == PinSet::kNone) return Status::kFull;
+  header.created.store(created + 1, std::memory_order_relaxed);
+  return Status::kOk;
+}
+
+// The reverse: the process slot first, then the count, and with the last one the block. A pin whose block went when a damaged
+// shard was emptied is merely dropped.
+void Shard::let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin) {
+  BlockContents block;
+  const bool stands = position >= arena_.heap_begin() && read_block(base(), size_, position, &block);
+  pins.drop(pin);
+  if (!stands || pins_of(position) == 0) return;
+  BlockHeader& header = arena_.block(position);
+  const std::uint64_t created = header.created.load(std::memory_order_relaxed) - 1;
+  header.created.store(created, std::memory_order_relaxed);
+  if (created_pins(created) != 0 || owned(position)) return;
+  space().pinned_memory -= arena_.shape(position).size_bytes();
+  arena_.free(position);
+}
+
+Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
+                  PinnedBlock* pinned) noexcept {
+  return write(Exclusion::kWriters, deadline, [&] {
+    const std::uint32_t id = find(key);
+    if (id == 0) return Status::kMiss;
+    const std::uint64_t ref = index_.entry(id).ref.load(std::memory_order_relaxed);
+    const BlockContents block = contents(ref_block(ref));
+    if (block.expired(now_ms)) return Status::kMiss;
+    if (const Status status = hold(ref_block(ref), pins, pinned); status != Status::kOk) return status;
+    pinned->value = const_cast<std::byte*>(block.value);
+    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(id, ref), block.caller_flags};
+    note_access(id, now_ms);
+    return Status::kOk;
+  });
+}
+
+Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline,
+                      std::uint64_t now_ms, PinnedBlock* reserved) noexcept {
+  const StoreRequest request{.key = key, .value_size = value_size};
+  if (const Status status = check_size(request); status != Status::kOk) return status;
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint64_t units = block_units_for(key.bytes.size(), value_size);
+    const std::uint32_t position = make_room(units, now_ms);
+    if (position == 0) return no_room(units * kUnitSize);
+    fill(position, request, now_ms);
+    if (hold(position, pins, reserved) != Status::kOk) {
+      arena_.free(position);
+      return Status::kFull;
+    }
+    const BlockContents block = contents(position);
+    space().pinned_memory += block.stored_size;
+    reserved->value = const_cast<std::byte*>(block.value);
+    reserved->read = {.value_size = value_size};
+    return Status::kOk;
+  });
+}
+
+Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
+                     std::uint64_t now_ms) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint32_t id = find_fresh(request.key, now_ms);
+    Status status = admit(request, id);
+    const std::uint32_t new_id = status == Status::kOk && id == 0 ? take_entry(now_ms) : 0;
+    if (status == Status::kOk && id == 0 && new_id == 0) status = no_room(sizeof(Entry));
+    if (status == Status::kOk) {
+      BlockHeader& header = arena_.block(reserved.position);
+      const std::uint32_t held = created_pins(header.created.load(std::memory_order_relaxed));
+      header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
+      header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+      header.created.store(created_word(now_ms, held), std::memory_order_relaxed);
+      space().pinned_memory -= arena_.shape(reserved.position).size_bytes();
+      publish(reserved.position, request.key, id, new_id, now_ms);
+    }
+    let_go(reserved.position, pins, reserved.pin);
+    return status;
+  });
+}
+
+Status Shard::unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept {
+  return write(Exclusion::kWriters, deadline, [&] {
+    if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
+    let_go(position, pins, pin);
+    return Status::kOk;
+  });
+}
+
+}  // namespace memstream

@@ -1,0 +1,250 @@
+// Changing a shard: find the entry, fill a free block, store the ref, tidy up.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <string>
+
+#include "core/shard.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kIntegerText = 24;   // Bytes that hold any 64-bit integer in decimal.
+constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of the lock.
+
+}  // namespace
+
+// ---- finding, with W held: nothing moves ----
+
+BlockContents Shard::contents(std::uint32_t position) const {
+  BlockContents block;
+  if (!read_block(base(), size_, position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
+  return block;
+}
+
+std::uint32_t Shard::find(const Key& key) const {
+  const std::uint32_t cells = index_.cells();
+  if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
+  const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
+  std::uint32_t result = 0;
+  Index::probe(header_, bucket, key.hash.tag(), cells, [&](std::uint32_t id) {
+    const Entry& entry = Index::entry_unchecked(header_, id);
+    if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
+    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
+    if (!ref_is_live(ref)) throw ShardDamage{"an empty entry in a bucket"};
+    if (!contents(ref_block(ref)).key_is(key.bytes)) return false;
+    result = id;
+    return true;
+  });
+  return result;
+}
+
+// As find(), but an entry whose time has come is removed and not found.
+std::uint32_t Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
+  const std::uint32_t id = find(key);
+  if (id == 0 || !contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed))).expired(now_ms)) return id;
+  remove_entry(id);
+  ++header_->counters.expirations;
+  return 0;
+}
+
+// ---- storing ----
+
+Status Shard::check_size(const StoreRequest& request) const noexcept {
+  const std::uint64_t limit = max_value_size(geometry_, request.key.bytes.size());
+  if (request.value_size <= limit) [[likely]]
+    return Status::kOk;
+  try {
+    return fail(Status::kTooLarge, fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment of "
+                                               "{} bytes in {} shards. Use a larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
+                                               request.value_size, limit, geometry_.size_bytes, geometry_.shards));
+  } catch (...) {
+    return Status::kTooLarge;
+  }
+}
+
+// Whether the request's mode allows it, given the entry that its key has now.
+Status Shard::admit(const StoreRequest& request, std::uint32_t id) const noexcept {
+  switch (request.mode) {
+    case StoreMode::kSet:
+      return Status::kOk;
+    case StoreMode::kAdd:
+      return id == 0 ? Status::kOk : Status::kExists;
+    case StoreMode::kReplace:
+      return id == 0 ? Status::kMiss : Status::kOk;
+    case StoreMode::kCas:
+      if (id == 0) return Status::kMiss;
+      const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
+      return cas_token(id, ref) == request.cas ? Status::kOk : Status::kConflict;
+  }
+  return Status::kInvalid;
+}
+
+Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  if (const Status status = check_size(request); status != Status::kOk) return status;
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint32_t id = find_fresh(request.key, now_ms);
+    if (const Status status = admit(request, id); status != Status::kOk) return status;
+    return store_value(request, id, now_ms);
+  });
+}
+
+Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  if (const Status status = check_size(request); status != Status::kOk) return status;
+  if (request.mode == StoreMode::kSet) return Status::kOk;
+  return write(Exclusion::kEverybody, deadline, [&] { return admit(request, find_fresh(request.key, now_ms)); });
+}
+
+// Stores unconditionally; `id` is the key's entry or 0.
+Status Shard::store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms) {
+  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
+  const std::uint32_t new_id = id != 0 ? 0 : take_entry(now_ms);
+  if (id == 0 && new_id == 0) return no_room(sizeof(Entry));
+  const std::uint32_t position = make_room(units, now_ms);
+  if (position == 0) {
+    if (new_id != 0) index_.give_free_entry(new_id);
+    return no_room(units * kUnitSize);
+  }
+  fill(position, request, now_ms);
+  copy_to_shared(const_cast<std::byte*>(contents(position).value), request.value, request.value_size);
+  publish(position, request.key, id, new_id, now_ms);
+  return Status::kOk;
+}
+
+// Writes everything of the block but the value.
+void Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms) {
+  BlockHeader& header = arena_.block(position);
+  BlockShape shape = arena_.shape(position);
+  shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
+  shape.flags &= ~kBlockAligned;
+  if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
+  shape.slack = static_cast<std::uint32_t>(shape.end_offset(position) - shape.value_offset(position) - request.value_size);
+  copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
+  header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
+  header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+  header.created.store(created_word(now_ms, 0), std::memory_order_relaxed);
+  Arena::set_shape(header, shape);
+}
+
+// The commit: makes the filled block the value of `key`. `id` is the key's entry or 0; then `new_id` is a free one. Making
+// room may have evicted the entry in the meantime.
+void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id, std::uint64_t now_ms) {
+  BlockHeader& header = arena_.block(position);
+  const BlockContents block = contents(position);
+  if (id != 0 && !ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) {
+    id = 0;
+    new_id = index_.take_free_entry();
+  }
+  if (id == 0 && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
+  const bool replaces = id != 0;
+  if (!replaces) id = new_id;
+  header.owner.store(owner_word(id, block.caller_flags), std::memory_order_relaxed);
+
+  Entry& entry = index_.entry(id);
+  const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
+  std::uint32_t policy = policy_word(key.hash.tag()) | (block.expires_ms != 0 ? kExpires : 0);
+  if (replaces) {
+    policy |= kReferenced;
+  } else {
+    if (const std::uint32_t coldest = index_.overfull(key.hash.bucket_bits()); coldest != 0) {
+      evict(coldest, now_ms);
+    }
+    entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
+    entry.access_count.store(0, std::memory_order_relaxed);
+    entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
+  }
+  entry.policy.store(policy, std::memory_order_relaxed);
+
+  entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
+
+  ShardSpace& s = space();
+  s.used_memory += block.stored_size;
+  s.key_memory += block.key_size;
+  s.value_memory += block.value_size;
+  ++header_->counters.puts;
+  if (replaces) {
+    const std::uint32_t old_position = ref_block(old_ref);
+    give_up_block(old_position, contents(old_position));
+  } else {
+    ++s.entries;
+    index_.link(id);
+  }
+}
+
+// ---- the other changes ----
+
+Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint32_t id = find_fresh(key, now_ms);
+    if (id == 0) return Status::kMiss;
+    remove_entry(id);
+    ++header_->counters.deletes;
+    return Status::kOk;
+  });
+}
+
+Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint32_t id = find_fresh(key, now_ms);
+    if (id == 0) return Status::kMiss;
+    Entry& entry = index_.entry(id);
+    // The policy bit first: an expiry that eviction does not know of would only be found by a get.
+    if (expires_ms != 0) entry.policy.fetch_or(kExpires, std::memory_order_relaxed);
+    BlockHeader& header = arena_.block(ref_block(entry.ref.load(std::memory_order_relaxed)));
+    header.expires_ms.store(expires_ms, std::memory_order_release);
+    return Status::kOk;
+  });
+}
+
+Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* initial, std::uint64_t expires_ms,
+                        const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const std::uint32_t id = find_fresh(key, now_ms);
+    if (id == 0 && initial == nullptr) return Status::kMiss;
+    std::int64_t number = id == 0 ? *initial : 0;
+    StoreRequest request{.key = key, .expires_ms = expires_ms};
+    if (id != 0) {
+      const BlockContents block = contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)));
+      const auto* text = reinterpret_cast<const char*>(block.value);
+      const auto [end, error] = std::from_chars(text, text + block.value_size, number);
+      if (error != std::errc{} || end != text + block.value_size) {
+        return fail(Status::kNotNumeric, "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
+      }
+      request.expires_ms = block.expires_ms;
+      request.caller_flags = block.caller_flags;
+    }
+    if (__builtin_add_overflow(number, delta, &number)) {
+      return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
+    }
+    char text[kIntegerText];
+    const char* end = std::to_chars(text, text + sizeof text, number).ptr;
+    request.value = reinterpret_cast<const std::byte*>(text);
+    request.value_size = static_cast<std::uint64_t>(end - text);
+    const Status status = store_value(request, id, now_ms);
+    if (status == Status::kOk && result != nullptr) *result = number;
+    return status;
+  });
+}
+
+Status Shard::clear(const Deadline& deadline) noexcept {
+  std::uint32_t next = 0;
+  do {
+    const Status status = write(Exclusion::kEverybody, deadline, [&] {
+      const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
+      std::uint64_t id = next;
+      for (std::uint32_t removed = 0; id < end && removed < kClearBatch; ++id) {
+        id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
+        const auto current = static_cast<std::uint32_t>(id);
+        if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
+        remove_entry(current);
+        ++removed;
+      }
+      next = id < end ? static_cast<std::uint32_t>(id) : 0;
+      return Status::kOk;
+    });
+    if (status != Status::kOk) return status;
+  } while (next != 0);
+  return Status::kOk;
+}
+
+}  // namespace memstream
