@@ -177,6 +177,7 @@ class Shard final : private ShardRecovery {
   Status no_room(std::uint64_t bytes) const noexcept;
 
   // Verifying; with W held.
+  std::vector<std::uint32_t> pinned_blocks() const;
   void check_heap(std::vector<std::string>* problems) const;
   void check_free_lists(std::vector<std::string>* problems) const;
   void check_entries(std::vector<std::string>* problems) const;
