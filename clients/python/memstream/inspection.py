@@ -24,6 +24,9 @@ from memstream.records import (
 # Entries that one call of the library fills: about 140 KiB.
 _SCAN_BATCH = 128
 
+# Processes that one call lists; more of them take a second call.
+_PROCESS_BATCH = 64
+
 
 class Inspection(Connection):
     """What can be seen from outside."""
@@ -96,7 +99,7 @@ class Inspection(Connection):
 
         Source: memstream_processes.
         """
-        count = c_size_t(64)
+        count = c_size_t(_PROCESS_BATCH)
         while True:
             room = count.value
             processes = (_abi.Process * room)()

@@ -1,0 +1,241 @@
+"""Opening, closing and destroying a cache from Python."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Dict
+
+import pytest
+from conftest import MIB, Segment
+
+from memstream import Cache, destroy, errors
+
+
+def test_opening_creates_the_segment_that_the_environment_names(segment: Segment) -> None:
+    with Cache() as cache:
+        info = cache.info()
+    assert (info.backend, info.name, info.size, info.read_only) == (segment.backend, segment.name, 32 * MIB, False)
+
+
+def test_arguments_come_before_the_environment(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMSTREAM_NAME", "not-this-one")
+    monkeypatch.setenv("MEMSTREAM_BACKEND", "not-that-one")
+    with Cache(segment.name, backend=segment.backend, size=8 * MIB, shards=2, timeout=0.5) as cache:
+        info, stats = cache.info(), cache.stats()
+    assert (info.backend, info.name, info.size, stats.shards) == (segment.backend, segment.name, 8 * MIB, 2)
+
+
+def test_two_caches_of_one_name_are_one(segment: Segment) -> None:
+    with Cache() as first, Cache() as second:
+        first["key"] = b"value"
+        assert second["key"] == b"value"
+        assert first.info().uuid == second.info().uuid
+
+
+def test_caches_of_different_names_are_apart(segment: Segment) -> None:
+    other = segment.name + "-other"
+    with Cache() as first, Cache(other) as second:
+        first["key"] = b"value"
+        assert "key" not in second
+        second.destroy()
+
+
+def test_contents_outlive_the_processes(segment: Segment) -> None:
+    segment.code("import memstream; memstream.Cache()['key'] = b'value'")
+    with Cache(create=False) as cache:
+        assert cache["key"] == b"value"
+
+
+def test_create_false_never_creates(segment: Segment) -> None:
+    with pytest.raises(errors.NoSegment, match=segment.name):
+        Cache(create=False)
+    with pytest.raises(errors.NoSegment):
+        Cache(create=False)
+
+
+def test_mode_decides_who_may_use_a_new_segment(segment: Segment) -> None:
+    with Cache(mode=0o640):
+        assert segment.mode == 0o640
+
+
+IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [
+    ({"backend": "floppy"}, errors.BadBackend),
+    ({"name": ""}, errors.BadName),
+    ({"name": "a/b"}, errors.BadName),
+    ({"name": "a" * 65}, errors.BadName),
+    ({"size": 0}, errors.BadSize),
+    ({"size": -1}, errors.BadSize),
+    ({"size": 4096}, errors.BadSize),
+    ({"size": 2**64}, errors.BadSize),
+    ({"size": 2**63}, errors.BadSize),
+    ({"shards": 0}, errors.BadShards),
+    ({"shards": 65}, errors.BadShards),
+    ({"shards": 2**32 + 1}, errors.BadShards),
+    ({"mode": 0}, errors.BadMode),
+    ({"mode": 0o1000}, errors.BadMode),
+    ({"mode": 2**32 + 0o600}, errors.BadMode),
+    ({"timeout": -1}, errors.BadTimeout),
+    ({"timeout": 3601}, errors.BadTimeout),
+    ({"timeout": float("nan")}, errors.BadTimeout),
+]
+
+
+@pytest.mark.parametrize("arguments, error", IMPOSSIBLE, ids=[str(arguments) for arguments, _ in IMPOSSIBLE])
+def test_impossible_options_are_refused_by_name(segment: Segment, arguments: Dict[str, Any], error: Any) -> None:
+    with pytest.raises(error) as caught:
+        Cache(**arguments)
+    assert next(iter(arguments)) in str(caught.value).lower()
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "variable, value, error",
+    [
+        ("MEMSTREAM_BACKEND", "floppy", errors.BadBackend),
+        ("MEMSTREAM_NAME", "a b", errors.BadName),
+        ("MEMSTREAM_SIZE", "much", errors.BadSize),
+        ("MEMSTREAM_SHARDS", "0", errors.BadShards),
+        ("MEMSTREAM_TIMEOUT_MS", "soon", errors.BadTimeout),
+        ("MEMSTREAM_MODE", "rw", errors.BadMode),
+    ],
+)
+def test_an_impossible_environment_is_refused_by_variable(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, error: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(variable, value)
+        with pytest.raises(error, match=variable):
+            Cache()
+
+
+def test_a_closed_cache_raises_and_can_be_closed_again(segment: Segment) -> None:
+    cache = Cache()
+    assert not cache.closed and segment.name in repr(cache)
+    cache.close()
+    cache.close()
+    assert cache.closed and "closed" in repr(cache)
+    calls: "list[Callable[[], Any]]" = [
+        lambda: cache.get("key"),
+        lambda: cache.gets("key"),
+        lambda: cache.set("key", b""),
+        lambda: cache.set("key", bytearray()),
+        lambda: cache.add("key", b""),
+        lambda: cache.replace("key", b""),
+        lambda: cache.cas("key", b"", 1),
+        lambda: cache.delete("key"),
+        lambda: cache.touch("key"),
+        lambda: cache.incr("key"),
+        lambda: cache.exists("key"),
+        lambda: cache.view("key"),
+        lambda: cache.reserve("key", 1),
+        lambda: list(cache.scan()),
+        lambda: cache.entry("key"),
+        cache.stats,
+        cache.info,
+        cache.processes,
+        cache.check,
+        cache.clear,
+        cache.destroy,
+        lambda: len(cache),
+        lambda: "key" in cache,
+    ]
+    for call in calls:
+        with pytest.raises(errors.ClosedError, match="closed"):
+            call()
+
+
+def test_leaving_the_with_block_closes(segment: Segment) -> None:
+    with Cache() as cache:
+        cache["key"] = b"value"
+    with pytest.raises(errors.ClosedError):
+        cache["key"]
+
+
+def test_a_cache_that_is_dropped_detaches(segment: Segment) -> None:
+    with Cache() as watcher:
+        attached = watcher.processes()
+        for _ in range(100):
+            Cache()
+        assert watcher.processes() == attached
+
+
+def test_destroy_removes_the_segment_and_tells_the_others(segment: Segment) -> None:
+    with Cache() as mine, Cache() as other:
+        mine["key"] = b"value"
+        mine.destroy()
+        assert mine.closed
+        with pytest.raises(errors.CacheGone):
+            other["key"]
+        with Cache() as new:
+            assert "key" not in new
+
+
+def test_destroy_by_name_needs_no_open_cache(segment: Segment) -> None:
+    Cache().close()
+    destroy(segment.name, backend=segment.backend)
+    with pytest.raises(errors.NoSegment):
+        destroy(segment.name, backend=segment.backend)
+
+
+def test_a_read_only_cache_reads_and_does_not_write(segment: Segment) -> None:
+    with Cache() as writer, Cache(read_only=True) as reader:
+        writer["key"] = b"value"
+        assert reader.info().read_only
+        assert reader["key"] == b"value"
+        assert reader.get("absent") is None
+        assert [entry.key for entry in reader.scan()] == [b"key"]
+        with reader.view("key") as memory:
+            assert bytes(memory) == b"value"
+        writes: "list[Callable[[], Any]]" = [
+            lambda: reader.set("key", b"x"),
+            lambda: reader.add("new", b"x"),
+            lambda: reader.delete("key"),
+            lambda: reader.touch("key"),
+            lambda: reader.incr("key"),
+            lambda: reader.reserve("key", 1),
+            reader.clear,
+        ]
+        for write in writes:
+            with pytest.raises(errors.ReadOnlyError):
+                write()
+        assert writer["key"] == b"value"
+
+
+def test_read_only_never_creates(segment: Segment) -> None:
+    with pytest.raises(errors.NoSegment):
+        Cache(read_only=True)
+
+
+def test_damaged_segments_are_refused_and_can_be_destroyed(segment: Segment) -> None:
+    Cache().close()
+    with segment.bytes() as memory:
+        memory[128] ^= 0xFF  # In the seed of the hash.
+    with pytest.raises(errors.BadChecksum, match=segment.name):
+        Cache()
+    destroy(segment.name, backend=segment.backend)
+    Cache().close()
+
+
+def test_closing_waits_for_calls_of_other_threads(segment: Segment) -> None:
+    cache = Cache()
+    cache["key"] = b"x" * 1000
+    failures = []
+    started = threading.Barrier(5)
+
+    def read() -> None:
+        started.wait()
+        try:
+            while True:
+                if cache["key"] != b"x" * 1000:
+                    failures.append("wrong value")
+        except errors.ClosedError:
+            pass
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    cache.close()
+    for thread in threads:
+        thread.join(10)
+    assert failures == [] and not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,111 @@
+"""Finding and loading libcache.so."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict
+
+import pytest
+from conftest import CLIENT, Segment
+
+from memstream import Cache, LibraryError, _abi, _library
+
+LOADS = "import memstream._library as l; print(l.load({argument}).path)"
+
+
+def load_in_child(environment: Dict[str, str], argument: str = "") -> "subprocess.CompletedProcess[str]":
+    code = LOADS.format(argument=argument)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package that may be written to."""
+    return Path(shutil.copytree(CLIENT / "memstream", tmp_path / "memstream"))
+
+
+def test_the_argument_comes_first(library: Path) -> None:
+    child = load_in_child({"PYTHONPATH": str(CLIENT), "MEMSTREAM_LIBRARY": "/nowhere.so"}, repr(str(library)))
+    assert child.stdout.strip() == str(library), child.stderr
+
+
+def test_the_environment_comes_before_the_package_directory(library: Path, package: Path) -> None:
+    shutil.copy(library, package / "libcache.so")
+    child = load_in_child({"PYTHONPATH": str(package.parent), "MEMSTREAM_LIBRARY": str(library)})
+    assert child.stdout.strip() == str(library), child.stderr
+
+
+def test_the_package_directory_comes_before_the_system(library: Path, package: Path) -> None:
+    shutil.copy(library, package / "libcache.so")
+    child = load_in_child({"PYTHONPATH": str(package.parent)})
+    assert child.stdout.strip() == str(package / "libcache.so"), child.stderr
+
+
+def test_the_system_loader_comes_last(library: Path, package: Path, tmp_path: Path) -> None:
+    shutil.copy(library, tmp_path / "libcache.so.1")
+    child = load_in_child({"PYTHONPATH": str(package.parent), "LD_LIBRARY_PATH": str(tmp_path)})
+    assert child.stdout.strip() == "libcache.so.1", child.stderr
+
+
+def test_a_library_that_is_nowhere_gives_an_error_that_says_what_to_do(package: Path) -> None:
+    child = load_in_child({"PYTHONPATH": str(package.parent)})
+    last = child.stderr.splitlines()[-1]
+    assert "LibraryError" in last and "MEMSTREAM_LIBRARY" in last and str(package) in last
+
+
+def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "text.so"
+    wrong.write_text("not a library")
+    with pytest.raises(LibraryError, match="text.so"):
+        _library.load(str(wrong))
+
+
+def compile_library(path: Path, source: str) -> str:
+    subprocess.run(["cc", "-shared", "-fPIC", "-xc", "-", "-o", str(path)], input=source, text=True, check=True)
+    return str(path)
+
+
+def test_a_library_that_lacks_a_function_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = compile_library(tmp_path / "empty.so", "const char *cache_version(void) { return 0; }")
+    with pytest.raises(LibraryError, match="empty.so.*cache_strerror"):
+        _library.load(path)
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "1.1.0", "nonsense", ""])
+def test_a_library_of_another_version_is_refused_with_both_versions(
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_abi, "VERSION", "0.1.7")
+    functions = "".join(f"int {name}(void) {{ return 0; }}\n" for name in _abi.PROTOTYPES if name != "cache_version")
+    path = compile_library(
+        tmp_path / "other.so", f'{functions}const char *cache_version(void) {{ return "{version}"; }}\n'
+    )
+    with pytest.raises(LibraryError, match=f"version {version} and the package is version 0.1.7"):
+        _library.load(path)
+
+
+def test_a_library_that_differs_in_the_patch_version_only_is_accepted(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copy(library, tmp_path / "copy.so")
+    major, minor, _ = _abi.VERSION.split(".")
+    monkeypatch.setattr(_abi, "VERSION", f"{major}.{minor}.999")
+    assert _library.load(str(copy)).version.startswith(f"{major}.{minor}.")
+
+
+def test_the_library_is_loaded_once(library: Path) -> None:
+    assert _library.load(str(library)) is _library.load(str(library))
+
+
+def test_a_cache_takes_the_library_as_an_argument(
+    segment: Segment, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSTREAM_LIBRARY", "/nowhere.so")
+    with pytest.raises(LibraryError):
+        Cache()
+    with Cache(library=str(library)) as cache:
+        cache["key"] = b"value"
+    monkeypatch.setenv("MEMSTREAM_LIBRARY", str(library))  # For the end of the fixture.
