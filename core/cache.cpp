@@ -11,6 +11,8 @@ namespace {
 // An instant too far away to be told from "never", and small enough to be added to.
 constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
 
+constexpr std::chrono::milliseconds kNoWait{0};
+
 constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexcept {
   return std::uint64_t{shard} << 32 | next;
 }
@@ -56,6 +58,8 @@ Cache::~Cache() {
 
 void Cache::after_fork_in_child() noexcept {
   slot_ = nullptr;
+  any_noted_pin_.store(false, std::memory_order_relaxed);
+  for (auto& noted : noted_pins_) noted.store(false, std::memory_order_relaxed);
   membership_.store(Membership::kOutside, std::memory_order_release);
 }
 
@@ -77,7 +81,7 @@ ProcessSlot* Cache::slot() noexcept {
   }
 }
 
-Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) {
+Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline) {
   const Geometry& geometry = attached_.geometry;
   PinSet pins(slot);
   if (offset_bytes < geometry.shards_offset) {
@@ -90,11 +94,32 @@ Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offse
     return Status::kOk;
   }
   const std::uint64_t position = (offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard))) / kUnitSize;
-  return shards_[shard]->unpin(static_cast<std::uint32_t>(position), pins, pin, Deadline(timeout_));
+  return shards_[shard]->unpin(static_cast<std::uint32_t>(position), pins, pin, deadline);
 }
 
 DropPin Cache::pin_dropper() {
-  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) { return drop_pin(slot, pin, offset); };
+  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) {
+    return drop_pin(slot, pin, offset, Deadline(timeout_));
+  };
+}
+
+void Cache::end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept {
+  PinSet pins(slot());
+  if (shard.unpin(position, pins, pin, deadline) != Status::kBusy) return;
+  noted_pins_[pin].store(true, std::memory_order_release);
+  any_noted_pin_.store(true, std::memory_order_release);
+}
+
+void Cache::end_noted_pins() noexcept {
+  if (!any_noted_pin_.exchange(false, std::memory_order_acq_rel)) return;
+  ProcessSlot* own = slot();
+  for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
+    if (!noted_pins_[pin].exchange(false, std::memory_order_acq_rel) || own == nullptr) continue;
+    const std::uint64_t offset = own->pins[pin].load(std::memory_order_acquire);
+    if (offset == 0 || drop_pin(own, pin, offset, Deadline(kNoWait)) != Status::kBusy) continue;
+    noted_pins_[pin].store(true, std::memory_order_release);
+    any_noted_pin_.store(true, std::memory_order_release);
+  }
 }
 
 // ---- what every operation asks first ----
@@ -155,6 +180,7 @@ Status Cache::get(std::string_view key, std::byte* room, std::uint64_t room_byte
 // copies in place like a small one.
 Status Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                         std::uint64_t now, ReadResult* result) noexcept {
+  end_noted_pins();
   PinSet pins(slot());
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
@@ -167,8 +193,8 @@ Status Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_byte
   } else {
     copy_from_shared(room, pinned.value, pinned.read.value_size);
   }
-  const Status released = shard.unpin(pinned.position, pins, pinned.pin, deadline);
-  return released != Status::kOk ? released : status;
+  end_pin(shard, pinned.position, pinned.pin, deadline);
+  return status;
 }
 
 Status Cache::exists(std::string_view key) noexcept {
@@ -208,6 +234,7 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
 Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+  end_noted_pins();
   PinSet pins(slot());
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
@@ -219,7 +246,7 @@ Status Cache::store_large(const StoreRequest& request, const Deadline& deadline,
   const Status committed = shard.commit(request, reserved, pins, deadline, now);
   if (committed == Status::kBusy) {
     // The value is not stored, so its room must not stay taken either.
-    static_cast<void>(shard.unpin(reserved.position, pins, reserved.pin, Deadline(timeout_)));
+    end_pin(shard, reserved.position, reserved.pin, Deadline(timeout_));
   }
   return committed;
 }

@@ -1,6 +1,7 @@
 // An open cache: a segment, its shards, and this process's place in it. The whole engine behind one class.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -128,7 +129,11 @@ class Cache final : private ForkAware {
   // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on, uncounted
   // and without pins.
   ProcessSlot* slot() noexcept;
-  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes);
+  // Ends a pin of the library's own. One that cannot end now, because the shard is busy beyond the deadline, is noted and ended by
+  // a later call.
+  void end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept;
+  void end_noted_pins() noexcept;
+  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline);
   DropPin pin_dropper();
 
   std::unique_ptr<Segment> segment_;
@@ -140,6 +145,8 @@ class Cache final : private ForkAware {
   enum class Membership : int { kOutside, kEntering, kInside, kRefused };
   std::atomic<Membership> membership_{Membership::kOutside};
   ProcessSlot* slot_ = nullptr;  // Valid while membership_ is kInside.
+  std::array<std::atomic<bool>, kPinsPerProcess> noted_pins_{};
+  std::atomic<bool> any_noted_pin_{false};
 };
 
 }  // namespace memstream

@@ -52,7 +52,7 @@ struct PinnedBlock {
   std::uint32_t pin = 0;
 };
 
-// An entry as a scan sees it. The key points to the block: valid only during the visit.
+// An entry as a scan sees it. `block.key` is valid only during the visit.
 struct ScannedEntry {
   BlockContents block;
   std::uint64_t last_access_ms = 0;
@@ -141,7 +141,8 @@ class Shard final : private ShardRecovery {
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
   void note_access(std::uint32_t id, std::uint64_t now_ms) const noexcept;
-  bool describe(std::uint32_t id, std::uint64_t now_ms, ScannedEntry* scanned) const noexcept;
+  bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+                ScannedEntry* scanned) const noexcept;
 
   // Writing; all with W held.
   enum class Exclusion { kWriters, kEverybody };

@@ -154,15 +154,20 @@ Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t no
   return Status::kOk;
 }
 
-// The entry `id` as it is now; false if it is empty, expired or makes no sense.
-bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, ScannedEntry* scanned) const noexcept {
+// The entry `id` as it is now, its key copied to `key_room`; false if it is empty, expired, changing or makes no sense.
+bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+                     ScannedEntry* scanned) const noexcept {
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
   if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) return false;
+  copy_from_shared(key_room, scanned->block.key, scanned->block.key_size);
+  scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
   scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
   scanned->cas = cas_token(id, ref);
-  return !scanned->block.expired(now_ms);
+  // A read-only attach has no lock that keeps the entry as it is.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return entry.ref.load(std::memory_order_relaxed) == ref && !scanned->block.expired(now_ms);
 }
 
 Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
@@ -172,9 +177,10 @@ Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t 
     const std::uint64_t end = std::uint64_t{cells > max_cells_ ? 0 : cells} * kSlotsPerCell;
     std::uint64_t id = *next;
     ScannedEntry scanned;
+    std::byte key_room[kMaxKeySize];
     for (std::uint32_t looked = 0; id < end && looked < kScanStretch; ++looked, ++id) {
       id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-      if (describe(static_cast<std::uint32_t>(id), now_ms, &scanned) && !visit(scanned)) break;
+      if (describe(static_cast<std::uint32_t>(id), now_ms, key_room, &scanned) && !visit(scanned)) break;
     }
     *next = id < end ? static_cast<std::uint32_t>(id) : 0;
   };
