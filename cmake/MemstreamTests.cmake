@@ -46,7 +46,7 @@ function(memstream_add_test)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "SOURCES;LIBRARIES;LABELS")
   add_executable(${ARG_NAME} ${ARG_SOURCES})
   target_link_libraries(${ARG_NAME} PRIVATE
-    memstream_doctest_main memstream_test_support ${ARG_LIBRARIES} fmt::fmt-header-only)
+    memstream_doctest_main memstream_test_support ${ARG_LIBRARIES} fmt::fmt)
   set(options NAME ${ARG_NAME} TIMEOUT "${ARG_TIMEOUT}" LABELS ${ARG_LABELS})
   if(ARG_BACKENDS)
     list(APPEND options BACKENDS)
