@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 import time
-from contextlib import ExitStack
 from typing import BinaryIO, Optional, Sequence
 
 from memstream.cache import Cache
@@ -88,19 +87,23 @@ def _open(arguments: argparse.Namespace) -> Cache:
     return Cache(create=False, read_only=arguments.read_only)
 
 
+def _standard_output() -> BinaryIO:
+    """Opens standard output for bytes. Under `python -u`, `sys.stdout.buffer` would not write large values whole."""
+    return open(sys.stdout.fileno(), "wb", closefd=False)
+
+
 def _get(arguments: argparse.Namespace) -> int:
-    with _open(arguments) as cache, cache.view(os.fsencode(arguments.key)) as memory, ExitStack() as stack:
-        out: BinaryIO = stack.enter_context(open(arguments.out, "wb")) if arguments.out else sys.stdout.buffer
-        out.write(memory)
-        out.flush()
+    with _open(arguments) as cache, cache.view(os.fsencode(arguments.key)) as memory:
+        # Opened after the view: a miss must leave the file as it was.
+        with open(arguments.out, "wb") if arguments.out else _standard_output() as out:
+            out.write(memory)
     return ExitCode.DONE
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    with _open(arguments) as cache:
+    with _open(arguments) as cache, _standard_output() as out:
         for entry in cache.scan(os.fsencode(arguments.prefix)):
-            sys.stdout.buffer.write(entry.key + b"\n")
-        sys.stdout.buffer.flush()
+            out.write(entry.key + b"\n")
     return ExitCode.DONE
 
 
