@@ -1,0 +1,402 @@
+// A shard as a cache: every operation, every limit, what is told of an entry.
+#include "core/shard.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <random>
+#include <string>
+
+#include "tests/support/expectations.h"
+#include "tests/support/scale.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+namespace {
+
+using namespace std::string_literals;
+
+TEST_CASE("a value that was set is read; an absent key is a miss") {
+  TestShard cache;
+  CHECK(cache.get("color") == std::nullopt);
+  REQUIRE(cache.set("color", "blue") == Status::kOk);
+  CHECK(cache.get("color") == "blue");
+  CHECK(cache.get("colors") == std::nullopt);
+  CHECK(cache.get("colo") == std::nullopt);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a value is replaced by a larger, a smaller and an equal one") {
+  TestShard cache;
+  for (const std::size_t size : {10U, 5000U, 100'000U, 100'000U, 3U, 0U, 40U}) {
+    const std::string value = pattern(size, size);
+    REQUIRE(cache.set("key", value) == Status::kOk);
+    CHECK(cache.get("key") == value);
+    CHECK(cache.statistics().entries == 1);
+    CHECK(cache.statistics().value_memory == size);
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("a value of zero bytes is there") {
+  TestShard cache;
+  REQUIRE(cache.set("empty", "") == Status::kOk);
+  CHECK(cache.get("empty") == "");
+}
+
+TEST_CASE("keys of every size from 1 to 1,024 bytes are kept apart, NUL bytes included") {
+  TestShard cache(4U << 20);
+  for (std::size_t size = 1; size <= kMaxKeySize; ++size) {
+    REQUIRE(cache.set(std::string(size, '\0'), std::to_string(size)) == Status::kOk);
+  }
+  for (std::size_t size = 1; size <= kMaxKeySize; ++size) {
+    CHECK(cache.get(std::string(size, '\0')) == std::to_string(size));
+  }
+  CHECK(cache.statistics().entries == kMaxKeySize);
+  CHECK(cache.statistics().key_memory == kMaxKeySize * (kMaxKeySize + 1) / 2);
+  REQUIRE(cache.set("a\0b"s, "x\0y"s) == Status::kOk);
+  CHECK(cache.get("a\0b"s) == "x\0y"s);
+  CHECK(cache.get("a") == std::nullopt);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a deleted key is gone, and deleting it again is a miss") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  CHECK(cache.remove("key") == Status::kOk);
+  CHECK(cache.get("key") == std::nullopt);
+  CHECK(cache.remove("key") == Status::kMiss);
+  CHECK(cache.counters().deletes == 1);
+  CHECK(cache.statistics().used_memory == 0);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("an entry is gone from the moment at which it expires, and counted once somebody meets it") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value", cache.now_ms + 100) == Status::kOk);
+  cache.now_ms += 99;
+  CHECK(cache.get("key") == "value");
+  CHECK(cache.read("key").expires_ms == 1100);
+  cache.now_ms += 1;
+  CHECK(cache.get("key") == std::nullopt);
+  CHECK(cache.scan().empty());
+  CHECK(cache.remove("key") == Status::kMiss);
+  CHECK(cache.counters().expirations == 1);
+  CHECK(cache.counters().deletes == 0);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("an expired entry counts as absent for every mode of storing") {
+  for (const StoreMode mode : {StoreMode::kSet, StoreMode::kAdd, StoreMode::kReplace, StoreMode::kCas}) {
+    TestShard cache;
+    REQUIRE(cache.set("key", "old", cache.now_ms + 10) == Status::kOk);
+    const std::uint64_t cas = cache.read("key").cas;
+    cache.now_ms += 10;
+    const bool stores = mode == StoreMode::kSet || mode == StoreMode::kAdd;
+    CHECK(cache.store("key", "new", mode, cas) == (stores ? Status::kOk : Status::kMiss));
+    CHECK(cache.get("key") == (stores ? std::optional<std::string>("new") : std::nullopt));
+    CHECK(cache.counters().expirations == 1);
+  }
+}
+
+TEST_CASE("touch gives a new time to live, longer, shorter or none, and keeps value and token") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value", cache.now_ms + 10, 77) == Status::kOk);
+  const ReadResult before = cache.read("key");
+  const auto touch = [&](std::uint64_t expires_ms) {
+    return cache.shard.touch(cache.key("key"), expires_ms, cache.deadline(), cache.now_ms);
+  };
+  CHECK(touch(cache.now_ms + 1000) == Status::kOk);
+  cache.now_ms += 500;
+  const ReadResult after = cache.read("key");
+  CHECK(after.expires_ms == 2000);
+  CHECK(after.cas == before.cas);
+  CHECK(after.caller_flags == 77);
+  CHECK(touch(0) == Status::kOk);
+  cache.now_ms += 1'000'000;
+  CHECK(cache.get("key") == "value");
+  CHECK(touch(cache.now_ms + 1) == Status::kOk);
+  cache.now_ms += 1;
+  CHECK(touch(0) == Status::kMiss);
+  CHECK(cache.get("key") == std::nullopt);
+}
+
+TEST_CASE("add stores only what is absent, replace only what is present") {
+  TestShard cache;
+  CHECK(cache.store("key", "1", StoreMode::kReplace) == Status::kMiss);
+  CHECK(cache.get("key") == std::nullopt);
+  CHECK(cache.store("key", "2", StoreMode::kAdd) == Status::kOk);
+  CHECK(cache.store("key", "3", StoreMode::kAdd) == Status::kExists);
+  CHECK(cache.get("key") == "2");
+  CHECK(cache.store("key", "4", StoreMode::kReplace) == Status::kOk);
+  CHECK(cache.get("key") == "4");
+}
+
+TEST_CASE("compare-and-set stores only while nobody else has") {
+  TestShard cache;
+  CHECK(cache.store("key", "1", StoreMode::kCas, 0) == Status::kMiss);
+  REQUIRE(cache.set("key", "1") == Status::kOk);
+  const std::uint64_t first = cache.read("key").cas;
+  CHECK(cache.store("key", "2", StoreMode::kCas, first) == Status::kOk);
+  CHECK(cache.store("key", "3", StoreMode::kCas, first) == Status::kConflict);
+  CHECK(cache.get("key") == "2");
+  const std::uint64_t second = cache.read("key").cas;
+  REQUIRE(cache.set("key", "2") == Status::kOk);  // The same bytes are another write.
+  CHECK(cache.store("key", "3", StoreMode::kCas, second) == Status::kConflict);
+  REQUIRE(cache.remove("key") == Status::kOk);
+  REQUIRE(cache.set("key", "2") == Status::kOk);
+  CHECK(cache.store("key", "3", StoreMode::kCas, second) == Status::kConflict);
+}
+
+TEST_CASE("a token of one key fits no other") {
+  TestShard cache;
+  REQUIRE(cache.set("a", "1") == Status::kOk);
+  REQUIRE(cache.set("b", "1") == Status::kOk);
+  CHECK(cache.store("b", "2", StoreMode::kCas, cache.read("a").cas) == Status::kConflict);
+}
+
+TEST_CASE("may_store says what store would and changes nothing") {
+  TestShard cache;
+  REQUIRE(cache.set("there", "1") == Status::kOk);
+  const auto may = [&](std::string_view key, StoreMode mode, std::uint64_t size = 1) {
+    const StoreRequest request{.key = cache.key(key), .value_size = size, .mode = mode};
+    return cache.shard.may_store(request, cache.deadline(), cache.now_ms);
+  };
+  CHECK(may("there", StoreMode::kSet) == Status::kOk);
+  CHECK(may("there", StoreMode::kAdd) == Status::kExists);
+  CHECK(may("absent", StoreMode::kAdd) == Status::kOk);
+  CHECK(may("absent", StoreMode::kReplace) == Status::kMiss);
+  CHECK(may("there", StoreMode::kCas) == Status::kConflict);
+  CHECK(may("there", StoreMode::kSet, cache.max_value("there") + 1) == Status::kTooLarge);
+  CHECK(cache.get("there") == "1");
+  CHECK(cache.get("absent") == std::nullopt);
+}
+
+TEST_CASE("a number in text is incremented and keeps its flags and expiry") {
+  TestShard cache;
+  REQUIRE(cache.set("n", "41", cache.now_ms + 1000, 5) == Status::kOk);
+  const auto add = [&](std::string_view key, std::int64_t delta, std::int64_t* result = nullptr) {
+    return cache.shard.increment(cache.key(key), delta, nullptr, 0, cache.deadline(), cache.now_ms, result);
+  };
+  std::int64_t result = 0;
+  CHECK(add("n", 1, &result) == Status::kOk);
+  CHECK(result == 42);
+  CHECK(cache.get("n") == "42");
+  CHECK(cache.read("n").caller_flags == 5);
+  CHECK(cache.read("n").expires_ms == 2000);
+  CHECK(add("n", -50, &result) == Status::kOk);
+  CHECK(cache.get("n") == "-8");
+  CHECK(add("absent", 1) == Status::kMiss);
+
+  const std::int64_t initial = 10;
+  CHECK(cache.shard.increment(cache.key("new"), 5, &initial, 1500, cache.deadline(), cache.now_ms, &result) ==
+        Status::kOk);
+  CHECK(result == 15);
+  CHECK(cache.read("new").expires_ms == 1500);
+}
+
+TEST_CASE("what is no 64-bit integer, or would leave the range, is not incremented") {
+  TestShard cache;
+  const auto add = [&](std::int64_t delta) {
+    std::int64_t result = 7;
+    const Status status =
+        cache.shard.increment(cache.key("n"), delta, nullptr, 0, cache.deadline(), cache.now_ms, &result);
+    if (status != Status::kOk) CHECK(result == 7);
+    return status;
+  };
+  for (const std::string text : {"", "x", "1x", " 1", "+1", "0x10", "1.5", "9223372036854775808", "-"}) {
+    CAPTURE(text);
+    REQUIRE(cache.set("n", text) == Status::kOk);
+    CHECK(add(1) == Status::kNotNumeric);
+    CHECK(cache.get("n") == text);
+  }
+  constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+  REQUIRE(cache.set("n", std::to_string(kMax)) == Status::kOk);
+  CHECK(add(1) == Status::kNotNumeric);
+  CHECK(add(0) == Status::kOk);
+  CHECK(cache.get("n") == std::to_string(kMax));
+  REQUIRE(cache.set("n", std::to_string(-kMax - 1)) == Status::kOk);
+  CHECK(add(-1) == Status::kNotNumeric);
+  CHECK(add(kMax) == Status::kOk);
+  CHECK(cache.get("n") == "-1");
+}
+
+TEST_CASE("flags, instants and access counts of an entry are told as they are") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value", 9000, 0xdead'beef) == Status::kOk);
+  cache.now_ms = 2000;
+  CHECK(cache.get("key") == "value");
+  CHECK(cache.get("key") == "value");
+  ScannedEntry seen;
+  REQUIRE(cache.shard.inspect(cache.key("key"), cache.deadline(), 3000,
+                              [&](const ScannedEntry& entry) { seen = entry; }) == Status::kOk);
+  CHECK(seen.access_count == 2);
+  CHECK(seen.last_access_ms == 2000);
+  CHECK(seen.block.created_ms == 1000);
+  CHECK(seen.block.expires_ms == 9000);
+  CHECK(seen.block.caller_flags == 0xdead'beef);
+  CHECK(seen.block.value_size == 5);
+  CHECK(seen.block.key_size == 3);
+  CHECK(seen.cas == cache.read("key").cas);
+  CHECK(cache.shard.inspect(cache.key("other"), cache.deadline(), 3000, {}) == Status::kMiss);
+  CHECK(cache.shard.inspect(cache.key("key"), cache.deadline(), 9000, {}) == Status::kMiss);
+}
+
+TEST_CASE("access counts are exact to 1,024 and close after that") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  for (int i = 0; i < 1024; ++i) CHECK(cache.get("key") == "value");
+  CHECK(cache.entry("key").access_count == 1024);
+  for (int i = 0; i < 1600; ++i) CHECK(cache.get("key") == "value");
+  CHECK(cache.entry("key").access_count == 1024 + 1600);
+}
+
+TEST_CASE("a value of exactly the limit is stored; one byte more is refused and evicts nothing") {
+  TestShard cache;
+  for (int i = 0; i < 200; ++i) REQUIRE(cache.set("k" + std::to_string(i), pattern(1000, 1)) == Status::kOk);
+  const ShardStatistics before = cache.statistics();
+  for (const std::size_t key_size : {1U, 15U, 16U, 17U, 1024U}) {
+    const std::string key(key_size, 'x');
+    const std::uint64_t limit = cache.max_value(key);
+    CHECK(cache.set(key, pattern(limit + 1, 2)) == Status::kTooLarge);
+    CHECK(message_has(std::to_string(limit + 1)));
+    CHECK(message_has(std::to_string(limit)));
+    CHECK(cache.statistics().entries == before.entries);
+    CHECK(cache.counters().evictions == 0);
+  }
+  for (const std::size_t key_size : {1U, 15U, 16U, 17U, 1024U}) {
+    const std::string key(key_size, 'x');
+    const std::string value = pattern(cache.max_value(key), key_size);
+    REQUIRE(cache.set(key, value) == Status::kOk);
+    CHECK(cache.get(key) == value);
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("two values of the limit fit side by side") {
+  TestShard cache;
+  REQUIRE(cache.set("a", pattern(cache.max_value("a"), 1)) == Status::kOk);
+  REQUIRE(cache.set("b", pattern(cache.max_value("b"), 2)) == Status::kOk);
+  CHECK(cache.get("a") == pattern(cache.max_value("a"), 1));
+  CHECK(cache.get("b") == pattern(cache.max_value("b"), 2));
+}
+
+TEST_CASE("values are aligned to 16 bytes, from 4,096 bytes on to 64") {
+  TestShard cache;
+  for (const std::size_t size : {1U, 100U, 4095U, 4096U, 5000U}) {
+    for (std::size_t key_size = 1; key_size < 70; key_size += 7) {
+      const std::string key(key_size, 'k');
+      REQUIRE(cache.set(key, pattern(size, key_size)) == Status::kOk);
+      PinnedBlock pinned;
+      REQUIRE(cache.pin(key, &pinned) == Status::kOk);
+      CHECK(reinterpret_cast<std::uintptr_t>(pinned.value) % (size >= 4096 ? 64 : 16) == 0);
+      REQUIRE(cache.unpin(pinned) == Status::kOk);
+    }
+  }
+}
+
+TEST_CASE("a buffer that is too small is told the size that is needed and left alone") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  std::string room = "....";
+  ReadResult result;
+  CHECK(cache.shard.get(cache.key("key"), reinterpret_cast<std::byte*>(room.data()), 4, cache.deadline(), cache.now_ms,
+                        &result, nullptr) == Status::kTooSmall);
+  CHECK(result.value_size == 5);
+  CHECK(room == "....");
+}
+
+TEST_CASE("large values are left to be pinned when the caller asks for that") {
+  TestShard cache;
+  REQUIRE(cache.set("large", pattern(Shard::kPinnedCopySize, 1)) == Status::kOk);
+  REQUIRE(cache.set("small", pattern(Shard::kPinnedCopySize - 1, 1)) == Status::kOk);
+  std::string room(Shard::kPinnedCopySize, '.');
+  for (const std::string key : {"large", "small"}) {
+    ReadResult result;
+    bool large = false;
+    CHECK(cache.shard.get(cache.key(key), reinterpret_cast<std::byte*>(room.data()), room.size(), cache.deadline(),
+                          cache.now_ms, &result, &large) == Status::kOk);
+    CHECK(large == (key == "large"));
+    CHECK((room[0] == '.') == large);
+  }
+}
+
+TEST_CASE("clear removes every entry and leaves the counters") {
+  TestShard cache(4U << 20);
+  for (int i = 0; i < 5000; ++i) REQUIRE(cache.set("k" + std::to_string(i), "v") == Status::kOk);
+  REQUIRE(cache.shard.clear(cache.deadline()) == Status::kOk);
+  const ShardStatistics after = cache.statistics();
+  CHECK(after.entries == 0);
+  CHECK(after.used_memory == 0);
+  CHECK(after.counters.puts == 5000);
+  CHECK(cache.get("k7") == std::nullopt);
+  CHECK(cache.problems() == "");
+  REQUIRE(cache.set("k7", "again") == Status::kOk);
+  CHECK(cache.get("k7") == "again");
+}
+
+TEST_CASE("a scan that is stopped goes on with the entry it was stopped at") {
+  TestShard cache;
+  for (int i = 0; i < 500; ++i) REQUIRE(cache.set("k" + std::to_string(i), "v") == Status::kOk);
+  std::map<std::string, int> seen;
+  std::uint32_t next = 0;
+  do {
+    int room = 7;
+    REQUIRE(cache.shard.scan(&next, cache.deadline(), cache.now_ms, [&](const ScannedEntry& entry) {
+      if (room-- == 0) return false;
+      ++seen[std::string(reinterpret_cast<const char*>(entry.block.key), entry.block.key_size)];
+      return true;
+    }) == Status::kOk);
+  } while (next != 0);
+  CHECK(seen.size() == 500);
+  CHECK(std::all_of(seen.begin(), seen.end(), [](const auto& item) { return item.second == 1; }));
+}
+
+// A cache that never evicts must agree with a map, whatever is done to it.
+TEST_CASE("random operations agree with a map, the statistics with a scan, and the checker finds nothing") {
+  TestShard cache(8U << 20);
+  std::map<std::string, std::string> model;
+  std::mt19937 random(7);
+  const int rounds = scaled(60'000);
+  for (int round = 0; round < rounds; ++round) {
+    const std::string key = "key-" + std::to_string(random() % 700);
+    const std::string value = pattern(random() % (random() % 16 == 0 ? 9000 : 200), random());
+    switch (random() % 6) {
+      case 0:
+      case 1:
+        REQUIRE(cache.set(key, value) == Status::kOk);
+        model[key] = value;
+        break;
+      case 2:
+        REQUIRE(cache.remove(key) == (model.erase(key) == 1 ? Status::kOk : Status::kMiss));
+        break;
+      case 3:
+        REQUIRE(cache.store(key, value, StoreMode::kAdd) ==
+                (model.emplace(key, value).second ? Status::kOk : Status::kExists));
+        break;
+      default:
+        REQUIRE(cache.get(key) == (model.contains(key) ? std::optional(model[key]) : std::nullopt));
+    }
+    if (round % 2000 == 0) REQUIRE(cache.problems() == "");
+  }
+  const auto scanned = cache.scan();
+  CHECK(std::map(scanned.begin(), scanned.end()) == model);
+  const ShardStatistics statistics = cache.statistics();
+  std::uint64_t keys = 0;
+  std::uint64_t values = 0;
+  for (const auto& [key, value] : model) {
+    keys += key.size();
+    values += value.size();
+  }
+  CHECK(statistics.entries == model.size());
+  CHECK(statistics.key_memory == keys);
+  CHECK(statistics.value_memory == values);
+  CHECK(statistics.counters.evictions == 0);
+  CHECK(cache.problems() == "");
+}
+
+}  // namespace
+}  // namespace memstream::test
