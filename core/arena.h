@@ -33,6 +33,11 @@ class Arena {
   // Frees a used block. Returns the free block that it is now part of, or 0 if it went to the wilderness.
   std::uint32_t free(std::uint32_t position);
 
+  // Makes the memory from `position` up to the heap safe to write. False if the system refuses.
+  bool commit_from(std::uint32_t position, std::uint64_t now_ms) {
+    return commit_heap(std::uint64_t{position} * kUnitSize, now_ms);
+  }
+
   // Turns one step of wilderness into table room. False if it is too small or cannot be committed.
   bool raise_table(std::uint64_t now_ms);
 

@@ -30,10 +30,11 @@ std::string_view read_file(const char* path, char* buffer, std::size_t size_byte
 
 struct ProcessStat {
   char state = 0;
+  std::uint64_t threads = 0;
   std::uint64_t start_time = 0;
 };
 
-// Fields 3 and 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and parentheses: fields count from its last ')'.
+// Fields 3, 20 and 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and parentheses: fields count from its last ')'.
 ProcessStat process_stat(pid_t pid) noexcept {
   char path[32] = "/proc/";
   char* end = std::to_chars(path + 6, path + 20, pid).ptr;
@@ -46,6 +47,7 @@ ProcessStat process_stat(pid_t pid) noexcept {
   ProcessStat result;
   result.state = text.front();
   for (int field = 3; field < 22; ++field) {
+    if (field == 20) std::from_chars(text.data(), text.data() + text.size(), result.threads);
     const std::size_t blank = text.find(' ');
     if (blank == std::string_view::npos) return {};
     text.remove_prefix(blank + 1);
@@ -75,7 +77,8 @@ std::uint64_t process_start_time(pid_t pid) noexcept { return process_stat(pid).
 bool process_is_alive(pid_t pid, std::uint64_t start_time) noexcept {
   if (kill(pid, 0) != 0 && errno == ESRCH) return false;
   const ProcessStat stat = process_stat(pid);
-  if (stat.state == 'Z' || stat.state == 'X') return false;
+  // A process whose main thread has ended looks like a zombie while its other threads run on.
+  if ((stat.state == 'Z' && stat.threads <= 1) || stat.state == 'X') return false;
   return stat.start_time == 0 || start_time == 0 || stat.start_time == start_time;
 }
 

@@ -127,11 +127,15 @@ std::uint32_t Shard::reclaim_window(std::uint64_t units, std::uint64_t now_ms) {
       if (position - begin >= units) return evict_window(begin, position, units, now_ms);
     }
   }
-  // Not even the whole heap: what it can give, together with the wilderness below it, is the last resort.
+  // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last resort.
+  // Nothing is evicted for a wilderness that the system refuses to back.
   begin = arena_.heap_begin();
   std::uint32_t end = begin;
-  while (end < heap_end && evictable(end, arena_.shape(end))) end += arena_.shape(end).size_units;
-  if (end - begin + arena_.wilderness_bytes() / kUnitSize < units) return 0;
+  const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
+  while (end - begin + wilderness < units && end < heap_end && evictable(end, arena_.shape(end))) {
+    end += arena_.shape(end).size_units;
+  }
+  if (end - begin + wilderness < units || !arena_.commit_from(static_cast<std::uint32_t>(end - units), now_ms)) return 0;
   return evict_window(begin, end, units, now_ms);
 }
 
