@@ -280,7 +280,7 @@ struct Mapping {
 
 Mapping mapping_at(const std::byte* address) {
   std::ifstream file("/proc/self/smaps");
-  const std::string begin = fmt::format("{:x}-", reinterpret_cast<std::uintptr_t>(address));
+  const std::string begin = fmt::format("{:08x}-", reinterpret_cast<std::uintptr_t>(address));
   Mapping mapping;
   std::string line;
   while (std::getline(file, line)) {

@@ -228,15 +228,17 @@ TEST_CASE("a size that the process or the machine cannot have is an error, with 
   NamedPosix named;
   SUBCASE("over the limit on file sizes") {
     CHECK(in_child([&]() -> Complaint {
-            const rlimit limit{.rlim_cur = 4096, .rlim_max = RLIM_INFINITY};
-            if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return "setrlimit";
+            if (Complaint failed = limit_resource(RLIMIT_FSIZE, 4096); !failed.empty()) return failed;
             if (Complaint wrong = unless(named.try_open(), Status::kBadSize); !wrong.empty()) return wrong;
             return message_has("ulimit -f") ? "" : last_error();
           }) == "");
   }
   SUBCASE("over the address space") {
-    named.spec.size_bytes = std::size_t{1} << 47;
-    CHECK(named.try_open() == Status::kNoMemory);
+    named.spec.size_bytes = std::size_t{4} << 30;
+    CHECK(in_child([&]() -> Complaint {
+            if (Complaint failed = limit_address_space(std::size_t{1} << 30); !failed.empty()) return failed;
+            return unless(named.try_open(), Status::kNoMemory);
+          }) == "");
   }
   SUBCASE("over the largest file") {
     named.spec.size_bytes = std::size_t{1} << 63;
@@ -248,8 +250,7 @@ TEST_CASE("a size that the process or the machine cannot have is an error, with 
 TEST_CASE("a process without a free descriptor is told of its limit") {
   NamedPosix named;
   CHECK(in_child([&]() -> Complaint {
-          const rlimit limit{.rlim_cur = 0, .rlim_max = 0};
-          if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return "setrlimit";
+          if (Complaint failed = limit_resource(RLIMIT_NOFILE, 0); !failed.empty()) return failed;
           if (Complaint wrong = unless(named.try_open(), Status::kOsError); !wrong.empty()) return wrong;
           return message_has("ulimit -n") ? "" : last_error();
         }) == "");

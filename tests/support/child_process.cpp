@@ -4,12 +4,14 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <stdexcept>
 #include <utility>
 
@@ -36,7 +38,9 @@ ChildProcess::ChildProcess(const std::function<Complaint()>& body) {
     Complaint complaint;
     try {
       complaint = body();
-    } catch (...) {  // The child must not unwind into the parent's test.
+    } catch (const std::exception& error) {  // The child must not unwind into the parent's test.
+      complaint = error.what();
+    } catch (...) {
       complaint = "an exception, or a REQUIRE that did not hold";
     }
     const ssize_t written = ::write(fds[1], complaint.data(), complaint.size());
@@ -93,9 +97,24 @@ Complaint become_other_user() {
   return complaint_if(!is_done, "setuid");
 }
 
+Complaint limit_resource(int resource, std::size_t value) {
+  rlimit limit{};
+  const auto which = static_cast<__rlimit_resource_t>(resource);
+  bool is_done = ::getrlimit(which, &limit) == 0;
+  limit.rlim_cur = value;
+  is_done = is_done && ::setrlimit(which, &limit) == 0;
+  return complaint_if(!is_done, "setrlimit");
+}
+
+Complaint limit_address_space(std::size_t bytes) {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return limit_resource(RLIMIT_AS, pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + bytes);
+}
+
 Complaint mount_over(const char* folder, const std::string& options) {
   const bool is_done = ::unshare(CLONE_NEWNS) == 0 &&
-                       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount("none", "/", "none", MS_REC | MS_PRIVATE, nullptr) == 0 &&
                        ::mount("memstream-test", folder, "tmpfs", 0, options.c_str()) == 0;
   return complaint_if(!is_done, "mount");
 }

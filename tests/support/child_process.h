@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <functional>
 #include <string>
 
@@ -49,6 +50,10 @@ bool is_root();
 // For a child that is root: become an ordinary user (nobody).
 constexpr uid_t kOtherUser = 65534;
 Complaint become_other_user();
+// For a child: at most `bytes` more address space than it has now.
+Complaint limit_address_space(std::size_t bytes);
+// For a child: the soft limit of `resource` (RLIMIT_...) at `value`.
+Complaint limit_resource(int resource, std::size_t value);
 // For a child that is root: a tmpfs with `options` ("size=16m") over `folder`, seen by nobody else.
 Complaint mount_over(const char* folder, const std::string& options);
 inline Complaint mount_own_shm(const std::string& options) { return mount_over("/dev/shm", options); }
