@@ -59,7 +59,7 @@ step_types() {
 # ---- the suites in C and C++ ----
 
 build() {
-    cmake --preset "$1" --log-level=WARNING -D MEMSTREAM_PYTHON="$python" &&
+    cmake --preset "$1" --log-level=WARNING -D MEMSTREAM_PYTHON="$python" >/dev/null &&
         cmake --build --preset "$1" --parallel "$jobs"
 }
 
