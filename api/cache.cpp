@@ -16,8 +16,8 @@
 namespace memstream {
 namespace {
 
-// The connection that cache_connect() makes. Calls take a pass before they look at the handle, and disconnect() takes the
-// handle away before it waits for the passes, so that no call ever uses a handle that is gone.
+// The connection that cache_connect() makes. Calls take a pass before they look at the handle, and disconnect() takes
+// the handle away before it waits for the passes, so that no call ever uses a handle that is gone.
 class DefaultConnection final : private ForkAware {
  public:
   static DefaultConnection& instance() {
@@ -107,7 +107,8 @@ int cache_put(const char* key, const void* value, size_t value_size) {
       if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
     }
     return DefaultConnection::instance().use([&](memstream_handle& handle) {
-      return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet, 0);
+      return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet,
+                                  0);
     });
   });
 }

@@ -10,9 +10,9 @@
  *   if (cache_get("key", room, &size) == CACHE_OK) ...        (size is now 5)
  *
  * Rules of this interface:
- *  1. Every function returns a status: 0 is success, positive values are expected outcomes (CACHE_MISS), negative values
- *     are errors. cache_strerror() gives a fixed sentence for a status, cache_last_error() the full story of the calling
- *     thread's last error.
+ *  1. Every function returns a status: 0 is success, positive values are expected outcomes (CACHE_MISS), negative
+ *     values are errors. cache_strerror() gives a fixed sentence for a status, cache_last_error() the full story of the
+ *     calling thread's last error.
  *  2. Every function may be called from any thread at any time, in any number of processes. No C++ exception leaves it.
  *  3. The library copies what it needs of the arguments before it returns; it never frees the caller's memory.
  *  4. A process may be killed at any instruction: completed writes stay, the others go on.
@@ -89,8 +89,8 @@ enum cache_status {
 };
 
 /*
- * A snapshot of the whole segment. Counters run from the creation of the segment and cover all processes, also those that
- * have ended; sizes are bytes. Sampled shard by shard: while others write, the sum may be a few operations old.
+ * A snapshot of the whole segment. Counters run from the creation of the segment and cover all processes, also those
+ * that have ended; sizes are bytes. Sampled shard by shard: while others write, the sum may be a few operations old.
  */
 typedef struct cache_stats {
   size_t struct_size; /* in: sizeof(cache_stats_t), so that the struct may grow */
@@ -111,12 +111,12 @@ typedef struct cache_stats {
 
   uint64_t hits;
   uint64_t misses;
-  uint64_t puts;         /* set, add, replace, cas, incr and commit that stored something */
-  uint64_t deletes;      /* deletes that found their key */
-  uint64_t evictions;    /* entries removed to make room */
-  uint64_t expirations;  /* entries removed because their time had come */
-  uint64_t recoveries;   /* shards put right after a holder of the lock had died */
-  uint64_t damaged;      /* entries dropped because their bytes made no sense */
+  uint64_t puts;            /* set, add, replace, cas, incr and commit that stored something */
+  uint64_t deletes;         /* deletes that found their key */
+  uint64_t evictions;       /* entries removed to make room */
+  uint64_t expirations;     /* entries removed because their time had come */
+  uint64_t recoveries;      /* shards put right after a holder of the lock had died */
+  uint64_t damaged;         /* entries dropped because their bytes made no sense */
   uint64_t commit_failures; /* times the system refused more memory and the cache evicted instead */
   uint64_t dead_processes;  /* processes that ended without disconnecting and were cleaned up after */
 
@@ -125,31 +125,32 @@ typedef struct cache_stats {
 } cache_stats_t;
 
 /*
- * Connects the process to its cache: creates the segment if it is absent, attaches if it is present; never shrinks, wipes
- * or unlinks one. Reads the environment:
+ * Connects the process to its cache: creates the segment if it is absent, attaches if it is present; never shrinks,
+ * wipes or unlinks one. Reads the environment:
  *   MEMSTREAM_BACKEND     sysv or posix                            (posix)
  *   MEMSTREAM_NAME        1 to 64 of A-Z a-z 0-9 . _ -             (default)
  *   MEMSTREAM_SIZE        1M to the machine's limit; K, M, G       (256M)
  *   MEMSTREAM_SHARDS      1 to 64                                  (about one per 32 MiB)
  *   MEMSTREAM_TIMEOUT_MS  0 to 3600000: longest wait for a lock    (1000)
  *   MEMSTREAM_MODE        octal permission bits of a new segment   (0600)
- * A value that does not parse is an error that names the variable. Connecting twice is the same as once; connecting after
- * CACHE_GONE gives a new segment.
+ * A value that does not parse is an error that names the variable. Connecting twice is the same as once; connecting
+ * after CACHE_GONE gives a new segment.
  * Returns CACHE_OK or an error of the groups "environment", "moment", "segment found".
  */
 CACHE_API int cache_connect(void);
 
 /*
- * Stores `value_size` bytes at `value` under the NUL-terminated string `key`, instead of what was there. It never expires.
- * `value` may be NULL if `value_size` is 0. A full cache evicts; it does not refuse.
+ * Stores `value_size` bytes at `value` under the NUL-terminated string `key`, instead of what was there. It never
+ * expires. `value` may be NULL if `value_size` is 0. A full cache evicts; it does not refuse.
  * Returns CACHE_OK; CACHE_BAD_KEY, CACHE_TOO_LARGE, CACHE_NOT_CONNECTED, CACHE_INVALID, CACHE_BUSY, CACHE_GONE, ...
  */
 CACHE_API int cache_put(const char *key, const void *value, size_t value_size);
 
 /*
- * Copies the value of `key` to `value`. `*value_size` is the room in bytes on entry and the size of the value on return.
- * `value` may be NULL if the room is 0: a way to ask for the size.
- * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied, *value_size says what is needed).
+ * Copies the value of `key` to `value`. `*value_size` is the room in bytes on entry and the size of the value on
+ * return. `value` may be NULL if the room is 0: a way to ask for the size.
+ * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied, *value_size says what is
+ * needed).
  */
 CACHE_API int cache_get(const char *key, void *value, size_t *value_size);
 
@@ -166,8 +167,8 @@ CACHE_API int cache_get_stats(cache_stats_t *stats);
 CACHE_API int cache_disconnect(void);
 
 /*
- * Destroys the segment that the process is connected to, or, when it is not connected, the one that the environment names;
- * then disconnects. Other processes that are attached get CACHE_GONE from then on, and may connect again.
+ * Destroys the segment that the process is connected to, or, when it is not connected, the one that the environment
+ * names; then disconnects. Other processes that are attached get CACHE_GONE from then on, and may connect again.
  * Returns CACHE_OK or CACHE_NO_SEGMENT, CACHE_NOT_OWNER, ...
  */
 CACHE_API int cache_destroy(void);
@@ -176,8 +177,8 @@ CACHE_API int cache_destroy(void);
 CACHE_API const char *cache_strerror(int status);
 
 /*
- * What the calling thread's last error was about, with the names and numbers of the case and what to do. Never NULL; empty
- * if there was none. Valid until the thread's next failing call.
+ * What the calling thread's last error was about, with the names and numbers of the case and what to do. Never NULL;
+ * empty if there was none. Valid until the thread's next failing call.
  */
 CACHE_API const char *cache_last_error(void);
 

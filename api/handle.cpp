@@ -19,7 +19,8 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
                             : open_options.backend->open(open_options.spec, format, &segment);
   if (status != Status::kOk) return status;
   auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
-  const Status checked = Cache::open(std::move(segment), open_options.spec.name, open_options.spec.timeout, &opened->cache_);
+  const Status checked =
+      Cache::open(std::move(segment), open_options.spec.name, open_options.spec.timeout, &opened->cache_);
   if (checked != Status::kOk) return checked;
   opened->backend_ = std::move(open_options.backend);
   opened->spec_ = std::move(open_options.spec);
@@ -45,8 +46,9 @@ Status memstream_handle::take(std::uint64_t token, HeldItem* item) {
   const std::lock_guard guard(held_mutex_);
   const auto found = held_.find(token);
   if (found == held_.end()) {
-    return memstream::fail(Status::kBadHandle, "This handle holds no such view or reservation: it was released, committed or "
-                                               "aborted before.");
+    return memstream::fail(Status::kBadHandle,
+                           "This handle holds no such view or reservation: it was released, committed or "
+                           "aborted before.");
   }
   *item = std::move(found->second);
   held_.erase(found);

@@ -20,12 +20,12 @@ namespace memstream {
 class OwnedBytes {
  public:
   explicit OwnedBytes(std::size_t size_bytes)
-      : bytes_(static_cast<std::byte*>(::operator new(size_bytes + 1, std::align_val_t{kCacheLineSize}))) {}
+      : bytes_(static_cast<std::byte*>(::operator new (size_bytes + 1, std::align_val_t{kCacheLineSize}))) {}
   std::byte* data() const noexcept { return bytes_.get(); }
 
  private:
   struct Delete {
-    void operator()(std::byte* bytes) const noexcept { ::operator delete(bytes, std::align_val_t{kCacheLineSize}); }
+    void operator()(std::byte* bytes) const noexcept { ::operator delete (bytes, std::align_val_t{kCacheLineSize}); }
   };
   std::unique_ptr<std::byte, Delete> bytes_;
 };
@@ -40,8 +40,8 @@ struct HeldItem {
 
 }  // namespace memstream
 
-// The handle itself. Its functions throw only std::bad_alloc; the C functions catch. It stands outside the namespace because
-// the C header names it.
+// The handle itself. Its functions throw only std::bad_alloc; the C functions catch. It stands outside the namespace
+// because the C header names it.
 struct memstream_handle final : private memstream::ForkAware {
  public:
   static memstream::Status open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle);

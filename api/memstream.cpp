@@ -58,12 +58,13 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    return cache->cache().store(bytes_of(key, key_size), {static_cast<const std::byte*>(value), value_size, ttl_ms, flags},
-                                mode, cas);
+    return cache->cache().store(bytes_of(key, key_size),
+                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
 }
 
-void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedEntry& scanned, memstream_entry_t* entry) {
+void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedEntry& scanned,
+              memstream_entry_t* entry) {
   *entry = {};
   entry->value_size = scanned.block.value_size;
   entry->stored_size = scanned.block.stored_size;
@@ -134,7 +135,8 @@ int memstream_destroy_named(const memstream_options_t* options) {
 int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* value, size_t* value_size,
                   memstream_meta_t* meta) {
   return guarded([&] {
-    if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk) return status;
+    if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk)
+      return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
     ReadResult read;
@@ -274,7 +276,8 @@ int memstream_release(memstream_t* cache, memstream_view_t* view) {
 int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size_t value_size,
                       memstream_reservation_t* reservation) {
   return guarded([&] {
-    if (const Status status = require("cache, key, reservation", cache, key, reservation); status != Status::kOk) return status;
+    if (const Status status = require("cache, key, reservation", cache, key, reservation); status != Status::kOk)
+      return status;
     const CallGate::Pass pass(cache->gate());
     *reservation = {};
     HeldItem item;
@@ -332,7 +335,8 @@ int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
 
 int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entries, size_t capacity, size_t* count) {
   return guarded([&] {
-    if (const Status status = require("cache, cursor, entries, count", cache, cursor, entries, count); status != Status::kOk) {
+    if (const Status status = require("cache, cursor, entries, count", cache, cursor, entries, count);
+        status != Status::kOk) {
       return status;
     }
     if (capacity == 0) return fail(Status::kInvalid, "A scan needs room for at least one entry.");
@@ -350,9 +354,10 @@ int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, m
   return guarded([&] {
     if (const Status status = require("cache, key, entry", cache, key, entry); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    return cache->cache().inspect(bytes_of(key, key_size), [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
-      describe(cache->cache(), shard, scanned, entry);
-    });
+    return cache->cache().inspect(bytes_of(key, key_size),
+                                  [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
+                                    describe(cache->cache(), shard, scanned, entry);
+                                  });
   });
 }
 
@@ -368,8 +373,8 @@ int memstream_info(memstream_t* cache, memstream_info_t* info) {
   return guarded([&] {
     if (const Status status = require("cache, info", cache, info); status != Status::kOk) return status;
     if (info->struct_size != sizeof *info) {
-      return fail(Status::kInvalid, fmt::format("memstream_info_t.struct_size is {}, this library knows {}.", info->struct_size,
-                                                sizeof *info));
+      return fail(Status::kInvalid, fmt::format("memstream_info_t.struct_size is {}, this library knows {}.",
+                                                info->struct_size, sizeof *info));
     }
     const CallGate::Pass pass(cache->gate());
     const memstream::AttachedHeader& attached = cache->cache().attached();

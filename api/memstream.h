@@ -1,12 +1,12 @@
 /*
- * MemStream, the full C interface: any number of caches per process, binary keys, time to live, compare-and-set, reading
- * and writing without a copy, scans.
+ * MemStream, the full C interface: any number of caches per process, binary keys, time to live, compare-and-set,
+ * reading and writing without a copy, scans.
  *
  * The rules at the top of api/cache.h hold here too. In addition:
  *  7. Keys are (pointer, length), 1 to CACHE_MAX_KEY_SIZE bytes of any value; values are 0 bytes to
  *     cache_stats_t.max_value_size bytes of any value.
- *  8. A handle may be used by all threads of a process. memstream_close() waits for calls under way; what is called with a
- *     closed handle is undefined, like a use after free().
+ *  8. A handle may be used by all threads of a process. memstream_close() waits for calls under way; what is called
+ *     with a closed handle is undefined, like a use after free().
  *  9. Times to live are milliseconds from now, 0 means for ever; instants are Unix time in milliseconds, 0 means never.
  *     The clock of a segment is monotonic: setting the system's clock expires nothing. Its resolution is some 4 ms.
  * 10. Structs that begin with `struct_size` may grow in later versions: set it to sizeof, or use the _init function.
@@ -74,7 +74,8 @@ typedef struct memstream_meta {
 /*
  * Copies the value of `key` to `value`; `*value_size` is the room on entry and the size of the value on return.
  * `value` may be NULL if the room is 0. `meta` may be NULL.
- * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied; *value_size, *meta are filled).
+ * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied; *value_size, *meta are
+ * filled).
  */
 CACHE_API int memstream_get(memstream_t *cache, const void *key, size_t key_size, void *value, size_t *value_size,
                             memstream_meta_t *meta);
@@ -91,7 +92,10 @@ CACHE_API int memstream_add(memstream_t *cache, const void *key, size_t key_size
 CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                 size_t value_size, uint64_t ttl_ms, uint32_t flags);
 
-/* Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if gone. */
+/*
+ * Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if it
+ * is gone.
+ */
 CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags, uint64_t cas);
 
@@ -106,8 +110,8 @@ CACHE_API int memstream_touch(memstream_t *cache, const void *key, size_t key_si
  * If the key is absent: CACHE_MISS when `initial` is NULL, otherwise the value becomes *initial + delta with `ttl_ms`.
  * `*result` (may be NULL) is the new value. CACHE_NOT_NUMERIC leaves the entry as it was.
  */
-CACHE_API int memstream_incr(memstream_t *cache, const void *key, size_t key_size, int64_t delta, const int64_t *initial,
-                             uint64_t ttl_ms, int64_t *result);
+CACHE_API int memstream_incr(memstream_t *cache, const void *key, size_t key_size, int64_t delta,
+                             const int64_t *initial, uint64_t ttl_ms, int64_t *result);
 
 /* CACHE_OK if the key is there, CACHE_MISS if not. Counts no access, neither in the statistics nor in the entry. */
 CACHE_API int memstream_exists(memstream_t *cache, const void *key, size_t key_size);
@@ -126,8 +130,8 @@ typedef struct memstream_view_t {
 
 /*
  * Gives the value of `key` in place. The bytes stay as they are, through replace, delete and eviction by anyone, until
- * memstream_release(). When the table of views is full the library copies the value to its own memory instead, so the call
- * does not fail. A view belongs to the process that took it: a forked child must not use or release it.
+ * memstream_release(). When the table of views is full the library copies the value to its own memory instead, so the
+ * call does not fail. A view belongs to the process that took it: a forked child must not use or release it.
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
@@ -147,7 +151,8 @@ CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_
                                 memstream_reservation_t *reservation);
 
 /* Makes the filled reservation the value of its key, as memstream_set() would; `*reservation` is zeroed. */
-CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms, uint32_t flags);
+CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms,
+                               uint32_t flags);
 
 /* Gives the room back; `*reservation` is zeroed. */
 CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reservation);
@@ -156,25 +161,25 @@ CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reser
 
 /* One entry as a scan reports it. */
 typedef struct memstream_entry {
-  uint64_t value_size;        /* bytes */
-  uint64_t stored_size;       /* bytes of its block: key, value, header, rounding; their sum is used_memory */
-  uint64_t data_offset;       /* of the value's first byte from the start of the segment */
-  uint64_t created_at_ms;     /* when this value was stored */
-  uint64_t last_access_ms;    /* last get or view, or the store if there was none */
-  uint64_t expires_at_ms;     /* 0: never */
-  uint64_t access_count;      /* gets and views; exact up to 1,024, then in steps of 16 by sampling */
+  uint64_t value_size;     /* bytes */
+  uint64_t stored_size;    /* bytes of its block: key, value, header, rounding; their sum is used_memory */
+  uint64_t data_offset;    /* of the value's first byte from the start of the segment */
+  uint64_t created_at_ms;  /* when this value was stored */
+  uint64_t last_access_ms; /* last get or view, or the store if there was none */
+  uint64_t expires_at_ms;  /* 0: never */
+  uint64_t access_count;   /* gets and views; exact up to 1,024, then in steps of 16 by sampling */
   uint64_t cas;
   uint32_t flags;
-  uint32_t key_size;          /* bytes */
+  uint32_t key_size; /* bytes */
   uint32_t shard;
-  uint32_t is_valid;          /* 1; 0 if its time has come and nobody has removed it yet */
+  uint32_t is_valid;                /* 1; 0 if its time has come and nobody has removed it yet */
   char key[CACHE_MAX_KEY_SIZE + 8]; /* key_size bytes, then a NUL */
 } memstream_entry_t;
 
 /*
- * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for the
- * next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly once; one
- * that comes or goes meanwhile may or may not be. Counts no access. Expired entries are left out.
+ * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for
+ * the next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly
+ * once; one that comes or goes meanwhile may or may not be. Counts no access. Expired entries are left out.
  */
 CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_entry_t *entries, size_t capacity,
                              size_t *count);
@@ -212,8 +217,8 @@ typedef struct memstream_process {
 CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *processes, size_t capacity, size_t *count);
 
 /*
- * Verifies every invariant of the segment, shard by shard, under the shard's lock. `*problems` is how many were found; the
- * first ones are described in cache_last_error(). CACHE_OK if none, CACHE_CORRUPT otherwise. Changes nothing.
+ * Verifies every invariant of the segment, shard by shard, under the shard's lock. `*problems` is how many were found;
+ * the first ones are described in cache_last_error(). CACHE_OK if none, CACHE_CORRUPT otherwise. Changes nothing.
  */
 CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
 

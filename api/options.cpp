@@ -35,7 +35,8 @@ bool parse(std::string_view text, Number* number, int base = 10) {
 
 bool is_name(std::string_view name) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   };
   return !name.empty() && name.size() <= kMaxNameSize && name.front() != '.' &&
          std::all_of(name.begin(), name.end(), allowed);
@@ -103,15 +104,16 @@ Status set_timeout(const char* source, std::string_view text, SegmentSpec* spec)
 Status set_mode(const char* source, std::string_view text, SegmentSpec* spec) {
   unsigned mode = 0;
   if (!parse(text, &mode, 8) || mode > 0777 || (mode & kDefaultMode) != kDefaultMode) {
-    return refuse(Status::kBadMode, source, text, "octal permission bits that let the owner read and write are, such as 0600 "
-                                                  "or 0660");
+    return refuse(Status::kBadMode, source, text,
+                  "octal permission bits that let the owner read and write are, such as 0600 "
+                  "or 0660");
   }
   spec->mode = mode;
   return Status::kOk;
 }
 
-// The value of a field: the option if it was given, else the environment variable if it is set, else the default that the
-// result holds already.
+// The value of a field: the option if it was given, else the environment variable if it is set, else the default that
+// the result holds already.
 template <class Set>
 Status from_environment(const char* variable, Set set) {
   const char* text = std::getenv(variable);
@@ -122,14 +124,17 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   SegmentSpec* spec = &result->spec;
   const auto name = [&](const char* source, std::string_view text) { return set_name(source, text, spec); };
   const auto size = [&](const char* source, std::string_view text) { return set_size(source, text, spec); };
-  const auto shards = [&](const char* source, std::string_view text) { return set_shards(source, text, &result->shards); };
+  const auto shards = [&](const char* source, std::string_view text) {
+    return set_shards(source, text, &result->shards);
+  };
   const auto timeout = [&](const char* source, std::string_view text) { return set_timeout(source, text, spec); };
   const auto mode = [&](const char* source, std::string_view text) { return set_mode(source, text, spec); };
 
   Status status = given.name != nullptr ? name("options.name", given.name) : from_environment("MEMSTREAM_NAME", name);
   if (status != Status::kOk) return status;
-  status = given.size_bytes != 0 ? set_size("options.size_bytes", std::to_string(given.size_bytes), given.size_bytes, true, spec)
-                                 : from_environment("MEMSTREAM_SIZE", size);
+  status = given.size_bytes != 0
+               ? set_size("options.size_bytes", std::to_string(given.size_bytes), given.size_bytes, true, spec)
+               : from_environment("MEMSTREAM_SIZE", size);
   if (status != Status::kOk) return status;
   status = given.shards != 0 ? shards("options.shards", std::to_string(given.shards))
                              : from_environment("MEMSTREAM_SHARDS", shards);
@@ -137,7 +142,8 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   status = given.timeout_ms != -1 ? timeout("options.timeout_ms", std::to_string(given.timeout_ms))
                                   : from_environment("MEMSTREAM_TIMEOUT_MS", timeout);
   if (status != Status::kOk) return status;
-  return given.mode != 0 ? mode("options.mode", fmt::format("{:o}", given.mode)) : from_environment("MEMSTREAM_MODE", mode);
+  return given.mode != 0 ? mode("options.mode", fmt::format("{:o}", given.mode))
+                         : from_environment("MEMSTREAM_MODE", mode);
 }
 
 }  // namespace
@@ -154,7 +160,8 @@ Status read_options(const memstream_options_t* options, OpenOptions* result) {
     given = *options;
   }
   if ((given.flags & ~kKnownFlags) != 0) {
-    return fail(Status::kInvalid, fmt::format("options.flags is {:#x}: this library knows only {:#x}.", given.flags, kKnownFlags));
+    return fail(Status::kInvalid,
+                fmt::format("options.flags is {:#x}: this library knows only {:#x}.", given.flags, kKnownFlags));
   }
   result->spec.name = kDefaultName;
   result->spec.size_bytes = kDefaultSize;

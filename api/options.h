@@ -18,9 +18,9 @@ struct OpenOptions {
   bool existing_only = false;
 };
 
-// `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that its
-// mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode: the message names the variable
-// or field, the value and what is allowed. kInvalid for a struct of unknown size or unknown flags.
+// `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that
+// its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode: the message names the
+// variable or field, the value and what is allowed. kInvalid for a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 
 }  // namespace memstream

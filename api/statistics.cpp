@@ -6,9 +6,10 @@ namespace memstream {
 
 Status fill_statistics(Cache& cache, cache_stats_t* stats) {
   if (stats->struct_size != sizeof *stats) {
-    return fail(Status::kInvalid, fmt::format("cache_stats_t.struct_size is {}, this library knows {}. Set it to sizeof before "
-                                              "the call.",
-                                              stats->struct_size, sizeof *stats));
+    return fail(Status::kInvalid,
+                fmt::format("cache_stats_t.struct_size is {}, this library knows {}. Set it to sizeof before "
+                            "the call.",
+                            stats->struct_size, sizeof *stats));
   }
   CacheStatistics statistics;
   if (const Status status = cache.statistics(&statistics); status != Status::kOk) return status;

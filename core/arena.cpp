@@ -164,8 +164,8 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
     set_shape(header, {.size_units = found.size_units, .flags = kBlockUsed});
     mark_next(end, false);
   }
-  // What is written to the block from here on must not be seen by a reader before it can see that the block was given up
-  // by its last owner: pairs with the acquire fence in the fast read.
+  // What is written to the block from here on must not be seen by a reader before it can see that the block was given
+  // up by its last owner: pairs with the acquire fence in the fast read.
   std::atomic_thread_fence(std::memory_order_release);
   return position;
 }

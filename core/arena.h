@@ -12,8 +12,8 @@ namespace memstream {
 // A segregated-fit allocator with immediate coalescing, constant time apart from commits (the model is TLSF).
 //
 // Invariants, true between any two instructions, because a process may be killed there:
-//   - From heap_begin the blocks follow one another without a gap to heap_end: each size is changed by one store, and only
-//     after the header that the store uncovers has been written.
+//   - From heap_begin the blocks follow one another without a gap to heap_end: each size is changed by one store, and
+//     only after the header that the store uncovers has been written.
 //   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
 // The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them anew.
 //
@@ -21,10 +21,13 @@ namespace memstream {
 class Arena {
  public:
   Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment) noexcept
-      : shard_(shard), shard_offset_bytes_(shard_offset_bytes), shard_size_bytes_(shard_size_bytes), segment_(segment) {}
+      : shard_(shard),
+        shard_offset_bytes_(shard_offset_bytes),
+        shard_size_bytes_(shard_size_bytes),
+        segment_(segment) {}
 
-  // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries only
-  // size and flags.
+  // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
+  // only size and flags.
   std::uint32_t allocate(std::uint64_t units, std::uint64_t now_ms);
 
   // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
@@ -42,7 +45,9 @@ class Arena {
   bool raise_table(std::uint64_t now_ms);
 
   // Bytes between table and heap.
-  std::uint64_t wilderness_bytes() const noexcept { return std::uint64_t{heap_begin()} * kUnitSize - table_end_bytes(); }
+  std::uint64_t wilderness_bytes() const noexcept {
+    return std::uint64_t{heap_begin()} * kUnitSize - table_end_bytes();
+  }
 
   std::uint32_t heap_begin() const noexcept { return space().heap_begin.load(std::memory_order_relaxed); }
   std::uint32_t heap_end() const noexcept { return space().heap_end; }

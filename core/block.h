@@ -9,8 +9,8 @@
 
 namespace memstream {
 
-// The contents of a used block. The pointers lead into the segment; whether the bytes stand still is for the caller to know
-// (it holds a lock or a pin) or to find out afterwards (the entry's ref is unchanged).
+// The contents of a used block. The pointers lead into the segment; whether the bytes stand still is for the caller to
+// know (it holds a lock or a pin) or to find out afterwards (the entry's ref is unchanged).
 struct BlockContents {
   const std::byte* key = nullptr;
   const std::byte* value = nullptr;
@@ -33,7 +33,9 @@ inline constexpr std::uint32_t kCreatedShift = 16;
 constexpr std::uint64_t created_word(std::uint64_t created_ms, std::uint32_t pins) noexcept {
   return created_ms << kCreatedShift | pins;
 }
-constexpr std::uint32_t created_pins(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word & kMaxPins); }
+constexpr std::uint32_t created_pins(std::uint64_t word) noexcept {
+  return static_cast<std::uint32_t>(word & kMaxPins);
+}
 
 constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint32_t caller_flags) noexcept {
   return entry | std::uint64_t{caller_flags} << 32;

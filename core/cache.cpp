@@ -133,7 +133,8 @@ Status Cache::present() const noexcept {
 Status Cache::usable(std::string_view key) const noexcept {
   if (key.empty() || key.size() > kMaxKeySize) [[unlikely]] {
     try {
-      return fail(Status::kBadKey, fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize));
+      return fail(Status::kBadKey,
+                  fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize));
     } catch (...) {
       return Status::kBadKey;
     }
@@ -176,8 +177,8 @@ Status Cache::get(std::string_view key, std::byte* room, std::uint64_t room_byte
   return status;
 }
 
-// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned it
-// copies in place like a small one.
+// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
+// it copies in place like a small one.
 Status Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                         std::uint64_t now, ReadResult* result) noexcept {
   end_noted_pins();
@@ -304,8 +305,9 @@ Status Cache::release(const HeldBlock& held) noexcept {
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
   const Status status = shards_[held.shard]->unpin(held.position, pins, held.pin, Deadline(timeout_));
   if (status != Status::kBadHandle) return status;
-  return fail(Status::kBadHandle, "This process does not hold that view or reservation: it was released before, or taken "
-                                  "before a fork.");
+  return fail(Status::kBadHandle,
+              "This process does not hold that view or reservation: it was released before, or taken "
+              "before a fork.");
 }
 
 Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
@@ -315,7 +317,8 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
   PinSet pins(slot());
   PinnedBlock reserved;
   const Status status = shard_of(hashed).reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), &reserved);
-  *held = {reserved.value, reserved.read, hashed.hash.shard(attached_.geometry.shards), reserved.position, reserved.pin};
+  *held = {reserved.value, reserved.read, hashed.hash.shard(attached_.geometry.shards), reserved.position,
+           reserved.pin};
   return status;
 }
 
@@ -330,8 +333,9 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
                              .mode = mode,
                              .cas = cas};
   if (!pins.holds(held.pin, shard_offset(held.shard) + std::uint64_t{held.position} * kUnitSize)) {
-    return fail(Status::kBadHandle, "This process does not hold that reservation: it was committed or aborted before, or made "
-                                    "before a fork.");
+    return fail(Status::kBadHandle,
+                "This process does not hold that reservation: it was committed or aborted before, or made "
+                "before a fork.");
   }
   const PinnedBlock reserved{held.value, held.read, held.position, held.pin};
   const Status status = shards_[held.shard]->commit(request, reserved, pins, Deadline(timeout_), now_ms());

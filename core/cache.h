@@ -52,9 +52,9 @@ struct HeldBlock {
   std::uint32_t pin = 0;
 };
 
-// Safe from all threads of a process, and after fork() in the child. Keys are 1 to kMaxKeySize bytes. Times to live are ms,
-// 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates. Every function may return kGone
-// and, unless it only reads without a lock, kBusy at the deadline.
+// Safe from all threads of a process, and after fork() in the child. Keys are 1 to kMaxKeySize bytes. Times to live are
+// ms, 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates. Every function may
+// return kGone and, unless it only reads without a lock, kBusy at the deadline.
 class Cache final : private ForkAware {
  public:
   // Takes a segment that is open and checks it. kProcessTableFull and every status of check_header().
@@ -87,10 +87,11 @@ class Cache final : private ForkAware {
   Status hold(std::string_view key, HeldBlock* held) noexcept;
   Status release(const HeldBlock& held) noexcept;
   Status reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept;
-  Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
+  Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+                std::uint64_t cas) noexcept;
 
-  // `*cursor` 0 begins and 0 ends. Visits until `visit` returns false (that entry comes again next time) or everything was
-  // visited.
+  // `*cursor` 0 begins and 0 ends. Visits until `visit` returns false (that entry comes again next time) or everything
+  // was visited.
   Status scan(std::uint64_t* cursor,
               const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 
@@ -126,11 +127,11 @@ class Cache final : private ForkAware {
   void count_read(Status status) noexcept;
   void count_put() noexcept;
 
-  // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on, uncounted
-  // and without pins.
+  // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on,
+  // uncounted and without pins.
   ProcessSlot* slot() noexcept;
-  // Ends a pin of the library's own. One that cannot end now, because the shard is busy beyond the deadline, is noted and ended by
-  // a later call.
+  // Ends a pin of the library's own. One that cannot end now, because the shard is busy beyond the deadline, is noted
+  // and ended by a later call.
   void end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept;
   void end_noted_pins() noexcept;
   Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline);

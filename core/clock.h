@@ -1,10 +1,9 @@
 // Clocks. The coarse ones are read without entering the kernel and cost a few ns; their grain is the timer tick (4 ms).
 #pragma once
 
-#include <ctime>
-
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 
 namespace memstream {
 

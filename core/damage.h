@@ -3,8 +3,9 @@
 
 namespace memstream {
 
-// Thrown under the write lock when a derived structure (a list, a bucket, a size) leads out of bounds or runs in a circle.
-// core/shard.cpp catches it, rebuilds the shard from the truth and runs the operation once more. Never leaves core/.
+// Thrown under the write lock when a derived structure (a list, a bucket, a size) leads out of bounds or runs in a
+// circle. core/shard.cpp catches it, rebuilds the shard from the truth and runs the operation once more. Never leaves
+// core/.
 struct ShardDamage {
   const char* what;
 };

@@ -20,7 +20,8 @@ Registry& registry() {
   return instance;
 }
 
-// The registry's mutex is held across the fork: the child finds the list whole, and the mutex in its only thread's hands.
+// The registry's mutex is held across the fork: the child finds the list whole, and the mutex in its only thread's
+// hands.
 void prepare() {
   registry().mutex.lock();
   for (ForkAware* member : registry().members) member->before_fork();

@@ -3,9 +3,9 @@
 
 namespace memstream {
 
-// An object that holds per-process state. While it lives, its functions run around every fork() of the process: before it and
-// after it in the parent, in the thread that forks; after it in the child, whose only thread that is. They must not wait for
-// other processes.
+// An object that holds per-process state. While it lives, its functions run around every fork() of the process: before
+// it and after it in the parent, in the thread that forks; after it in the child, whose only thread that is. They must
+// not wait for other processes.
 class ForkAware {
  public:
   ForkAware(const ForkAware&) = delete;

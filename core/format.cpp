@@ -76,7 +76,8 @@ std::string SegmentFormat::name_of(const std::byte* header) const {
 
 Status SegmentFormat::initialize(Segment& segment) {
   Geometry geometry;
-  if (const Status status = make_geometry(segment.size_bytes(), shards_, &geometry); status != Status::kOk) return status;
+  if (const Status status = make_geometry(segment.size_bytes(), shards_, &geometry); status != Status::kOk)
+    return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   const bool blank = state_of(segment.data()) == SegmentState::kBlank;
   if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
@@ -110,7 +111,8 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry)
   identity.pid_namespace = pid_namespace_id();
   if (!random_bytes(identity.uuid, sizeof identity.uuid) ||
       !random_bytes(&identity.hash_seed, sizeof identity.hash_seed)) {
-    return fail(Status::kOsError, "The kernel gives no random bytes (getrandom), which a new segment needs for its secret.");
+    return fail(Status::kOsError,
+                "The kernel gives no random bytes (getrandom), which a new segment needs for its secret.");
   }
   identity.created_unix_ms = unix_ms();
   identity.created_monotonic_ms = monotonic_ms();
@@ -154,7 +156,8 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
   if (identity.magic == __builtin_bswap64(kMagic)) {
     return refuse(Status::kOtherByteOrder, "was made on a machine of other byte order");
   }
-  if (identity.magic != kMagic) return refuse(Status::kBadMagic, "is not a MemStream segment, or its header is damaged");
+  if (identity.magic != kMagic)
+    return refuse(Status::kBadMagic, "is not a MemStream segment, or its header is damaged");
   if (identity.byte_order != kByteOrderMark) {
     return refuse(Status::kOtherByteOrder, "was made on a machine of other byte order");
   }
@@ -166,8 +169,8 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
     return refuse(Status::kBadChecksum, "has a damaged header: its checksum is wrong");
   }
   if (identity.size_bytes > segment.size_bytes()) {
-    return refuse(Status::kTruncated, fmt::format("was cut: its header says {} bytes, the system says {}", identity.size_bytes,
-                                                  segment.size_bytes()));
+    return refuse(Status::kTruncated, fmt::format("was cut: its header says {} bytes, the system says {}",
+                                                  identity.size_bytes, segment.size_bytes()));
   }
   if (identity.size_bytes != segment.size_bytes()) {
     return refuse(Status::kSizeMismatch, fmt::format("has a header for {} bytes and really has {}", identity.size_bytes,
@@ -176,18 +179,20 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
   if (text_of(identity.name) != name) {
     return refuse(Status::kNameMismatch, fmt::format("carries the name '{}'", text_of(identity.name)));
   }
-  Geometry geometry{identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset,
-                    identity.shards_offset, identity.shard_size, identity.process_slots, identity.thread_slots,
-                    identity.shards};
-  if (!geometry_is_sound(geometry)) return refuse(Status::kSizeMismatch, "has a header whose parts do not fit its size");
+  Geometry geometry{
+      identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset, identity.shards_offset,
+      identity.shard_size, identity.process_slots,        identity.thread_slots,        identity.shards};
+  if (!geometry_is_sound(geometry))
+    return refuse(Status::kSizeMismatch, "has a header whose parts do not fit its size");
 
   if (segment.access() == Access::kReadWrite) {
     if (text_of(identity.libc) != libc_id() || identity.mutex_size != sizeof(pthread_mutex_t) ||
         identity.mutex_alignment != alignof(pthread_mutex_t) || identity.rwlock_size != sizeof(pthread_rwlock_t) ||
         identity.rwlock_alignment != alignof(pthread_rwlock_t)) {
-      return refuse(Status::kOtherLibc,
-                    fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
-                    "Their locks may differ: run both with the same library, or attach read-only.");
+      return refuse(
+          Status::kOtherLibc,
+          fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
+          "Their locks may differ: run both with the same library, or attach read-only.");
     }
     if (text_of(identity.boot_id) != boot_id()) {
       return refuse(Status::kOtherBoot, "was made before the machine was last started");
@@ -203,8 +208,8 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
     case HeaderState::kDestroyed:
       return fail(Status::kGone, fmt::format("Segment '{}' was destroyed. Connect again for a new one.", name));
     default:
-      return refuse(Status::kBadState, fmt::format("is in state {}, which does not exist",
-                                                   header->state.load(std::memory_order_relaxed)));
+      return refuse(Status::kBadState,
+                    fmt::format("is in state {}, which does not exist", header->state.load(std::memory_order_relaxed)));
   }
   attached->geometry = geometry;
   attached->hash_seed = identity.hash_seed;

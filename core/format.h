@@ -39,8 +39,8 @@ struct AttachedHeader {
   std::uint8_t uuid[16] = {};
 };
 
-// Whether `segment` is what it should be. Each way in which it is not has its own status, and a message with a remedy. A
-// read-only attach takes no lock, so that it may cross C libraries, pid namespaces and boots.
+// Whether `segment` is what it should be. Each way in which it is not has its own status, and a message with a remedy.
+// A read-only attach takes no lock, so that it may cross C libraries, pid namespaces and boots.
 Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
 
 // The mark that tells the attached that the segment is no more.

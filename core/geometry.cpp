@@ -23,9 +23,10 @@ std::uint64_t tables_end(const Geometry& geometry) {
 
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry) {
   if (size_bytes < kMinSegmentSize || size_bytes % kPageSize != 0) {
-    return fail(Status::kBadSize, fmt::format("A segment of {} bytes is not possible: the size must be at least 1 MiB and a "
-                                              "multiple of {} bytes.",
-                                              size_bytes, kPageSize));
+    return fail(Status::kBadSize,
+                fmt::format("A segment of {} bytes is not possible: the size must be at least 1 MiB and a "
+                            "multiple of {} bytes.",
+                            size_bytes, kPageSize));
   }
   if (shards > kMaxShards) {
     return fail(Status::kBadShards, fmt::format("{} shards are not possible: 1 to {} are.", shards, kMaxShards));
@@ -36,22 +37,24 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   if (shards == 0) {
     result.shards = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes / kBytesPerShard, 1, kMaxShards));
   }
-  result.process_slots = static_cast<std::uint32_t>(
-      std::clamp(size_bytes / kBytesPerProcessSlot, kMinProcessSlots, kMaxProcessSlots));
+  result.process_slots =
+      static_cast<std::uint32_t>(std::clamp(size_bytes / kBytesPerProcessSlot, kMinProcessSlots, kMaxProcessSlots));
   result.thread_slots = result.process_slots;
   result.process_slots_offset = kPageSize;
   result.thread_slots_offset = page_ceil(kPageSize + result.process_slots * sizeof(ProcessSlot));
   result.shards_offset = tables_end(result);
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
-    return fail(Status::kBadShards, fmt::format("A segment of {} bytes cannot have {} shards: a shard needs at least {} KiB. "
-                                                "Use fewer shards or a larger size.",
-                                                size_bytes, result.shards, kMinShardSize >> 10));
+    return fail(Status::kBadShards,
+                fmt::format("A segment of {} bytes cannot have {} shards: a shard needs at least {} KiB. "
+                            "Use fewer shards or a larger size.",
+                            size_bytes, result.shards, kMinShardSize >> 10));
   }
   if (result.shard_size > kMaxShardSize) {
-    return fail(Status::kBadSize, fmt::format("A segment of {} bytes with {} shards is not possible: a shard holds at most {} "
-                                              "GiB. Use more shards (up to {}) or a smaller size.",
-                                              size_bytes, result.shards, (kMaxShardSize >> 30) + 1, kMaxShards));
+    return fail(Status::kBadSize,
+                fmt::format("A segment of {} bytes with {} shards is not possible: a shard holds at most {} "
+                            "GiB. Use more shards (up to {}) or a smaller size.",
+                            size_bytes, result.shards, (kMaxShardSize >> 30) + 1, kMaxShards));
   }
   *geometry = result;
   return Status::kOk;

@@ -9,8 +9,8 @@
 
 namespace memstream {
 
-// A private copy of the segment's geometry. Once checked it is never read from shared memory again, so that no later write
-// by anyone can lead a reader out of the mapping.
+// A private copy of the segment's geometry. Once checked it is never read from shared memory again, so that no later
+// write by anyone can lead a reader out of the mapping.
 struct Geometry {
   std::uint64_t size_bytes = 0;
   std::uint64_t process_slots_offset = 0;
@@ -21,18 +21,21 @@ struct Geometry {
   std::uint32_t thread_slots = 0;
   std::uint32_t shards = 0;
 
-  constexpr std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return shards_offset + shard * shard_size; }
+  constexpr std::uint64_t shard_offset(std::uint32_t shard) const noexcept {
+    return shards_offset + shard * shard_size;
+  }
 };
 
 // The table of a new shard: one page of cells, which is also the step by which it grows.
 inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
 
 // Geometry of a new segment. `shards` 0: about one per 32 MiB, 1 to 64.
-// kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if there
-// would be more than 64 or a shard would be smaller than half a MiB.
+// kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if
+// there would be more than 64 or a shard would be smaller than half a MiB.
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry);
 
-// True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts them.
+// True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts
+// them.
 bool geometry_is_sound(const Geometry& geometry) noexcept;
 
 // Largest block, in bytes, that a shard accepts: two of them fit beside the smallest table.

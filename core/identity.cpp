@@ -34,7 +34,8 @@ struct ProcessStat {
   std::uint64_t start_time = 0;
 };
 
-// Fields 3, 20 and 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and parentheses: fields count from its last ')'.
+// Fields 3, 20 and 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and parentheses: fields count from its
+// last ')'.
 ProcessStat process_stat(pid_t pid) noexcept {
   char path[32] = "/proc/";
   char* end = std::to_chars(path + 6, path + 20, pid).ptr;

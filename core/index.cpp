@@ -123,9 +123,11 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
     id = entry(id).next.load(std::memory_order_relaxed);
   }
 
-  // A reader that still counts the old number of cells looks only into the old bucket. Its version is odd until the new
-  // number is visible, so that the reader counts again before it believes in a miss.
+  // A reader that still counts the old number of cells looks only into the old bucket, one that counts the new number may
+  // look into the new one before it is filled. Both versions are odd until all is done, so that neither believes in a miss,
+  // not even when this process is killed on the way.
   write_begin(old_bucket);
+  write_begin(new_bucket);
   for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(old_bucket, slot, 0, 0);
   old_bucket.overflow.store(0, std::memory_order_relaxed);
   shard_->cells.store(to + 1, std::memory_order_release);
@@ -134,6 +136,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
     if (target != from && target != to) throw ShardDamage{"an entry in a bucket that is not its own"};
     link_in(target == from ? old_bucket : new_bucket, ids[i]);
   }
+  write_end(new_bucket);
   write_end(old_bucket);
 }
 
@@ -143,7 +146,8 @@ std::uint32_t Index::take_free_entry() {
   const std::uint32_t id = shard_->space.free_entry;
   if (id == 0) return 0;
   const Entry& taken = entry(id);
-  if (ref_is_live(taken.ref.load(std::memory_order_relaxed))) throw ShardDamage{"a live entry in the list of free ones"};
+  if (ref_is_live(taken.ref.load(std::memory_order_relaxed)))
+    throw ShardDamage{"a live entry in the list of free ones"};
   shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
   return id;
 }

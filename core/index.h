@@ -10,9 +10,9 @@
 
 namespace memstream {
 
-// Linear hashing: with n cells in use there are n buckets, and adding a cell splits one of them. An entry never moves, so
-// that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table; the first
-// two of every eight are the bucket and name no entry.
+// Linear hashing: with n cells in use there are n buckets, and adding a cell splits one of them. An entry never moves,
+// so that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table;
+// the first two of every eight are the bucket and name no entry.
 //
 // Functions that change something need the shard's write lock and throw ShardDamage on bytes that make no sense. The
 // static ones are also used by readers without a lock, on numbers that they have checked.
@@ -33,7 +33,9 @@ class Index {
     return id % kSlotsPerCell >= kBucketSlots ? id : id / kSlotsPerCell * kSlotsPerCell + kBucketSlots;
   }
 
-  static std::byte* table(ShardHeader* shard) noexcept { return reinterpret_cast<std::byte*>(shard) + kShardHeaderSize; }
+  static std::byte* table(ShardHeader* shard) noexcept {
+    return reinterpret_cast<std::byte*>(shard) + kShardHeaderSize;
+  }
   static Bucket& bucket(ShardHeader* shard, std::uint32_t cell) noexcept {
     return *reinterpret_cast<Bucket*>(table(shard) + std::uint64_t{cell} * sizeof(Cell));
   }
@@ -58,7 +60,8 @@ class Index {
   // The coldest entry of a chain that has reached its bound, 0 if the bucket of `bucket_bits` has room for one more.
   std::uint32_t overfull(std::uint32_t bucket_bits) const;
 
-  // Takes a cell of the table's room into use and splits a bucket; six more entries are free then. False if all are in use.
+  // Takes a cell of the table's room into use and splits a bucket; six more entries are free then. False if all are in
+  // use.
   bool add_cell();
 
   std::uint32_t take_free_entry();

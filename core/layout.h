@@ -1,7 +1,8 @@
 // The bytes of a segment. docs/layout.md is the same thing as a table; tests/layout_test.cpp holds the two together.
 //
 // Words, each for one thing only:
-//   unit    16 bytes, the grain of the arena. Positions and sizes of blocks are counted in units from the shard's start.
+//   unit    16 bytes, the grain of the arena. Positions and sizes of blocks are counted in units from the shard's
+//           start.
 //   block   a run of units in the arena: header, key, value; or a free run.
 //   entry   the 32-byte record of one key. Its `ref` names the block that holds key and value.
 //   cell    256 bytes of a shard's table: one bucket and six entries.
@@ -101,9 +102,9 @@ constexpr std::uint64_t ref_empty(std::uint64_t ref) noexcept { return ref_next_
 
 // ---- blocks ----
 
-inline constexpr std::uint32_t kBlockUsed = 1;       // Otherwise free.
-inline constexpr std::uint32_t kBlockPrevFree = 2;   // The block before it is free; its last 4 bytes are its size.
-inline constexpr std::uint32_t kBlockAligned = 4;    // The value starts at a multiple of 64 bytes instead of 16.
+inline constexpr std::uint32_t kBlockUsed = 1;          // Otherwise free.
+inline constexpr std::uint32_t kBlockPrevFree = 2;      // The block before it is free; its last 4 bytes are its size.
+inline constexpr std::uint32_t kBlockAligned = 4;       // The value starts at a multiple of 64 bytes instead of 16.
 inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
 inline constexpr std::uint32_t kMinBlockUnits = 2;
 inline constexpr std::uint32_t kMaxPins = 0xffff;
@@ -160,22 +161,22 @@ struct FreeLists {
 static_assert(sizeof(FreeLists) == 4 + 60 + 4 * kBinLevels * kBinsPerLevel);
 
 struct ShardSpace {
-  std::uint64_t max_memory;       // Bytes of the shard: the budget that table and heap share.
-  std::uint64_t used_memory;      // Bytes in blocks of live entries.
-  std::uint64_t pinned_memory;    // Bytes in blocks that only pins keep.
-  std::uint64_t key_memory;       // Bytes of live keys.
-  std::uint64_t value_memory;     // Bytes of live values.
-  std::uint64_t free_memory;      // Bytes in free blocks (the wilderness not counted).
-  std::uint64_t table_committed;  // The shard's bytes below this offset are committed ...
-  std::uint64_t heap_committed;   // ... and those from this offset on.
-  std::uint64_t commit_retry_ms;  // After a refusal: not before this time again.
+  std::uint64_t max_memory;                // Bytes of the shard: the budget that table and heap share.
+  std::uint64_t used_memory;               // Bytes in blocks of live entries.
+  std::uint64_t pinned_memory;             // Bytes in blocks that only pins keep.
+  std::uint64_t key_memory;                // Bytes of live keys.
+  std::uint64_t value_memory;              // Bytes of live values.
+  std::uint64_t free_memory;               // Bytes in free blocks (the wilderness not counted).
+  std::uint64_t table_committed;           // The shard's bytes below this offset are committed ...
+  std::uint64_t heap_committed;            // ... and those from this offset on.
+  std::uint64_t commit_retry_ms;           // After a refusal: not before this time again.
   std::atomic<std::uint32_t> table_cells;  // Cells that the table has room for (truth).
   std::atomic<std::uint32_t> heap_begin;   // Position of the lowest block; the shard's end if there is none (truth).
-  std::uint32_t heap_end;         // Position behind the last block; constant.
-  std::uint32_t entries;          // Live entries.
-  std::uint32_t free_entry;       // First of the list of free entries.
-  std::uint32_t eviction_hand;    // Entry that the eviction clock looks at next.
-  std::uint32_t reclaim_hand;     // Block at which the next window for a large value begins.
+  std::uint32_t heap_end;                  // Position behind the last block; constant.
+  std::uint32_t entries;                   // Live entries.
+  std::uint32_t free_entry;                // First of the list of free entries.
+  std::uint32_t eviction_hand;             // Entry that the eviction clock looks at next.
+  std::uint32_t reclaim_hand;              // Block at which the next window for a large value begins.
   std::uint32_t unused;
 };
 
@@ -223,9 +224,10 @@ struct ProcessCounters {
   std::atomic<std::uint64_t> puts;
 };
 
-// One attached process (a process that opens the segment twice has two). Claimed and given back under the registry mutex.
+// One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
+// mutex.
 struct ProcessSlot {
-  std::atomic<std::uint32_t> pid;         // 0: free.
+  std::atomic<std::uint32_t> pid;  // 0: free.
   std::uint32_t unused0;
   std::atomic<std::uint64_t> start_time;  // Clock ticks since boot: tells a process from a later one with its pid.
   std::byte unused1[48];

@@ -1,4 +1,5 @@
-// The pins of one process: which blocks it holds in place. Pins are the truth; the counts in the blocks follow from them.
+// The pins of one process: which blocks it holds in place. Pins are the truth; the counts in the blocks follow from
+// them.
 #pragma once
 
 #include <cstdint>

@@ -8,8 +8,8 @@
 
 namespace memstream {
 
-// The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and what
-// was half done for a dead process is done again.
+// The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
+// what was half done for a dead process is done again.
 Status ProcessTable::lock(const Deadline& deadline) noexcept {
   switch (robust_mutex_lock(&header_->registry_mutex, deadline)) {
     case LockOutcome::kOwnerDied:
@@ -18,8 +18,9 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
     case LockOutcome::kAcquired:
       return Status::kOk;
     case LockOutcome::kTimeout:
-      return fail(Status::kBusy, "The process table was busy until the deadline. Try again, or allow more time with "
-                                 "MEMSTREAM_TIMEOUT_MS.");
+      return fail(Status::kBusy,
+                  "The process table was busy until the deadline. Try again, or allow more time with "
+                  "MEMSTREAM_TIMEOUT_MS.");
     case LockOutcome::kUnusable:
       break;
   }
@@ -54,9 +55,10 @@ Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, Pr
   unlock();
   if (*slot != nullptr) return Status::kOk;
   if (status != Status::kOk) return status;
-  return fail(Status::kProcessTableFull, fmt::format("All {} process slots of the segment are taken by live processes. Close "
-                                                     "some, or create the segment with a larger MEMSTREAM_SIZE, which has more.",
-                                                     count_));
+  return fail(Status::kProcessTableFull,
+              fmt::format("All {} process slots of the segment are taken by live processes. Close "
+                          "some, or create the segment with a larger MEMSTREAM_SIZE, which has more.",
+                          count_));
 }
 
 Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot) {
@@ -79,7 +81,8 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
     if (offset == 0) continue;
     if (const Status status = drop_pin(slot, pin, offset); status != Status::kOk) return status;
   }
-  header_->retired.hits.fetch_add(slot->counters.hits.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  header_->retired.hits.fetch_add(slot->counters.hits.exchange(0, std::memory_order_relaxed),
+                                  std::memory_order_relaxed);
   header_->retired.misses.fetch_add(slot->counters.misses.exchange(0, std::memory_order_relaxed),
                                     std::memory_order_relaxed);
   slot->pid.store(0, std::memory_order_release);

@@ -26,8 +26,8 @@ LockOutcome outcome_of(int error) noexcept {
 }
 
 int lock_for_a_slice(pthread_mutex_t* mutex, std::chrono::nanoseconds slice) noexcept {
-  // A clock that nobody can set. The thread sanitizer of GCC 12 does not know pthread_mutex_clocklock and would take the
-  // mutex for unlocked, so under it alone the settable clock serves.
+  // A clock that nobody can set. The thread sanitizer of GCC 12 does not know pthread_mutex_clocklock and would take
+  // the mutex for unlocked, so under it alone the settable clock serves.
 #ifdef MEMSTREAM_THREAD_SANITIZER
   constexpr clockid_t kClock = CLOCK_REALTIME;
 #else

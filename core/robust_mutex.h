@@ -12,7 +12,7 @@ enum class LockOutcome {
   kAcquired,
   kOwnerDied,  // Acquired; the last holder died. The caller puts things right, then calls robust_mutex_consistent().
   kTimeout,
-  kUnusable    // Not a mutex (damaged bytes), or no longer recoverable.
+  kUnusable  // Not a mutex (damaged bytes), or no longer recoverable.
 };
 
 // Lays a process-shared robust mutex of the normal type into blank memory.

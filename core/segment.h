@@ -22,10 +22,10 @@ enum class Access { kReadWrite, kReadOnly };
 
 // What to create or to attach. Checked by the caller (api/options.h), so that a backend can trust it.
 struct SegmentSpec {
-  std::string name;               // The user's name: 1 to 64 characters of [A-Za-z0-9._-], not starting with a dot.
-  std::size_t size_bytes = 0;     // Used only when the segment is created; a multiple of the page size.
-  unsigned mode = 0600;           // Permission bits of a new segment; the umask does not change them.
-  bool any_owner = false;         // Accept an existing segment that belongs to another user, for writing too.
+  std::string name;            // The user's name: 1 to 64 characters of [A-Za-z0-9._-], not starting with a dot.
+  std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
+  unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
+  bool any_owner = false;      // Accept an existing segment that belongs to another user, for writing too.
   std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.
 };
 
@@ -42,9 +42,9 @@ class Segment {
   virtual std::size_t size_bytes() const noexcept = 0;
   virtual Access access() const noexcept = 0;
 
-  // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack of
-  // memory. kNoMemory when the machine, the container or the file system has no more; nothing is lost then. The range
-  // may be committed already, in part or whole. Rounded outwards to pages. Safe from any thread and process.
+  // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
+  // of memory. kNoMemory when the machine, the container or the file system has no more; nothing is lost then. The
+  // range may be committed already, in part or whole. Rounded outwards to pages. Safe from any thread and process.
   // REQUIRES: access() == kReadWrite, and the range lies inside the segment.
   virtual Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept = 0;
 
@@ -54,11 +54,11 @@ class Segment {
 
 // What the first bytes of a segment say of its life, as the engine reads them (core/format.h).
 enum class SegmentState {
-  kBlank,        // All zero: sized, and nobody has begun to initialise it.
-  kUnfinished,   // Ours, and its creator died before it was ready.
-  kReady,        // Initialised; may still be refused by the attach checks (version, name, ...).
-  kDestroyed,    // Marked by destroy: detach, and look the name up again.
-  kForeign,      // Not ours, or damaged: never initialise, never write. The attach checks say what is wrong.
+  kBlank,       // All zero: sized, and nobody has begun to initialise it.
+  kUnfinished,  // Ours, and its creator died before it was ready.
+  kReady,       // Initialised; may still be refused by the attach checks (version, name, ...).
+  kDestroyed,   // Marked by destroy: detach, and look the name up again.
+  kForeign,     // Not ours, or damaged: never initialise, never write. The attach checks say what is wrong.
 };
 
 // The engine's part in creation, called by the backend at the right moments and under its creation lock.
@@ -78,35 +78,37 @@ class SegmentInitializer {
 };
 
 struct SegmentInfo {
-  std::string name;        // The user's name where it is known, otherwise empty.
-  std::string system_id;   // What the operating system calls it: "/memstream.default", "shmid 3".
+  std::string name;       // The user's name where it is known, otherwise empty.
+  std::string system_id;  // What the operating system calls it: "/memstream.default", "shmid 3".
   std::size_t size_bytes = 0;
   unsigned mode = 0;
   std::uint32_t owner_uid = 0;
   std::uint64_t attached = 0;  // Attach count where the system keeps one (System V), else 0.
 };
 
-// A maker of segments. All functions are safe from any thread and process at once; the creation lock they use is dropped
-// by the kernel when its holder dies.
+// A maker of segments. All functions are safe from any thread and process at once; the creation lock they use is
+// dropped by the kernel when its holder dies.
 class SegmentBackend {
  public:
   virtual ~SegmentBackend() = default;
 
   virtual const char* name() const noexcept = 0;
 
-  // Creates the segment if it is absent, attaches if it is present. Exactly one process initialises it; one whose creator
-  // died before "ready" is initialised in place, with the size it has. A segment marked destroyed, or removed between two
-  // steps, is looked up again. Never shrinks, wipes or removes a segment that was ready.
+  // Creates the segment if it is absent, attaches if it is present. Exactly one process initialises it; one whose
+  // creator died before "ready" is initialised in place, with the size it has. A segment marked destroyed, or removed
+  // between two steps, is looked up again. Never shrinks, wipes or removes a segment that was ready.
   virtual Status open(const SegmentSpec& spec, SegmentInitializer& initializer, std::unique_ptr<Segment>* segment) = 0;
 
   // Attaches to a segment that is ready. kNoSegment if there is none (or only an unfinished one).
-  // With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows reading.
+  // With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows
+  // reading.
   virtual Status attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
                         std::unique_ptr<Segment>* segment) = 0;
 
-  // Removes the name; memory goes with the last detach. `before_removal` gets the mapping (writable, at least the header)
-  // of what will be removed, so that the engine can mark it; it is not called for foreign bytes. kNoSegment if absent.
-  // If `only` is not null, removes the name only while it still stands for that very segment; kNoSegment otherwise.
+  // Removes the name; memory goes with the last detach. `before_removal` gets the mapping (writable, at least the
+  // header) of what will be removed, so that the engine can mark it; it is not called for foreign bytes. kNoSegment if
+  // absent. If `only` is not null, removes the name only while it still stands for that very segment; kNoSegment
+  // otherwise.
   virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                         const std::function<void(std::byte*)>& before_removal) = 0;
 

@@ -16,8 +16,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       process_slots_(reinterpret_cast<const ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
       arena_(header_, offset_, size_, segment),
       index_(header_),
-      lock_(header_, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset), geometry.thread_slots,
-            this) {}
+      lock_(header_, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
+            geometry.thread_slots, this) {}
 
 Status Shard::initialize(std::uint32_t index) noexcept {
   header_->index = index;
@@ -35,14 +35,16 @@ Status Shard::no_room(std::uint64_t bytes) const noexcept {
   const bool refused = header_->counters.commit_failures != 0 && arena_.wilderness_bytes() >= kPageSize;
   try {
     if (refused) {
-      return fail(Status::kNoMemory,
-                  fmt::format("No room for {} bytes: the machine or container gives this segment no more memory. Free memory, "
-                              "or enlarge /dev/shm or the container's limit.",
-                              bytes));
+      return fail(
+          Status::kNoMemory,
+          fmt::format("No room for {} bytes: the machine or container gives this segment no more memory. Free memory, "
+                      "or enlarge /dev/shm or the container's limit.",
+                      bytes));
     }
-    return fail(Status::kFull, fmt::format("No room for {} bytes: views and reservations hold what would have to go. Release "
-                                           "some, or use a larger MEMSTREAM_SIZE.",
-                                           bytes));
+    return fail(Status::kFull,
+                fmt::format("No room for {} bytes: views and reservations hold what would have to go. Release "
+                            "some, or use a larger MEMSTREAM_SIZE.",
+                            bytes));
   } catch (...) {
     return refused ? Status::kNoMemory : Status::kFull;
   }

@@ -85,8 +85,9 @@ class Shard final : private ShardRecovery {
 
   // ---- reading (core/shard_read.cpp) ----
 
-  // Copies the value. kTooSmall if it exceeds `room_bytes`; result->value_size is set then too. Values of kPinnedCopySize and
-  // more are not copied but reported through `*large`, for the caller to pin; null: copy them all the same.
+  // Copies the value. kTooSmall if it exceeds `room_bytes`; result->value_size is set then too. Values of
+  // kPinnedCopySize and more are not copied but reported through `*large`, for the caller to pin; null: copy them all
+  // the same.
   Status get(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline, std::uint64_t now_ms,
              ReadResult* result, bool* large) noexcept;
 
@@ -94,8 +95,8 @@ class Shard final : private ShardRecovery {
   Status inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
                  const std::function<void(const ScannedEntry&)>& visit) noexcept;
 
-  // Visits live entries from number `*next` on, until `visit` returns false (that entry comes again next time) or a bounded
-  // stretch has been looked at. Leaves in `*next` where to go on, 0 when the shard is done.
+  // Visits live entries from number `*next` on, until `visit` returns false (that entry comes again next time) or a
+  // bounded stretch has been looked at. Leaves in `*next` where to go on, 0 when the shard is done.
   Status scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
@@ -104,7 +105,8 @@ class Shard final : private ShardRecovery {
   // ---- writing (core/shard_write.cpp) ----
 
   Status store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
-  // Whether store() would go ahead now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block for nothing.
+  // Whether store() would go ahead now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block for
+  // nothing.
   Status may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   Status remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept;
@@ -116,12 +118,13 @@ class Shard final : private ShardRecovery {
   // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
 
   // kFull if `pins` has no place left; the caller copies then.
-  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
+  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
+             PinnedBlock* pinned) noexcept;
   // A block for a value, pinned and owned by nobody.
   Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
                  PinnedBlock* reserved) noexcept;
-  // Makes a filled reservation the value of its key, as store() would; `request.value` is not used. The pin ends unless the
-  // status is kBusy.
+  // Makes a filled reservation the value of its key, as store() would; `request.value` is not used. The pin ends unless
+  // the status is kBusy.
   Status commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
                 std::uint64_t now_ms) noexcept;
   // Ends a pin, and with the last one the block if nobody owns it.
@@ -201,7 +204,9 @@ class Shard final : private ShardRecovery {
     return ref ^ id * 0x9e37'79b9'7f4a'7c15ULL;
   }
   ShardSpace& space() const noexcept { return header_->space; }
-  std::uint64_t offset_of(std::uint32_t position) const noexcept { return offset_ + std::uint64_t{position} * kUnitSize; }
+  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+    return offset_ + std::uint64_t{position} * kUnitSize;
+  }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
   ShardHeader* header_;
@@ -217,8 +222,8 @@ class Shard final : private ShardRecovery {
   ShardLock lock_;
 };
 
-// Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage is
-// undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
+// Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage
+// is undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
 template <class Operation>
 Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
   Status status = lock_.lock(deadline);

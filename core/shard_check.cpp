@@ -58,7 +58,8 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
   for (std::uint32_t position = arena_.heap_begin(); position < arena_.heap_end();) {
     const BlockShape shape = arena_.shape(position);
     const bool marked = (shape.flags & kBlockPrevFree) != 0;
-    if (marked != previous_free) problems->push_back(fmt::format("block {}: wrong mark about the block before it", position));
+    if (marked != previous_free)
+      problems->push_back(fmt::format("block {}: wrong mark about the block before it", position));
     if (!shape.used() && (previous_free || position == arena_.heap_begin())) {
       problems->push_back(fmt::format("block {}: free beside free space", position));
     }
@@ -72,7 +73,8 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
       const auto [first, last] = std::equal_range(pinned_positions.begin(), pinned_positions.end(), position);
       const auto pins = static_cast<std::uint32_t>(last - first);
       if (pins != pins_of(position)) {
-        problems->push_back(fmt::format("block {}: counts {} pins, processes hold {}", position, pins_of(position), pins));
+        problems->push_back(
+            fmt::format("block {}: counts {} pins, processes hold {}", position, pins_of(position), pins));
       }
       if (!has_owner && pins == 0) problems->push_back(fmt::format("block {}: used by nobody", position));
       (has_owner ? used : pinned) += shape.size_bytes();
@@ -96,7 +98,8 @@ void Shard::check_free_lists(std::vector<std::string>* problems) const {
     for (std::uint32_t bin = 0; bin < kBinsPerLevel; ++bin) {
       const std::uint32_t head = header_->free_lists.heads[level][bin];
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
-      if (marked != (head != 0)) problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
+      if (marked != (head != 0))
+        problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
       std::uint64_t count = 0;
       for (std::uint32_t position = head; position != 0;) {
         const BlockShape shape = arena_.shape(position);
@@ -125,7 +128,8 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     const BlockContents block = contents(ref_block(ref));
     const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
     const Key key{bytes, hash_key(bytes, hash_seed_)};
-    if (block.entry != current) problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
+    if (block.entry != current)
+      problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
     if (find(key) != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
     if (key.hash.shard(geometry_.shards) != header_->index) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));

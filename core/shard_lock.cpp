@@ -48,14 +48,16 @@ Status rwlock_init(pthread_rwlock_t* lock) noexcept {
     pthread_rwlockattr_destroy(&attributes);
   }
   if (error == 0) return Status::kOk;
-  return fail_errno(Status::kOsError, "pthread_rwlock_init", "", error, "The C library must support process-shared locks.");
+  return fail_errno(Status::kOsError, "pthread_rwlock_init", "", error,
+                    "The C library must support process-shared locks.");
 }
 
 Status busy(const ShardHeader* shard, const char* what) noexcept {
   try {
-    return fail(Status::kBusy, fmt::format("Shard {} is busy: {} until the deadline. Try again, or allow more time with "
-                                           "MEMSTREAM_TIMEOUT_MS.",
-                                           shard->index, what));
+    return fail(Status::kBusy,
+                fmt::format("Shard {} is busy: {} until the deadline. Try again, or allow more time with "
+                            "MEMSTREAM_TIMEOUT_MS.",
+                            shard->index, what));
   } catch (...) {
     return Status::kBusy;
   }
@@ -215,7 +217,12 @@ ShardLock::Announcement ShardLock::announce() noexcept {
     if (shard_->epoch.load(std::memory_order_seq_cst) == epoch && shard_->wait.load(std::memory_order_seq_cst) == 0 &&
         shard_->needs_recovery.load(std::memory_order_seq_cst) == 0) {
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
-      if (pthread_rwlock_tryrdlock(rw) == 0) return {slot, rw};
+      if (pthread_rwlock_tryrdlock(rw) == 0) {
+        // Looked again: a writer may have switched the epoch, given up at its deadline while this announcement stood, and
+        // lowered `wait`, all since the first look. This rwlock shuts out nobody then.
+        if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return {slot, rw};
+        pthread_rwlock_unlock(rw);
+      }
     }
     withdraw({slot, nullptr});
     backoff.pause();

@@ -21,11 +21,12 @@ class ShardRecovery {
   ~ShardRecovery() = default;
 };
 
-// All sleeping happens on robust mutexes (W and the thread slots); the rwlocks are only ever try-locked, because a timed
-// wait on one is not bounded once a holder was killed inside it.
+// All sleeping happens on robust mutexes (W and the thread slots); the rwlocks are only ever try-locked, because a
+// timed wait on one is not bounded once a holder was killed inside it.
 class ShardLock {
  public:
-  ShardLock(ShardHeader* shard, ThreadSlot* thread_slots, std::uint32_t thread_slot_count, ShardRecovery* recovery) noexcept
+  ShardLock(ShardHeader* shard, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
+            ShardRecovery* recovery) noexcept
       : shard_(shard), thread_slots_(thread_slots), thread_slot_count_(thread_slot_count), recovery_(recovery) {}
 
   // Lays the lock into a blank shard.
@@ -39,7 +40,8 @@ class ShardLock {
   Status exclude_readers(const Deadline& deadline) noexcept;
   void admit_readers() noexcept;
 
-  // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come about.
+  // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come
+  // about.
   template <class Read>
   Status read_shared(const Deadline& deadline, Read read) noexcept;
 

@@ -7,8 +7,8 @@ namespace memstream {
 namespace {
 
 constexpr int kFastTries = 16;
-// Access counts are exact up to here; then one access in kSampling adds kSampling, so that a hot entry's cache line is not
-// written by every reader.
+// Access counts are exact up to here; then one access in kSampling adds kSampling, so that a hot entry's cache line is
+// not written by every reader.
 constexpr std::uint32_t kExactAccesses = 1024;
 constexpr std::uint32_t kSampling = 16;
 constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one hold of the shared lock.
@@ -20,11 +20,11 @@ bool sampled() noexcept {
 
 }  // namespace
 
-// One try to read `key` without a lock. `consume(block, id, ref)` gets the contents while they may still change; what it made
-// of them counts only if kFound comes back. Safe on any bytes.
+// One try to read `key` without a lock. `consume(block, id, ref)` gets the contents while they may still change; what
+// it made of them counts only if kFound comes back. Safe on any bytes.
 //
-// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the same. A
-// block is given up only after its entry's ref has changed, and a ref never returns to an old value.
+// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the
+// same. A block is given up only after its entry's ref has changed, and a ref never returns to an old value.
 // Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
 template <class Consume>
 Shard::Lookup Shard::lookup(const Key& key, Consume consume) const noexcept {
@@ -64,7 +64,8 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
   while (outcome == Lookup::kUnstable) {
     if (read_only_) {
       // No lock may be taken, so all there is to do is to look again.
-      if (deadline.passed()) return fail(Status::kBusy, "The shard kept changing until the deadline, or it is damaged.");
+      if (deadline.passed())
+        return fail(Status::kBusy, "The shard kept changing until the deadline, or it is damaged.");
       outcome = lookup(key, consume);
       continue;
     }

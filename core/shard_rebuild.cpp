@@ -1,7 +1,8 @@
-// Rebuilding a shard from the truth: the refs of the entries, the headers of the blocks they name, the borders, the pins.
+// Rebuilding a shard from the truth: the refs of the entries, the headers of the blocks they name, the borders, the
+// pins.
 //
-// Everything else is made anew. The truth is only read (damaged entries excepted), so that a second death in here, at any
-// instruction, changes nothing: the next process begins again.
+// Everything else is made anew. The truth is only read (damaged entries excepted), so that a second death in here, at
+// any instruction, changes nothing: the next process begins again.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,9 +35,10 @@ Status Shard::give_up(const ShardDamage& damage) noexcept {
   empty();
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   try {
-    return fail(Status::kCorrupt, fmt::format("Shard {} was damaged beyond repair ({}) and has been emptied; the other shards "
-                                              "are as they were. Something wrote into the segment.",
-                                              header_->index, damage.what));
+    return fail(Status::kCorrupt,
+                fmt::format("Shard {} was damaged beyond repair ({}) and has been emptied; the other shards "
+                            "are as they were. Something wrote into the segment.",
+                            header_->index, damage.what));
   } catch (...) {
     return Status::kCorrupt;
   }

@@ -12,7 +12,8 @@ constexpr std::uint64_t kWindowFactor = 4;
 constexpr int kVictims = 8;               // Entries evicted one by one before a window is cleared.
 constexpr std::uint32_t kLiveLooks = 64;  // Live entries that one search for a victim looks at ...
 constexpr std::uint32_t kLooks = 4096;    // ... and entries of any kind.
-// The table grows at the cost of live blocks only if more than this part of the shard is free: then entries are what is short.
+// The table grows at the cost of live blocks only if more than this part of the shard is free: then entries are what is
+// short.
 constexpr std::uint64_t kSparePart = 32;
 
 }  // namespace
@@ -63,8 +64,8 @@ std::uint32_t Shard::evict(std::uint32_t id, std::uint64_t now_ms) {
 
 // ---- which entry goes ----
 
-// The CLOCK: the hand passes over the entries, takes the mark of those that were read since it last came by, and stops at
-// the first without one. Entries whose time has come go first; pinned ones stay, since removing them frees nothing.
+// The CLOCK: the hand passes over the entries, takes the mark of those that were read since it last came by, and stops
+// at the first without one. Entries whose time has come go first; pinned ones stay, since removing them frees nothing.
 std::uint32_t Shard::choose_victim(std::uint64_t now_ms) {
   const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
   std::uint64_t id = space().eviction_hand;
@@ -127,15 +128,16 @@ std::uint32_t Shard::reclaim_window(std::uint64_t units, std::uint64_t now_ms) {
       if (position - begin >= units) return evict_window(begin, position, units, now_ms);
     }
   }
-  // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last resort.
-  // Nothing is evicted for a wilderness that the system refuses to back.
+  // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last
+  // resort. Nothing is evicted for a wilderness that the system refuses to back.
   begin = arena_.heap_begin();
   std::uint32_t end = begin;
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
   while (end - begin + wilderness < units && end < heap_end && evictable(end, arena_.shape(end))) {
     end += arena_.shape(end).size_units;
   }
-  if (end - begin + wilderness < units || !arena_.commit_from(static_cast<std::uint32_t>(end - units), now_ms)) return 0;
+  if (end - begin + wilderness < units || !arena_.commit_from(static_cast<std::uint32_t>(end - units), now_ms))
+    return 0;
   return evict_window(begin, end, units, now_ms);
 }
 
@@ -171,8 +173,8 @@ bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
   return true;
 }
 
-// A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to spare, or
-// from an evicted key.
+// A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
+// spare, or from an evicted key.
 std::uint32_t Shard::take_entry(std::uint64_t now_ms) {
   std::uint32_t id = index_.take_free_entry();
   if (id != 0) return id;

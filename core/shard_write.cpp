@@ -55,9 +55,10 @@ Status Shard::check_size(const StoreRequest& request) const noexcept {
   if (request.value_size <= limit) [[likely]]
     return Status::kOk;
   try {
-    return fail(Status::kTooLarge, fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment of "
-                                               "{} bytes in {} shards. Use a larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
-                                               request.value_size, limit, geometry_.size_bytes, geometry_.shards));
+    return fail(Status::kTooLarge,
+                fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment of "
+                            "{} bytes in {} shards. Use a larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
+                            request.value_size, limit, geometry_.size_bytes, geometry_.shards));
   } catch (...) {
     return Status::kTooLarge;
   }
@@ -118,7 +119,8 @@ void Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint6
   shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
   shape.flags &= ~kBlockAligned;
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
-  shape.slack = static_cast<std::uint32_t>(shape.end_offset(position) - shape.value_offset(position) - request.value_size);
+  shape.slack =
+      static_cast<std::uint32_t>(shape.end_offset(position) - shape.value_offset(position) - request.value_size);
   copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
   header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
@@ -126,9 +128,10 @@ void Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint6
   Arena::set_shape(header, shape);
 }
 
-// The commit: makes the filled block the value of `key`. `id` is the key's entry or 0; then `new_id` is a free one. Making
-// room may have evicted the entry in the meantime.
-void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id, std::uint64_t now_ms) {
+// The commit: makes the filled block the value of `key`. `id` is the key's entry or 0; then `new_id` is a free one.
+// Making room may have evicted the entry in the meantime.
+void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id,
+                    std::uint64_t now_ms) {
   BlockHeader& header = arena_.block(position);
   const BlockContents block = contents(position);
   if (id != 0 && !ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) {
@@ -208,7 +211,8 @@ Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* 
       const auto* text = reinterpret_cast<const char*>(block.value);
       const auto [end, error] = std::from_chars(text, text + block.value_size, number);
       if (error != std::errc{} || end != text + block.value_size) {
-        return fail(Status::kNotNumeric, "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
+        return fail(Status::kNotNumeric,
+                    "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
       }
       request.expires_ms = block.expires_ms;
       request.caller_flags = block.caller_flags;

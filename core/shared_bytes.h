@@ -1,9 +1,9 @@
 // Copying bytes that another process may be writing or reading at the same moment.
 //
-// A reader without a lock copies first and asks afterwards whether the bytes stood still (the entry's ref is unchanged); the
-// copy itself may therefore race, on purpose, and what it brought is thrown away then. The compiler must not assume
-// otherwise: the fences around these copies order them, and under ThreadSanitizer, which would report the race, the bytes
-// move through relaxed atomics instead of memcpy.
+// A reader without a lock copies first and asks afterwards whether the bytes stood still (the entry's ref is
+// unchanged); the copy itself may therefore race, on purpose, and what it brought is thrown away then. The compiler
+// must not assume otherwise: the fences around these copies order them, and under ThreadSanitizer, which would report
+// the race, the bytes move through relaxed atomics instead of memcpy.
 #pragma once
 
 #include <atomic>
@@ -24,8 +24,7 @@ namespace memstream {
 
 inline void copy_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
   for (std::size_t i = 0; i < size_bytes; ++i) {
-    static_cast<unsigned char*>(to)[i] =
-        __atomic_load_n(static_cast<const unsigned char*>(from) + i, __ATOMIC_RELAXED);
+    static_cast<unsigned char*>(to)[i] = __atomic_load_n(static_cast<const unsigned char*>(from) + i, __ATOMIC_RELAXED);
   }
 }
 

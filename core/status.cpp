@@ -21,7 +21,7 @@ void mark_if_cut(std::size_t wanted_size) noexcept {
 
 }  // namespace
 
-Status fail(Status status, std::string message) noexcept {
+Status fail(Status status, const std::string& message) noexcept {
   const std::size_t kept = message.copy(message_of_thread, kMessageCapacity - 1);
   message_of_thread[kept] = '\0';
   mark_if_cut(message.size());

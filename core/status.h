@@ -8,66 +8,69 @@
 
 namespace memstream {
 
-enum class [[nodiscard]] Status : int {
-  kOk = 0,
-  // Expected outcomes.
-  kMiss = 1,      // No live entry has this key.
-  kExists = 2,    // add: the key is there already.
-  kConflict = 3,  // cas: the entry changed since the token was taken.
+// clang-format off: version 14 takes the attribute for the name of a function.
+enum class [[nodiscard]] Status : int{
+    kOk = 0,
+    // Expected outcomes.
+    kMiss = 1,      // No live entry has this key.
+    kExists = 2,    // add: the key is there already.
+    kConflict = 3,  // cas: the entry changed since the token was taken.
 
-  // The caller's arguments.
-  kInvalid = -1,       // A NULL pointer, a negative number, a struct of an unknown size.
-  kBadKey = -2,        // Key of 0 bytes or more than 1,024.
-  kTooLarge = -3,      // Value above the limit of a shard.
-  kTooSmall = -4,      // The caller's buffer does not hold the value.
-  kNotConnected = -5,  // No cache is open.
-  kNotNumeric = -6,    // incr of a value that is not a decimal integer, or out of the 64-bit range.
-  kReadOnly = -7,      // A write through a read-only attach.
-  kBadHandle = -8,     // A view or reservation that this process does not hold.
+    // The caller's arguments.
+    kInvalid = -1,       // A NULL pointer, a negative number, a struct of an unknown size.
+    kBadKey = -2,        // Key of 0 bytes or more than 1,024.
+    kTooLarge = -3,      // Value above the limit of a shard.
+    kTooSmall = -4,      // The caller's buffer does not hold the value.
+    kNotConnected = -5,  // No cache is open.
+    kNotNumeric = -6,    // incr of a value that is not a decimal integer, or out of the 64-bit range.
+    kReadOnly = -7,      // A write through a read-only attach.
+    kBadHandle = -8,     // A view or reservation that this process does not hold.
 
-  // The environment or the options.
-  kBadBackend = -20,
-  kBadName = -21,
-  kBadSize = -22,
-  kBadShards = -23,
-  kBadTimeout = -24,
-  kBadMode = -25,
+    // The environment or the options.
+    kBadBackend = -20,
+    kBadName = -21,
+    kBadSize = -22,
+    kBadShards = -23,
+    kBadTimeout = -24,
+    kBadMode = -25,
 
-  // The moment.
-  kBusy = -40,              // Deadline reached while others held the shard.
-  kGone = -41,              // The segment was destroyed; connect again.
-  kNoMemory = -42,          // The machine or the container has no memory left for it.
-  kProcessTableFull = -43,  // Every process slot is taken by a live process.
-  kFull = -44,              // Views and reservations pin so much that nothing can be evicted.
+    // The moment.
+    kBusy = -40,              // Deadline reached while others held the shard.
+    kGone = -41,              // The segment was destroyed; connect again.
+    kNoMemory = -42,          // The machine or the container has no memory left for it.
+    kProcessTableFull = -43,  // Every process slot is taken by a live process.
+    kFull = -44,              // Views and reservations pin so much that nothing can be evicted.
 
-  // The segment that was found.
-  kNoSegment = -60,
-  kNotOwner = -61,
-  kNoPermission = -62,
-  kBadMagic = -63,
-  kBadVersion = -64,
-  kSizeMismatch = -65,
-  kNameMismatch = -66,
-  kBadChecksum = -67,
-  kBadState = -68,
-  kTruncated = -69,
-  kNotSharedMemory = -70,  // A directory, a FIFO or the like stands under that name.
-  kOtherNamespace = -71,
-  kOtherLibc = -72,
-  kOtherByteOrder = -73,
-  kOtherBoot = -74,
-  kCorrupt = -75,
+    // The segment that was found.
+    kNoSegment = -60,
+    kNotOwner = -61,
+    kNoPermission = -62,
+    kBadMagic = -63,
+    kBadVersion = -64,
+    kSizeMismatch = -65,
+    kNameMismatch = -66,
+    kBadChecksum = -67,
+    kBadState = -68,
+    kTruncated = -69,
+    kNotSharedMemory = -70,  // A directory, a FIFO or the like stands under that name.
+    kOtherNamespace = -71,
+    kOtherLibc = -72,
+    kOtherByteOrder = -73,
+    kOtherBoot = -74,
+    kCorrupt = -75,
 
-  kOsError = -90,  // A system call failed; the message names it.
-  kInternal = -91,
+    kOsError = -90,  // A system call failed; the message names it.
+    kInternal = -91,
 };
+// clang-format on
 
 // Keeps `message` as the calling thread's last error and returns `status`, so that a failing function ends in one line:
 // `return fail(Status::kBadSize, "...")`. Never throws: when memory for the message is short, the status alone stands.
-Status fail(Status status, std::string message) noexcept;
+Status fail(Status status, const std::string& message) noexcept;
 
 // The same for a failed system call: "<call> of segment '<name>' failed: <strerror>. <remedy>".
-Status fail_errno(Status status, const char* call, const std::string& segment_name, int error, const char* remedy) noexcept;
+Status fail_errno(Status status, const char* call, const std::string& segment_name, int error,
+                  const char* remedy) noexcept;
 
 // The calling thread's last message; empty if it never failed. Valid until the thread's next failure.
 const char* last_error() noexcept;
