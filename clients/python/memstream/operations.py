@@ -223,10 +223,12 @@ class Operations(Connection):
     ) -> int:
         """Calls one of the storing functions; returns OK or one of `refusals`, raises for every other status."""
         name = encode_key(key)
-        with BorrowedBytes(value) as (address, size):
-            status: int = function(
-                self._handle, name, len(name), address, size, milliseconds(ttl), check_flags(flags), *more
-            )
+        rest = (milliseconds(ttl), check_flags(flags), *more)
+        if isinstance(value, bytes):
+            status: int = function(self._handle, name, len(name), value, len(value), *rest)
+        else:
+            with BorrowedBytes(value) as (address, size):
+                status = function(self._handle, name, len(name), address, size, *rest)
         if status != _OK and status not in refusals:
             self._fail(status)
         return status

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from memstream import _abi
 
-# `memstream_entry_t` for struct.iter_unpack, which reads a field ten times faster than ctypes does.
+# `memstream_entry_t` for struct.iter_unpack: six times faster than reading field by field through ctypes, which would
+# also end a key at its first NUL byte.
 ENTRY_FORMAT = struct.Struct(f"@8Q4I{_abi.MAX_KEY_SIZE + 8}s")
 
 
