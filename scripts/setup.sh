@@ -7,6 +7,7 @@ source "$(dirname "$0")/common.sh"
 run_packages=(g++ cmake ninja-build libfmt-dev libxxhash-dev doctest-dev python3)
 # To run every test and check as well.
 test_packages=(
+    libcli11-dev nlohmann-json3-dev spin
     python3-pytest python3-numpy mypy valgrind libc6-dbg util-linux
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
 )

@@ -1,0 +1,28 @@
+// The subcommands of memstream-torture. Each adds its sections to the report.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/torture/cache_under_test.h"
+#include "tests/torture/report.h"
+
+namespace memstream::torture {
+
+struct CommonOptions {
+  std::vector<std::string> backends;
+  std::uint64_t seed = 1;
+
+  // A name of this process alone.
+  Place place(const std::string& backend, const std::string& purpose) const;
+};
+
+struct StepOptions {
+  std::uint64_t stride = 1;
+  std::vector<std::string> operations;  // Empty: all.
+};
+void run_step(const CommonOptions& common, const StepOptions& options, Report& report);
+void list_operations();
+
+}  // namespace memstream::torture

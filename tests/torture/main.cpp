@@ -1,0 +1,74 @@
+// memstream-torture: kills, stops and crowds processes at the worst moments and looks whether the promise of the README
+// still holds.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "tests/torture/commands.h"
+#include "tests/torture/operations.h"
+
+namespace memstream::torture {
+
+Place CommonOptions::place(const std::string& backend, const std::string& purpose) const {
+  return {.backend = backend, .name = "torture-" + std::to_string(::getpid()) + "-" + purpose};
+}
+
+namespace {
+
+// The dynamic linker resolves every symbol at the start, so that its instructions are not among those that are stepped.
+void resolve_symbols_early(char** arguments) {
+  if (std::getenv("LD_BIND_NOW") != nullptr) return;
+  ::setenv("LD_BIND_NOW", "1", 1);
+  ::execv("/proc/self/exe", arguments);
+}
+
+int run(int argument_count, char** arguments) {
+  CLI::App app("Kills, stops and crowds processes at the worst moments; exit code 1 if the cache did not bear it.");
+  app.require_subcommand(1);
+  app.fallthrough();
+  CommonOptions common;
+  std::string backend = "both";
+  std::string json_path;
+  app.add_option("--backend", backend, "sysv, posix or both")
+      ->check(CLI::IsMember({"sysv", "posix", "both"}))
+      ->capture_default_str();
+  app.add_option("--seed", common.seed, "of everything that is chosen at random")->capture_default_str();
+  app.add_option("--json", json_path, "write the report to this file too");
+
+  StepOptions step_options;
+  bool list = false;
+  CLI::App* step = app.add_subcommand("step", "kill a process after every instruction of an operation");
+  step->add_option("--stride", step_options.stride, "only after every so many instructions")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step->add_option("--operation", step_options.operations, "this operation (may be repeated; all otherwise)");
+  step->add_flag("--list", list, "name the operations and stop");
+
+  CLI11_PARSE(app, argument_count, arguments);
+  if (list) {
+    list_operations();
+    return 0;
+  }
+  common.backends = backend == "both" ? std::vector<std::string>{"sysv", "posix"} : std::vector<std::string>{backend};
+  Report report;
+  if (*step) run_step(common, step_options, report);
+  report.write(json_path, app.get_subcommands().front()->get_name(), common.seed);
+  return report.is_clean() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace memstream::torture
+
+int main(int argument_count, char** arguments) {
+  try {
+    memstream::torture::resolve_symbols_early(arguments);
+    return memstream::torture::run(argument_count, arguments);
+  } catch (const std::exception& error) {
+    std::cerr << "memstream-torture: " << error.what() << '\n';
+    return 2;
+  }
+}

@@ -1,0 +1,155 @@
+#include "tests/torture/operations.h"
+
+#include <algorithm>
+#include <array>
+
+#include "tests/torture/scenes.h"
+
+namespace memstream::torture {
+namespace {
+
+// ---- what is stepped; values are made beforehand, so that the library's instructions are most of it ----
+
+Action put(std::string_view key, std::size_t size_bytes) {
+  return [key, value = make_value(key, 2, size_bytes)](Scene& scene) { scene.cache.put(key, value); };
+}
+
+Action get(std::string_view key) {
+  return [key](Scene& scene) {
+    static std::string value;
+    scene.cache.get(key, &value);
+  };
+}
+
+void get_all(Scene& scene) {
+  std::string value;
+  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
+}
+
+Action remove(std::string_view key) {
+  return [key](Scene& scene) { scene.cache.remove(key); };
+}
+
+Action touch(std::string_view key) {
+  return [key](Scene& scene) {
+    require(memstream_touch(scene.cache.handle(), key.data(), key.size(), 3'600'000), "memstream_touch");
+  };
+}
+
+void view_then(Scene& scene, const Action& meanwhile) {
+  memstream_view_t view;
+  require(memstream_view(scene.cache.handle(), kOldKey.data(), kOldKey.size(), &view), "memstream_view");
+  meanwhile(scene);
+  require(memstream_release(scene.cache.handle(), &view), "memstream_release");
+}
+
+void reserve_then(Scene& scene, int (*end)(memstream_t*, memstream_reservation_t*)) {
+  memstream_reservation_t room;
+  require(memstream_reserve(scene.cache.handle(), kOldKey.data(), kOldKey.size(), 500, &room), "memstream_reserve");
+  std::fill_n(static_cast<char*>(room.data), room.size, 'r');
+  require(end(scene.cache.handle(), &room), "the end of a reservation");
+}
+
+int commit(memstream_t* cache, memstream_reservation_t* room) { return memstream_commit(cache, room, 0, 0); }
+
+void increment(Scene& scene) {
+  require(memstream_incr(scene.cache.handle(), kCounterKey.data(), kCounterKey.size(), 1, nullptr, 0, nullptr),
+          "memstream_incr");
+}
+
+memstream_meta_t meta_of_old;
+
+void read_token(Scene& scene) {
+  std::size_t size = 0;
+  memstream_get(scene.cache.handle(), kOldKey.data(), kOldKey.size(), nullptr, &size, &meta_of_old);
+}
+
+void compare_and_set(Scene& scene) {
+  constexpr std::string_view kValue = "compared and set";
+  require(memstream_cas(scene.cache.handle(), kOldKey.data(), kOldKey.size(), kValue.data(), kValue.size(), 0, 0,
+                        meta_of_old.cas),
+          "memstream_cas");
+}
+
+void scan(Scene& scene) {
+  static std::array<memstream_entry_t, 32> entries;
+  std::uint64_t cursor = 0;
+  do {
+    std::size_t count = 0;
+    require(memstream_scan(scene.cache.handle(), &cursor, entries.data(), entries.size(), &count), "memstream_scan");
+  } while (cursor != 0);
+}
+
+void clear(Scene& scene) { require(memstream_clear(scene.cache.handle()), "memstream_clear"); }
+
+// ---- operations on handles and segments ----
+
+// A handle of the child's own, which ends with it.
+CacheUnderTest* own_handle = nullptr;
+
+void open_this(Scene& scene) { own_handle = new CacheUnderTest(scene.place); }
+void open_other(Scene& scene) { own_handle = new CacheUnderTest(scene.other_place); }
+void close_own(Scene&) { own_handle->close(); }
+void destroy_own(Scene&) { require(memstream_destroy(own_handle->handle()), "memstream_destroy"); }
+
+// Whatever was left under the other name, the next one can use it, and remove it.
+void use_other_place(Scene& scene) {
+  {
+    CacheUnderTest cache(scene.other_place);
+    cache.put(kNewKey, "value");
+    std::string value;
+    if (!cache.get(kNewKey, &value) || value != "value") throw Finding("a new segment does not keep what is put");
+    cache.check();
+  }
+  destroy_named(scene.other_place);
+}
+
+void enter_later(Scene&) {}
+
+Operation evicting(Operation operation) {
+  operation.evicts = true;
+  return operation;
+}
+
+}  // namespace
+
+const std::vector<Operation>& operations() {
+  static const std::vector<Operation> all = {
+      {"put-new", "a key that is not there", prepare_some, put(kNewKey, 300)},
+      {"put-replace", "a value of the same size", prepare_some, put(kOldKey, 49)},
+      {"put-larger", "a larger value instead", prepare_some, put(kOldKey, 4500)},
+      {"put-smaller", "a smaller value instead", prepare_some, put("key-39", 3)},
+      {"put-large", "a value that is filled in place", prepare_some, put(kOldKey, kLargeSize)},
+      evicting({"put-evict", "a key in a full cache", prepare_full, put(kNewKey, 3000)}),
+      evicting({"put-evict-window", "a large value in a full cache", prepare_full, put(kNewKey, kLargeSize)}),
+      {"put-grow", "a key for which the table has to grow", prepare_full_table, put(kNewKey, 30)},
+      {"put-split", "a key for which a bucket is split", prepare_full_cells, put(kNewKey, 30)},
+      {"get", "without a lock", prepare_some, get("key-39")},
+      {"get-slow", "of buckets in the middle of a change that nobody finishes", prepare_dead_linker, get_all},
+      {"get-large", "a value that is copied in place", prepare_some, get(kLargeKey)},
+      {"view-release", "read in place", prepare_some, [](Scene& s) { view_then(s, enter_later); }},
+      {"view-replace", "read in place and replaced meanwhile", prepare_some,
+       [other = put(kOldKey, 49)](Scene& s) { view_then(s, other); }},
+      {"reserve-commit", "written in place", prepare_some, [](Scene& s) { reserve_then(s, commit); }},
+      {"reserve-abort", "room asked for and given back", prepare_some,
+       [](Scene& s) { reserve_then(s, memstream_abort); }},
+      {"delete", "a key that is there", prepare_some, remove(kOldKey)},
+      {"touch", "a new time to live", prepare_some, touch(kOldKey)},
+      {"incr", "a counter", prepare_some, increment},
+      {"cas", "with the right token", prepare_some, compare_and_set, read_token},
+      {"expire", "a key whose time has come is met and removed", prepare_expired, touch(kNewKey)},
+      {"scan", "under the shared lock", prepare_some, scan},
+      {"clear", "every key goes", prepare_some, clear},
+      {"first-use", "the first call after a fork, which enters the process table", prepare_some, get(kOldKey),
+       enter_later},
+      {"connect", "to a segment that is there", prepare_some, open_this, enter_later},
+      {"disconnect", "from a segment that stays", prepare_some, close_own, open_this},
+      {"create", "a segment that is not there", prepare_some, open_other, enter_later, use_other_place},
+      {"destroy", "a segment", prepare_some, destroy_own, open_other, use_other_place},
+      {"recover", "after the death of a writer: the recoverer dies too", prepare_dead_writer, remove("key-8")},
+      {"pass-dead-reader", "a put past the lock that a dead reader spoilt", prepare_dead_reader, put(kOldKey, 49)},
+  };
+  return all;
+}
+
+}  // namespace memstream::torture

@@ -1,0 +1,115 @@
+#include "tests/torture/scenes.h"
+
+#include <array>
+#include <chrono>
+#include <thread>
+
+#include "tests/torture/stepped_child.h"
+
+namespace memstream::torture {
+namespace {
+
+void fill_entries(Scene& scene) {
+  const cache_stats_t statistics = scene.cache.statistics();
+  for (std::uint64_t i = statistics.entries; i < statistics.entry_capacity; ++i) {
+    scene.cache.put("entry-" + std::to_string(i), "small");
+  }
+}
+
+// Kills a child in the middle of `operation`, at an instruction after which `act` moves `number`, and leaves the cache so.
+template <class Number>
+void kill_in(Scene& scene, const Action& operation, const Action& act, Number number) {
+  const auto begin = [&] { enter(scene); };
+  const auto run = [&] { operation(scene); };
+  const std::vector<std::byte> alive = scene.bytes.copy();
+  const Trace trace = SteppedChild(begin, run).walk_to_end();
+  const Route route(trace);
+  for (std::size_t instruction = trace.size() / 3; instruction < trace.size(); instruction += 5) {
+    scene.bytes.restore(alive);
+    SteppedChild child(begin, run);
+    child.go(route.leg(instruction));
+    child.kill();
+    const std::vector<std::byte> dead = scene.bytes.copy();
+    const std::uint64_t before = number();
+    act(scene);
+    const bool moved = number() != before;
+    scene.bytes.restore(dead);
+    if (moved) return;
+  }
+  throw Finding("no death in the middle of the operation has the effect that this scene needs");
+}
+
+void get_some(Scene& scene) {
+  std::string value;
+  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
+}
+
+}  // namespace
+
+std::string numbered_key(int number) { return "key-" + std::to_string(number); }
+
+void enter(Scene& scene) {
+  std::string value;
+  scene.cache.get(kOldKey, &value);
+}
+
+void prepare_some(Scene& scene) {
+  for (int i = 0; i < kSomeKeys; ++i) {
+    scene.cache.put(numbered_key(i), make_value(numbered_key(i), 1, static_cast<std::size_t>(i * i)));
+  }
+  scene.cache.put(kCounterKey, "41");
+  scene.cache.put(kLargeKey, make_value(kLargeKey, 1, kLargeSize));
+}
+
+void prepare_full(Scene& scene) {
+  for (int i = 100; scene.cache.statistics().evictions < 8; ++i) {
+    scene.cache.put(numbered_key(i), make_value(numbered_key(i), 1, 3000));
+  }
+  scene.cache.put(kOldKey, make_value(kOldKey, 1, 3000));
+}
+
+void prepare_full_table(Scene& scene) {
+  prepare_some(scene);
+  fill_entries(scene);
+}
+
+void prepare_full_cells(Scene& scene) {
+  prepare_full_table(scene);
+  scene.cache.put("the key that makes the table grow", "small");
+  fill_entries(scene);
+}
+
+void prepare_expired(Scene& scene) {
+  prepare_some(scene);
+  scene.cache.put(kNewKey, make_value(kNewKey, 1, 100), 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
+
+void prepare_dead_writer(Scene& scene) {
+  prepare_some(scene);
+  kill_in(
+      scene, [value = make_value(kOldKey, 1, 49)](Scene& s) { s.cache.put(kOldKey, value); },
+      [](Scene& s) { s.cache.put("another key", "small"); }, [&] { return scene.bytes.shard().counters.recoveries; });
+}
+
+void prepare_dead_linker(Scene& scene) {
+  prepare_full_cells(scene);
+  kill_in(
+      scene, [](Scene& s) { s.cache.put("key that splits a bucket", "small"); }, get_some,
+      [&] { return scene.bytes.shard().counters.recoveries; });
+}
+
+void prepare_dead_reader(Scene& scene) {
+  prepare_some(scene);
+  const auto scan_some = [](Scene& s) {
+    static std::array<memstream_entry_t, 32> entries;
+    std::uint64_t cursor = 0;
+    std::size_t count = 0;
+    require(memstream_scan(s.cache.handle(), &cursor, entries.data(), entries.size(), &count), "memstream_scan");
+  };
+  kill_in(
+      scene, scan_some, [](Scene& s) { s.cache.put("another key", "small"); },
+      [&] { return scene.bytes.shard().epoch.load(); });
+}
+
+}  // namespace memstream::torture
