@@ -1,0 +1,230 @@
+// The segment header: what a new one says, and each way in which an existing one is refused.
+#include "core/format.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/hash.h"
+#include "core/identity.h"
+#include "tests/support/expectations.h"
+#include "tests/support/scale.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+namespace {
+
+// A segment of a size of its own choice over another's bytes: what a file that was cut looks like.
+class CutSegment final : public Segment {
+ public:
+  CutSegment(std::byte* data, std::size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  std::byte* data() const noexcept override { return data_; }
+  std::size_t size_bytes() const noexcept override { return size_bytes_; }
+  Access access() const noexcept override { return Access::kReadWrite; }
+  Status commit(std::size_t, std::size_t) noexcept override { return Status::kOk; }
+
+ private:
+  std::byte* data_;
+  std::size_t size_bytes_;
+};
+
+Status check(TestSegment& segment) {
+  AttachedHeader attached;
+  return check_header(segment.segment(), segment.name(), &attached);
+}
+
+// Changes the identity and makes the checksum right again, as another version of this library would have written it.
+template <class Change>
+void rewrite(TestSegment& segment, Change change) {
+  change(segment.header().identity);
+  segment.header().checksum = hash_bytes(&segment.header().identity, sizeof(SegmentIdentity));
+}
+
+TEST_CASE("a new segment is ready, carries its name, and is accepted for writing and for reading") {
+  TestSegment segment(4U << 20, 3);
+  const SegmentFormat format(segment.name(), 0);
+  CHECK(format.state_of(segment.data()) == SegmentState::kReady);
+  CHECK(format.name_of(segment.data()) == segment.name());
+  AttachedHeader attached;
+  for (const Access access : {Access::kReadWrite, Access::kReadOnly}) {
+    const auto other = segment.attach(access);
+    REQUIRE(check_header(*other, segment.name(), &attached) == Status::kOk);
+    CHECK(attached.geometry.shards == 3);
+    CHECK(attached.geometry.size_bytes == 4U << 20);
+    CHECK(attached.layout_version == kLayoutVersion);
+    CHECK(attached.hash_seed == segment.header().identity.hash_seed);
+  }
+}
+
+TEST_CASE("two segments differ in uuid and secret") {
+  TestSegment first, second;
+  CHECK(std::memcmp(first.header().identity.uuid, second.header().identity.uuid, 16) != 0);
+  CHECK(first.attached().hash_seed != second.attached().hash_seed);
+}
+
+struct Refusal {
+  const char* what;
+  Status status;
+  const char* message;
+  void (*plant)(TestSegment&);
+  bool refused_for_reading;
+};
+
+const Refusal kRefusals[] = {
+    {"other bytes", Status::kBadMagic, "not a MemStream segment", [](TestSegment& s) { s.header().identity.magic = 7; },
+     true},
+    {"the magic of the other byte order", Status::kOtherByteOrder, "other byte order",
+     [](TestSegment& s) { s.header().identity.magic = __builtin_bswap64(kMagic); }, true},
+    {"the mark of the other byte order", Status::kOtherByteOrder, "other byte order",
+     [](TestSegment& s) { s.header().identity.byte_order = 0x04030201; }, true},
+    {"a later layout", Status::kBadVersion, "layout version 2, this library reads version 1",
+     [](TestSegment& s) { s.header().identity.layout_version = kLayoutVersion + 1; }, true},
+    {"a changed byte", Status::kBadChecksum, "checksum is wrong",
+     [](TestSegment& s) { s.header().identity.hash_seed ^= 1; }, true},
+    {"a changed checksum", Status::kBadChecksum, "checksum is wrong", [](TestSegment& s) { s.header().checksum ^= 1; },
+     true},
+    {"a header that promises more", Status::kTruncated, "was cut",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.size_bytes += kPageSize; }); }, true},
+    {"a header that promises less", Status::kSizeMismatch, "really has",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.size_bytes -= kPageSize; }); }, true},
+    {"another name", Status::kNameMismatch, "carries the name 'other'",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { std::strcpy(i.name, "other"); }); }, true},
+    {"a name without an end", Status::kNameMismatch, "carries the name",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { std::memset(i.name, 'x', sizeof i.name); }); }, true},
+    {"parts that do not fit", Status::kSizeMismatch, "do not fit its size",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.shards += 1; }); }, true},
+    {"a state that does not exist", Status::kBadState, "state 9", [](TestSegment& s) { s.header().state = 9; }, true},
+    {"unfinished", Status::kBadState, "state 1", [](TestSegment& s) { s.header().state = 1; }, true},
+    {"destroyed", Status::kGone, "Connect again", [](TestSegment& s) { mark_destroyed(s.data()); }, true},
+    {"another C library", Status::kOtherLibc, "'musl 1.2'",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { std::strcpy(i.libc, "musl 1.2"); }); }, false},
+    {"another mutex", Status::kOtherLibc, "attach read-only",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.mutex_size += 8; }); }, false},
+    {"another alignment of the mutex", Status::kOtherLibc, "attach read-only",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.mutex_alignment *= 2; }); }, false},
+    {"another rwlock", Status::kOtherLibc, "attach read-only",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.rwlock_size += 8; }); }, false},
+    {"another alignment of the rwlock", Status::kOtherLibc, "attach read-only",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.rwlock_alignment *= 2; }); }, false},
+    {"another boot", Status::kOtherBoot, "last started",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.boot_id[0] ^= 1; }); }, false},
+    {"another pid namespace", Status::kOtherNamespace, "pid namespace",
+     [](TestSegment& s) { rewrite(s, [](SegmentIdentity& i) { i.pid_namespace += 1; }); }, false},
+};
+
+TEST_CASE("each fault of a header has its own status and a message with a remedy") {
+  for (const Refusal& refusal : kRefusals) {
+    CAPTURE(refusal.what);
+    TestSegment segment(2U << 20);
+    const auto reader = segment.attach(Access::kReadOnly);
+    refusal.plant(segment);
+    CHECK(check(segment) == refusal.status);
+    CHECK_MESSAGE(message_has(refusal.message), last_error());
+    CHECK_MESSAGE(message_has("'" + segment.name() + "'"), last_error());
+    // A reader takes no lock, so that libraries, boots and namespaces are all the same to it.
+    AttachedHeader attached;
+    CHECK((check_header(*reader, segment.name(), &attached) == Status::kOk) == !refusal.refused_for_reading);
+  }
+}
+
+TEST_CASE("a segment that is cut below its header, or below its size, is refused as truncated") {
+  TestSegment segment;
+  AttachedHeader attached;
+  for (const std::size_t size : {std::size_t{0}, kPageSize - 1, kPageSize, std::size_t{kMinSegmentSize} - kPageSize}) {
+    const CutSegment cut(segment.data(), size);
+    CHECK(check_header(cut, segment.name(), &attached) == Status::kTruncated);
+  }
+}
+
+TEST_CASE("a refused header leaves the caller's copy alone") {
+  TestSegment segment;
+  segment.header().checksum ^= 1;
+  AttachedHeader attached;
+  attached.hash_seed = 42;
+  CHECK(check_header(segment.segment(), segment.name(), &attached) == Status::kBadChecksum);
+  CHECK(attached.hash_seed == 42);
+}
+
+TEST_CASE("the state of a header says whether it may be initialised") {
+  const SegmentFormat format("some", 1);
+  const auto state_of = [&](std::uint64_t magic, HeaderState state) {
+    alignas(kPageSize) static std::byte page[kPageSize];
+    std::memset(page, 0, sizeof page);
+    auto& header = *reinterpret_cast<SegmentHeader*>(page);
+    header.identity.magic = magic;
+    header.state = static_cast<std::uint32_t>(state);
+    return format.state_of(page);
+  };
+  CHECK(state_of(0, HeaderState::kBlank) == SegmentState::kBlank);
+  CHECK(state_of(0, HeaderState::kInitializing) == SegmentState::kUnfinished);
+  CHECK(state_of(kMagic, HeaderState::kInitializing) == SegmentState::kUnfinished);
+  CHECK(state_of(kMagic, HeaderState::kReady) == SegmentState::kReady);
+  CHECK(state_of(kMagic, HeaderState::kDestroyed) == SegmentState::kDestroyed);
+  // Never taken for something that may be written over:
+  CHECK(state_of(kMagic, HeaderState::kBlank) == SegmentState::kForeign);
+  CHECK(state_of(kMagic, HeaderState{77}) == SegmentState::kForeign);
+  CHECK(state_of(0, HeaderState::kReady) == SegmentState::kForeign);
+  CHECK(state_of(7, HeaderState::kBlank) == SegmentState::kForeign);
+  CHECK(state_of(7, HeaderState::kInitializing) == SegmentState::kForeign);
+}
+
+TEST_CASE("a header of foreign bytes carries no name") {
+  TestSegment segment;
+  segment.header().identity.magic = 7;
+  CHECK(SegmentFormat("some", 1).name_of(segment.data()) == "");
+}
+
+TEST_CASE("what a creator that died left behind is laid out anew, with nothing of it kept") {
+  TestSegment segment(2U << 20, 2);
+  SegmentFormat format(segment.name(), 2);
+  const Deadline deadline{std::chrono::seconds(1)};
+  {
+    Shard shard(&segment.segment(), segment.geometry(), 0, segment.attached().hash_seed);
+    const Key key{"key", hash_key("key", segment.attached().hash_seed)};
+    REQUIRE(shard.store({.key = key}, deadline, 1) == Status::kOk);
+  }
+  segment.process_slot(3).pid = 12345;
+  segment.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);
+  REQUIRE(format.state_of(segment.data()) == SegmentState::kUnfinished);
+  REQUIRE(format.initialize(segment.segment()) == Status::kOk);
+  CHECK(segment.process_slot(3).pid == 0);
+  AttachedHeader attached;
+  REQUIRE(check_header(segment.segment(), segment.name(), &attached) == Status::kOk);
+  for (std::uint32_t index = 0; index < 2; ++index) {
+    Shard shard(&segment.segment(), attached.geometry, index, attached.hash_seed);
+    ShardStatistics statistics{};
+    REQUIRE(shard.statistics(deadline, &statistics) == Status::kOk);
+    CHECK(statistics.entries == 0);
+    std::vector<std::string> problems;
+    REQUIRE(shard.check(deadline, &problems) == Status::kOk);
+    CHECK(problems.empty());
+  }
+}
+
+// Whatever one page of a header holds: an answer, and never a geometry that leads out of the segment.
+TEST_CASE("a header of any bytes whatever is refused or sound") {
+  std::mt19937 random(2);
+  TestSegment segment;
+  const SegmentIdentity good = segment.header().identity;
+  for (int round = 0; round < scaled(3000); ++round) {
+    segment.header().identity = good;
+    const std::size_t begin = offsetof(SegmentIdentity, size_bytes);
+    auto* bytes = reinterpret_cast<unsigned char*>(&segment.header().identity);
+    for (unsigned changes = random() % 4 + 1; changes > 0; --changes) {
+      bytes[begin + random() % (sizeof(SegmentIdentity) - begin)] = static_cast<unsigned char>(random());
+    }
+    rewrite(segment, [](SegmentIdentity&) {});
+    AttachedHeader attached;
+    if (check_header(segment.segment(), segment.name(), &attached) != Status::kOk) continue;
+    REQUIRE(geometry_is_sound(attached.geometry));
+    REQUIRE(attached.geometry.size_bytes == kMinSegmentSize);
+  }
+}
+
+}  // namespace
+}  // namespace memstream::test

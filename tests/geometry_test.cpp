@@ -1,0 +1,153 @@
+// Where things lie in a segment: for every size and number of shards, and what is refused.
+#include "core/geometry.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <random>
+
+#include "tests/support/expectations.h"
+#include "tests/support/scale.h"
+
+namespace memstream::test {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
+Geometry made(std::uint64_t size_bytes, std::uint32_t shards = 0) {
+  Geometry geometry;
+  REQUIRE_MESSAGE(make_geometry(size_bytes, shards, &geometry) == Status::kOk, last_error());
+  return geometry;
+}
+
+TEST_CASE("a shard for every 32 MiB, at least 1, at most 64") {
+  CHECK(made(1 * kMiB).shards == 1);
+  CHECK(made(63 * kMiB).shards == 1);
+  CHECK(made(64 * kMiB).shards == 2);
+  CHECK(made(256 * kMiB).shards == 8);
+  CHECK(made(2 * kGiB).shards == 64);
+  CHECK(made(64 * kGiB).shards == 64);
+  CHECK(made(1 * kGiB, 5).shards == 5);
+}
+
+TEST_CASE("every geometry that is made is sound, and wastes less than a page for every part") {
+  std::mt19937_64 random(1);
+  for (int i = 0; i < scaled(20'000); ++i) {
+    const std::uint64_t size =
+        (kMiB + random() % (random() % 2 == 0 ? 100 * kMiB : kMaxShards * kMaxShardSize)) / kPageSize * kPageSize;
+    const auto shards = static_cast<std::uint32_t>(random() % (kMaxShards + 1));
+    Geometry geometry;
+    if (make_geometry(size, shards, &geometry) != Status::kOk) continue;
+    REQUIRE(geometry_is_sound(geometry));
+    const std::uint64_t end = geometry.shard_offset(geometry.shards - 1) + geometry.shard_size;
+    REQUIRE(end <= size);
+    REQUIRE(size - end < geometry.shards * kPageSize);
+    REQUIRE(geometry.shards_offset >= geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
+    REQUIRE(geometry.thread_slots_offset >=
+            geometry.process_slots_offset + geometry.process_slots * sizeof(ProcessSlot));
+    REQUIRE(geometry.shard_offset(0) % kPageSize == 0);
+  }
+}
+
+TEST_CASE("larger segments have places for more processes") {
+  CHECK(made(1 * kMiB).process_slots == 32);
+  CHECK(made(256 * kMiB).process_slots == 1024);
+  CHECK(made(64 * kGiB).process_slots == 2048);
+  CHECK(made(256 * kMiB).thread_slots == 1024);
+}
+
+TEST_CASE("a size that is too small, no whole number of pages or too large is refused") {
+  Geometry geometry;
+  CHECK(make_geometry(kMiB - kPageSize, 1, &geometry) == Status::kBadSize);
+  CHECK(message_has("1 MiB"));
+  CHECK(make_geometry(kMiB + 1, 1, &geometry) == Status::kBadSize);
+  CHECK(make_geometry(0, 0, &geometry) == Status::kBadSize);
+  CHECK(make_geometry(128 * kGiB, 1, &geometry) == Status::kBadSize);
+  CHECK(message_has("64 GiB"));
+  CHECK(make_geometry(128 * kGiB, 2, &geometry) == Status::kOk);
+}
+
+TEST_CASE("too many shards for the size are refused") {
+  Geometry geometry;
+  CHECK(make_geometry(kMiB, 2, &geometry) == Status::kBadShards);
+  CHECK(message_has("512 KiB"));
+  CHECK(make_geometry(kGiB, 65, &geometry) == Status::kBadShards);
+  CHECK(make_geometry(kGiB, 64, &geometry) == Status::kOk);
+}
+
+TEST_CASE("a geometry of which any part is off is not sound") {
+  const Geometry good = made(64 * kMiB);
+  REQUIRE(geometry_is_sound(good));
+  struct Fault {
+    const char* what;
+    void (*plant)(Geometry&);
+  };
+  for (const Fault& fault :
+       {Fault{"no shards", [](Geometry& g) { g.shards = 0; }},
+        Fault{"too many shards", [](Geometry& g) { g.shards = kMaxShards + 1; }},
+        Fault{"more shards than fit", [](Geometry& g) { g.shards += 1; }},
+        Fault{"a small segment", [](Geometry& g) { g.size_bytes = kMinSegmentSize - 1; }},
+        Fault{"a segment shorter than its shards", [](Geometry& g) { g.size_bytes -= g.shards * kPageSize; }},
+        Fault{"no process slots", [](Geometry& g) { g.process_slots = 0; }},
+        Fault{"too many process slots", [](Geometry& g) { g.process_slots = 0xffff'ffff; }},
+        Fault{"no thread slots", [](Geometry& g) { g.thread_slots = 0; }},
+        Fault{"too many thread slots", [](Geometry& g) { g.thread_slots = 0xffff'ffff; }},
+        Fault{"process slots elsewhere", [](Geometry& g) { g.process_slots_offset += kPageSize; }},
+        Fault{"thread slots elsewhere", [](Geometry& g) { g.thread_slots_offset -= kPageSize; }},
+        Fault{"shards elsewhere", [](Geometry& g) { g.shards_offset += kPageSize; }},
+        Fault{"shards at the end of all numbers", [](Geometry& g) { g.shards_offset = ~std::uint64_t{0}; }},
+        Fault{"a small shard", [](Geometry& g) { g.shard_size = kPageSize; }},
+        Fault{"a shard of no whole pages", [](Geometry& g) { g.shard_size -= 16; }},
+        Fault{"a shard larger than positions reach", [](Geometry& g) { g.shard_size = kMaxShardSize + kPageSize; }},
+        Fault{"sizes whose product overflows", [](Geometry& g) {
+                g.shards = 64;
+                g.shard_size = std::uint64_t{1} << 58;
+              }}}) {
+    CAPTURE(fault.what);
+    Geometry bad = good;
+    fault.plant(bad);
+    CHECK_FALSE(geometry_is_sound(bad));
+  }
+}
+
+TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {
+  for (std::uint32_t key_size : {1U, 15U, 16U, 17U, 100U, 1024U}) {
+    for (std::uint64_t value_size : {0U, 1U, 15U, 16U, 17U, 4095U, 4096U, 4097U, 100'000U}) {
+      const std::uint64_t units = block_units_for(key_size, value_size);
+      for (std::uint32_t position = 1000; position < 1004; ++position) {
+        const BlockShape shape{.size_units = static_cast<std::uint32_t>(units),
+                               .flags = kBlockUsed | (value_size >= kAlignedValueSize ? kBlockAligned : 0),
+                               .key_size = key_size};
+        CHECK(shape.value_offset(position) + value_size <= shape.end_offset(position));
+        CHECK(shape.end_offset(position) - shape.value_offset(position) - value_size < 64 + kUnitSize);
+      }
+    }
+  }
+}
+
+TEST_CASE("an item costs, besides key and value, at most 90 bytes of block and entry") {
+  constexpr double kTablePerEntry = static_cast<double>(sizeof(Cell)) / kEntriesPerCell;
+  double sum = 0;
+  int count = 0;
+  for (std::uint64_t value_size = 0; value_size < 4096; ++value_size, ++count) {
+    sum += static_cast<double>(block_units_for(16, value_size) * kUnitSize - 16 - value_size) + kTablePerEntry;
+  }
+  CHECK(sum / count <= 90);
+}
+
+TEST_CASE("the largest value's block is the largest block, and two of them fit into a shard") {
+  for (const std::uint64_t size : {kMiB, 64 * kMiB, kGiB}) {
+    const Geometry geometry = made(size);
+    for (const std::uint64_t key_size : {1U, 16U, 17U, 1024U}) {
+      const std::uint64_t limit = max_value_size(geometry, key_size);
+      CHECK(block_units_for(key_size, limit) * kUnitSize <= max_block_size(geometry));
+      CHECK(block_units_for(key_size, limit + kUnitSize) * kUnitSize > max_block_size(geometry));
+    }
+    CHECK(2 * max_block_size(geometry) + kShardHeaderSize + kPageSize <= geometry.shard_size);
+    CHECK(max_value_size(geometry, 1) > geometry.shard_size / 2 - 16 * 1024);
+  }
+}
+
+}  // namespace
+}  // namespace memstream::test
