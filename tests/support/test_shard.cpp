@@ -114,8 +114,8 @@ Entry& TestShard::entry(std::string_view key_bytes) {
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
       Entry& candidate = Index::entry_unchecked(&header(), cell * kSlotsPerCell + slot);
       BlockContents contents;
-      if (ref_is_live(candidate.ref) &&
-          read_block(shard_data(), shard_size(), ref_block(candidate.ref), &contents) && contents.key_is(key_bytes)) {
+      if (ref_is_live(candidate.ref) && read_block(shard_data(), shard_size(), ref_block(candidate.ref), &contents) &&
+          contents.key_is(key_bytes)) {
         return candidate;
       }
     }

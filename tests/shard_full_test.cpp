@@ -1,0 +1,206 @@
+// A full shard: it goes on accepting, evicts no more than it must, fills its memory whatever the sizes are, and lives with
+// less memory than it was promised.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/shard.h"
+#include "tests/support/expectations.h"
+#include "tests/support/scale.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+namespace {
+
+// Lets all segments together have only so much more memory than they have now, until the end of the test.
+class MemoryLimit {
+ public:
+  explicit MemoryLimit(std::size_t more_bytes) {
+    MemoryBackend::limit_committed_bytes(MemoryBackend::committed_bytes() + more_bytes);
+  }
+  MemoryLimit(const MemoryLimit&) = delete;
+  MemoryLimit& operator=(const MemoryLimit&) = delete;
+  ~MemoryLimit() { MemoryBackend::unlimit_committed_bytes(); }
+};
+
+std::string numbered(const char* stem, int number) { return stem + std::to_string(number); }
+
+struct Filling {
+  const char* what;
+  std::uint64_t segment_bytes;
+  std::size_t least_value;
+  std::size_t most_value;
+  double live_part;   // Of the shard, in live blocks.
+  double total_part;  // Of the shard, in live blocks and table.
+};
+
+TEST_CASE("after ten times its size was written every put was accepted, the newest are there, the memory is full") {
+  constexpr std::uint64_t kMiB = 1U << 20;
+  for (const Filling& filling : {Filling{"64-byte values", 2 * kMiB, 64, 64, 0.5, 0.80},
+                                 Filling{"values of 0 to 200 bytes", 2 * kMiB, 0, 200, 0.5, 0.80},
+                                 Filling{"values of 1 KiB", 4 * kMiB, 1024, 1024, 0.85, 0.90},
+                                 Filling{"values of 1 to 40 KiB", 8 * kMiB, 1024, 40 * 1024, 0.85, 0.85},
+                                 Filling{"values of 1 MiB", 32 * kMiB, kMiB, kMiB, 0.80, 0.80}}) {
+    CAPTURE(filling.what);
+    TestShard cache(filling.segment_bytes);
+    std::mt19937 random(3);
+    std::uniform_int_distribution<std::size_t> size(filling.least_value, filling.most_value);
+    const std::string bytes = pattern(filling.most_value, 1);
+    std::uint64_t written = 0;
+    int count = 0;
+    for (; written < 10 * cache.shard_size(); ++count) {
+      const std::string value = bytes.substr(0, size(random));
+      REQUIRE(cache.set(numbered("key-", count), value) == Status::kOk);
+      written += value.size() + 64;  // An item costs more than its value.
+      if (count % 16 == 0) ++cache.now_ms;
+    }
+    for (int newest = count - 1; newest >= count - 5; --newest) CHECK(cache.get(numbered("key-", newest)).has_value());
+    const ShardStatistics full = cache.statistics();
+    const auto part = [&](std::uint64_t part_bytes) {
+      return static_cast<double>(part_bytes) / static_cast<double>(cache.shard_size());
+    };
+    CHECK(part(full.used_memory) >= filling.live_part);
+    CHECK(part(full.used_memory + full.table_memory) >= filling.total_part);
+    CHECK(full.entries + full.counters.evictions == static_cast<std::uint64_t>(count));
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("the table grows into the heap when keys are what is short") {
+  TestShard cache;
+  // Few large values first: the heap takes nearly everything, the table stays at its first page.
+  for (int i = 0; i < 300; ++i) REQUIRE(cache.set(numbered("large-", i), pattern(8000, 1)) == Status::kOk);
+  const std::uint64_t small_table = cache.statistics().table_memory;
+  for (int i = 0; i < 30'000; ++i) REQUIRE(cache.set(numbered("small-", i), "12345678") == Status::kOk);
+  const ShardStatistics after = cache.statistics();
+  CHECK(after.table_memory > 20 * small_table);
+  CHECK(after.entries > 5000);
+  CHECK(cache.problems() == "");
+  // And what the table took is no loss: large values still come in.
+  REQUIRE(cache.set("limit", pattern(200'000, 2)) == Status::kOk);
+  CHECK(cache.get("limit") == pattern(200'000, 2));
+}
+
+TEST_CASE("an entry that was read since the hand came by outlives those that were not") {
+  TestShard cache;
+  REQUIRE(cache.set("hot", "value") == Status::kOk);
+  for (int i = 0; i < 5000; ++i) {
+    REQUIRE(cache.set(numbered("cold-", i), pattern(1000, 1)) == Status::kOk);
+    REQUIRE(cache.get("hot") == "value");
+  }
+  CHECK(cache.counters().evictions > 3000);
+}
+
+TEST_CASE("what has expired goes before what has not, and counts as expired") {
+  TestShard cache;
+  int alive = 0;
+  for (int i = 0; cache.statistics().used_memory < cache.shard_size() / 2; ++i) {
+    REQUIRE(cache.set(numbered("dying-", i), pattern(1000, 1), cache.now_ms + 10) == Status::kOk);
+  }
+  while (cache.statistics().used_memory < cache.shard_size() * 9 / 10) {
+    REQUIRE(cache.set(numbered("alive-", alive++), pattern(1000, 2)) == Status::kOk);
+  }
+  cache.now_ms += 10;
+  for (int i = 0; i < alive / 2; ++i) REQUIRE(cache.set(numbered("new-", i), pattern(1000, 3)) == Status::kOk);
+  const ShardCounters counters = cache.counters();
+  CHECK(counters.expirations >= static_cast<std::uint64_t>(alive / 2) - 120);
+  CHECK(counters.evictions == 0);
+}
+
+TEST_CASE("one large value costs exactly one window: about its size in small ones") {
+  TestShard cache(4U << 20);
+  constexpr std::size_t kSmall = 1000;
+  for (int i = 0; cache.counters().evictions == 0; ++i) {
+    REQUIRE(cache.set(numbered("small-", i), pattern(kSmall, 1)) == Status::kOk);
+  }
+  for (const std::size_t large : {100'000U, 500'000U, 1'500'000U}) {
+    const std::uint64_t before = cache.counters().evictions;
+    REQUIRE(cache.set(numbered("large-", static_cast<int>(large)), pattern(large, 2)) == Status::kOk);
+    const std::uint64_t evicted = cache.counters().evictions - before;
+    const std::uint64_t stored = block_units_for(7, kSmall) * kUnitSize;
+    CHECK(evicted <= large / stored + 2);
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("windows for large values go round: each takes another part of the heap") {
+  TestShard cache(4U << 20);
+  constexpr int kFit = 4;
+  for (int i = 0; i < 3 * kFit; ++i) {
+    REQUIRE(cache.set(numbered("large-", i), pattern(1'000'000, 1)) == Status::kOk);
+    // Of the newest, as many as fit are there.
+    for (int alive = std::max(0, i - kFit + 1); alive <= i; ++alive) CHECK(cache.get(numbered("large-", alive)));
+  }
+  CHECK(cache.counters().evictions == 2 * kFit);
+}
+
+TEST_CASE("a chain that reached its bound gives its coldest entry, and costs nobody else") {
+  TestShard cache;
+  // Keys that all lead to one of the 16 buckets that the table has at first; 76 entries do not make it grow.
+  std::vector<std::string> keys;
+  const std::uint32_t bucket = cache.key("some key").hash.bucket_bits() & 0xf;
+  for (int i = 0; keys.size() < kBucketWidth + kMaxChain + 20; ++i) {
+    std::string key = numbered("hostile-", i);
+    if ((cache.key(key).hash.bucket_bits() & 0xf) == bucket) keys.push_back(std::move(key));
+  }
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    ++cache.now_ms;
+    REQUIRE(cache.set(keys[i], std::to_string(i)) == Status::kOk);
+    CHECK(cache.get(keys[i]) == std::to_string(i));
+  }
+  CHECK(cache.statistics().entries == kBucketWidth + kMaxChain);
+  CHECK(cache.counters().evictions == 20);
+  // The first eight stand in the bucket itself; the coldest of the chain are those that came next.
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    CHECK(cache.get(keys[i]).has_value() == (i < kBucketWidth || i >= kBucketWidth + 20));
+  }
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("with less memory than it was promised the shard evicts, counts it and goes on") {
+  TestShard cache(8U << 20);
+  const MemoryLimit limit(2U << 20);
+  for (int i = 0; i < 20'000; ++i) {
+    if (i % 100 == 0) cache.now_ms += 700;  // It asks again from time to time.
+    REQUIRE(cache.set(numbered("key-", i), pattern(1000, 1)) == Status::kOk);
+  }
+  CHECK(cache.get("key-19999") == pattern(1000, 1));
+  const ShardStatistics statistics = cache.statistics();
+  CHECK(statistics.counters.commit_failures > 0);
+  CHECK(statistics.counters.evictions > 15'000);
+  CHECK(statistics.committed_memory < (3U << 20));
+  CHECK(static_cast<double>(statistics.used_memory) > 0.85 * (2U << 20));
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("when the system has memory again the shard takes it") {
+  TestShard cache(4U << 20);
+  {
+    const MemoryLimit limit(256U << 10);
+    for (int i = 0; i < 2000; ++i) REQUIRE(cache.set(numbered("key-", i), pattern(1000, 1)) == Status::kOk);
+    CHECK(cache.statistics().committed_memory < (1U << 20));
+  }
+  for (int i = 0; i < 10; ++i) REQUIRE(cache.set(numbered("soon-", i), pattern(1000, 1)) == Status::kOk);
+  CHECK(cache.statistics().committed_memory < (1U << 20));  // Not at every put: a refusal holds for a second.
+  cache.now_ms += 1000;
+  for (int i = 0; i < 4000; ++i) REQUIRE(cache.set(numbered("later-", i), pattern(1000, 1)) == Status::kOk);
+  CHECK(cache.statistics().committed_memory > (3U << 20));
+}
+
+TEST_CASE("a value that the memory in hand cannot hold is refused, and nothing is evicted for it") {
+  TestShard cache(8U << 20);
+  const MemoryLimit limit(1U << 20);
+  for (int i = 0; i < 500; ++i) REQUIRE(cache.set(numbered("key-", i), pattern(1000, 1)) == Status::kOk);
+  const ShardStatistics before = cache.statistics();
+  CHECK(cache.set("large", pattern(2U << 20, 2)) == Status::kNoMemory);
+  CHECK(message_has("/dev/shm"));
+  CHECK(cache.statistics().entries == before.entries);
+  CHECK(cache.problems() == "");
+}
+
+}  // namespace
+}  // namespace memstream::test

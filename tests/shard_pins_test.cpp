@@ -1,0 +1,184 @@
+// Blocks held in place: a pinned value stays as it is whatever happens to its key, and a reservation becomes a value or
+// nothing.
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/shard.h"
+#include "tests/support/expectations.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+namespace {
+
+std::string bytes_of(const PinnedBlock& pinned) {
+  return {reinterpret_cast<const char*>(pinned.value), pinned.read.value_size};
+}
+
+TEST_CASE("a pinned value stands through whatever takes its key away, and its block goes with the last pin") {
+  const std::string value = pattern(5000, 1);
+  struct Loss {
+    const char* what;
+    void (*happen)(TestShard&);
+  };
+  for (const Loss& loss :
+       {Loss{"replace", [](TestShard& cache) { REQUIRE(cache.set("key", "new") == Status::kOk); }},
+        Loss{"delete", [](TestShard& cache) { REQUIRE(cache.remove("key") == Status::kOk); }},
+        Loss{"clear", [](TestShard& cache) { REQUIRE(cache.shard.clear(cache.deadline()) == Status::kOk); }},
+        Loss{"expiry", [](TestShard& cache) {
+               REQUIRE(cache.shard.touch(cache.key("key"), cache.now_ms + 1, cache.deadline(), cache.now_ms) ==
+                       Status::kOk);
+               cache.now_ms += 1;
+               REQUIRE(cache.remove("key") == Status::kMiss);
+             }}}) {
+    CAPTURE(loss.what);
+    TestShard cache;
+    REQUIRE(cache.set("key", value) == Status::kOk);
+    PinnedBlock first, second;
+    REQUIRE(cache.pin("key", &first) == Status::kOk);
+    REQUIRE(cache.pin("key", &second) == Status::kOk);
+    CHECK(cache.statistics().pinned_memory == 0);  // It is still the key's.
+    loss.happen(cache);
+    CHECK(cache.get("key") != value);
+    CHECK(cache.statistics().pinned_memory >= value.size());
+    CHECK(cache.problems() == "");
+    // Others write all over the heap meanwhile.
+    for (int i = 0; i < 3000; ++i) REQUIRE(cache.set("other-" + std::to_string(i), pattern(900, 2)) == Status::kOk);
+    CHECK(bytes_of(first) == value);
+    REQUIRE(cache.unpin(first) == Status::kOk);
+    CHECK(bytes_of(second) == value);
+    CHECK(cache.statistics().pinned_memory >= value.size());
+    REQUIRE(cache.unpin(second) == Status::kOk);
+    CHECK(cache.statistics().pinned_memory == 0);
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("eviction passes over pinned blocks, one by one and by windows") {
+  TestShard cache;
+  std::vector<PinnedBlock> pinned(10);
+  for (int i = 0; i < 300; ++i) REQUIRE(cache.set("small-" + std::to_string(i), pattern(2000, 1)) == Status::kOk);
+  for (int i = 0; i < 10; ++i) REQUIRE(cache.pin("small-" + std::to_string(i * 30), &pinned[i]) == Status::kOk);
+  for (int i = 0; i < 2000; ++i) REQUIRE(cache.set("more-" + std::to_string(i), pattern(2000, 2)) == Status::kOk);
+  for (int i = 0; i < 50; ++i) REQUIRE(cache.set("wide-" + std::to_string(i), pattern(30'000, 3)) == Status::kOk);
+  for (int i = 0; i < 10; ++i) {
+    CHECK(bytes_of(pinned[i]) == pattern(2000, 1));
+    CHECK(cache.get("small-" + std::to_string(i * 30)) == pattern(2000, 1));
+    REQUIRE(cache.unpin(pinned[i]) == Status::kOk);
+  }
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a pin counts an access and tells what a get tells") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value", 5000, 9) == Status::kOk);
+  const ReadResult read = cache.read("key");
+  PinnedBlock pinned;
+  REQUIRE(cache.pin("key", &pinned) == Status::kOk);
+  CHECK(pinned.read.cas == read.cas);
+  CHECK(pinned.read.caller_flags == 9);
+  CHECK(pinned.read.expires_ms == 5000);
+  CHECK(pinned.read.created_ms == 1000);
+  CHECK(cache.entry("key").access_count == 2);
+  CHECK(cache.pin("absent", &pinned) == Status::kMiss);
+  cache.now_ms = 5000;
+  CHECK(cache.pin("key", &pinned) == Status::kMiss);
+}
+
+TEST_CASE("a pin that is not held cannot be dropped") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  PinnedBlock pinned;
+  REQUIRE(cache.pin("key", &pinned) == Status::kOk);
+  PinnedBlock wrong = pinned;
+  wrong.position += 1;
+  CHECK(cache.unpin(wrong) == Status::kBadHandle);
+  wrong = pinned;
+  wrong.pin = kPinsPerProcess;
+  CHECK(cache.unpin(wrong) == Status::kBadHandle);
+  CHECK(cache.unpin(pinned) == Status::kOk);
+  CHECK(cache.unpin(pinned) == Status::kBadHandle);
+}
+
+TEST_CASE("a process without a free place for a pin is told so, and nothing is left of the attempt") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  std::vector<PinnedBlock> pinned(kPinsPerProcess + 1);
+  for (std::uint32_t i = 0; i < kPinsPerProcess; ++i) REQUIRE(cache.pin("key", &pinned[i]) == Status::kOk);
+  CHECK(cache.pin("key", &pinned.back()) == Status::kFull);
+  CHECK(cache.reserve("key", 100, &pinned.back()) == Status::kFull);
+  CHECK(cache.problems() == "");
+  REQUIRE(cache.unpin(pinned[5]) == Status::kOk);
+  CHECK(cache.pin("key", &pinned[5]) == Status::kOk);
+  for (std::uint32_t i = 0; i < kPinsPerProcess; ++i) REQUIRE(cache.unpin(pinned[i]) == Status::kOk);
+  PinSet none(nullptr);
+  CHECK(cache.shard.pin(cache.key("key"), none, cache.deadline(), cache.now_ms, &pinned[0]) == Status::kFull);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a reservation is nobody's until it is committed, and the key's then") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "old") == Status::kOk);
+  PinnedBlock reserved;
+  const std::string value = pattern(50'000, 4);
+  REQUIRE(cache.reserve("key", value.size(), &reserved) == Status::kOk);
+  CHECK(cache.get("key") == "old");
+  CHECK(cache.statistics().entries == 1);
+  CHECK(cache.statistics().pinned_memory >= value.size());
+  CHECK(cache.problems() == "");
+  value.copy(reinterpret_cast<char*>(reserved.value), value.size());
+  REQUIRE(cache.commit("key", reserved) == Status::kOk);
+  CHECK(cache.get("key") == value);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.statistics().entries == 1);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a reservation that is given up, or whose commit is refused, leaves nothing") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "old") == Status::kOk);
+  const std::uint64_t used = cache.statistics().used_memory;
+  PinnedBlock reserved;
+  REQUIRE(cache.reserve("key", 1000, &reserved) == Status::kOk);
+  REQUIRE(cache.unpin(reserved) == Status::kOk);
+  REQUIRE(cache.reserve("key", 1000, &reserved) == Status::kOk);
+  CHECK(cache.commit("key", reserved, StoreMode::kAdd) == Status::kExists);
+  REQUIRE(cache.reserve("other", 1000, &reserved) == Status::kOk);
+  CHECK(cache.commit("other", reserved, StoreMode::kReplace) == Status::kMiss);
+  CHECK(cache.get("key") == "old");
+  CHECK(cache.statistics().used_memory == used);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.problems() == "");
+  CHECK(cache.reserve("key", cache.max_value("key") + 1, &reserved) == Status::kTooLarge);
+}
+
+TEST_CASE("a value that was pinned from a committed reservation is a value like any other") {
+  TestShard cache;
+  PinnedBlock reserved, pinned;
+  REQUIRE(cache.reserve("key", 3, &reserved) == Status::kOk);
+  std::string("abc").copy(reinterpret_cast<char*>(reserved.value), 3);
+  REQUIRE(cache.commit("key", reserved) == Status::kOk);
+  REQUIRE(cache.pin("key", &pinned) == Status::kOk);
+  CHECK(pinned.value == reserved.value);  // Never copied.
+  CHECK(bytes_of(pinned) == "abc");
+}
+
+TEST_CASE("when pins hold everything a put is refused with what to do, and works again after") {
+  TestShard cache;
+  PinnedBlock first, second;
+  const std::uint64_t limit = cache.max_value("a");
+  REQUIRE(cache.reserve("a", limit, &first) == Status::kOk);
+  REQUIRE(cache.reserve("b", limit, &second) == Status::kOk);
+  CHECK(cache.set("c", pattern(100'000, 1)) == Status::kFull);
+  CHECK(message_has("views and reservations"));
+  CHECK(cache.problems() == "");
+  REQUIRE(cache.unpin(first) == Status::kOk);
+  CHECK(cache.set("c", pattern(100'000, 1)) == Status::kOk);
+  REQUIRE(cache.unpin(second) == Status::kOk);
+  CHECK(cache.problems() == "");
+}
+
+}  // namespace
+}  // namespace memstream::test
