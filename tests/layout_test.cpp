@@ -1,0 +1,191 @@
+// docs/layout.md against core/layout.h: every field of every struct stands in the document's tables at the place and with
+// the size that the compiler gives it, and nothing else does.
+#include "core/layout.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <string>
+#include <vector>
+
+namespace memstream::test {
+namespace {
+
+struct Field {
+  std::string name;
+  std::size_t offset;
+  std::size_t size;
+  bool operator==(const Field&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Field& field) {
+  return out << field.name << " at " << field.offset << ", " << field.size << " bytes";
+}
+
+struct Layout {
+  std::size_t size = 0;
+  std::vector<Field> fields;
+};
+
+#define FIELD(type, name) \
+  Field { #name, offsetof(type, name), sizeof(type::name) }
+
+const std::map<std::string, Layout> kCompiled = {
+    {"SegmentIdentity",
+     {sizeof(SegmentIdentity),
+      {FIELD(SegmentIdentity, magic),
+       FIELD(SegmentIdentity, layout_version),
+       FIELD(SegmentIdentity, byte_order),
+       FIELD(SegmentIdentity, mutex_size),
+       FIELD(SegmentIdentity, mutex_alignment),
+       FIELD(SegmentIdentity, rwlock_size),
+       FIELD(SegmentIdentity, rwlock_alignment),
+       FIELD(SegmentIdentity, libc),
+       FIELD(SegmentIdentity, boot_id),
+       FIELD(SegmentIdentity, pid_namespace),
+       FIELD(SegmentIdentity, uuid),
+       FIELD(SegmentIdentity, hash_seed),
+       FIELD(SegmentIdentity, created_unix_ms),
+       FIELD(SegmentIdentity, created_monotonic_ms),
+       FIELD(SegmentIdentity, size_bytes),
+       FIELD(SegmentIdentity, process_slots_offset),
+       FIELD(SegmentIdentity, thread_slots_offset),
+       FIELD(SegmentIdentity, shards_offset),
+       FIELD(SegmentIdentity, shard_size),
+       FIELD(SegmentIdentity, process_slots),
+       FIELD(SegmentIdentity, thread_slots),
+       FIELD(SegmentIdentity, shards),
+       FIELD(SegmentIdentity, unused),
+       FIELD(SegmentIdentity, name)}}},
+    {"SegmentHeader",
+     {sizeof(SegmentHeader),
+      {FIELD(SegmentHeader, identity), FIELD(SegmentHeader, checksum), FIELD(SegmentHeader, unused0),
+       FIELD(SegmentHeader, state), FIELD(SegmentHeader, unused1), FIELD(SegmentHeader, registry_mutex),
+       FIELD(SegmentHeader, retired), FIELD(SegmentHeader, dead_processes), FIELD(SegmentHeader, unused2)}}},
+    {"ProcessCounters",
+     {sizeof(ProcessCounters),
+      {FIELD(ProcessCounters, hits), FIELD(ProcessCounters, misses), FIELD(ProcessCounters, puts)}}},
+    {"ProcessSlot",
+     {sizeof(ProcessSlot),
+      {FIELD(ProcessSlot, pid), FIELD(ProcessSlot, unused0), FIELD(ProcessSlot, start_time),
+       FIELD(ProcessSlot, unused1), FIELD(ProcessSlot, counters), FIELD(ProcessSlot, unused2),
+       FIELD(ProcessSlot, pins)}}},
+    {"ThreadSlot",
+     {sizeof(ThreadSlot), {FIELD(ThreadSlot, mutex), FIELD(ThreadSlot, hold), FIELD(ThreadSlot, unused)}}},
+    {"ShardHeader",
+     {sizeof(ShardHeader),
+      {FIELD(ShardHeader, seq), FIELD(ShardHeader, cells), FIELD(ShardHeader, index), FIELD(ShardHeader, unused0),
+       FIELD(ShardHeader, write_mutex), FIELD(ShardHeader, epoch), FIELD(ShardHeader, wait),
+       FIELD(ShardHeader, needs_recovery), FIELD(ShardHeader, unused1), FIELD(ShardHeader, rw),
+       FIELD(ShardHeader, unused2), FIELD(ShardHeader, space), FIELD(ShardHeader, counters),
+       FIELD(ShardHeader, free_lists)}}},
+    {"ShardSpace",
+     {sizeof(ShardSpace),
+      {FIELD(ShardSpace, max_memory), FIELD(ShardSpace, used_memory), FIELD(ShardSpace, pinned_memory),
+       FIELD(ShardSpace, key_memory), FIELD(ShardSpace, value_memory), FIELD(ShardSpace, free_memory),
+       FIELD(ShardSpace, table_committed), FIELD(ShardSpace, heap_committed), FIELD(ShardSpace, commit_retry_ms),
+       FIELD(ShardSpace, table_cells), FIELD(ShardSpace, heap_begin), FIELD(ShardSpace, heap_end),
+       FIELD(ShardSpace, entries), FIELD(ShardSpace, free_entry), FIELD(ShardSpace, eviction_hand),
+       FIELD(ShardSpace, reclaim_hand), FIELD(ShardSpace, unused)}}},
+    {"ShardCounters",
+     {sizeof(ShardCounters),
+      {FIELD(ShardCounters, puts), FIELD(ShardCounters, deletes), FIELD(ShardCounters, evictions),
+       FIELD(ShardCounters, expirations), FIELD(ShardCounters, recoveries), FIELD(ShardCounters, damaged),
+       FIELD(ShardCounters, commit_failures)}}},
+    {"FreeLists",
+     {sizeof(FreeLists),
+      {FIELD(FreeLists, level_bitmap), FIELD(FreeLists, bin_bitmap), FIELD(FreeLists, unused),
+       FIELD(FreeLists, heads)}}},
+    {"Cell", {sizeof(Cell), {FIELD(Cell, bucket), FIELD(Cell, entries)}}},
+    {"Bucket",
+     {sizeof(Bucket),
+      {FIELD(Bucket, version), FIELD(Bucket, overflow), FIELD(Bucket, tags), FIELD(Bucket, slots),
+       FIELD(Bucket, unused)}}},
+    {"Entry",
+     {sizeof(Entry),
+      {FIELD(Entry, ref), FIELD(Entry, hash), FIELD(Entry, next), FIELD(Entry, last_access_ms),
+       FIELD(Entry, access_count), FIELD(Entry, policy)}}},
+    {"BlockHeader",
+     {sizeof(BlockHeader),
+      {FIELD(BlockHeader, shape), FIELD(BlockHeader, owner), FIELD(BlockHeader, expires_ms),
+       FIELD(BlockHeader, created)}}},
+};
+
+// Headings of the form "### `Name`, N bytes", each followed by rows of the form "| offset | size | `name` | ... |".
+std::map<std::string, Layout> documented() {
+  std::ifstream file(MEMSTREAM_SOURCE_DIR "/docs/layout.md");
+  REQUIRE(file.is_open());
+  const std::regex heading("### `([A-Za-z]+)`, ([0-9]+) bytes");
+  const std::regex row(R"(\| ([0-9]+) \| ([0-9]+) \| `([a-z_0-9]+)` \|.*\|)");
+  std::map<std::string, Layout> layouts;
+  Layout* current = nullptr;
+  std::smatch match;
+  for (std::string line; std::getline(file, line);) {
+    if (std::regex_match(line, match, heading)) {
+      current = &layouts[match[1]];
+      current->size = std::stoul(match[2]);
+    } else if (line.starts_with('#')) {
+      current = nullptr;
+    } else if (current != nullptr && std::regex_match(line, match, row)) {
+      current->fields.push_back({match[3], std::stoul(match[1]), std::stoul(match[2])});
+    }
+  }
+  return layouts;
+}
+
+TEST_CASE("the tables of docs/layout.md say what the compiler does") {
+  const std::map<std::string, Layout> tables = documented();
+  CHECK(tables.size() == kCompiled.size());
+  for (const auto& [name, compiled] : kCompiled) {
+    CAPTURE(name);
+    REQUIRE(tables.contains(name));
+    const Layout& table = tables.at(name);
+    CHECK(table.size == compiled.size);
+    REQUIRE(table.fields.size() == compiled.fields.size());
+    for (std::size_t i = 0; i < compiled.fields.size(); ++i) CHECK(table.fields[i] == compiled.fields[i]);
+  }
+}
+
+// So that no field can be missing from the list above, and no byte of a struct from the document.
+TEST_CASE("the fields of every struct lie one behind the other without a hole") {
+  for (const auto& [name, layout] : kCompiled) {
+    CAPTURE(name);
+    std::size_t end = 0;
+    for (const Field& field : layout.fields) {
+      CAPTURE(field.name);
+      CHECK(field.offset == end);
+      end = field.offset + field.size;
+    }
+    CHECK(end == layout.size);
+  }
+}
+
+TEST_CASE("the words of an entry and of a block come apart as they were put together") {
+  const std::uint64_t live = ref_live(0, 0x1234'5678);
+  CHECK(ref_is_live(live));
+  CHECK(ref_block(live) == 0x1234'5678);
+  CHECK_FALSE(ref_is_live(ref_empty(live)));
+  CHECK(ref_block(ref_empty(live)) == 0);
+  CHECK(ref_next_generation(live) == 2);
+  // The generation has 31 bits and wraps without touching the live bit.
+  const std::uint64_t last = ref_empty((kGenerationMask - 1) << 32);
+  CHECK((last >> 32) == kGenerationMask);
+  CHECK(ref_live(last, 7) == (kLiveBit | 7));
+  CHECK(ref_empty(kLiveBit | last) == 0);
+
+  const BlockShape shape{.size_units = 0xfedc'ba98, .flags = 0x87, .slack = 0x65, .key_size = 0x4321};
+  const BlockShape again = BlockShape::unpack(shape.pack());
+  CHECK(again.size_units == shape.size_units);
+  CHECK(again.flags == shape.flags);
+  CHECK(again.slack == shape.slack);
+  CHECK(again.key_size == shape.key_size);
+
+  CHECK(policy_tag(policy_word(0xabcd) | kReferenced | kExpires | kSeen) == 0xabcd);
+}
+
+}  // namespace
+}  // namespace memstream::test
