@@ -1,5 +1,5 @@
-// docs/layout.md against core/layout.h: every field of every struct stands in the document's tables at the place and with
-// the size that the compiler gives it, and nothing else does.
+// docs/layout.md against core/layout.h: every field of every struct stands in the document's tables at the place and
+// with the size that the compiler gives it, and nothing else does.
 #include "core/layout.h"
 
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
-// A full shard: it goes on accepting, evicts no more than it must, fills its memory whatever the sizes are, and lives with
-// less memory than it was promised.
+// A full shard: it goes on accepting, evicts no more than it must, fills its memory whatever the sizes are, and lives
+// with less memory than it was promised.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The rebuild: whatever a killed writer left half done or some stray write spoilt, the shard comes back with every value
-// whose truth is whole, and says what it had to drop.
+// The rebuild: whatever a killed writer left half done or some stray write spoilt, the shard comes back with every
+// value whose truth is whole, and says what it had to drop.
 #include <doctest/doctest.h>
 
 #include <cstdint>

@@ -1,192 +1,12 @@
 /*
- * The C interface as a C program uses it: C11, no warnings, over whatever backend MEMSTREAM_BACKEND names.
- *
- * Every check prints what failed and counts; the program goes on, and ends with 1 if there was any.
+ * api/memstream.h as a C program uses it: C11, no warnings, over whatever backend MEMSTREAM_BACKEND names.
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "api/memstream.h"
-
-static int failures;
-
-static void check(int holds, const char *text, int line) {
-  if (holds) return;
-  ++failures;
-  fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, line, text);
-}
-#define CHECK(condition) check((condition) != 0, #condition, __LINE__)
-
-static void expect(int status, int wanted, const char *call, int line) {
-  if (status == wanted) return;
-  ++failures;
-  fprintf(stderr, "%s:%d: %s gave %d instead of %d: %s\n", __FILE__, line, call, status, wanted, cache_last_error());
-}
-#define EXPECT(call, wanted) expect((call), (wanted), #call, __LINE__)
-
-#define SAYS(part) CHECK(strstr(cache_last_error(), (part)) != NULL)
-
-/* Runs `body` in a forked child and counts what failed there. */
-static void in_child(void (*body)(void), int line) {
-  const pid_t child = fork();
-  int status = -1;
-  if (child == 0) {
-    failures = 0;
-    body();
-    _exit(failures == 0 ? 0 : 1);
-  }
-  check(child > 0 && waitpid(child, &status, 0) == child && status == 0, "the child", line);
-}
-#define IN_CHILD(body) in_child((body), __LINE__)
-
-static cache_stats_t stats_of_connection(void) {
-  cache_stats_t stats = {.struct_size = sizeof stats};
-  EXPECT(cache_get_stats(&stats), CACHE_OK);
-  return stats;
-}
-
-/* ---- the small interface ---- */
-
-static void before_connect(void) {
-  char room[8];
-  size_t size = sizeof room;
-  cache_stats_t stats = {.struct_size = sizeof stats};
-  EXPECT(cache_put("key", "value", 5), CACHE_NOT_CONNECTED);
-  SAYS("cache_connect()");
-  EXPECT(cache_get("key", room, &size), CACHE_NOT_CONNECTED);
-  CHECK(size == 0);
-  EXPECT(cache_delete("key"), CACHE_NOT_CONNECTED);
-  EXPECT(cache_get_stats(&stats), CACHE_NOT_CONNECTED);
-  EXPECT(cache_disconnect(), CACHE_NOT_CONNECTED);
-  EXPECT(cache_destroy(), CACHE_NO_SEGMENT);
-}
-
-static void get_from_another_process(void) {
-  char room[64];
-  size_t size = sizeof room;
-  EXPECT(cache_disconnect(), CACHE_OK);
-  EXPECT(cache_connect(), CACHE_OK);
-  EXPECT(cache_get("key", room, &size), CACHE_OK);
-  CHECK(size == 5 && memcmp(room, "value", 5) == 0);
-}
-
-static void original_example(void) {
-  EXPECT(cache_connect(), CACHE_OK);
-  EXPECT(cache_put("key", "value", 5), CACHE_OK);
-  IN_CHILD(get_from_another_process);
-}
-
-static void small_buffers(void) {
-  char room[8] = "......";
-  size_t size = 4;
-  EXPECT(cache_put("key", "value", 5), CACHE_OK);
-  EXPECT(cache_get("key", room, &size), CACHE_TOO_SMALL);
-  CHECK(size == 5);
-  CHECK(memcmp(room, "......", 6) == 0);
-  EXPECT(cache_get("key", room, &size), CACHE_OK);
-  CHECK(size == 5 && memcmp(room, "value.", 6) == 0);
-  size = 0;
-  EXPECT(cache_get("key", NULL, &size), CACHE_TOO_SMALL);
-  CHECK(size == 5);
-  size = sizeof room;
-  EXPECT(cache_get("absent", room, &size), CACHE_MISS);
-  CHECK(size == 0);
-  EXPECT(cache_put("empty", NULL, 0), CACHE_OK);
-  EXPECT(cache_get("empty", NULL, &size), CACHE_OK);
-  CHECK(size == 0);
-}
-
-static void bad_arguments(void) {
-  char long_key[CACHE_MAX_KEY_SIZE + 2];
-  char room[8];
-  size_t size = sizeof room;
-  cache_stats_t stats = {.struct_size = sizeof stats - 1};
-  memset(long_key, 'k', sizeof long_key);
-  long_key[CACHE_MAX_KEY_SIZE + 1] = '\0';
-  EXPECT(cache_put(NULL, "value", 5), CACHE_INVALID);
-  EXPECT(cache_put("key", NULL, 5), CACHE_INVALID);
-  EXPECT(cache_put("", "value", 5), CACHE_BAD_KEY);
-  EXPECT(cache_put(long_key, "value", 5), CACHE_BAD_KEY);
-  SAYS("1025 bytes");
-  EXPECT(cache_put(long_key + 1, "value", 5), CACHE_OK);
-  EXPECT(cache_get(NULL, room, &size), CACHE_INVALID);
-  EXPECT(cache_get("key", room, NULL), CACHE_INVALID);
-  EXPECT(cache_get("key", NULL, &size), CACHE_INVALID);
-  EXPECT(cache_get("", room, &size), CACHE_BAD_KEY);
-  EXPECT(cache_delete(NULL), CACHE_INVALID);
-  EXPECT(cache_delete(""), CACHE_BAD_KEY);
-  EXPECT(cache_get_stats(NULL), CACHE_INVALID);
-  EXPECT(cache_get_stats(&stats), CACHE_INVALID);
-  SAYS("struct_size");
-}
-
-static void too_large(void) {
-  const cache_stats_t before = stats_of_connection();
-  const size_t limit = (size_t)before.max_value_size;
-  char *value = calloc(1, limit + 1);
-  EXPECT(cache_put("k", value, limit + 1), CACHE_TOO_LARGE);
-  CHECK(stats_of_connection().evictions == before.evictions);
-  CHECK(stats_of_connection().entries == before.entries);
-  EXPECT(cache_put("k", value, limit), CACHE_OK);
-  EXPECT(cache_delete("k"), CACHE_OK);
-  free(value);
-}
-
-static void connecting_twice(void) {
-  char room[8];
-  size_t size = sizeof room;
-  EXPECT(cache_put("kept", "1", 1), CACHE_OK);
-  EXPECT(cache_connect(), CACHE_OK);
-  CHECK(stats_of_connection().processes == 1);
-  EXPECT(cache_disconnect(), CACHE_OK);
-  EXPECT(cache_disconnect(), CACHE_NOT_CONNECTED);
-  EXPECT(cache_connect(), CACHE_OK);
-  EXPECT(cache_get("kept", room, &size), CACHE_OK);
-  EXPECT(cache_delete("kept"), CACHE_OK);
-  EXPECT(cache_delete("kept"), CACHE_MISS);
-}
-
-static void destroy_it(void) { EXPECT(cache_destroy(), CACHE_OK); }
-
-static void gone_and_again(void) {
-  char room[8];
-  size_t size = sizeof room;
-  EXPECT(cache_put("key", "value", 5), CACHE_OK);
-  IN_CHILD(destroy_it);
-  EXPECT(cache_get("key", room, &size), CACHE_GONE);
-  EXPECT(cache_put("key", "value", 5), CACHE_GONE);
-  SAYS("Connect again");
-  EXPECT(cache_connect(), CACHE_OK);
-  size = sizeof room;
-  EXPECT(cache_get("key", room, &size), CACHE_MISS);
-  EXPECT(cache_put("key", "value", 5), CACHE_OK);
-  CHECK(stats_of_connection().entries == 1);
-}
-
-static void use_inherited_connection(void) {
-  char room[8];
-  size_t size = sizeof room;
-  EXPECT(cache_get("key", room, &size), CACHE_OK);
-  EXPECT(cache_put("from child", "1", 1), CACHE_OK);
-  CHECK(stats_of_connection().processes == 2);
-}
-
-static void after_fork(void) {
-  char room[8];
-  size_t size = sizeof room;
-  IN_CHILD(use_inherited_connection);
-  EXPECT(cache_get("from child", room, &size), CACHE_OK);
-  CHECK(stats_of_connection().processes == 1);
-  CHECK(stats_of_connection().dead_processes >= 1);
-}
-
-/* ---- the full interface ---- */
+#include "tests/support/abi_check.h"
 
 static memstream_t *open_with(uint32_t flags) {
   memstream_options_t options;
@@ -469,23 +289,8 @@ static void destroying(memstream_t *cache) {
 }
 
 int main(void) {
-  char name[32];
   memstream_t *cache;
-  snprintf(name, sizeof name, "abi-test-%ld", (long)getpid());
-  setenv("MEMSTREAM_NAME", name, 1);
-  setenv("MEMSTREAM_SIZE", "4M", 1);
-
-  before_connect();
-  original_example();
-  small_buffers();
-  bad_arguments();
-  too_large();
-  connecting_twice();
-  gone_and_again();
-  after_fork();
-  EXPECT(cache_destroy(), CACHE_OK);
-  EXPECT(cache_disconnect(), CACHE_NOT_CONNECTED);
-
+  use_own_cache("abi-memstream-test");
   opening();
   cache = open_with(0);
   entries(cache);
@@ -500,14 +305,5 @@ int main(void) {
   views_and_fork(cache);
   looking(cache);
   destroying(cache);
-  CHECK(strlen(cache_version()) >= 5);
-  CHECK(strcmp(cache_strerror(12345), cache_strerror(-12345)) == 0);
-
-  if (failures != 0) {
-    (void)cache_destroy();
-    fprintf(stderr, "%d failures\n", failures);
-    return 1;
-  }
-  puts("all checks passed");
-  return 0;
+  return finish();
 }
