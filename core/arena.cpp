@@ -242,17 +242,32 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
   if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) return true;
   if (now_ms < s.commit_retry_ms) return false;
-  const std::uint64_t step = std::clamp(page_floor(shard_size_bytes_ / 64), kMinCommitStep, kMaxCommitStep);
+  // As much again as the heap has, so that no shard takes memory far ahead of its use when there may be little.
+  const std::uint64_t has = shard_size_bytes_ - s.heap_committed;
+  const std::uint64_t step = std::clamp(page_floor(has), kMinCommitStep, kMaxCommitStep);
   const std::uint64_t least = std::max(page_floor(from_bytes), s.table_committed);
   const std::uint64_t ahead = std::max(least > step ? least - step : 0, s.table_committed);
   for (const std::uint64_t lower : {ahead, least}) {
     if (commit(lower, s.heap_committed)) {
+      commit_table_in_proportion(s.heap_committed - lower);
       s.heap_committed = lower;
       return true;
     }
   }
   note_commit_failure(now_ms);
   return false;
+}
+
+// Memory that the heap has taken can never become table when the system gives no more. So the table gets its part with
+// every step of the heap: as large beside it as it is now. A refusal here means nothing yet.
+void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {
+  ShardSpace& s = space();
+  const std::uint64_t heap_bytes = shard_size_bytes_ - std::uint64_t{heap_begin()} * kUnitSize;
+  const std::uint64_t grown_bytes = table_end_bytes() - kShardHeaderSize - kTableStepCells * sizeof(Cell);
+  if (heap_bytes == 0 || grown_bytes == 0) return;
+  const std::uint64_t share = page_floor(heap_step_bytes * grown_bytes / heap_bytes);
+  const std::uint64_t upper = s.table_committed + share;
+  if (upper < s.heap_committed - heap_step_bytes && commit(s.table_committed, upper)) s.table_committed = upper;
 }
 
 bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {

@@ -77,6 +77,7 @@ class Arena {
   void mark_next(std::uint32_t next_position, bool previous_is_free);
   void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
   bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);
+  void commit_table_in_proportion(std::uint64_t heap_step_bytes);
   bool commit_table(std::uint64_t to_bytes, std::uint64_t now_ms);
   bool commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept;
   void note_commit_failure(std::uint64_t now_ms) noexcept;
