@@ -215,6 +215,15 @@ Status Cache::inspect(std::string_view key,
 
 // ---- writing ----
 
+template <class Operation>
+Status Cache::with_room_of_the_dead(Operation operation) {
+  const Status status = operation();
+  if (status != Status::kFull && status != Status::kNoMemory) return status;
+  const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
+  if (process_table_.clean_up(Deadline(timeout_), pin_dropper()) != Status::kOk) return status;
+  return header()->dead_processes.load(std::memory_order_relaxed) == dead ? status : operation();
+}
+
 Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -226,9 +235,11 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                              .caller_flags = value.caller_flags,
                              .mode = mode,
                              .cas = cas};
-  const Deadline deadline(timeout_);
-  const Status status = value.size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
-                                                             : shard_of(request.key).store(request, deadline, now);
+  const Status status = with_room_of_the_dead([&] {
+    const Deadline deadline(timeout_);
+    return value.size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
+                                                : shard_of(request.key).store(request, deadline, now);
+  });
   if (status == Status::kOk) count_put();
   return status;
 }
@@ -271,8 +282,9 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  const Status status =
-      shard_of(hashed).increment(hashed, delta, initial, expiry(ttl_ms), Deadline(timeout_), now_ms(), result);
+  const Status status = with_room_of_the_dead([&] {
+    return shard_of(hashed).increment(hashed, delta, initial, expiry(ttl_ms), Deadline(timeout_), now_ms(), result);
+  });
   if (status == Status::kOk) count_put();
   return status;
 }
@@ -316,7 +328,8 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
   const Key hashed = make_key(key);
   PinSet pins(slot());
   PinnedBlock reserved;
-  const Status status = shard_of(hashed).reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), &reserved);
+  const Status status = with_room_of_the_dead(
+      [&] { return shard_of(hashed).reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), &reserved); });
   *held = {reserved.value, reserved.read, hashed.hash.shard(attached_.geometry.shards), reserved.position,
            reserved.pin};
   return status;
