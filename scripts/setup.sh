@@ -3,8 +3,11 @@
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-# To build the library and to run the Python programs.
-run_packages=(g++ cmake ninja-build libfmt-dev libxxhash-dev doctest-dev python3)
+# To configure and build the tree, and to run the Python programs.
+run_packages=(
+    g++ cmake ninja-build python3
+    libfmt-dev libxxhash-dev doctest-dev libcli11-dev nlohmann-json3-dev
+)
 # To run every test and check as well.
 test_packages=(
     libcli11-dev nlohmann-json3-dev spin
