@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <set>
 #include <string>
 
 #include "core/shard.h"
@@ -36,6 +37,17 @@ TEST_CASE("compare-and-set stores only while nobody else has") {
   REQUIRE(cache.remove("key") == Status::kOk);
   REQUIRE(cache.set("key", "2") == Status::kOk);
   CHECK(cache.store("key", "3", StoreMode::kCas, second) == Status::kConflict);
+}
+
+TEST_CASE("no write brings an old token back, though blocks and entries come back") {
+  TestShard cache;
+  std::set<std::uint64_t> tokens;
+  for (int i = 0; i < 100; ++i) {
+    if (i % 10 == 9) REQUIRE(cache.remove("key") == Status::kOk);
+    REQUIRE(cache.set("key", "same") == Status::kOk);
+    tokens.insert(cache.read("key").cas);
+  }
+  CHECK(tokens.size() == 100);
 }
 
 TEST_CASE("a token of one key fits no other") {
