@@ -1,0 +1,132 @@
+// A /dev/shm that is far smaller than the cache: the cache works with what there is, evicts, says so, and nobody dies of
+// SIGBUS. Only POSIX shared memory lives in /dev/shm.
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/support/child_process.h"
+#include "tests/support/tagged_value.h"
+#include "tests/support/test_cache.h"
+
+namespace memstream::test {
+namespace {
+
+constexpr std::uint64_t kTmpfsSize = 16 << 20;
+
+// Runs `body` with a cache of 1 GiB in a child whose /dev/shm has 16 MiB. Ends the program as skipped where the system does
+// not allow that to be made.
+Complaint with_small_memory(const std::function<Complaint(memstream_t* cache)>& body) {
+  const auto mount = [] { return mount_own_shm("size=16m"); };
+  if (const Complaint obstacle = in_child(mount); !obstacle.empty()) {
+    std::printf("skipped: a mount namespace with a /dev/shm of its own needs root (%s)\n", obstacle.c_str());
+    std::exit(77);
+  }
+  return in_child([&]() -> Complaint {
+    if (const Complaint obstacle = mount(); !obstacle.empty()) return obstacle;
+    const TemporarySegment segment("small-memory", std::uint64_t{1} << 30);
+    const OpenCache cache(segment.spec());
+    return body(cache);
+  });
+}
+
+std::string key_text(std::uint32_t key) { return "key-" + std::to_string(key); }
+
+int put(memstream_t* cache, std::uint32_t key, std::size_t size_bytes) {
+  static std::vector<std::byte> value;
+  make_tagged(key, 1, size_bytes, &value);
+  const std::string text = key_text(key);
+  return memstream_set(cache, text.data(), text.size(), value.data(), value.size(), 0, 0);
+}
+
+// How many of the keys [0, keys) are there. Throws if one has a wrong value.
+std::uint32_t present(memstream_t* cache, std::uint32_t keys) {
+  std::uint32_t count = 0;
+  std::vector<std::byte> room(8 << 20);
+  for (std::uint32_t key = 0; key < keys; ++key) {
+    const std::string text = key_text(key);
+    std::size_t size = room.size();
+    const int status = memstream_get(cache, text.data(), text.size(), room.data(), &size, nullptr);
+    if (status == CACHE_MISS) continue;
+    if (status != CACHE_OK) throw std::runtime_error(cache_last_error());
+    check_tagged(key, room.data(), size);
+    ++count;
+  }
+  return count;
+}
+
+// What must hold after more was written than the memory holds.
+Complaint judge(memstream_t* cache) {
+  const cache_stats_t stats = stats_of(cache);
+  Complaint complaint = problems_of(cache) + disagreement_of_stats_and_scan(cache);
+  if (stats.max_memory != std::uint64_t{1} << 30) complaint += "max_memory is not what was asked for; ";
+  if (stats.committed_memory > kTmpfsSize) complaint += "more is said to be committed than there is; ";
+  if (stats.commit_failures == 0) complaint += "no refusal of memory was counted; ";
+  if (stats.evictions == 0) complaint += "nothing was evicted; ";
+  return complaint;
+}
+
+TEST_CASE("a cache of 1 GiB works in a /dev/shm of 16 MiB") {
+  for (const std::size_t size_bytes : {100, 1000, 20'000}) {
+    CAPTURE(size_bytes);
+    CHECK(with_small_memory([&](memstream_t* cache) -> Complaint {
+            const auto keys = static_cast<std::uint32_t>(3 * kTmpfsSize / size_bytes);
+            std::uint32_t refused = 0;
+            for (std::uint32_t key = 0; key < keys; ++key) refused += put(cache, key, size_bytes) != CACHE_OK ? 1 : 0;
+            if (refused != 0) return std::to_string(refused) + " puts refused: " + cache_last_error();
+            const cache_stats_t stats = stats_of(cache);
+            std::printf("%zu bytes: %llu committed, %llu in live blocks\n", size_bytes,
+                        static_cast<unsigned long long>(stats.committed_memory),
+                        static_cast<unsigned long long>(stats.used_memory));
+            std::fflush(stdout);
+            if (present(cache, keys) != stats.entries) return "entries that cannot be read";
+            if (stats.used_memory + stats.table_memory < kTmpfsSize / 2) return "half of the memory lies idle";
+            return judge(cache);
+          }) == "");
+  }
+}
+
+TEST_CASE("values larger than what memory is left are refused or stored, and the cache goes on") {
+  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+          std::uint32_t key = 0;
+          for (const std::size_t size_bytes : {100, 5 << 20, 30'000, 12 << 20, 300 << 10, 1000, 15 << 20, 1 << 20}) {
+            for (int i = 0; i < 100; ++i) {
+              const int status = put(cache, key++, size_bytes);
+              if (status != CACHE_OK && status != CACHE_NO_MEMORY && status != CACHE_TOO_LARGE) {
+                return std::to_string(size_bytes) + " bytes: status " + std::to_string(status) + ", " +
+                       cache_last_error();
+              }
+            }
+            if (const std::string problems = problems_of(cache); !problems.empty()) return problems;
+          }
+          if (put(cache, key++, 100) != CACHE_OK) return std::string("a small put after them: ") + cache_last_error();
+          present(cache, key);
+          return judge(cache);
+        }) == "");
+}
+
+TEST_CASE("reservations that memory is not there for are refused") {
+  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+          std::vector<memstream_reservation_t> reservations;
+          int status = CACHE_OK;
+          while (status == CACHE_OK && reservations.size() < 100) {
+            const std::string text = key_text(static_cast<std::uint32_t>(reservations.size()));
+            memstream_reservation_t reservation{};
+            status = memstream_reserve(cache, text.data(), text.size(), 1 << 20, &reservation);
+            if (status != CACHE_OK) break;
+            std::memset(reservation.data, 'r', reservation.size);
+            reservations.push_back(reservation);
+          }
+          if (status != CACHE_NO_MEMORY && status != CACHE_FULL) return "status " + std::to_string(status);
+          for (memstream_reservation_t& reservation : reservations) {
+            if (memstream_abort(cache, &reservation) != CACHE_OK) return cache_last_error();
+          }
+          return problems_of(cache);
+        }) == "");
+}
+
+}  // namespace
+}  // namespace memstream::test
