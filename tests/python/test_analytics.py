@@ -23,6 +23,7 @@ ANALYTICS = str(CLIENT / "analytics.py")
 def used(cache: Cache) -> Cache:
     """A cache with something to see: hits, misses, sizes, ages, odd keys, a time to live."""
     for number in range(20):
+        number = number * 7 % 20  # No order in which a scan may go is that of a ranking.
         cache[f"key{number:02}"] = bytes(number * 1000)
     for number in range(20):
         for _ in range(number):

@@ -10,7 +10,7 @@ from typing import Any, Callable, List
 import pytest
 from conftest import MIB
 
-from memstream import Cache, CacheMiss, errors
+from memstream import Cache, CacheMiss, errors, operations
 
 KEYS = [b"k", "text", "ключ", b"\0", b"a\0b", b"\xff\xfe", b"k" * 1024, "é" * 512]
 SIZES = [0, 1, 64, 1023, 1024, 1025, 32767, 32768, 32769, 100_000, MIB, 5 * MIB]
@@ -330,6 +330,15 @@ def test_get_copes_with_values_that_grow_meanwhile(cache: Cache) -> None:
             seen.add(len(value))
         writer.result()
     assert len(seen) > 1
+
+
+def test_gets_use_the_same_room_again(cache: Cache) -> None:
+    cache["small"], cache["large"] = b"value", bytes(MIB)
+    cache.get("small")
+    rooms = list(operations._rooms)
+    for key in ("small", "absent", "large"):
+        cache.get(key)
+        assert [id(room) for room in operations._rooms] == [id(room) for room in rooms]
 
 
 def test_threads_share_a_cache_without_mixing_their_values_up(cache: Cache) -> None:

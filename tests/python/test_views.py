@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 from conftest import MIB, Segment
 
-from memstream import Cache, CacheMiss, errors
+from memstream import Cache, CacheMiss, Status, errors
 
 
 def pins(cache: Cache) -> int:
@@ -197,6 +197,27 @@ def test_views_at_interpreter_exit_do_no_harm(segment: Segment) -> None:
         assert out == b"al\n"
     with Cache() as cache:
         assert [process.pid for process in cache.processes()] == [os.getpid()]
+
+
+def test_what_cannot_end_because_others_hold_the_shard_ends_later(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = cache._library.c
+    is_busy = True
+
+    def while_busy(function: Callable[..., int]) -> Callable[..., int]:
+        return lambda handle, held: int(Status.BUSY) if is_busy else function(handle, held)
+
+    monkeypatch.setattr(library, "memstream_release", while_busy(library.memstream_release))
+    monkeypatch.setattr(library, "memstream_abort", while_busy(library.memstream_abort))
+    cache["key"], cache["large"] = b"value", bytes(MIB)
+    cache.view("key").release()
+    assert cache.get("large") == bytes(MIB)
+    cache.reserve("key", 1).abort()
+    assert pins(cache) == 3
+    is_busy = False
+    cache.view("key").release()
+    assert pins(cache) == 0
 
 
 def test_more_views_than_the_table_holds_are_copies(cache: Cache) -> None:

@@ -148,6 +148,14 @@ def test_load_takes_files_and_several_paths(segment: Segment, tree: Path) -> Non
         assert sorted(cache) == [b"er/large", b"er/middle", b"text.txt"]
 
 
+def test_load_goes_in_the_order_of_the_names(tmp_path: Path) -> None:
+    for name in ("b/2", "a/9", "b/1", "c", "a/0", "b/d/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    keys = [file.key.decode().partition("/")[2] for file in Tree([str(tmp_path)])]
+    assert keys == ["c", "a/0", "a/9", "b/1", "b/2", "b/d/x"]
+
+
 def test_load_of_the_root_folder_has_keys_without_a_leading_slash(tmp_path: Path) -> None:
     assert next(iter(Tree(["/bin/sh"]))).key == b"sh"
     first = next(iter(Tree(["/"])))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import NoReturn, Optional, Type, TypeVar
+from typing import Any, Callable, Deque, NoReturn, Optional, Tuple, Type, TypeVar
 
 from memstream import _abi
 from memstream._abi import Status
@@ -21,7 +22,30 @@ class Handle(c_void_p):
     Calls under way and views refer to it, so that closing a cache never takes the memory away beneath them.
     """
 
-    library: Library
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+        self._unended: Deque[Tuple[Callable[..., int], Any]] = deque()
+
+    def end(self, function: Callable[..., int], held: Any) -> None:
+        """Ends a view or a reservation.
+
+        If others hold the shard until the deadline, the library keeps what we hold. It ends together with the next one
+        that does, or with the handle. Any other failure means that it is gone already.
+
+        Args:
+            function: memstream_release or memstream_abort.
+            held: the struct that the library has filled.
+        """
+        self._unended.append((function, held))
+        while self._unended:
+            try:
+                function, held = self._unended.popleft()
+            except IndexError:
+                return  # Another thread has taken the last one.
+            if function(self, byref(held)) == Status.BUSY:
+                self._unended.append((function, held))
+                return
 
     def __del__(self) -> None:
         if self.value:
@@ -69,8 +93,7 @@ class Connection:
         """
         self._library = load(library)
         options = make_options(self._library, name, backend, size, shards, mode, timeout, read_only, create, any_owner)
-        handle = Handle()
-        handle.library = self._library
+        handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
         self._library.check(self._library.c.memstream_open(byref(options), byref(handle)))
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.

@@ -86,13 +86,10 @@ class Operations(Connection):
         buffer, size, size_reference = room
         size.value = _ROOM_SIZE
         status = self._raw_get(self._handle, name, SIZES[len(name)], buffer, size_reference, None)
-        if status == _OK:
-            value = buffer[: size.value]
-            _rooms.append(room)
-            return value
+        value = buffer[: size.value] if status == _OK else default
         _rooms.append(room)
-        if status == _MISS:
-            return default
+        if status == _OK or status == _MISS:
+            return value
         if status == _TOO_SMALL:
             found = self._read(encode_key(key))
             return default if found is None else found[0]
@@ -119,14 +116,16 @@ class Operations(Connection):
     def _read(self, key: bytes) -> Optional[Tuple[bytes, int]]:
         """Returns value and token by way of a view: whatever the size, in one copy and one consistent state."""
         view = _abi.View()
-        status = self._library.c.memstream_view(self._handle, key, len(key), byref(view))
+        handle = self._handle
+        status = self._library.c.memstream_view(handle, key, len(key), byref(view))
         if status == _MISS:
             return None
-        self._check(status)
+        if status or handle is None:
+            self._fail(status)
         try:
             return ctypes.string_at(view.data, view.size) if view.size else b"", view.meta.cas
         finally:
-            self._library.c.memstream_release(self._handle, byref(view))
+            handle.end(self._library.c.memstream_release, view)
 
     def set(self, key: Key, value: Buffer, ttl: Optional[float] = None, flags: int = 0) -> None:
         """Stores `value` under `key`, whatever was there. A full cache evicts; it does not refuse.

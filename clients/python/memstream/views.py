@@ -65,9 +65,9 @@ class Pin:
             self.end()
 
     def end(self) -> None:
-        """Gives the block back. A failure has no remedy: the segment may be destroyed by now, and all pins with it."""
+        """Gives the block back."""
         if self.is_ours:
-            self._end(self.handle, byref(self.raw))
+            self.handle.end(self._end, self.raw)
 
 
 # What this process has made and not dropped, so that a forked child can let go of it.
