@@ -124,7 +124,8 @@ class Cache final : private ForkAware {
   Status get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                    std::uint64_t now, ReadResult* result) noexcept;
   Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
-  // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are gone.
+  // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
+  // gone.
   template <class Operation>
   Status with_room_of_the_dead(Operation operation);
   void count_read(Status status) noexcept;

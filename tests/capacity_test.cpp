@@ -1,5 +1,5 @@
-// A full cache: it keeps accepting, it uses its memory whatever the size of the values, and it refuses only what can never
-// fit.
+// A full cache: it keeps accepting, it uses its memory whatever the size of the values, and it refuses only what can
+// never fit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -30,7 +30,7 @@ class Filler {
  public:
   explicit Filler(memstream_t* cache) : cache_(cache) {}
 
-  // Puts values of sizes that `size()` gives until `total_bytes` are written. The number of puts that were not accepted.
+  // Puts values of sizes that `size()` gives until `total_bytes` are written. The number of puts that were refused.
   template <class Size>
   std::uint64_t fill(std::uint64_t total_bytes, Size size) {
     std::uint64_t refused = 0;

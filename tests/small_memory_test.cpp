@@ -1,5 +1,5 @@
-// A /dev/shm that is far smaller than the cache: the cache works with what there is, evicts, says so, and nobody dies of
-// SIGBUS. Only POSIX shared memory lives in /dev/shm.
+// A /dev/shm that is far smaller than the cache: the cache works with what there is, evicts, says so, and nobody dies
+// of SIGBUS. Only POSIX shared memory lives in /dev/shm.
 #include <doctest/doctest.h>
 
 #include <cstdio>
@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::uint64_t kTmpfsSize = 16 << 20;
 
-// Runs `body` with a cache of 1 GiB in a child whose /dev/shm has 16 MiB. Ends the program as skipped where the system does
-// not allow that to be made.
+// Runs `body` with a cache of 1 GiB in a child whose /dev/shm has 16 MiB. Ends the program as skipped where the system
+// does not allow that to be made.
 Complaint with_small_memory(const std::function<Complaint(memstream_t* cache)>& body) {
   const auto mount = [] { return mount_own_shm("size=16m"); };
   if (const Complaint obstacle = in_child(mount); !obstacle.empty()) {

@@ -1,5 +1,5 @@
-// What the processes of a test have written, kept outside the segment that is under test: in memory that they all map and
-// that survives the death of each.
+// What the processes of a test have written, kept outside the segment that is under test: in memory that they all map
+// and that survives the death of each.
 #pragma once
 
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
-// Values that say themselves whose they are: a reader that gets one knows whether it is whole, whether it belongs to the
-// key it asked for, and how old it is.
+// Values that say themselves whose they are: a reader that gets one knows whether it is whole, whether it belongs to
+// the key it asked for, and how old it is.
 #pragma once
 
 #include <algorithm>

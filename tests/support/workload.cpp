@@ -15,8 +15,8 @@ namespace memstream::test {
 namespace {
 
 constexpr std::uint32_t kOperationsPerClockLook = 16;
-// For so many operations a worker writes small values only, then for as many all sizes: the tables grow in the one phase,
-// and windows are cleared for large values in the other.
+// For so many operations a worker writes small values only, then for as many all sizes: the tables grow in the one
+// phase, and windows are cleared for large values in the other.
 constexpr std::uint32_t kOperationsPerPhase = 8192;
 constexpr std::size_t kViewsPerWorker = 2;
 // Values from here on may be refused while views and reservations cut the heap into pieces; smaller ones never.

@@ -27,7 +27,8 @@ class Workload {
   explicit Workload(const WorkloadPlan& plan);
 
   // Runs one worker until the time is up, on a handle that other workers may use too. Throws std::runtime_error when it
-  // reads a value that is torn, foreign or older than one it might see, misses one that must be there, or gets an error.
+  // reads a value that is torn, foreign or older than one it might see, misses one that must be there, or gets an
+  // error.
   void run_worker(std::uint32_t worker, memstream_t* cache);
 
   // With all workers gone: lets nothing expire any more, then checks the cache, its counters against a scan, and the
