@@ -25,4 +25,8 @@ struct StepOptions {
 void run_step(const CommonOptions& common, const StepOptions& options, Report& report);
 void list_operations();
 
+void run_kill(const CommonOptions& common, std::uint64_t rounds, Report& report);
+void run_stop(const CommonOptions& common, std::uint64_t rounds, Report& report);
+void run_check(const CommonOptions& common, const std::string& name, Report& report);
+
 }  // namespace memstream::torture

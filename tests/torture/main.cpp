@@ -48,6 +48,19 @@ int run(int argument_count, char** arguments) {
   step->add_option("--operation", step_options.operations, "this operation (may be repeated; all otherwise)");
   step->add_flag("--list", list, "name the operations and stop");
 
+  std::uint64_t kill_rounds = 1000;
+  CLI::App* kill =
+      app.add_subcommand("kill", "kill processes at random among others at work, and audit what they stored");
+  kill->add_option("--rounds", kill_rounds, "deaths")->capture_default_str();
+
+  std::uint64_t stop_rounds = 500;
+  CLI::App* stop = app.add_subcommand("stop", "stop processes at random, and see that nobody takes them for dead");
+  stop->add_option("--rounds", stop_rounds, "stops")->capture_default_str();
+
+  std::string checked_name = "default";
+  CLI::App* check = app.add_subcommand("check", "verify every invariant of a segment that is there");
+  check->add_option("--name", checked_name, "of the segment")->capture_default_str();
+
   CLI11_PARSE(app, argument_count, arguments);
   if (list) {
     list_operations();
@@ -56,6 +69,9 @@ int run(int argument_count, char** arguments) {
   common.backends = backend == "both" ? std::vector<std::string>{"sysv", "posix"} : std::vector<std::string>{backend};
   Report report;
   if (*step) run_step(common, step_options, report);
+  if (*kill) run_kill(common, kill_rounds, report);
+  if (*stop) run_stop(common, stop_rounds, report);
+  if (*check) run_check(common, checked_name, report);
   report.write(json_path, app.get_subcommands().front()->get_name(), common.seed);
   return report.is_clean() ? 0 : 1;
 }

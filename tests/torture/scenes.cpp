@@ -22,9 +22,8 @@ void kill_in(Scene& scene, const Action& operation, const Action& act, Number nu
   const auto begin = [&] { enter(scene); };
   const auto run = [&] { operation(scene); };
   const std::vector<std::byte> alive = scene.bytes.copy();
-  const Trace trace = SteppedChild(begin, run).walk_to_end();
-  const Route route(trace);
-  for (std::size_t instruction = trace.size() / 3; instruction < trace.size(); instruction += 5) {
+  const Route route(SteppedChild(begin, run).walk_to_end());
+  for (std::size_t instruction = route.instructions() / 3; instruction < route.instructions(); instruction += 5) {
     scene.bytes.restore(alive);
     SteppedChild child(begin, run);
     child.go(route.leg(instruction));

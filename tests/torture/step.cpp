@@ -59,11 +59,10 @@ class Walk {
     const std::vector<std::byte> prepared = scene.bytes.copy();
     before_ = scene.cache.content();
     scene.bytes.restore(prepared);
-    const Trace trace = walk_to_end(scene);
-    const Route route(trace);
+    const Route route(walk_to_end(scene));
     std::uint64_t points = 0;
     std::uint64_t early = 0;
-    for (std::uint64_t instruction = first; instruction < trace.size(); instruction += stride, ++points) {
+    for (std::uint64_t instruction = first; instruction < route.instructions(); instruction += stride, ++points) {
       scene.bytes.restore(prepared);
       watchdog_.rearm(fmt::format("{} after a death at instruction {}", operation_.name, instruction));
       try {
@@ -76,7 +75,7 @@ class Walk {
         section_.find(fmt::format("instruction {}: {}", instruction, finding.what()));
       }
     }
-    section_.set("instructions", trace.size());
+    section_.set("instructions", route.instructions());
     section_.set("points", points);
     section_.set("ended_early", early);
     section_.set("recoveries", recoveries_);

@@ -45,7 +45,10 @@ Route::Route(const Trace& trace) {
     // A repeated string instruction stops at every repetition when it is stepped, but only once at a breakpoint.
     const bool arrives = address != previous;
     previous = address;
-    if (arrives) ++passages[address];
+    if (arrives) {
+      ++passages[address];
+      arrivals_.push_back(legs_.size());
+    }
     Leg leg{.address = address, .passages = passages[address], .steps = 0};
     if (!legs_.empty() && (!arrives || legs_.back().passages + legs_.back().steps + 1 < leg.passages)) {
       leg = legs_.back();

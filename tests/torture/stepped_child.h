@@ -10,7 +10,7 @@
 
 namespace memstream::torture {
 
-// The instructions of one run, in order, by address. Children forked from one parent have the same address space, so that a
+// The stops of one run, in order, by address. Children forked from one parent have the same address space, so that a
 // trace of one serves for the next.
 using Trace = std::vector<std::uint64_t>;
 
@@ -25,10 +25,13 @@ class Route {
     std::uint32_t passages = 0;  // How often it is reached.
     std::uint32_t steps = 0;     // From there.
   };
-  const Leg& leg(std::size_t instruction) const { return legs_[instruction]; }
+  const Leg& leg(std::size_t instruction) const { return legs_[arrivals_[instruction]]; }
+  // A repeated string instruction counts once, however often it stopped.
+  std::size_t instructions() const { return arrivals_.size(); }
 
  private:
-  std::vector<Leg> legs_;
+  std::vector<Leg> legs_;              // One for each stop of the trace.
+  std::vector<std::size_t> arrivals_;  // The stops at which an instruction begins.
 };
 
 class SteppedChild {
