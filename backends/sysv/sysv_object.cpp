@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 
 #include "backends/mapped_segment.h"
@@ -64,7 +63,7 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   }
   std::unique_ptr<Segment> mapped;
   if (const Status status = map(Access::kReadOnly, &mapped); status != Status::kOk) return status;
-  std::memcpy(header, mapped->data(), size_bytes);
+  copy_while_written(header, mapped->data(), size_bytes);
   return Status::kOk;
 }
 

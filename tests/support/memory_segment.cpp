@@ -62,12 +62,6 @@ Region::~Region() {
   std::free(allocation);
 }
 
-// Copies bytes that another thread may be writing, which the caller expects and the thread sanitizer would report.
-__attribute__((no_sanitize("thread"))) void copy_while_written(std::byte* to, const volatile std::byte* from,
-                                                               std::size_t size_bytes) {
-  for (std::size_t i = 0; i < size_bytes; ++i) to[i] = from[i];
-}
-
 // Lets go of a region under the mutex, which its destructor relies on.
 void drop(std::shared_ptr<Region>& region) {
   const std::lock_guard guard(registry().mutex);
