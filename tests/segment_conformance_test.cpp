@@ -162,6 +162,23 @@ TEST_CASE_TEMPLATE("foreign bytes are handed out for the attach checks and never
   header_of(*damaged).state = kTestReady;
 }
 
+TEST_CASE_TEMPLATE("a header that looks foreign only while it is being written is not taken for foreign", Kind,
+                   EVERY_BACKEND) {
+  struct HalfWritten : TestInitializer {
+    using TestInitializer::TestInitializer;
+    SegmentState state_of(const std::byte* header) const noexcept override {
+      return looks++ == 0 ? SegmentState::kForeign : TestInitializer::state_of(header);
+    }
+    mutable int looks = 0;
+  };
+  NamedBackend<Kind> named;
+  header_of(*named.open()).state = kTestUnfinished;
+  HalfWritten half_written(named.spec.name);
+  std::unique_ptr<Segment> segment;
+  CHECK(named.backend->attach(named.spec, Access::kReadOnly, half_written, &segment) == Status::kNoSegment);
+  CHECK(half_written.looks >= 2);
+}
+
 TEST_CASE_TEMPLATE("when initialising fails, its error comes back and nothing is left", Kind, EVERY_BACKEND) {
   NamedBackend<Kind> named;
   TestInitializer failing(named.spec.name,
@@ -307,6 +324,14 @@ TEST_CASE_TEMPLATE("a mapping is read-only if asked, unmapped at its end, and ne
     segment.reset();
     CHECK(mapping_at(address).permissions == "");
   }
+}
+
+TEST_CASE("a commit takes the whole pages that its range touches") {
+  NamedBackend<InMemory> named;
+  const auto segment = named.open();
+  const std::size_t before = MemoryBackend::committed_bytes();
+  CHECK(segment->commit(2 * page_size_bytes() - 1, 2) == Status::kOk);
+  CHECK(MemoryBackend::committed_bytes() == before + 2 * page_size_bytes());
 }
 
 TEST_CASE("the memory backend runs out of memory where the test says") {
