@@ -58,8 +58,8 @@ class SharedObject {
   SegmentSpec spec_;
 };
 
-// Copies bytes that others may be writing at this moment. Whoever reads the copy knows that it may be torn, so the thread
-// sanitizer is not asked for its opinion (nor would it know one segment from the next at the same address).
+// Copies bytes that others may be writing at this moment. Whoever reads the copy knows that it may be torn, so the
+// thread sanitizer is not asked for its opinion (nor would it know one segment from the next at the same address).
 void copy_while_written(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept;
 
 // Who an object says it is.
