@@ -79,8 +79,9 @@ Status SegmentFormat::initialize(Segment& segment) {
   if (const Status status = make_geometry(segment.size_bytes(), shards_, &geometry); status != Status::kOk)
     return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
-  const bool blank = state_of(segment.data()) == SegmentState::kBlank;
+  // Before the first look too: reading a page that is not there takes memory like writing it does.
   if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
+  const bool blank = state_of(segment.data()) == SegmentState::kBlank;
   header->state.store(static_cast<std::uint32_t>(HeaderState::kInitializing), std::memory_order_release);
   // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
   if (!blank) std::memset(segment.data() + kPageSize, 0, geometry.shards_offset - kPageSize);
