@@ -176,12 +176,15 @@ def check_text(file: SourceFile) -> Iterator[Violation]:
 
 
 def check_registered(file: SourceFile) -> Iterator[Violation]:
-    """A test program that ctest does not know is never run."""
-    if file.layer == "tests" and re.search(r"_test\.(cpp|c)$", file.path):
-        known = file.root / "tests/CMakeLists.txt"
-        name = file.path[len("tests/") :]
-        if not known.exists() or not re.search(rf"[\s(]{re.escape(name)}[\s)]", known.read_text(encoding="utf-8")):
-            yield Violation(file.path, 1, "this test is not registered in tests/CMakeLists.txt")
+    """A test program that no CMakeLists.txt names is never run."""
+    if file.layer != "tests" or not re.search(r"_test\.(cpp|c)$", file.path):
+        return
+    for folder in (file.root / "tests", (file.root / file.path).parent):
+        known = folder / "CMakeLists.txt"
+        name = (file.root / file.path).relative_to(folder).as_posix()
+        if known.exists() and re.search(rf"[\s(]{re.escape(name)}[\s)]", known.read_text(encoding="utf-8")):
+            return
+    yield Violation(file.path, 1, "this test is not registered in a CMakeLists.txt of its folder or of tests/")
 
 
 CHECKS = (check_includes, check_system_calls, check_backend_choice, check_python_imports, check_text, check_registered)
