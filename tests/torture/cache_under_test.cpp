@@ -34,7 +34,7 @@ int require(int status, const char* call) {
   throw Finding(std::string(call) + ": status " + std::to_string(status) + ": " + cache_last_error());
 }
 
-CacheUnderTest::CacheUnderTest(const Place& place) : room_(place.size_bytes, '\0') {
+CacheUnderTest::CacheUnderTest(const Place& place) : room_bytes_(place.size_bytes) {
   const memstream_options_t options = options_for(place);
   require(memstream_open(&options, &cache_), "memstream_open");
 }
@@ -51,6 +51,7 @@ void CacheUnderTest::put(std::string_view key, std::string_view value, std::uint
 }
 
 int CacheUnderTest::try_get(std::string_view key, std::string* value) {
+  room_.resize(room_bytes_);
   std::size_t size = room_.size();
   const int status = memstream_get(cache_, key.data(), key.size(), room_.data(), &size, nullptr);
   if (status == CACHE_OK) value->assign(room_.data(), size);

@@ -69,7 +69,8 @@ class CacheUnderTest {
 
  private:
   memstream_t* cache_ = nullptr;
-  std::string room_;
+  std::size_t room_bytes_;
+  std::string room_;  // For any value; made by the first get, since opening is stepped too.
 };
 
 // Throws Finding if `status` is an error.
