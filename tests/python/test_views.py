@@ -433,6 +433,16 @@ def test_too_large_a_reservation_is_refused(cache: Cache) -> None:
         cache.reserve("key", cache.stats().max_memory)
 
 
+def test_a_commit_that_others_keep_waiting_stores_nothing_and_gives_the_room_back(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache._library.c, "memstream_commit", lambda *arguments: int(Status.BUSY))
+    with pytest.raises(errors.CacheBusy):
+        with cache.reserve("key", 5) as memory:
+            memory[:] = b"value"
+    assert pins(cache) == 0 and "key" not in cache
+
+
 def test_a_commit_after_destroy_raises(segment: Segment) -> None:
     with Cache() as mine, Cache() as other:
         reservation = mine.reserve("key", 5)
