@@ -13,10 +13,6 @@ constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
 
 constexpr std::chrono::milliseconds kNoWait{0};
 
-constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexcept {
-  return std::uint64_t{shard} << 32 | next;
-}
-
 }  // namespace
 
 // ---- opening and closing ----
@@ -354,83 +350,6 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
   const Status status = shards_[held.shard]->commit(request, reserved, pins, Deadline(timeout_), now_ms());
   if (status == Status::kOk) count_put();
   return status;
-}
-
-// ---- looking ----
-
-Status Cache::scan(std::uint64_t* cursor,
-                   const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
-  if (const Status status = present(); status != Status::kOk) return status;
-  auto shard = static_cast<std::uint32_t>(*cursor >> 32);
-  auto next = static_cast<std::uint32_t>(*cursor);
-  bool stopped = false;
-  while (shard < attached_.geometry.shards && !stopped) {
-    const Status status = shards_[shard]->scan(&next, Deadline(timeout_), now_ms(), [&](const ScannedEntry& entry) {
-      stopped = !visit(shard, entry);
-      return !stopped;
-    });
-    if (status != Status::kOk) return status;
-    if (next == 0 && !stopped) ++shard;
-  }
-  *cursor = shard < attached_.geometry.shards ? cursor_of(shard, next) : 0;
-  return Status::kOk;
-}
-
-Status Cache::statistics(CacheStatistics* statistics) noexcept {
-  if (const Status status = present(); status != Status::kOk) return status;
-  *statistics = {};
-  if (!read_only()) {
-    const Status status = process_table_.clean_up(Deadline(timeout_), pin_dropper());
-    if (status != Status::kOk) return status;
-  }
-  ShardStatistics& sum = statistics->shards;
-  for (const auto& shard : shards_) {
-    ShardStatistics one{};
-    if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
-    sum += one;
-  }
-  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
-    statistics->processes += process_table_.slot(i).pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-  }
-  process_table_.sum(&statistics->hits, &statistics->misses);
-  statistics->max_memory = attached_.geometry.size_bytes;
-  statistics->max_value_size = max_value_size(attached_.geometry, 1);
-  statistics->shard_count = attached_.geometry.shards;
-  statistics->dead_processes = header()->dead_processes.load(std::memory_order_relaxed);
-  statistics->created_unix_ms = attached_.created_unix_ms;
-  statistics->now_unix_ms = to_unix_ms(now_ms());
-  return Status::kOk;
-}
-
-Status Cache::processes(std::vector<ProcessInfo>* processes) noexcept {
-  if (const Status status = present(); status != Status::kOk) return status;
-  if (!read_only()) {
-    const Status status = process_table_.clean_up(Deadline(timeout_), pin_dropper());
-    if (status != Status::kOk) return status;
-  }
-  processes->clear();
-  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
-    const ProcessSlot& slot = process_table_.slot(i);
-    ProcessInfo info;
-    info.pid = slot.pid.load(std::memory_order_acquire);
-    if (info.pid == 0) continue;
-    info.start_time = slot.start_time.load(std::memory_order_relaxed);
-    info.hits = slot.counters.hits.load(std::memory_order_relaxed);
-    info.misses = slot.counters.misses.load(std::memory_order_relaxed);
-    info.puts = slot.counters.puts.load(std::memory_order_relaxed);
-    for (const auto& pin : slot.pins) info.pins += pin.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-    processes->push_back(info);
-  }
-  return Status::kOk;
-}
-
-Status Cache::check(std::vector<std::string>* problems) noexcept {
-  if (const Status status = present(); status != Status::kOk) return status;
-  if (const Status status = writable(); status != Status::kOk) return status;
-  for (const auto& shard : shards_) {
-    if (const Status status = shard->check(Deadline(timeout_), problems); status != Status::kOk) return status;
-  }
-  return Status::kOk;
 }
 
 }  // namespace memstream

@@ -1,0 +1,145 @@
+// The full C interface, second part: reading and writing values without a copy.
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "api/arguments.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/memstream.h"
+
+using memstream::bytes_of;
+using memstream::Cache;
+using memstream::CallGate;
+using memstream::guarded;
+using memstream::HeldBlock;
+using memstream::HeldItem;
+using memstream::meta_of;
+using memstream::OwnedBytes;
+using memstream::ReadResult;
+using memstream::require;
+using memstream::Status;
+using memstream::StoreMode;
+
+namespace {
+
+// The view as a copy of the library's own: for a read-only attach, and when the table of pins is full.
+Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
+  std::uint64_t room_bytes = memstream::Shard::kPinnedCopySize;
+  for (;;) {
+    HeldItem item;
+    item.copy = std::make_unique<OwnedBytes>(room_bytes);
+    ReadResult read;
+    const Status status = cache->cache().get(key, item.copy->data(), room_bytes, &read);
+    if (status == Status::kTooSmall) {
+      room_bytes = read.value_size;
+      continue;
+    }
+    if (status != Status::kOk) return status;
+    view->data = item.copy->data();
+    view->size = read.value_size;
+    view->meta = meta_of(cache->cache(), read);
+    view->token = cache->keep(std::move(item));
+    return Status::kOk;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// ---- reading ----
+
+int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstream_view_t* view) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, view", cache, key, view); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    *view = {};
+    if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
+    HeldBlock held;
+    const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
+    if (status == Status::kFull) return view_copy(cache, bytes_of(key, key_size), view);
+    if (status != Status::kOk) return status;
+    view->data = held.value;
+    view->size = held.read.value_size;
+    view->meta = meta_of(cache->cache(), held.read);
+    view->token = memstream_handle::pinned_token(held);
+    return Status::kOk;
+  });
+}
+
+int memstream_release(memstream_t* cache, memstream_view_t* view) {
+  return guarded([&] {
+    if (const Status status = require("cache, view", cache, view); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    HeldItem item;
+    const Status status = (view->token & memstream_handle::kPinnedToken) != 0
+                              ? cache->cache().release(memstream_handle::pinned_block(view->token))
+                              : cache->take(view->token, &item);
+    if (status == Status::kOk) *view = {};
+    return status;
+  });
+}
+
+// ---- writing ----
+
+int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size_t value_size,
+                      memstream_reservation_t* reservation) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, reservation", cache, key, reservation); status != Status::kOk)
+      return status;
+    const CallGate::Pass pass(cache->gate());
+    *reservation = {};
+    HeldItem item;
+    item.key = bytes_of(key, key_size);
+    item.size_bytes = value_size;
+    const Status status = cache->cache().reserve(item.key, value_size, &item.block);
+    if (status == Status::kFull) {
+      item.copy = std::make_unique<OwnedBytes>(value_size);
+    } else if (status != Status::kOk) {
+      return status;
+    }
+    reservation->data = item.copy ? item.copy->data() : item.block.value;
+    reservation->size = value_size;
+    reservation->token = cache->keep(std::move(item));
+    return Status::kOk;
+  });
+}
+
+int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, uint64_t ttl_ms, uint32_t flags) {
+  return guarded([&] {
+    if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    HeldItem item;
+    if (const Status status = cache->take(reservation->token, &item); status != Status::kOk) return status;
+    const Cache::Value value{item.copy ? item.copy->data() : nullptr, item.size_bytes, ttl_ms, flags};
+    const Status status = item.copy ? cache->cache().store(item.key, value, StoreMode::kSet, 0)
+                                    : cache->cache().commit(item.key, item.block, value, StoreMode::kSet, 0);
+    if (status == Status::kBusy) {
+      // Nothing has happened: the caller may try again with what it filled.
+      reservation->token = cache->keep(std::move(item));
+      return status;
+    }
+    *reservation = {};
+    return status;
+  });
+}
+
+int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
+  return guarded([&] {
+    if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    HeldItem item;
+    if (const Status status = cache->take(reservation->token, &item); status != Status::kOk) return status;
+    const Status status = item.copy ? Status::kOk : cache->cache().release(item.block);
+    if (status == Status::kBusy) {
+      reservation->token = cache->keep(std::move(item));
+      return status;
+    }
+    *reservation = {};
+    return status;
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,138 @@
+// The full C interface, third part: looking at the cache as a whole.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "api/arguments.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/memstream.h"
+#include "api/statistics.h"
+
+using memstream::bytes_of;
+using memstream::Cache;
+using memstream::CallGate;
+using memstream::fail;
+using memstream::guarded;
+using memstream::require;
+using memstream::require_bytes;
+using memstream::Status;
+
+namespace {
+
+void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedEntry& scanned,
+              memstream_entry_t* entry) {
+  *entry = {};
+  entry->value_size = scanned.block.value_size;
+  entry->stored_size = scanned.block.stored_size;
+  entry->data_offset = cache.shard_offset(shard) + scanned.block.value_offset;
+  entry->created_at_ms = cache.to_unix_ms(scanned.block.created_ms);
+  entry->last_access_ms = cache.to_unix_ms(scanned.last_access_ms);
+  entry->expires_at_ms = scanned.block.expires_ms == 0 ? 0 : cache.to_unix_ms(scanned.block.expires_ms);
+  entry->access_count = scanned.access_count;
+  entry->cas = scanned.cas;
+  entry->flags = scanned.block.caller_flags;
+  entry->key_size = scanned.block.key_size;
+  entry->shard = shard;
+  entry->is_valid = 1;
+  memstream::copy_from_shared(entry->key, scanned.block.key, scanned.block.key_size);
+}
+
+}  // namespace
+
+extern "C" {
+
+int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entries, size_t capacity, size_t* count) {
+  return guarded([&] {
+    if (const Status status = require("cache, cursor, entries, count", cache, cursor, entries, count);
+        status != Status::kOk) {
+      return status;
+    }
+    if (capacity == 0) return fail(Status::kInvalid, "A scan needs room for at least one entry.");
+    const CallGate::Pass pass(cache->gate());
+    *count = 0;
+    return cache->cache().scan(cursor, [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
+      if (*count == capacity) return false;
+      describe(cache->cache(), shard, scanned, &entries[(*count)++]);
+      return true;
+    });
+  });
+}
+
+int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, memstream_entry_t* entry) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, entry", cache, key, entry); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    return cache->cache().inspect(bytes_of(key, key_size),
+                                  [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
+                                    describe(cache->cache(), shard, scanned, entry);
+                                  });
+  });
+}
+
+int memstream_stats(memstream_t* cache, cache_stats_t* stats) {
+  return guarded([&] {
+    if (const Status status = require("cache, stats", cache, stats); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    return memstream::fill_statistics(cache->cache(), stats);
+  });
+}
+
+int memstream_info(memstream_t* cache, memstream_info_t* info) {
+  return guarded([&] {
+    if (const Status status = require("cache, info", cache, info); status != Status::kOk) return status;
+    if (info->struct_size != sizeof *info) {
+      return fail(Status::kInvalid, fmt::format("memstream_info_t.struct_size is {}, this library knows {}.",
+                                                info->struct_size, sizeof *info));
+    }
+    const CallGate::Pass pass(cache->gate());
+    const memstream::AttachedHeader& attached = cache->cache().attached();
+    info->backend = cache->backend_name();
+    info->name = cache->name();
+    info->size_bytes = attached.geometry.size_bytes;
+    info->layout_version = attached.layout_version;
+    info->read_only = cache->cache().read_only() ? 1 : 0;
+    std::memcpy(info->uuid, attached.uuid, sizeof info->uuid);
+    return Status::kOk;
+  });
+}
+
+int memstream_processes(memstream_t* cache, memstream_process_t* processes, size_t capacity, size_t* count) {
+  return guarded([&] {
+    if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
+    if (const Status status = require_bytes("processes", processes, capacity); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    std::vector<memstream::ProcessInfo> found;
+    if (const Status status = cache->cache().processes(&found); status != Status::kOk) return status;
+    for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
+      processes[i] = {.pid = found[i].pid,
+                      .pins = found[i].pins,
+                      .start_time = found[i].start_time,
+                      .hits = found[i].hits,
+                      .misses = found[i].misses,
+                      .puts = found[i].puts};
+    }
+    *count = found.size();
+    return Status::kOk;
+  });
+}
+
+int memstream_check(memstream_t* cache, uint64_t* problems) {
+  return guarded([&] {
+    if (const Status status = require("cache, problems", cache, problems); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    std::vector<std::string> found;
+    if (const Status status = cache->cache().check(&found); status != Status::kOk) return status;
+    *problems = found.size();
+    if (found.empty()) return Status::kOk;
+    constexpr std::size_t kShown = 8;
+    const auto shown = found.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, found.size()));
+    return fail(Status::kCorrupt, fmt::format("{} problems: {}", found.size(), fmt::join(found.begin(), shown, "; ")));
+  });
+}
+
+}  // extern "C"
