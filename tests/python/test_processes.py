@@ -109,7 +109,7 @@ def test_all_that_a_killed_writer_was_told_is_stored_is_there(cache: Cache, segm
         for number in range(max(0, last - 1000), last + 1):
             assert cache[f"key{number}"] == (f"{number}:" * 2000).encode()
         cache["mine"] = b"value"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
         cache.clear()
 
 
@@ -144,6 +144,6 @@ def test_a_stopped_process_stops_nobody(segment: Segment) -> None:
                 cache[f"mine{number}"] = b"value"
             except errors.CacheBusy:
                 pass
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
     finally:
         child.send_signal(signal.SIGCONT)
