@@ -222,6 +222,18 @@ def give_up_reading_everything() -> None:
         ctypes.CDLL(None).prctl(drop_capability, capability, 0, 0, 0)
 
 
+def test_load_says_when_the_cache_is_too_small_for_all_of_it(segment: Segment, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / str(number)).write_bytes(bytes(MIB))
+    done = segment.program("writer", "load", tmp_path)
+    assert done.returncode == 0
+    with Cache(create=False) as cache:
+        evictions = cache.stats().evictions
+    lines = done.stdout.decode().splitlines()
+    assert evictions > 8 and lines[0].startswith(f"evicted {evictions} entries meanwhile")
+    assert lines[-1].startswith("stored 40 files, 40.0 MiB")
+
+
 def test_load_names_files_and_folders_that_cannot_be_read(segment: Segment, tree: Path) -> None:
     (tree / "text.txt").chmod(0)
     (tree / "deep").chmod(0)

@@ -65,6 +65,7 @@ class Loader:
 
     Attributes:
         refusals: how many things were refused, by reason.
+        skipped: how many things were met that are no files; for the summary.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Loader:
             log: gets a line for each key that the cache has accepted; None: no log.
         """
         self.refusals: "Counter[str]" = Counter()
+        self.skipped = 0
+        self._evictions_before = cache.stats().evictions
         self._cache = cache
         self._progress = progress
         self._ttl = ttl
@@ -120,16 +123,28 @@ class Loader:
         self._progress.say(f"refused {what}: {detail}")
 
     def summary(self) -> str:
-        """Returns what was done: counts, bytes, rate, and what was refused and why."""
+        """Returns what was refused and why, and in the last line what was done: count, bytes, rate."""
         done, noun, took = self._progress, self._progress.noun, self._progress.seconds
-        lines = [
-            f"stored {done.count} {noun}, {format_size(done.size_bytes)} ({done.size_bytes} bytes) in {took:.2f} s: "
-            f"{format_size(done.size_bytes / took)}/s, {done.count / took:.0f} {noun}/s"
-        ]
+        lines = []
+        if self.skipped:
+            lines.append(f"skipped {self.skipped}: no files (dangling links, sockets, FIFOs, devices)")
         if self.refusals:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.refusals.most_common())
             lines.append(f"refused {sum(self.refusals.values())}: {reasons}")
+        if self._evictions():
+            lines.append(f"evicted {self._evictions()} entries meanwhile: the cache is too small for all of it")
+        lines.append(
+            f"stored {done.count} {noun}, {format_size(done.size_bytes)} ({done.size_bytes} bytes) in {took:.2f} s: "
+            f"{format_size(done.size_bytes / took)}/s, {done.count / took:.0f} {noun}/s"
+        )
         return "\n".join(lines)
+
+    def _evictions(self) -> int:
+        """Returns how many entries were evicted since the beginning; 0 if the cache has gone."""
+        try:
+            return self._cache.stats().evictions - self._evictions_before
+        except CacheGone:
+            return 0
 
     def _accept(self, key: bytes, size: int, sha256: str) -> None:
         if self._log is not None:

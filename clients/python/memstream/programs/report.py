@@ -94,8 +94,8 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
     used = f"{format_size(stats.used_memory)} ({100 * stats.used_memory / stats.max_memory:.1f} %)"
     access = ", read-only" if info.read_only else ""
     yield (
-        f"MemStream {info.backend}:{info.name}{access}  {format_size(info.size)} in {stats.shards} shards, "
-        f"{stats.processes} processes, created {format_instant(stats.created_at)}, now {format_instant(stats.now)}"
+        f"MemStream {info.backend}:{info.name}{access}  {format_size(info.size)}, shards {stats.shards}, "
+        f"processes {stats.processes}, created {format_instant(stats.created_at)}, now {format_instant(stats.now)}"
     )
     yield ""
     yield f"hit ratio   {ratio}  ({stats.hits} hits, {stats.misses} misses)"

@@ -110,12 +110,11 @@ def _load_files(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         progress = Progress("files", len(files))
         loader = _start_loading(arguments, progress, stack)
+        loader.skipped = tree.skipped
         for error in tree.unreadable:
             loader.refuse(f"folder {error.filename}", error.strerror or "unreadable", describe(error))
         for file in files:
             loader.store_file(file)
-    if tree.skipped:
-        print(f"skipped {tree.skipped}: no files (dangling links, sockets, FIFOs, devices)")
     return ExitCode.REFUSED if loader.refusals else ExitCode.DONE
 
 
