@@ -81,8 +81,7 @@ void Arena::insert_free(std::uint32_t position, std::uint32_t units) {
   lists().level_bitmap |= 1U << bin.level;
   space().free_memory += std::uint64_t{units} * kUnitSize;
   // The last four bytes say the size, so that a neighbour that is freed later finds this block's start.
-  const std::uint64_t end = (std::uint64_t{position} + units) * kUnitSize;
-  *reinterpret_cast<std::uint32_t*>(base() + end - sizeof(std::uint32_t)) = units;
+  size_mark_before(position + units).store(units, std::memory_order_relaxed);
   mark_next(position + units, true);
 }
 
@@ -187,8 +186,7 @@ std::uint32_t Arena::free(std::uint32_t position) {
   std::uint32_t begin = position;
   std::uint32_t end = position + freed.size_units;
   if ((freed.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
-    const auto* size_mark = reinterpret_cast<const std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1;
-    const std::uint32_t previous_units = *size_mark;
+    const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
     if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
     const std::uint32_t previous = position - previous_units;
     const BlockShape neighbour = shape(previous);

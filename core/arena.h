@@ -1,6 +1,7 @@
 // The heap of a shard: blocks, free lists, and the wilderness that it shares with the table below it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "core/damage.h"
@@ -69,6 +70,12 @@ class Arena {
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(shard_); }
   std::uint64_t table_end_bytes() const noexcept {
     return kShardHeaderSize + std::uint64_t{space().table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
+  }
+
+  // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
+  // that was there before.
+  std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const noexcept {
+    return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 
   std::uint32_t find_free(std::uint32_t units) const;

@@ -1,8 +1,10 @@
 #include "core/index.h"
 
 #include <array>
-#include <cstring>
+#include <cstddef>
 #include <limits>
+
+#include "core/shared_bytes.h"
 
 namespace memstream {
 
@@ -98,7 +100,9 @@ std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
 bool Index::add_cell() {
   const std::uint32_t count = cells();
   if (count >= shard_->space.table_cells.load(std::memory_order_relaxed)) return false;
-  std::memset(static_cast<void*>(table(shard_) + std::uint64_t{count} * sizeof(Cell)), 0, sizeof(Cell));
+  // The cell may lie where blocks were, and a reader may still be copying one of them.
+  static constexpr std::byte kZeros[sizeof(Cell)]{};
+  copy_to_shared(table(shard_) + std::uint64_t{count} * sizeof(Cell), kZeros, sizeof(Cell));
   if (count == 0) {
     shard_->cells.store(1, std::memory_order_release);
   } else {
