@@ -182,6 +182,9 @@ std::uint32_t Arena::allocate_from_wilderness(std::uint64_t units, std::uint64_t
 }
 
 std::uint32_t Arena::free(std::uint32_t position) {
+  // The ref that gave the block up was stored before; what is written into the block from here on must not be seen by a
+  // reader that does not see that. A release store alone lets later stores pass it.
+  std::atomic_thread_fence(std::memory_order_release);
   const BlockShape freed = shape(position);
   std::uint32_t begin = position;
   std::uint32_t end = position + freed.size_units;
