@@ -237,8 +237,8 @@ TEST_CASE("a process killed at any moment loses no acknowledged write and holds 
     const auto occupation = kOccupations[round % std::size(kOccupations)];
     const Signal is_working;
     ChildProcess process([&]() -> Complaint {
-      Victim victim(segment.spec(), notes, round + 1);
       is_working.post();
+      Victim victim(segment.spec(), notes, round + 1);
       for (;;) (victim.*occupation)();
     });
     is_working.wait();
@@ -285,19 +285,16 @@ void reserve_all(memstream_t* cache, std::size_t size_bytes) {
 TEST_CASE("what a dead process had reserved does not stand in the way of a put") {
   const TemporarySegment segment("reserved", 16 << 20, 1, kDeadlineMs);
   const OpenCache cache(segment.spec());
-  const Signal has_reserved;
-  ChildProcess process([&]() -> Complaint {
-    const OpenCache own(segment.spec());
-    for (const std::size_t size : {1 << 20, 64 << 10}) reserve_all(own, size);
-    has_reserved.post();
-    for (;;) ::pause();
-  });
-  has_reserved.wait();
   const std::vector<std::byte> value(1 << 20);
-  CHECK(memstream_set(cache, "key", 3, value.data(), value.size(), 0, 0) == CACHE_FULL);
-  process.send_signal(SIGKILL);
-  CHECK(process.wait() == "killed by signal 9");
-  CHECK(memstream_set(cache, "key", 3, value.data(), value.size(), 0, 0) == CACHE_OK);
+  const auto put = [&](memstream_t* into) { return memstream_set(into, "key", 3, value.data(), value.size(), 0, 0); };
+  CHECK(in_child([&]() -> Complaint {
+          const OpenCache own(segment.spec());
+          for (const std::size_t size : {1 << 20, 64 << 10}) reserve_all(own, size);
+          if (const int status = put(own); status != CACHE_FULL) return "a put came to " + std::to_string(status);
+          ::raise(SIGKILL);
+          return "";
+        }) == "killed by signal 9");
+  CHECK(put(cache) == CACHE_OK);
   memstream_reservation_t reservation{};
   CHECK(memstream_reserve(cache, "key", 3, value.size(), &reservation) == CACHE_OK);
   CHECK(memstream_abort(cache, &reservation) == CACHE_OK);
