@@ -171,6 +171,20 @@ def cache(segment: Segment) -> Iterator[Cache]:
             opened.check()
 
 
+def raises_value_error(memory: memoryview) -> int:
+    """Returns 0 if a memoryview can no longer be used, otherwise 1: an exit code."""
+    try:
+        memory[0]
+    except ValueError:
+        return 0
+    return 1
+
+
+def pins(cache: Cache) -> int:
+    """Views and reservations that this process holds."""
+    return next(process.pins for process in cache.processes() if process.pid == os.getpid())
+
+
 @pytest.fixture
 def in_child() -> Callable[..., int]:
     """Runs a function in a forked child; returns its exit code: what the function returned, 99 if it raised."""
