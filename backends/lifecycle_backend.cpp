@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backends/mapped_segment.h"
+#include "core/layout.h"
 
 namespace memstream {
 namespace {
@@ -57,7 +58,7 @@ Status initialize(SegmentInitializer& initializer, SharedObject& object, std::un
   if (object.size_bytes() == 0) {
     if (const Status status = object.give_size(); status != Status::kOk) return give_up(object, status);
   }
-  if (object.size_bytes() < kMinSegmentSizeBytes || object.size_bytes() % page_size_bytes() != 0) {
+  if (object.size_bytes() < kMinSegmentSize || object.size_bytes() % page_size_bytes() != 0) {
     return fail(
         Status::kTruncated,
         fmt::format("segment '{}' was never initialised and has {} bytes, which is no size of a segment: it was "

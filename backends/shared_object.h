@@ -13,9 +13,6 @@
 
 namespace memstream {
 
-// The least size of a segment. One without content that is smaller was not made by this library, or was cut.
-inline constexpr std::size_t kMinSegmentSizeBytes = std::size_t{1} << 20;
-
 // Functions that find the object vanished, or its name passed on to another one, return Status::kGone without a
 // message: the caller looks the name up again. The destructor drops the lock, closes, and never removes the object.
 class SharedObject {

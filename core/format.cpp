@@ -71,7 +71,11 @@ SegmentState SegmentFormat::state_of(const std::byte* header) const noexcept {
 
 std::string SegmentFormat::name_of(const std::byte* header) const {
   const SegmentIdentity identity = identity_of(header);
-  return identity.magic == kMagic ? std::string(text_of(identity.name)) : std::string();
+  std::uint64_t checksum = 0;
+  copy_from_shared(&checksum, header + offsetof(SegmentHeader, checksum), sizeof checksum);
+  // A damaged name would look like another segment's, and a second one would be made beside this one.
+  if (identity.magic != kMagic || checksum != hash_bytes(&identity, sizeof identity)) return {};
+  return std::string(text_of(identity.name));
 }
 
 Status SegmentFormat::initialize(Segment& segment) {

@@ -238,6 +238,14 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
   try {
     status = operation();
   } catch (const ShardDamage&) {
+    if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);
+    if (status != Status::kOk) {
+      // A slow reader stays in the shard beyond the deadline: whoever gets the lock next repairs it.
+      lock_.request_recovery();
+      lock_.unlock();
+      return status;
+    }
+    exclusion = Exclusion::kEverybody;
     repair_after_damage();
     try {
       status = operation();

@@ -34,6 +34,8 @@ class ShardLock {
 
   // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return.
   Status lock(const Deadline& deadline) noexcept;
+  // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
+  void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
 
   // The rwlock in use, for writing: shuts out slow readers. REQUIRES: W is held. Leaves W held whatever comes back.

@@ -71,6 +71,11 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
                      std::uint64_t now_ms) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
     const std::uint32_t id = find_fresh(request.key, now_ms);
+    if (id != 0 && ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)) == reserved.position) {
+      // Run once more after damage was met behind the commit itself: it stands.
+      let_go(reserved.position, pins, reserved.pin);
+      return Status::kOk;
+    }
     Status status = admit(request, id);
     const std::uint32_t new_id = status == Status::kOk && id == 0 ? take_entry(now_ms) : 0;
     if (status == Status::kOk && id == 0 && new_id == 0) status = no_room(sizeof(Entry));

@@ -31,9 +31,9 @@ std::unique_ptr<SegmentInfo> listed(NamedBackend<Kind>& named) {
 
 TEST_CASE_TEMPLATE("a new segment has the size that was asked for and is initialised once", Kind, EVERY_BACKEND) {
   NamedBackend<Kind> named;
-  named.spec.size_bytes = 3 * kMinSegmentSizeBytes;
+  named.spec.size_bytes = 3 * kMinSegmentSize;
   const auto segment = named.open();
-  CHECK(segment->size_bytes() == 3 * kMinSegmentSizeBytes);
+  CHECK(segment->size_bytes() == 3 * kMinSegmentSize);
   CHECK(segment->access() == Access::kReadWrite);
   CHECK(reinterpret_cast<std::uintptr_t>(segment->data()) % page_size_bytes() == 0);
   CHECK(named.initializer.initializations() == 1);
@@ -44,9 +44,9 @@ TEST_CASE_TEMPLATE("opening again attaches to the same memory, whatever size is 
   NamedBackend<Kind> named;
   const auto first = named.open();
   header_of(*first).token = 42;
-  named.spec.size_bytes = 8 * kMinSegmentSizeBytes;
+  named.spec.size_bytes = 8 * kMinSegmentSize;
   const auto second = named.open();
-  CHECK(second->size_bytes() == kMinSegmentSizeBytes);
+  CHECK(second->size_bytes() == kMinSegmentSize);
   CHECK(header_of(*second).token == 42);
   header_of(*second).token = 43;
   CHECK(header_of(*first).token == 43);
@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("attaching gives the same memory, for reading only if that wa
     std::unique_ptr<Segment> segment;
     REQUIRE(named.backend->attach(named.spec, access, named.initializer, &segment) == Status::kOk);
     CHECK(segment->access() == access);
-    CHECK(segment->size_bytes() == kMinSegmentSizeBytes);
+    CHECK(segment->size_bytes() == kMinSegmentSize);
     CHECK(header_of(*segment).token == 5);
   }
 }
@@ -111,7 +111,7 @@ TEST_CASE_TEMPLATE("what a dead creator left is initialised in place, with the s
   NamedBackend<Kind> named;
   const auto left = named.open();
   TestHeader& header = header_of(*left);
-  named.spec.size_bytes = 4 * kMinSegmentSizeBytes;
+  named.spec.size_bytes = 4 * kMinSegmentSize;
   SUBCASE("begun and not finished") { header.state = kTestUnfinished; }
   SUBCASE("sized and never begun") { std::memset(static_cast<void*>(&header), 0, sizeof header); }
   const std::uint32_t initializations = header.initializations;
@@ -121,7 +121,7 @@ TEST_CASE_TEMPLATE("what a dead creator left is initialised in place, with the s
   CHECK(header.state == kTestUnfinished);
 
   const auto segment = named.open();
-  CHECK(segment->size_bytes() == kMinSegmentSizeBytes);
+  CHECK(segment->size_bytes() == kMinSegmentSize);
   CHECK(header.state == kTestReady);
   CHECK(header.initializations == initializations + 1);
 }
@@ -278,7 +278,7 @@ TEST_CASE_TEMPLATE("the list has a segment with its facts while it has a name", 
   const auto segment = named.open();
   const auto info = listed(named);
   REQUIRE(info != nullptr);
-  CHECK(info->size_bytes == kMinSegmentSizeBytes);
+  CHECK(info->size_bytes == kMinSegmentSize);
   CHECK(info->mode == 0600);
   CHECK(info->owner_uid == ::geteuid());
   CHECK(info->system_id != "");

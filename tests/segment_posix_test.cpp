@@ -82,8 +82,8 @@ TEST_CASE("a file without content is initialised only with the size of a segment
   NamedPosix named;
   const Obstacle obstacle(named);
   off_t size = 0;
-  SUBCASE("too small") { size = kMinSegmentSizeBytes - 4096; }
-  SUBCASE("not in pages") { size = kMinSegmentSizeBytes + 1; }
+  SUBCASE("too small") { size = kMinSegmentSize - 4096; }
+  SUBCASE("not in pages") { size = kMinSegmentSize + 1; }
   std::ofstream(obstacle.path).close();
   REQUIRE(::truncate(obstacle.path.c_str(), size) == 0);
   CHECK(named.try_open() == Status::kTruncated);

@@ -192,8 +192,8 @@ TEST_CASE_TEMPLATE("a creator killed halfway frees those who wait, and one of th
   std::vector<std::unique_ptr<ChildProcess>> waiters;
   for (int i = 0; i < kProcesses; ++i) {
     waiters.push_back(std::make_unique<ChildProcess>([&]() -> Complaint {
-      named.spec.size_bytes = 2 * kMinSegmentSizeBytes;
-      if (named.open()->size_bytes() != kMinSegmentSizeBytes) return "not initialised in place";
+      named.spec.size_bytes = 2 * kMinSegmentSize;
+      if (named.open()->size_bytes() != kMinSegmentSize) return "not initialised in place";
       ++header_of(*named.open()).token;
       return "";
     }));

@@ -178,7 +178,7 @@ TEST_CASE("the seventeenth name with one hash is refused") {
 TEST_CASE("another program's segment under our key is not used, written, passed by or removed") {
   NamedSysV named;
   std::size_t size = 0;
-  SUBCASE("large") { size = kMinSegmentSizeBytes; }
+  SUBCASE("large") { size = kMinSegmentSize; }
   SUBCASE("smaller than a header") { size = 8; }
   const bool has_room = size >= sizeof(TestHeader);
   const ForeignSegment foreign(SysV::user_family(named.spec.name), size);
@@ -258,7 +258,7 @@ TEST_CASE("a private name is each user's own, a shared one is everybody's") {
     (void)named.open();
     CHECK(as_other_user([&]() -> Complaint {
             if (named.try_attach() != Status::kNoSegment) return "found root's private segment";
-            if (named.open()->size_bytes() != kMinSegmentSizeBytes) return "wrong size";
+            if (named.open()->size_bytes() != kMinSegmentSize) return "wrong size";
             return unless(named.remove(), Status::kOk);
           }) == "");
     CHECK(named.try_attach() == Status::kOk);

@@ -12,6 +12,7 @@
 #include "backends/lifecycle_backend.h"
 #include "backends/mapped_segment.h"
 #include "backends/sysv/sysv_object.h"
+#include "core/layout.h"
 
 namespace memstream {
 namespace {
@@ -153,7 +154,7 @@ Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInf
     const int id = ::shmctl(index, SHM_STAT, &status);
     // Not in use, not for us to read, going, or of a size that none of ours has: do not even attach to it.
     if (id < 0 || (status.shm_perm.mode & SHM_DEST) != 0) continue;
-    if (status.shm_segsz < kMinSegmentSizeBytes || status.shm_segsz % page_size_bytes() != 0) continue;
+    if (status.shm_segsz < kMinSegmentSize || status.shm_segsz % page_size_bytes() != 0) continue;
     SysvObject object({}, initializer, IPC_PRIVATE, id, status);
     Identity identity;
     if (identify(object, initializer, &identity) != Status::kOk) continue;

@@ -13,6 +13,7 @@
 
 #include "backends/posix/posix_backend.h"
 #include "backends/sysv/sysv_backend.h"
+#include "core/layout.h"
 #include "tests/support/memory_segment.h"
 #include "tests/support/test_segment.h"
 
@@ -69,7 +70,7 @@ template <class Kind>
 class NamedBackend {
  public:
   explicit NamedBackend(const std::string& purpose = "main")
-      : spec{.name = "test-" + std::to_string(::getpid()) + "-" + purpose, .size_bytes = kMinSegmentSizeBytes},
+      : spec{.name = "test-" + std::to_string(::getpid()) + "-" + purpose, .size_bytes = kMinSegmentSize},
         initializer(spec.name),
         backend(Kind::make()) {}
   NamedBackend(const NamedBackend&) = delete;
