@@ -57,7 +57,11 @@ CACHE_API int memstream_close(memstream_t *cache);
 /* Destroys the segment under the handle: others get CACHE_GONE. The handle stays to be closed. */
 CACHE_API int memstream_destroy(memstream_t *cache);
 
-/* Destroys the segment that `options` (NULL: the environment) names, without a handle; also one that is damaged. */
+/*
+ * Destroys the segment that `options` (NULL: the environment) names, without a handle; also one that is damaged. On
+ * System V a segment without our magic is left alone, since its key may be another program's: CACHE_BAD_MAGIC says how
+ * to remove it.
+ */
 CACHE_API int memstream_destroy_named(const memstream_options_t *options);
 
 /* ---- entries ---- */
@@ -135,7 +139,10 @@ typedef struct memstream_view_t {
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
-/* Ends a view; `*view` is zeroed. CACHE_BAD_HANDLE if this process does not hold it. */
+/*
+ * Ends a view; `*view` is zeroed. CACHE_BAD_HANDLE if this process does not hold it. CACHE_BUSY leaves the view as it
+ * is: release it again later.
+ */
 CACHE_API int memstream_release(memstream_t *cache, memstream_view_t *view);
 
 /* ---- writing without a copy ---- */
@@ -150,11 +157,14 @@ typedef struct memstream_reservation {
 CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_size, size_t value_size,
                                 memstream_reservation_t *reservation);
 
-/* Makes the filled reservation the value of its key, as memstream_set() would; `*reservation` is zeroed. */
+/*
+ * Makes the filled reservation the value of its key, as memstream_set() would; `*reservation` is zeroed. CACHE_BUSY
+ * leaves the reservation as it is: commit or abort it again later.
+ */
 CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms,
                                uint32_t flags);
 
-/* Gives the room back; `*reservation` is zeroed. */
+/* Gives the room back; `*reservation` is zeroed. CACHE_BUSY as for memstream_commit(). */
 CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reservation);
 
 /* ---- looking at the cache ---- */

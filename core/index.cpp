@@ -127,9 +127,9 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
     id = entry(id).next.load(std::memory_order_relaxed);
   }
 
-  // A reader that still counts the old number of cells looks only into the old bucket, one that counts the new number may
-  // look into the new one before it is filled. Both versions are odd until all is done, so that neither believes in a miss,
-  // not even when this process is killed on the way.
+  // A reader that still counts the old number of cells looks only into the old bucket, one that counts the new number
+  // may look into the new one before it is filled. Both versions are odd until all is done, so that neither believes in
+  // a miss, not even when this process is killed on the way.
   write_begin(old_bucket);
   write_begin(new_bucket);
   for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(old_bucket, slot, 0, 0);

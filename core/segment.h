@@ -106,8 +106,8 @@ class SegmentBackend {
                         std::unique_ptr<Segment>* segment) = 0;
 
   // Removes the name; memory goes with the last detach. `before_removal` gets the writable mapping of a segment that
-  // was ready, so that the engine can mark it; it is not called in any other state. kNoSegment if absent. If `only` is not null, removes the name only while it still stands for that very segment; kNoSegment
-  // otherwise.
+  // was ready, so that the engine can mark it; it is not called in any other state. kNoSegment if absent. If `only` is
+  // not null, removes the name only while it still stands for that very segment; kNoSegment otherwise.
   virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                         const std::function<void(std::byte*)>& before_removal) = 0;
 

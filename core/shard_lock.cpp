@@ -218,8 +218,8 @@ ShardLock::Announcement ShardLock::announce() noexcept {
         shard_->needs_recovery.load(std::memory_order_seq_cst) == 0) {
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
       if (pthread_rwlock_tryrdlock(rw) == 0) {
-        // Looked again: a writer may have switched the epoch, given up at its deadline while this announcement stood, and
-        // lowered `wait`, all since the first look. This rwlock shuts out nobody then.
+        // Looked again: a writer may have switched the epoch, given up at its deadline while this announcement stood,
+        // and lowered `wait`, all since the first look. This rwlock shuts out nobody then.
         if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return {slot, rw};
         pthread_rwlock_unlock(rw);
       }

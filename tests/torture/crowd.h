@@ -61,8 +61,8 @@ class Crowd {
   // In place of one that was killed.
   void replace(std::size_t index);
 
-  // Compares what `cache` has of the process's keys with its log: every version that it was told of or a later one, whole.
-  // Returns the number of writes that were lost. Throws Finding for a value that nobody wrote.
+  // Compares what `cache` has of the process's keys with its log: every version that it was told of or a later one,
+  // whole. Returns the number of writes that were lost. Throws Finding for a value that nobody wrote.
   std::uint64_t audit(CacheUnderTest& cache, std::size_t index) const;
 
  private:

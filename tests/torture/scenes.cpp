@@ -16,7 +16,8 @@ void fill_entries(Scene& scene) {
   }
 }
 
-// Kills a child in the middle of `operation`, at an instruction after which `act` moves `number`, and leaves the cache so.
+// Kills a child in the middle of `operation`, at an instruction after which `act` moves `number`, and leaves the cache
+// so.
 template <class Number>
 void kill_in(Scene& scene, const Action& operation, const Action& act, Number number) {
   const auto begin = [&] { enter(scene); };

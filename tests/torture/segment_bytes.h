@@ -9,8 +9,8 @@
 
 namespace memstream::torture {
 
-// The mapping under an open cache. It is found through the C interface: a view says where a value lies in memory, the entry
-// says where in the segment. Puts one small key for that.
+// The mapping under an open cache. It is found through the C interface: a view says where a value lies in memory, the
+// entry says where in the segment. Puts one small key for that.
 class SegmentBytes {
  public:
   explicit SegmentBytes(CacheUnderTest& cache);

@@ -104,7 +104,8 @@ class Walk {
     const Content seen = get_all(scene.cache);
     judge(seen, before_, ended);
     for (const std::string& key : scene.cache.scan()) {
-      // A write that nobody was told of may still come about: recovery finishes what was committed and not yet findable.
+      // A write that nobody was told of may still come about: recovery finishes what was committed and not yet
+      // findable.
       const bool may_come = !ended && find(before_, key) != find(after_, key);
       if (!seen.contains(key) && !may_come)
         throw Finding("a scan reports the key '" + key + "', which a get does not find");
@@ -117,8 +118,8 @@ class Walk {
     if (operation_.settle) operation_.settle(scene);
   }
 
-  // A get that takes no lock may come before anybody has put the shard right: key by key it finds what must be there, or says
-  // that it cannot tell. The looker's attach is read-only, so that it leaves the shard as the dead left it.
+  // A get that takes no lock may come before anybody has put the shard right: key by key it finds what must be there,
+  // or says that it cannot tell. The looker's attach is read-only, so that it leaves the shard as the dead left it.
   void look(Scene& scene, bool ended) const {
     std::string value;
     for (const Content* known : {&before_, &after_}) {

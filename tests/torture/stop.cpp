@@ -1,5 +1,5 @@
-// Stops processes at random moments: a stopped process is not a dead one. Its locks stay its own, and the others get an answer
-// or CACHE_BUSY at their deadline.
+// Stops processes at random moments: a stopped process is not a dead one. Its locks stay its own, and the others get an
+// answer or CACHE_BUSY at their deadline.
 #include <fmt/format.h>
 
 #include <algorithm>

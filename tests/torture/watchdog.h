@@ -1,5 +1,5 @@
-// Ends the program with a sentence when what it waits for does not come: a hang is a finding too, and nothing else can report
-// it.
+// Ends the program with a sentence when what it waits for does not come: a hang is a finding too, and nothing else can
+// report it.
 #pragma once
 
 #include <chrono>
