@@ -113,8 +113,7 @@ Complaint limit_address_space(std::size_t bytes) {
 }
 
 Complaint mount_over(const char* folder, const std::string& options) {
-  const bool is_done = ::unshare(CLONE_NEWNS) == 0 &&
-                       ::mount("none", "/", "none", MS_REC | MS_PRIVATE, nullptr) == 0 &&
+  const bool is_done = ::unshare(CLONE_NEWNS) == 0 && ::mount("none", "/", "none", MS_REC | MS_PRIVATE, nullptr) == 0 &&
                        ::mount("memstream-test", folder, "tmpfs", 0, options.c_str()) == 0;
   return complaint_if(!is_done, "mount");
 }
