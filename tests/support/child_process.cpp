@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ ChildProcess::ChildProcess(const std::function<Complaint()>& body) {
   check(process_id_ >= 0, "fork");
   if (process_id_ == 0) {
     ::close(fds[0]);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // A test that is killed, by its timeout for instance, leaves nobody behind.
     Complaint complaint;
     try {
       complaint = body();
