@@ -154,9 +154,9 @@ typedef struct memstream_reservation {
 } memstream_reservation_t;
 
 /*
- * Gives room for a value of `value_size` bytes. Nobody sees it before memstream_commit(). When the table of pins is full,
- * or nothing more can be evicted, the library gives memory of its own, and memstream_commit() copies: the call does not
- * fail for that.
+ * Gives room for a value of `value_size` bytes. Nobody sees it before memstream_commit(). When the table of pins is
+ * full, or nothing more can be evicted, the library gives memory of its own, and memstream_commit() copies: the call
+ * does not fail for that.
  */
 CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_size, size_t value_size,
                                 memstream_reservation_t *reservation);
