@@ -9,6 +9,7 @@
 #     processes    starts processes; runs alone, since it counts on getting both cores
 #     no_valgrind  not under Valgrind, for a reason that stands beside the label
 #   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
+#     text, model, torture  look at the tree, at the models, at the library as users have it: once, with the release
 # Exit code 77 is "skipped": this machine cannot run it, and the test said why.
 function(memstream_register_test)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "LABELS")
