@@ -21,11 +21,6 @@ Action get(std::string_view key) {
   };
 }
 
-void get_all(Scene& scene) {
-  std::string value;
-  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
-}
-
 Action remove(std::string_view key) {
   return [key](Scene& scene) { scene.cache.remove(key); };
 }

@@ -39,14 +39,16 @@ void kill_in(Scene& scene, const Action& operation, const Action& act, Number nu
   throw Finding("no death in the middle of the operation has the effect that this scene needs");
 }
 
-void get_some(Scene& scene) {
-  std::string value;
-  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
-}
-
 }  // namespace
 
 std::string numbered_key(int number) { return "key-" + std::to_string(number); }
+
+void get_all(Scene& scene) {
+  std::string value;
+  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
+  // Keys that are not there, enough of them to look into every bucket: only a miss asks whether a bucket stood still.
+  for (int i = 0; i < kAbsentKeys; ++i) scene.cache.get("absent-" + std::to_string(i), &value);
+}
 
 void enter(Scene& scene) {
   std::string value;
@@ -95,7 +97,7 @@ void prepare_dead_writer(Scene& scene) {
 void prepare_dead_linker(Scene& scene) {
   prepare_full_cells(scene);
   kill_in(
-      scene, [](Scene& s) { s.cache.put("key that splits a bucket", "small"); }, get_some,
+      scene, [](Scene& s) { s.cache.put("key that splits a bucket", "small"); }, get_all,
       [&] { return scene.bytes.shard().counters.recoveries; });
 }
 
