@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -237,9 +238,15 @@ TEST_CASE("a process killed at any moment loses no acknowledged write and holds 
     const auto occupation = kOccupations[round % std::size(kOccupations)];
     const Signal is_working;
     ChildProcess process([&]() -> Complaint {
+      std::optional<Victim> victim;
+      try {
+        victim.emplace(segment.spec(), notes, round + 1);
+      } catch (...) {
+        is_working.post();  // Nobody waits for a victim that failed early.
+        throw;
+      }
       is_working.post();
-      Victim victim(segment.spec(), notes, round + 1);
-      for (;;) (victim.*occupation)();
+      for (;;) ((*victim).*occupation)();
     });
     is_working.wait();
     std::this_thread::sleep_for(microseconds(random() % 8'000));

@@ -19,6 +19,10 @@ constexpr std::uint32_t kProcessCounts[] = {1, 2, 4, 8};
 constexpr int kRuns = 2 * static_cast<int>(std::size(kProcessCounts));  // Each on a small and on a large segment.
 constexpr std::int64_t kPatientMs = 20'000;  // More than a loaded machine needs: CACHE_BUSY would be a defect.
 
+// Operations after which a small segment has certainly been full. Under a tool that slows everything down there are
+// fewer.
+constexpr std::uint64_t kEnoughToFill = 60'000;
+
 // Runs the plan with a process per worker, then verifies.
 void run_processes(WorkloadPlan plan, const TemporarySegment& segment) {
   plan.duration = stress_time(kDefaultSeconds) / kRuns;
@@ -41,7 +45,8 @@ void run_processes(WorkloadPlan plan, const TemporarySegment& segment) {
   CHECK(stats.dead_processes == 0);
   CHECK(stats.recoveries == 0);
   CHECK(stats.damaged == 0);
-  CHECK((stats.evictions != 0) == plan.evicts);
+  if (!plan.evicts) CHECK(stats.evictions == 0);
+  if (plan.evicts && workload.operations() >= kEnoughToFill) CHECK(stats.evictions > 0);
   MESSAGE(plan.workers << " processes: " << workload.operations() << " operations, " << stats.evictions
                        << " evictions, " << stats.entry_capacity << " entries of room, " << workload.refusals()
                        << " refused");
