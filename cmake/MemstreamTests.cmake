@@ -1,5 +1,8 @@
 # How a test program is made known to ctest.
 
+# The programs that run under the thread sanitizer: of that build, the only ones that are needed.
+add_custom_target(threads_tests)
+
 # memstream_register_test(NAME name [LABELS label...] [TIMEOUT seconds] [BACKENDS])
 #
 # Registers the program `name` with ctest.
@@ -8,11 +11,14 @@
 #     threads      runs threads against each other; the thread sanitizer's suite
 #     processes    starts processes; runs alone, since it counts on getting both cores
 #     no_valgrind  not under Valgrind, for a reason that stands beside the label
-#   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
 #     text, model, torture  look at the tree, at the models, at the library as users have it: once, with the release
+#   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
 # Exit code 77 is "skipped": this machine cannot run it, and the test said why.
 function(memstream_register_test)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "LABELS")
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(threads_tests ${ARG_NAME})
+  endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
