@@ -50,7 +50,7 @@ Status not_ready(const SegmentSpec& spec) {
 Status give_up(SharedObject& object, Status status) {
   std::string reason = last_error();
   if (object.remove_name() != Status::kOk) reason += fmt::format(" (and it is left behind: {})", last_error());
-  return fail(status, std::move(reason));
+  return fail(status, reason);
 }
 
 // Brings an object without content to READY. REQUIRES: the lock.
