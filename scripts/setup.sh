@@ -14,14 +14,20 @@ test_packages=(
     python3-pytest python3-numpy mypy valgrind libc6-dbg util-linux
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
 )
+# What benchmarks/ compares with, and what it draws with.
+bench_packages=(
+    libboost-dev liblmdb-dev libtdb-dev redis-server libhiredis-dev memcached libmemcached-dev
+    libbenchmark-dev python3-matplotlib
+)
 
 usage() {
     cat <<TEXT
-usage: setup.sh [run | test]
+usage: setup.sh [run | test | bench]
 
 Installs what is missing of the packages for
   run    building the library and running the programs: ${run_packages[*]}
   test   that, and the test suite (the default): ${test_packages[*]}
+  bench  all that, and the benchmarks: ${bench_packages[*]}
 TEXT
 }
 
@@ -47,6 +53,7 @@ install_packages() {
 case ${1:-test} in
     run) wanted=("${run_packages[@]}") ;;
     test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+    bench) wanted=("${run_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
     -h | --help)
         usage
         exit 0

@@ -6,7 +6,8 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-all_steps=(format python-style shell spelling architecture types release debug python asan tsan valgrind tidy demo leftovers)
+all_steps=(format python-style shell spelling architecture types release instructions debug python asan tsan valgrind
+    tidy demo leftovers)
 quick_steps=(release python leftovers)
 backends=(sysv posix)
 results=$root/build/test-results
@@ -26,7 +27,7 @@ TEXT
 # ---- checks of the text ----
 
 cxx_files() {
-    find core backends api tests -name '*.h' -o -name '*.cpp' -o -name '*.c'
+    find core backends api tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.c'
 }
 
 step_format() {
@@ -34,7 +35,7 @@ step_format() {
 }
 
 step_python-style() {
-    local folders=(clients/python tests scripts)
+    local folders=(clients/python tests scripts benchmarks)
     "$python" -m black --config pyproject.toml --check --quiet --diff "${folders[@]}" &&
         "$python" -m isort --settings-path pyproject.toml --check-only --diff "${folders[@]}" &&
         "$python" -m flake8 "${folders[@]}"
@@ -53,7 +54,7 @@ step_architecture() {
 }
 
 step_types() {
-    "$python" -m mypy --config-file pyproject.toml clients/python tests/architecture_test.py scripts
+    "$python" -m mypy --config-file pyproject.toml clients/python tests/architecture_test.py scripts benchmarks
 }
 
 # ---- the suites in C and C++ ----
@@ -75,6 +76,11 @@ suite() {
 
 step_release() {
     suite release
+}
+
+# What an operation costs in libcache.so, counted by callgrind, must be what was recorded.
+step_instructions() {
+    scripts/bench.sh instructions
 }
 
 step_debug() {

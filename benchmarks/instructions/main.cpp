@@ -1,0 +1,126 @@
+// Runs the operations of the C interface under callgrind, a fixed number of times each, and has callgrind write one
+// dump for each kind: benchmarks/instructions/instructions.py makes figures of them.
+//
+//   valgrind --tool=callgrind --instr-atstart=no memstream-instructions   (MEMSTREAM_BACKEND as elsewhere)
+//
+// Outside callgrind it runs through all the same and checks that every operation did what its name says.
+#include <unistd.h>
+#include <valgrind/callgrind.h>
+
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "api/memstream.h"
+
+namespace {
+
+constexpr int kSegments = 5;  // Each has another secret seed of its hash: what chance does to a figure averages out.
+constexpr int kKeys = 4000;
+constexpr int kFullKeys = 40'000;  // More than the small segment holds.
+constexpr std::size_t kValueSize = 64;
+
+using Value = std::array<char, kValueSize>;
+
+std::string key_of(int number) {
+  char text[16];
+  std::snprintf(text, sizeof text, "user:%08d", number);
+  return text;
+}
+
+void require_status(int status, int expected, const char* what) {
+  if (status == expected) return;
+  throw std::runtime_error(std::string(what) + ": " + cache_strerror(status) + " instead of " +
+                           cache_strerror(expected) + ": " + cache_last_error());
+}
+
+// The cache that is measured; its segment goes with it.
+class MeasuredCache {
+ public:
+  MeasuredCache() : name_("instructions-" + std::to_string(::getpid())) {
+    memstream_options_t options;
+    memstream_options_init(&options);
+    options.name = name_.c_str();
+    options.size_bytes = std::size_t{4} << 20;
+    options.shards = 2;
+    require_status(memstream_open(&options, &cache_), CACHE_OK, "open");
+  }
+  MeasuredCache(const MeasuredCache&) = delete;
+  MeasuredCache& operator=(const MeasuredCache&) = delete;
+  ~MeasuredCache() {
+    memstream_destroy(cache_);
+    memstream_close(cache_);
+  }
+
+  memstream_t* handle() const noexcept { return cache_; }
+
+ private:
+  std::string name_;
+  memstream_t* cache_ = nullptr;
+};
+
+// Runs operation(n) once without counting, so that no first time counts, then once for each key under callgrind, and
+// names the dump. The line on the standard output says how many operations it is about.
+template <class Operation>
+void measure(const char* name, int first, int count, Operation operation) {
+  operation(first);
+  CALLGRIND_START_INSTRUMENTATION;
+  for (int number = first; number < first + count; ++number) operation(number);
+  CALLGRIND_STOP_INSTRUMENTATION;
+  CALLGRIND_DUMP_STATS_AT(name);
+  std::printf("%s %d\n", name, count);
+}
+
+void run(memstream_t* cache) {
+  Value value{};
+  const auto set = [&](int number) {
+    const std::string key = key_of(number);
+    require_status(memstream_set(cache, key.data(), key.size(), value.data(), value.size(), 0, 0), CACHE_OK, "set");
+  };
+  const auto get = [&](int number, int expected) {
+    const std::string key = key_of(number);
+    std::size_t size = value.size();
+    require_status(memstream_get(cache, key.data(), key.size(), value.data(), &size, nullptr), expected, "get");
+  };
+  for (int number = 0; number < kKeys; ++number) set(number);
+
+  measure("get", 0, kKeys, [&](int number) { get(number, CACHE_OK); });
+  measure("get_miss", kKeys, kKeys, [&](int number) { get(number, CACHE_MISS); });
+  measure("set_overwrite", 0, kKeys, set);
+  measure("view_release", 0, kKeys, [&](int number) {
+    const std::string key = key_of(number);
+    memstream_view_t view;
+    require_status(memstream_view(cache, key.data(), key.size(), &view), CACHE_OK, "view");
+    require_status(memstream_release(cache, &view), CACHE_OK, "release");
+  });
+  // From here on every set of a new key evicts another one.
+  for (int number = 0; number < kFullKeys; ++number) set(number);
+  measure("set_evicting", kFullKeys, kKeys, set);
+  measure("delete", kFullKeys + kKeys - 1000, 1000, [&](int number) {
+    const std::string key = key_of(number);
+    const int status = memstream_delete(cache, key.data(), key.size());
+    require_status(status == CACHE_MISS ? CACHE_OK : status, CACHE_OK, "delete");
+  });
+  cache_stats_t stats{};
+  stats.struct_size = sizeof stats;
+  require_status(memstream_stats(cache, &stats), CACHE_OK, "stats");
+  if (stats.evictions < kKeys) throw std::runtime_error("the segment was not full");
+}
+
+}  // namespace
+
+int main() {
+  try {
+    std::puts(MEMSTREAM_COMPILER);
+    for (int segment = 0; segment < kSegments; ++segment) {
+      const MeasuredCache cache;
+      run(cache.handle());
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

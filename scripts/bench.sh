@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Everything that measures. Each subcommand builds what it needs, outside of what the tests build.
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+cd "$root"
+
+usage() {
+    cat <<TEXT
+usage: bench.sh COMMAND [ARGUMENT]...
+
+  instructions [--record]  instructions per operation by callgrind, beside the recorded figures; --record replaces them
+Exit code: 0 if all went well, 1 if a check failed, 2 for wrong usage.
+TEXT
+}
+
+# One function for each subcommand, named bench_COMMAND with _ for -. It gets the remaining arguments.
+
+bench_instructions() {
+    local action=check
+    case ${1:-} in
+        '') ;;
+        --record) action=record ;;
+        *)
+            usage >&2
+            exit 2
+            ;;
+    esac
+    scripts/setup.sh test
+    cmake --preset release --log-level=WARNING >/dev/null
+    cmake --build --preset release --parallel "$jobs" --target memstream-instructions
+    "$python" benchmarks/instructions/instructions.py "$action" build/memstream-instructions
+}
+
+command=${1:-}
+case $command in
+    '' | -h | --help)
+        usage
+        [[ -n $command ]] || exit 2
+        exit 0
+        ;;
+esac
+shift
+if ! declare -F "bench_${command//-/_}" >/dev/null; then
+    usage >&2
+    exit 2
+fi
+"bench_${command//-/_}" "$@"
