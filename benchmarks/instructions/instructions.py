@@ -36,7 +36,7 @@ class Dump(NamedTuple):
 
 
 def read_dump(text: str, library: str) -> Dump:
-    """Sums the cost lines of one object, and the calls from it to others. Names are written out where they first occur."""
+    """Sums one object's cost lines and its calls to others. A name is written out only where it first occurs."""
     objects: dict[str, str] = {}
     current = ""
     callee = ""
