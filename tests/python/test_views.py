@@ -191,6 +191,33 @@ def test_views_at_interpreter_exit_do_no_harm(segment: Segment) -> None:
         assert [process.pid for process in cache.processes()] == [os.getpid()]
 
 
+def test_the_collector_may_find_a_cache_and_its_views_in_one_circle(segment: Segment) -> None:
+    code = """
+import gc, itertools, memstream
+gc.disable()
+
+class Last:
+    def __init__(self, memory): self.memory = memory
+    def __del__(self): assert bytes(self.memory) == b"alu"
+
+watcher = memstream.Cache()
+watcher["key"] = b"value"
+for order in itertools.permutations(range(4)):
+    for _ in range(3):
+        cache = memstream.Cache()
+        view = cache.view("key")
+        circle = [[cache, view, Last(view.memory[1:4]), cache.view("key")][index] for index in order]
+        circle.append(circle)
+        view.circle = cache.circle = circle
+        del cache, view, circle
+    gc.collect()
+    gc.collect()
+    assert [process.pins for process in watcher.processes()] == [0], watcher.processes()
+print("done")
+"""
+    assert segment.code(code) == b"done\n"
+
+
 def test_what_cannot_end_because_others_hold_the_shard_ends_later(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

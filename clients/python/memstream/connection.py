@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import deque
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import Any, Callable, Deque, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Deque, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
 
 from memstream import _abi
 from memstream._abi import Status
@@ -25,6 +26,8 @@ class Handle(c_void_p):
     def __init__(self, library: Library) -> None:
         super().__init__()
         self.library = library
+        # Who has memory of this handle: ids, since references would be a circle.
+        self.holders: Set[int] = set()
         self._unended: Deque[Tuple[Callable[..., int], Any]] = deque()
 
     def end(self, function: Callable[..., int], held: Any) -> None:
@@ -48,8 +51,29 @@ class Handle(c_void_p):
                 return
 
     def __del__(self) -> None:
-        if self.value:
+        if not self.value:
+            return
+        if self.holders:
+            # The garbage collector has found this handle and its views in one circle, and it finalizes them in any
+            # order: until it is done, the views' finalizers and the user's own may still need the memory.
+            _close_after_collection(self.library, self.value)
+        else:
             self.library.c.memstream_close(self.value)
+
+
+_to_close: List[Tuple[Library, int]] = []
+
+
+def _close_after_collection(library: Library, address: int) -> None:
+    _to_close.append((library, address))
+    if _on_collection not in gc.callbacks:
+        gc.callbacks.append(_on_collection)
+
+
+def _on_collection(phase: str, _: Any) -> None:
+    while phase == "stop" and _to_close:
+        library, address = _to_close.pop()
+        library.c.memstream_close(address)
 
 
 class Connection:

@@ -52,6 +52,7 @@ class Pin:
         self.ends_when_unmapped = True
         self._end = end
         self._pid = os.getpid()
+        handle.holders.add(id(self))
 
     @property
     def is_ours(self) -> bool:
@@ -63,6 +64,7 @@ class Pin:
         self.is_mapped = False
         if self.ends_when_unmapped:
             self.end()
+        self.handle.holders.discard(id(self))
 
     def end(self) -> None:
         """Gives the block back."""
