@@ -136,9 +136,14 @@ def check_backend_choice(file: SourceFile) -> Iterator[Violation]:
             yield Violation(file.path, number, f"only {BACKEND_CHOICE} includes from a backend's folder")
 
 
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
-    """Line, top-level name and "stands in a try block" of each absolute import."""
-    guarded = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
+    """Line, top-level name and "stands in a try block or is for type checkers only" of each absolute import."""
+    guards = [block for block in ast.walk(tree) if isinstance(block, ast.Try) or is_for_type_checkers(block)]
+    guarded = {id(node) for block in guards for node in ast.walk(block)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -233,6 +238,8 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
     ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
+    ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
+    ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
     ("tests/fine.cpp", '#include "core/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),
 )
 

@@ -21,10 +21,13 @@ from memstream.errors import (
     LibraryError,
     MemStreamError,
     SegmentError,
+    SerializerError,
     SystemCallError,
     UnavailableError,
 )
+from memstream.objects import ObjectCache
 from memstream.records import Entry, Info, Process, Stats
+from memstream.serializers import Serializer
 from memstream.views import Reservation, View
 
 __all__ = [
@@ -37,9 +40,12 @@ __all__ = [
     "InternalError",
     "LibraryError",
     "MemStreamError",
+    "ObjectCache",
     "Process",
     "Reservation",
     "SegmentError",
+    "Serializer",
+    "SerializerError",
     "Stats",
     "Status",
     "SystemCallError",

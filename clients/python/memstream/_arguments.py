@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Dict, Optional, Tuple, Type, Union
 
 from memstream._abi import Status
+from memstream._kinds import Kind, flag_word
 from memstream.errors import InvalidArgument
 
 Key = Union[str, bytes]
@@ -69,8 +70,8 @@ def check_range(what: str, number: int, least: int, most: int) -> int:
 
 
 def check_flags(flags: int) -> int:
-    """Returns the caller's 32 bits; raises InvalidArgument if there are more."""
-    return check_range("flags", flags, 0, 2**32 - 1)
+    """Returns the caller's 32 bits; raises InvalidArgument if there are more, or if they say "serialized"."""
+    return flag_word(Kind.BYTES, flags)
 
 
 def check_int64(what: str, number: int) -> int:

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from ctypes import byref
-from typing import Any, ItemsView, Iterator, MutableMapping, Optional, Tuple, ValuesView
+from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Optional, Tuple, Type, ValuesView, overload
 
-from memstream import _abi
-from memstream._abi import Status
-from memstream._arguments import Buffer, Key, check_flags, check_range, encode_key, milliseconds
+from memstream._arguments import Buffer, Key
+from memstream.arrays import Arrays
 from memstream.inspection import Inspection
 from memstream.operations import Operations, miss
-from memstream.views import Pin, Reservation, View
+from memstream.serializers import SerializerChoice
+
+if TYPE_CHECKING:
+    from memstream.objects import ObjectCache
 
 _ABSENT = object()
 
 
-class Values(ValuesView[bytes]):
+class Values(ValuesView[Any]):
     """Values of the keys that are still there when their turn comes."""
 
     _mapping: "Cache"
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._mapping.items())
 
     def __contains__(self, value: object) -> bool:
         return any(value == stored for stored in self)
 
 
-class Items(ItemsView[Key, bytes]):
+class Items(ItemsView[Key, Any]):
     """Pairs of the keys that are still there when their turn comes: others may delete and evict meanwhile."""
 
     _mapping: "Cache"
 
-    def __iter__(self) -> Iterator[Tuple[bytes, bytes]]:
+    def __iter__(self) -> Iterator[Tuple[bytes, Any]]:
         for key in self._mapping:
-            value = self._mapping.get(key)
-            if value is not None:
+            value = self._mapping.get(key, _ABSENT)
+            if value is not _ABSENT:
                 yield key, value
 
 
-class Cache(Operations, Inspection, MutableMapping[Key, bytes]):
+class Cache(Operations, Arrays, Inspection, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share, as a mapping from keys to bytes.
 
         with Cache("thumbnails") as cache:
@@ -47,7 +48,8 @@ class Cache(Operations, Inspection, MutableMapping[Key, bytes]):
             cache.set("dog", b"...", ttl=60)
             value = cache.get("bird")           # None: not there
 
-    Keys are str (stored as UTF-8) or bytes, and come back as bytes. Values are bytes-like, and come back as bytes.
+    Keys are str (stored as UTF-8) or bytes, and come back as bytes. Values are bytes-like, and come back as bytes; with
+    `serializer=` they are objects: `Cache(serializer="pickle")` makes an `ObjectCache`, which see.
 
     Threads: all of them may use one Cache; the interpreter's lock is free while a call waits. Fork: a child goes on
     with the Cache of its parent, but not with its views and reservations. Spawn: open a Cache of the same name. A
@@ -61,79 +63,37 @@ class Cache(Operations, Inspection, MutableMapping[Key, bytes]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    def view(self, key: Key) -> View:
-        """Gives the value of `key` in place, without a copy, for a with block.
+    @overload
+    def __new__(cls, name: Optional[str] = None, *, serializer: None = None, **options: Any) -> "Cache":
+        ...
 
-            with cache.view("cat") as memory:
-                digest = sha256(memory)
+    @overload
+    def __new__(cls, name: Optional[str] = None, *, serializer: SerializerChoice, **options: Any) -> "ObjectCache":
+        ...
 
-        Args:
-            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
+    def __new__(
+        cls, name: Optional[str] = None, *, serializer: Optional[SerializerChoice] = None, **options: Any
+    ) -> "Cache":
+        """Makes an `ObjectCache` if a serializer is given."""
+        chosen: Type[Cache] = cls
+        if serializer is not None:
+            from memstream.objects import ObjectCache
 
-        Returns:
-            A context manager that gives a read-only memoryview. The end of the block raises BufferError if a slice or
-            an array of it is still in use. With `read_only=True` the library makes a copy of its own.
-
-        Raises:
-            CacheMiss: the key is not there.
-            BadKey: it is empty or too long.
-
-        Source: memstream_view, memstream_release.
-        """
-        name = encode_key(key)
-        raw = _abi.View()
-        handle = self._handle
-        status = self._library.c.memstream_view(handle, name, len(name), byref(raw))
-        if status == Status.MISS:
-            raise miss(key)
-        if status or handle is None:
-            self._fail(status)
-        return View(Pin(handle, self._library.c.memstream_release, raw))
-
-    def reserve(self, key: Key, size: int, ttl: Optional[float] = None, flags: int = 0) -> Reservation:
-        """Gives room for a value of `size` bytes in the segment, to be filled in place in a with block.
-
-            with cache.reserve("cat", size) as memory:
-                file.readinto(memory)
-
-        The value appears, at once and whole, when the block ends; not if it ends by an exception.
-
-        Args:
-            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
-            size: bytes, 0 to `Stats.max_value_size`.
-            ttl: seconds to live from the end of the block on, above 0; None: for ever.
-            flags: 32 bits of the caller's own, kept with the value.
-
-        Returns:
-            A context manager that gives a writable memoryview; what is in it at first is undefined. The end of the
-            block raises BufferError, and stores nothing, if a slice or an array of it is still in use.
-
-        Raises:
-            BadKey, ValueTooLarge, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
-
-        Source: memstream_reserve, memstream_commit, memstream_abort.
-        """
-        name = encode_key(key)
-        check_range("size", size, 0, 2**63 - 1)
-        ttl_ms, flags = milliseconds(ttl), check_flags(flags)
-        raw = _abi.Reservation()
-        handle = self._handle
-        status = self._library.c.memstream_reserve(handle, name, len(name), size, byref(raw))
-        if status or handle is None:
-            self._fail(status)
-        pin = Pin(handle, self._library.c.memstream_abort, raw)
-        return Reservation(pin, self._library.c.memstream_commit, self._check, ttl_ms, flags)
+            if cls is Cache:
+                chosen = ObjectCache
+            elif not issubclass(cls, ObjectCache):
+                raise TypeError(f"{cls.__name__} stores bytes: derive it from ObjectCache to give it a serializer")
+        return super().__new__(chosen)
 
     def clear(self) -> None:
         """Removes all entries. Views stay readable. Source: memstream_clear."""
         self._check(self._library.c.memstream_clear(self._handle))
 
-    def __getitem__(self, key: Key) -> bytes:
+    def __getitem__(self, key: Key) -> Any:
         """Returns a copy of the value; raises CacheMiss, which is a KeyError, if the key is not there."""
         value = self.get(key, _ABSENT)
         if value is _ABSENT:
             raise miss(key)
-        assert isinstance(value, bytes)
         return value
 
     def __setitem__(self, key: Key, value: Buffer) -> None:
@@ -184,14 +144,18 @@ class Cache(Operations, Inspection, MutableMapping[Key, bytes]):
             raise miss(key)
         return default
 
-    def setdefault(self, key: Key, default: Buffer = b"") -> bytes:
+    def setdefault(self, key: Key, default: Any = b"") -> Any:
         """Returns the value of the key; stores `default` first if it is absent, unless somebody else is faster."""
         while True:
-            value = self.get(key)
-            if value is not None:
+            value = self.get(key, _ABSENT)
+            if value is not _ABSENT:
                 return value
             if self.add(key, default):
-                return bytes(default)
+                return self._as_stored(default)
+
+    def _as_stored(self, value: Any) -> Any:
+        """Returns what `get` would give for this value."""
+        return bytes(value)
 
     def __repr__(self) -> str:
         if self.closed:

@@ -92,6 +92,7 @@ class Connection:
         create: bool = True,
         any_owner: bool = False,
         library: Optional[str] = None,
+        serializer: None = None,
     ) -> None:
         """Opens the cache of that name; creates its segment if it is absent.
 
@@ -106,6 +107,7 @@ class Connection:
             create: False: raise NoSegment if the segment is absent.
             any_owner: accept a segment that belongs to another user.
             library: path of libcache.so; None: see `memstream._library`.
+            serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
         Raises:
             ConfigurationError: an argument or an environment variable has a value that cannot be.

@@ -10,6 +10,7 @@
         SystemCallError         the operating system refused something
         InternalError           a defect of the library
         LibraryError            libcache.so itself: not found, or of another version
+        SerializerError         the value was stored in a way that this cache cannot decode (also a TypeError)
 
 The text of an exception is the library's own: it names the values of the case and says what to do.
 """
@@ -49,6 +50,16 @@ class LibraryError(MemStreamError):
         super().__init__(None, message)
 
     def __reduce__(self) -> "tuple[Type[LibraryError], tuple[str]]":
+        return (type(self), (self.message,))
+
+
+class SerializerError(MemStreamError, TypeError):
+    """A value was stored with a serializer that this cache was not opened with, or its bytes are damaged."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(None, message)
+
+    def __reduce__(self) -> "tuple[Type[SerializerError], tuple[str]]":
         return (type(self), (self.message,))
 
 

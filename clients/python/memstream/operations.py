@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import byref, c_int64, c_size_t, c_uint32, c_uint64
-from typing import Any, List, Optional, Tuple, TypeVar, Union, overload
+from typing import Any, List, NamedTuple, Optional, Tuple, TypeVar, Union, overload
 
 from memstream import _abi
 from memstream._abi import Status
@@ -21,6 +21,7 @@ from memstream._arguments import (
     encode_key,
     milliseconds,
 )
+from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
 from memstream.connection import Connection
 from memstream.errors import CacheMiss
 
@@ -35,15 +36,34 @@ _OK, _MISS, _EXISTS, _CONFLICT, _TOO_SMALL = map(
 # view, which spares one of the two copies.
 _ROOM_SIZE = 32 * 1024
 
-# Rooms that are free: (buffer, size, byref(size)). As many are made as threads were ever reading at the same time.
-# list.pop and list.append are atomic, and cheaper than a thread-local variable.
-_Room = Tuple["ctypes.Array[ctypes.c_char]", c_size_t, Any]
+# Rooms that are free: (buffer, size, byref(size), meta, byref(meta)). As many are made as threads were ever reading at
+# the same time. list.pop and list.append are atomic, and cheaper than a thread-local variable.
+_Room = Tuple["ctypes.Array[ctypes.c_char]", c_size_t, Any, _abi.Meta, Any]
 _rooms: List[_Room] = []
 
 
 def _make_room() -> _Room:
-    size = c_size_t()
-    return ctypes.create_string_buffer(_ROOM_SIZE), size, byref(size)
+    size, meta = c_size_t(), _abi.Meta()
+    return ctypes.create_string_buffer(_ROOM_SIZE), size, byref(size), meta, byref(meta)
+
+
+class Found(NamedTuple):
+    """A copy of a value, and what the library keeps with it."""
+
+    value: bytes
+    flags: int
+    token: int
+
+
+# What stands for a value that does not fit into a room.
+TOO_LARGE = Found(b"", 0, 0)
+
+
+def _plain(key: Key, found: Found) -> Found:
+    """Returns what was found, if it is plain bytes."""
+    if FIRST_RESERVED <= found.flags <= LAST_RESERVED:
+        raise refusal(key, found.flags)
+    return found
 
 
 def miss(key: Key) -> CacheMiss:
@@ -74,6 +94,7 @@ class Operations(Connection):
 
         Raises:
             BadKey: the key is empty or too long.
+            SerializerError: the value is no plain bytes; the text says what reads it.
             ClosedError, UnavailableError, CorruptError: as for every method.
 
         Source: memstream_get; memstream_view for values above 32 KiB.
@@ -83,16 +104,22 @@ class Operations(Connection):
             room = _rooms.pop()
         except IndexError:
             room = _make_room()
-        buffer, size, size_reference = room
+        buffer, size, size_reference, meta, meta_reference = room
         size.value = _ROOM_SIZE
-        status = self._raw_get(self._handle, name, SIZES[len(name)], buffer, size_reference, None)
-        value = buffer[: size.value] if status == _OK else default
-        _rooms.append(room)
-        if status == _OK or status == _MISS:
+        status = self._raw_get(self._handle, name, SIZES[len(name)], buffer, size_reference, meta_reference)
+        if status == _OK:
+            value = buffer[: size.value]
+            flags = meta.flags
+            _rooms.append(room)
+            if flags >= FIRST_RESERVED and flags <= LAST_RESERVED:
+                raise refusal(key, flags)
             return value
+        _rooms.append(room)
+        if status == _MISS:
+            return default
         if status == _TOO_SMALL:
-            found = self._read(encode_key(key))
-            return default if found is None else found[0]
+            found = self._read_large(encode_key(key))
+            return default if found is None else _plain(key, found).value
         self._fail(status)
 
     def gets(self, key: Key, default: Any = None) -> Tuple[Any, Optional[int]]:
@@ -107,14 +134,40 @@ class Operations(Connection):
 
         Raises:
             BadKey: the key is empty or too long.
+            SerializerError: as for `get`.
 
-        Source: memstream_view.
+        Source: memstream_get; memstream_view for values above 32 KiB.
         """
         found = self._read(encode_key(key))
-        return (default, None) if found is None else found
+        return (default, None) if found is None else (_plain(key, found).value, found.token)
 
-    def _read(self, key: bytes) -> Optional[Tuple[bytes, int]]:
-        """Returns value and token by way of a view: whatever the size, in one copy and one consistent state."""
+    def _read(self, key: bytes) -> Optional[Found]:
+        """Returns a copy of the value with flags and token, all of one state; None for a miss."""
+        found = self._read_small(key)
+        return self._read_large(key) if found is TOO_LARGE else found
+
+    def _read_small(self, key: bytes) -> Optional[Found]:
+        """As `_read`, but returns TOO_LARGE for a value of more than 32 KiB."""
+        try:
+            room = _rooms.pop()
+        except IndexError:
+            room = _make_room()
+        buffer, size, size_reference, meta, meta_reference = room
+        size.value = _ROOM_SIZE
+        status = self._raw_get(self._handle, key, SIZES[len(key)], buffer, size_reference, meta_reference)
+        copy: Any = buffer[: size.value] if status == _OK else None
+        found = Found(copy, meta.flags, meta.cas)
+        _rooms.append(room)
+        if status == _OK:
+            return found
+        if status == _MISS:
+            return None
+        if status == _TOO_SMALL:
+            return TOO_LARGE
+        self._fail(status)
+
+    def _read_large(self, key: bytes) -> Optional[Found]:
+        """As `_read`, by way of a view: one copy, whatever the size."""
         view = _abi.View()
         handle = self._handle
         status = self._library.c.memstream_view(handle, key, len(key), byref(view))
@@ -123,7 +176,8 @@ class Operations(Connection):
         if status or handle is None:
             self._fail(status)
         try:
-            return ctypes.string_at(view.data, view.size) if view.size else b"", view.meta.cas
+            value = ctypes.string_at(view.data, view.size) if view.size else b""
+            return Found(value, view.meta.flags, view.meta.cas)
         finally:
             handle.end(self._library.c.memstream_release, view)
 
@@ -135,7 +189,7 @@ class Operations(Connection):
             value: any C-contiguous buffer (bytes, bytearray, memoryview, array, numpy), 0 to `Stats.max_value_size`
                 bytes; copied straight into the segment.
             ttl: seconds until it expires, above 0; None: never.
-            flags: 32 bits of the caller's own, kept with the value.
+            flags: 32 bits of the caller's own, kept with the value; 0xE0000000 to 0xEFFFFFFF are the package's.
 
         Raises:
             BadKey, ValueTooLarge: the limits above; nothing was evicted for it.
@@ -221,8 +275,22 @@ class Operations(Connection):
         refusals: Tuple[int, ...] = (),
     ) -> int:
         """Calls one of the storing functions; returns OK or one of `refusals`, raises for every other status."""
+        value, word = self._pack(value, flags)
+        return self._store_packed(function, key, value, ttl, word, *more, refusals=refusals)
+
+    def _store_packed(
+        self,
+        function: Any,
+        key: Key,
+        value: Buffer,
+        ttl: Optional[float],
+        word: int,
+        *more: int,
+        refusals: Tuple[int, ...] = (),
+    ) -> int:
+        """As `_store`, with the bytes and the flag word as they are to be stored."""
         name = encode_key(key)
-        rest = (milliseconds(ttl), check_flags(flags), *more)
+        rest = (milliseconds(ttl), word, *more)
         if isinstance(value, bytes):
             status: int = function(self._handle, name, len(name), value, len(value), *rest)
         else:
@@ -231,6 +299,10 @@ class Operations(Connection):
         if status != _OK and status not in refusals:
             self._fail(status)
         return status
+
+    def _pack(self, value: Any, flags: int) -> Tuple[Buffer, int]:
+        """Turns a value and the caller's flags into the bytes and the flag word to be stored."""
+        return value, check_flags(flags)
 
     def delete(self, key: Key) -> bool:
         """Removes `key`.

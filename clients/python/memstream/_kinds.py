@@ -1,0 +1,88 @@
+"""What the flag word of a value says about its bytes.
+
+The library keeps 32 bits with every value and gives them no meaning. This package reserves the words from 0xE0000000 to
+0xEFFFFFFF: their upper byte says how the value was made, and their lower 24 bits are the caller's own. Every other word
+stands for plain bytes and is the caller's own as a whole, so values of C programs are plain bytes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Optional
+
+from memstream._abi import Status
+from memstream.errors import InvalidArgument, SerializerError
+
+FIRST_RESERVED = 0xE000_0000
+LAST_RESERVED = 0xEFFF_FFFF
+
+# The bits of a reserved word that stay the caller's own.
+OWN_BITS = 0x00FF_FFFF
+
+_SHIFT = 24
+
+
+class Kind(IntEnum):
+    """How a value was made: the upper byte of a reserved flag word. BYTES stands for every other word.
+
+    Numbers are never used again for something else: values outlive the processes that stored them.
+    """
+
+    BYTES = 0
+    INTEGER = 0xE1
+    """Decimal text, as `incr` wants it."""
+    PICKLE = 0xE2
+    PICKLE_PARTS = 0xE3
+    """A pickle, and the large buffers of its objects after it."""
+    JSON = 0xE4
+    CUSTOM = 0xE5
+    """The serializer's name, then what its `dumps` made."""
+    ARRAY = 0xE6
+    """The .npy format of numpy."""
+
+
+_REMEDIES = {
+    Kind.INTEGER: "is a number stored through a cache with a serializer: open the cache with the same serializer",
+    Kind.PICKLE: 'was stored with serializer="pickle": open the cache with it',
+    Kind.PICKLE_PARTS: 'was stored with serializer="pickle": open the cache with it',
+    Kind.JSON: 'was stored with serializer="json": open the cache with it',
+    Kind.CUSTOM: "was stored with a serializer of its own: open the cache with it",
+    Kind.ARRAY: "is an array: read it with array()",
+}
+
+
+def kind_of(flags: int) -> Optional[Kind]:
+    """Returns what a flag word says; None for a reserved word that this version does not know."""
+    if not FIRST_RESERVED <= flags <= LAST_RESERVED:
+        return Kind.BYTES
+    try:
+        return Kind(flags >> _SHIFT)
+    except ValueError:
+        return None
+
+
+def flag_word(kind: Kind, own: int) -> int:
+    """Puts kind and the caller's own bits together.
+
+    Raises:
+        InvalidArgument: the caller's bits take more room than there is beside this kind.
+    """
+    if kind is Kind.BYTES:
+        if not 0 <= own < 2**32 or FIRST_RESERVED <= own <= LAST_RESERVED:
+            raise InvalidArgument(
+                Status.INVALID,
+                f"flags is {own:#x}: it must have 32 bits, and 0xe0000000 to 0xefffffff say how a value was serialized",
+            )
+        return own
+    if not 0 <= own <= OWN_BITS:
+        raise InvalidArgument(Status.INVALID, f"flags is {own:#x}: beside a serialized value there is room for 24 bits")
+    return kind << _SHIFT | own
+
+
+def refusal(key: object, flags: int) -> SerializerError:
+    """Makes the exception for a value that the reader has no means to decode; says what would."""
+    kind = kind_of(flags)
+    reason = f"has the unknown kind {flags >> _SHIFT:#x}: it was stored by a newer version of memstream"
+    if kind is not None:
+        reason = _REMEDIES.get(kind, "is plain bytes: read it with get(), or store it with put_array()")
+    return SerializerError(f"the value of {key!r} {reason}; view() gives its bytes as they are")

@@ -1,0 +1,137 @@
+"""numpy arrays in the cache: written in place, read without a copy.
+
+A stored array is a .npy file as numpy.save writes it (header, then the elements, at a multiple of 64 bytes), so that
+other programs can read it, and `Cache.array` reads a .npy file that somebody has put into the cache as it was.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Optional, Tuple, cast
+
+from memstream._arguments import Key
+from memstream._kinds import Kind, flag_word, kind_of, refusal
+from memstream.errors import SerializerError
+from memstream.in_place import InPlace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAGIC = b"\x93NUMPY"
+# Magic, version, and the size of the rest of the header: 2 bytes in version 1, 4 later.
+_LEAST_HEADER = len(_MAGIC) + 2 + 4
+
+
+class Arrays(InPlace):
+    """What a cache does with numpy arrays. numpy is imported at the first call."""
+
+    def put_array(self, key: Key, array: Any, ttl: Optional[float] = None, flags: int = 0) -> None:
+        """Stores an array; its elements are copied once, straight into the segment.
+
+        Args:
+            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
+            array: a numpy array of any shape and any dtype but objects, or what `numpy.asarray` takes. Fortran order is
+                kept; an array that is not contiguous is stored in C order.
+            ttl: seconds until it expires, above 0; None: never.
+            flags: 24 bits of the caller's own.
+
+        Raises:
+            SerializerError: the dtype holds Python objects, whose addresses mean nothing to others; or it is masked.
+            ImportError: numpy is not installed.
+            BadKey, ValueTooLarge, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
+
+        Source: memstream_reserve, memstream_commit.
+        """
+        numpy = _import_numpy()
+        source = numpy.asanyarray(array)
+        if isinstance(source, numpy.ma.MaskedArray):
+            raise SerializerError("a masked array has two arrays of bytes: store .data and .mask under two keys")
+        header = _make_header(source)
+        word = flag_word(Kind.ARRAY, flags)
+        order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
+        with self._reserve(key, len(header) + source.nbytes, ttl, word) as memory:
+            memory[: len(header)] = header
+            target = numpy.ndarray(source.shape, source.dtype, buffer=memory, offset=len(header), order=order)
+            numpy.copyto(target, source)
+            del target  # It would keep the room from being committed.
+
+    def array(self, key: Key) -> "NDArray[Any]":
+        """Gives an array in place: its elements are read from the segment, nothing is copied.
+
+        Args:
+            key: as for `get`.
+
+        Returns:
+            A read-only array, with the dtype, shape and order that were stored. Its bytes stay as they are, through
+            replace, delete and eviction by anyone, until the last array made of it is gone. In a forked child an array
+            of the parent's is not protected: take it anew there, or `copy()` before the fork.
+
+        Raises:
+            CacheMiss: the key is not there.
+            SerializerError: the value is no array.
+            ImportError: numpy is not installed.
+
+        Source: memstream_view; memstream_release, when the last array is gone.
+        """
+        numpy = _import_numpy()
+        view = self.view(key)
+        memory = view.memory
+        if kind_of(view.flags) not in (Kind.ARRAY, Kind.BYTES) or bytes(memory[: len(_MAGIC)]) != _MAGIC:
+            raise refusal(key, view.flags)
+        try:
+            dtype, shape, order, offset = _parse_header(_header_of(memory))
+            # Over an array of the read-only memoryview: numpy would let its user write to what is below that.
+            array = numpy.ndarray(shape, dtype, numpy.asarray(memory), offset, order=order)
+        except (ValueError, TypeError, IndexError) as error:
+            raise SerializerError(f"the array of {key!r} is damaged: {error}") from None
+        return cast("NDArray[Any]", array)
+
+
+def _import_numpy() -> Any:
+    try:
+        import numpy
+        import numpy.lib.format
+    except ImportError:
+        raise ImportError("arrays need numpy (Debian: python3-numpy); bytes do not: view() and reserve()") from None
+    return numpy
+
+
+def _make_header(array: Any) -> bytes:
+    """Returns the header of a .npy file, 64 bytes or a multiple."""
+    npy = _import_numpy().lib.format
+    if array.dtype.hasobject:
+        raise SerializerError(
+            f"an array of dtype {array.dtype} holds addresses of Python objects, which mean nothing to others: "
+            'give it another dtype, or store it through a cache with serializer="pickle"'
+        )
+    header = io.BytesIO()
+    description = npy.header_data_from_array_1_0(array)
+    try:
+        npy.write_array_header_1_0(header, description)
+    except ValueError:  # Above 64 KiB: many fields.
+        npy.write_array_header_2_0(header, description)
+    return header.getvalue()
+
+
+def _header_of(memory: memoryview) -> bytes:
+    """Cuts the header off a .npy file."""
+    start = bytes(memory[:_LEAST_HEADER])
+    size_bytes = 2 if start[len(_MAGIC)] == 1 else 4
+    size = int.from_bytes(start[len(_MAGIC) + 2 : len(_MAGIC) + 2 + size_bytes], "little")
+    return bytes(memory[: len(_MAGIC) + 2 + size_bytes + size])
+
+
+@lru_cache(maxsize=256)
+def _parse_header(header: bytes) -> Tuple[Any, Tuple[int, ...], str, int]:
+    """Returns dtype, shape, order and offset of the elements. Kept: parsing takes longer than all the rest."""
+    npy = _import_numpy().lib.format
+    file = io.BytesIO(header)
+    version = npy.read_magic(file)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the .npy format is unknown")
+    shape, is_fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError(f"an array of dtype {dtype} holds addresses of another process")
+    return dtype, shape, "F" if is_fortran else "C", len(header)

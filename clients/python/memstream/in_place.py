@@ -1,0 +1,84 @@
+"""Reading and writing values where they stand in the segment."""
+
+from __future__ import annotations
+
+from ctypes import byref
+from typing import Optional
+
+from memstream import _abi
+from memstream._abi import Status
+from memstream._arguments import Key, check_flags, check_range, encode_key, milliseconds
+from memstream.connection import Connection
+from memstream.operations import miss
+from memstream.views import Pin, Reservation, View
+
+
+class InPlace(Connection):
+    """Views and reservations. They deal in bytes, whatever the serializer of the cache."""
+
+    def view(self, key: Key) -> View:
+        """Gives the value of `key` in place, without a copy, for a with block.
+
+            with cache.view("cat") as memory:
+                digest = sha256(memory)
+
+        Args:
+            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
+
+        Returns:
+            A context manager that gives a read-only memoryview. The end of the block raises BufferError if a slice or
+            an array of it is still in use. With `read_only=True` the library makes a copy of its own.
+
+        Raises:
+            CacheMiss: the key is not there.
+            BadKey: it is empty or too long.
+
+        Source: memstream_view, memstream_release.
+        """
+        name = encode_key(key)
+        raw = _abi.View()
+        handle = self._handle
+        status = self._library.c.memstream_view(handle, name, len(name), byref(raw))
+        if status == Status.MISS:
+            raise miss(key)
+        if status or handle is None:
+            self._fail(status)
+        return View(Pin(handle, self._library.c.memstream_release, raw))
+
+    def reserve(self, key: Key, size: int, ttl: Optional[float] = None, flags: int = 0) -> Reservation:
+        """Gives room for a value of `size` bytes in the segment, to be filled in place in a with block.
+
+            with cache.reserve("cat", size) as memory:
+                file.readinto(memory)
+
+        The value appears, at once and whole, when the block ends; not if it ends by an exception.
+
+        Args:
+            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
+            size: bytes, 0 to `Stats.max_value_size`.
+            ttl: seconds to live from the end of the block on, above 0; None: for ever.
+            flags: 32 bits of the caller's own, kept with the value.
+
+        Returns:
+            A context manager that gives a writable memoryview; what is in it at first is undefined. The end of the
+            block raises BufferError, and stores nothing, if a slice or an array of it is still in use.
+
+        Raises:
+            BadKey, ValueTooLarge, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
+
+        Source: memstream_reserve, memstream_commit, memstream_abort.
+        """
+        return self._reserve(key, size, ttl, check_flags(flags))
+
+    def _reserve(self, key: Key, size: int, ttl: Optional[float], word: int) -> Reservation:
+        """As `reserve`, with the flag word as it is to be stored."""
+        name = encode_key(key)
+        check_range("size", size, 0, 2**63 - 1)
+        ttl_ms = milliseconds(ttl)
+        raw = _abi.Reservation()
+        handle = self._handle
+        status = self._library.c.memstream_reserve(handle, name, len(name), size, byref(raw))
+        if status or handle is None:
+            self._fail(status)
+        pin = Pin(handle, self._library.c.memstream_abort, raw)
+        return Reservation(pin, self._library.c.memstream_commit, self._check, ttl_ms, word)

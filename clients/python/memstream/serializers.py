@@ -1,0 +1,214 @@
+"""From objects to bytes and back: what `Cache(serializer=...)` means.
+
+A codec turns an object into its kind and the pieces of its bytes, and back. Which kind a value has travels in its flag
+word, so that a reader knows what it has before it decodes anything: nothing is ever unpickled by a cache that was not
+opened with serializer="pickle".
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from types import ModuleType
+from typing import Any, List, NamedTuple, Protocol, Tuple, Union, runtime_checkable
+
+from memstream._kinds import Kind
+from memstream.errors import SerializerError
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """What a caller may bring along: an object or a module with these two functions.
+
+    If it has a str `name`, that is kept with each value and compared by the reader; otherwise the name of the module or
+    class is. Numbers and bytes pass through it like everything else.
+    """
+
+    def dumps(self, value: Any) -> Any:
+        """Returns an object as bytes, any other buffer, or str."""
+
+    def loads(self, data: bytes) -> Any:
+        """Returns the object again."""
+
+
+SerializerChoice = Union[str, Serializer]
+
+
+class Encoded(NamedTuple):
+    """A value ready to be stored: its pieces stand one after the other."""
+
+    kind: Kind
+    pieces: List[Any]
+    size: int
+    """Bytes of all pieces."""
+
+
+class Codec:
+    """What the built-in serializers share: bytes and whole numbers need no serializer.
+
+    bytes are stored as they are, so that every reader sees them; an int of 64 bits as decimal text, so that `incr`
+    works on it.
+    """
+
+    kinds: Tuple[Kind, ...] = ()
+
+    def encode(self, value: Any) -> Encoded:
+        """Turns an object into bytes. Exceptions of the serializer pass through."""
+        kind = type(value)
+        if kind is bytes:
+            return Encoded(Kind.BYTES, [value], len(value))
+        if kind is int and -(2**63) <= value < 2**63:
+            return _encoded(Kind.INTEGER, b"%d" % value)
+        return self.encode_object(value)
+
+    def encode_object(self, value: Any) -> Encoded:
+        """Turns an object that is neither bytes nor a small int into bytes."""
+        raise NotImplementedError
+
+    def decode(self, kind: Kind, memory: memoryview) -> Any:
+        """Turns bytes into an object.
+
+        Args:
+            kind: one of `kinds`.
+            memory: the bytes; valid during the call only.
+        """
+        raise NotImplementedError
+
+
+class PickleCodec(Codec):
+    """Protocol 5. Large buffers (numpy arrays, PickleBuffer) are copied once, straight into the segment.
+
+    With buffers the value is, in little-endian 64-bit words: number of buffers, size of the pickle; for each buffer its
+    size and whether it is read-only; then the pickle; then the buffers, each at a multiple of 64 bytes.
+    """
+
+    kinds = (Kind.PICKLE, Kind.PICKLE_PARTS)
+
+    _WORDS = struct.Struct("<QQ")
+    _ALIGNMENT = 64
+    _LEAST_BUFFER = 4096
+    """Bytes; smaller buffers are not worth a piece of their own."""
+
+    def encode_object(self, value: Any) -> Encoded:
+        """Pickles an object."""
+        buffers: List[memoryview] = []
+
+        def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+            try:
+                raw = buffer.raw()
+            except BufferError:  # Not contiguous.
+                return True
+            if raw.nbytes < self._LEAST_BUFFER:
+                return True
+            buffers.append(raw)
+            return False
+
+        stream = pickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+        if not buffers:
+            return _encoded(Kind.PICKLE, stream)
+        words = [(len(buffers), len(stream)), *((raw.nbytes, int(raw.readonly)) for raw in buffers)]
+        head = b"".join(self._WORDS.pack(*pair) for pair in words) + stream
+        pieces: List[Any] = [head]
+        size = len(head)
+        for raw in buffers:
+            gap = -size % self._ALIGNMENT
+            pieces += [bytes(gap), raw]
+            size += gap + raw.nbytes
+        return Encoded(Kind.PICKLE_PARTS, pieces, size)
+
+    def decode(self, kind: Kind, memory: memoryview) -> Any:
+        """Unpickles. Buffers that could be written to before can be again: they are copies."""
+        if kind is Kind.PICKLE:
+            return pickle.loads(memory)
+        try:
+            count, stream_size = self._WORDS.unpack_from(memory)
+            words = [self._WORDS.unpack_from(memory, number * self._WORDS.size) for number in range(1, count + 1)]
+        except struct.error as error:
+            raise SerializerError(f"a pickle with buffers is damaged: {error}") from None
+        position = self._WORDS.size * (count + 1) + stream_size
+        stream = memory[position - stream_size : position]
+        buffers: List[Union[bytes, bytearray]] = []
+        for size, readonly in words:
+            position += -position % self._ALIGNMENT
+            part = memory[position : position + size]
+            if part.nbytes != size:
+                raise SerializerError("a pickle with buffers is damaged: a buffer goes beyond the end of the value")
+            buffers.append(bytes(part) if readonly else bytearray(part))
+            position += size
+        return pickle.loads(stream, buffers=buffers)
+
+
+class JsonCodec(Codec):
+    """JSON in ASCII, so that a program in any language can read it. NaN and the infinities are no JSON: refused."""
+
+    kinds = (Kind.JSON,)
+
+    def encode_object(self, value: Any) -> Encoded:
+        """Writes JSON without blanks."""
+        return _encoded(Kind.JSON, json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
+
+    def decode(self, kind: Kind, memory: memoryview) -> Any:
+        """Parses JSON."""
+        return json.loads(bytes(memory))
+
+
+class CustomCodec(Codec):
+    """The caller's own serializer. Its name stands before the data, after a byte with the name's length."""
+
+    kinds = (Kind.CUSTOM,)
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
+        name = getattr(serializer, "name", None)
+        if not isinstance(name, str):
+            name = _name_of(serializer)
+        self._name = name.encode()[:255]
+        self._head = bytes([len(self._name)]) + self._name
+
+    def encode(self, value: Any) -> Encoded:
+        """Hands everything to `dumps`, also bytes and numbers: it may compress or encrypt."""
+        dumped = self._serializer.dumps(value)
+        data = memoryview(dumped.encode() if isinstance(dumped, str) else dumped).cast("B")
+        return Encoded(Kind.CUSTOM, [self._head, data], len(self._head) + data.nbytes)
+
+    def decode(self, kind: Kind, memory: memoryview) -> Any:
+        """Hands the data to `loads`, if the name before it is right."""
+        data = bytes(memory)
+        if not data.startswith(self._head):
+            theirs = data[1 : 1 + data[0]] if data else b""
+            raise SerializerError(
+                f"it was stored with the serializer {theirs.decode(errors='replace')!r}, "
+                f"and this cache was opened with {self._name.decode(errors='replace')!r}"
+            )
+        return self._serializer.loads(data[len(self._head) :])
+
+
+def make_codec(serializer: SerializerChoice) -> Codec:
+    """Returns the codec of a choice.
+
+    Args:
+        serializer: "pickle", "json", or an object with `dumps` and `loads`.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if serializer == "pickle":
+        return PickleCodec()
+    if serializer == "json":
+        return JsonCodec()
+    if isinstance(serializer, Serializer):
+        return CustomCodec(serializer)
+    raise TypeError(f'serializer is {serializer!r}: give "pickle", "json", or an object with dumps and loads')
+
+
+def _name_of(serializer: object) -> str:
+    """Returns the name of a module, or of the class of an object."""
+    if isinstance(serializer, ModuleType):
+        return serializer.__name__
+    owner = serializer if isinstance(serializer, type) else type(serializer)
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _encoded(kind: Kind, data: bytes) -> Encoded:
+    return Encoded(kind, [data], len(data))
