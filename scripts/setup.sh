@@ -11,7 +11,7 @@ run_packages=(
 # To run every test and check as well.
 test_packages=(
     libcli11-dev nlohmann-json3-dev spin
-    python3-pytest python3-numpy mypy valgrind libc6-dbg util-linux
+    python3-pytest python3-numpy python3-pip python3-setuptools python3-wheel python3-venv mypy valgrind libc6-dbg util-linux
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
 )
 # What benchmarks/ compares with, and what it draws with.

@@ -35,6 +35,11 @@ SYSTEM_CALL_HOMES = {
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"
 
+# What single files of the Python client may import besides: nothing else of the client imports these files.
+FRAMEWORKS = {
+    "clients/python/setup.py": {"setuptools", "wheel"},
+}
+
 MAX_LINES = 400
 MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
@@ -156,7 +161,7 @@ def check_python_imports(file: SourceFile) -> Iterator[Violation]:
     """The client needs Python and libcache.so alone: the standard library, and numpy if it is there."""
     if file.suffix != ".py" or not file.path.startswith("clients/python/"):
         return
-    own = {"memstream", "writer", "reader", "analytics"}
+    own = {"memstream", "writer", "reader", "analytics"} | FRAMEWORKS.get(file.path, set())
     is_test = "/tests/" in file.path
     for number, module, is_guarded in imported_modules(ast.parse(file.text, file.path)):
         if module in STANDARD_LIBRARY or module in own or (is_test and module in {"pytest", "conftest"}):
@@ -238,6 +243,8 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
     ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
+    ("clients/python/memstream/setup.py", "import setuptools\n", "import of setuptools"),
+    ("clients/python/setup.py", "import setuptools\n", None),
     ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
     ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
     ("tests/fine.cpp", '#include "core/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),

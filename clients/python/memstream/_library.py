@@ -33,12 +33,14 @@ class Library:
     def __init__(self, path: str) -> None:
         self.path = path
         self.c = _load(path)
+        self.version = _version_of(path, self.c)
         try:
             _abi.declare(self.c)
         except AttributeError as error:
-            raise LibraryError(f"{path} is not a libcache.so that this package can use: {error}") from None
-        self.version = self.c.cache_version().decode()
-        _check_version(path, self.version)
+            raise LibraryError(
+                f"{path} is version {self.version} and lacks a function that the package, version {_abi.VERSION}, "
+                f"calls: {error}. Install the package and the library from one release"
+            ) from None
         # ctypes spends 40 to 60 ns on every argument that it converts by a prototype, and none on objects that are of
         # their C type already. Indexing a library makes a function object of its own, apart from the typed one.
         self.raw_get: Any = self.c["memstream_get"]
@@ -105,13 +107,22 @@ def _load(path: str) -> ctypes.CDLL:
         raise LibraryError(f"cannot load {path}: {error}. {remedy}") from None
 
 
-def _check_version(path: str, version: str) -> None:
-    """Package and library go together if MAJOR and MINOR are the same: PATCH changes no function."""
+def _version_of(path: str, library: ctypes.CDLL) -> str:
+    """Returns the version of a library that goes with this package: MAJOR and MINOR are the same, PATCH is free.
+
+    Looked at before anything else: a library of another version may lack functions, or take other arguments.
+    """
+    try:
+        library.cache_version.restype = ctypes.c_char_p
+    except AttributeError as error:
+        raise LibraryError(f"{path} is not a libcache.so, or one of before version 0.1: {error}") from None
+    version: str = (library.cache_version() or b"").decode("utf-8", "replace")
     if version.split(".")[:2] != _abi.VERSION.split(".")[:2]:
         raise LibraryError(
             f"{path} is version {version} and the package is version {_abi.VERSION}: "
             "install the package and the library from one release"
         )
+    return version
 
 
 def _text(text: bytes) -> str:

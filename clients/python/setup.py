@@ -1,0 +1,78 @@
+"""Puts the native libraries into the wheel. Everything else that pip has to know is in pyproject.toml.
+
+The libraries are those beside the file that MEMSTREAM_LIBRARY names, otherwise those in build/ of this repository; if
+there are none, the repository is built. The wheel needs no particular Python, only the machine's architecture.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
+from wheel.bdist_wheel import bdist_wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = ("libcache.so",)
+
+
+def find_libraries() -> List[Path]:
+    """Returns the libraries to pack; builds them if that is possible and needed."""
+    named = os.environ.get("MEMSTREAM_LIBRARY")
+    folder = Path(named).resolve().parent if named else ROOT / "build"
+    script = ROOT / "scripts" / "build.sh"
+    if not named and not (folder / LIBRARIES[0]).exists() and script.exists():
+        subprocess.run([str(script)], check=True)
+    missing = [library for library in LIBRARIES if not (folder / library).exists()]
+    if missing:
+        sys.exit(
+            f"{folder} has no {missing[0]}: build the library with scripts/build.sh of the repository, "
+            "or name it in MEMSTREAM_LIBRARY"
+        )
+    return [folder / library for library in LIBRARIES]
+
+
+class BuildWithLibraries(build_py):
+    """Copies the libraries into the package, where memstream._library looks for them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # The package stays where it is, in the tree: MEMSTREAM_LIBRARY names the library there.
+        for library in find_libraries():
+            target = Path(self.build_lib) / "memstream" / library.name
+            self.mkpath(str(target.parent))
+            shutil.copy(library, target)
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for every Python of this architecture."""
+
+    def get_tag(self) -> Tuple[str, str, str]:
+        return ("py3", "none", super().get_tag()[2])
+
+
+class PlatformDistribution(Distribution):
+    """Carries machine code, though none that depends on Python."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+def folders() -> Dict[str, Dict[str, str]]:
+    """Keeps what setuptools makes out of the sources, in a clone of the repository."""
+    if not (ROOT / "CMakePresets.json").exists():
+        return {}
+    folder = ROOT / "build" / "python-package"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"build": {"build_base": str(folder)}, "egg_info": {"egg_base": str(folder)}}
+
+
+setup(
+    distclass=PlatformDistribution,
+    cmdclass={"build_py": BuildWithLibraries, "bdist_wheel": PlatformWheel},
+    options=folders(),
+)
