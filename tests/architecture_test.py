@@ -38,6 +38,10 @@ BACKEND_CHOICE = "backends/open_segment.cpp"
 # What single files of the Python client may import besides: nothing else of the client imports these files.
 FRAMEWORKS = {
     "clients/python/setup.py": {"setuptools", "wheel"},
+    "clients/python/memstream/cachelib.py": {"cachelib"},
+    "clients/python/memstream/django.py": {"django"},
+    "clients/python/memstream/dogpile.py": {"dogpile"},
+    "clients/python/memstream/flask_caching.py": {"flask_caching"},
 }
 
 MAX_LINES = 400
@@ -245,6 +249,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
     ("clients/python/memstream/setup.py", "import setuptools\n", "import of setuptools"),
     ("clients/python/setup.py", "import setuptools\n", None),
+    ("clients/python/memstream/cachelib.py", "import django\n", "import of django"),
     ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
     ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
     ("tests/fine.cpp", '#include "core/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),

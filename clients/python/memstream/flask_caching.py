@@ -1,0 +1,35 @@
+"""Flask-Caching's backend in shared memory.
+
+    app.config["CACHE_TYPE"] = "memstream.flask_caching.MemStreamCache"
+    app.config["CACHE_MEMSTREAM_NAME"] = "site"         # Without it MEMSTREAM_NAME, or "default".
+    app.config["CACHE_KEY_PREFIX"] = "site:"
+    app.config["CACHE_OPTIONS"] = {"size": 512 * 1024 * 1024}
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from flask_caching.backends.base import BaseCache
+
+from memstream.cachelib import MemStreamCache as CachelibCache
+
+
+class MemStreamCache(CachelibCache, BaseCache):
+    """A backend of Flask-Caching; its methods are those of `memstream.cachelib`."""
+
+    @classmethod
+    def factory(cls, app: Any, config: Dict[str, Any], args: List[Any], kwargs: Dict[str, Any]) -> "MemStreamCache":
+        """Makes the backend of an application; called by Flask-Caching.
+
+        Args:
+            app: not used.
+            config: the application's settings.
+            args: CACHE_ARGS.
+            kwargs: CACHE_OPTIONS and CACHE_DEFAULT_TIMEOUT; the options of `memstream.Cache` and `serializer`.
+        """
+        kwargs.setdefault("name", config.get("CACHE_MEMSTREAM_NAME"))
+        kwargs.setdefault("key_prefix", config.get("CACHE_KEY_PREFIX") or "")
+        made = cls(*args, **kwargs)
+        made.ignore_errors = bool(config.get("CACHE_IGNORE_ERRORS"))
+        return made
