@@ -123,6 +123,50 @@ CACHE_API int memstream_exists(memstream_t *cache, const void *key, size_t key_s
 /* Removes all entries. Views that are held stay readable. */
 CACHE_API int memstream_clear(memstream_t *cache);
 
+/* ---- many keys in one call ---- */
+
+/* One key of a batch. The caller fills what the function reads, the function fills the rest. */
+typedef struct memstream_item {
+  const void *key;
+  size_t key_size;
+  const void *value; /* set: the bytes to store; get: where the value lies in the room, NULL if it is not there */
+  size_t value_size; /* set: of these bytes; get: of the value, also with CACHE_TOO_SMALL */
+  uint64_t ttl_ms;   /* set: 0: for ever */
+  uint64_t cas;      /* get: this and the rest as in memstream_meta_t */
+  uint64_t created_at_ms;
+  uint64_t expires_at_ms;
+  uint32_t flags; /* set: the caller's 32 bits to store; get: as stored */
+  int32_t status; /* what came of this key: as the function for one key would have returned */
+} memstream_item_t;
+
+/*
+ * The three functions below do to each of `count` items what memstream_get, _set and _delete do to one key, for less:
+ * the memory accesses of many keys overlap, and one hold of a lock serves several (a few dozen at most, so that nobody
+ * waits long). The batch is not atomic: each key is, by itself; others may see some done and some not, and a process
+ * that is killed leaves some done and some not. A key that is named twice is set to the later value; the order is
+ * otherwise open. `items` may be NULL if `count` is 0.
+ *
+ * Every item gets a status, and one that fails keeps none of the others from being done. The call returns CACHE_OK if
+ * every item is CACHE_OK or CACHE_MISS; otherwise an error of one of them, which cache_last_error() tells about
+ * (CACHE_TOO_SMALL only if there was none worse). What concerns all (CACHE_GONE, CACHE_READ_ONLY) is every item's.
+ * MEMSTREAM_TIMEOUT_MS is for the whole batch: what was not reached by then is CACHE_BUSY, and was not done.
+ */
+
+/*
+ * Copies the values into `room`, which is the caller's, one behind the other at multiples of 16 bytes from its start,
+ * in the order of the items; `*room_size` is its size on entry and what all values would have needed on return. A value
+ * that does not fit is CACHE_TOO_SMALL, and the next one is tried: ask again for those alone. The values stay until the
+ * caller does something else with the room. `room` may be NULL if its size is 0.
+ */
+CACHE_API int memstream_get_many(memstream_t *cache, memstream_item_t *items, size_t count, void *room,
+                                 size_t *room_size);
+
+/* Stores every value whatever was there. */
+CACHE_API int memstream_set_many(memstream_t *cache, memstream_item_t *items, size_t count);
+
+/* Removes every key; CACHE_MISS is the status of those that were not there. Reads nothing but the keys. */
+CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items, size_t count);
+
 /* ---- reading without a copy ---- */
 
 typedef struct memstream_view_t {

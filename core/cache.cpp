@@ -155,22 +155,31 @@ void Cache::count_read(Status status) noexcept {
   counter.fetch_add(1, std::memory_order_relaxed);
 }
 
-void Cache::count_put() noexcept {
-  if (ProcessSlot* own = slot(); own != nullptr) own->counters.puts.fetch_add(1, std::memory_order_relaxed);
+void Cache::count_reads(std::uint64_t hits, std::uint64_t misses) noexcept {
+  ProcessSlot* own = slot();
+  if (own == nullptr) return;
+  if (hits != 0) own->counters.hits.fetch_add(hits, std::memory_order_relaxed);
+  if (misses != 0) own->counters.misses.fetch_add(misses, std::memory_order_relaxed);
+}
+
+void Cache::count_puts(std::uint64_t puts) noexcept {
+  if (ProcessSlot* own = slot(); own != nullptr) own->counters.puts.fetch_add(puts, std::memory_order_relaxed);
 }
 
 // ---- reading ----
 
 Status Cache::get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
-  const Key hashed = make_key(key);
-  const Deadline deadline(timeout_);
-  const std::uint64_t now = now_ms();
-  bool large = false;
-  Status status = shard_of(hashed).get(hashed, room, room_bytes, deadline, now, result, read_only() ? nullptr : &large);
-  if (status == Status::kOk && large) status = get_large(hashed, room, room_bytes, deadline, now, result);
+  const Status status = get_hashed(make_key(key), room, room_bytes, Deadline(timeout_), now_ms(), result);
   if (status == Status::kOk || status == Status::kMiss) count_read(status);
   return status;
+}
+
+Status Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                         std::uint64_t now, ReadResult* result) noexcept {
+  bool large = false;
+  const Status status = shard_of(key).get(key, room, room_bytes, deadline, now, result, read_only() ? nullptr : &large);
+  return status == Status::kOk && large ? get_large(key, room, room_bytes, deadline, now, result) : status;
 }
 
 // Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
@@ -231,13 +240,16 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                              .caller_flags = value.caller_flags,
                              .mode = mode,
                              .cas = cas};
-  const Status status = with_room_of_the_dead([&] {
-    const Deadline deadline(timeout_);
-    return value.size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
-                                                : shard_of(request.key).store(request, deadline, now);
-  });
+  const Status status = store_hashed(request, Deadline(timeout_), now);
   if (status == Status::kOk) count_put();
   return status;
+}
+
+Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+  return with_room_of_the_dead([&] {
+    return request.value_size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
+                                                        : shard_of(request.key).store(request, deadline, now);
+  });
 }
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.

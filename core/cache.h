@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,25 @@ struct HeldBlock {
   std::uint32_t pin = 0;
 };
 
+// One key of a batch: what is to be stored, or where the value was copied to and what else was read.
+struct BatchItem {
+  std::string_view key;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t ttl_ms = 0;
+  std::uint32_t caller_flags = 0;
+  Status status = Status::kOk;
+  ReadResult read;
+};
+
+// The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
+struct BatchRoom {
+  std::byte* data = nullptr;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t used_bytes = 0;
+  std::uint64_t needed_bytes = 0;  // By all values so far, whether they fitted or not.
+};
+
 // Safe from all threads of a process, and after fork() in the child. Keys are 1 to kMaxKeySize bytes. Times to live are
 // ms, 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates. Every function may
 // return kGone and, unless it only reads without a lock, kBusy at the deadline.
@@ -82,6 +102,17 @@ class Cache final : private ForkAware {
   Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                    std::int64_t* result) noexcept;
   Status clear() noexcept;
+
+  // ---- many keys at once (core/cache_batch.cpp) ----
+
+  // The most items that one call takes; whoever has more calls again, with the same deadline.
+  static constexpr std::size_t kBatchSize = 128;
+  // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
+  // about; kOk if none failed. kTooSmall is no failure here.
+  Status get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept;
+  Status store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
+  Status remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
+  Deadline deadline() const noexcept { return Deadline(timeout_); }
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status hold(std::string_view key, HeldBlock* held) noexcept;
@@ -121,15 +152,23 @@ class Cache final : private ForkAware {
   Status present() const noexcept;
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
+  Status get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                    std::uint64_t now, ReadResult* result) noexcept;
   Status get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                    std::uint64_t now, ReadResult* result) noexcept;
+  Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
   Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
   // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
   // gone.
   template <class Operation>
   Status with_room_of_the_dead(Operation operation);
+  // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
+  // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
+  Status begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable) noexcept;
   void count_read(Status status) noexcept;
-  void count_put() noexcept;
+  void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
+  void count_put() noexcept { count_puts(1); }
+  void count_puts(std::uint64_t puts) noexcept;
 
   // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on,
   // uncounted and without pins.

@@ -49,6 +49,10 @@ class Index {
   template <class Visit>
   static bool probe(ShardHeader* shard, const Bucket& bucket, std::uint16_t tag, std::uint32_t cells, Visit visit);
 
+  // The entry that probe() would visit first, 0 if none: where the next cache line of a look-up will be. Safe on any
+  // bytes.
+  static std::uint32_t likely_entry(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept;
+
   std::uint32_t cells() const noexcept { return shard_->cells.load(std::memory_order_relaxed); }
   std::uint32_t entry_capacity() const noexcept { return cells() * kEntriesPerCell; }
   Entry& entry(std::uint32_t id) const;

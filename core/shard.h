@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -115,6 +116,26 @@ class Shard final : private ShardRecovery {
                    const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept;
   Status clear(const Deadline& deadline) noexcept;
 
+  // ---- many keys at once (core/shard_batch.cpp) ----
+
+  // How many keys a batch writes in one hold of the lock at most, so that others wait no longer for it than for one
+  // large put.
+  static constexpr std::size_t kBatchHold = 32;
+  // The numbers in a batch of the items that are this shard's: which of `requests`, `keys` and `statuses` are meant.
+  using BatchOrder = std::span<const std::uint8_t>;
+  // As store() and remove() for each, in this order, in one hold of the lock. REQUIRES: kBatchHold items at most;
+  // values below kPinnedCopySize.
+  void store_many(const StoreRequest* requests, BatchOrder order, Status* statuses, const Deadline& deadline,
+                  std::uint64_t now_ms) noexcept;
+  void remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
+                   std::uint64_t now_ms) noexcept;
+
+  // Asks for the cache lines of a look-up ahead of it, one step at a time, so that those of many keys are under way
+  // together: the bucket, then the entry, then the block. Any bytes may stand there.
+  void prefetch_bucket(const Key& key) const noexcept;
+  std::uint32_t prefetch_entry(const Key& key) const noexcept;
+  void prefetch_block(std::uint32_t likely_entry) const noexcept;
+
   // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
 
   // kFull if `pins` has no place left; the caller copies then.
@@ -151,11 +172,14 @@ class Shard final : private ShardRecovery {
   enum class Exclusion { kWriters, kEverybody };
   template <class Operation>
   Status write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept;
+  template <class Operation>
+  void write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept;
   std::uint32_t find(const Key& key) const;
   std::uint32_t find_fresh(const Key& key, std::uint64_t now_ms);
   Status admit(const StoreRequest& request, std::uint32_t id) const noexcept;
   Status check_size(const StoreRequest& request) const noexcept;
   Status store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms);
+  Status remove_key(const Key& key, std::uint64_t now_ms);
   void fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
   void publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id, std::uint64_t now_ms);
   Status hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned);

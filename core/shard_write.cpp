@@ -177,13 +177,15 @@ void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, st
 // ---- the other changes ----
 
 Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept {
-  return write(Exclusion::kEverybody, deadline, [&] {
-    const std::uint32_t id = find_fresh(key, now_ms);
-    if (id == 0) return Status::kMiss;
-    remove_entry(id);
-    ++header_->counters.deletes;
-    return Status::kOk;
-  });
+  return write(Exclusion::kEverybody, deadline, [&] { return remove_key(key, now_ms); });
+}
+
+Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
+  const std::uint32_t id = find_fresh(key, now_ms);
+  if (id == 0) return Status::kMiss;
+  remove_entry(id);
+  ++header_->counters.deletes;
+  return Status::kOk;
 }
 
 Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {

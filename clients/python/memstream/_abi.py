@@ -7,7 +7,7 @@ The test suite compares it with them: sizes and offsets with the C compiler's, s
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from enum import IntEnum, IntFlag
 from typing import Any, Dict, Sequence, Tuple, Type
 
@@ -136,6 +136,23 @@ class Meta(ctypes.Structure):
     ]
 
 
+class Item(ctypes.Structure):
+    """`memstream_item_t`."""
+
+    _fields_ = [
+        ("key", c_char_p),
+        ("key_size", c_size_t),
+        ("value", c_void_p),
+        ("value_size", c_size_t),
+        ("ttl_ms", c_uint64),
+        ("cas", c_uint64),
+        ("created_at_ms", c_uint64),
+        ("expires_at_ms", c_uint64),
+        ("flags", c_uint32),
+        ("status", c_int32),
+    ]
+
+
 class View(ctypes.Structure):
     """`memstream_view_t`."""
 
@@ -200,6 +217,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "cache_stats_t": CacheStats,
     "memstream_options_t": Options,
     "memstream_meta_t": Meta,
+    "memstream_item_t": Item,
     "memstream_view_t": View,
     "memstream_reservation_t": Reservation,
     "memstream_entry_t": Entry,
@@ -232,6 +250,9 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_incr": (c_int, (*_KEY, c_int64, POINTER(c_int64), c_uint64, POINTER(c_int64))),
     "memstream_exists": (c_int, _KEY),
     "memstream_clear": (c_int, (c_void_p,)),
+    "memstream_get_many": (c_int, (c_void_p, POINTER(Item), c_size_t, c_void_p, POINTER(c_size_t))),
+    "memstream_set_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
+    "memstream_delete_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
     "memstream_view": (c_int, (*_KEY, POINTER(View))),
     "memstream_release": (c_int, (c_void_p, POINTER(View))),
     "memstream_reserve": (c_int, (*_KEY, c_size_t, POINTER(Reservation))),

@@ -1,0 +1,190 @@
+// Many keys in one call. Reads ask for all cache lines first and look them up then; writes go shard by shard, several
+// in one hold of the lock.
+#include <algorithm>
+#include <array>
+
+#include "core/cache.h"
+
+namespace memstream {
+namespace {
+
+// Keys whose cache lines are under way together in a read: about as many as the processor has places for.
+constexpr std::size_t kReadGroup = 16;
+constexpr std::uint64_t kValueAlignment = 16;
+
+constexpr bool failed(Status status) noexcept { return status < Status::kOk && status != Status::kTooSmall; }
+
+}  // namespace
+
+Status Cache::begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable_items) noexcept {
+  *usable_items = 0;
+  Status all = present();
+  if (all == Status::kOk && writes) all = writable();
+  Status failure = all;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    BatchItem& item = items[i];
+    if (item.status != Status::kOk) continue;
+    item.status = all == Status::kOk ? usable(item.key) : all;
+    if (item.status != Status::kOk) {
+      failure = item.status;
+      continue;
+    }
+    keys[i] = make_key(item.key);
+    ++*usable_items;
+  }
+  return failure;
+}
+
+Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
+  std::array<Key, kBatchSize> keys;
+  std::size_t usable_items = 0;
+  Status failure = begin_batch(items, false, keys.data(), &usable_items);
+  if (usable_items == 0) return failure;
+  const std::uint64_t now = now_ms();
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::array<std::uint32_t, kReadGroup> likely;
+  for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
+    const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
+    const auto each = [&](auto&& visit) {
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        if (group[i].status == Status::kOk) visit(i, keys[begin + i]);
+      }
+    };
+    each([&](std::size_t, const Key& key) { shard_of(key).prefetch_bucket(key); });
+    each([&](std::size_t i, const Key& key) { likely[i] = shard_of(key).prefetch_entry(key); });
+    each([&](std::size_t i, const Key& key) { shard_of(key).prefetch_block(likely[i]); });
+    each([&](std::size_t i, const Key& key) {
+      BatchItem& item = group[i];
+      std::byte* to = room->data + room->used_bytes;
+      const std::uint64_t left = room->size_bytes - room->used_bytes;
+      item.status = get_hashed(key, to, left, deadline, now, &item.read);
+      if (failed(item.status)) failure = item.status;
+      if (item.status == Status::kMiss) ++misses;
+      if (item.status != Status::kOk && item.status != Status::kTooSmall) return;
+      const std::uint64_t taken = (item.read.value_size + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
+      room->needed_bytes += taken;
+      if (item.status != Status::kOk) return;
+      ++hits;
+      item.value = to;
+      room->used_bytes += std::min(taken, left);
+    });
+  }
+  count_reads(hits, misses);
+  return failure;
+}
+
+// ---- writing ----
+
+namespace {
+
+// The items of a batch by shard: those of shard s are order[begins[s]] to order[begins[s + 1] - 1], as they stood.
+struct ByShard {
+  std::array<std::uint8_t, Cache::kBatchSize> order;
+  std::array<std::uint8_t, kMaxShards + 1> begins{};
+
+  ByShard(std::span<const BatchItem> items, const Key* keys, std::uint32_t shards) noexcept {
+    static_assert(Cache::kBatchSize <= 0xff);
+    std::array<std::uint8_t, kMaxShards + 1> next{};
+    const auto each = [&](auto&& visit) {
+      for (std::size_t i = 0; i < items.size(); ++i) {
+        if (items[i].status == Status::kOk) visit(static_cast<std::uint8_t>(i), keys[i].hash.shard(shards));
+      }
+    };
+    each([&](std::uint8_t, std::uint32_t shard) { ++begins[shard + 1]; });
+    for (std::size_t shard = 1; shard < begins.size(); ++shard) {
+      begins[shard] = static_cast<std::uint8_t>(begins[shard] + begins[shard - 1]);
+    }
+    next = begins;
+    each([&](std::uint8_t item, std::uint32_t shard) { order[next[shard]++] = item; });
+  }
+
+  Shard::BatchOrder of(std::uint32_t shard) const noexcept {
+    return {order.data() + begins[shard], static_cast<std::size_t>(begins[shard + 1] - begins[shard])};
+  }
+};
+
+void prefetch(const Shard& shard, const Key* keys, Shard::BatchOrder order) noexcept {
+  std::array<std::uint32_t, Shard::kBatchHold> likely;
+  for (const std::uint8_t item : order) shard.prefetch_bucket(keys[item]);
+  for (std::size_t i = 0; i < order.size(); ++i) likely[i] = shard.prefetch_entry(keys[order[i]]);
+  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block(likely[i]);
+}
+
+}  // namespace
+
+Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
+  std::array<Key, kBatchSize> keys;
+  std::size_t usable_items = 0;
+  Status failure = begin_batch(items, true, keys.data(), &usable_items);
+  if (usable_items == 0) return failure;
+  const std::uint64_t now = now_ms();
+  std::array<StoreRequest, kBatchSize> requests;
+  std::array<Status, kBatchSize> statuses;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const BatchItem& item = items[i];
+    if (item.status != Status::kOk) continue;
+    requests[i] = {.key = keys[i],
+                   .value = item.value,
+                   .value_size = item.value_size,
+                   .expires_ms = expiry(item.ttl_ms),
+                   .caller_flags = item.caller_flags};
+  }
+  std::uint64_t puts = 0;
+  const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };
+  const auto store_alone = [&](std::uint8_t item) { return store_hashed(requests[item], deadline, now); };
+  const auto finish = [&](std::uint8_t item, Status status) {
+    items[item].status = status;
+    if (failed(status)) failure = status;
+    if (status == Status::kOk) ++puts;
+  };
+  const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
+  for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
+    Shard::BatchOrder rest = by_shard.of(shard);
+    while (!rest.empty()) {
+      if (is_large(rest.front())) {
+        finish(rest.front(), store_alone(rest.front()));
+        rest = rest.subspan(1);
+        continue;
+      }
+      const Shard::BatchOrder most = rest.first(std::min(rest.size(), Shard::kBatchHold));
+      const auto end = std::find_if(most.begin(), most.end(), is_large);
+      const Shard::BatchOrder hold = most.first(static_cast<std::size_t>(end - most.begin()));
+      prefetch(*shards_[shard], keys.data(), hold);
+      shards_[shard]->store_many(requests.data(), hold, statuses.data(), deadline, now);
+      for (const std::uint8_t item : hold) {
+        // Alone it may get the room of processes that have died.
+        const bool no_room = statuses[item] == Status::kFull || statuses[item] == Status::kNoMemory;
+        finish(item, no_room ? store_alone(item) : statuses[item]);
+      }
+      rest = rest.subspan(hold.size());
+    }
+  }
+  count_puts(puts);
+  return failure;
+}
+
+Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
+  std::array<Key, kBatchSize> keys;
+  std::size_t usable_items = 0;
+  Status failure = begin_batch(items, true, keys.data(), &usable_items);
+  if (usable_items == 0) return failure;
+  const std::uint64_t now = now_ms();
+  std::array<Status, kBatchSize> statuses;
+  const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
+  for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
+    for (Shard::BatchOrder rest = by_shard.of(shard); !rest.empty();) {
+      const Shard::BatchOrder hold = rest.first(std::min(rest.size(), Shard::kBatchHold));
+      prefetch(*shards_[shard], keys.data(), hold);
+      shards_[shard]->remove_many(keys.data(), hold, statuses.data(), deadline, now);
+      for (const std::uint8_t item : hold) {
+        items[item].status = statuses[item];
+        if (failed(statuses[item])) failure = statuses[item];
+      }
+      rest = rest.subspan(hold.size());
+    }
+  }
+  return failure;
+}
+
+}  // namespace memstream
