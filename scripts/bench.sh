@@ -8,12 +8,32 @@ usage() {
     cat <<TEXT
 usage: bench.sh COMMAND [ARGUMENT]...
 
+  c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--json FILE]
+                           throughput and latency beside the alternatives; "c --help" says it all
+  self-test                the tests of what measures: a wrong value fails a run
   instructions [--record]  instructions per operation by callgrind, beside the recorded figures; --record replaces them
 Exit code: 0 if all went well, 1 if a check failed, 2 for wrong usage.
 TEXT
 }
 
+# build_benchmarks TARGET...
+build_benchmarks() {
+    scripts/setup.sh bench
+    cmake --preset bench --log-level=WARNING >/dev/null
+    cmake --build --preset bench --parallel "$jobs" --target "$@"
+}
+
 # One function for each subcommand, named bench_COMMAND with _ for -. It gets the remaining arguments.
+
+bench_c() {
+    build_benchmarks memstream-bench
+    build/bench/memstream-bench "$@"
+}
+
+bench_self_test() {
+    build_benchmarks bench_harness_test
+    ctest --test-dir build/bench --no-tests=error --output-on-failure "$@"
+}
 
 bench_instructions() {
     local action=check

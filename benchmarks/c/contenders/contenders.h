@@ -1,0 +1,21 @@
+// The contenders by name; each lives in a file of its own.
+#pragma once
+
+#include "benchmarks/c/contender.h"
+
+namespace memstream::bench {
+
+Contender limit();            // No locks at all: the denominator of every ratio.
+Contender classic();          // The same table behind one process-shared rwlock.
+Contender memstream_posix();  // libcache.so through its C interface.
+Contender memstream_sysv();
+Contender memstream_views();     // The same, reading in place.
+Contender boost_interprocess();  // Managed shared memory, unordered map, one lock.
+Contender lmdb();                // Files on tmpfs.
+Contender tdb();
+Contender redis();  // Servers behind Unix sockets; "pipelined": sixteen requests at a time.
+Contender redis_pipelined();
+Contender memcached();
+Contender memcached_pipelined();
+
+}  // namespace memstream::bench

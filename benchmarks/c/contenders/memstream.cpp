@@ -1,0 +1,115 @@
+// MemStream as a user has it: libcache.so through its C interface, on either backend.
+#include "api/memstream.h"
+
+#include <stdexcept>
+
+#include "benchmarks/c/contenders/contenders.h"
+#include "benchmarks/c/worker.h"
+
+namespace memstream::bench {
+namespace {
+
+void require_ok(int status, const char* call) {
+  if (status == CACHE_OK) [[likely]]
+    return;
+  throw std::runtime_error(std::string(call) + ": " + cache_strerror(status) + ": " + cache_last_error());
+}
+
+// Room enough that nothing is evicted: what an item costs, the uneven filling of shards, and two large values each.
+std::uint64_t segment_size(const DataSet& data) {
+  const std::uint64_t item = data.value_size + kKeySize + 160;
+  return (std::uint64_t{64} << 20) + std::uint64_t{data.keys} * item * 5 / 4 + std::uint64_t{data.value_size} * 32;
+}
+
+struct Posix {
+  static constexpr const char* kBackend = "posix";
+  static constexpr const char* kName = "memstream-posix";
+  static constexpr bool kViews = false;
+};
+struct SystemV {
+  static constexpr const char* kBackend = "sysv";
+  static constexpr const char* kName = "memstream-sysv";
+  static constexpr bool kViews = false;
+};
+struct Views {
+  static constexpr const char* kBackend = "posix";
+  static constexpr const char* kName = "memstream-views";
+  static constexpr bool kViews = true;
+};
+
+template <class Kind>
+class MemStream {
+ public:
+  static constexpr const char* kName = Kind::kName;
+  static constexpr unsigned kBatch = 1;
+  static constexpr unsigned kSampleEvery = 64;
+  static constexpr unsigned kSweepEvery = 1;
+  static constexpr bool kMayTear = false;
+
+  MemStream(const Environment& environment, const DataSet& data) : name_(environment.tag + "." + kName) {
+    memstream_options_init(&options_);
+    options_.backend = Kind::kBackend;
+    options_.name = name_.c_str();
+    options_.size_bytes = segment_size(data);
+    require_ok(memstream_open(&options_, &cache_), "memstream_open");
+  }
+  MemStream(const MemStream&) = delete;
+  MemStream& operator=(const MemStream&) = delete;
+  ~MemStream() {
+    memstream_destroy(cache_);
+    memstream_close(cache_);
+  }
+
+  class Session {
+   public:
+    explicit Session(MemStream& store) {
+      memstream_options_t options = store.options_;
+      options.flags |= MEMSTREAM_OPEN_EXISTING;
+      require_ok(memstream_open(&options, &cache_), "memstream_open");
+    }
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session() { memstream_close(cache_); }
+
+    template <class See>
+    bool get(const Key& key, std::span<std::byte> room, See see) {
+      const std::string_view text = key.view();
+      if constexpr (Kind::kViews) {
+        memstream_view_t view;
+        const int status = memstream_view(cache_, text.data(), text.size(), &view);
+        if (status == CACHE_MISS) return false;
+        require_ok(status, "memstream_view");
+        see(view.data, view.size);
+        require_ok(memstream_release(cache_, &view), "memstream_release");
+      } else {
+        std::size_t size = room.size();
+        const int status = memstream_get(cache_, text.data(), text.size(), room.data(), &size, nullptr);
+        if (status == CACHE_MISS) return false;
+        require_ok(status, "memstream_get");
+        see(room.data(), size);
+      }
+      return true;
+    }
+
+    void put(const Key& key, std::span<const std::byte> value) {
+      const std::string_view text = key.view();
+      require_ok(memstream_set(cache_, text.data(), text.size(), value.data(), value.size(), 0, 0), "memstream_set");
+    }
+
+   private:
+    memstream_t* cache_ = nullptr;
+  };
+
+ private:
+  std::string name_;
+  memstream_options_t options_{};
+  memstream_t* cache_ = nullptr;
+};
+
+}  // namespace
+
+Contender memstream_posix() { return contender<MemStream<Posix>>(); }
+Contender memstream_sysv() { return contender<MemStream<SystemV>>(); }
+Contender memstream_views() { return contender<MemStream<Views>>(); }
+
+}  // namespace memstream::bench

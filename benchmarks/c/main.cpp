@@ -1,0 +1,143 @@
+// memstream-bench: throughput and latency of MemStream beside its alternatives, with real processes.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "benchmarks/c/contender.h"
+#include "benchmarks/c/crowd.h"
+#include "benchmarks/c/interrupt.h"
+#include "benchmarks/c/plan.h"
+#include "benchmarks/c/report.h"
+#include "benchmarks/c/worker.h"
+
+namespace memstream::bench {
+namespace {
+
+// A directory on tmpfs, gone at the end.
+class Scratch {
+ public:
+  Scratch() : path_(fmt::format("/dev/shm/memstream-bench-{}", ::getpid())) {
+    std::filesystem::create_directory(path_);
+    std::filesystem::permissions(path_, std::filesystem::perms::all);  // memcached gives up being root.
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const noexcept { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// What it costs to time a call: the median of many that are empty.
+std::uint64_t measure_clock() {
+  Histogram histogram{};
+  for (int i = 0; i < 100'000; ++i) {
+    const std::uint64_t before = now_ns();
+    histogram.add(now_ns() - before);
+  }
+  return histogram.quantile(0.5);
+}
+
+struct Filled {
+  std::string name;
+  std::unique_ptr<Prepared> store;
+};
+
+std::vector<Filled> fill_stores(const std::vector<Contender>& contenders, const Environment& environment,
+                                const DataSet& data) {
+  std::vector<Filled> stores;
+  for (const Contender& contender : contenders) {
+    stores.push_back({contender.name, contender.prepare(environment, data)});
+  }
+  return stores;
+}
+
+// All cells of one data set and one number of processes: each store has its own workers, and the rounds of all stores
+// alternate, so that whatever happens to the machine happens to all of them.
+void run_cells(const Plan& plan, const std::vector<Filled>& stores, const std::vector<Cell>& cells, const Draws& draws,
+               std::uint64_t clock_ns, nlohmann::json* results) {
+  std::vector<std::unique_ptr<Crowd>> crowds;
+  for (const Filled& filled : stores) {
+    crowds.push_back(std::make_unique<Crowd>(*filled.store, cells.front().data, cells.front().processes, draws));
+  }
+  for (const Cell& cell : cells) {
+    std::vector<Outcome> outcomes(stores.size());
+    for (unsigned round = 0; round <= plan.rounds; ++round) {
+      for (std::size_t i = 0; i < stores.size(); ++i) {
+        const Round done = crowds[i]->run({cell.distribution, cell.get_percent, round}, plan.duration);
+        outcomes[i].torn += done.torn;
+        if (round == 0) continue;  // Warms up.
+        outcomes[i].rates.push_back(done.operations_per_second);
+        outcomes[i].slowest_to_mean.push_back(done.slowest_to_mean);
+      }
+    }
+    for (std::size_t i = 0; i < stores.size(); ++i) {
+      outcomes[i].contender = stores[i].name;
+      crowds[i]->take_latencies(&outcomes[i].gets, &outcomes[i].puts);
+      if (outcomes[i].torn != 0 && !stores[i].store->may_tear()) {
+        throw std::runtime_error(
+            fmt::format("{}: {} torn values in {}", stores[i].name, outcomes[i].torn, cell.name()));
+      }
+    }
+    print_table(cell, outcomes, clock_ns);
+    std::fflush(stdout);
+    results->push_back(to_json(cell, outcomes, clock_ns));
+  }
+}
+
+int run(const Plan& plan, const std::string& json_path) {
+  const Scratch scratch;
+  const Environment environment{scratch.path(), fmt::format("bench-{}", ::getpid())};
+  const std::uint64_t clock_ns = measure_clock();
+  nlohmann::json report = {{"machine", describe_machine()},
+                           {"rounds", plan.rounds},
+                           {"round_ms", plan.duration.count()},
+                           {"clock_ns", clock_ns},
+                           {"cells", nlohmann::json::array()}};
+  for (const DataSet& data : plan.data_sets()) {
+    const Draws draws(data.keys);
+    const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data);
+    for (const unsigned processes : plan.processes()) {
+      const std::vector<Cell> cells = plan.cells_of(data, processes);
+      if (!cells.empty()) run_cells(plan, stores, cells, draws, clock_ns, &report["cells"]);
+    }
+  }
+  if (!json_path.empty()) {
+    std::ofstream file(json_path);
+    file << report.dump(1) << '\n';
+    if (!file.flush()) throw std::runtime_error("cannot write " + json_path);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace memstream::bench
+
+int main(int count, char** arguments) {
+  using namespace memstream::bench;
+  CLI::App app("Throughput and latency of MemStream beside its alternatives, with real processes.");
+  PlanOptions options;
+  std::string json_path;
+  add_plan_options(&app, &options);
+  app.add_option("--json", json_path, "Write everything that was measured to this file");
+  CLI11_PARSE(app, count, arguments);
+  note_interrupts();
+  try {
+    return run(make_plan(options), json_path);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "memstream-bench: {}\n", error.what());
+    return 1;
+  }
+}

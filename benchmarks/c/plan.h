@@ -1,0 +1,42 @@
+// What one run measures: which cells, with which contenders, how often and how long.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "benchmarks/c/contender.h"
+
+namespace memstream::bench {
+
+struct PlanOptions {
+  bool quick = false;
+  bool full = false;
+  std::string backend{};                  // "": both.
+  std::vector<std::string> contenders{};  // Names; empty: all.
+  std::vector<std::string> cells{};       // Filters such as "size=64/processes=2"; empty: all.
+  unsigned rounds = 0;                    // 0: as quick or full have it.
+  unsigned round_ms = 0;
+};
+
+void add_plan_options(CLI::App* app, PlanOptions* options);
+
+struct Plan {
+  std::vector<Contender> contenders;
+  std::vector<Cell> cells;
+  unsigned rounds = 0;
+  std::chrono::milliseconds duration{0};
+
+  std::vector<DataSet> data_sets() const;
+  std::vector<unsigned> processes() const;
+  std::vector<Cell> cells_of(const DataSet& data, unsigned processes) const;
+};
+
+// Whether every part of the filter ("size=64/processes=2") is a part of the cell's name.
+bool cell_matches(const std::string& filter, const Cell& cell);
+
+// Throws std::invalid_argument for a filter that leaves nothing.
+Plan make_plan(const PlanOptions& options);
+
+}  // namespace memstream::bench
