@@ -39,6 +39,8 @@ class Kind(IntEnum):
     """The serializer's name, then what its `dumps` made."""
     ARRAY = 0xE6
     """The .npy format of numpy."""
+    RESULT = 0xE7
+    """Until when it is fresh, then a value of any other kind: what `memoize` with `stale` stores."""
 
 
 _REMEDIES = {
@@ -48,6 +50,7 @@ _REMEDIES = {
     Kind.JSON: 'was stored with serializer="json": open the cache with it',
     Kind.CUSTOM: "was stored with a serializer of its own: open the cache with it",
     Kind.ARRAY: "is an array: read it with array()",
+    Kind.RESULT: "is a result of a memoized function: call the function",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Opti
 from memstream._arguments import Buffer, Key
 from memstream.arrays import Arrays
 from memstream.inspection import Inspection
-from memstream.operations import Operations, miss
+from memstream.operations import miss
 from memstream.serializers import SerializerChoice
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Items(ItemsView[Key, Any]):
                 yield key, value
 
 
-class Cache(Operations, Arrays, Inspection, MutableMapping[Key, Any]):
+class Cache(Arrays, Inspection, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share, as a mapping from keys to bytes.
 
         with Cache("thumbnails") as cache:
@@ -52,8 +52,9 @@ class Cache(Operations, Arrays, Inspection, MutableMapping[Key, Any]):
     `serializer=` they are objects: `Cache(serializer="pickle")` makes an `ObjectCache`, which see.
 
     Threads: all of them may use one Cache; the interpreter's lock is free while a call waits. Fork: a child goes on
-    with the Cache of its parent, but not with its views and reservations. Spawn: open a Cache of the same name. A
-    process may be killed at any time: what it had stored stays, the others go on.
+    with the Cache of its parent, but not with its views and reservations. Spawn, pools: a Cache may be handed to
+    another process, which opens the same segment. A process may be killed at any time: what it had stored stays, the
+    others go on.
 
     Every method may raise ClosedError (after `close`), CacheBusy (others held the shard until the timeout), CacheGone
     (the segment was destroyed: open a new Cache) and CorruptError (damaged bytes were met).

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import Any, Callable, Deque, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
+from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
 
 from memstream import _abi
 from memstream._abi import Status
@@ -122,6 +122,8 @@ class Connection:
         handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
         self._library.check(self._library.c.memstream_open(byref(options), byref(handle)))
+        # What another process needs besides the name to open the same.
+        self._options: Dict[str, Any] = {"timeout": timeout, "read_only": read_only, "any_owner": any_owner}
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
         self._handle: Optional[Handle] = handle
 
@@ -153,6 +155,13 @@ class Connection:
         self._check(self._library.c.memstream_destroy(self._handle))
         self.close()
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Lets a cache travel to another process of this machine, such as one of a pool: it opens the same segment."""
+        raw = _abi.Info(struct_size=sizeof(_abi.Info))
+        self._check(self._library.c.memstream_info(self._handle, byref(raw)))
+        segment = {"backend": raw.backend.decode(), "create": False, "library": self._library.path}
+        return (_reopen, (type(self), raw.name.decode(), {**self._options, **segment}))
+
     def __enter__(self: _Self) -> _Self:
         return self
 
@@ -175,6 +184,10 @@ class Connection:
             raise ClosedError(Status.NOT_CONNECTED, "the cache was closed: open a new Cache")
         self._library.check(status)
         raise AssertionError("only a status other than OK gets here")
+
+
+def _reopen(cls: Type[_Self], name: str, options: Dict[str, Any]) -> _Self:
+    return cls(name, **options)
 
 
 def destroy(

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from ctypes import byref
-from typing import Optional
+from typing import Any, List, NamedTuple, Optional
 
 from memstream import _abi
 from memstream._abi import Status
 from memstream._arguments import Key, check_flags, check_range, encode_key, milliseconds
-from memstream.connection import Connection
-from memstream.operations import miss
+from memstream.errors import CacheMiss
+from memstream.operations import TOO_LARGE, Operations, miss
 from memstream.views import Pin, Reservation, View
 
+# Values of more bytes that come in pieces go straight into the segment; smaller ones are joined first, which is faster.
+_LEAST_RESERVATION = 32 * 1024
 
-class InPlace(Connection):
+
+class Located(NamedTuple):
+    """The bytes of a value, somewhere, and what the library keeps with it."""
+
+    memory: memoryview
+    flags: int
+    token: int
+
+
+class InPlace(Operations):
     """Views and reservations. They deal in bytes, whatever the serializer of the cache."""
 
     def view(self, key: Key) -> View:
@@ -82,3 +93,32 @@ class InPlace(Connection):
             self._fail(status)
         pin = Pin(handle, self._library.c.memstream_abort, raw)
         return Reservation(pin, self._library.c.memstream_commit, self._check, ttl_ms, word)
+
+    def _locate(self, key: Key) -> Optional[Located]:
+        """Returns a small value as a copy, a large one in place; None for a miss.
+
+        In place it is pinned for as long as anything refers to the memoryview.
+        """
+        found = self._read_small(encode_key(key))
+        if found is None:
+            return None
+        if found is not TOO_LARGE:
+            return Located(memoryview(found.value), found.flags, found.token)
+        try:
+            view = self.view(key)
+        except CacheMiss:
+            return None
+        return Located(view.memory, view.flags, view.token)
+
+    def _store_pieces(self, key: Key, pieces: List[Any], size: int, ttl: Optional[float], word: int) -> None:
+        """Stores `size` bytes that come in pieces, with the flag word as it is to be stored."""
+        if len(pieces) == 1 or size < _LEAST_RESERVATION:
+            value = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._store_packed(self._library.c.memstream_set, key, value, ttl, word)
+            return
+        with self._reserve(key, size, ttl, word) as memory:
+            position = 0
+            for piece in pieces:
+                end = position + len(piece)
+                memory[position:end] = piece
+                position = end

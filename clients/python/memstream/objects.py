@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Optional, Tuple
 
 from memstream._abi import Status
-from memstream._arguments import Key, check_int64, encode_key
-from memstream._kinds import Kind, flag_word, kind_of, refusal
+from memstream._arguments import Key, check_int64
+from memstream._kinds import Kind, flag_word
 from memstream.cache import Cache
 from memstream.errors import CacheMiss
-from memstream.operations import TOO_LARGE
-from memstream.serializers import Encoded, SerializerChoice, make_codec
+from memstream.serializers import SerializerChoice, decode, make_codec
 
 
 class ObjectCache(Cache):
@@ -44,6 +43,7 @@ class ObjectCache(Cache):
         """
         self._codec = make_codec(serializer)
         super().__init__(name, **options)
+        self._options["serializer"] = serializer
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Returns the object of `key`, or `default` if it is not there.
@@ -68,27 +68,10 @@ class ObjectCache(Cache):
         return self._get(key, default)
 
     def _get(self, key: Key, default: Any) -> Tuple[Any, Optional[int]]:
-        found = self._read_small(encode_key(key))
+        found = self._locate(key)
         if found is None:
             return default, None
-        if found is not TOO_LARGE:
-            return self._decode(key, memoryview(found.value), found.flags), found.token
-        try:
-            view = self.view(key)
-        except CacheMiss:
-            return default, None
-        # Decoded in place: the view ends when neither this frame nor the object refers to it any more.
-        return self._decode(key, view.memory, view.flags), view.token
-
-    def _decode(self, key: Key, memory: memoryview, flags: int) -> Any:
-        kind = kind_of(flags)
-        if kind is Kind.BYTES:
-            return bytes(memory)
-        if kind is Kind.INTEGER:
-            return int(bytes(memory))
-        if kind not in self._codec.kinds:
-            raise refusal(key, flags)
-        return self._codec.decode(kind, memory)
+        return decode(key, self._codec, found.memory, found.flags), found.token
 
     def set(self, key: Key, value: Any, ttl: Optional[float] = None, flags: int = 0) -> None:
         """Stores an object under `key`, whatever was there.
@@ -106,21 +89,9 @@ class ObjectCache(Cache):
         """
         encoded = self._codec.encode(value)
         word = flag_word(encoded.kind, flags)
-        if len(encoded.pieces) > 1:
-            self._fill(key, encoded, ttl, word)
-        else:
-            self._store_packed(self._library.c.memstream_set, key, encoded.pieces[0], ttl, word)
+        self._store_pieces(key, encoded.pieces, encoded.size, ttl, word)
 
     put = set
-
-    def _fill(self, key: Key, encoded: Encoded, ttl: Optional[float], word: int) -> None:
-        """Copies the pieces straight into the segment."""
-        with self._reserve(key, encoded.size, ttl, word) as memory:
-            position = 0
-            for piece in encoded.pieces:
-                size = len(piece)
-                memory[position : position + size] = piece
-                position += size
 
     def _pack(self, value: Any, flags: int) -> Tuple[bytes, int]:
         encoded = self._codec.encode(value)

@@ -13,7 +13,7 @@ import struct
 from types import ModuleType
 from typing import Any, List, NamedTuple, Protocol, Tuple, Union, runtime_checkable
 
-from memstream._kinds import Kind
+from memstream._kinds import Kind, flag_word, kind_of, refusal
 from memstream.errors import SerializerError
 
 
@@ -182,6 +182,48 @@ class CustomCodec(Codec):
                 f"and this cache was opened with {self._name.decode(errors='replace')!r}"
             )
         return self._serializer.loads(data[len(self._head) :])
+
+
+def decode(key: object, codec: Codec, memory: memoryview, flags: int) -> Any:
+    """Turns the bytes of a value into an object.
+
+    Args:
+        key: for the message.
+        codec: of the cache that reads.
+        memory: the bytes; valid during the call only.
+        flags: the flag word of the value.
+
+    Raises:
+        SerializerError: the value is of a kind that the codec does not know.
+    """
+    kind = kind_of(flags)
+    if kind is Kind.BYTES:
+        return bytes(memory)
+    if kind is Kind.INTEGER:
+        return int(bytes(memory))
+    if kind is Kind.RESULT:
+        return decode(key, codec, *split_result(memory)[1:])
+    if kind is None or kind not in codec.kinds:
+        raise refusal(key, flags)
+    return codec.decode(kind, memory)
+
+
+# The head of a result that may be served stale: until when it is fresh (CLOCK_MONOTONIC, seconds), and its kind.
+_RESULT = struct.Struct("<dQ")
+
+
+def result_head(fresh_until: float, kind: Kind) -> bytes:
+    """Returns what stands before a result that has a time of its own."""
+    return _RESULT.pack(fresh_until, kind)
+
+
+def split_result(memory: memoryview) -> Tuple[float, memoryview, int]:
+    """Returns until when a result is fresh, its own bytes and their flag word."""
+    try:
+        fresh_until, kind = _RESULT.unpack_from(memory)
+        return fresh_until, memory[_RESULT.size :], flag_word(Kind(kind), 0)
+    except (struct.error, ValueError) as error:
+        raise SerializerError(f"a result of a function is damaged: {error}") from None
 
 
 def make_codec(serializer: SerializerChoice) -> Codec:
