@@ -10,6 +10,8 @@ usage: bench.sh COMMAND [ARGUMENT]...
 
   c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--json FILE]
                            throughput and latency beside the alternatives; "c --help" says it all
+  hit-ratio [--trace NAME] [--file TRACE] [--percent LIST] [--json FILE]
+                           hit ratios of the library and of reference policies, by size of the cache
   self-test                the tests of what measures: a wrong value fails a run
   instructions [--record]  instructions per operation by callgrind, beside the recorded figures; --record replaces them
 Exit code: 0 if all went well, 1 if a check failed, 2 for wrong usage.
@@ -30,8 +32,13 @@ bench_c() {
     build/bench/memstream-bench "$@"
 }
 
+bench_hit_ratio() {
+    build_benchmarks memstream-hit-ratio
+    build/bench/memstream-hit-ratio "$@"
+}
+
 bench_self_test() {
-    build_benchmarks bench_harness_test
+    build_benchmarks bench_harness_test hit_ratio_test
     ctest --test-dir build/bench --no-tests=error --output-on-failure "$@"
 }
 

@@ -1,0 +1,82 @@
+#include "benchmarks/hit_ratio/real_cache.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "api/memstream.h"
+
+namespace memstream::bench {
+namespace {
+
+constexpr std::uint64_t kLeastSegment = std::uint64_t{1} << 20;
+constexpr std::uint64_t kFixedCost = 64 << 10;  // Of a small segment: its tables of processes and threads.
+constexpr std::uint64_t kItemCost = 84;         // Entry, bucket, block header, rounding.
+constexpr std::uint64_t kKeySize = 12;
+
+void require_ok(int status, const char* call) {
+  if (status != CACHE_OK) throw std::runtime_error(fmt::format("{}: {}", call, cache_last_error()));
+}
+
+class OpenCache {
+ public:
+  explicit OpenCache(std::uint64_t size_bytes) : name_(fmt::format("hit-ratio-{}", ::getpid())) {
+    memstream_options_t options;
+    memstream_options_init(&options);
+    options.backend = "posix";
+    options.name = name_.c_str();
+    options.size_bytes = size_bytes;
+    require_ok(memstream_open(&options, &cache_), "memstream_open");
+  }
+  OpenCache(const OpenCache&) = delete;
+  OpenCache& operator=(const OpenCache&) = delete;
+  ~OpenCache() {
+    memstream_destroy(cache_);
+    memstream_close(cache_);
+  }
+  memstream_t* handle() const noexcept { return cache_; }
+
+ private:
+  std::string name_;
+  memstream_t* cache_ = nullptr;
+};
+
+}  // namespace
+
+std::optional<RealReplay> replay_through_library(std::uint64_t capacity_bytes, const Trace& trace) {
+  const std::uint64_t footprint = trace.footprint_bytes();
+  const double items =
+      static_cast<double>(capacity_bytes) / static_cast<double>(footprint) * static_cast<double>(trace.sizes.size());
+  RealReplay result;
+  result.segment_bytes = capacity_bytes + kFixedCost + static_cast<std::uint64_t>(items * kItemCost);
+  if (result.segment_bytes < kLeastSegment) return std::nullopt;
+  result.segment_bytes = (result.segment_bytes + 4095) / 4096 * 4096;
+
+  const OpenCache cache(result.segment_bytes);
+  std::vector<char> room(*std::max_element(trace.sizes.begin(), trace.sizes.end()));
+  result.ratio = replay(trace, [&](std::uint32_t object, std::size_t) {
+    char key[16];
+    fmt::format_to_n(key, kKeySize, "{:012}", object);
+    // The size of an object is that of its key and its value.
+    const std::size_t value_size = trace.sizes[object] > kKeySize ? trace.sizes[object] - kKeySize : 0;
+    std::size_t size = room.size();
+    const int status = memstream_get(cache.handle(), key, kKeySize, room.data(), &size, nullptr);
+    if (status == CACHE_OK) {
+      if (size != value_size) throw std::runtime_error(fmt::format("object {} has {} bytes", object, size));
+      return true;
+    }
+    if (status != CACHE_MISS) require_ok(status, "memstream_get");
+    const int stored = memstream_set(cache.handle(), key, kKeySize, room.data(), value_size, 0, 0);
+    if (stored != CACHE_TOO_LARGE) require_ok(stored, "memstream_set");
+    return false;
+  });
+  cache_stats_t stats{};
+  stats.struct_size = sizeof stats;
+  require_ok(memstream_stats(cache.handle(), &stats), "memstream_stats");
+  result.held_bytes = stats.key_memory + stats.value_memory;
+  return result;
+}
+
+}  // namespace memstream::bench
