@@ -22,7 +22,16 @@ from typing import NamedTuple
 
 RECORD = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.03
-OPERATIONS = ("get", "get_miss", "set_overwrite", "view_release", "set_evicting", "delete")
+OPERATIONS = (
+    "get",
+    "get_miss",
+    "get_many",
+    "set_overwrite",
+    "set_many",
+    "set_evicting",
+    "view_release",
+    "delete",
+)
 HOW_TO_RECORD = "If it is meant, record it: scripts/bench.sh instructions --record, and commit benchmarks/instructions/"
 
 Figures = dict[str, dict[str, float]]

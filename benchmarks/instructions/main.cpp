@@ -61,13 +61,52 @@ class MeasuredCache {
   memstream_t* cache_ = nullptr;
 };
 
+// As get and set, sixteen keys in one call; counted by key.
+class Batch {
+ public:
+  explicit Batch(memstream_t* cache) : cache_(cache) {}
+
+  void get(int first) {
+    prepare(first);
+    std::size_t room_size = room_.size();
+    require_status(memstream_get_many(cache_, items_.data(), kBatch, room_.data(), &room_size), CACHE_OK, "get_many");
+    for (const memstream_item_t& item : items_) require_status(item.status, CACHE_OK, "get_many");
+  }
+  void set(int first) {
+    prepare(first);
+    for (memstream_item_t& item : items_) {
+      item.value = room_.data();
+      item.value_size = kValueSize;
+    }
+    require_status(memstream_set_many(cache_, items_.data(), kBatch), CACHE_OK, "set_many");
+  }
+
+  static constexpr int kBatch = 16;
+
+ private:
+  void prepare(int first) {
+    for (int i = 0; i < kBatch; ++i) {
+      const auto place = static_cast<std::size_t>(i);
+      keys_[place] = key_of(first + i);
+      items_[place] = {};
+      items_[place].key = keys_[place].data();
+      items_[place].key_size = keys_[place].size();
+    }
+  }
+
+  memstream_t* cache_;
+  std::array<std::string, kBatch> keys_;
+  std::array<memstream_item_t, kBatch> items_{};
+  std::array<char, kBatch*(kValueSize + 64)> room_{};
+};
+
 // Runs operation(n) once without counting, so that no first time counts, then once for each key under callgrind, and
 // names the dump. The line on the standard output says how many operations it is about.
 template <class Operation>
-void measure(const char* name, int first, int count, Operation operation) {
+void measure(const char* name, int first, int count, Operation operation, int step = 1) {
   operation(first);
   CALLGRIND_START_INSTRUMENTATION;
-  for (int number = first; number < first + count; ++number) operation(number);
+  for (int number = first; number < first + count; number += step) operation(number);
   CALLGRIND_STOP_INSTRUMENTATION;
   CALLGRIND_DUMP_STATS_AT(name);
   std::printf("%s %d\n", name, count);
@@ -95,6 +134,11 @@ void run(memstream_t* cache) {
     require_status(memstream_view(cache, key.data(), key.size(), &view), CACHE_OK, "view");
     require_status(memstream_release(cache, &view), CACHE_OK, "release");
   });
+  Batch batch(cache);
+  measure(
+      "get_many", 0, kKeys, [&](int number) { batch.get(number); }, Batch::kBatch);
+  measure(
+      "set_many", 0, kKeys, [&](int number) { batch.set(number); }, Batch::kBatch);
   // From here on every set of a new key evicts another one.
   for (int number = 0; number < kFullKeys; ++number) set(number);
   measure("set_evicting", kFullKeys, kKeys, set);
