@@ -43,7 +43,8 @@ enum cache_status {
   CACHE_OK = 0,
   CACHE_MISS = 1,     /* no live entry has this key */
   CACHE_EXISTS = 2,   /* add: the key is there already */
-  CACHE_CONFLICT = 3, /* cas: the entry changed since the token was taken */
+  CACHE_CONFLICT = 3, /* cas: the entry changed since the token was taken; a lease: it ended before */
+  CACHE_HELD = 4,     /* lease: another thread or process, alive, holds the lease of this key */
 
   CACHE_INVALID = -1,       /* NULL where a pointer is needed, or a struct of unknown size */
   CACHE_BAD_KEY = -2,       /* key of 0 bytes or of more than CACHE_MAX_KEY_SIZE */

@@ -167,6 +167,60 @@ CACHE_API int memstream_set_many(memstream_t *cache, memstream_item_t *items, si
 /* Removes every key; CACHE_MISS is the status of those that were not there. Reads nothing but the keys. */
 CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items, size_t count);
 
+/* ---- leases: one of many computes ---- */
+
+/*
+ * When a value is missing, all that want it would compute it at the same time. A lease lets one of them do so:
+ *
+ *   for (;;) {
+ *     if (memstream_get(...) == CACHE_OK) use it;
+ *     status = memstream_lease(cache, key, key_size, 0, 60000, &lease);
+ *     if (status == CACHE_OK) compute it; memstream_lease_fulfil(..., lease), or memstream_lease_release(..., lease);
+ *     if (status == CACHE_HELD) memstream_lease_wait(cache, key, key_size, 1000);
+ *   }
+ *
+ * A lease belongs to the handle and the process that took it. It ends
+ *  - when it is fulfilled or released;
+ *  - when anybody writes, deletes or clears the key: that is newer than what is being computed, which is not stored;
+ *  - when its handle is closed or its process ends, however that happens: the kernel tells, and a process that is
+ *    merely stopped keeps it;
+ *  - when its `lease_ms` are over and somebody else takes it. 0: it stands as long as its process does.
+ * Which thread fulfils it is of no account. A thread that asks for a lease which its own process holds is told so like
+ * any other: whoever computes a value must not wait for the same value on the way.
+ *
+ * A stale value may be served while a new one is computed: store it for longer than it is fresh, tell by its
+ * memstream_meta_t.created_at_ms that it is stale, and ask for the lease with its memstream_meta_t.cas.
+ */
+
+/*
+ * Asks for the lease of `key`. `stale_cas` 0: only if the key is absent; otherwise also if its entry is still the one
+ * that the token was taken from.
+ * Returns CACHE_OK: compute the value; `*lease` is the proof. (It is 0 when the library has no place for another lease,
+ * some fifty for each shard: others may be computing the same then. It is used like any other.)
+ * CACHE_EXISTS: there is an entry, and not the stale one: get it. CACHE_HELD: somebody who is alive has the lease:
+ * wait, or use what is stale. `*lease` is 0 unless CACHE_OK.
+ */
+CACHE_API int memstream_lease(memstream_t *cache, const void *key, size_t key_size, uint64_t stale_cas,
+                              uint64_t lease_ms, uint64_t *lease);
+
+/*
+ * Waits until nobody alive holds a lease of `key`: CACHE_OK, within some 50 ms if the holder is killed or closes its
+ * handle, at once otherwise; CACHE_HELD after `timeout_ms`. What has become of the key is for the caller to see.
+ * memstream_close() waits for those who wait here.
+ */
+CACHE_API int memstream_lease_wait(memstream_t *cache, const void *key, size_t key_size, uint64_t timeout_ms);
+
+/*
+ * Stores the value if the lease still stands, and ends it, in one step; wakes all that wait. CACHE_CONFLICT if it has
+ * ended: nothing is stored, and what was computed is as old as the caller knows it to be. After any other error the
+ * lease stands: release it, or try again.
+ */
+CACHE_API int memstream_lease_fulfil(memstream_t *cache, const void *key, size_t key_size, const void *value,
+                                     size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t lease);
+
+/* Ends the lease without a value; wakes all that wait. CACHE_CONFLICT if it has ended before. */
+CACHE_API int memstream_lease_release(memstream_t *cache, const void *key, size_t key_size, uint64_t lease);
+
 /* ---- reading without a copy ---- */
 
 typedef struct memstream_view_t {

@@ -239,7 +239,8 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                              .expires_ms = value.ttl_ms == 0 ? 0 : now + std::min(value.ttl_ms, kFarFuture),
                              .caller_flags = value.caller_flags,
                              .mode = mode,
-                             .cas = cas};
+                             .cas = cas,
+                             .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0};
   const Status status = store_hashed(request, Deadline(timeout_), now);
   if (status == Status::kOk) count_put();
   return status;

@@ -95,7 +95,7 @@ class Cache final : private ForkAware {
     std::uint64_t ttl_ms = 0;
     std::uint32_t caller_flags = 0;
   };
-  // `cas` is used with StoreMode::kCas only.
+  // `cas` is the token of the entry for StoreMode::kCas, that of the lease for StoreMode::kLease.
   Status store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
   Status remove(std::string_view key) noexcept;
   Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
@@ -113,6 +113,17 @@ class Cache final : private ForkAware {
   Status store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
   Status remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
   Deadline deadline() const noexcept { return Deadline(timeout_); }
+
+  // ---- leases (core/cache_lease.cpp) ----
+
+  // kOk and `*token`: compute the value, then store() or release_lease(). `*token` 0 with kOk: there is no place
+  // for another lease, so others may compute the same. kExists: the key has an entry, and not the one `stale_cas`
+  // names. kHeld: another thread or process that is alive computes it.
+  Status lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms, std::uint64_t* token) noexcept;
+  // kOk as soon as nobody alive holds a lease of the key, kHeld after `timeout`.
+  Status wait_for_lease(std::string_view key, std::chrono::milliseconds timeout) noexcept;
+  // Its value is stored with StoreMode::kLease: kConflict if the lease has ended.
+  Status release_lease(std::string_view key, std::uint64_t token) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status hold(std::string_view key, HeldBlock* held) noexcept;

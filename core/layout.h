@@ -9,7 +9,8 @@
 //   table   the cells of a shard; it grows upwards from the shard header.
 //   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
 //
-// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, and the pins of the processes.
+// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, and
+// the owners of the leases.
 // Everything else (buckets, free lists, counters, hands, pin counts) is derived, and core/rebuild.cpp makes it anew.
 //
 // No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
@@ -24,7 +25,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 1;
+inline constexpr std::uint32_t kLayoutVersion = 2;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -37,6 +38,7 @@ inline constexpr std::uint32_t kMaxShards = 64;
 inline constexpr std::uint64_t kMinSegmentSize = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kMaxShardSize = (std::uint64_t{1} << 36) - kPageSize;  // Positions have 32 bits.
 inline constexpr std::uint32_t kPinsPerProcess = 128;
+inline constexpr std::uint32_t kLeasesPerShard = 48;
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
               "shared words must be lock-free to mean the same in every process");
@@ -177,7 +179,7 @@ struct ShardSpace {
   std::uint32_t free_entry;                // First of the list of free entries.
   std::uint32_t eviction_hand;             // Entry that the eviction clock looks at next.
   std::uint32_t reclaim_hand;              // Block at which the next window for a large value begins.
-  std::uint32_t unused;
+  std::uint32_t leases;                    // Leases that have an owner, dead or alive.
 };
 
 struct ShardCounters {
@@ -189,6 +191,24 @@ struct ShardCounters {
   std::uint64_t damaged;
   std::uint64_t commit_failures;
 };
+
+// The right to compute the value of one key. Granted and ended under W; whoever waits for the end looks without a lock.
+struct Lease {
+  std::atomic<std::uint64_t> owner;     // lease_owner_word() of who holds it; 0: free (truth).
+  std::atomic<std::uint64_t> hash;      // Of the key, all 64 bits.
+  std::atomic<std::uint64_t> token;     // Number of the grant (56) << 8 | number of the lease; the holder's proof.
+  std::atomic<std::uint64_t> until_ms;  // On the segment's clock: others may take it from then on. 0: never.
+};
+static_assert(sizeof(Lease) == 32 && kLeasesPerShard <= 0x100);
+
+// Names a process by its slot and the slot's generation: void as soon as that process has left the slot.
+constexpr std::uint64_t lease_owner_word(std::uint32_t process_slot, std::uint32_t generation) noexcept {
+  return (std::uint64_t{process_slot} + 1) << 32 | generation;
+}
+constexpr std::uint64_t lease_owner_slot(std::uint64_t owner) noexcept { return (owner >> 32) - 1; }
+constexpr std::uint32_t lease_owner_generation(std::uint64_t owner) noexcept {
+  return static_cast<std::uint32_t>(owner);
+}
 
 struct ShardHeader {
   // The only line that a fast read touches here. Written when the table grows, when the shard is rebuilt.
@@ -203,12 +223,14 @@ struct ShardHeader {
   std::atomic<std::uint32_t> wait;            // A writer waits for slow readers: no new ones.
   std::atomic<std::uint32_t> needs_recovery;  // A recovery was begun and not finished.
   std::byte unused1[8];
-  pthread_rwlock_t rw[2];  // Only ever try-locked.
-  std::byte unused2[16];
+  pthread_rwlock_t rw[2];                   // Only ever try-locked.
+  std::atomic<std::uint32_t> lease_events;  // Counts leases that ended; whoever waits for one sleeps on it.
+  std::byte unused2[12];
 
   ShardSpace space;        // Under W.
   ShardCounters counters;  // Under W.
   FreeLists free_lists;    // Under W.
+  Lease leases[kLeasesPerShard];
 };
 inline constexpr std::size_t kShardHeaderSize = kPageSize;
 static_assert(sizeof(ShardHeader) <= kShardHeaderSize);
@@ -227,8 +249,8 @@ struct ProcessCounters {
 // One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
 // mutex.
 struct ProcessSlot {
-  std::atomic<std::uint32_t> pid;  // 0: free.
-  std::uint32_t unused0;
+  std::atomic<std::uint32_t> pid;         // 0: free.
+  std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
   std::atomic<std::uint64_t> start_time;  // Clock ticks since boot: tells a process from a later one with its pid.
   std::byte unused1[48];
   ProcessCounters counters;

@@ -37,6 +37,8 @@ ProcessSlot* ProcessTable::enter() noexcept {
     slot.counters.misses.store(0, std::memory_order_relaxed);
     slot.counters.puts.store(0, std::memory_order_relaxed);
     for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
+    // Before the pid: leases of whoever had the slot last are void from here on.
+    slot.generation.fetch_add(1, std::memory_order_relaxed);
     slot.start_time.store(process_start_time(getpid()), std::memory_order_relaxed);
     slot.pid.store(static_cast<std::uint32_t>(getpid()), std::memory_order_release);
     return &slot;
@@ -97,6 +99,22 @@ Status ProcessTable::retire_dead(const DropPin& drop_pin) {
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }
   return Status::kOk;
+}
+
+std::uint64_t ProcessTable::lease_owner_of(const ProcessSlot* slot) const noexcept {
+  if (slot == nullptr) return 0;
+  return lease_owner_word(static_cast<std::uint32_t>(slot - slots_), slot->generation.load(std::memory_order_relaxed));
+}
+
+// `owner` was loaded with acquire: the pid seen here is its own or a later one, and then the generation tells.
+bool ProcessTable::owner_is_alive(std::uint64_t owner) const noexcept {
+  const std::uint64_t index = lease_owner_slot(owner);
+  if (index >= count_) return false;
+  const ProcessSlot& slot = slots_[index];
+  const auto pid = static_cast<pid_t>(slot.pid.load(std::memory_order_acquire));
+  const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
+  return pid != 0 && slot.generation.load(std::memory_order_acquire) == lease_owner_generation(owner) &&
+         process_is_alive(pid, start_time);
 }
 
 void ProcessTable::sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept {

@@ -30,6 +30,11 @@ class ProcessTable {
   // Counts of all processes, past and present.
   void sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept;
 
+  // The name under which the process in `slot` holds leases; 0 for none. And whether that process is still there: what
+  // the kernel says, not how long nothing was heard.
+  std::uint64_t lease_owner_of(const ProcessSlot* slot) const noexcept;
+  bool owner_is_alive(std::uint64_t owner) const noexcept;
+
   std::uint32_t count() const noexcept { return count_; }
   ProcessSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
 

@@ -23,7 +23,7 @@ struct Key {
   KeyHash hash;
 };
 
-enum class StoreMode { kSet, kAdd, kReplace, kCas };
+enum class StoreMode { kSet, kAdd, kReplace, kCas, kLease };
 
 // A value to store. Instants are ms on the segment's clock.
 struct StoreRequest {
@@ -33,7 +33,8 @@ struct StoreRequest {
   std::uint64_t expires_ms = 0;  // 0: never.
   std::uint32_t caller_flags = 0;
   StoreMode mode = StoreMode::kSet;
-  std::uint64_t cas = 0;  // For kCas: the token.
+  std::uint64_t cas = 0;          // For kCas the token of the entry, for kLease that of the lease.
+  std::uint64_t lease_owner = 0;  // For kLease: who stores.
 };
 
 // What a read brought.
@@ -136,6 +137,27 @@ class Shard final : private ShardRecovery {
   std::uint32_t prefetch_entry(const Key& key) const noexcept;
   void prefetch_block(std::uint32_t likely_entry) const noexcept;
 
+  // ---- leases: one process of many computes a value (core/shard_lease.cpp) ----
+
+  // Gives `owner` the lease of a key that is absent, or whose entry is still the one that `stale_cas` names. kExists if
+  // it is another one; kHeld if somebody else than `dead_owner` has the lease and its time is not over; kFull if there
+  // is no place for another lease, or no owner. `until_ms` 0: for as long as the owner lives.
+  struct LeaseRequest {
+    Key key;
+    std::uint64_t stale_cas = 0;
+    std::uint64_t owner = 0;
+    std::uint64_t dead_owner = 0;
+    std::uint64_t until_ms = 0;
+  };
+  Status grant_lease(const LeaseRequest& request, const Deadline& deadline, std::uint64_t now_ms,
+                     std::uint64_t* token) noexcept;
+  // Ends a lease without a value; kConflict if it is the owner's no more.
+  Status release_lease(const Key& key, std::uint64_t owner, std::uint64_t token, const Deadline& deadline) noexcept;
+  // Who has the lease of the key, dead or alive; 0: nobody. Takes no lock.
+  std::uint64_t lease_holder(const Key& key, std::uint64_t now_ms) const noexcept;
+  // A word that changes with every lease of the shard that ends; loaded before lease_holder(), and waited on after.
+  std::atomic<std::uint32_t>& lease_events() const noexcept { return header_->lease_events; }
+
   // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
 
   // kFull if `pins` has no place left; the caller copies then.
@@ -186,6 +208,16 @@ class Shard final : private ShardRecovery {
   void let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin);
   BlockContents contents(std::uint32_t position) const;
   bool owned(std::uint32_t position) const noexcept;
+
+  // Leases; with W held.
+  Lease* choose_lease(std::uint64_t now_ms) noexcept;
+  bool lease_is_void(const Lease& lease, std::uint64_t now_ms) const noexcept;
+  bool lease_stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept;
+  void end_lease(Lease& lease) noexcept;
+  // Of whomever: whoever writes a key ends its lease, so that nothing older is stored over it.
+  void end_lease_of(const Key& key) noexcept;
+  void end_all_leases() noexcept;
+  std::uint32_t count_leases() const noexcept;
 
   // Making room (core/shard_reclaim.cpp); with W held.
   std::uint32_t take_entry(std::uint64_t now_ms);

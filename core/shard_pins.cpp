@@ -74,6 +74,7 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
     if (id != 0 && ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)) == reserved.position) {
       // Run once more after damage was met behind the commit itself: it stands.
       let_go(reserved.position, pins, reserved.pin);
+      end_lease_of(request.key);
       return Status::kOk;
     }
     Status status = admit(request, id);

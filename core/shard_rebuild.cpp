@@ -55,6 +55,7 @@ void Shard::rebuild() {
   rebuild_heap();
   rebuild_entries();
   rebuild_pins();
+  s.leases = count_leases();
   s.eviction_hand = 0;
   s.reclaim_hand = arena_.heap_begin();
 }
@@ -184,6 +185,7 @@ std::uint32_t Shard::count_pins(std::uint32_t position) const noexcept {
 // The shard as it was when it was new. For a blank one, and for one whose truth is lost.
 void Shard::empty() noexcept {
   ShardSpace& s = space();
+  s.leases = count_leases();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
   s.free_entry = 0;

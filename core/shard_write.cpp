@@ -73,6 +73,8 @@ Status Shard::admit(const StoreRequest& request, std::uint32_t id) const noexcep
       return id == 0 ? Status::kOk : Status::kExists;
     case StoreMode::kReplace:
       return id == 0 ? Status::kMiss : Status::kOk;
+    case StoreMode::kLease:
+      return lease_stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
     case StoreMode::kCas:
       if (id == 0) return Status::kMiss;
       const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
@@ -172,6 +174,7 @@ void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, st
     ++s.entries;
     index_.link(id);
   }
+  end_lease_of(key);
 }
 
 // ---- the other changes ----
@@ -182,10 +185,13 @@ Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now
 
 Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
   const std::uint32_t id = find_fresh(key, now_ms);
-  if (id == 0) return Status::kMiss;
-  remove_entry(id);
-  ++header_->counters.deletes;
-  return Status::kOk;
+  if (id != 0) {
+    remove_entry(id);
+    ++header_->counters.deletes;
+  }
+  // Also when there was nothing to remove: whoever deletes a key that is being computed does not want the result.
+  end_lease_of(key);
+  return id != 0 ? Status::kOk : Status::kMiss;
 }
 
 Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {
@@ -246,6 +252,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
         ++removed;
       }
       next = id < end ? static_cast<std::uint32_t>(id) : 0;
+      if (next == 0) end_all_leases();
       return Status::kOk;
     });
     if (status != Status::kOk) return status;

@@ -50,6 +50,8 @@ const char* status_sentence(Status status) noexcept {
       return "The key is there already.";
     case Status::kConflict:
       return "The entry changed since the token was taken.";
+    case Status::kHeld:
+      return "Another thread or process holds the lease of this key.";
     case Status::kInvalid:
       return "An argument is not valid: a null pointer, a negative number or an unknown struct size.";
     case Status::kBadKey:

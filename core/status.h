@@ -14,7 +14,8 @@ enum class [[nodiscard]] Status : int{
     // Expected outcomes.
     kMiss = 1,      // No live entry has this key.
     kExists = 2,    // add: the key is there already.
-    kConflict = 3,  // cas: the entry changed since the token was taken.
+    kConflict = 3,  // cas: the entry changed since the token was taken. A lease: it ended before.
+    kHeld = 4,      // Another holds the lease of this key.
 
     // The caller's arguments.
     kInvalid = -1,       // A NULL pointer, a negative number, a struct of an unknown size.

@@ -31,6 +31,7 @@ SYSTEM_CALL_HOMES = {
     "backends/posix/": ("shm_open", "shm_unlink", "mmap", "munmap", "ftruncate", "posix_fallocate"),
     "backends/sysv/": ("shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl"),
     "backends/": ("madvise",),  # Advice and population are for mappings of either kind.
+    "core/shared_futex": ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
 }
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"
@@ -231,6 +232,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("backends/sysv/borrow.cpp", "ftruncate(fd, 1);\n", "ftruncate() has its one home"),
     ("backends/posix/borrow.cpp", "int id = shmget (key, 1, 0);\n", "shmget() has its one home"),
     ("backends/open_segment.cpp", "int id = shmctl(0, 0, nullptr);\n", "shmctl() has its one home"),
+    ("core/asleep.cpp", "syscall(SYS_futex, word);\n", "syscall() has its one home"),
     ("core/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its one home"),
     ("api/choice.cpp", 'getenv("MEMSTREAM_BACKEND");\n', "reads MEMSTREAM_BACKEND"),
     ("backends/sysv/sideways.cpp", '#include "backends/posix/posix_backend.h"\n', "includes from a backend's folder"),

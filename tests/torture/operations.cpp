@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "tests/torture/scenes.h"
 
@@ -64,6 +65,84 @@ void compare_and_set(Scene& scene) {
   require(memstream_cas(scene.cache.handle(), kOldKey.data(), kOldKey.size(), kValue.data(), kValue.size(), 0, 0,
                         meta_of_old.cas),
           "memstream_cas");
+}
+
+// ---- many keys at once ----
+
+using Batch = std::array<memstream_item_t, 3>;
+
+// A key that is there, one that is not, and one whose value is copied outside every lock.
+Batch& batch_of_three() {
+  static const std::string large(kLargeSize, 'b');
+  static Batch batch;
+  constexpr std::string_view kSmall = "in a batch";
+  const std::array<std::pair<std::string_view, std::string_view>, 3> pairs = {
+      {{kOldKey, kSmall}, {kNewKey, kSmall}, {kLargeKey, large}}};
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    batch[i] = {};
+    batch[i].key = pairs[i].first.data();
+    batch[i].key_size = pairs[i].first.size();
+    batch[i].value = pairs[i].second.data();
+    batch[i].value_size = pairs[i].second.size();
+  }
+  return batch;
+}
+
+void put_many(Scene& scene) {
+  Batch& batch = batch_of_three();
+  require(memstream_set_many(scene.cache.handle(), batch.data(), batch.size()), "memstream_set_many");
+}
+
+void get_many(Scene& scene) {
+  static std::array<char, 2 * kLargeSize> room;
+  Batch& batch = batch_of_three();
+  std::size_t room_size = room.size();
+  require(memstream_get_many(scene.cache.handle(), batch.data(), batch.size(), room.data(), &room_size),
+          "memstream_get_many");
+}
+
+void remove_many(Scene& scene) {
+  Batch& batch = batch_of_three();
+  require(memstream_delete_many(scene.cache.handle(), batch.data(), batch.size()), "memstream_delete_many");
+}
+
+// ---- leases: whoever is killed with one leaves it to the next ----
+
+std::uint64_t lease_of_new = 0;
+
+void take_lease(Scene& scene) {
+  require(memstream_lease(scene.cache.handle(), kNewKey.data(), kNewKey.size(), 0, 0, &lease_of_new),
+          "memstream_lease");
+}
+
+void fulfil_lease(Scene& scene) {
+  constexpr std::string_view kValue = "computed";
+  require(memstream_lease_fulfil(scene.cache.handle(), kNewKey.data(), kNewKey.size(), kValue.data(), kValue.size(), 0,
+                                 0, lease_of_new),
+          "memstream_lease_fulfil");
+}
+
+void release_lease(Scene& scene) {
+  require(memstream_lease_release(scene.cache.handle(), kNewKey.data(), kNewKey.size(), lease_of_new),
+          "memstream_lease_release");
+}
+
+// The peer: the key is there, or its lease can be had at once, and nobody else has it.
+void want_lease(Scene& scene) {
+  std::uint64_t lease = 0;
+  memstream_t* cache = scene.cache.handle();
+  const auto ask = [&] {
+    return require(memstream_lease(cache, kNewKey.data(), kNewKey.size(), 0, 0, &lease), "memstream_lease");
+  };
+  const int status = ask();
+  if (status == CACHE_EXISTS) return;
+  if (status != CACHE_OK || lease == 0) throw Finding("the lease of a dead process is not to be had");
+  if (ask() != CACHE_HELD) throw Finding("a lease is granted twice");
+}
+
+void enter_with_lease(Scene& scene) {
+  enter(scene);
+  take_lease(scene);
 }
 
 void scan(Scene& scene) {
@@ -132,6 +211,12 @@ const std::vector<Operation>& operations() {
       {"touch", "a new time to live", prepare_some, touch(kOldKey)},
       {"incr", "a counter", prepare_some, increment},
       {"cas", "with the right token", prepare_some, compare_and_set, read_token},
+      {"set-many", "three keys in one batch", prepare_some, put_many},
+      {"get-many", "three keys in one batch", prepare_some, get_many},
+      {"delete-many", "three keys in one batch", prepare_some, remove_many},
+      {"lease", "of a key that is not there", prepare_some, take_lease, {}, want_lease},
+      {"lease-fulfil", "with a value", prepare_some, fulfil_lease, enter_with_lease, want_lease},
+      {"lease-release", "without a value", prepare_some, release_lease, enter_with_lease, want_lease},
       {"expire", "a key whose time has come is met and removed", prepare_expired, touch(kNewKey)},
       {"scan", "under the shared lock", prepare_some, scan},
       {"clear", "every key goes", prepare_some, clear},

@@ -24,6 +24,7 @@ class Status(IntEnum):
     MISS = 1
     EXISTS = 2
     CONFLICT = 3
+    HELD = 4
 
     INVALID = -1
     BAD_KEY = -2
@@ -253,6 +254,10 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_get_many": (c_int, (c_void_p, POINTER(Item), c_size_t, c_void_p, POINTER(c_size_t))),
     "memstream_set_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
     "memstream_delete_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
+    "memstream_lease": (c_int, (*_KEY, c_uint64, c_uint64, POINTER(c_uint64))),
+    "memstream_lease_wait": (c_int, (*_KEY, c_uint64)),
+    "memstream_lease_fulfil": (c_int, (*_KEY, *_VALUE, c_uint64)),
+    "memstream_lease_release": (c_int, (*_KEY, c_uint64)),
     "memstream_view": (c_int, (*_KEY, POINTER(View))),
     "memstream_release": (c_int, (c_void_p, POINTER(View))),
     "memstream_reserve": (c_int, (*_KEY, c_size_t, POINTER(Reservation))),

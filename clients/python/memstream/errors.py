@@ -3,6 +3,7 @@
     MemStreamError
         CacheMiss               the key is not there (also a KeyError)
         KeyExists, Conflict     add and cas, where their answer cannot be a bool
+        LeaseHeld               a lease, the same
         ArgumentError           this call's arguments (also a ValueError)
         ConfigurationError      an option or an environment variable (also a ValueError)
         UnavailableError        the moment: busy, destroyed, out of memory
@@ -79,6 +80,12 @@ class Conflict(MemStreamError):
     """The entry changed since its token was taken."""
 
     code = Status.CONFLICT
+
+
+class LeaseHeld(MemStreamError):
+    """Another thread or process holds the lease of this key."""
+
+    code = Status.HELD
 
 
 class ArgumentError(MemStreamError, ValueError):

@@ -1,0 +1,67 @@
+// The full C interface, fourth part: leases.
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+
+#include "api/arguments.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/memstream.h"
+
+using memstream::bytes_of;
+using memstream::CallGate;
+using memstream::guarded;
+using memstream::require;
+using memstream::require_bytes;
+using memstream::Status;
+using memstream::StoreMode;
+
+namespace {
+
+// Longer than anything waits, and small enough to be added to an instant.
+constexpr uint64_t kLongestWaitMs = uint64_t{1} << 40;
+
+}  // namespace
+
+extern "C" {
+
+int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64_t stale_cas, uint64_t lease_ms,
+                    uint64_t* lease) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, lease", cache, key, lease); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    return cache->cache().lease(bytes_of(key, key_size), stale_cas, lease_ms, lease);
+  });
+}
+
+int memstream_lease_wait(memstream_t* cache, const void* key, size_t key_size, uint64_t timeout_ms) {
+  return guarded([&] {
+    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
+    return cache->cache().wait_for_lease(bytes_of(key, key_size), timeout);
+  });
+}
+
+int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,
+                           uint64_t ttl_ms, uint32_t flags, uint64_t lease) {
+  return guarded([&] {
+    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    // A lease for which there was no place could not be taken from the caller either.
+    const StoreMode mode = lease == 0 ? StoreMode::kSet : StoreMode::kLease;
+    return cache->cache().store(bytes_of(key, key_size),
+                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, lease);
+  });
+}
+
+int memstream_lease_release(memstream_t* cache, const void* key, size_t key_size, uint64_t lease) {
+  return guarded([&] {
+    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+    const CallGate::Pass pass(cache->gate());
+    return cache->cache().release_lease(bytes_of(key, key_size), lease);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,80 @@
+// Leases: who may compute a value, and waiting for whoever does.
+#include <algorithm>
+#include <chrono>
+
+#include "core/cache.h"
+#include "core/shared_futex.h"
+
+namespace memstream {
+namespace {
+
+using std::chrono::milliseconds;
+
+// How often a waiter asks whether the holder still lives: its death wakes nobody.
+constexpr milliseconds kLook{50};
+constexpr std::uint64_t kLongestLease = std::uint64_t{1} << 46;
+
+}  // namespace
+
+Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
+                    std::uint64_t* token) noexcept {
+  *token = 0;
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  Shard& shard = shard_of(hashed);
+  const std::uint64_t now = now_ms();
+  Shard::LeaseRequest request{.key = hashed,
+                              .stale_cas = stale_cas,
+                              .owner = process_table_.lease_owner_of(slot()),
+                              .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
+  // Whether a holder is alive is asked before the lock is taken: it takes system calls, and while a value is stale
+  // everybody asks.
+  if (const std::uint64_t holder = shard.lease_holder(hashed, now); holder != 0) {
+    if (holder == request.owner || process_table_.owner_is_alive(holder)) {
+      std::uint64_t cas = 0;
+      const Status there =
+          shard.inspect(hashed, Deadline(timeout_), now, [&](const ScannedEntry& entry) { cas = entry.cas; });
+      if (there != Status::kOk && there != Status::kMiss) return there;
+      return there == Status::kOk && (stale_cas == 0 || cas != stale_cas) ? Status::kExists : Status::kHeld;
+    }
+    request.dead_owner = holder;
+  }
+  const Deadline deadline(timeout_);
+  Status status = shard.grant_lease(request, deadline, now, token);
+  if (status == Status::kFull && request.owner != 0) {
+    // Those of processes that have died are free once these have left the process table.
+    if (process_table_.clean_up(deadline, pin_dropper()) == Status::kOk) {
+      status = shard.grant_lease(request, deadline, now, token);
+    }
+  }
+  return status == Status::kFull ? Status::kOk : status;
+}
+
+Status Cache::wait_for_lease(std::string_view key, milliseconds timeout) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  Shard& shard = shard_of(hashed);
+  const Deadline deadline(timeout);
+  for (;;) {
+    std::atomic<std::uint32_t>& events = shard.lease_events();
+    const std::uint32_t seen = events.load(std::memory_order_acquire);
+    const std::uint64_t holder = shard.lease_holder(hashed, now_ms());
+    if (holder == 0 || !process_table_.owner_is_alive(holder)) return Status::kOk;
+    if (const Status status = present(); status != Status::kOk) return status;
+    const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
+    if (left <= left.zero()) return Status::kHeld;
+    futex_wait(events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
+  }
+}
+
+Status Cache::release_lease(std::string_view key, std::uint64_t token) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  if (token == 0) return Status::kOk;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).release_lease(hashed, process_table_.lease_owner_of(slot()), token, Deadline(timeout_));
+}
+
+}  // namespace memstream

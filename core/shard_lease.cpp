@@ -1,0 +1,133 @@
+// Leases: of many who miss a key at the same time, one computes it.
+//
+// A lease is there as long as its owner word is stored. It ends with the first write or delete of its key, by whomever;
+// when its holder gives it up; when its holder has died or its time is over and somebody else takes it.
+#include "core/shard.h"
+#include "core/shared_futex.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint32_t kTokenShift = 8;  // Below it the number of the lease, above it that of the grant.
+
+bool is_over(const Lease& lease, std::uint64_t now_ms) noexcept {
+  const std::uint64_t until_ms = lease.until_ms.load(std::memory_order_relaxed);
+  return until_ms != 0 && until_ms <= now_ms;
+}
+
+}  // namespace
+
+Status Shard::grant_lease(const LeaseRequest& request, const Deadline& deadline, std::uint64_t now_ms,
+                          std::uint64_t* token) noexcept {
+  return write(Exclusion::kWriters, deadline, [&] {
+    if (const std::uint32_t id = find(request.key); id != 0) {
+      const std::uint64_t ref = index_.entry(id).ref.load(std::memory_order_relaxed);
+      const bool is_stale = request.stale_cas != 0 && cas_token(id, ref) == request.stale_cas;
+      if (!is_stale && !contents(ref_block(ref)).expired(now_ms)) return Status::kExists;
+    }
+    if (space().leases != 0) {
+      for (Lease& lease : header_->leases) {
+        const std::uint64_t owner = lease.owner.load(std::memory_order_relaxed);
+        if (owner == 0 || lease.hash.load(std::memory_order_relaxed) != request.key.hash.value) continue;
+        if (owner != request.dead_owner && !is_over(lease, now_ms)) return Status::kHeld;
+        end_lease(lease);
+      }
+    }
+    Lease* lease = request.owner == 0 ? nullptr : choose_lease(now_ms);
+    if (lease == nullptr) return Status::kFull;
+    const auto number = static_cast<std::uint64_t>(lease - header_->leases);
+    const std::uint64_t grant = (lease->token.load(std::memory_order_relaxed) >> kTokenShift) + 1;
+    *token = grant << kTokenShift | number;
+    lease->token.store(*token, std::memory_order_relaxed);
+    lease->hash.store(request.key.hash.value, std::memory_order_relaxed);
+    lease->until_ms.store(request.until_ms, std::memory_order_relaxed);
+    ++space().leases;
+    lease->owner.store(request.owner, std::memory_order_release);
+    return Status::kOk;
+  });
+}
+
+// A free place; if there is none, that of a lease which nobody can fulfil any more.
+Lease* Shard::choose_lease(std::uint64_t now_ms) noexcept {
+  for (Lease& lease : header_->leases) {
+    if (lease.owner.load(std::memory_order_relaxed) == 0) return &lease;
+  }
+  for (Lease& lease : header_->leases) {
+    if (!lease_is_void(lease, now_ms)) continue;
+    end_lease(lease);
+    return &lease;
+  }
+  return nullptr;
+}
+
+// Whether its time is over, or its owner has left the process table. Whether an owner that stands there is alive is not
+// asked here: that takes system calls, and W is held.
+bool Shard::lease_is_void(const Lease& lease, std::uint64_t now_ms) const noexcept {
+  const std::uint64_t owner = lease.owner.load(std::memory_order_relaxed);
+  const std::uint64_t slot = lease_owner_slot(owner);
+  if (is_over(lease, now_ms) || slot >= geometry_.process_slots) return true;
+  return process_slots_[slot].pid.load(std::memory_order_relaxed) == 0 ||
+         process_slots_[slot].generation.load(std::memory_order_relaxed) != lease_owner_generation(owner);
+}
+
+bool Shard::lease_stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept {
+  const std::uint64_t number = token & ((1U << kTokenShift) - 1);
+  if (number >= kLeasesPerShard) return false;
+  const Lease& lease = header_->leases[number];
+  return owner != 0 && lease.owner.load(std::memory_order_relaxed) == owner &&
+         lease.token.load(std::memory_order_relaxed) == token &&
+         lease.hash.load(std::memory_order_relaxed) == key.hash.value;
+}
+
+Status Shard::release_lease(const Key& key, std::uint64_t owner, std::uint64_t token,
+                            const Deadline& deadline) noexcept {
+  return write(Exclusion::kWriters, deadline, [&] {
+    if (!lease_stands(key, owner, token)) return Status::kConflict;
+    end_lease_of(key);
+    return Status::kOk;
+  });
+}
+
+std::uint64_t Shard::lease_holder(const Key& key, std::uint64_t now_ms) const noexcept {
+  for (const Lease& lease : header_->leases) {
+    const std::uint64_t owner = lease.owner.load(std::memory_order_acquire);
+    if (owner == 0 || lease.hash.load(std::memory_order_relaxed) != key.hash.value || is_over(lease, now_ms)) continue;
+    return owner;
+  }
+  return 0;
+}
+
+// ---- ending them ----
+
+// The waiters are told last. If this process is killed before it tells them, they look by themselves after a while.
+void Shard::end_lease(Lease& lease) noexcept {
+  lease.owner.store(0, std::memory_order_release);
+  --space().leases;
+  header_->lease_events.fetch_add(1, std::memory_order_release);
+  futex_wake_all(header_->lease_events);
+}
+
+void Shard::end_lease_of(const Key& key) noexcept {
+  if (space().leases == 0) [[likely]]
+    return;
+  for (Lease& lease : header_->leases) {
+    if (lease.owner.load(std::memory_order_relaxed) != 0 &&
+        lease.hash.load(std::memory_order_relaxed) == key.hash.value) {
+      end_lease(lease);
+    }
+  }
+}
+
+void Shard::end_all_leases() noexcept {
+  for (Lease& lease : header_->leases) {
+    if (lease.owner.load(std::memory_order_relaxed) != 0) end_lease(lease);
+  }
+}
+
+std::uint32_t Shard::count_leases() const noexcept {
+  std::uint32_t count = 0;
+  for (const Lease& lease : header_->leases) count += lease.owner.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+  return count;
+}
+
+}  // namespace memstream
