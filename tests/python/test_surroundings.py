@@ -232,9 +232,13 @@ class Gunicorn:
             cwd=folder,
         )
         deadline = time.monotonic() + 20
-        while not os.path.exists(self.socket) and time.monotonic() < deadline:
+        while not self._listens() and time.monotonic() < deadline:
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.socket) == 0
 
     def get(self, path: str = "/") -> Any:
         """Asks once; returns the parsed answer."""

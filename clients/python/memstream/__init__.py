@@ -25,6 +25,9 @@ from memstream.errors import (
     SystemCallError,
     UnavailableError,
 )
+from memstream.leases import Lease
+from memstream.lru import lru_cache
+from memstream.memoize import CacheInfo, MemoizedFunction
 from memstream.objects import ObjectCache
 from memstream.records import Entry, Info, Process, Stats
 from memstream.serializers import Serializer
@@ -33,13 +36,16 @@ from memstream.views import Reservation, View
 __all__ = [
     "ArgumentError",
     "Cache",
+    "CacheInfo",
     "CacheMiss",
     "ConfigurationError",
     "Entry",
     "Info",
     "InternalError",
+    "Lease",
     "LibraryError",
     "MemStreamError",
+    "MemoizedFunction",
     "ObjectCache",
     "Process",
     "Reservation",
@@ -53,4 +59,5 @@ __all__ = [
     "View",
     "__version__",
     "destroy",
+    "lru_cache",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Opti
 
 from memstream._arguments import Buffer, Key
 from memstream.arrays import Arrays
-from memstream.inspection import Inspection
+from memstream.memoize import Memoizing
 from memstream.operations import miss
 from memstream.serializers import SerializerChoice
 
@@ -40,7 +40,7 @@ class Items(ItemsView[Key, Any]):
                 yield key, value
 
 
-class Cache(Arrays, Inspection, MutableMapping[Key, Any]):
+class Cache(Memoizing, Arrays, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share, as a mapping from keys to bytes.
 
         with Cache("thumbnails") as cache:
