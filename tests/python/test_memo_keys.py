@@ -153,7 +153,7 @@ def test_a_function_of_the_main_program_is_known_by_its_file(segment: Segment, t
     assert segment.run(str(script)).stdout.decode() == f"{script.resolve()}.f\n"
     assert segment.run("-m", "script", cwd=tmp_path).stdout == b"script.f\n"
     assert segment.code(code) == b"__main__.f\n"
-    assert function_name(target) == "test_memoize.target"
+    assert function_name(target) == "test_memo_keys.target"
 
 
 def test_a_very_long_name_still_makes_a_key() -> None:
