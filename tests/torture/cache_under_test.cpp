@@ -66,18 +66,24 @@ bool CacheUnderTest::remove(std::string_view key) {
   return require(memstream_delete(cache_, key.data(), key.size()), "memstream_delete") == CACHE_OK;
 }
 
-std::set<std::string, std::less<>> CacheUnderTest::scan() {
-  std::set<std::string, std::less<>> keys;
+int CacheUnderTest::try_scan(std::set<std::string, std::less<>>* keys) {
   static std::array<memstream_entry_t, 32> entries;
   std::uint64_t cursor = 0;
   do {
     std::size_t count = 0;
-    require(memstream_scan(cache_, &cursor, entries.data(), entries.size(), &count), "memstream_scan");
+    const int status = memstream_scan(cache_, &cursor, entries.data(), entries.size(), &count);
+    if (status < 0) return status;
     for (std::size_t i = 0; i < count; ++i) {
-      const auto [place, is_new] = keys.emplace(entries[i].key, entries[i].key_size);
-      if (!is_new) throw Finding("a scan reports the key '" + *place + "' twice");
+      const bool is_new = keys->emplace(entries[i].key, entries[i].key_size).second;
+      if (!is_new) throw Finding("a scan reports the key '" + std::string(entries[i].key) + "' twice");
     }
   } while (cursor != 0);
+  return CACHE_OK;
+}
+
+std::set<std::string, std::less<>> CacheUnderTest::scan() {
+  std::set<std::string, std::less<>> keys;
+  require(try_scan(&keys), "memstream_scan");
   return keys;
 }
 

@@ -61,6 +61,8 @@ class CacheUnderTest {
   // False if it was not there.
   bool remove(std::string_view key);
   std::set<std::string, std::less<>> scan();
+  // The status, whatever it is.
+  int try_scan(std::set<std::string, std::less<>>* keys);
   // Every key of a scan with the value that a get brings.
   Content content();
   cache_stats_t statistics();

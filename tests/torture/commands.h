@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct CommonOptions {
 struct StepOptions {
   std::uint64_t stride = 1;
   std::vector<std::string> operations;  // Empty: all.
+  std::optional<bool> only_peer;        // With a peer at work, or without; both if not said.
 };
 void run_step(const CommonOptions& common, const StepOptions& options, Report& report);
 void list_operations();

@@ -46,6 +46,10 @@ int run(int argument_count, char** arguments) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   step->add_option("--operation", step_options.operations, "this operation (may be repeated; all otherwise)");
+  std::string mode = "both";
+  step->add_option("--mode", mode, "a peer comes after the death (after), is at work all the time (peer), or both")
+      ->check(CLI::IsMember({"after", "peer", "both"}))
+      ->capture_default_str();
   step->add_flag("--list", list, "name the operations and stop");
 
   std::uint64_t kill_rounds = 1000;
@@ -67,6 +71,7 @@ int run(int argument_count, char** arguments) {
     return 0;
   }
   common.backends = backend == "both" ? std::vector<std::string>{"sysv", "posix"} : std::vector<std::string>{backend};
+  if (mode != "both") step_options.only_peer = mode == "peer";
   Report report;
   if (*step) run_step(common, step_options, report);
   if (*kill) run_kill(common, kill_rounds, report);

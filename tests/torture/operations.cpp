@@ -22,6 +22,26 @@ Action get(std::string_view key) {
   };
 }
 
+// A key of the scene's own choice.
+void get_unsettled(Scene& scene) {
+  static std::string value;
+  scene.cache.get(scene.unsettled_key, &value);
+}
+
+Action add(std::string_view key) {
+  return [key, value = make_value(key, 2, 300)](Scene& scene) {
+    require(memstream_add(scene.cache.handle(), key.data(), key.size(), value.data(), value.size(), 0, 0),
+            "memstream_add");
+  };
+}
+
+Action replace(std::string_view key) {
+  return [key, value = make_value(key, 2, 300)](Scene& scene) {
+    require(memstream_replace(scene.cache.handle(), key.data(), key.size(), value.data(), value.size(), 0, 0),
+            "memstream_replace");
+  };
+}
+
 Action remove(std::string_view key) {
   return [key](Scene& scene) { scene.cache.remove(key); };
 }
@@ -34,10 +54,14 @@ Action touch(std::string_view key) {
 
 void view_then(Scene& scene, const Action& meanwhile) {
   memstream_view_t view;
-  require(memstream_view(scene.cache.handle(), kOldKey.data(), kOldKey.size(), &view), "memstream_view");
+  const int status =
+      require(memstream_view(scene.cache.handle(), kOldKey.data(), kOldKey.size(), &view), "memstream_view");
+  if (status == CACHE_MISS) return;  // A live peer has deleted it.
   meanwhile(scene);
   require(memstream_release(scene.cache.handle(), &view), "memstream_release");
 }
+
+void no_more(Scene&) {}
 
 void reserve_then(Scene& scene, int (*end)(memstream_t*, memstream_reservation_t*)) {
   memstream_reservation_t room;
@@ -154,6 +178,15 @@ void scan(Scene& scene) {
   } while (cursor != 0);
 }
 
+void look_around(Scene& scene) {
+  static std::array<memstream_process_t, 8> processes;
+  std::size_t count = 0;
+  require(memstream_processes(scene.cache.handle(), processes.data(), processes.size(), &count), "memstream_processes");
+  scene.cache.statistics();
+}
+
+void check(Scene& scene) { scene.cache.check(); }
+
 void clear(Scene& scene) { require(memstream_clear(scene.cache.handle()), "memstream_clear"); }
 
 // ---- operations on handles and segments ----
@@ -164,6 +197,15 @@ CacheUnderTest* own_handle = nullptr;
 void open_this(Scene& scene) { own_handle = new CacheUnderTest(scene.place); }
 void open_other(Scene& scene) { own_handle = new CacheUnderTest(scene.other_place); }
 void close_own(Scene&) { own_handle->close(); }
+// With a view and a reservation that are still held.
+void open_and_hold(Scene& scene) {
+  open_this(scene);
+  static memstream_view_t view;
+  static memstream_reservation_t room;
+  memstream_t* cache = own_handle->handle();
+  require(memstream_view(cache, kOldKey.data(), kOldKey.size(), &view), "memstream_view");
+  require(memstream_reserve(cache, kNewKey.data(), kNewKey.size(), 500, &room), "memstream_reserve");
+}
 void destroy_own(Scene&) { require(memstream_destroy(own_handle->handle()), "memstream_destroy"); }
 
 // Whatever was left under the other name, the next one can use it, and remove it.
@@ -178,10 +220,23 @@ void use_other_place(Scene& scene) {
   destroy_named(scene.other_place);
 }
 
-void enter_later(Scene&) {}
-
 Operation evicting(Operation operation) {
   operation.evicts = true;
+  return operation;
+}
+
+Operation elsewhere(Operation operation) {
+  operation.uses_other = true;
+  return operation;
+}
+
+Operation after_a_death(Operation operation) {
+  operation.finds_wreck = true;
+  return operation;
+}
+
+Operation with(Effect effect, Operation operation) {
+  operation.effect = effect;
   return operation;
 }
 
@@ -198,36 +253,49 @@ const std::vector<Operation>& operations() {
       evicting({"put-evict-window", "a large value in a full cache", prepare_full, put(kNewKey, kLargeSize)}),
       {"put-grow", "a key for which the table has to grow", prepare_full_table, put(kNewKey, 30)},
       {"put-split", "a key for which a bucket is split", prepare_full_cells, put(kNewKey, 30)},
+      with(Effect::kSetsIfAbsent, {"add", "a key only if it is not there", prepare_some, add(kNewKey)}),
+      with(Effect::kSetsIfPresent, {"replace", "a key only if it is there", prepare_some, replace(kOldKey)}),
       {"get", "without a lock", prepare_some, get("key-39")},
-      {"get-slow", "of buckets in the middle of a change that nobody finishes", prepare_dead_linker, get_all},
+      after_a_death({"get-slow-miss", "of a bucket in the middle of a change that nobody finishes", prepare_dead_linker,
+                     get_unsettled}),
+      after_a_death({"get-slow-hit", "in the middle of a recovery that nobody finishes", prepare_dead_recoverer,
+                     get(kOldKey), no_more}),
       {"get-large", "a value that is copied in place", prepare_some, get(kLargeKey)},
-      {"view-release", "read in place", prepare_some, [](Scene& s) { view_then(s, enter_later); }},
+      {"view-release", "read in place", prepare_some, [](Scene& s) { view_then(s, no_more); }},
       {"view-replace", "read in place and replaced meanwhile", prepare_some,
        [other = put(kOldKey, 49)](Scene& s) { view_then(s, other); }},
       {"reserve-commit", "written in place", prepare_some, [](Scene& s) { reserve_then(s, commit); }},
       {"reserve-abort", "room asked for and given back", prepare_some,
        [](Scene& s) { reserve_then(s, memstream_abort); }},
-      {"delete", "a key that is there", prepare_some, remove(kOldKey)},
+      with(Effect::kRemoves, {"delete", "a key that is there", prepare_some, remove(kOldKey)}),
       {"touch", "a new time to live", prepare_some, touch(kOldKey)},
-      {"incr", "a counter", prepare_some, increment},
-      {"cas", "with the right token", prepare_some, compare_and_set, read_token},
+      with(Effect::kIncrements, {"incr", "a counter", prepare_some, increment}),
+      with(Effect::kSetsIfUnchanged, {"cas", "with the right token", prepare_some, compare_and_set, read_token}),
       {"set-many", "three keys in one batch", prepare_some, put_many},
       {"get-many", "three keys in one batch", prepare_some, get_many},
-      {"delete-many", "three keys in one batch", prepare_some, remove_many},
+      with(Effect::kRemoves, {"delete-many", "three keys in one batch", prepare_some, remove_many}),
       {"lease", "of a key that is not there", prepare_some, take_lease, {}, want_lease},
       {"lease-fulfil", "with a value", prepare_some, fulfil_lease, enter_with_lease, want_lease},
       {"lease-release", "without a value", prepare_some, release_lease, enter_with_lease, want_lease},
       {"expire", "a key whose time has come is met and removed", prepare_expired, touch(kNewKey)},
       {"scan", "under the shared lock", prepare_some, scan},
-      {"clear", "every key goes", prepare_some, clear},
-      {"first-use", "the first call after a fork, which enters the process table", prepare_some, get(kOldKey),
-       enter_later},
-      {"connect", "to a segment that is there", prepare_some, open_this, enter_later},
+      {"look-around", "processes and statistics", prepare_some, look_around},
+      {"check", "every invariant", prepare_some, check},
+      with(Effect::kRemoves, {"clear", "every key goes", prepare_some, clear}),
+      {"first-use", "the first call after a fork, which enters the process table", prepare_some, get(kOldKey), no_more},
+      {"connect", "to a segment that is there", prepare_some, open_this, no_more},
+      after_a_death({"connect-after-dead", "where a dead process held a view and a reservation", prepare_dead_holder,
+                     open_this, no_more}),
       {"disconnect", "from a segment that stays", prepare_some, close_own, open_this},
-      {"create", "a segment that is not there", prepare_some, open_other, enter_later, use_other_place},
-      {"destroy", "a segment", prepare_some, destroy_own, open_other, use_other_place},
-      {"recover", "after the death of a writer: the recoverer dies too", prepare_dead_writer, remove("key-8")},
-      {"pass-dead-reader", "a put past the lock that a dead reader spoilt", prepare_dead_reader, put(kOldKey, 49)},
+      {"disconnect-holding", "with a view and a reservation that are held", prepare_some, close_own, open_and_hold},
+      elsewhere({"create", "a segment that is not there", prepare_some, open_other, no_more, use_other_place}),
+      elsewhere({"destroy", "a segment", prepare_some, destroy_own, open_other, use_other_place}),
+      after_a_death(
+          {"recover", "after the death of a writer: the recoverer dies too", prepare_dead_writer, remove("key-8")}),
+      after_a_death({"recover-again", "after the death of a recoverer: the second one dies too", prepare_dead_recoverer,
+                     remove("key-8"), no_more}),
+      after_a_death(
+          {"pass-dead-reader", "a put past the lock that a dead reader spoilt", prepare_dead_reader, put(kOldKey, 49)}),
   };
   return all;
 }

@@ -2,8 +2,10 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <thread>
 
+#include "tests/torture/crowd.h"
 #include "tests/torture/stepped_child.h"
 
 namespace memstream::torture {
@@ -16,39 +18,48 @@ void fill_entries(Scene& scene) {
   }
 }
 
-// Kills a child in the middle of `operation`, at an instruction after which `act` moves `number`, and leaves the cache
-// so.
-template <class Number>
-void kill_in(Scene& scene, const Action& operation, const Action& act, Number number) {
+// Kills a child in the middle of `operation`, at an instruction after which `is_wreck` says that the scene is as it
+// should be, and leaves the cache so. What `is_wreck` does to the cache is undone.
+void kill_in(Scene& scene, const Action& operation, const std::function<bool()>& is_wreck) {
   const auto begin = [&] { enter(scene); };
   const auto run = [&] { operation(scene); };
   const std::vector<std::byte> alive = scene.bytes.copy();
   const Route route(SteppedChild(begin, run).walk_to_end());
-  for (std::size_t instruction = route.instructions() / 3; instruction < route.instructions(); instruction += 5) {
+  const std::size_t step = 1 + route.instructions() / 1000;
+  for (std::size_t instruction = route.instructions() / 3; instruction < route.instructions(); instruction += step) {
     scene.bytes.restore(alive);
     SteppedChild child(begin, run);
-    child.go(route.leg(instruction));
+    child.go(route.legs(instruction));
     child.kill();
     const std::vector<std::byte> dead = scene.bytes.copy();
-    const std::uint64_t before = number();
-    act(scene);
-    const bool moved = number() != before;
+    const bool found = is_wreck();
     scene.bytes.restore(dead);
-    if (moved) return;
+    if (found) return;
   }
   throw Finding("no death in the middle of the operation has the effect that this scene needs");
+}
+
+// Whether a put now moves `number`.
+template <class Number>
+bool a_put_moves(Scene& scene, Number number) {
+  const std::uint64_t before = number();
+  scene.cache.put("another key", "small");
+  return number() != before;
+}
+
+// A key that is not there, and of which a get without a lock cannot tell.
+std::string find_unsettled(Scene& scene) {
+  std::string value;
+  for (int i = 0; i < kAbsentKeys; ++i) {
+    const std::string key = "absent-" + std::to_string(i);
+    if (scene.looker.try_get(key, &value) == CACHE_BUSY) return key;
+  }
+  return {};
 }
 
 }  // namespace
 
 std::string numbered_key(int number) { return "key-" + std::to_string(number); }
-
-void get_all(Scene& scene) {
-  std::string value;
-  for (int i = 0; i < kSomeKeys; ++i) scene.cache.get(numbered_key(i), &value);
-  // Keys that are not there, enough of them to look into every bucket: only a miss asks whether a bucket stood still.
-  for (int i = 0; i < kAbsentKeys; ++i) scene.cache.get("absent-" + std::to_string(i), &value);
-}
 
 void enter(Scene& scene) {
   std::string value;
@@ -91,14 +102,36 @@ void prepare_dead_writer(Scene& scene) {
   prepare_some(scene);
   kill_in(
       scene, [value = make_value(kOldKey, 1, 49)](Scene& s) { s.cache.put(kOldKey, value); },
-      [](Scene& s) { s.cache.put("another key", "small"); }, [&] { return scene.bytes.shard().counters.recoveries; });
+      [&] { return a_put_moves(scene, [&] { return scene.bytes.shard().counters.recoveries; }); });
 }
 
 void prepare_dead_linker(Scene& scene) {
   prepare_full_cells(scene);
   kill_in(
-      scene, [](Scene& s) { s.cache.put("key that splits a bucket", "small"); }, get_all,
-      [&] { return scene.bytes.shard().counters.recoveries; });
+      scene, [](Scene& s) { s.cache.put("key that splits a bucket", "small"); },
+      [&] {
+        scene.unsettled_key = find_unsettled(scene);
+        return !scene.unsettled_key.empty();
+      });
+}
+
+void prepare_dead_recoverer(Scene& scene) {
+  prepare_dead_writer(scene);
+  kill_in(
+      scene, [](Scene& s) { s.cache.put("another key", "small"); },
+      [&] { return scene.bytes.shard().seq.load() % 2 == 1; });
+}
+
+void prepare_dead_holder(Scene& scene) {
+  prepare_some(scene);
+  Process holder([&] {
+    memstream_view_t view;
+    memstream_reservation_t room;
+    memstream_t* cache = scene.cache.handle();
+    require(memstream_view(cache, kOldKey.data(), kOldKey.size(), &view), "memstream_view");
+    require(memstream_reserve(cache, kNewKey.data(), kNewKey.size(), 500, &room), "memstream_reserve");
+  });
+  if (!holder.wait()) throw Finding("the holder of a view was killed by somebody else");
 }
 
 void prepare_dead_reader(Scene& scene) {
@@ -109,9 +142,7 @@ void prepare_dead_reader(Scene& scene) {
     std::size_t count = 0;
     require(memstream_scan(s.cache.handle(), &cursor, entries.data(), entries.size(), &count), "memstream_scan");
   };
-  kill_in(
-      scene, scan_some, [](Scene& s) { s.cache.put("another key", "small"); },
-      [&] { return scene.bytes.shard().epoch.load(); });
+  kill_in(scene, scan_some, [&] { return a_put_moves(scene, [&] { return scene.bytes.shard().epoch.load(); }); });
 }
 
 }  // namespace memstream::torture

@@ -9,17 +9,14 @@ inline constexpr std::string_view kOldKey = "key-7";      // There in every scen
 inline constexpr std::string_view kNewKey = "a new key";  // Not there, or expired.
 inline constexpr std::string_view kCounterKey = "counter";
 inline constexpr std::string_view kLargeKey = "large";
-inline constexpr int kSomeKeys = 40;  // "key-0" to "key-39".
-inline constexpr int kAbsentKeys = 200;
+inline constexpr int kSomeKeys = 40;     // "key-0" to "key-39".
+inline constexpr int kAbsentKeys = 200;  // "absent-0" ...: in every bucket there is one to look for.
 inline constexpr std::size_t kLargeSize = std::size_t{40} << 10;  // Read and written in place, outside every lock.
 
 std::string numbered_key(int number);
 
 // Enters a forked child into the process table, as its first call would.
 void enter(Scene& scene);
-
-// Gets "key-0" to "key-39", and keys that are not there, in every bucket.
-void get_all(Scene& scene);
 
 // Values of many sizes, a counter and a large value.
 void prepare_some(Scene& scene);
@@ -35,6 +32,10 @@ void prepare_expired(Scene& scene);
 void prepare_dead_writer(Scene& scene);
 // The same, and gets that take no lock meet its half-done change.
 void prepare_dead_linker(Scene& scene);
+// The lock has a dead holder, who was killed in the middle of the recovery after another's death.
+void prepare_dead_recoverer(Scene& scene);
+// A process that held a view and a reservation was killed.
+void prepare_dead_holder(Scene& scene);
 // The count of a slow reader who was killed stands in the rwlock.
 void prepare_dead_reader(Scene& scene);
 

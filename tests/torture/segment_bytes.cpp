@@ -1,6 +1,9 @@
 #include "tests/torture/segment_bytes.h"
 
+#include <linux/futex.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <string_view>
 
 namespace memstream::torture {
@@ -24,6 +27,15 @@ SegmentBytes::SegmentBytes(CacheUnderTest& cache) {
 const ShardHeader& SegmentBytes::shard() const {
   const auto& identity = reinterpret_cast<const SegmentHeader*>(begin_)->identity;
   return *reinterpret_cast<const ShardHeader*>(begin_ + identity.shards_offset);
+}
+
+LockWord SegmentBytes::write_lock() const {
+  // The first word of the C library's mutex is the futex that the kernel knows.
+  const auto* futex = reinterpret_cast<const std::uint32_t*>(&shard().write_mutex);
+  const std::uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
+  return {.holder = static_cast<pid_t>(word & FUTEX_TID_MASK),
+          .has_waiters = (word & FUTEX_WAITERS) != 0,
+          .holder_died = (word & FUTEX_OWNER_DIED) != 0};
 }
 
 void SegmentBytes::restore(const std::vector<std::byte>& bytes) const { std::copy(bytes.begin(), bytes.end(), begin_); }

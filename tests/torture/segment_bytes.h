@@ -1,6 +1,8 @@
 // The bytes of a whole segment: to begin again from, and to look at without taking a lock.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <vector>
 
@@ -8,6 +10,13 @@
 #include "tests/torture/cache_under_test.h"
 
 namespace memstream::torture {
+
+// What the word of a mutex says.
+struct LockWord {
+  pid_t holder = 0;  // 0: nobody, or somebody dead.
+  bool has_waiters = false;
+  bool holder_died = false;
+};
 
 // The mapping under an open cache. It is found through the C interface: a view says where a value lies in memory, the
 // entry says where in the segment. Puts one small key for that.
@@ -17,6 +26,8 @@ class SegmentBytes {
 
   // The first shard.
   const ShardHeader& shard() const;
+  // Of its write mutex.
+  LockWord write_lock() const;
 
   // REQUIRES: nobody else uses the segment meanwhile.
   std::vector<std::byte> copy() const { return {begin_, begin_ + size_bytes_}; }

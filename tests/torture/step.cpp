@@ -1,11 +1,18 @@
-// Kills a child at every instruction of an operation, and looks what a live peer finds.
+// Kills a child at every instruction of an operation, and looks what a live peer finds: one that comes afterwards, or
+// one that is at work all the time.
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <thread>
 
 #include "tests/torture/commands.h"
+#include "tests/torture/examination.h"
+#include "tests/torture/live_peer.h"
 #include "tests/torture/operations.h"
 #include "tests/torture/scenes.h"
 #include "tests/torture/stepped_child.h"
@@ -14,27 +21,61 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{60};  // Many times the deadline of an operation.
+constexpr std::chrono::seconds kHang{
+    180};  // Many times the deadline of an operation; walks take minutes on a machine at work.
+// How often a point is tried that a child did not come to: the kernel's answers, random numbers and a peer at work
+// decide on some of its ways.
+constexpr int kTries = 20;
+constexpr int kWalks = 3;  // Of which the longest serves, where every instruction counts.
+constexpr std::chrono::milliseconds kMeeting{20};
 
 using Clock = std::chrono::steady_clock;
 
-std::optional<std::string_view> find(const Content& content, const std::string& key) {
-  const auto found = content.find(key);
-  return found == content.end() ? std::nullopt : std::optional<std::string_view>(found->second);
+// Of an instruction: its function, or its offset in its library.
+std::string place_of(std::uint64_t address) {
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<void*>(address), &info) == 0) return "[vdso]";
+  const std::string_view file = info.dli_fname;
+  return fmt::format("{}+{:#x}", file.substr(file.rfind('/') + 1),
+                     address - reinterpret_cast<std::uintptr_t>(info.dli_fbase));
 }
 
-std::string describe(const std::optional<std::string_view>& value) {
-  return value ? fmt::format("{} bytes '{}'", value->size(), value->substr(0, 20)) : "nothing";
-}
+struct Tally {
+  std::uint64_t points = 0;
+  std::uint64_t covered = 0;
+  std::uint64_t recoveries = 0;
+  std::uint64_t raced = 0;   // Points that the child came to while the peer worked from its beginning on.
+  std::uint64_t waited = 0;  // Points at which the peer was asleep in the lock that the child held.
+  double longest_ms = 0;
+
+  void operator+=(const Tally& other) {
+    points += other.points;
+    covered += other.covered;
+    recoveries += other.recoveries;
+    raced += other.raced;
+    waited += other.waited;
+    longest_ms = std::max(longest_ms, other.longest_ms);
+  }
+  void report(Section& section, bool with_peer) const {
+    section.set("points", points);
+    section.set("covered", covered);
+    section.set("recoveries", recoveries);
+    if (with_peer) section.set("raced", raced);
+    if (with_peer) section.set("peer_asleep", waited);
+    section.set("longest_ms", std::round(longest_ms * 10) / 10);
+  }
+};
 
 // One operation on one backend.
 class Walk {
  public:
-  Walk(const Operation& operation, const CommonOptions& common, const std::string& backend)
+  Walk(const Operation& operation, const CommonOptions& common, const std::string& backend, bool with_peer)
       : operation_(operation),
         place_(common.place(backend, "step")),
         other_place_(common.place(backend, "step-other")),
-        section_(backend, "step " + operation.name) {}
+        with_peer_(with_peer),
+        random_(common.seed),
+        section_(backend, (with_peer ? "step peer " : "step ") + operation.name) {}
   Walk(const Walk&) = delete;
   Walk& operator=(const Walk&) = delete;
   ~Walk() {
@@ -42,12 +83,16 @@ class Walk {
     destroy_named(other_place_);
   }
 
+  const Tally& tally() const { return tally_; }
+
   Section run(std::uint64_t first, std::uint64_t stride) {
     watchdog_.rearm("preparing " + operation_.name);
     try {
       Scene scene(place_, other_place_);
+      std::unique_ptr<LivePeer> peer;
+      if (with_peer_) peer = std::make_unique<LivePeer>(scene);
       operation_.prepare(scene);
-      walk(scene, first, stride);
+      walk(scene, peer.get(), first, stride);
     } catch (const Finding& finding) {
       section_.find(finding.what());
     }
@@ -55,155 +100,149 @@ class Walk {
   }
 
  private:
-  void walk(Scene& scene, std::uint64_t first, std::uint64_t stride) {
-    const std::vector<std::byte> prepared = scene.bytes.copy();
-    before_ = scene.cache.content();
-    scene.bytes.restore(prepared);
-    const Route route(walk_to_end(scene));
-    std::uint64_t points = 0;
-    std::uint64_t early = 0;
-    for (std::uint64_t instruction = first; instruction < route.instructions(); instruction += stride, ++points) {
-      scene.bytes.restore(prepared);
+  void walk(Scene& scene, LivePeer* peer, std::uint64_t first, std::uint64_t stride) {
+    prepared_ = scene.bytes.copy();
+    Examination examination(operation_, scene, scene.cache.content());
+    const Route route(walk_to_end(scene, examination, stride == 1 ? kWalks : 1));
+    if (peer != nullptr) peer->watch(operation_, examination.before(), examination.after());
+    section_.set("instructions", route.instructions());
+    auto missed = nlohmann::ordered_json::array();
+    for (std::size_t instruction = first; instruction < route.instructions(); instruction += stride) {
+      ++tally_.points;
+      scene.bytes.restore(prepared_);
+      const std::uint64_t recoveries = scene.bytes.shard().counters.recoveries;
       watchdog_.rearm(fmt::format("{} after a death at instruction {}", operation_.name, instruction));
       try {
-        auto child = start(scene);
-        const bool reached = child.go(route.leg(instruction));
-        early += reached ? 0 : 1;
-        child.kill();
-        examine(scene, !reached);
+        const std::vector<Route::Leg> legs = route.legs(instruction);
+        const bool covered =
+            peer != nullptr ? die_beside(*peer, scene, legs, examination) : die(scene, legs, examination);
+        if (covered) {
+          ++tally_.covered;
+        } else {
+          missed.push_back(fmt::format("{} {}", instruction, place_of(route.address(instruction))));
+        }
+        tally_.recoveries += scene.bytes.shard().counters.recoveries - recoveries;
       } catch (const Finding& finding) {
         section_.find(fmt::format("instruction {}: {}", instruction, finding.what()));
       }
     }
-    section_.set("instructions", route.instructions());
-    section_.set("points", points);
-    section_.set("ended_early", early);
-    section_.set("recoveries", recoveries_);
-    section_.set("longest_ms", std::chrono::duration_cast<std::chrono::milliseconds>(longest_).count());
+    tally_.longest_ms = std::max(tally_.longest_ms, examination.longest_ms());
+    tally_.report(section_, with_peer_);
+    if (!missed.empty()) section_.set("missed", missed);
   }
 
   SteppedChild start(Scene& scene) const {
+    scene.bytes.restore(prepared_);
     return SteppedChild([&] { (operation_.begin ? operation_.begin : enter)(scene); }, [&] { operation_.run(scene); });
   }
 
   // Without a death: what the operation leaves is what it must leave.
-  Trace walk_to_end(Scene& scene) {
-    auto child = start(scene);
-    Trace trace = child.walk_to_end();
-    child.kill();
-    after_ = scene.cache.content();
-    examine(scene, true);
-    return trace;
-  }
-
-  // What a live peer finds.
-  void examine(Scene& scene, bool ended) {
-    const std::uint64_t recoveries = scene.bytes.shard().counters.recoveries;
-    const auto began = Clock::now();
-    look(scene, ended);
-    const Content seen = get_all(scene.cache);
-    judge(seen, before_, ended);
-    for (const std::string& key : scene.cache.scan()) {
-      // A write that nobody was told of may still come about: recovery finishes what was committed and not yet
-      // findable.
-      const bool may_come = !ended && find(before_, key) != find(after_, key);
-      if (!seen.contains(key) && !may_come)
-        throw Finding("a scan reports the key '" + key + "', which a get does not find");
+  Trace walk_to_end(Scene& scene, Examination& examination, int times) {
+    Trace longest;
+    for (int walks = 0; walks < times; ++walks) {
+      watchdog_.rearm("walking through " + operation_.name);
+      auto child = start(scene);
+      Trace trace = child.walk_to_end();
+      child.kill();
+      if (walks == 0) examination.set_after(scene.cache.content());
+      examination.examine(true, nullptr);
+      if (trace.size() > longest.size()) longest = std::move(trace);
     }
-    use(scene.cache);
-    scene.cache.check();
-    judge(get_all(scene.cache), seen, ended);
-    longest_ = std::max(longest_, Clock::now() - began);
-    recoveries_ += scene.bytes.shard().counters.recoveries - recoveries;
-    if (operation_.settle) operation_.settle(scene);
+    return longest;
   }
 
-  // A get that takes no lock may come before anybody has put the shard right: key by key it finds what must be there,
-  // or says that it cannot tell. The looker's attach is read-only, so that it leaves the shard as the dead left it.
-  void look(Scene& scene, bool ended) const {
-    std::string value;
-    for (const Content* known : {&before_, &after_}) {
-      for (const auto& [key, unused] : *known) {
-        switch (scene.looker.try_get(key, &value)) {
-          case CACHE_OK:
-            judge_one(key, value, before_, ended);
-            break;
-          case CACHE_MISS:
-            judge_one(key, std::nullopt, before_, ended);
-            break;
-          case CACHE_BUSY:
-            break;
-          default:
-            throw Finding("a read-only get fails: " + std::string(cache_last_error()));
-        }
-      }
+  // A peer comes after the death. False if the point was not come to.
+  bool die(Scene& scene, const std::vector<Route::Leg>& legs, Examination& examination) const {
+    for (int tries = 0; tries < kTries; ++tries) {
+      auto child = start(scene);
+      const bool reached = child.go(legs);
+      child.kill();
+      examination.examine(!reached, nullptr);
+      if (reached) return true;
     }
+    return false;
   }
 
-  Content get_all(CacheUnderTest& cache) const {
-    Content content;
-    std::string value;
-    for (const Content* known : {&before_, &after_}) {
-      for (const auto& [key, unused] : *known) {
-        if (cache.get(key, &value)) content.insert_or_assign(key, value);
-      }
+  // A peer works from the child's first instruction on; where that keeps the child from the point, from the point on.
+  bool die_beside(LivePeer& peer, Scene& scene, const std::vector<Route::Leg>& legs, Examination& examination) {
+    for (int tries = operation_.finds_wreck ? 1 : 0; tries < kTries; ++tries) {
+      auto child = start(scene);
+      const pid_t process_id = child.process_id();
+      const bool races = tries == 0;
+      if (races) peer.begin(random_() % 2 == 0, random_());
+      const bool reached = child.go(legs);
+      if (!races) peer.begin(random_() % 2 == 0, random_());
+      if (reached) tally_.waited += meet(peer, scene, process_id) ? 1 : 0;
+      child.kill();
+      peer.rest_after_death();
+      tally_.longest_ms = std::max(tally_.longest_ms, peer.longest_ms());
+      examination.examine(!reached, &peer);
+      tally_.raced += reached && races ? 1 : 0;
+      if (reached) return true;
     }
-    return content;
+    return false;
   }
 
-  void judge(const Content& seen, const Content& earlier, bool ended) const {
-    for (const Content* known : {&before_, &after_}) {
-      for (const auto& [key, unused] : *known) judge_one(key, find(seen, key), earlier, ended);
+  // Gives the peer time to run into what the child holds. True if it sleeps in the child's lock then.
+  static bool meet(const LivePeer& peer, const Scene& scene, pid_t process_id) {
+    const std::uint64_t rounds = peer.rounds();
+    for (const auto end = Clock::now() + kMeeting; Clock::now() < end && peer.rounds() == rounds;) {
+      const LockWord word = scene.bytes.write_lock();
+      if (word.holder == process_id && word.has_waiters) return true;
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
-  }
-
-  // `earlier` is what was there when somebody last looked: what was new then must not be old again.
-  void judge_one(const std::string& key, std::optional<std::string_view> value, const Content& earlier,
-                 bool ended) const {
-    const auto old_value = find(earlier, key);
-    const auto new_value = find(after_, key);
-    const bool written = find(before_, key) != new_value;
-    const bool as_it_may_be = value == new_value || (!ended && value == old_value);
-    const bool evicted = operation_.evicts && !value && !(ended && written && new_value);
-    if (as_it_may_be || evicted) return;
-    throw Finding(fmt::format("the key '{}' has {} where {} or {} must be", key, describe(value), describe(old_value),
-                              describe(new_value)));
-  }
-
-  static void use(CacheUnderTest& cache) {
-    constexpr std::string_view kProbe = "a key of the peer";
-    const std::string probe = make_value(kProbe, 1, 200);
-    std::string value;
-    cache.put(kProbe, probe);
-    if (!cache.get(kProbe, &value) || value != probe) throw Finding("the peer does not get what it put");
-    if (!cache.remove(kProbe) || cache.get(kProbe, &value)) throw Finding("the peer cannot remove what it put");
+    return false;
   }
 
   const Operation& operation_;
   Place place_;
   Place other_place_;
+  bool with_peer_;
+  std::mt19937_64 random_;
   Section section_;
+  Tally tally_;
   Watchdog watchdog_{kHang};
-  Content before_;
-  Content after_;
-  std::uint64_t recoveries_ = 0;
-  Clock::duration longest_{};
+  std::vector<std::byte> prepared_;
 };
+
+std::vector<const Operation*> chosen(const std::vector<std::string>& names) {
+  std::vector<const Operation*> result;
+  for (const Operation& operation : operations()) {
+    if (names.empty() || std::find(names.begin(), names.end(), operation.name) != names.end()) {
+      result.push_back(&operation);
+    }
+  }
+  for (const std::string& name : names) {
+    if (std::none_of(result.begin(), result.end(), [&](const Operation* known) { return known->name == name; })) {
+      throw std::runtime_error("there is no operation '" + name + "': step --list names them");
+    }
+  }
+  return result;
+}
 
 }  // namespace
 
 void run_step(const CommonOptions& common, const StepOptions& options, Report& report) {
-  for (const std::string& backend : common.backends) {
-    for (const Operation& operation : operations()) {
-      const auto& wanted = options.operations;
-      if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), operation.name) == wanted.end()) continue;
-      report.add(Walk(operation, common, backend).run(common.seed % options.stride, options.stride));
+  for (const bool with_peer : {false, true}) {
+    if (options.only_peer && *options.only_peer != with_peer) continue;
+    for (const std::string& backend : common.backends) {
+      Tally total;
+      const std::vector<const Operation*> operations = chosen(options.operations);
+      for (const Operation* operation : operations) {
+        Walk walk(*operation, common, backend, with_peer);
+        report.add(walk.run(common.seed % options.stride, options.stride));
+        total += walk.tally();
+      }
+      Section section(backend, with_peer ? "step peer, all" : "step, all");
+      section.set("operations", operations.size());
+      total.report(section, with_peer);
+      report.add(section);
     }
   }
 }
 
 void list_operations() {
-  for (const Operation& operation : operations()) fmt::print("{:18} {}\n", operation.name, operation.description);
+  for (const Operation& operation : operations()) fmt::print("{:20} {}\n", operation.name, operation.description);
 }
 
 }  // namespace memstream::torture

@@ -1,10 +1,14 @@
 #include "tests/torture/stepped_child.h"
 
+#include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -14,6 +18,7 @@
 #include <utility>
 
 #include "tests/torture/cache_under_test.h"
+#include "tests/torture/stepped_heap.h"
 
 namespace memstream::torture {
 namespace {
@@ -35,28 +40,84 @@ constexpr std::uintptr_t debug_register(std::size_t number) {
 [[gnu::noinline]] void mark_begin() { asm volatile("int3" ::: "memory"); }
 [[gnu::noinline]] void mark_end() { asm volatile("ud2" ::: "memory"); }
 
+// Reading the clock takes one way or another through the kernel's page in each child: no breakpoint there is sure to be
+// passed.
+bool is_of_the_kernel(std::uint64_t address) {
+  static const std::uint64_t begin = ::getauxval(AT_SYSINFO_EHDR);
+  constexpr std::uint64_t kSize = 8192;
+  return address >= begin && address < begin + kSize;
+}
+
 }  // namespace
 
-Route::Route(const Trace& trace) {
-  legs_.reserve(trace.size());
-  std::unordered_map<std::uint64_t, std::uint32_t> passages;
-  std::uint64_t previous = 0;
-  for (const std::uint64_t address : trace) {
+// ---- routes ----
+
+// Remembers how often each address was passed until when, and which stops can be reached at little cost.
+class Route::Finder {
+ public:
+  Finder() { cheap_.fill(kStart); }
+
+  void arrive(std::uint64_t address, std::uint32_t stop) { stops_at_[address].push_back(stop); }
+
+  // The cheapest way to the last arrival at `address` that ends with a breakpoint.
+  Way by_breakpoint(std::uint64_t address, const std::vector<Way>& ways) const {
+    const std::vector<std::uint32_t>& stops = stops_at_.at(address);
+    const auto all = static_cast<std::uint32_t>(stops.size());
+    Way best{.from = kStart, .passages = all, .cost = all};
+    for (const std::uint32_t from : cheap_) {
+      if (from == kStart) continue;
+      const auto before = std::upper_bound(stops.begin(), stops.end(), from) - stops.begin();
+      const std::uint32_t passages = all - static_cast<std::uint32_t>(before);
+      const std::uint32_t cost = ways[from].cost + passages;
+      if (cost < best.cost) best = {.from = from, .passages = passages, .cost = cost};
+    }
+    return best;
+  }
+
+  // Later stops at the same cost are better: less lies between them and what comes.
+  void note(std::uint32_t stop, std::uint32_t cost) {
+    for (std::size_t i = kCosts.size(); i-- > 0 && cost <= kCosts[i];) cheap_[i] = stop;
+  }
+
+ private:
+  static constexpr std::array<std::uint32_t, 12> kCosts{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+
+  std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> stops_at_;
+  std::array<std::uint32_t, kCosts.size()> cheap_{};  // The latest stop that costs at most that.
+};
+
+Route::Route(const Trace& trace) : trace_(trace) {
+  Finder finder;
+  ways_.reserve(trace.size());
+  for (std::uint32_t stop = 0; stop < trace.size(); ++stop) {
     // A repeated string instruction stops at every repetition when it is stepped, but only once at a breakpoint.
-    const bool arrives = address != previous;
-    previous = address;
-    if (arrives) {
-      ++passages[address];
-      arrivals_.push_back(legs_.size());
+    const bool arrives = stop == 0 || trace[stop] != trace[stop - 1];
+    Way way{.from = stop - 1, .passages = 0, .cost = stop == 0 ? kStart : ways_.back().cost + 1};
+    if (arrives) arrivals_.push_back(stop);
+    if (arrives && (stop == 0 || !is_of_the_kernel(trace[stop]))) {
+      finder.arrive(trace[stop], stop);
+      if (const Way other = finder.by_breakpoint(trace[stop], ways_); other.cost < way.cost) way = other;
     }
-    Leg leg{.address = address, .passages = passages[address], .steps = 0};
-    if (!legs_.empty() && (!arrives || legs_.back().passages + legs_.back().steps + 1 < leg.passages)) {
-      leg = legs_.back();
-      ++leg.steps;
-    }
-    legs_.push_back(leg);
+    ways_.push_back(way);
+    if (arrives) finder.note(stop, way.cost);
   }
 }
+
+std::vector<Route::Leg> Route::legs(std::size_t instruction) const {
+  std::vector<Leg> legs;
+  std::uint32_t steps = 0;
+  for (auto stop = static_cast<std::uint32_t>(arrivals_[instruction]); stop != kStart; stop = ways_[stop].from) {
+    if (ways_[stop].passages == 0) {
+      ++steps;
+      continue;
+    }
+    legs.push_back({.address = trace_[stop], .passages = ways_[stop].passages, .steps = std::exchange(steps, 0)});
+  }
+  std::reverse(legs.begin(), legs.end());
+  return legs;
+}
+
+// ---- children ----
 
 SteppedChild::SteppedChild(const std::function<void()>& begin, const std::function<void()>& run)
     : process_id_(::fork()) {
@@ -64,6 +125,8 @@ SteppedChild::SteppedChild(const std::function<void()>& begin, const std::functi
   if (process_id_ == 0) {
     try {
       ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      use_stepped_heap();
       begin();
       mark_begin();
       run();
@@ -86,10 +149,18 @@ Trace SteppedChild::walk_to_end() {
   return trace;
 }
 
-bool SteppedChild::go(const Route::Leg& leg) {
+bool SteppedChild::go(const std::vector<Route::Leg>& legs) {
+  bool from_start = true;
+  for (const Route::Leg& leg : legs) {
+    if (!pass(leg, std::exchange(from_start, false))) return false;
+  }
+  return true;
+}
+
+bool SteppedChild::pass(const Route::Leg& leg, bool from_start) {
   set_breakpoint(leg.address);
   // A breakpoint where the child stands now would not be noticed: it has passed there already.
-  std::uint32_t passages = instruction_pointer() == leg.address ? 1 : 0;
+  std::uint32_t passages = from_start && instruction_pointer() == leg.address ? 1 : 0;
   for (; passages < leg.passages; ++passages) {
     if (resume() == Stop::kEnd) return false;
   }

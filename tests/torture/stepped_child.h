@@ -15,7 +15,8 @@ namespace memstream::torture {
 using Trace = std::vector<std::uint64_t>;
 
 // Says for each instruction of a trace how to get there with few stops: run to the k-th passage over an address that is
-// rarely passed, and step from there. Walking to each of n instructions one by one would take n * n / 2 stops.
+// rarely passed, from there to the m-th passage over another, ..., and step the rest. Each stop costs some 20
+// microseconds where the machine is a virtual one; walking to each of n instructions would take n * n / 2 of them.
 class Route {
  public:
   explicit Route(const Trace& trace);
@@ -25,12 +26,23 @@ class Route {
     std::uint32_t passages = 0;  // How often it is reached.
     std::uint32_t steps = 0;     // From there.
   };
-  const Leg& leg(std::size_t instruction) const { return legs_[arrivals_[instruction]]; }
+  std::vector<Leg> legs(std::size_t instruction) const;
+  std::uint64_t address(std::size_t instruction) const { return trace_[arrivals_[instruction]]; }
   // A repeated string instruction counts once, however often it stopped.
   std::size_t instructions() const { return arrivals_.size(); }
 
  private:
-  std::vector<Leg> legs_;              // One for each stop of the trace.
+  static constexpr std::uint32_t kStart = ~std::uint32_t{0};
+  // How a stop of the trace is reached with the fewest stops in all: from the stop before, or by a breakpoint.
+  struct Way {
+    std::uint32_t from = kStart;  // Stop of the trace.
+    std::uint32_t passages = 0;   // 0: one step.
+    std::uint32_t cost = 0;
+  };
+  class Finder;
+
+  const Trace trace_;
+  std::vector<Way> ways_;              // One for each stop of the trace.
   std::vector<std::size_t> arrivals_;  // The stops at which an instruction begins.
 };
 
@@ -44,8 +56,8 @@ class SteppedChild {
 
   // Walks to the end of `run` and notes the way.
   Trace walk_to_end();
-  // Goes to where `leg` leads. False if the child came to the end of `run` before, as it may where timing decides.
-  bool go(const Route::Leg& leg);
+  // Goes to where `legs` lead. False if the child came to the end of `run` before, as it may where timing decides.
+  bool go(const std::vector<Route::Leg>& legs);
   // Lets it run to the end.
   void finish();
   // Ends it where it stands, and waits until the kernel has let go of its locks.
@@ -56,6 +68,7 @@ class SteppedChild {
  private:
   enum class Stop { kTrap, kEnd };
   Stop step();
+  bool pass(const Route::Leg& leg, bool from_start);
   Stop resume();
   Stop wait_for_stop();
   std::uint64_t instruction_pointer() const;
