@@ -23,6 +23,8 @@ namespace {
 
 constexpr std::size_t kControlSize = 4096;
 static_assert(sizeof(Control) <= kControlSize);
+constexpr char kGo = 'g';
+constexpr char kEnd = 'e';
 
 void make_pipe(int (&ends)[2]) {
   if (::pipe2(ends, O_CLOEXEC) != 0) throw std::system_error(errno, std::generic_category(), "pipe2");
@@ -46,7 +48,7 @@ bool WorkerContext::wait_for_order() {
   do {
     got = ::read(orders, &byte, 1);
   } while (got < 0 && errno == EINTR);
-  return got == 1;
+  return got == 1 && byte == kGo;
 }
 
 void WorkerContext::answer() {
@@ -62,6 +64,7 @@ Crowd::Crowd(Prepared& store, const DataSet& data, unsigned processes, const Dra
     : processes_(processes),
       memory_(boost::interprocess::anonymous_shared_memory(kControlSize + processes * sizeof(WorkerResult))) {
   new (memory_.get_address()) Control{};
+  std::signal(SIGPIPE, SIG_IGN);  // A worker may be gone when it is told to go.
   try {
     for (unsigned index = 0; index < processes; ++index) start(store, data, index, draws);
     wait_for_answers();
@@ -133,7 +136,7 @@ Round Crowd::run(const Order& order, std::chrono::milliseconds duration) {
   control().arrived.store(0);
   control().stop.store(0);
   for (const Worker& worker : workers_) {
-    if (::write(worker.orders, "x", 1) != 1) throw std::runtime_error("a worker takes no order");
+    if (::write(worker.orders, &kGo, 1) != 1) throw std::runtime_error("a worker takes no order");
   }
   std::this_thread::sleep_for(duration);
   control().stop.store(1);
@@ -164,6 +167,8 @@ void Crowd::take_latencies(Histogram* gets, Histogram* puts) {
 
 void Crowd::end() noexcept {
   for (const Worker& worker : workers_) {
+    // Closing the pipe alone would not do: workers of other crowds have inherited its end.
+    static_cast<void>(::write(worker.orders, &kEnd, 1) == 1);
     ::close(worker.orders);
     ::close(worker.answers);
   }

@@ -59,7 +59,7 @@ struct WorkerContext {
   const Draws* draws;
   Control* control;
   WorkerResult* result;
-  int orders;   // Pipe to read from: a byte for each order, end of file at the end.
+  int orders;   // Pipe to read from: a byte for each order, another one at the end.
   int answers;  // Pipe to write to: a byte for each order that was carried out.
 
   // Blocks; false when there are no more orders.

@@ -89,6 +89,18 @@ TEST_CASE("a store that keeps its promises passes, one process and three, key by
   CHECK(run_planted<Fault::kNone, 16>(2).operations_per_second > 0);
 }
 
+TEST_CASE("crowds end in any order") {
+  static const Draws draws(kSmall.keys);
+  PreparedStore<Planted<Fault::kNone>> store({}, kSmall);
+  for (const bool first_first : {true, false}) {
+    auto first = std::make_unique<Crowd>(store, kSmall, 2, draws);
+    auto second = std::make_unique<Crowd>(store, kSmall, 2, draws);
+    CHECK(first->run({Distribution::kUniform, 100, 0}, std::chrono::milliseconds(5)).operations_per_second > 0);
+    CHECK(second->run({Distribution::kUniform, 100, 0}, std::chrono::milliseconds(5)).operations_per_second > 0);
+    (first_first ? first : second).reset();
+  }
+}
+
 TEST_CASE("a missing value fails the run") {
   CHECK_THROWS_WITH(run_planted<Fault::kMissing>(2), "planted: no value for user:00000007, which was stored");
   CHECK_THROWS_WITH((run_planted<Fault::kMissing, 16>(1)), "planted: no value for user:00000007, which was stored");
