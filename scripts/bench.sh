@@ -12,6 +12,12 @@ usage: bench.sh COMMAND [ARGUMENT]...
                            throughput and latency beside the alternatives; "c --help" says it all
   hit-ratio [--trace NAME] [--file TRACE] [--percent LIST] [--json FILE]
                            hit ratios of the library and of reference policies, by size of the cache
+  memory [--backend NAME] [--megabytes N] [--json FILE]
+                           bytes that an item costs, beside memcached; live part of the heap while sizes shift
+  cold [--backend NAME] [--entries N] [--json FILE]
+                           connect, create, first get, rebuild of a shard
+  plots --throughput FILE --hit-ratio FILE [--output FOLDER] [--png]
+                           SVG of what "c --json" and "hit-ratio --json" wrote
   self-test                the tests of what measures: a wrong value fails a run
   instructions [--record]  instructions per operation by callgrind, beside the recorded figures; --record replaces them
 Exit code: 0 if all went well, 1 if a check failed, 2 for wrong usage.
@@ -35,6 +41,21 @@ bench_c() {
 bench_hit_ratio() {
     build_benchmarks memstream-hit-ratio
     build/bench/memstream-hit-ratio "$@"
+}
+
+bench_memory() {
+    build_benchmarks memstream-costs
+    build/bench/memstream-costs memory "$@"
+}
+
+bench_cold() {
+    build_benchmarks memstream-costs
+    build/bench/memstream-costs cold "$@"
+}
+
+bench_plots() {
+    scripts/setup.sh bench
+    "$python" benchmarks/plots/plots.py "$@"
 }
 
 bench_self_test() {
