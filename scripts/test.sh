@@ -110,14 +110,17 @@ step_tidy() {
 # ---- the suites in Python, and the demo ----
 
 step_python() {
-    local backend folders=() status=0
+    local backend coverage folders=() status=0
     mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
     build release || return
     for backend in "${backends[@]}"; do
         say "backend $backend"
+        # Once is enough for it, and it costs time. The limit is in pyproject.toml, and it counts what children run too.
+        coverage=()
+        [[ $backend == posix ]] && coverage=(--cov --cov-config=pyproject.toml --cov-report=term)
         MEMSTREAM_BACKEND=$backend MEMSTREAM_LIBRARY=$root/build/libcache.so PYTHONPATH=$root/clients/python \
             "$python" -m pytest -q -rs --basetemp="$results/pytest" --junitxml="$results/python.$backend.xml" \
-            "${folders[@]}" || status=1
+            "${coverage[@]}" "${folders[@]}" || status=1
     done
     return "$status"
 }
