@@ -29,3 +29,12 @@ elseif(MEMSTREAM_SANITIZE STREQUAL "thread")
 elseif(NOT MEMSTREAM_SANITIZE STREQUAL "")
   message(FATAL_ERROR "MEMSTREAM_SANITIZE is '${MEMSTREAM_SANITIZE}': use address, thread or nothing")
 endif()
+
+if(MEMSTREAM_COVERAGE)
+  # Atomic counters: threads that run one line at once would lose counts otherwise.
+  add_compile_definitions(MEMSTREAM_COVERAGE)
+  add_compile_options(--coverage -fprofile-update=atomic)
+  add_link_options(--coverage)
+  # In every program and library, since each has counters of its own.
+  target_sources(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR}/cmake/coverage_at_quick_exit.c)
+endif()

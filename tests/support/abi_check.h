@@ -37,7 +37,7 @@ static void in_child(void (*body)(void), int line) {
   if (child == 0) {
     failures = 0;
     body();
-    _exit(failures == 0 ? 0 : 1);
+    quick_exit(failures == 0 ? 0 : 1);
   }
   check(child > 0 && waitpid(child, &status, 0) == child && status == 0, "the child", line);
 }

@@ -47,8 +47,9 @@ class Signal {
 };
 
 bool is_root();
-// For a child that is root: become an ordinary user (nobody).
+// For a child that is root: become an ordinary user with one group, or that user (nobody).
 constexpr uid_t kOtherUser = 65534;
+Complaint become_user(uid_t user, gid_t group);
 Complaint become_other_user();
 // For a child: at most `bytes` more address space than it has now.
 Complaint limit_address_space(std::size_t bytes);
