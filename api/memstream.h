@@ -27,7 +27,7 @@ typedef struct memstream_handle memstream_t; /* an open cache */
 enum memstream_open_flags {
   MEMSTREAM_OPEN_READ_ONLY = 1, /* map for reading only; takes no lock, survives any bytes; implies EXISTING */
   MEMSTREAM_OPEN_EXISTING = 2,  /* never create: CACHE_NO_SEGMENT if there is none */
-  MEMSTREAM_OPEN_ANY_OWNER = 4  /* accept a segment that belongs to another user */
+  MEMSTREAM_OPEN_ANY_OWNER = 4  /* write to a segment that another user made, too */
 };
 
 typedef struct memstream_options {

@@ -2,7 +2,6 @@
 #include "backends/lifecycle_backend.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <string>
 #include <utility>
@@ -29,14 +28,14 @@ Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const At
                                          spec.name, spec.timeout.count()));
 }
 
-Status check_owner(const SharedObject& object) {
-  const SegmentSpec& spec = object.spec();
-  if (spec.any_owner || object.owner_uid() == ::geteuid()) return Status::kOk;
-  return fail(
-      Status::kNotOwner,
-      fmt::format("segment '{}' belongs to user id {}, and this process runs as user id {}: choose another name "
-                  "(MEMSTREAM_NAME), open it read-only, or ask for segments of any owner if you trust that user",
-                  spec.name, object.owner_uid(), ::geteuid()));
+Status check_owner(SharedObject& object) {
+  if (is_trusted(object.ownership(), object.spec())) return Status::kOk;
+  // Whom the system would refuse anyway is not advised to trust the owner.
+  std::unique_ptr<Segment> mapped;
+  if (object.size_bytes() != 0 && object.map(Access::kReadWrite, &mapped) == Status::kNoPermission) {
+    return Status::kNoPermission;
+  }
+  return refuse_other_owner(object.ownership(), object.spec());
 }
 
 Status not_ready(const SegmentSpec& spec) {
@@ -171,6 +170,8 @@ Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer&
     return fail(Status::kNoSegment, fmt::format("the name '{}' stands for another segment by now", spec.name));
   }
   status = check_owner(*object);
+  // Asked before the mark is set, which nobody could take back.
+  if (status == Status::kOk) status = object->may_remove_name();
   if (status == Status::kOk) status = object->lock(deadline);
   if (status == Status::kOk) status = object->look_again();
   if (status != Status::kOk) return status;

@@ -2,12 +2,11 @@
 // backend that knows system calls. The life cycle of segments is written once above it (backends/lifecycle_backend.h).
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <memory>
 #include <string>
 
+#include "backends/ownership.h"
 #include "core/clock.h"
 #include "core/segment.h"
 
@@ -25,7 +24,7 @@ class SharedObject {
   const SegmentSpec& spec() const noexcept { return spec_; }
   // As of the lookup or of the last look_again(). A size of 0: just born, nobody has given it a size.
   virtual std::size_t size_bytes() const noexcept = 0;
-  virtual uid_t owner_uid() const noexcept = 0;
+  virtual Ownership ownership() const noexcept = 0;
   // Whether `segment` is a mapping of this very object.
   virtual bool is_mapped_by(const Segment& segment) const noexcept = 0;
 
@@ -43,6 +42,8 @@ class SharedObject {
   // REQUIRES: size_bytes() is not 0.
   virtual Status map(Access access, std::unique_ptr<Segment>* segment) = 0;
 
+  // Whether this user may take the name away, as far as that can be told before it is tried: kOk or kNoPermission.
+  virtual Status may_remove_name() const = 0;
   // Whether the name may be taken from bytes that are not ours: kOk, or an error that says what to do by hand.
   virtual Status may_remove_foreign() const = 0;
   // Takes the name away; the memory goes with the last mapping. Gone already: kOk. REQUIRES: the lock.

@@ -147,6 +147,7 @@ TEST_CASE("another user reads where the mode allows it, and cannot remove") {
   CHECK(in_child([&]() -> Complaint {
           if (Complaint failed = become_other_user(); !failed.empty()) return failed;
           if (named.try_attach(Access::kReadOnly) != Status::kOk) return last_error();
+          named.spec.mode = 0600;
           if (named.try_open() != Status::kNotOwner) return "opened for writing";
           named.spec.any_owner = true;
           if (named.try_open() != Status::kOk) return last_error();

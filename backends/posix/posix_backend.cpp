@@ -19,9 +19,6 @@
 namespace memstream {
 namespace {
 
-// Where the C library keeps shared memory objects. POSIX has no call that lists them.
-constexpr char kObjectFolder[] = "/dev/shm";
-
 // O_NONBLOCK: a FIFO under the name must not stop us. O_NOFOLLOW: a link under the name must not lead us elsewhere.
 constexpr int kOpenFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
@@ -29,10 +26,21 @@ Status not_shared_memory(const SegmentSpec& spec) {
   return fail(Status::kNotSharedMemory,
               fmt::format("{}{} is a directory, a link, a FIFO or the like and no shared memory: remove it, or choose "
                           "another name (MEMSTREAM_NAME)",
-                          kObjectFolder, posix_object_name(spec.name)));
+                          kPosixObjectFolder, posix_object_name(spec.name)));
 }
 
-Status open_failed(const SegmentSpec& spec, int error) {
+// The system lets this user not in, or not write.
+Status open_refused(const SegmentSpec& spec, Access access) {
+  const std::string name = posix_object_name(spec.name);
+  struct stat status {};
+  const bool is_known = ::lstat((kPosixObjectFolder + name).c_str(), &status) == 0;
+  const bool may_read =
+      access == Access::kReadWrite && FileDescriptor(::shm_open(name.c_str(), O_RDONLY | kOpenFlags, 0)).is_open();
+  const Ownership ownership = ownership_of(status);
+  return refuse_access(is_known ? &ownership : nullptr, may_read, spec);
+}
+
+Status open_failed(const SegmentSpec& spec, Access access, int error) {
   switch (error) {
     case ENOENT:
       return fail(Status::kNoSegment, fmt::format("there is no POSIX segment '{}'", spec.name));
@@ -43,10 +51,10 @@ Status open_failed(const SegmentSpec& spec, int error) {
       return not_shared_memory(spec);
     case EACCES:
     case EPERM:
-      return fail_errno(
-          Status::kNoPermission, "shm_open", spec.name, error,
-          "Its mode does not let this user in: ask its owner for another MEMSTREAM_MODE, or choose another "
-          "name (MEMSTREAM_NAME).");
+      return open_refused(spec, access);
+    case EROFS:
+      return fail_errno(Status::kNoPermission, "shm_open", spec.name, error,
+                        "/dev/shm is mounted read-only here: open the segment read-only, or mount it for writing.");
     default:
       return fail_errno(Status::kOsError, "shm_open", spec.name, error, "See the limits on open files (ulimit -n).");
   }
@@ -78,7 +86,7 @@ Status create_failed(const SegmentSpec& spec, int error) {
 bool is_newborn(const std::string& object_name) {
   const int error = errno;
   struct stat status {};
-  const bool is_empty = ::lstat((kObjectFolder + object_name).c_str(), &status) == 0 && status.st_size == 0;
+  const bool is_empty = ::lstat((kPosixObjectFolder + object_name).c_str(), &status) == 0 && status.st_size == 0;
   errno = error;
   return is_empty;
 }
@@ -116,7 +124,7 @@ Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentI
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     file = FileDescriptor(::shm_open(name.c_str(), flags, 0));
   }
-  if (!file.is_open()) return open_failed(spec, errno);
+  if (!file.is_open()) return open_failed(spec, access, errno);
   return adopt(spec, std::move(file), object);
 }
 
@@ -135,9 +143,9 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
   struct CloseFolder {
     void operator()(DIR* folder) const noexcept { ::closedir(folder); }
   };
-  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(kObjectFolder));
+  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(kPosixObjectFolder));
   if (folder == nullptr) {
-    return fail_errno(Status::kOsError, "opendir", kObjectFolder, errno,
+    return fail_errno(Status::kOsError, "opendir", kPosixObjectFolder, errno,
                       "Without /dev/shm there are no POSIX segments.");
   }
   const std::string prefix = posix_object_name("").substr(1);

@@ -55,6 +55,14 @@ Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_byt
 
 std::string posix_object_name(const std::string& segment_name) { return "/memstream." + segment_name; }
 
+Ownership ownership_of(const struct stat& status) noexcept {
+  return {.owner = status.st_uid,
+          .creator = status.st_uid,
+          .group = status.st_gid,
+          .creator_group = status.st_gid,
+          .mode = status.st_mode & 0777U};
+}
+
 FileDescriptor::~FileDescriptor() {
   if (is_open()) ::close(number_);
 }
@@ -120,7 +128,7 @@ Status PosixObject::look_again() {
 Status PosixObject::give_size() {
   // The mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
   // affair.
-  if (owner_uid() == ::geteuid() && ::fchmod(file_->number(), spec().mode) != 0) {
+  if (status_.st_uid == ::geteuid() && ::fchmod(file_->number(), spec().mode) != 0) {
     return fail_errno(Status::kOsError, "fchmod", spec().name, errno, "Check MEMSTREAM_MODE.");
   }
   // Beyond this limit ftruncate() would end the process with SIGXFSZ.
@@ -150,6 +158,15 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
   }
   *segment = std::make_unique<PosixSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access, file_);
   return Status::kOk;
+}
+
+Status PosixObject::may_remove_name() const {
+  // In a folder with the sticky bit, as /dev/shm is, files are removed by their owner, the folder's, or root.
+  const uid_t user = ::geteuid();
+  struct stat folder {};
+  const bool is_sticky = ::stat(kPosixObjectFolder, &folder) == 0 && (folder.st_mode & S_ISVTX) != 0;
+  if (!is_sticky || user == 0 || user == status_.st_uid || user == folder.st_uid) return Status::kOk;
+  return refuse_removal(ownership(), spec());
 }
 
 Status PosixObject::may_remove_foreign() const {

@@ -15,6 +15,11 @@ namespace memstream {
 // "/memstream.NAME", as shm_open takes it.
 std::string posix_object_name(const std::string& segment_name);
 
+// Where the C library keeps shared memory objects. POSIX has no call that lists them, or tells their owner.
+inline constexpr char kPosixObjectFolder[] = "/dev/shm";
+
+Ownership ownership_of(const struct stat& status) noexcept;
+
 // Owns a file descriptor. A negative number stands for none.
 class FileDescriptor {
  public:
@@ -41,13 +46,14 @@ class PosixObject final : public SharedObject {
   ~PosixObject() override;
 
   std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
-  uid_t owner_uid() const noexcept override { return status_.st_uid; }
+  Ownership ownership() const noexcept override { return ownership_of(status_); }
   bool is_mapped_by(const Segment& segment) const noexcept override;
   Status read_header(std::byte* header, std::size_t size_bytes) override;
   Status lock(const Deadline& deadline) override;
   Status look_again() override;
   Status give_size() override;
   Status map(Access access, std::unique_ptr<Segment>* segment) override;
+  Status may_remove_name() const override;
   Status may_remove_foreign() const override;
   Status remove_name() override;
 

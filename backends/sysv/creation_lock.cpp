@@ -12,6 +12,9 @@
 #include <ctime>
 #include <utility>
 
+#include "backends/ownership.h"
+#include "backends/sysv/sysv_object.h"
+
 namespace memstream {
 namespace {
 
@@ -21,6 +24,7 @@ constexpr int kSemaphoresPerSet = 3;
 union SemaphoreArgument {  // The caller of semctl() has to define it.
   int value;
   semid_ds* status;
+  seminfo* summary;
 };
 
 timespec time_left(const Deadline& deadline) {
@@ -30,17 +34,38 @@ timespec time_left(const Deadline& deadline) {
   return {.tv_sec = whole.count(), .tv_nsec = (left - whole).count()};
 }
 
+// Of the semaphore with `key`, whatever its mode. False if the kernel does not tell (before 4.17), or it is gone.
+bool ownership_of_semaphore(key_t key, Ownership* ownership) {
+  const int id = ::semget(key, 0, 0);
+  seminfo summary{};
+  const int last_index = ::semctl(0, 0, SEM_INFO, SemaphoreArgument{.summary = &summary});
+  for (int index = 0; id >= 0 && index <= last_index; ++index) {
+    semid_ds status{};
+    if (::semctl(index, 0, SEM_STAT_ANY, SemaphoreArgument{.status = &status}) != id) continue;
+    *ownership = ownership_of(status.sem_perm);
+    return true;
+  }
+  return false;
+}
+
+Status refuse_guard(const Ownership* ownership, key_t key, const SegmentSpec& spec) {
+  const std::string whose = ownership == nullptr ? "" : fmt::format(", {},", ownership->whose());
+  return fail(Status::kNoPermission,
+              fmt::format("another user{} holds the semaphore with key {:#x} that guards the creation and removal of "
+                          "segment '{}': choose another name (MEMSTREAM_NAME), or let that user or root remove it "
+                          "(ipcrm -S {:#x})",
+                          whose, key, spec.name, key));
+}
+
 Status no_semaphore(key_t key, const SegmentSpec& spec, int error) {
   switch (error) {
     case EIDRM:
       return Status::kGone;
     case EACCES:
-    case EPERM:
-      return fail(
-          Status::kNoPermission,
-          fmt::format("another user holds the semaphore with key {:#x} that guards the creation of segment '{}': "
-                      "choose another name (MEMSTREAM_NAME), or let that user remove it (ipcrm -S {:#x})",
-                      key, spec.name, key));
+    case EPERM: {
+      Ownership ownership;
+      return refuse_guard(ownership_of_semaphore(key, &ownership) ? &ownership : nullptr, key, spec);
+    }
     case ENOSPC:
       return fail_errno(
           Status::kOsError, "semget", spec.name, error,
@@ -58,9 +83,9 @@ Status not_our_semaphore(key_t key, const SegmentSpec& spec) {
 }
 
 // Whoever owns the semaphore can take it from under us, and two processes would initialise one segment. That is no new
-// power for somebody who may write to the segment anyway.
-bool may_guard(uid_t semaphore_owner, const SegmentSpec& spec) {
-  return semaphore_owner == ::geteuid() || semaphore_owner == 0 || spec.any_owner || (spec.mode & 0022U) != 0;
+// power for root, or for somebody who may write to the segment anyway.
+bool may_guard(const Ownership& ownership, const SegmentSpec& spec) {
+  return (ownership.owner == 0 && ownership.creator == 0) || is_trusted(ownership, spec);
 }
 
 // Gets the semaphore of `key`, made if need be, and makes sure that it is fit to guard.
@@ -72,7 +97,9 @@ Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
     return errno == EINVAL ? Status::kGone : no_semaphore(key, spec, errno);
   }
   if (status.sem_nsems != kSemaphoresPerSet) return not_our_semaphore(key, spec);
-  if (!may_guard(status.sem_perm.uid, spec)) return no_semaphore(key, spec, EACCES);
+  if (const Ownership ownership = ownership_of(status.sem_perm); !may_guard(ownership, spec)) {
+    return refuse_guard(&ownership, key, spec);
+  }
   *semaphore_id = id;
   return Status::kOk;
 }

@@ -45,11 +45,8 @@ Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initialize
   shmid_ds status{};
   if (::shmctl(id, IPC_STAT, &status) != 0) {
     if (errno != EACCES) return Status::kNoSegment;
-    return fail(
-        Status::kNoPermission,
-        fmt::format("shmid {} has a key of segment '{}', and its mode does not let this user look at it: choose "
-                    "another name (MEMSTREAM_NAME), or ask its owner for another MEMSTREAM_MODE",
-                    id, spec.name));
+    Ownership ownership;
+    return refuse_access(ownership_of_segment(id, &ownership) ? &ownership : nullptr, false, spec);
   }
   if ((status.shm_perm.mode & SHM_DEST) != 0) return Status::kNoSegment;
   *object = std::make_unique<SysvObject>(spec, initializer, family, id, status);
@@ -58,12 +55,13 @@ Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initialize
   return result == Status::kTruncated ? Status::kOk : result;  // Too small for a header: it has no name.
 }
 
-Status SysvBackend::find(const SegmentSpec& spec, Access /*access*/, const SegmentInitializer& initializer,
+Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                          std::unique_ptr<SharedObject>* object) {
   // All keys are looked at, also behind a free one: a segment that once had the key before ours may have been removed.
   const Scope first = scope_of_mode(spec.mode);
   const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
   std::unique_ptr<SysvObject> nameless;
+  std::unique_ptr<SysvObject> untrusted;  // It has the name, and does not hide a segment that can be trusted.
   Status refusal = Status::kOk;
   for (const key_t family : {this->family(first, spec), this->family(second, spec)}) {
     for (key_t key = family; key < family + kKeysPerFamily; ++key) {
@@ -74,6 +72,10 @@ Status SysvBackend::find(const SegmentSpec& spec, Access /*access*/, const Segme
       if (status != Status::kOk) {
         refusal = status;
       } else if (identity.name == spec.name) {
+        if (access == Access::kReadWrite && !is_trusted(candidate->ownership(), spec)) {
+          untrusted = std::move(candidate);
+          continue;
+        }
         *object = std::move(candidate);
         return Status::kOk;
       } else if (identity.name.empty() && nameless == nullptr) {
@@ -86,8 +88,14 @@ Status SysvBackend::find(const SegmentSpec& spec, Access /*access*/, const Segme
     *object = std::move(nameless);
     return Status::kOk;
   }
+  if (untrusted != nullptr) {
+    *object = std::move(untrusted);
+    return Status::kOk;
+  }
   if (refusal != Status::kOk) return refusal;
-  return fail(Status::kNoSegment, fmt::format("there is no System V segment '{}'", spec.name));
+  return fail(Status::kNoSegment, fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared "
+                                              "(another user's is found if its mode lets others in)",
+                                              spec.name, ::geteuid()));
 }
 
 Status create_failed(const SegmentSpec& spec, int error) {
@@ -111,8 +119,9 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
   const Scope scope = scope_of_mode(spec.mode);
   const key_t family = this->family(scope, spec);
   std::vector<CreationLock> locks(1);
-  Status status = CreationLock::acquire(this->family(Scope::kUser, spec), spec, deadline, &locks.front());
-  if (status == Status::kOk && scope == Scope::kShared) {
+  const key_t users_family = this->family(Scope::kUser, spec);
+  Status status = CreationLock::acquire(users_family, spec, deadline, &locks.front());
+  if (status == Status::kOk && family != users_family) {  // The two may have one hash.
     status = CreationLock::acquire(family, spec, deadline, &locks.emplace_back());
   }
   if (status != Status::kOk) return status;

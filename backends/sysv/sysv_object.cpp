@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <string>
@@ -49,6 +50,26 @@ Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_byte
 }
 
 }  // namespace
+
+Ownership ownership_of(const ipc_perm& permissions) noexcept {
+  return {.owner = permissions.uid,
+          .creator = permissions.cuid,
+          .group = permissions.gid,
+          .creator_group = permissions.cgid,
+          .mode = permissions.mode & 0777U};
+}
+
+bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept {
+  shm_info summary{};
+  const int last_index = ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary));
+  for (int index = 0; index <= last_index; ++index) {
+    shmid_ds status{};
+    if (::shmctl(index, SHM_STAT_ANY, &status) != segment_id) continue;
+    *ownership = ownership_of(status.shm_perm);
+    return true;
+  }
+  return false;
+}
 
 bool SysvObject::is_mapped_by(const Segment& segment) const noexcept {
   const auto* mapped = dynamic_cast<const SysvSegment*>(&segment);
@@ -104,16 +125,23 @@ Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
   }
   if (is_removed(errno)) return Status::kGone;
   switch (errno) {
-    case EACCES:
-      return fail_errno(
-          Status::kNoPermission, "shmat", spec().name, errno,
-          "Its mode does not let this user in: ask its owner for another MEMSTREAM_MODE, or choose another "
-          "name (MEMSTREAM_NAME).");
+    case EACCES: {
+      std::unique_ptr<Segment> readable;
+      const bool may_read = access == Access::kReadWrite && map(Access::kReadOnly, &readable) == Status::kOk;
+      const Ownership whose = ownership();
+      return refuse_access(&whose, may_read, spec());
+    }
     case ENOMEM:
       return fail_errno(Status::kNoMemory, "shmat", spec().name, errno, "See the limit on address space (ulimit -v).");
     default:
       return fail_errno(Status::kOsError, "shmat", spec().name, errno, "See ipcs -m.");
   }
+}
+
+Status SysvObject::may_remove_name() const {
+  const uid_t user = ::geteuid();
+  if (user == 0 || user == status_.shm_perm.uid || user == status_.shm_perm.cuid) return Status::kOk;
+  return refuse_removal(ownership(), spec());
 }
 
 Status SysvObject::may_remove_foreign() const {

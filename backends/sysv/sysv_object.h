@@ -12,6 +12,11 @@
 
 namespace memstream {
 
+Ownership ownership_of(const ipc_perm& permissions) noexcept;
+// Of the segment `segment_id`, whatever its mode: who may not look at a segment is told whose it is. False if the
+// kernel does not tell (before 4.17), or it is gone.
+bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept;
+
 class SysvObject final : public SharedObject {
  public:
   // `family` is the key of the creation lock. `initializer` has to outlive the object.
@@ -24,13 +29,14 @@ class SysvObject final : public SharedObject {
   void keep_locks(std::vector<CreationLock> locks) noexcept { locks_ = std::move(locks); }
 
   std::size_t size_bytes() const noexcept override { return status_.shm_segsz; }
-  uid_t owner_uid() const noexcept override { return status_.shm_perm.uid; }
+  Ownership ownership() const noexcept override { return ownership_of(status_.shm_perm); }
   bool is_mapped_by(const Segment& segment) const noexcept override;
   Status read_header(std::byte* header, std::size_t size_bytes) override;
   Status lock(const Deadline& deadline) override;
   Status look_again() override;
   Status give_size() override;
   Status map(Access access, std::unique_ptr<Segment>* segment) override;
+  Status may_remove_name() const override;
   Status may_remove_foreign() const override;
   Status remove_name() override;
 

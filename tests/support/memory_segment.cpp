@@ -111,7 +111,7 @@ class MemoryObject final : public SharedObject {
   }
 
   std::size_t size_bytes() const noexcept override { return region_->size_bytes; }
-  uid_t owner_uid() const noexcept override { return owner_; }
+  Ownership ownership() const noexcept override { return {.owner = owner_, .creator = owner_}; }
 
   bool is_mapped_by(const Segment& segment) const noexcept override {
     const auto* mapped = dynamic_cast<const MemorySegment*>(&segment);
@@ -155,6 +155,8 @@ class MemoryObject final : public SharedObject {
     *segment = std::make_unique<MemorySegment>(spec().name, access, region_);
     return Status::kOk;
   }
+
+  Status may_remove_name() const override { return Status::kOk; }
 
   Status may_remove_foreign() const override { return Status::kOk; }
 

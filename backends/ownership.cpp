@@ -1,0 +1,57 @@
+// See ownership.h.
+#include "backends/ownership.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace memstream {
+namespace {
+
+constexpr unsigned kGroupWrites = 0020;
+constexpr unsigned kOthersWrite = 0002;
+
+}  // namespace
+
+std::string Ownership::whose() const {
+  return owner == creator ? fmt::format("user id {}", owner)
+                          : fmt::format("user id {} (made by user id {})", owner, creator);
+}
+
+bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) noexcept {
+  const bool is_our_own = ownership.owner == ::geteuid() && ownership.creator == ::geteuid();
+  if (spec.any_owner || is_our_own || (spec.mode & kOthersWrite) != 0) return true;
+  const bool is_of_our_group = ownership.group == ::getegid() && ownership.creator_group == ::getegid();
+  return (spec.mode & kGroupWrites) != 0 && is_of_our_group && (ownership.mode & kOthersWrite) == 0;
+}
+
+Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {
+  return fail(Status::kNotOwner,
+              fmt::format("segment '{}' belongs to {}, and this process runs as user id {}: choose another name "
+                          "(MEMSTREAM_NAME), open it read-only, or, if you trust that user, ask for segments of any "
+                          "owner (MEMSTREAM_OPEN_ANY_OWNER)",
+                          spec.name, ownership.whose(), ::geteuid()));
+}
+
+Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpec& spec) {
+  std::string facts;
+  if (ownership != nullptr) {
+    facts = fmt::format("belongs to {} and group id {}, and its mode {:04o} ", ownership->whose(), ownership->group,
+                        ownership->mode);
+  }
+  const char* remedy = may_read ? "write: open it read-only (MEMSTREAM_OPEN_READ_ONLY), or ask its owner to create it "
+                                  "with a MEMSTREAM_MODE that lets its group write, such as 0660"
+                                : "in: choose another name (MEMSTREAM_NAME), or ask its owner to create it with a "
+                                  "MEMSTREAM_MODE that lets its group in, such as 0660 or 0640";
+  return fail(Status::kNoPermission,
+              fmt::format("segment '{}' {}does not let this process (user id {}, group id {}) {}", spec.name, facts,
+                          ::geteuid(), ::getegid(), remedy));
+}
+
+Status refuse_removal(const Ownership& ownership, const SegmentSpec& spec) {
+  return fail(Status::kNoPermission,
+              fmt::format("segment '{}' belongs to {}: only that user or root can destroy it, and this process "
+                          "runs as user id {}",
+                          spec.name, ownership.whose(), ::geteuid()));
+}
+
+}  // namespace memstream
