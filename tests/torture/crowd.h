@@ -1,84 +1,39 @@
-// Eight processes that read and write one cache, and a log outside the segment of what each was told is stored.
+// Eight processes that work on one cache with every operation there is.
 #pragma once
 
 #include <sys/types.h>
 
-#include <array>
-#include <atomic>
 #include <cstdint>
+#include <optional>
 #include <random>
+#include <vector>
 
 #include "tests/torture/cache_under_test.h"
+#include "tests/torture/ledger.h"
+#include "tests/torture/process.h"
 
 namespace memstream::torture {
 
-// A forked process; killed in the destructor.
-class Process {
- public:
-  template <class Body>
-  explicit Process(Body body) : process_id_(begin()) {
-    if (process_id_ != 0) return;
-    end_with(body);
-  }
-  Process(Process&& other) noexcept;
-  Process& operator=(Process&& other) noexcept;
-  ~Process();
-
-  void send(int signal) const;
-  // SIGKILL, and waits until the kernel has let go of its locks. Throws Finding if it had ended by itself.
-  void kill();
-  // Waits for its end. False if it was killed; throws Finding if its body did.
-  bool wait();
-
- private:
-  static pid_t begin();
-  template <class Body>
-  [[noreturn]] static void end_with(Body body) {
-    try {
-      body();
-    } catch (const std::exception& error) {
-      complain(error.what());
-    }
-    leave();
-  }
-  [[noreturn]] static void complain(const char* what);
-  [[noreturn]] static void leave();
-
-  pid_t process_id_;
-};
-
 class Crowd {
  public:
-  static constexpr std::size_t kProcesses = 8;
-  static constexpr std::size_t kKeys = 16;  // Of each process; nobody else writes them.
+  Crowd(const Place& place, const Load& load, std::uint64_t seed);
 
-  Crowd(const Place& place, std::uint64_t seed);
-  Crowd(const Crowd&) = delete;
-  Crowd& operator=(const Crowd&) = delete;
-  ~Crowd();
-
+  const Ledger& ledger() const { return ledger_; }
   Process& process(std::size_t index) { return processes_[index]; }
-  // In place of one that was killed.
-  void replace(std::size_t index);
+  // Which of them has that id.
+  std::optional<std::size_t> index_of(pid_t process_id) const;
 
-  // Compares what `cache` has of the process's keys with its log: every version that it was told of or a later one,
-  // whole. Returns the number of writes that were lost. Throws Finding for a value that nobody wrote.
-  std::uint64_t audit(CacheUnderTest& cache, std::size_t index) const;
+  // Reads every key of a process through `cache`, and compares with what it was told. Throws Finding.
+  void audit(CacheUnderTest& cache, std::size_t index) const;
+  // The same for one that was killed, and puts a new process in its place.
+  void replace(CacheUnderTest& cache, std::size_t index);
 
  private:
-  // Versions of one key: the last that was begun, and the last that the library said is stored.
-  struct Note {
-    std::atomic<std::uint64_t> begun;
-    std::atomic<std::uint64_t> stored;
-  };
-  using Log = std::array<std::array<Note, kKeys>, kProcesses>;
-
   Process start(std::size_t index);
-  void work(std::size_t index, std::uint64_t seed) const;
 
   Place place_;
   std::mt19937_64 random_;
-  Log* log_;
+  Ledger ledger_;
   std::vector<Process> processes_;
 };
 

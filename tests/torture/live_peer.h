@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/torture/crowd.h"
 #include "tests/torture/operations.h"
+#include "tests/torture/process.h"
 #include "tests/torture/watched_key.h"
 
 namespace memstream::torture {

@@ -5,7 +5,7 @@
 #include <functional>
 #include <thread>
 
-#include "tests/torture/crowd.h"
+#include "tests/torture/process.h"
 #include "tests/torture/stepped_child.h"
 
 namespace memstream::torture {

@@ -29,12 +29,12 @@ void stop_and_go_on(const Place& place, std::uint64_t seed, std::uint64_t rounds
   Place impatient = place;
   impatient.timeout_ms = kTimeoutMs;
   CacheUnderTest peer(impatient);
-  Crowd crowd(place, seed);
+  Crowd crowd(place, {}, seed);
   std::uint64_t busy = 0;
   Clock::duration longest{};
   for (std::uint64_t round = 0; round < rounds; ++round) {
     watchdog.rearm(fmt::format("working beside the stopped process of round {}", round));
-    Process& victim = crowd.process(random() % Crowd::kProcesses);
+    Process& victim = crowd.process(random() % Ledger::kProcesses);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
     victim.send(SIGSTOP);
     const auto began = Clock::now();
@@ -45,9 +45,9 @@ void stop_and_go_on(const Place& place, std::uint64_t seed, std::uint64_t rounds
     victim.send(SIGCONT);
   }
   std::uint64_t lost = 0;
-  for (std::size_t index = 0; index < Crowd::kProcesses; ++index) crowd.process(index).kill();
+  for (std::size_t index = 0; index < Ledger::kProcesses; ++index) crowd.process(index).kill();
   CacheUnderTest auditor(place);
-  for (std::size_t index = 0; index < Crowd::kProcesses; ++index) lost += crowd.audit(auditor, index);
+  for (std::size_t index = 0; index < Ledger::kProcesses; ++index) crowd.audit(auditor, index);
   auditor.check();
   section.set("rounds", rounds);
   section.set("busy", busy);
