@@ -10,6 +10,7 @@ import pytest
 from conftest import Segment
 
 from memstream import Cache, CacheInfo, SerializerError, _adapters, errors, lru_cache
+from memstream.memo_keys import KeyMaker
 
 
 def test_a_result_is_computed_once(cache: Cache) -> None:
@@ -99,6 +100,7 @@ def test_exceptions_are_not_kept_and_end_the_lease(cache: Cache) -> None:
     for number in (1, 2):
         with pytest.raises(ZeroDivisionError, match=str(number)):
             fail()
+        assert cache.wait_for_lease(KeyMaker(fail.__wrapped__).key_of((), {}), 5)
     started = time.monotonic()
     assert fail() == 7 and time.monotonic() - started < 1
 
