@@ -222,7 +222,7 @@ TEST_CASE("the system lets nobody but the owner into a private segment") {
             const int id = segment_id(cache.name, kOwner.id);
             if (id < 0) return "the key is another one";
             for (const int flags : {SHM_RDONLY, 0}) {
-              if (::shmat(id, nullptr, flags) != reinterpret_cast<void*>(-1) || errno != EACCES) return "attached";
+              if (::shmat(id, nullptr, flags) != reinterpret_cast<void*>(-1)) return "attached";
             }
             if (::shmctl(id, IPC_STAT, &status) == 0 || ::shmctl(id, IPC_SET, &status) == 0) return "it was changed";
             return ::shmctl(id, IPC_RMID, nullptr) == 0 ? "it was removed" : "";

@@ -276,7 +276,7 @@ TEST_CASE("where files cannot be changed, a segment is opened for reading or not
   CHECK(in_child([&]() -> Complaint {
           if (Complaint failed = mount_own_shm("size=4m"); !failed.empty()) return failed;
           (void)named.open();
-          if (::mount("none", "/dev/shm", nullptr, MS_REMOUNT | MS_RDONLY, nullptr) != 0) return "cannot remount";
+          if (::mount("none", "/dev/shm", "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) != 0) return "cannot remount";
           if (Complaint wrong = unless(named.try_open(), Status::kNoPermission); !wrong.empty()) return wrong;
           if (!message_has("mounted read-only")) return last_error();
           return unless(named.try_attach(Access::kReadOnly), Status::kOk);
