@@ -18,6 +18,7 @@ usage: bench.sh COMMAND [ARGUMENT]...
                            connect, create, first get, rebuild of a shard
   plots --throughput FILE --hit-ratio FILE [--output FOLDER] [--png]
                            SVG of what "c --json" and "hit-ratio --json" wrote
+  parts [ARGUMENT]...      hash, locks, look-up and heap, each alone (Google Benchmark, with its arguments)
   self-test                the tests of what measures: a wrong value fails a run
   instructions [--record]  instructions per operation by callgrind, beside the recorded figures; --record replaces them
 Exit code: 0 if all went well, 1 if a check failed, 2 for wrong usage.
@@ -56,6 +57,11 @@ bench_cold() {
 bench_plots() {
     scripts/setup.sh bench
     "$python" benchmarks/plots/plots.py "$@"
+}
+
+bench_parts() {
+    build_benchmarks memstream-parts
+    build/bench/memstream-parts "$@"
 }
 
 bench_self_test() {

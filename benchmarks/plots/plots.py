@@ -17,7 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  The backend has to be chosen first: there is no screen.
 
-# One look for each contender in every plot: colour, and whether it is ours.
+# One colour for each contender and policy in every plot.
 COLOURS = {
     "limit": "#888888",
     "memstream-posix": "#0b6e4f",
@@ -32,6 +32,17 @@ COLOURS = {
     "redis-pipelined": "#e0c068",
     "memcached": "#1f77b4",
     "memcached-pipelined": "#8fc1e3",
+    "belady": "#888888",
+    "lru": "#eb7a34",
+    "fifo": "#cc2936",
+    "clock": "#b8860b",
+    "sieve": "#c39bd3",
+    "s3-fifo": "#8e44ad",
+    "w-tinylfu": "#1f77b4",
+    "arc": "#8fc1e3",
+    "lirs": "#222222",
+    "stay-fifo": "#e84393",
+    "stay-fifo-fixed": "#f7a1c4",
 }
 MAX_PANELS = 12
 
@@ -108,7 +119,7 @@ def draw_latency(report: dict[str, Any]) -> Any:
         axis.set_yscale("log")
         axis.set_title(
             f"{size_text(cell['value_size'])}, {cell['distribution']}, {cell['get_percent']} % gets, "
-            f"{cell['processes']} processes",
+            f"{cell['processes']} process{'es' if cell['processes'] > 1 else ''}",
             fontsize=9,
         )
         axis.set_xlabel("ns")
