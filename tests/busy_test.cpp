@@ -1,0 +1,135 @@
+// Locks that somebody alive keeps beyond the deadline: each call says CACHE_BUSY, has changed nothing, and works as soon
+// as the lock is free. And the firewall of the C interface.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/guarded.h"
+#include "backends/open_segment.h"
+#include "core/format.h"
+#include "core/layout.h"
+#include "tests/support/child_process.h"
+#include "tests/support/test_cache.h"
+
+namespace memstream::test {
+namespace {
+
+constexpr std::size_t kLarge = 100 << 10;  // Goes through a pin, and so takes the lock for reading, too.
+
+// The segment behind the C interface's back.
+class RawSegment {
+ public:
+  explicit RawSegment(const CacheSpec& cache) {
+    std::unique_ptr<SegmentBackend> backend;
+    SegmentFormat format(cache.name, 0);
+    REQUIRE(make_backend_from_environment(&backend) == Status::kOk);
+    REQUIRE(backend->attach({.name = cache.name}, Access::kReadWrite, format, &segment_) == Status::kOk);
+  }
+  pthread_mutex_t* registry_mutex() const { return &header().registry_mutex; }
+  pthread_mutex_t* write_mutex() const {  // Of the first shard.
+    auto* shard = reinterpret_cast<ShardHeader*>(segment_->data() + header().identity.shards_offset);
+    return &shard->write_mutex;
+  }
+
+ private:
+  SegmentHeader& header() const { return *reinterpret_cast<SegmentHeader*>(segment_->data()); }
+
+  std::unique_ptr<Segment> segment_;
+};
+
+// Runs `body` while another thread holds `mutex`.
+void while_held(pthread_mutex_t* mutex, const std::function<void()>& body) {
+  Signal is_held;
+  Signal is_over;
+  std::thread holder([&] {
+    ::pthread_mutex_lock(mutex);
+    is_held.post();
+    is_over.wait();
+    ::pthread_mutex_unlock(mutex);
+  });
+  is_held.wait();
+  body();
+  is_over.post();
+  holder.join();
+}
+
+TEST_CASE("a call that comes to no end within the deadline is busy, and is done when the lock is free") {
+  const TemporarySegment segment("busy", 4 << 20, 1, 20);
+  const OpenCache cache(segment.spec());
+  const RawSegment raw(segment.spec());
+  std::vector<std::byte> value(kLarge, std::byte{7});
+  std::vector<std::byte> room(kLarge);
+  std::size_t size = room.size();
+  REQUIRE(memstream_set(cache, "key", 3, value.data(), value.size(), 0, 0) == CACHE_OK);
+  memstream_reservation_t to_commit{};
+  memstream_reservation_t to_abort{};
+  REQUIRE(memstream_reserve(cache, "reserved", 8, kLarge, &to_commit) == CACHE_OK);
+  REQUIRE(memstream_reserve(cache, "aborted", 7, kLarge, &to_abort) == CACHE_OK);
+  std::memset(to_commit.data, 8, kLarge);
+
+  while_held(raw.write_mutex(), [&] {
+    CHECK(memstream_set(cache, "key", 3, "x", 1, 0, 0) == CACHE_BUSY);
+    CHECK(std::string(cache_last_error()).find("MEMSTREAM_TIMEOUT_MS") != std::string::npos);
+    CHECK(memstream_set(cache, "key", 3, room.data(), room.size(), 0, 0) == CACHE_BUSY);
+    CHECK(memstream_get(cache, "key", 3, room.data(), &size, nullptr) == CACHE_BUSY);
+    CHECK(memstream_delete(cache, "key", 3) == CACHE_BUSY);
+    CHECK(memstream_clear(cache) == CACHE_BUSY);
+    std::uint64_t problems = 0;
+    CHECK(memstream_check(cache, &problems) == CACHE_BUSY);
+    for (int tries = 0; tries < 2; ++tries) {
+      CHECK(memstream_commit(cache, &to_commit, 0, 0) == CACHE_BUSY);
+      CHECK(memstream_abort(cache, &to_abort) == CACHE_BUSY);
+    }
+  });
+
+  size = room.size();
+  CHECK(memstream_get(cache, "key", 3, room.data(), &size, nullptr) == CACHE_OK);
+  CHECK(room == value);
+  CHECK(memstream_commit(cache, &to_commit, 0, 0) == CACHE_OK);
+  CHECK(memstream_abort(cache, &to_abort) == CACHE_OK);
+  size = room.size();
+  CHECK(memstream_get(cache, "reserved", 8, room.data(), &size, nullptr) == CACHE_OK);
+  CHECK(room == std::vector<std::byte>(kLarge, std::byte{8}));
+  CHECK(memstream_exists(cache, "aborted", 7) == CACHE_MISS);
+  CHECK(stats_of(cache).pinned_memory == 0);
+  CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("a process table that is held keeps newcomers out until the deadline, and one whose holder died does not") {
+  const TemporarySegment segment("table", 4 << 20, 1, 20);
+  const OpenCache cache(segment.spec());
+  const RawSegment raw(segment.spec());
+  const memstream_options_t options = segment.spec().options();
+  memstream_t* newcomer = nullptr;
+  while_held(raw.registry_mutex(), [&] {
+    CHECK(memstream_open(&options, &newcomer) == CACHE_BUSY);
+    CHECK(newcomer == nullptr);
+    CHECK(memstream_set(cache, "key", 3, "x", 1, 0, 0) == CACHE_OK);  // Who is in the table does not need it.
+    cache_stats_t stats{};
+    stats.struct_size = sizeof stats;
+    CHECK(memstream_stats(cache, &stats) == CACHE_BUSY);
+  });
+  CHECK(in_child([&] { return ::pthread_mutex_lock(raw.registry_mutex()) == 0 ? "" : "it cannot be locked"; }) == "");
+  CHECK(memstream_open(&options, &newcomer) == CACHE_OK);
+  CHECK(memstream_close(newcomer) == CACHE_OK);
+  CHECK(stats_of(cache).processes == 1);
+}
+
+TEST_CASE("an exception becomes a status with a message, and passes no C function") {
+  CHECK(guarded([] { return Status::kMiss; }) == CACHE_MISS);
+  CHECK(guarded([]() -> Status { throw std::bad_alloc(); }) == CACHE_NO_MEMORY);
+  CHECK(std::string(last_error()).find("no memory") != std::string::npos);
+  CHECK(guarded([]() -> Status { throw std::runtime_error("what it was"); }) == CACHE_INTERNAL);
+  CHECK(std::string(last_error()) == "what it was");
+  CHECK(guarded([]() -> Status { throw 7; }) == CACHE_INTERNAL);
+  CHECK(std::string(last_error()).find("unknown") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace memstream::test
