@@ -1,5 +1,5 @@
-// Locks that somebody alive keeps beyond the deadline: each call says CACHE_BUSY, has changed nothing, and works as soon
-// as the lock is free. And the firewall of the C interface.
+// Locks that somebody alive keeps beyond the deadline: each call says CACHE_BUSY, has changed nothing, and works as
+// soon as the lock is free. And the firewall of the C interface.
 #include <doctest/doctest.h>
 
 #include <cstring>
