@@ -9,7 +9,6 @@ cd "$root"
 all_steps=(format python-style shell spelling architecture types release instructions coverage python asan tsan valgrind
     tidy demo leftovers)
 quick_steps=(release python leftovers)
-backends=(sysv posix)
 results=$root/build/test-results
 
 usage() {
@@ -27,7 +26,7 @@ TEXT
 # ---- checks of the text ----
 
 cxx_files() {
-    find core backends api tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.c'
+    find core backends api clients tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.c'
 }
 
 step_format() {
@@ -112,16 +111,20 @@ step_tidy() {
 # ---- the suites in Python, and the demo ----
 
 step_python() {
-    local backend coverage folders=() status=0
+    local pair backend road coverage folders=() status=0
     mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
     build release || return
-    for backend in "${backends[@]}"; do
-        say "backend $backend"
-        # Once is enough for it, and it costs time. The limit is in pyproject.toml, and it counts what children run too.
+    # The roads differ in what runs above the C interface, the backends in what runs below it.
+    for pair in sysv.fast posix.fast posix.plain; do
+        backend=${pair%.*} road=${pair#*.}
+        say "backend $backend, $road road"
+        # Once is enough for it, and it costs time: on the road that is Python. The limit is in pyproject.toml, and it
+        # counts what children run too.
         coverage=()
-        [[ $backend == posix ]] && coverage=(--cov --cov-config=pyproject.toml --cov-report=term)
-        MEMSTREAM_BACKEND=$backend MEMSTREAM_LIBRARY=$root/build/libcache.so PYTHONPATH=$root/clients/python \
-            "$python" -m pytest -q -rs --basetemp="$results/pytest" --junitxml="$results/python.$backend.xml" \
+        [[ $road == plain ]] && coverage=(--cov --cov-config=pyproject.toml --cov-report=term)
+        MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ROAD=$road MEMSTREAM_LIBRARY=$root/build/libcache.so \
+            PYTHONPATH=$root/clients/python \
+            "$python" -m pytest -q -rs --basetemp="$results/pytest" --junitxml="$results/python.$pair.xml" \
             "${coverage[@]}" "${folders[@]}" || status=1
     done
     return "$status"

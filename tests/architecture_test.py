@@ -21,7 +21,7 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
     "core": set(),
     "backends": {"core"},
     "api": {"core", "backends"},
-    "clients": {"api"},
+    "clients": {"api"},  # What is native there sees no header of Python's either: check_python_headers().
     "cli": {"api"},
     "benchmarks": {"api"},
     "benchmarks/parts": {"core", "tests"},  # The parts of the engine, in the memory that its unit tests use.
@@ -135,6 +135,16 @@ def check_system_calls(file: SourceFile) -> Iterator[Violation]:
                 yield Violation(file.path, number, f"{match[1]}() has its one home in {home}")
 
 
+def check_python_headers(file: SourceFile) -> Iterator[Violation]:
+    """Python's interface is declared by hand in one file, so that what is built serves every interpreter."""
+    if file.suffix not in CXX_SUFFIXES or file.layer not in ("clients", "api", "backends", "core"):
+        return
+    for number, line in file.code_lines():
+        match = INCLUDE.match(line)
+        if match and match["path"].lower().endswith("python.h"):
+            yield Violation(file.path, number, "declare what is needed of Python in clients/python/native/python_abi.h")
+
+
 def check_backend_choice(file: SourceFile) -> Iterator[Violation]:
     """One file chooses the backend; nothing else reads the variable or knows the backends apart."""
     if file.suffix not in CXX_SUFFIXES or file.layer == "tests" or file.path == BACKEND_CHOICE:
@@ -206,7 +216,15 @@ def check_registered(file: SourceFile) -> Iterator[Violation]:
     yield Violation(file.path, 1, "this test is not registered in a CMakeLists.txt of its folder or of tests/")
 
 
-CHECKS = (check_includes, check_system_calls, check_backend_choice, check_python_imports, check_text, check_registered)
+CHECKS = (
+    check_includes,
+    check_system_calls,
+    check_python_headers,
+    check_backend_choice,
+    check_python_imports,
+    check_text,
+    check_registered,
+)
 
 
 def standard_library() -> frozenset[str]:
@@ -228,6 +246,8 @@ def find_violations(root: Path) -> list[Violation]:
 PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/up.h", '#include "backends/open_segment.h"\n', "core/ must not include backends/"),
     ("backends/up.cpp", '#include "api/cache.h"\n', "backends/ must not include api/"),
+    ("clients/python/native/deep.c", '#include "core/segment.h"\n', "clients/ must not include core/"),
+    ("clients/python/native/easy.c", "#include <Python.h>\n", "declare what is needed of Python"),
     ("cli/deep.cpp", '  #  include "core/segment.h"\n', "cli/ must not include core/"),
     ("benchmarks/c/deep.cpp", '#include "core/arena.h"\n', "benchmarks/ must not include core/"),
     ("benchmarks/parts/fine.cpp", '#include "core/arena.h"\n#include "tests/support/a.h"\n', None),

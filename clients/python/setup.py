@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 from wheel.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = ("libcache.so",)
+LIBRARIES = ("libcache.so", "libmemstream_python.so")
 
 
 def find_libraries() -> List[Path]:

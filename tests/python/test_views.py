@@ -219,7 +219,7 @@ print("done")
 
 
 def test_what_cannot_end_because_others_hold_the_shard_ends_later(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
+    plain_road: None, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = cache._library.c
     is_busy = True

@@ -8,6 +8,7 @@ from memstream._arguments import Buffer, Key
 from memstream.arrays import Arrays
 from memstream.memoize import Memoizing
 from memstream.operations import miss
+from memstream.roads import Roads
 from memstream.serializers import SerializerChoice
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Items(ItemsView[Key, Any]):
                 yield key, value
 
 
-class Cache(Memoizing, Arrays, MutableMapping[Key, Any]):
+class Cache(Roads, Memoizing, Arrays, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share, as a mapping from keys to bytes.
 
         with Cache("thumbnails") as cache:

@@ -174,6 +174,10 @@ class BadTimeout(ConfigurationError):
     code = Status.BAD_TIMEOUT
 
 
+class BadRoad(ConfigurationError):
+    """MEMSTREAM_PYTHON_ROAD is neither auto, fast nor plain."""
+
+
 class BadMode(ConfigurationError):
     """`mode` or MEMSTREAM_MODE is not a set of permission bits."""
 

@@ -93,6 +93,9 @@ class ObjectCache(Cache):
 
     put = set
 
+    def _unpack(self, key: Key, value: bytes, flags: int) -> Any:
+        return decode(key, self._codec, memoryview(value), flags)
+
     def _pack(self, value: Any, flags: int) -> Tuple[bytes, int]:
         encoded = self._codec.encode(value)
         word = flag_word(encoded.kind, flags)

@@ -1,0 +1,140 @@
+"""Many keys in one call into the library."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from contextlib import ExitStack
+from ctypes import byref, c_char_p, c_size_t
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from memstream import _abi
+from memstream._abi import Status
+from memstream._arguments import BorrowedBytes, Key, encode_key, milliseconds
+from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
+from memstream.operations import Operations
+
+# Room for each value of `get_many` to begin with, and for all of them. What does not fit is got by itself.
+_ROOM_FOR_EACH = 512
+_MOST_ROOM = 1024 * 1024
+
+
+class Batches(Operations):
+    """What is done with many keys. Each key is done or not, by itself; the whole is not atomic."""
+
+    def get_many(self, keys: Iterable[Key]) -> Dict[Key, Any]:
+        """Returns the values of those of the keys that are there.
+
+        Args:
+            keys: each as for `get`.
+
+        Returns:
+            A dict from the keys, as they were given, to copies of their values. A key that is not there is not in it.
+
+        Raises:
+            BadKey: one of the keys is empty or too long.
+            Those of `get`.
+
+        Source: memstream_get_many; for values that are large or many, memstream_get and memstream_view.
+        """
+        given = list(keys)
+        items = _Items(given)
+        room_size = c_size_t(min(len(given) * _ROOM_FOR_EACH, _MOST_ROOM))
+        room = ctypes.create_string_buffer(room_size.value)
+        status = self._library.c.memstream_get_many(self._handle, items.array, len(given), room, byref(room_size))
+        if status not in (Status.OK, Status.TOO_SMALL):
+            self._fail(status)
+        start = ctypes.addressof(room)
+        found: Dict[Key, Any] = {}
+        with memoryview(room).cast("B") as memory:
+            for key, address, size, flags, outcome in items.results():
+                if outcome == Status.OK:
+                    begin = address - start
+                    found[key] = self._unpack(key, bytes(memory[begin : begin + size]), flags)
+                elif outcome == Status.TOO_SMALL:
+                    alone = self._read(encode_key(key))
+                    if alone is not None:
+                        found[key] = self._unpack(key, alone.value, alone.flags)
+        return found
+
+    def set_many(self, values: Mapping[Key, Any], ttl: Optional[float] = None, flags: int = 0) -> None:
+        """Stores every value under its key.
+
+        Args:
+            values: from keys to values, each as for `set`.
+            ttl, flags: of all of them, as for `set`.
+
+        Raises:
+            Those of `set`. The others are stored all the same, unless an argument was no key, value or number at all.
+
+        Source: memstream_set_many.
+        """
+        items = _Items(list(values))
+        packed = [self._pack(value, flags) for value in values.values()]
+        ttl_ms = milliseconds(ttl)
+        with ExitStack() as stack:
+            for index, (value, word) in enumerate(packed):
+                address, size = stack.enter_context(BorrowedBytes(value))
+                items.set_value(index, address.value or 0, size, ttl_ms, word)
+            status = self._library.c.memstream_set_many(self._handle, items.array, len(packed))
+        self._check(status)
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Removes the keys.
+
+        Args:
+            keys: each as for `get`.
+
+        Returns:
+            How many of them were there.
+
+        Raises:
+            Those of `delete`. The others are removed all the same.
+
+        Source: memstream_delete_many.
+        """
+        items = _Items(list(keys))
+        self._check(self._library.c.memstream_delete_many(self._handle, items.array, len(items.keys)))
+        return sum(outcome == Status.OK for *_, outcome in items.results())
+
+    def _unpack(self, key: Key, value: bytes, flags: int) -> Any:
+        """Turns what was stored into what the caller gets."""
+        if FIRST_RESERVED <= flags <= LAST_RESERVED:
+            raise refusal(key, flags)
+        return value
+
+
+# Where the fields of a `memstream_item_t` lie, in words of 64 bits; the last word is flags (lower half) and status.
+_WORDS = ctypes.sizeof(_abi.Item) // 8
+_KEY, _KEY_SIZE, _VALUE, _VALUE_SIZE, _TTL, _LAST = 0, 1, 2, 3, 4, _WORDS - 1
+
+
+class _Items:
+    """An array of `memstream_item_t`, filled and read by columns: a ctypes struct for each key would cost a get each.
+
+    Attributes:
+        keys: as they were given.
+        array: for the library.
+    """
+
+    def __init__(self, keys: List[Key]) -> None:
+        self.keys = keys
+        self._names = [encode_key(key) for key in keys]  # Kept: the array has their addresses.
+        count = len(keys)
+        addresses = (c_char_p * count)(*self._names)
+        self._words = array("Q", bytes(8 * _WORDS * count))
+        self._words[_KEY::_WORDS] = array("Q", bytes(addresses))
+        self._words[_KEY_SIZE::_WORDS] = array("Q", map(len, self._names))
+        self.array = ctypes.cast(self._words.buffer_info()[0], ctypes.POINTER(_abi.Item))
+
+    def set_value(self, index: int, address: int, size: int, ttl_ms: int, flags: int) -> None:
+        """Fills what `memstream_set_many` reads besides the key."""
+        begin = index * _WORDS
+        self._words[begin + _VALUE], self._words[begin + _VALUE_SIZE] = address, size
+        self._words[begin + _TTL], self._words[begin + _LAST] = ttl_ms, flags
+
+    def results(self) -> Iterator[Tuple[Key, int, int, int, int]]:
+        """Gives key, address and size of the value, flags and status of each."""
+        last = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("I").tolist()
+        statuses = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("i").tolist()[1::2]
+        return zip(self.keys, self._words[_VALUE::_WORDS], self._words[_VALUE_SIZE::_WORDS], last[::2], statuses)

@@ -1,0 +1,185 @@
+/*
+ * The functions for many keys: one call into the library each. A key or a value that is not common makes the whole call
+ * the plain road's, before anything was done.
+ */
+#include <stdlib.h>
+
+#include "clients/python/native/fast_road.h"
+
+#define ROOM_FOR_EACH ((size_t)512) /* Bytes guessed for a value; larger ones are got one by one. */
+#define MOST_ROOM ((size_t)1 << 20)
+#define LOCKED_KEYS \
+  64 /* With more of them, and with more bytes than ROAD_LOCKED_COPY, the interpreter's lock is let go. */
+
+static memstream_item_t *make_items(size_t count) { return calloc(count == 0 ? 1 : count, sizeof(memstream_item_t)); }
+
+/* The keys of a list, which must stay as it is for as long as the items are used. 0 if one of them is not common. */
+static int take_keys(PyObject *keys, memstream_item_t *items, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (!road_key(PyList_GetItem(keys, (Py_ssize_t)i), &items[i].key, &items[i].key_size)) return 0;
+  }
+  return 1;
+}
+
+/* ---- reading ---- */
+
+/* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the plain road. */
+static int collect(memstream_road_t *road, PyObject *keys, const memstream_item_t *items, size_t count, PyObject *found,
+                   int *foreign) {
+  for (size_t i = 0; i < count; ++i) {
+    const memstream_item_t *item = &items[i];
+    PyObject *value = NULL;
+    uint32_t flags = item->flags;
+    int status = item->status;
+    if (status == CACHE_MISS) continue;
+    if (status == CACHE_OK) {
+      value = PyBytes_FromStringAndSize(item->value, (Py_ssize_t)item->value_size);
+    } else {
+      /* Too large for what was guessed. Another thread may have closed the cache while the last one was copied. */
+      if (road->cache == NULL) return road_fail(road, CACHE_NOT_CONNECTED) != NULL;
+      status = road_value(road, item->key, item->key_size, &value, &flags);
+      if (status == CACHE_MISS) continue;
+      if (status != CACHE_OK) return road_fail(road, status) != NULL;
+    }
+    if (value == NULL) return 0;
+    *foreign |= flags >= ROAD_FIRST_RESERVED && flags <= ROAD_LAST_RESERVED;
+    const int failed = PyDict_SetItem(found, PyList_GetItem(keys, (Py_ssize_t)i), value);
+    Py_DecRef(value);
+    if (failed != 0) return 0;
+  }
+  return 1;
+}
+
+static PyObject *get_list(memstream_road_t *road, PyObject *keys, memstream_item_t *items, size_t count, int *foreign) {
+  size_t room_size = count * ROOM_FOR_EACH < MOST_ROOM ? count * ROOM_FOR_EACH : MOST_ROOM;
+  char *room = malloc(room_size + 1);
+  if (room == NULL) return PyErr_NoMemory();
+  memstream_t *cache = road->cache;
+  int status;
+  if (count <= LOCKED_KEYS) {
+    status = road->calls.get_many(cache, items, count, room, &room_size);
+  } else {
+    const road_pause_t pause = road_unlock(road);
+    status = road->calls.get_many(cache, items, count, room, &room_size);
+    road_lock(pause);
+  }
+  PyObject *found = NULL;
+  if (status != CACHE_OK && status != CACHE_TOO_SMALL) {
+    (void)road_fail(road, status);
+  } else {
+    found = PyDict_New();
+    if (found != NULL && !collect(road, keys, items, count, found, foreign)) {
+      Py_DecRef(found);
+      found = NULL;
+    }
+  }
+  free(room);
+  return found;
+}
+
+PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
+  memstream_road_t *road = road_of(self);
+  if (keyword_names != NULL || count != 1) return road_plain(road, "get_many", arguments, count, keyword_names);
+  /* A list of our own: nobody changes it, and an iterator is walked over once only. */
+  PyObject *keys = PySequence_List(arguments[0]);
+  if (keys == NULL) return NULL;
+  const size_t size = (size_t)PyList_Size(keys);
+  memstream_item_t *items = make_items(size);
+  PyObject *result = NULL;
+  int foreign = 0;
+  if (items == NULL) {
+    (void)PyErr_NoMemory();
+  } else if (road->cache != NULL && take_keys(keys, items, size)) {
+    result = get_list(road, keys, items, size, &foreign);
+  } else {
+    foreign = 1;
+  }
+  if (foreign) {
+    if (result != NULL) Py_DecRef(result);
+    result = PyErr_Occurred() != NULL ? NULL : road_plain(road, "get_many", &keys, 1, NULL);
+  }
+  free(items);
+  Py_DecRef(keys);
+  return result;
+}
+
+/* ---- writing ---- */
+
+static int call_unlocked(memstream_road_t *road, int (*function)(memstream_t *, memstream_item_t *, size_t),
+                         memstream_item_t *items, size_t count, size_t bytes) {
+  memstream_t *cache = road->cache;
+  if (count <= LOCKED_KEYS && bytes <= ROAD_LOCKED_COPY) return function(cache, items, count);
+  const road_pause_t pause = road_unlock(road);
+  const int status = function(cache, items, count);
+  road_lock(pause);
+  return status;
+}
+
+/* The (key, value) pairs of a list; 0 if one of them is not common. */
+static int take_pairs(PyObject *pairs, memstream_item_t *items, size_t count, uint64_t ttl_ms, size_t *bytes) {
+  for (size_t i = 0; i < count; ++i) {
+    PyObject *pair = PyList_GetItem(pairs, (Py_ssize_t)i);
+    PyObject *value = PyTuple_GetItem(pair, 1);
+    if (value->type != &PyBytes_Type) return 0;
+    if (!road_key(PyTuple_GetItem(pair, 0), &items[i].key, &items[i].key_size)) return 0;
+    items[i].value = PyBytes_AsString(value);
+    items[i].value_size = (size_t)PyBytes_Size(value);
+    items[i].ttl_ms = ttl_ms;
+    *bytes += items[i].value_size;
+  }
+  return 1;
+}
+
+/* set_many(mapping, ttl=None): of a dict; other mappings, flags and names of arguments are the plain road's. */
+PyObject *road_set_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
+  memstream_road_t *road = road_of(self);
+  uint64_t ttl_ms = 0;
+  if (keyword_names != NULL || count < 1 || count > 2 || arguments[0]->type != &PyDict_Type || road->cache == NULL ||
+      (count == 2 && !road_ttl(arguments[1], &ttl_ms))) {
+    return road_plain(road, "set_many", arguments, count, keyword_names);
+  }
+  PyObject *pairs = PyDict_Items(arguments[0]);
+  if (pairs == NULL) return NULL;
+  const size_t size = (size_t)PyList_Size(pairs);
+  memstream_item_t *items = make_items(size);
+  PyObject *result = NULL;
+  size_t bytes = 0;
+  if (items == NULL) {
+    (void)PyErr_NoMemory();
+  } else if (take_pairs(pairs, items, size, ttl_ms, &bytes)) {
+    const int status = call_unlocked(road, road->calls.set_many, items, size, bytes);
+    result = status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(road, status);
+  } else {
+    result = road_plain(road, "set_many", arguments, count, NULL);
+  }
+  free(items);
+  Py_DecRef(pairs);
+  return result;
+}
+
+PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
+  memstream_road_t *road = road_of(self);
+  if (keyword_names != NULL || count != 1) return road_plain(road, "delete_many", arguments, count, keyword_names);
+  PyObject *keys = PySequence_List(arguments[0]);
+  if (keys == NULL) return NULL;
+  const size_t size = (size_t)PyList_Size(keys);
+  memstream_item_t *items = make_items(size);
+  PyObject *result = NULL;
+  if (items == NULL) {
+    (void)PyErr_NoMemory();
+  } else if (road->cache == NULL || !take_keys(keys, items, size)) {
+    result = road_plain(road, "delete_many", &keys, 1, NULL);
+  } else {
+    const int status = call_unlocked(road, road->calls.delete_many, items, size, 0);
+    if (status == CACHE_OK) {
+      Py_ssize_t removed = 0;
+      for (size_t i = 0; i < size; ++i) removed += items[i].status == CACHE_OK;
+      result = PyLong_FromSsize_t(removed);
+    } else {
+      result = road_fail(road, status);
+    }
+  }
+  free(items);
+  Py_DecRef(keys);
+  return result;
+}

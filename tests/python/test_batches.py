@@ -1,0 +1,140 @@
+"""Many keys in one call, on whatever road the suite runs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from conftest import Segment
+
+from memstream import Cache
+from memstream.errors import (
+    BadKey,
+    CacheGone,
+    ClosedError,
+    InvalidArgument,
+    ReadOnlyError,
+    SerializerError,
+    ValueTooLarge,
+)
+
+
+def test_a_batch_stores_returns_and_removes(cache: Cache) -> None:
+    values = {f"key-{i}": bytes([i % 256]) * (i * 37 % 3000) for i in range(500)}
+    values["large"] = b"l" * 100_000
+    cache.set_many(values)
+    assert cache.get_many(values) == values
+    assert all(cache.get(key) == value for key, value in values.items())
+    assert cache.delete_many([*values, "absent"]) == len(values)
+    assert cache.get_many(values) == {}
+    assert len(cache) == 0
+
+
+def test_keys_come_back_as_they_were_given(cache: Cache) -> None:
+    cache.set_many({"text": b"1", b"bytes": b"2", "zero": b""})
+    assert cache.get_many(["text", b"bytes", b"text", "absent", "zero"]) == {
+        "text": b"1",
+        b"bytes": b"2",
+        b"text": b"1",
+        "zero": b"",
+    }
+
+
+@pytest.mark.parametrize("make", [list, tuple, set, iter, dict.fromkeys, lambda keys: (key for key in keys)])
+def test_keys_may_be_any_iterable(cache: Cache, make: Callable[[Any], Any]) -> None:
+    cache.set_many({"a": b"1", "b": b"2"})
+    assert cache.get_many(make(["a", "b", "c"])) == {"a": b"1", "b": b"2"}
+    assert cache.delete_many(make(["a", "b", "c"])) == 2
+
+
+def test_nothing_is_done_with_nothing(cache: Cache) -> None:
+    cache.set_many({})
+    assert cache.get_many([]) == {} and cache.delete_many([]) == 0
+
+
+def test_values_may_be_any_buffer_and_mappings_any_mapping(cache: Cache) -> None:
+    values = OrderedDict([("a", bytearray(b"1")), ("b", memoryview(b"22"))])
+    cache.set_many(values, ttl=60, flags=7)
+    assert cache.get_many("ab") == {"a": b"1", "b": b"22"}
+    entry = cache.entry("a")
+    assert entry is not None and entry.flags == 7 and entry.expires_at is not None
+
+
+@pytest.mark.parametrize("ttl", [60, 0.0005, 60.5])
+def test_a_batch_has_a_time_to_live(cache: Cache, ttl: float) -> None:
+    cache.set_many({"a": b"1"}, ttl)
+    entry = cache.entry("a")
+    assert entry is None or entry.expires_at is not None
+
+
+def test_one_bad_item_keeps_none_of_the_others_from_being_done(cache: Cache) -> None:
+    with pytest.raises(ValueTooLarge, match="larger than the limit"):
+        cache.set_many({"a": b"1", "large": bytes(40 << 20), "b": b"2"})
+    with pytest.raises(BadKey):
+        cache.set_many({"": b"1", "c": b"3"})
+    assert cache.get_many(["a", "b", "c"]) == {"a": b"1", "b": b"2", "c": b"3"}
+    with pytest.raises(BadKey):
+        cache.get_many(["a", ""])
+    with pytest.raises(BadKey):
+        cache.delete_many(["a", "x" * 1025])
+    assert cache.get("a") is None
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), 2**63])
+def test_a_time_to_live_that_cannot_be_stores_nothing(cache: Cache, ttl: float) -> None:
+    with pytest.raises(InvalidArgument, match="ttl"):
+        cache.set_many({"a": b"1"}, ttl)
+    assert cache.get("a") is None
+
+
+def test_what_is_no_key_or_value_stores_nothing(cache: Cache) -> None:
+    bad: Any
+    for bad in ({"a": b"1", 7: b"2"}, {"a": b"1", "b": "text"}, {"a": b"1", "b": None}):
+        with pytest.raises(TypeError):
+            cache.set_many(bad)
+    with pytest.raises(UnicodeEncodeError):
+        cache.set_many({"a": b"1", "\udc80": b"2"})
+    for bad in ([None], None, 7):
+        with pytest.raises(TypeError):
+            cache.get_many(bad)
+        with pytest.raises(TypeError):
+            cache.delete_many(bad)
+    assert len(cache) == 0
+
+
+def test_a_cache_of_objects_stores_objects(segment: Segment) -> None:
+    with Cache(serializer="pickle") as cache:
+        values = {"a": {"x": 1}, "b": None, "c": 7, "d": b"bytes", "e": list(range(10_000))}
+        cache.set_many(values)
+        assert cache.get_many(values) == values
+        assert cache.get("b", "absent") is None
+        with Cache() as plain:
+            assert plain.get_many(["d"]) == {"d": b"bytes"}
+            with pytest.raises(SerializerError, match="pickle"):
+                plain.get_many(["d", "a"])
+
+
+def test_a_closed_a_read_only_and_a_destroyed_cache_say_so(segment: Segment) -> None:
+    cache, reader = Cache(), Cache(read_only=True)
+    cache.set_many({"a": b"1"})
+    assert reader.get_many(["a"]) == {"a": b"1"}
+    with pytest.raises(ReadOnlyError):
+        reader.set_many({"a": b"2"})
+    with pytest.raises(ReadOnlyError):
+        reader.delete_many(["a"])
+    reader.close()
+    other = Cache()
+    cache.destroy()
+    for closed, error in ((cache, ClosedError), (reader, ClosedError), (other, CacheGone)):
+        with pytest.raises(error):
+            closed.get_many(["a"])
+        with pytest.raises(error):
+            closed.set_many({"a": b"1"})
+        with pytest.raises(error):
+            closed.delete_many(["a"])
+
+
+def test_the_library_is_the_one_of_the_suite(cache: Cache, library: Path) -> None:
+    assert Path(cache._library.path) == library

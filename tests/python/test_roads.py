@@ -1,0 +1,284 @@
+"""The fast road: that it is taken, that it is left where it must be, and that it leaks nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import pytest
+from conftest import Segment
+
+from memstream import Cache, _fast
+from memstream.errors import BadRoad, ClosedError, LibraryError
+
+BUILTIN = type(len)
+# How often a leak test makes its call, in percent of a million: 100 is some 10 million calls in all.
+LEAK_CALLS = 1_000_000 * int(os.environ.get("MEMSTREAM_LEAK_SCALE", "2")) // 100
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
+    """Caches opened from here on take the fast road."""
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "fast")
+
+
+def test_the_fast_road_is_made_of_built_in_functions(fast: None, cache: Cache) -> None:
+    assert cache.road == "fast"
+    assert all(type(getattr(cache, name)) is BUILTIN for name in _fast.METHODS)
+
+
+def test_auto_takes_the_fast_road_here(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
+    for choice in ("", "auto"):
+        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", choice)
+        with Cache() as cache:
+            assert cache.road == "fast"
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "plain")
+    with Cache() as cache:
+        assert cache.road == "plain" and type(cache.get) is not BUILTIN
+
+
+def test_an_unknown_road_is_refused(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "scenic")
+    with pytest.raises(BadRoad, match="'scenic': give auto, fast or plain"):
+        Cache()
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda patch: patch.setattr(sys.implementation, "name", "pypy"), "is pypy, not CPython"),
+        (lambda patch: patch.setattr(sys, "version_info", (3, 8, 1)), "Python 3.9 or newer"),
+        (lambda patch: patch.setattr(sys, "abiflags", "t"), "free threading"),
+        (lambda patch: patch.setattr(sys, "getobjects", None, raising=False), "traces references"),
+        (lambda patch: patch.setattr(_fast, "FILE_NAME", "libabsent.so"), "libabsent.so cannot be loaded"),
+        (lambda patch: patch.setattr(_fast._abi, "VERSION", "0.1.99"), "is of version"),
+    ],
+)
+def test_where_it_cannot_serve_auto_goes_plain_and_fast_says_why(
+    monkeypatch: pytest.MonkeyPatch, segment: Segment, change: Callable[[pytest.MonkeyPatch], None], reason: str
+) -> None:
+    _fast._load.cache_clear()
+    change(monkeypatch)
+    try:
+        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "fast")
+        with pytest.raises(LibraryError, match=reason):
+            Cache()
+        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "auto")
+        with Cache() as cache:
+            assert cache.road == "plain"
+            cache["key"] = b"value"
+            assert cache["key"] == b"value"
+    finally:
+        _fast._load.cache_clear()
+
+
+def test_a_library_without_the_functions_is_no_fast_road(segment: Segment, tmp_path: Path) -> None:
+    other = tmp_path / _fast.FILE_NAME
+    other.symlink_to(segment.environment["MEMSTREAM_LIBRARY"])
+    with pytest.raises(_fast._Unfit, match="memstream_python_version"):
+        _fast._load(str(tmp_path / "libcache.so"))
+
+
+SUBINTERPRETER = """
+try:
+    import _xxsubinterpreters as interpreters
+except ImportError:
+    import _interpreters as interpreters
+made = interpreters.create()
+code = "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; assert cache.road == 'plain', cache.road"
+try:
+    interpreters.run_string(made, code)
+except ImportError as error:
+    print("no ctypes:", error)
+interpreters.destroy(made)
+"""
+
+
+def test_a_subinterpreter_takes_the_plain_road(segment: Segment) -> None:
+    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "auto"
+    done = segment.run("-c", SUBINTERPRETER)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_what_a_subclass_redefines_stays_redefined(fast: None, segment: Segment) -> None:
+    class Loud(Cache):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return super().get(key, default).upper()
+
+        def _pack(self, value: Any, flags: int) -> Any:
+            return value[::-1], flags
+
+    with Loud() as cache:
+        cache["key"] = bytearray(b"value")
+        assert cache.get("key") == b"EULAV" and cache["key"] == b"EULAV"
+        assert type(cache.delete) is BUILTIN and type(cache.set) is not BUILTIN
+
+
+def test_functions_that_were_kept_say_that_the_cache_was_closed(fast: None, segment: Segment) -> None:
+    cache = Cache()
+    kept: Dict[str, Callable[..., Any]] = {name: getattr(cache, name) for name in _fast.METHODS}
+    arguments = {"set": ("k", b"v"), "put": ("k", b"v"), "get_many": (["k"],), "delete_many": (["k"],)}
+    cache.close()
+    cache.close()
+    for name, function in kept.items():
+        with pytest.raises(ClosedError, match="was closed"):
+            function(*({"k": b"v"},) if name == "set_many" else arguments.get(name, ("k",)))
+
+
+def test_a_value_that_closes_the_cache_is_not_stored(fast: None, segment: Segment) -> None:
+    cache = Cache()
+
+    class Closer(ctypes.Array):  # type: ignore[type-arg]
+        _type_, _length_ = ctypes.c_char, 4
+
+    set_, value = cache.set, Closer()
+    cache.close()
+    with pytest.raises(ClosedError):
+        set_("key", value)
+
+
+def test_a_cache_that_nobody_refers_to_is_closed_at_once(fast: None, segment: Segment) -> None:
+    gc.disable()
+    try:
+        with Cache() as watcher:
+            other = Cache()
+            assert len(watcher.processes()) == 2
+            get = other.get
+            del other
+            assert len(watcher.processes()) == 2  # The function keeps it open.
+            del get
+            assert len(watcher.processes()) == 1
+    finally:
+        gc.enable()
+
+
+def test_closing_while_other_threads_copy_large_values(fast: None, segment: Segment) -> None:
+    large = bytes(range(256)) * 4096
+    outcomes: List[object] = []
+
+    def work(cache: Cache) -> None:
+        try:
+            while True:
+                cache.set("key", large)
+                assert cache.get("key") == large
+                cache.get_many(["key"] * 100)
+        except ClosedError as error:
+            outcomes.append(error)
+        except BaseException as error:
+            outcomes.append(repr(error))
+
+    for _ in range(20):
+        cache = Cache()
+        threads = [threading.Thread(target=work, args=(cache,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        cache.close()
+        for thread in threads:
+            thread.join()
+    assert len(outcomes) == 60 and all(isinstance(outcome, ClosedError) for outcome in outcomes)
+
+
+def test_large_values_are_copied_with_the_interpreter_free(fast: None, cache: Cache) -> None:
+    large = bytes(8 << 20)
+    counted = [0]
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            counted[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    for _ in range(20):
+        cache.set("key", large)
+        cache.get("key")
+    done.set()
+    thread.join()
+    assert counted[0] > 0
+
+
+# What the leak tests call: every way through the functions, also those that raise.
+CALLS: Dict[str, Callable[[Cache, Any], object]] = {
+    "get": lambda cache, key: cache.get(key),
+    "get a miss": lambda cache, key: cache.get("absent", key),
+    "get 20 KiB": lambda cache, key: cache.get("medium"),
+    "get 64 KiB": lambda cache, key: cache.get("large"),
+    "get by name": lambda cache, key: cache.get(key=key),
+    "set": lambda cache, key: cache.set(key, b"value"),
+    "set a bytearray": lambda cache, key: cache.set(key, bytearray(8), ttl=5, flags=3),
+    "delete, exists": lambda cache, key: (cache.delete("absent"), cache.exists(key), cache.touch(key, 1.5)),
+    "incr": lambda cache, key: (cache.incr("number"), cache.incr("number", 2**40), cache.incr("number", delta=-1)),
+    "get_many": lambda cache, key: cache.get_many([key, "absent", "large"]),
+    "set_many": lambda cache, key: cache.set_many({key: b"1", "other": b"2"}, 60),
+    "delete_many": lambda cache, key: cache.delete_many((key, "absent")),
+    "errors": lambda cache, key: [
+        pytest.raises(Exception, call)
+        for call in (
+            lambda: cache.get(""),
+            lambda: cache.get(7),  # type: ignore[call-overload]
+            lambda: cache.get(),  # type: ignore[call-overload]
+            lambda: cache.set(key, "text"),
+            lambda: cache.set(key, b"", ttl=-1),
+            lambda: cache.set(key, b"", 1, ttl=1),  # type: ignore[misc]
+            lambda: cache.incr("medium"),
+            lambda: cache.get_many([""]),
+            lambda: cache.get_many(None),  # type: ignore[arg-type]
+            lambda: cache.set_many({key: b"", "b": 7}),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
+    call, key = CALLS[name], "a key of its own " + name
+    cache.set_many({key: b"value", "medium": bytes(20_000), "large": bytes(65_536), "number": b"0"})
+    default = object()
+    watched = (None, True, False, key, default, cache._handle)
+    rounds = max(LEAK_CALLS // (50 if name == "errors" else 10 if "KiB" in name or "many" in name else 1), 200)
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            call(cache, key)
+
+    repeat(100)
+    gc.collect()
+    blocks, resident = sys.getallocatedblocks(), _resident()
+    references = [sys.getrefcount(each) for each in watched]
+    repeat(rounds)
+    gc.collect()
+    # A leak of one for each call would be hundreds and more; the interpreter's own caches move by a few.
+    assert all(abs(sys.getrefcount(each) - before) < 50 for each, before in zip(watched, references))
+    assert sys.getallocatedblocks() - blocks < 100
+    assert _resident() - resident < 8 << 20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_interpreter_ends_in_peace_with_a_cache_open(fast: None, segment: Segment) -> None:
+    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
+    code = "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; kept = cache.get; print(cache.road)"
+    assert segment.code(code) == b"fast\n"
+
+
+def interpreters() -> List[str]:
+    """Every CPython from 3.9 on that the machine has besides this one."""
+    found = [*Path("/usr/bin").glob("python3.[0-9]*"), *Path.home().glob(".pyenv/versions/3.*/bin/python3.[0-9]*")]
+    return sorted(str(path) for path in found if path.name.split(".")[1].isdigit() and int(path.name.split(".")[1]) > 8)
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_the_same_file_serves_every_interpreter(fast: None, segment: Segment, interpreter: str) -> None:
+    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
+    program = Path(__file__).with_name("roads_everywhere.py")
+    done = subprocess.run([interpreter, str(program)], env=segment.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "fast\n"
