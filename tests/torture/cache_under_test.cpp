@@ -34,9 +34,11 @@ int require(int status, const char* call) {
   throw Finding(std::string(call) + ": status " + std::to_string(status) + ": " + cache_last_error());
 }
 
-CacheUnderTest::CacheUnderTest(const Place& place) : room_bytes_(place.size_bytes) {
+CacheUnderTest::CacheUnderTest(const Place& place, int patience) : room_bytes_(place.size_bytes) {
   const memstream_options_t options = options_for(place);
-  require(memstream_open(&options, &cache_), "memstream_open");
+  int status = memstream_open(&options, &cache_);
+  for (; status == CACHE_BUSY && patience > 0; --patience) status = memstream_open(&options, &cache_);
+  require(status, "memstream_open");
 }
 
 CacheUnderTest::~CacheUnderTest() { memstream_close(cache_); }

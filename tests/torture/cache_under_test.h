@@ -44,7 +44,8 @@ void destroy_named(const Place& place);
 // An open cache. Functions without a status of their own throw Finding when the library reports an error.
 class CacheUnderTest {
  public:
-  explicit CacheUnderTest(const Place& place);
+  // `patience`: how often it is tried again when the process table is busy until the deadline of `place`.
+  explicit CacheUnderTest(const Place& place, int patience = 0);
   CacheUnderTest(const CacheUnderTest&) = delete;
   CacheUnderTest& operator=(const CacheUnderTest&) = delete;
   ~CacheUnderTest();

@@ -8,6 +8,18 @@
 
 namespace memstream::torture {
 
+namespace {
+
+LockWord word_of(const pthread_mutex_t& mutex) {
+  // The first word of the C library's mutex is the futex that the kernel knows.
+  const std::uint32_t word = __atomic_load_n(reinterpret_cast<const std::uint32_t*>(&mutex), __ATOMIC_RELAXED);
+  return {.holder = static_cast<pid_t>(word & FUTEX_TID_MASK),
+          .has_waiters = (word & FUTEX_WAITERS) != 0,
+          .holder_died = (word & FUTEX_OWNER_DIED) != 0};
+}
+
+}  // namespace
+
 SegmentBytes::SegmentBytes(CacheUnderTest& cache) {
   constexpr std::string_view kAnchor = "anchor";
   cache.put(kAnchor, "where");
@@ -29,13 +41,14 @@ const ShardHeader& SegmentBytes::shard() const {
   return *reinterpret_cast<const ShardHeader*>(begin_ + identity.shards_offset);
 }
 
-LockWord SegmentBytes::write_lock() const {
-  // The first word of the C library's mutex is the futex that the kernel knows.
-  const auto* futex = reinterpret_cast<const std::uint32_t*>(&shard().write_mutex);
-  const std::uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
-  return {.holder = static_cast<pid_t>(word & FUTEX_TID_MASK),
-          .has_waiters = (word & FUTEX_WAITERS) != 0,
-          .holder_died = (word & FUTEX_OWNER_DIED) != 0};
+LockWord SegmentBytes::write_lock() const { return word_of(shard().write_mutex); }
+
+bool SegmentBytes::reads_slowly(pid_t process_id) const {
+  const auto& identity = reinterpret_cast<const SegmentHeader*>(begin_)->identity;
+  const auto* slots = reinterpret_cast<const ThreadSlot*>(begin_ + identity.thread_slots_offset);
+  return std::any_of(slots, slots + identity.thread_slots, [&](const ThreadSlot& slot) {
+    return word_of(slot.mutex).holder == process_id && slot.hold.load() != 0;
+  });
 }
 
 void SegmentBytes::restore(const std::vector<std::byte>& bytes) const { std::copy(bytes.begin(), bytes.end(), begin_); }

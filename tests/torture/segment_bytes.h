@@ -28,6 +28,8 @@ class SegmentBytes {
   const ShardHeader& shard() const;
   // Of its write mutex.
   LockWord write_lock() const;
+  // Whether a process has a thread slot, and has said that it reads the shard.
+  bool reads_slowly(pid_t process_id) const;
 
   // REQUIRES: nobody else uses the segment meanwhile.
   std::vector<std::byte> copy() const { return {begin_, begin_ + size_bytes_}; }
