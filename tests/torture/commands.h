@@ -14,6 +14,7 @@ namespace memstream::torture {
 struct CommonOptions {
   std::vector<std::string> backends;
   std::uint64_t seed = 1;
+  std::uint32_t patience = 1;  // Every deadline is so many times longer.
 
   // A name of this process alone.
   Place place(const std::string& backend, const std::string& purpose) const;
@@ -29,6 +30,7 @@ void list_operations();
 
 void run_kill(const CommonOptions& common, std::uint64_t rounds, Report& report);
 void run_stop(const CommonOptions& common, std::uint64_t rounds, Report& report);
+void run_create(const CommonOptions& common, std::uint64_t rounds, Report& report);
 void run_check(const CommonOptions& common, const std::string& name, Report& report);
 
 }  // namespace memstream::torture

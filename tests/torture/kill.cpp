@@ -47,15 +47,18 @@ class Delays {
 
 class Killing {
  public:
-  Killing(const Place& place, const Load& load, std::uint64_t seed)
-      : random_(seed), peer_(place), bytes_(peer_), crowd_(place, load, seed) {}
+  Killing(const Place& place, const Load& load, const CommonOptions& common)
+      : watchdog_(kHang * common.patience),
+        random_(common.seed),
+        peer_(place),
+        bytes_(peer_),
+        crowd_(place, load, common.seed) {}
 
   void run(std::uint64_t rounds, Section& section) {
-    Watchdog watchdog(kHang);
     std::uint64_t done = 0;
     try {
       for (; done < rounds; ++done) {
-        watchdog.rearm(fmt::format("working after kill {}", done));
+        watchdog_.rearm(fmt::format("working after kill {}", done));
         round();
         if (done % 64 == 0) peer_.check();
       }
@@ -139,6 +142,7 @@ class Killing {
     if (statistics.damaged != 0) section.find(fmt::format("{} damaged entries", statistics.damaged));
   }
 
+  Watchdog watchdog_;
   std::mt19937_64 random_;
   CacheUnderTest peer_;
   SegmentBytes bytes_;
@@ -156,10 +160,10 @@ void kill_and_audit(const CommonOptions& common, const std::string& backend, con
                     const Load& load, std::uint64_t rounds, Report& report) {
   Place place = common.place(backend, "kill");
   place.size_bytes = std::uint64_t{load.evicts ? 1U : 8U} << 20;
-  place.timeout_ms = 10'000;
+  place.timeout_ms *= 5;
   Section section(backend, subject);
   try {
-    Killing(place, load, common.seed).run(rounds, section);
+    Killing(place, load, common).run(rounds, section);
   } catch (const Finding& finding) {
     section.find(finding.what());
   }

@@ -25,7 +25,7 @@ constexpr std::size_t kTextRoom = std::size_t{2} << 20;
 constexpr int kRoundsAfterDeath = 3;
 constexpr std::uint64_t kLookAroundEvery = 4;
 // A deadline bounds the waiting for others, not how long the machine lets this process wait for a processor.
-constexpr double kLateMs = 3000;
+constexpr double kLate = 1.5;
 
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
@@ -56,7 +56,7 @@ struct LivePeer::Desk {
 
 // ---- its owner's side ----
 
-LivePeer::LivePeer(Scene& scene) {
+LivePeer::LivePeer(Scene& scene) : late_ms_(kLate * static_cast<double>(scene.place.timeout_ms)) {
   void* memory = ::mmap(nullptr, sizeof(Desk), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED || ::pipe(orders_) != 0 || ::pipe(answers_) != 0) {
     throw std::runtime_error(std::string("a live peer: ") + std::strerror(errno));
@@ -195,7 +195,7 @@ int LivePeer::timed(const char* what, const Call& call) {
   const int status = call();
   const double took_ms = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
   desk_->longest_ms = std::max(desk_->longest_ms.load(), took_ms);
-  if (took_ms > kLateMs) throw Finding(fmt::format("{} of the peer took {:.0f} ms", what, took_ms));
+  if (took_ms > late_ms_) throw Finding(fmt::format("{} of the peer took {:.0f} ms", what, took_ms));
   if (status == CACHE_BUSY && !child_is_dead) return status;
   return require(status, what);
 }

@@ -62,6 +62,7 @@ class LivePeer {
   Desk* desk_;
   int orders_[2] = {-1, -1};
   int answers_[2] = {-1, -1};
+  double late_ms_;
   bool visits_other_ = false;
   std::vector<WatchedKey> watched_;
   std::mt19937_64 random_;

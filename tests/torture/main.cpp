@@ -14,7 +14,9 @@
 namespace memstream::torture {
 
 Place CommonOptions::place(const std::string& backend, const std::string& purpose) const {
-  return {.backend = backend, .name = "torture-" + std::to_string(::getpid()) + "-" + purpose};
+  Place place{.backend = backend, .name = "torture-" + std::to_string(::getpid()) + "-" + purpose};
+  place.timeout_ms *= patience;
+  return place;
 }
 
 namespace {
@@ -37,6 +39,9 @@ int run(int argument_count, char** arguments) {
       ->check(CLI::IsMember({"sysv", "posix", "both"}))
       ->capture_default_str();
   app.add_option("--seed", common.seed, "of everything that is chosen at random")->capture_default_str();
+  app.add_option("--patience", common.patience, "times longer than usual that everything may take, on a busy machine")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   app.add_option("--json", json_path, "write the report to this file too");
 
   StepOptions step_options;
@@ -61,6 +66,10 @@ int run(int argument_count, char** arguments) {
   CLI::App* stop = app.add_subcommand("stop", "stop processes at random, and see that nobody takes them for dead");
   stop->add_option("--rounds", stop_rounds, "stops")->capture_default_str();
 
+  std::uint64_t create_rounds = 100;
+  CLI::App* create = app.add_subcommand("create", "let 32 processes create one segment at once, and kill some");
+  create->add_option("--rounds", create_rounds, "creations")->capture_default_str();
+
   std::string checked_name = "default";
   CLI::App* check = app.add_subcommand("check", "verify every invariant of a segment that is there");
   check->add_option("--name", checked_name, "of the segment")->capture_default_str();
@@ -76,6 +85,7 @@ int run(int argument_count, char** arguments) {
   if (*step) run_step(common, step_options, report);
   if (*kill) run_kill(common, kill_rounds, report);
   if (*stop) run_stop(common, stop_rounds, report);
+  if (*create) run_create(common, create_rounds, report);
   if (*check) run_check(common, checked_name, report);
   report.write(json_path, app.get_subcommands().front()->get_name(), common.seed);
   return report.is_clean() ? 0 : 1;

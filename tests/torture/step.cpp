@@ -75,6 +75,7 @@ class Walk {
         other_place_(common.place(backend, "step-other")),
         with_peer_(with_peer),
         random_(common.seed),
+        watchdog_(kHang * common.patience),
         section_(backend, (with_peer ? "step peer " : "step ") + operation.name) {}
   Walk(const Walk&) = delete;
   Walk& operator=(const Walk&) = delete;
@@ -199,9 +200,9 @@ class Walk {
   Place other_place_;
   bool with_peer_;
   std::mt19937_64 random_;
+  Watchdog watchdog_;
   Section section_;
   Tally tally_;
-  Watchdog watchdog_{kHang};
   std::vector<std::byte> prepared_;
 };
 

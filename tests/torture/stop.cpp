@@ -28,18 +28,23 @@ using Clock = std::chrono::steady_clock;
 
 class Stopping {
  public:
-  Stopping(const Place& place, const Place& patient, std::uint64_t seed)
-      : random_(seed), auditor_(patient), bytes_(auditor_), peer_(place, kPatience), crowd_(place, {}, seed) {}
+  Stopping(const Place& place, const Place& patient, const CommonOptions& common)
+      : watchdog_(kHang * common.patience),
+        late_ms_(kLateMs * common.patience),
+        random_(common.seed),
+        auditor_(patient),
+        bytes_(auditor_),
+        peer_(place, kPatience),
+        crowd_(place, {}, common.seed) {}
 
   void run(std::uint64_t rounds, Section& section) {
-    Watchdog watchdog(kHang);
     std::uint64_t done = 0;
     try {
       for (; done < rounds; ++done) {
-        watchdog.rearm(fmt::format("working beside the stopped process of round {}", done));
+        watchdog_.rearm(fmt::format("working beside the stopped process of round {}", done));
         round();
       }
-      watchdog.rearm("auditing");
+      watchdog_.rearm("auditing");
       audit();
     } catch (const Finding& finding) {
       section.find(fmt::format("round {}: {}", done, finding.what()));
@@ -107,7 +112,7 @@ class Stopping {
     const double took_ms = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
     longest_ms_ = std::max(longest_ms_, took_ms);
     ++calls_;
-    if (took_ms > kLateMs) throw Finding(fmt::format("{} took {:.0f} ms", what, took_ms));
+    if (took_ms > late_ms_) throw Finding(fmt::format("{} took {:.0f} ms", what, took_ms));
     if (status != CACHE_BUSY) return require(status, what);
     ++busy_;
     if (took_ms < static_cast<double>(kTimeoutMs)) throw Finding(fmt::format("{} was busy before its deadline", what));
@@ -135,11 +140,13 @@ class Stopping {
     section.set("stolen", statistics.recoveries);
     if (statistics.recoveries != 0)
       section.find(fmt::format("{} locks of stopped processes taken", statistics.recoveries));
-    if (crowd_.ledger().longest_ms() > kLateMs) section.find("a process was blocked far beyond its deadline");
+    if (crowd_.ledger().longest_ms() > late_ms_) section.find("a process was blocked far beyond its deadline");
   }
 
   static constexpr std::string_view kKey = "a key of the peer";
 
+  Watchdog watchdog_;
+  double late_ms_;
   std::mt19937_64 random_;
   CacheUnderTest auditor_;
   SegmentBytes bytes_;
@@ -158,12 +165,12 @@ void run_stop(const CommonOptions& common, std::uint64_t rounds, Report& report)
   for (const std::string& backend : common.backends) {
     Place patient = common.place(backend, "stop");
     patient.size_bytes = std::uint64_t{8} << 20;
-    patient.timeout_ms = 10'000;
+    patient.timeout_ms *= 5;
     Place place = patient;
     place.timeout_ms = kTimeoutMs;
     Section section(backend, "stop");
     try {
-      Stopping(place, patient, common.seed).run(rounds, section);
+      Stopping(place, patient, common).run(rounds, section);
     } catch (const Finding& finding) {
       section.find(finding.what());
     }
