@@ -42,10 +42,10 @@ std::uint64_t memstream_handle::keep(HeldItem item) {
   return next_token_++;
 }
 
-Status memstream_handle::take(std::uint64_t token, HeldItem* item) {
+Status memstream_handle::take(std::uint64_t token, HeldItem::Kind kind, HeldItem* item) {
   const std::lock_guard guard(held_mutex_);
   const auto found = held_.find(token);
-  if (found == held_.end()) {
+  if (found == held_.end() || found->second.kind != kind) {
     return memstream::fail(Status::kBadHandle,
                            "This handle holds no such view or reservation: it was released, committed or "
                            "aborted before.");

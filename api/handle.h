@@ -32,6 +32,9 @@ class OwnedBytes {
 
 // A reservation, or a view that is a copy.
 struct HeldItem {
+  enum class Kind { kView, kReservation };
+
+  Kind kind = Kind::kView;
   std::string key;
   HeldBlock block;                   // Used unless `copy` is set.
   std::unique_ptr<OwnedBytes> copy;  // Used when nothing could be pinned.
@@ -59,8 +62,8 @@ struct memstream_handle final : private memstream::ForkAware {
 
   // Keeps an item until take() asks for it; returns the token that names it: never 0, and below kPinnedToken.
   std::uint64_t keep(memstream::HeldItem item);
-  // kBadHandle if this handle keeps nothing under `token`.
-  memstream::Status take(std::uint64_t token, memstream::HeldItem* item);
+  // kBadHandle if this handle keeps nothing of that kind under `token`.
+  memstream::Status take(std::uint64_t token, memstream::HeldItem::Kind kind, memstream::HeldItem* item);
 
   // Tokens of pinned views need no memory: they say where the pin is.
   static constexpr std::uint64_t kPinnedToken = std::uint64_t{1} << 63;

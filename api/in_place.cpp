@@ -76,7 +76,7 @@ int memstream_release(memstream_t* cache, memstream_view_t* view) {
     HeldItem item;
     const Status status = (view->token & memstream_handle::kPinnedToken) != 0
                               ? cache->cache().release(memstream_handle::pinned_block(view->token))
-                              : cache->take(view->token, &item);
+                              : cache->take(view->token, HeldItem::Kind::kView, &item);
     if (status == Status::kOk) *view = {};
     return status;
   });
@@ -92,9 +92,10 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
     const CallGate::Pass pass(cache->gate());
     *reservation = {};
     HeldItem item;
-    item.key = bytes_of(key, key_size);
+    item.kind = HeldItem::Kind::kReservation;
     item.size_bytes = value_size;
-    const Status status = cache->cache().reserve(item.key, value_size, &item.block);
+    if (key_size <= memstream::kMaxKeySize) item.key = bytes_of(key, key_size);  // A longer one is refused unread.
+    const Status status = cache->cache().reserve(bytes_of(key, key_size), value_size, &item.block);
     if (status == Status::kFull) {
       item.copy = std::make_unique<OwnedBytes>(value_size);
     } else if (status != Status::kOk) {
@@ -112,7 +113,9 @@ int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, u
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
     HeldItem item;
-    if (const Status status = cache->take(reservation->token, &item); status != Status::kOk) return status;
+    if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
+        status != Status::kOk)
+      return status;
     const Cache::Value value{item.copy ? item.copy->data() : nullptr, item.size_bytes, ttl_ms, flags};
     const Status status = item.copy ? cache->cache().store(item.key, value, StoreMode::kSet, 0)
                                     : cache->cache().commit(item.key, item.block, value, StoreMode::kSet, 0);
@@ -131,7 +134,9 @@ int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
     HeldItem item;
-    if (const Status status = cache->take(reservation->token, &item); status != Status::kOk) return status;
+    if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
+        status != Status::kOk)
+      return status;
     const Status status = item.copy ? Status::kOk : cache->cache().release(item.block);
     if (status == Status::kBusy) {
       reservation->token = cache->keep(std::move(item));

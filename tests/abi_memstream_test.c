@@ -159,6 +159,19 @@ static void reservations(memstream_t *cache) {
   EXPECT(memstream_get(cache, "r", 1, room, &size, NULL), CACHE_OK);
 }
 
+/* Tokens of the one kind where the other is meant, and a key size that no key has. */
+static void mistaken_reservations(memstream_t *cache) {
+  memstream_reservation_t reservation, mistaken = {0};
+  memstream_view_t view = {0};
+  EXPECT(memstream_reserve(cache, "r", 1, 5, &reservation), CACHE_OK);
+  view.token = reservation.token;
+  EXPECT(memstream_release(cache, &view), CACHE_BAD_HANDLE);
+  memcpy(reservation.data, "whole", 5);
+  EXPECT(memstream_commit(cache, &reservation, 0, 0), CACHE_OK);
+  EXPECT(memstream_reserve(cache, "r", SIZE_MAX, 5, &mistaken), CACHE_BAD_KEY);
+  EXPECT(memstream_reserve(cache, "r", 0, 5, &mistaken), CACHE_BAD_KEY);
+}
+
 static void scans(memstream_t *cache) {
   memstream_entry_t found[7];
   uint64_t cursor = 0;
@@ -298,6 +311,7 @@ int main(void) {
   null_pointers(cache);
   views(cache);
   reservations(cache);
+  mistaken_reservations(cache);
   scans(cache);
   looking(cache);
   reading_only(cache);
