@@ -51,7 +51,8 @@ class Arena {
   }
 
   std::uint32_t heap_begin() const noexcept { return space().heap_begin.load(std::memory_order_relaxed); }
-  std::uint32_t heap_end() const noexcept { return space().heap_end; }
+  // From the size of the shard, which nobody can change, and not from the word that notes it.
+  std::uint32_t heap_end() const noexcept { return static_cast<std::uint32_t>(shard_size_bytes_ / kUnitSize); }
 
   // The block's header and shape, checked against the heap's bounds.
   BlockHeader& block(std::uint32_t position) const;

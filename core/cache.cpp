@@ -89,8 +89,15 @@ Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offse
     pins.drop(pin);
     return Status::kOk;
   }
-  const std::uint64_t position = (offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard))) / kUnitSize;
-  return shards_[shard]->unpin(static_cast<std::uint32_t>(position), pins, pin, deadline);
+  const std::uint64_t offset_in_shard = offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard));
+  const Status status =
+      shards_[shard]->unpin(static_cast<std::uint32_t>(offset_in_shard / kUnitSize), pins, pin, deadline);
+  // A word that names no block, or whose shard had to be emptied, holds nothing any more.
+  if (status == Status::kBadHandle || status == Status::kCorrupt) {
+    pins.forget(pin, offset_bytes);
+    return Status::kOk;
+  }
+  return status;
 }
 
 DropPin Cache::pin_dropper() {

@@ -32,6 +32,11 @@ class PinSet {
   // REQUIRES: as claim().
   void drop(std::uint32_t pin) noexcept { slot_->pins[pin].store(0, std::memory_order_release); }
 
+  // Without the write lock, for a pin that holds nothing: nobody else is deprived of a place that he has claimed since.
+  void forget(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+    slot_->pins[pin].compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
+  }
+
   bool holds(std::uint32_t pin, std::uint64_t offset_bytes) const noexcept {
     return slot_ != nullptr && pin < kPinsPerProcess &&
            slot_->pins[pin].load(std::memory_order_acquire) == offset_bytes;

@@ -7,16 +7,17 @@ namespace memstream {
 
 Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept
     : header_(reinterpret_cast<ShardHeader*>(segment->data() + geometry.shard_offset(index))),
+      number_(index),
       offset_(geometry.shard_offset(index)),
       size_(geometry.shard_size),
       hash_seed_(hash_seed),
       max_cells_(static_cast<std::uint32_t>((geometry.shard_size - kShardHeaderSize) / sizeof(Cell))),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
-      process_slots_(reinterpret_cast<const ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
+      process_slots_(reinterpret_cast<ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
       arena_(header_, offset_, size_, segment),
       index_(header_),
-      lock_(header_, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
+      lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
             geometry.thread_slots, this) {}
 
 Status Shard::initialize(std::uint32_t index) noexcept {
@@ -29,6 +30,21 @@ Status Shard::initialize(std::uint32_t index) noexcept {
   s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
   empty();
   return Status::kOk;
+}
+
+bool Shard::borders_are_sound() const noexcept {
+  const ShardSpace& s = space();
+  const std::uint32_t cells = index_.cells();
+  const std::uint32_t table_cells = s.table_cells.load(std::memory_order_relaxed);
+  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{table_cells} * sizeof(Cell);
+  const std::uint64_t heap_begin = std::uint64_t{arena_.heap_begin()} * kUnitSize;
+  return cells != 0 && cells <= table_cells && table_cells <= max_cells_ && table_cells % kTableStepCells == 0 &&
+         heap_begin >= table_end && heap_begin <= size_ && s.heap_end == arena_.heap_end() && header_->index == number_;
+}
+
+// Marks that claim too little cost a commit of what is committed already.
+bool Shard::commits_are_sound() const noexcept {
+  return space().table_committed <= size_ && space().heap_committed <= size_;
 }
 
 Status Shard::no_room(std::uint64_t bytes) const noexcept {

@@ -13,6 +13,7 @@
 #include "core/geometry.h"
 #include "core/hash.h"
 #include "core/index.h"
+#include "core/pin_census.h"
 #include "core/pins.h"
 #include "core/shard_lock.h"
 
@@ -219,6 +220,14 @@ class Shard final : private ShardRecovery {
   void end_all_leases() noexcept;
   std::uint32_t count_leases() const noexcept;
 
+  // What everything else relies on: whether the words that say where table and heap begin and end, and how much memory
+  // is committed, can be true. With W held they cannot change after.
+  bool borders_are_sound() const noexcept;
+  bool commits_are_sound() const noexcept;
+  void require_sound_borders() const {
+    if (!borders_are_sound() || !commits_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
+  }
+
   // Making room (core/shard_reclaim.cpp); with W held.
   std::uint32_t take_entry(std::uint64_t now_ms);
   std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
@@ -237,7 +246,6 @@ class Shard final : private ShardRecovery {
   Status no_room(std::uint64_t bytes) const noexcept;
 
   // Verifying; with W held.
-  std::vector<std::uint32_t> pinned_blocks() const;
   void check_heap(std::vector<std::string>* problems) const;
   void check_free_lists(std::vector<std::string>* problems) const;
   void check_entries(std::vector<std::string>* problems) const;
@@ -249,11 +257,11 @@ class Shard final : private ShardRecovery {
   void rebuild();
   void rebuild_borders();
   void rebuild_heap();
-  bool rebuild_block(std::uint32_t position);
+  bool rebuild_block(std::uint32_t position, std::uint32_t pins);
+  bool rebuild_entry(const BlockContents& block);
   void rebuild_entries();
-  void rebuild_pins();
   void close_free_run(std::uint32_t begin, std::uint32_t end);
-  std::uint32_t count_pins(std::uint32_t position) const noexcept;
+  void forget_commits() noexcept;
   void empty() noexcept;
 
   std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref) const noexcept {
@@ -265,14 +273,17 @@ class Shard final : private ShardRecovery {
   }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
+  PinCensus pin_census() const noexcept { return {process_slots_, geometry_.process_slots, offset_, size_}; }
+
   ShardHeader* header_;
+  std::uint32_t number_;  // Of the shard in the segment.
   std::uint64_t offset_;  // Of the shard in the segment, bytes.
   std::uint64_t size_;    // Of the shard, bytes.
   std::uint64_t hash_seed_;
   std::uint32_t max_cells_;
   bool read_only_;
   Geometry geometry_;
-  const ProcessSlot* process_slots_;
+  ProcessSlot* process_slots_;
   Arena arena_;
   Index index_;
   ShardLock lock_;
@@ -292,6 +303,7 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     }
   }
   try {
+    require_sound_borders();
     status = operation();
   } catch (const ShardDamage&) {
     if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);

@@ -18,6 +18,7 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
   if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
   std::vector<std::string> found;
   try {
+    require_sound_borders();
     check_heap(&found);
     check_free_lists(&found);
     check_entries(&found);
@@ -26,34 +27,14 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
   } catch (const ShardDamage& damage) {
     found.emplace_back(damage.what);
   }
-  const std::uint32_t index = header_->index;
   lock_.unlock();
-  for (const std::string& problem : found) problems->push_back(fmt::format("shard {}: {}", index, problem));
+  for (const std::string& problem : found) problems->push_back(fmt::format("shard {}: {}", number_, problem));
   return Status::kOk;
-}
-
-// Positions of the shard's blocks that processes hold, ascending; one for every pin.
-std::vector<std::uint32_t> Shard::pinned_blocks() const {
-  std::vector<std::uint32_t> positions;
-  for (std::uint32_t slot = 0; slot < geometry_.process_slots; ++slot) {
-    if (process_slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
-    for (const auto& pin : process_slots_[slot].pins) {
-      const std::uint64_t offset = pin.load(std::memory_order_relaxed);
-      if (offset < offset_ || offset >= offset_ + size_) continue;
-      positions.push_back(static_cast<std::uint32_t>((offset - offset_) / kUnitSize));
-    }
-  }
-  std::sort(positions.begin(), positions.end());
-  return positions;
 }
 
 void Shard::check_heap(std::vector<std::string>* problems) const {
   const ShardSpace& s = space();
-  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{s.table_cells.load()} * sizeof(Cell);
-  if (index_.cells() > s.table_cells.load() || table_end > std::uint64_t{arena_.heap_begin()} * kUnitSize) {
-    throw ShardDamage{"table and heap overlap"};
-  }
-  const std::vector<std::uint32_t> pinned_positions = pinned_blocks();
+  PinCensus census = pin_census();
   std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0;
   bool previous_free = false;
   for (std::uint32_t position = arena_.heap_begin(); position < arena_.heap_end();) {
@@ -71,8 +52,7 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
       const bool has_owner = owned(position);
-      const auto [first, last] = std::equal_range(pinned_positions.begin(), pinned_positions.end(), position);
-      const auto pins = static_cast<std::uint32_t>(last - first);
+      const std::uint32_t pins = census.count(position);
       if (pins != pins_of(position)) {
         problems->push_back(
             fmt::format("block {}: counts {} pins, processes hold {}", position, pins_of(position), pins));
@@ -85,6 +65,9 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
     previous_free = !shape.used();
     position += shape.size_units;
   }
+  if (census.strays() != 0) {
+    problems->push_back(fmt::format("{} pins of processes name what is no block", census.strays()));
+  }
   expect_equal(problems, "used memory", s.used_memory, used);
   expect_equal(problems, "pinned memory", s.pinned_memory, pinned);
   expect_equal(problems, "free memory", s.free_memory, free);
@@ -94,6 +77,7 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
 
 void Shard::check_free_lists(std::vector<std::string>* problems) const {
   std::uint64_t listed = 0;
+  std::uint64_t count = 0;
   const std::uint64_t most_blocks = size_ / (kMinBlockUnits * kUnitSize);
   for (std::uint32_t level = 0; level < kBinLevels; ++level) {
     for (std::uint32_t bin = 0; bin < kBinsPerLevel; ++bin) {
@@ -101,7 +85,6 @@ void Shard::check_free_lists(std::vector<std::string>* problems) const {
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
       if (marked != (head != 0))
         problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
-      std::uint64_t count = 0;
       for (std::uint32_t position = head; position != 0;) {
         const BlockShape shape = arena_.shape(position);
         if (shape.used()) problems->push_back(fmt::format("block {}: used and in a free list", position));
@@ -132,7 +115,7 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     if (block.entry != current)
       problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
     if (find(key) != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
-    if (key.hash.shard(geometry_.shards) != header_->index) {
+    if (key.hash.shard(geometry_.shards) != number_) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }
   }

@@ -52,12 +52,12 @@ Status rwlock_init(pthread_rwlock_t* lock) noexcept {
                     "The C library must support process-shared locks.");
 }
 
-Status busy(const ShardHeader* shard, const char* what) noexcept {
+Status busy(std::uint32_t shard, const char* what) noexcept {
   try {
     return fail(Status::kBusy,
                 fmt::format("Shard {} is busy: {} until the deadline. Try again, or allow more time with "
                             "MEMSTREAM_TIMEOUT_MS.",
-                            shard->index, what));
+                            shard, what));
   } catch (...) {
     return Status::kBusy;
   }
@@ -84,7 +84,7 @@ Status ShardLock::lock(const Deadline& deadline) noexcept {
     case LockOutcome::kOwnerDied:
       break;
     case LockOutcome::kTimeout:
-      return busy(shard_, "another process or thread held its write lock");
+      return busy(number_, "another process or thread held its write lock");
     case LockOutcome::kUnusable:
       return fail(Status::kCorrupt, "The write lock of a shard is damaged. Destroy the segment and connect again.");
   }
@@ -126,7 +126,7 @@ Status ShardLock::exclude_readers(const Deadline& deadline) noexcept {
       continue;
     }
     if (deadline.passed()) {
-      status = busy(shard_, "a reader stayed in it");
+      status = busy(number_, "a reader stayed in it");
       break;
     }
     backoff.pause();
@@ -142,10 +142,10 @@ void ShardLock::admit_readers() noexcept {
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
   const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
   // The rwlock to be laid anew was last used one epoch ago.
-  if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) return busy(shard_, "a reader stayed in it");
+  if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) return busy(number_, "a reader stayed in it");
   if (const Status status = rwlock_init(&shard_->rw[(epoch + 1) & 1]); status != Status::kOk) return status;
   shard_->epoch.store(epoch + 1, std::memory_order_seq_cst);
-  if (!wait_for_slots(epoch, deadline)) return busy(shard_, "a reader stayed in it");
+  if (!wait_for_slots(epoch, deadline)) return busy(number_, "a reader stayed in it");
   return Status::kOk;
 }
 
@@ -165,7 +165,7 @@ bool ShardLock::slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const 
   }
   // Somebody alive has the slot; 0 means that it has not said yet what it is going to read.
   const std::uint64_t hold = slot.hold.load(std::memory_order_seq_cst);
-  return hold == 0 || (hold_shard(hold) == shard_->index && hold_epoch(hold) <= up_to_epoch);
+  return hold == 0 || (hold_shard(hold) == number_ && hold_epoch(hold) <= up_to_epoch);
 }
 
 bool ShardLock::any_slot_is_live(std::uint64_t up_to_epoch) const noexcept {
@@ -212,7 +212,7 @@ ShardLock::Announcement ShardLock::announce() noexcept {
     ThreadSlot* slot = lock_any_slot();
     if (slot == nullptr) return {};
     const std::uint64_t epoch = shard_->epoch.load(std::memory_order_seq_cst);
-    slot->hold.store(hold_word(shard_->index, epoch), std::memory_order_seq_cst);
+    slot->hold.store(hold_word(number_, epoch), std::memory_order_seq_cst);
     // Announced first, looked second: a writer that switches the epoch either sees the announcement or is seen here.
     if (shard_->epoch.load(std::memory_order_seq_cst) == epoch && shard_->wait.load(std::memory_order_seq_cst) == 0 &&
         shard_->needs_recovery.load(std::memory_order_seq_cst) == 0) {

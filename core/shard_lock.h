@@ -25,9 +25,14 @@ class ShardRecovery {
 // timed wait on one is not bounded once a holder was killed inside it.
 class ShardLock {
  public:
-  ShardLock(ShardHeader* shard, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
+  // `number` is the shard's in the segment.
+  ShardLock(ShardHeader* shard, std::uint32_t number, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
             ShardRecovery* recovery) noexcept
-      : shard_(shard), thread_slots_(thread_slots), thread_slot_count_(thread_slot_count), recovery_(recovery) {}
+      : shard_(shard),
+        number_(number),
+        thread_slots_(thread_slots),
+        thread_slot_count_(thread_slot_count),
+        recovery_(recovery) {}
 
   // Lays the lock into a blank shard.
   static Status initialize(ShardHeader* shard) noexcept;
@@ -64,6 +69,7 @@ class ShardLock {
   bool wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept;
 
   ShardHeader* shard_;
+  std::uint32_t number_;
   ThreadSlot* thread_slots_;
   std::uint32_t thread_slot_count_;
   ShardRecovery* recovery_;

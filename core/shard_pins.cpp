@@ -77,7 +77,12 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
       end_lease_of(request.key);
       return Status::kOk;
     }
+    if (!pins.holds(reserved.pin, offset_of(reserved.position))) return Status::kBadHandle;
+    const BlockContents filled = contents(reserved.position);
     Status status = admit(request, id);
+    if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
+      status = fail(Status::kCorrupt, "Something wrote over the reservation; its value is lost.");
+    }
     const std::uint32_t new_id = status == Status::kOk && id == 0 ? take_entry(now_ms) : 0;
     if (status == Status::kOk && id == 0 && new_id == 0) status = no_room(sizeof(Entry));
     if (status == Status::kOk) {

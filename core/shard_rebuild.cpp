@@ -38,7 +38,7 @@ Status Shard::give_up(const ShardDamage& damage) noexcept {
     return fail(Status::kCorrupt,
                 fmt::format("Shard {} was damaged beyond repair ({}) and has been emptied; the other shards "
                             "are as they were. Something wrote into the segment.",
-                            header_->index, damage.what));
+                            number_, damage.what));
   } catch (...) {
     return Status::kCorrupt;
   }
@@ -54,7 +54,6 @@ void Shard::rebuild() {
   arena_.reset_free_lists();
   rebuild_heap();
   rebuild_entries();
-  rebuild_pins();
   s.leases = count_leases();
   s.eviction_hand = 0;
   s.reclaim_hand = arena_.heap_begin();
@@ -62,17 +61,18 @@ void Shard::rebuild() {
 
 void Shard::rebuild_borders() {
   ShardSpace& s = space();
+  header_->index = number_;
   s.max_memory = size_;
-  s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
-  const std::uint32_t cells = index_.cells();
-  const std::uint32_t table_cells = s.table_cells.load(std::memory_order_relaxed);
-  const std::uint64_t heap_begin = std::uint64_t{arena_.heap_begin()} * kUnitSize;
-  if (cells == 0 || cells > table_cells || table_cells > max_cells_) throw ShardDamage{"a table of impossible size"};
-  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{table_cells} * sizeof(Cell);
-  if (heap_begin < table_end || heap_begin > size_) throw ShardDamage{"a heap of impossible size"};
-  // Committing twice is harmless; believing in memory that was never given is not.
-  if (s.table_committed < table_end || s.table_committed > size_) s.table_committed = table_end / kPageSize * kPageSize;
-  if (s.heap_committed > size_) s.heap_committed = size_;
+  s.heap_end = arena_.heap_end();
+  if (!borders_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
+  if (!commits_are_sound()) forget_commits();
+}
+
+// Committing twice is harmless; believing in memory that was never given is not.
+void Shard::forget_commits() noexcept {
+  ShardSpace& s = space();
+  s.table_committed = kShardHeaderSize + std::uint64_t{s.table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
+  s.heap_committed = size_;
 }
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
@@ -82,48 +82,59 @@ void Shard::rebuild_heap() {
       index_.entry(cell * kSlotsPerCell + slot).policy.fetch_and(~kSeen, std::memory_order_relaxed);
     }
   }
+  PinCensus census = pin_census();
   std::uint32_t run = arena_.heap_begin();
   for (std::uint32_t position = run; position < arena_.heap_end();) {
-    const std::uint32_t next = position + arena_.shape(position).size_units;
-    if (rebuild_block(position)) {
+    const BlockShape shape = arena_.shape(position);
+    const std::uint32_t next = position + shape.size_units;
+    if (shape.used() && rebuild_block(position, census.count(position))) {
       close_free_run(run, position);
       run = next;
     }
     position = next;
   }
   close_free_run(run, arena_.heap_end());
+  census.drop_strays();
 }
 
-// True if the block stays; the entry that owns it is linked and the counters include it then.
-bool Shard::rebuild_block(std::uint32_t position) {
+// True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
+bool Shard::rebuild_block(std::uint32_t position, std::uint32_t pins) {
   BlockHeader& header = arena_.block(position);
   BlockShape shape = arena_.shape(position);
-  if (!shape.used()) return false;
   BlockContents block;
-  ShardSpace& s = space();
-  if (!owned(position) || !read_block(base(), size_, position, &block)) {
-    const std::uint32_t pins = count_pins(position);
-    if (pins == 0) return false;
-    const std::uint64_t created_ms = header.created.load(std::memory_order_relaxed) >> kCreatedShift;
-    header.created.store(created_word(created_ms, std::min(pins, kMaxPins)), std::memory_order_relaxed);
-    s.pinned_memory += shape.size_bytes();
-  } else {
-    Entry& entry = index_.entry(block.entry);
-    const KeyHash hash = hash_key({reinterpret_cast<const char*>(block.key), block.key_size}, hash_seed_);
-    const std::uint32_t marks = entry.policy.load(std::memory_order_relaxed) & kReferenced;
-    if (block.key_size == 0 || index_.overfull(hash.bucket_bits()) != 0) return false;
-    entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
-    entry.policy.store(policy_word(hash.tag()) | marks | kSeen | (block.expires_ms != 0 ? kExpires : 0),
-                       std::memory_order_relaxed);
-    index_.link(block.entry);
-    header.created.store(created_word(block.created_ms, 0), std::memory_order_relaxed);
-    ++s.entries;
-    s.used_memory += block.stored_size;
-    s.key_memory += block.key_size;
-    s.value_memory += block.value_size;
-  }
+  const bool makes_sense = read_block(base(), size_, position, &block);
+  const bool lives = makes_sense && owned(position) && rebuild_entry(block);
+  if (!lives && pins == 0) return false;
+  if (!lives) space().pinned_memory += shape.size_bytes();
+  const std::uint64_t created_ms = header.created.load(std::memory_order_relaxed) >> kCreatedShift;
+  header.created.store(created_word(created_ms, std::min(pins, kMaxPins)), std::memory_order_relaxed);
   shape.flags &= ~kBlockPrevFree;
+  // Whoever holds it has its address; of what its sizes say nothing can be believed.
+  if (!makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
+  return true;
+}
+
+// Makes the entry that owns a block findable. False if the key has no place here: it belongs to another shard, another
+// entry has it already, its bucket is full.
+bool Shard::rebuild_entry(const BlockContents& block) {
+  const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
+  const Key key{bytes, hash_key(bytes, hash_seed_)};
+  if (bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key) != 0 ||
+      index_.overfull(key.hash.bucket_bits()) != 0) {
+    return false;
+  }
+  Entry& entry = index_.entry(block.entry);
+  const std::uint32_t marks = entry.policy.load(std::memory_order_relaxed) & kReferenced;
+  entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
+  entry.policy.store(policy_word(key.hash.tag()) | marks | kSeen | (block.expires_ms != 0 ? kExpires : 0),
+                     std::memory_order_relaxed);
+  index_.link(block.entry);
+  ShardSpace& s = space();
+  ++s.entries;
+  s.used_memory += block.stored_size;
+  s.key_memory += block.key_size;
+  s.value_memory += block.value_size;
   return true;
 }
 
@@ -156,32 +167,6 @@ void Shard::rebuild_entries() {
   }
 }
 
-// Counts the pins anew in the blocks that are owned; the walk has counted those of the others.
-void Shard::rebuild_pins() {
-  for (std::uint32_t slot = 0; slot < geometry_.process_slots; ++slot) {
-    if (process_slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
-    for (const auto& pin : process_slots_[slot].pins) {
-      const std::uint64_t offset = pin.load(std::memory_order_relaxed);
-      if (offset < offset_ || offset >= offset_ + size_) continue;
-      const auto position = static_cast<std::uint32_t>((offset - offset_) / kUnitSize);
-      if (!owned(position)) continue;
-      std::atomic<std::uint64_t>& created = arena_.block(position).created;
-      created.store(created.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    }
-  }
-}
-
-std::uint32_t Shard::count_pins(std::uint32_t position) const noexcept {
-  std::uint32_t count = 0;
-  for (std::uint32_t slot = 0; slot < geometry_.process_slots; ++slot) {
-    if (process_slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
-    for (const auto& pin : process_slots_[slot].pins) {
-      count += pin.load(std::memory_order_relaxed) == offset_of(position) ? 1U : 0U;
-    }
-  }
-  return count;
-}
-
 // The shard as it was when it was new. For a blank one, and for one whose truth is lost.
 void Shard::empty() noexcept {
   ShardSpace& s = space();
@@ -192,14 +177,17 @@ void Shard::empty() noexcept {
   s.eviction_hand = 0;
   s.commit_retry_ms = 0;
   s.max_memory = size_;
-  s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
+  s.heap_end = arena_.heap_end();
   s.reclaim_hand = s.heap_end;
   header_->cells.store(0, std::memory_order_release);
   s.table_cells.store(kTableStepCells, std::memory_order_release);
   s.heap_begin.store(s.heap_end, std::memory_order_release);
+  header_->index = number_;
+  if (!commits_are_sound()) forget_commits();
   arena_.reset_free_lists();
   while (index_.add_cell()) {
   }
+  pin_census().drop_strays();
 }
 
 }  // namespace memstream

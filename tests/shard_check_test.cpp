@@ -54,8 +54,8 @@ struct Corruption {
 };
 
 const Corruption kCorruptions[] = {
-    {"table and heap overlap", [](SoundShard& s) { s.header().space.table_cells = 1U << 20; }},
-    {"table and heap overlap", [](SoundShard& s) { s.header().cells = s.header().space.table_cells + 1; }},
+    {"borders of table and heap", [](SoundShard& s) { s.header().space.table_cells = 1U << 20; }},
+    {"borders of table and heap", [](SoundShard& s) { s.header().cells = s.header().space.table_cells + 1; }},
     {"wrong mark about the block before it",
      [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.flags ^= kBlockPrevFree; }); }},
     {"free beside free space",

@@ -55,7 +55,7 @@ class SharedLock {
     slots = reinterpret_cast<ThreadSlot*>(segment_->data() + attached.geometry.thread_slots_offset);
     slot_count = attached.geometry.thread_slots;
     recovery = std::make_unique<CountingRecovery>(shard);
-    lock = std::make_unique<ShardLock>(shard, slots, slot_count, recovery.get());
+    lock = std::make_unique<ShardLock>(shard, 0U, slots, slot_count, recovery.get());
   }
   SharedLock(const SharedLock&) = delete;
   SharedLock& operator=(const SharedLock&) = delete;

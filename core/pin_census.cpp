@@ -1,0 +1,88 @@
+// See pin_census.h.
+#include "core/pin_census.h"
+
+#include <algorithm>
+#include <new>
+
+namespace memstream {
+
+// Calls visit(pin, offset in the shard) for every pin of a process that names a place in the shard.
+template <class Visit>
+void PinCensus::for_each_pin(Visit visit) const {
+  for (std::uint32_t slot = 0; slot < slot_count_; ++slot) {
+    if (slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
+    for (auto& pin : slots_[slot].pins) {
+      const std::uint64_t offset = pin.load(std::memory_order_relaxed);
+      if (offset < shard_offset_bytes_ || offset - shard_offset_bytes_ >= shard_size_bytes_) continue;
+      visit(pin, offset - shard_offset_bytes_);
+    }
+  }
+}
+
+PinCensus::PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+                     std::uint64_t shard_size_bytes) noexcept
+    : slots_(slots),
+      slot_count_(slot_count),
+      shard_offset_bytes_(shard_offset_bytes),
+      shard_size_bytes_(shard_size_bytes) {
+  try {
+    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t offset) {
+      if (offset % kUnitSize != 0) {
+        ++misplaced_;
+      } else {
+        held_.push_back({static_cast<std::uint32_t>(offset / kUnitSize), 1, false});
+      }
+    });
+  } catch (const std::bad_alloc&) {
+    listed_ = false;
+    held_.clear();
+    return;
+  }
+  std::sort(held_.begin(), held_.end(), [](const Held& a, const Held& b) { return a.position < b.position; });
+  std::size_t kept = 0;
+  for (const Held& held : held_) {
+    if (kept != 0 && held_[kept - 1].position == held.position) {
+      ++held_[kept - 1].pins;
+    } else {
+      held_[kept++] = held;
+    }
+  }
+  held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(kept), held_.end());
+}
+
+PinCensus::Held* PinCensus::find(std::uint64_t offset_bytes) noexcept {
+  if (offset_bytes % kUnitSize != 0) return nullptr;
+  const auto position = static_cast<std::uint32_t>(offset_bytes / kUnitSize);
+  const auto found = std::lower_bound(held_.begin(), held_.end(), position,
+                                      [](const Held& held, std::uint32_t wanted) { return held.position < wanted; });
+  return found != held_.end() && found->position == position ? &*found : nullptr;
+}
+
+std::uint32_t PinCensus::count(std::uint32_t position) noexcept {
+  const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
+  if (!listed_) {
+    std::uint32_t pins = 0;
+    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t pinned) { pins += pinned == offset ? 1U : 0U; });
+    return pins;
+  }
+  Held* held = find(offset);
+  if (held == nullptr) return 0;
+  held->is_block = true;
+  return held->pins;
+}
+
+std::uint32_t PinCensus::strays() const noexcept {
+  std::uint32_t pins = misplaced_;
+  for (const Held& held : held_) pins += held.is_block ? 0 : held.pins;
+  return pins;
+}
+
+void PinCensus::drop_strays() noexcept {
+  if (!listed_ || strays() == 0) return;
+  for_each_pin([&](std::atomic<std::uint64_t>& pin, std::uint64_t offset) {
+    const Held* held = find(offset);
+    if (held == nullptr || !held->is_block) pin.store(0, std::memory_order_release);
+  });
+}
+
+}  // namespace memstream
