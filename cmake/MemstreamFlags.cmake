@@ -38,3 +38,10 @@ if(MEMSTREAM_COVERAGE)
   # In every program and library, since each has counters of its own.
   target_sources(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR}/cmake/coverage_at_quick_exit.c)
 endif()
+
+if(MEMSTREAM_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "MEMSTREAM_FUZZ needs clang, which brings libFuzzer: use the preset 'fuzz'")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

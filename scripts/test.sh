@@ -6,8 +6,8 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-all_steps=(format python-style shell spelling architecture types release instructions coverage python asan tsan valgrind
-    tidy demo leftovers)
+all_steps=(format python-style shell spelling architecture types release instructions coverage python asan tsan fuzz
+    valgrind tidy demo leftovers)
 quick_steps=(release python leftovers)
 results=$root/build/test-results
 
@@ -101,6 +101,11 @@ step_tsan() {
 
 step_valgrind() {
     suite valgrind
+}
+
+# Ten seconds for each target, with its seeds and what fuzzing once found.
+step_fuzz() {
+    scripts/fuzz.sh --seconds 10 --jobs "$jobs"
 }
 
 step_tidy() {

@@ -17,7 +17,12 @@
 
 #include "backends/mapped_segment.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MEMSTREAM_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(MEMSTREAM_ADDRESS_SANITIZER)
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(address, size) (static_cast<void>(address), static_cast<void>(size))
@@ -33,7 +38,7 @@ struct Region {
   ~Region();
 
   std::byte* data = nullptr;
-  void* allocation = nullptr;
+  void* allocation = nullptr;  // Null if the memory is not ours.
   std::size_t size_bytes = 0;
   unsigned mode = 0;
   uid_t owner = 0;
@@ -58,7 +63,7 @@ Region::~Region() {
   for (const bool is_committed : committed) {
     if (is_committed) registry().committed_bytes -= page_size_bytes();
   }
-  ASAN_UNPOISON_MEMORY_REGION(allocation, size_bytes + page_size_bytes());
+  ASAN_UNPOISON_MEMORY_REGION(data, round_up_to_page(size_bytes));
   std::free(allocation);
 }
 
@@ -120,6 +125,9 @@ class MemoryObject final : public SharedObject {
 
   Status read_header(std::byte* header, std::size_t size_bytes) override {
     const std::lock_guard guard(registry().mutex);
+    if (size_bytes > region_->size_bytes) {
+      return fail(Status::kTruncated, "segment '" + spec().name + "' is smaller than a header");
+    }
     for (std::size_t at = 0; at < size_bytes; at += page_size_bytes()) {
       const std::size_t part_bytes = std::min(page_size_bytes(), size_bytes - at);
       if (region_->committed[at / page_size_bytes()]) {
@@ -233,6 +241,20 @@ std::size_t MemoryBackend::committed_bytes() {
 void MemoryBackend::change_owner(const std::string& name, uid_t owner) {
   const std::lock_guard guard(registry().mutex);
   registry().by_name.at(name)->owner = owner;
+}
+
+void MemoryBackend::place(const std::string& name, std::span<std::byte> bytes) {
+  const std::lock_guard guard(registry().mutex);
+  auto region = std::make_shared<Region>();
+  region->data = bytes.data();
+  region->size_bytes = bytes.size();
+  region->mode = 0600;
+  region->owner = ::geteuid();
+  region->committed.assign(round_up_to_page(bytes.size()) / page_size_bytes(), true);
+  registry().committed_bytes += region->committed.size() * page_size_bytes();
+  // Behind an end that is no page border the mapping shows nothing; touching it is a mistake all the same.
+  ASAN_POISON_MEMORY_REGION(region->data + bytes.size(), round_up_to_page(bytes.size()) - bytes.size());
+  registry().by_name[name] = std::move(region);
 }
 
 bool MemoryBackend::exists(const std::string& name) {

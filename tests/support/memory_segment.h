@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "backends/lifecycle_backend.h"
@@ -29,6 +30,10 @@ class MemoryBackend final : public LifecycleBackend {
   // Makes the segment `name` belong to another user. REQUIRES: there is one.
   static void change_owner(const std::string& name, uid_t owner);
   static bool exists(const std::string& name);
+
+  // A segment of these bytes, all of them committed, as another program could have left it. REQUIRES: `bytes` is
+  // aligned to a page, goes on to the next page border behind its end, and outlives the segment.
+  static void place(const std::string& name, std::span<std::byte> bytes);
 
  private:
   Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,

@@ -1,0 +1,146 @@
+// See image.h.
+#include "tests/fuzz/image.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "core/hash.h"
+#include "core/layout.h"
+#include "tests/fuzz/backend_choice.h"
+#include "tests/fuzz/must.h"
+
+namespace memstream::fuzz {
+namespace {
+
+constexpr std::size_t kRoomBytes = std::size_t{2} << 20;
+// A position has 32 bits and counts 16 bytes: whatever is read from the image, it leads no further than this.
+constexpr std::size_t kGuardBefore = std::size_t{1} << 30;
+constexpr std::size_t kGuardBehind = std::size_t{66} << 30;
+constexpr std::size_t kSmallGuard = std::size_t{1} << 26;  // Where so much address space is not to be had.
+
+constexpr std::uint64_t kHashSeed = 0x5eed'5eed'5eed'5eed;
+
+// A mapping of the file that ends where the guard begins.
+std::byte* map_guarded(int file, int protection) {
+  for (const std::size_t behind : {kGuardBehind, kSmallGuard}) {
+    const std::size_t before = behind == kGuardBehind ? kGuardBefore : kSmallGuard;
+    void* reserved =
+        ::mmap(nullptr, before + kRoomBytes + behind, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) continue;
+    void* place = static_cast<std::byte*>(reserved) + before;
+    void* mapped = ::mmap(place, kRoomBytes, protection, MAP_SHARED | MAP_FIXED, file, 0);
+    MUST(mapped == place, "the image cannot be mapped");
+    return static_cast<std::byte*>(mapped);
+  }
+  unmet(__FILE__, __LINE__, "mmap", "no address space for the image");
+}
+
+class ImageSegment final : public Segment {
+ public:
+  explicit ImageSegment(Access access) : access_(access) {}
+
+  std::byte* data() const noexcept override {
+    const Image& image = Image::instance();
+    return access_ == Access::kReadWrite ? image.data() : const_cast<std::byte*>(image.read_only_data());
+  }
+  std::size_t size_bytes() const noexcept override { return Image::instance().size_bytes(); }
+  Access access() const noexcept override { return access_; }
+
+  Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept override {
+    const Image& image = Image::instance();
+    MUST(access_ == Access::kReadWrite, "a read-only attach asks for memory");
+    MUST(offset_bytes <= image.size_bytes() && size_bytes <= image.size_bytes() - offset_bytes,
+         "memory outside of the segment is asked for");
+    return image.refuses_commits() ? fail(Status::kNoMemory, "The image gives no memory.") : Status::kOk;
+  }
+
+ private:
+  Access access_;
+};
+
+// What a creator leaves to chance, made the same for every run.
+void make_constant(std::byte* data) {
+  auto* header = reinterpret_cast<SegmentHeader*>(data);
+  header->identity.hash_seed = kHashSeed;
+  std::memset(header->identity.uuid, 7, sizeof header->identity.uuid);
+  header->checksum = hash_bytes(&header->identity, sizeof header->identity);
+}
+
+class ImageBackend final : public SegmentBackend {
+ public:
+  const char* name() const noexcept override { return "image"; }
+
+  Status open(const SegmentSpec& spec, SegmentInitializer& initializer, std::unique_ptr<Segment>* segment) override {
+    auto opened = std::make_unique<ImageSegment>(Access::kReadWrite);
+    if (initializer.state_of(opened->data()) == SegmentState::kBlank) {
+      Image::instance().clear(spec.size_bytes);
+      if (const Status status = initializer.initialize(*opened); status != Status::kOk) return status;
+      make_constant(opened->data());
+    }
+    *segment = std::move(opened);
+    return Status::kOk;
+  }
+
+  Status attach(const SegmentSpec& /*spec*/, Access access, SegmentInitializer& /*initializer*/,
+                std::unique_ptr<Segment>* segment) override {
+    *segment = std::make_unique<ImageSegment>(access);
+    return Status::kOk;
+  }
+
+  Status remove(const SegmentSpec& /*spec*/, SegmentInitializer& /*initializer*/, const Segment* /*only*/,
+                const std::function<void(std::byte*)>& before_removal) override {
+    before_removal(Image::instance().data());
+    return Status::kOk;
+  }
+
+  Status list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) override {
+    segments->clear();
+    return Status::kOk;
+  }
+};
+
+}  // namespace
+
+Image& Image::instance() {
+  static Image& image = *new Image;  // Never destroyed: the scribbling thread ends with the program.
+  return image;
+}
+
+Image::Image() {
+  const int file = ::memfd_create("memstream-fuzz", MFD_CLOEXEC);
+  MUST(file >= 0 && ::ftruncate(file, kRoomBytes) == 0, "no memory for the image");
+  writable_ = map_guarded(file, PROT_READ | PROT_WRITE);
+  readable_ = map_guarded(file, PROT_READ);
+  ::close(file);
+  size_bytes_ = kMinSegmentSize;
+}
+
+void Image::clear(std::size_t size_bytes) {
+  MUST(size_bytes <= kRoomBytes, "the image is too large");
+  size_bytes_ = size_bytes;
+  std::memset(writable_, 0, kRoomBytes);
+}
+
+void Image::load(const std::vector<std::byte>& bytes) {
+  MUST(bytes.size() <= kRoomBytes, "the image is too large");
+  size_bytes_ = bytes.size();
+  std::memcpy(writable_, bytes.data(), bytes.size());
+}
+
+std::unique_ptr<SegmentBackend> make_image_backend() { return std::make_unique<ImageBackend>(); }
+
+OpenImage::OpenImage(unsigned flags, long timeout_ms, std::size_t size_bytes, unsigned shards) {
+  use_backend(make_image_backend);
+  memstream_options_t options;
+  memstream_options_init(&options);
+  options.name = kImageName;
+  options.size_bytes = size_bytes;
+  options.shards = shards;
+  options.timeout_ms = timeout_ms;
+  options.flags = flags;
+  status_ = memstream_open(&options, &cache_);
+}
+
+}  // namespace memstream::fuzz
