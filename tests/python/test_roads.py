@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -270,9 +271,10 @@ def test_the_interpreter_ends_in_peace_with_a_cache_open(fast: None, segment: Se
 
 
 def interpreters() -> List[str]:
-    """Every CPython from 3.9 on that the machine has besides this one."""
-    found = [*Path("/usr/bin").glob("python3.[0-9]*"), *Path.home().glob(".pyenv/versions/3.*/bin/python3.[0-9]*")]
-    return sorted(str(path) for path in found if path.name.split(".")[1].isdigit() and int(path.name.split(".")[1]) > 8)
+    """Every CPython from 3.9 on that the machine has, the one that counts its references among them."""
+    paths = [*Path("/usr/bin").glob("python3.*"), *Path.home().glob(".pyenv/versions/3.*/bin/python3.*")]
+    named = [(path, re.fullmatch(r"python3\.(\d+)(-dbg)?", path.name)) for path in paths]
+    return sorted(str(path) for path, match in named if match and int(match[1]) >= 9)
 
 
 @pytest.mark.parametrize("interpreter", interpreters())
