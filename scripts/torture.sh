@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds memstream-torture and runs it: "scripts/torture.sh step --stride 97". Without arguments it says what it can do.
+# Builds memstream-torture and runs it: "scripts/torture.sh step --stride 97". Without arguments, and with --help, it
+# says what it can do.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$root"

@@ -31,6 +31,7 @@ void list_operations();
 void run_kill(const CommonOptions& common, std::uint64_t rounds, Report& report);
 void run_stop(const CommonOptions& common, std::uint64_t rounds, Report& report);
 void run_create(const CommonOptions& common, std::uint64_t rounds, Report& report);
+void run_oom(const CommonOptions& common, std::uint64_t rounds, Report& report);
 void run_check(const CommonOptions& common, const std::string& name, Report& report);
 
 }  // namespace memstream::torture

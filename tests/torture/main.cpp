@@ -21,6 +21,9 @@ Place CommonOptions::place(const std::string& backend, const std::string& purpos
 
 namespace {
 
+constexpr int kWrongUsage = 2;
+constexpr int kSkipped = 77;  // Every section was: ctest counts it so.
+
 // The dynamic linker resolves every symbol at the start, so that its instructions are not among those that are stepped.
 void resolve_symbols_early(char** arguments) {
   if (std::getenv("LD_BIND_NOW") != nullptr) return;
@@ -29,7 +32,12 @@ void resolve_symbols_early(char** arguments) {
 }
 
 int run(int argument_count, char** arguments) {
-  CLI::App app("Kills, stops and crowds processes at the worst moments; exit code 1 if the cache did not bear it.");
+  CLI::App app(
+      "Kills, stops and crowds processes at the worst moments.\n"
+      "Exit code: 0 if the cache bore it, 1 for findings, 2 for wrong usage, 4 for a hang, 77 if nothing could be "
+      "run.");
+  app.set_help_flag();
+  app.set_help_all_flag("-h,--help", "all of this");
   app.require_subcommand(1);
   app.fallthrough();
   CommonOptions common;
@@ -70,11 +78,19 @@ int run(int argument_count, char** arguments) {
   CLI::App* create = app.add_subcommand("create", "let 32 processes create one segment at once, and kill some");
   create->add_option("--rounds", create_rounds, "creations")->capture_default_str();
 
+  std::uint64_t oom_rounds = 20;
+  CLI::App* oom = app.add_subcommand("oom", "let processes run out of memory, and see that the others go on");
+  oom->add_option("--rounds", oom_rounds, "ends, of each kind")->capture_default_str();
+
   std::string checked_name = "default";
   CLI::App* check = app.add_subcommand("check", "verify every invariant of a segment that is there");
   check->add_option("--name", checked_name, "of the segment")->capture_default_str();
 
-  CLI11_PARSE(app, argument_count, arguments);
+  try {
+    app.parse(argument_count, arguments);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
   if (list) {
     list_operations();
     return 0;
@@ -86,9 +102,11 @@ int run(int argument_count, char** arguments) {
   if (*kill) run_kill(common, kill_rounds, report);
   if (*stop) run_stop(common, stop_rounds, report);
   if (*create) run_create(common, create_rounds, report);
+  if (*oom) run_oom(common, oom_rounds, report);
   if (*check) run_check(common, checked_name, report);
   report.write(json_path, app.get_subcommands().front()->get_name(), common.seed);
-  return report.is_clean() ? 0 : 1;
+  if (!report.is_clean()) return 1;
+  return report.is_skipped() ? kSkipped : 0;
 }
 
 }  // namespace
@@ -100,6 +118,6 @@ int main(int argument_count, char** arguments) {
     return memstream::torture::run(argument_count, arguments);
   } catch (const std::exception& error) {
     std::cerr << "memstream-torture: " << error.what() << '\n';
-    return 2;
+    return memstream::torture::kWrongUsage;
   }
 }

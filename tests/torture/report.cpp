@@ -43,6 +43,7 @@ void Report::add(const Section& section) {
   section.print();
   sections_.push_back(section.json());
   findings_ += section.findings();
+  skipped_ += section.is_skipped() ? 1 : 0;
 }
 
 void Report::write(const std::string& path, const std::string& command, std::uint64_t seed) const {

@@ -19,6 +19,7 @@ class Section {
   void skip(const std::string& why);
 
   std::uint64_t findings() const { return findings_; }
+  bool is_skipped() const { return !skipped_.empty(); }
   void print() const;
   nlohmann::ordered_json json() const;
 
@@ -40,10 +41,13 @@ class Report {
   // Writes the JSON file, unless `path` is empty.
   void write(const std::string& path, const std::string& command, std::uint64_t seed) const;
   bool is_clean() const { return findings_ == 0; }
+  // This machine could run none of the sections.
+  bool is_skipped() const { return !sections_.empty() && skipped_ == sections_.size(); }
 
  private:
   nlohmann::ordered_json sections_ = nlohmann::ordered_json::array();
   std::uint64_t findings_ = 0;
+  std::size_t skipped_ = 0;
 };
 
 }  // namespace memstream::torture

@@ -17,19 +17,21 @@ Worker::Worker(const Place& place, Ledger& ledger, std::size_t index, std::uint6
     : cache_(place, kPatience), ledger_(ledger), index_(index), random_(seed) {}
 
 void Worker::work() {
-  for (;;) {
-    const std::uint64_t choice = random_() % 64;
-    if (choice < 32) {
-      write();
-    } else if (choice < 50) {
-      read();
-    } else if (choice < 56) {
-      view();
-    } else if (choice < 63) {
-      scan();
-    } else {
-      look_around();
-    }
+  for (;;) step();
+}
+
+void Worker::step() {
+  const std::uint64_t choice = random_() % 64;
+  if (choice < 32) {
+    write();
+  } else if (choice < 50) {
+    read();
+  } else if (choice < 56) {
+    view();
+  } else if (choice < 63) {
+    scan();
+  } else {
+    look_around();
   }
 }
 

@@ -18,6 +18,8 @@ class Worker {
 
   // Never ends. Throws Finding.
   [[noreturn]] void work();
+  // One thing of those that it does.
+  void step();
 
  private:
   // Runs one call of the library and notes how long it took.
