@@ -1,0 +1,172 @@
+"""Mutants of pins, of the lock and of what puts a shard right after a death."""
+
+from mutant import Mutant
+
+MUTANTS = [
+    Mutant(
+        "count-before-pin",
+        "a pin is counted in its block before it is recorded in the process slot",
+        "core/shard_pins.cpp",
+        """  pinned->pin = pins.claim(offset_of(position));
+  if (pinned->pin == PinSet::kNone) return Status::kFull;
+  header.created.store(created + 1, std::memory_order_relaxed);""",
+        """  header.created.store(created + 1, std::memory_order_relaxed);
+  pinned->pin = pins.claim(offset_of(position));
+  if (pinned->pin == PinSet::kNone) return Status::kFull;""",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "pin-not-recorded",
+        "a pin is counted and recorded nowhere that survives a death",
+        "core/shard_pins.cpp",
+        "if (pinned->pin == PinSet::kNone) return Status::kFull;",
+        "if (pinned->pin == PinSet::kNone) return Status::kFull;\n  pins.drop(pinned->pin);",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "last-unpin-frees-nothing",
+        "the block of a replaced value is not freed with its last pin",
+        "core/shard_pins.cpp",
+        "if (created_pins(created) != 0 || owned(position)) return;",
+        "return;",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "release-without-lock",
+        "a pin is let go without the write lock",
+        "core/shard_pins.cpp",
+        """  return write(Exclusion::kWriters, deadline, [&] {
+    if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
+    let_go(position, pins, pin);
+    return Status::kOk;
+  });""",
+        """  static_cast<void>(deadline);
+  try {
+    if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
+    let_go(position, pins, pin);
+    return Status::kOk;
+  } catch (const ShardDamage&) {
+    return Status::kCorrupt;
+  }""",
+        ("histories",),
+    ),
+    Mutant(
+        "reservation-visible",
+        "a reservation is the value of its key before it is committed",
+        "core/shard_pins.cpp",
+        "    reserved->read = {.value_size = value_size};",
+        "    reserved->read = {.value_size = value_size};\n"
+        "    const std::uint32_t id = find(key);\n"
+        "    publish(position, key, id, id != 0 ? 0 : take_entry(now_ms), now_ms);",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "large-copy-after-unpin",
+        "a large get lets the block go before it has copied it",
+        "core/cache.cpp",
+        "  *result = pinned.read;\n  if (pinned.read.value_size > room_bytes) {",
+        "  *result = pinned.read;\n  end_pin(shard, pinned.position, pinned.pin, deadline);\n"
+        "  if (pinned.read.value_size > room_bytes) {",
+        ("histories",),
+    ),
+    Mutant(
+        "pins-of-the-dead-stay",
+        "the slot of a dead process is freed and its pins stay counted",
+        "core/processes.cpp",
+        "if (const Status status = drop_pin(slot, pin, offset); status != Status::kOk) return status;",
+        "slot->pins[pin].store(0, std::memory_order_relaxed);",
+        ("format_test", "kill_test"),
+    ),
+    Mutant(
+        "dead-never-noticed",
+        "every process counts as alive for ever",
+        "core/processes.cpp",
+        "if (pid == 0 || process_is_alive(",
+        "if (pid >= 0 || process_is_alive(",
+        ("kill_test",),
+    ),
+    Mutant(
+        "fork-keeps-the-slot",
+        "a forked child goes on in its parent's process slot",
+        "core/cache.cpp",
+        "membership_.store(Membership::kOutside, std::memory_order_release);",
+        "static_cast<void>(membership_);",
+        ("abi_memstream_test",),
+    ),
+    Mutant(
+        "no-recovery",
+        "whoever finds the lock's owner dead does not rebuild",
+        "core/shard_lock.cpp",
+        "    recovery_->recover();\n",
+        "",
+        ("shard_lock_test", "shard_rebuild_test"),
+    ),
+    Mutant(
+        "no-recovery-flag",
+        "a recovery that gives up at its deadline leaves nothing that says so",
+        "core/shard_lock.cpp",
+        "  shard_->needs_recovery.store(1, std::memory_order_seq_cst);\n  shard_->wait",
+        "  shard_->wait",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "never-consistent",
+        "a mutex whose owner died is unlocked without being made consistent",
+        "core/shard_lock.cpp",
+        "  robust_mutex_consistent(&shard_->write_mutex);\n",
+        "",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "no-new-epoch",
+        "a recovery goes on with the rwlock that the dead writer may have left locked",
+        "core/shard_lock.cpp",
+        "const Status status = switch_epoch(deadline);\n  if (status == Status::kOk) {\n    recovery_",
+        "const Status status = deadline.passed() ? Status::kBusy : Status::kOk;\n"
+        "  if (status == Status::kOk) {\n    recovery_",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "no-seq-in-rebuild",
+        "readers without a lock are not told that the shard is being rebuilt",
+        "core/shard_rebuild.cpp",
+        """void Shard::repair_after_damage() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);""",
+        """void Shard::repair_after_damage() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);""",
+        ("shard_rebuild_test", "shard_conditions_test"),
+    ),
+    Mutant(
+        "wait-ignored",
+        "slow readers come in although a writer waits for them to go",
+        "core/shard_lock.cpp",
+        " && shard_->wait.load(std::memory_order_seq_cst) == 0 &&",
+        " &&",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "living-readers-taken-for-dead",
+        "a writer does not ask whether the reader in its way is alive",
+        "core/shard_lock.cpp",
+        "    case LockOutcome::kTimeout:\n      break;\n  }\n  // Somebody alive has the slot",
+        "    case LockOutcome::kTimeout:\n      return false;\n  }\n  // Somebody alive has the slot",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "count-of-the-dead-stays",
+        "the count that a dead reader left in the rwlock is never cleared",
+        "core/shard_lock.cpp",
+        "if (!backoff.spinning() && !any_slot_is_live(current)) {",
+        "if (backoff.spinning() && !any_slot_is_live(current) && deadline.passed()) {",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "readers-not-excluded",
+        "a writer that meets a slow reader goes on beside it",
+        "core/shard_lock.cpp",
+        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]\n    return Status::kOk;",
+        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0 || !deadline.passed()) [[likely]]\n"
+        "    return Status::kOk;",
+        ("shard_lock_test",),
+    ),
+]
