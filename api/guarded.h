@@ -14,7 +14,8 @@ int guarded(Operation operation) noexcept {
   try {
     return static_cast<int>(operation());
   } catch (const std::bad_alloc&) {
-    return static_cast<int>(fail(Status::kNoMemory, "This process has no memory left for the call."));
+    return static_cast<int>(fail(
+        Status::kNoMemory, "This process has no memory left for the call: free some, or raise its limit (ulimit -v)."));
   } catch (const std::exception& error) {
     return static_cast<int>(fail(Status::kInternal, error.what()));
   } catch (...) {

@@ -24,7 +24,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
   auto opened = std::unique_ptr<Cache>(new Cache(std::move(segment), attached, timeout));
   if (!opened->read_only()) {
     const Status status = opened->process_table_.claim(Deadline(timeout), opened->pin_dropper(), &opened->slot_);
-    if (status != Status::kOk) return status;
+    if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
     opened->membership_.store(Membership::kInside, std::memory_order_release);
     // Whoever comes cleans up after those that are gone; a failure here hinders nobody.
     static_cast<void>(opened->process_table_.clean_up(Deadline(timeout), opened->pin_dropper()));
@@ -135,12 +135,9 @@ Status Cache::present() const noexcept {
 
 Status Cache::usable(std::string_view key) const noexcept {
   if (key.empty() || key.size() > kMaxKeySize) [[unlikely]] {
-    try {
-      return fail(Status::kBadKey,
-                  fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize));
-    } catch (...) {
-      return Status::kBadKey;
-    }
+    return fail_without_throwing(Status::kBadKey, [&] {
+      return fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize);
+    });
   }
   return present();
 }

@@ -138,8 +138,9 @@ class Cache final : private ForkAware {
               const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 
   Status statistics(CacheStatistics* statistics) noexcept;
-  Status processes(std::vector<ProcessInfo>* processes) noexcept;
-  Status check(std::vector<std::string>* problems) noexcept;
+  // These two may throw std::bad_alloc.
+  Status processes(std::vector<ProcessInfo>* processes);
+  Status check(std::vector<std::string>* problems);
 
   std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept { return attached_.created_unix_ms + segment_ms; }
   const AttachedHeader& attached() const noexcept { return attached_; }

@@ -17,10 +17,12 @@ Status Cache::scan(std::uint64_t* cursor,
   auto next = static_cast<std::uint32_t>(*cursor);
   bool stopped = false;
   while (shard < attached_.geometry.shards && !stopped) {
-    const Status status = shards_[shard]->scan(&next, Deadline(timeout_), now_ms(), [&](const ScannedEntry& entry) {
+    const auto visit_one = [&](const ScannedEntry& entry) {
       stopped = !visit(shard, entry);
       return !stopped;
-    });
+    };
+    // By reference: a copy of it inside std::function would take memory, which may not be there.
+    const Status status = shards_[shard]->scan(&next, Deadline(timeout_), now_ms(), std::cref(visit_one));
     if (status != Status::kOk) return status;
     if (next == 0 && !stopped) ++shard;
   }
@@ -54,7 +56,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   return Status::kOk;
 }
 
-Status Cache::processes(std::vector<ProcessInfo>* processes) noexcept {
+Status Cache::processes(std::vector<ProcessInfo>* processes) {
   if (const Status status = present(); status != Status::kOk) return status;
   if (!read_only()) {
     const Status status = process_table_.clean_up(Deadline(timeout_), pin_dropper());
@@ -76,7 +78,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) noexcept {
   return Status::kOk;
 }
 
-Status Cache::check(std::vector<std::string>* problems) noexcept {
+Status Cache::check(std::vector<std::string>* problems) {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   for (const auto& shard : shards_) {

@@ -49,21 +49,20 @@ bool Shard::commits_are_sound() const noexcept {
 
 Status Shard::no_room(std::uint64_t bytes) const noexcept {
   const bool refused = header_->counters.commit_failures != 0 && arena_.wilderness_bytes() >= kPageSize;
-  try {
-    if (refused) {
-      return fail(
-          Status::kNoMemory,
-          fmt::format("No room for {} bytes: the machine or container gives this segment no more memory. Free memory, "
-                      "or enlarge /dev/shm or the container's limit.",
-                      bytes));
-    }
-    return fail(Status::kFull,
-                fmt::format("No room for {} bytes: views and reservations hold what would have to go. Release "
-                            "some, or use a larger MEMSTREAM_SIZE.",
-                            bytes));
-  } catch (...) {
-    return refused ? Status::kNoMemory : Status::kFull;
+  if (refused) {
+    return fail_without_throwing(Status::kNoMemory, [&] {
+      return fmt::format(
+          "No room for {} bytes: the machine or container gives this segment no more memory. Free memory, or enlarge "
+          "/dev/shm or the container's limit.",
+          bytes);
+    });
   }
+  return fail_without_throwing(Status::kFull, [&] {
+    return fmt::format(
+        "No room for {} bytes: views and reservations hold what would have to go. Release some, or use a larger "
+        "MEMSTREAM_SIZE.",
+        bytes);
+  });
 }
 
 ShardStatistics& ShardStatistics::operator+=(const ShardStatistics& other) noexcept {

@@ -177,7 +177,7 @@ class Shard final : private ShardRecovery {
   // ---- verifying (core/shard_check.cpp) ----
 
   // Appends a sentence for every invariant that does not hold. Changes nothing.
-  Status check(const Deadline& deadline, std::vector<std::string>* problems) noexcept;
+  Status check(const Deadline& deadline, std::vector<std::string>* problems);
 
  private:
   enum class Lookup { kFound, kAbsent, kUnstable };

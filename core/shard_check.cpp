@@ -14,7 +14,7 @@ void expect_equal(std::vector<std::string>* problems, const char* what, std::uin
 
 }  // namespace
 
-Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) noexcept {
+Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {
   if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
   std::vector<std::string> found;
   try {
@@ -26,6 +26,9 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
     if ((header_->seq.load(std::memory_order_relaxed) & 1) != 0) found.emplace_back("a rebuild that did not end");
   } catch (const ShardDamage& damage) {
     found.emplace_back(damage.what);
+  } catch (...) {  // No memory for the findings.
+    lock_.unlock();
+    throw;
   }
   lock_.unlock();
   for (const std::string& problem : found) problems->push_back(fmt::format("shard {}: {}", number_, problem));

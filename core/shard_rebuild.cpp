@@ -34,14 +34,12 @@ Status Shard::give_up(const ShardDamage& damage) noexcept {
   ++header_->counters.damaged;
   empty();
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-  try {
-    return fail(Status::kCorrupt,
-                fmt::format("Shard {} was damaged beyond repair ({}) and has been emptied; the other shards "
-                            "are as they were. Something wrote into the segment.",
-                            number_, damage.what));
-  } catch (...) {
-    return Status::kCorrupt;
-  }
+  return fail_without_throwing(Status::kCorrupt, [&] {
+    return fmt::format(
+        "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are as they were. Something "
+        "wrote into the segment.",
+        number_, damage.what);
+  });
 }
 
 void Shard::rebuild() {

@@ -54,14 +54,12 @@ Status Shard::check_size(const StoreRequest& request) const noexcept {
   const std::uint64_t limit = max_value_size(geometry_, request.key.bytes.size());
   if (request.value_size <= limit) [[likely]]
     return Status::kOk;
-  try {
-    return fail(Status::kTooLarge,
-                fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment of "
-                            "{} bytes in {} shards. Use a larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
-                            request.value_size, limit, geometry_.size_bytes, geometry_.shards));
-  } catch (...) {
-    return Status::kTooLarge;
-  }
+  return fail_without_throwing(Status::kTooLarge, [&] {
+    return fmt::format(
+        "A value of {} bytes is larger than the limit of {} bytes for this segment of {} bytes in {} shards. Use a "
+        "larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
+        request.value_size, limit, geometry_.size_bytes, geometry_.shards);
+  });
 }
 
 // Whether the request's mode allows it, given the entry that its key has now.

@@ -1,6 +1,7 @@
 // The last error of each thread, and the fixed sentences of the statuses.
 #include "core/status.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -21,8 +22,9 @@ void mark_if_cut(std::size_t wanted_size) noexcept {
 
 }  // namespace
 
-Status fail(Status status, const std::string& message) noexcept {
-  const std::size_t kept = message.copy(message_of_thread, kMessageCapacity - 1);
+Status fail(Status status, std::string_view message) noexcept {
+  const std::size_t kept = std::min(message.size(), kMessageCapacity - 1);
+  std::memmove(message_of_thread, message.data(), kept);
   message_of_thread[kept] = '\0';
   mark_if_cut(message.size());
   return status;
@@ -31,8 +33,10 @@ Status fail(Status status, const std::string& message) noexcept {
 Status fail_errno(Status status, const char* call, const std::string& segment_name, int error,
                   const char* remedy) noexcept {
   const char* reason = strerrordesc_np(error);
-  const int wanted = std::snprintf(message_of_thread, kMessageCapacity, "%s of segment '%s' failed: %s. %s", call,
-                                   segment_name.c_str(), reason != nullptr ? reason : "unknown error", remedy);
+  const bool has_name = !segment_name.empty();
+  const int wanted = std::snprintf(message_of_thread, kMessageCapacity, "%s%s%s%s failed: %s. %s", call,
+                                   has_name ? " of segment '" : "", segment_name.c_str(), has_name ? "'" : "",
+                                   reason != nullptr ? reason : "unknown error", remedy);
   if (wanted > 0) mark_if_cut(static_cast<std::size_t>(wanted));
   return status;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace memstream {
 
@@ -66,10 +67,16 @@ enum class [[nodiscard]] Status : int{
 // clang-format on
 
 // Keeps `message` as the calling thread's last error and returns `status`, so that a failing function ends in one line:
-// `return fail(Status::kBadSize, "...")`. Never throws: when memory for the message is short, the status alone stands.
-Status fail(Status status, const std::string& message) noexcept;
+// `return fail(Status::kBadSize, "...")`. Takes no memory and never throws. `message` may be last_error().
+Status fail(Status status, std::string_view message) noexcept;
 
-// The same for a failed system call: "<call> of segment '<name>' failed: <strerror>. <remedy>".
+// `fail(status, make_message())` for code that must not throw: when there is no memory for the message, the fixed
+// sentence of the status stands.
+template <class MakeMessage>
+Status fail_without_throwing(Status status, const MakeMessage& make_message) noexcept;
+
+// The same for a failed system call: "<call> of segment '<name>' failed: <strerror>. <remedy>". An empty name, where
+// the caller of the caller knows it, is left out.
 Status fail_errno(Status status, const char* call, const std::string& segment_name, int error,
                   const char* remedy) noexcept;
 
@@ -78,5 +85,14 @@ const char* last_error() noexcept;
 
 // A fixed sentence for a status, for callers without a message at hand.
 const char* status_sentence(Status status) noexcept;
+
+template <class MakeMessage>
+Status fail_without_throwing(Status status, const MakeMessage& make_message) noexcept {
+  try {
+    return fail(status, make_message());
+  } catch (...) {
+    return fail(status, status_sentence(status));
+  }
+}
 
 }  // namespace memstream
