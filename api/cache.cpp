@@ -81,6 +81,7 @@ class DefaultConnection final : private ForkAware {
   std::mutex mutex_;  // Held while the connection changes.
   CallGate gate_;
   std::atomic<memstream_handle*> handle_{nullptr};
+  ForkRegistration fork_registration_{this};
 };
 
 Status need(const void* pointer, const char* what) {

@@ -48,7 +48,7 @@ struct HeldItem {
 struct memstream_handle final : private memstream::ForkAware {
  public:
   static memstream::Status open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle);
-  ~memstream_handle() override = default;
+  ~memstream_handle() = default;
 
   memstream::Cache& cache() noexcept { return *cache_; }
   memstream::CallGate& gate() noexcept { return gate_; }
@@ -95,4 +95,5 @@ struct memstream_handle final : private memstream::ForkAware {
   std::mutex held_mutex_;
   std::unordered_map<std::uint64_t, memstream::HeldItem> held_;
   std::uint64_t next_token_ = 1;
+  memstream::ForkRegistration fork_registration_{this};
 };

@@ -82,7 +82,7 @@ class Cache final : private ForkAware {
                      std::unique_ptr<Cache>* cache);
 
   // Leaves the process table; what it still holds is let go.
-  ~Cache() override;
+  ~Cache();
 
   Status get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept;
   Status exists(std::string_view key) noexcept;
@@ -203,6 +203,7 @@ class Cache final : private ForkAware {
   ProcessSlot* slot_ = nullptr;  // Valid while membership_ is kInside.
   std::array<std::atomic<bool>, kPinsPerProcess> noted_pins_{};
   std::atomic<bool> any_noted_pin_{false};
+  ForkRegistration fork_registration_{this};
 };
 
 }  // namespace memstream

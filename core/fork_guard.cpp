@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <new>
 #include <vector>
 
 namespace memstream {
@@ -12,6 +13,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::vector<ForkAware*> members;
+  bool is_called_by_fork = false;
 };
 
 // Never destroyed: a process may fork while it exits.
@@ -39,17 +41,19 @@ void continue_child() {
 
 }  // namespace
 
-ForkAware::ForkAware() {
-  static const int registered = pthread_atfork(prepare, continue_parent, continue_child);
-  static_cast<void>(registered);
+ForkRegistration::ForkRegistration(ForkAware* object) : object_(object) {
   const std::lock_guard guard(registry().mutex);
-  registry().members.push_back(this);
+  if (!registry().is_called_by_fork) {
+    if (pthread_atfork(prepare, continue_parent, continue_child) != 0) throw std::bad_alloc();
+    registry().is_called_by_fork = true;
+  }
+  registry().members.push_back(object);
 }
 
-ForkAware::~ForkAware() {
+ForkRegistration::~ForkRegistration() {
   const std::lock_guard guard(registry().mutex);
   std::vector<ForkAware*>& members = registry().members;
-  members.erase(std::remove(members.begin(), members.end(), this), members.end());
+  members.erase(std::remove(members.begin(), members.end(), object_), members.end());
 }
 
 }  // namespace memstream
