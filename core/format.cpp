@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string_view>
 
@@ -95,8 +96,11 @@ Status SegmentFormat::initialize(Segment& segment) {
     if (const Status status = segment.commit(offset, kFirstPages); status != Status::kOk) return status;
     if (!blank) std::memset(segment.data() + offset, 0, kFirstPages);
   }
-  if (const Status status = write_identity(segment, geometry); status != Status::kOk) return status;
-  if (const Status status = write_tables(segment, geometry); status != Status::kOk) return status;
+  Status status = write_identity(segment, geometry);
+  if (status == Status::kOk) status = write_tables(segment, geometry);
+  if (status != Status::kOk) {
+    return fail(status, fmt::format("Segment '{}' cannot be laid out. {}", name_, last_error()));
+  }
   header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
   return Status::kOk;
 }
@@ -110,14 +114,16 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry)
   identity.mutex_alignment = alignof(pthread_mutex_t);
   identity.rwlock_size = sizeof(pthread_rwlock_t);
   identity.rwlock_alignment = alignof(pthread_rwlock_t);
+  Home home;
+  if (const Status status = find_home(&home); status != Status::kOk) return status;
   copy_text(identity.libc, libc_id());
-  copy_text(identity.boot_id, boot_id());
+  copy_text(identity.boot_id, home.boot_id);
   copy_text(identity.name, name_);
-  identity.pid_namespace = pid_namespace_id();
+  identity.pid_namespace = home.pid_namespace;
   if (!random_bytes(identity.uuid, sizeof identity.uuid) ||
       !random_bytes(&identity.hash_seed, sizeof identity.hash_seed)) {
-    return fail(Status::kOsError,
-                "The kernel gives no random bytes (getrandom), which a new segment needs for its secret.");
+    return fail_errno(Status::kOsError, "getrandom", "", errno,
+                      "A new segment needs random bytes for its secret: let this process use the call (seccomp).");
   }
   identity.created_unix_ms = unix_ms();
   identity.created_monotonic_ms = monotonic_ms();
@@ -199,10 +205,14 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
           fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
           "Their locks may differ: run both with the same library, or attach read-only.");
     }
-    if (text_of(identity.boot_id) != boot_id()) {
+    Home home;
+    if (const Status status = find_home(&home); status != Status::kOk) {
+      return refuse(status, "cannot be told from one of another boot or pid namespace", last_error());
+    }
+    if (text_of(identity.boot_id) != home.boot_id) {
       return refuse(Status::kOtherBoot, "was made before the machine was last started");
     }
-    if (identity.pid_namespace != pid_namespace_id()) {
+    if (identity.pid_namespace != home.pid_namespace) {
       return refuse(Status::kOtherNamespace, "belongs to another pid namespace, where a death cannot be told from here",
                     "Run both sides in one namespace (docker: --pid), or attach read-only.");
     }

@@ -7,19 +7,26 @@
 #include <cstdint>
 #include <string>
 
+#include "core/status.h"
+
 namespace memstream {
 
-// The machine's present boot, "" if the kernel does not say.
-std::string boot_id();
+// Where this process runs: locks and process ids mean nothing to processes of another boot or pid namespace.
+struct Home {
+  std::string boot_id;
+  std::uint64_t pid_namespace = 0;
+};
 
-// Identifies the pid namespace of this process; 0 if the kernel does not say. Robust mutexes and pids mean nothing
-// across two.
-std::uint64_t pid_namespace_id() noexcept;
+// kOsError if the kernel does not say: a guess could take a living process for a dead one.
+Status find_home(Home* home);
 
 // Name and version of the C library, whose lock types lie in the segment.
 std::string libc_id();
 
-// When process `pid` started, in clock ticks since boot; 0 if there is none or nothing can be learnt.
+// When this process started, in clock ticks since boot. kOsError if the kernel does not say.
+Status own_start_time(std::uint64_t* start_time) noexcept;
+
+// When process `pid` started; 0 if there is none or nothing can be learnt.
 std::uint64_t process_start_time(pid_t pid) noexcept;
 
 // False only if the process that had this pid and start time has ended for certain. A stopped process is alive; a

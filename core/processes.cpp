@@ -7,7 +7,6 @@
 #include "core/robust_mutex.h"
 
 namespace memstream {
-
 // The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
 // what was half done for a dead process is done again.
 Status ProcessTable::lock(const Deadline& deadline) noexcept {
@@ -29,7 +28,7 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
 
 void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
 
-ProcessSlot* ProcessTable::enter() noexcept {
+ProcessSlot* ProcessTable::enter(std::uint64_t start_time) noexcept {
   for (std::uint32_t i = 0; i < count_; ++i) {
     ProcessSlot& slot = slots_[i];
     if (slot.pid.load(std::memory_order_acquire) != 0) continue;
@@ -39,7 +38,7 @@ ProcessSlot* ProcessTable::enter() noexcept {
     for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
     // Before the pid: leases of whoever had the slot last are void from here on.
     slot.generation.fetch_add(1, std::memory_order_relaxed);
-    slot.start_time.store(process_start_time(getpid()), std::memory_order_relaxed);
+    slot.start_time.store(start_time, std::memory_order_relaxed);
     slot.pid.store(static_cast<std::uint32_t>(getpid()), std::memory_order_release);
     return &slot;
   }
@@ -47,20 +46,25 @@ ProcessSlot* ProcessTable::enter() noexcept {
 }
 
 Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot** slot) {
+  // Without it the slot could never be told from that of a later process with this pid.
+  std::uint64_t start_time = 0;
+  if (const Status status = own_start_time(&start_time); status != Status::kOk) return status;
   if (const Status status = lock(deadline); status != Status::kOk) return status;
   Status status = Status::kOk;
-  *slot = enter();
+  *slot = enter(start_time);
   if (*slot == nullptr) {
     status = retire_dead(drop_pin);
-    *slot = enter();
+    *slot = enter(start_time);
   }
   unlock();
   if (*slot != nullptr) return Status::kOk;
   if (status != Status::kOk) return status;
-  return fail(Status::kProcessTableFull,
-              fmt::format("All {} process slots of the segment are taken by live processes. Close "
-                          "some, or create the segment with a larger MEMSTREAM_SIZE, which has more.",
-                          count_));
+  return fail_without_throwing(Status::kProcessTableFull, [&] {
+    return fmt::format(
+        "All {} process slots of the segment are taken by live processes. Close some, or create the segment with a "
+        "larger MEMSTREAM_SIZE, which has more.",
+        count_);
+  });
 }
 
 Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot) {

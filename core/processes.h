@@ -41,7 +41,7 @@ class ProcessTable {
  private:
   Status lock(const Deadline& deadline) noexcept;
   void unlock() noexcept;
-  ProcessSlot* enter() noexcept;
+  ProcessSlot* enter(std::uint64_t start_time) noexcept;
   Status retire(ProcessSlot* slot, const DropPin& drop_pin);
   Status retire_dead(const DropPin& drop_pin);
 

@@ -49,14 +49,23 @@ int lock_for_a_slice(pthread_mutex_t* mutex, std::chrono::nanoseconds slice) noe
 
 Status robust_mutex_init(pthread_mutex_t* mutex) noexcept {
   pthread_mutexattr_t attributes;
+  const char* call = "pthread_mutexattr_init";
   int error = pthread_mutexattr_init(&attributes);
-  if (error != 0) return fail_errno(Status::kOsError, "pthread_mutexattr_init", "", error, "");
-  error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-  if (error == 0) error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-  if (error == 0) error = pthread_mutex_init(mutex, &attributes);
-  pthread_mutexattr_destroy(&attributes);
+  if (error == 0) {
+    call = "pthread_mutexattr_setpshared";
+    error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    if (error == 0) {
+      call = "pthread_mutexattr_setrobust";
+      error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    }
+    if (error == 0) {
+      call = "pthread_mutex_init";
+      error = pthread_mutex_init(mutex, &attributes);
+    }
+    pthread_mutexattr_destroy(&attributes);
+  }
   if (error == 0) return Status::kOk;
-  return fail_errno(Status::kOsError, "pthread_mutex_init", "", error, "The C library must support robust mutexes.");
+  return fail_errno(Status::kOsError, call, "", error, "The C library must support robust, process-shared mutexes.");
 }
 
 LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept { return outcome_of(pthread_mutex_trylock(mutex)); }

@@ -41,26 +41,27 @@ constexpr std::uint64_t hold_epoch(std::uint64_t hold) noexcept { return (hold &
 
 Status rwlock_init(pthread_rwlock_t* lock) noexcept {
   pthread_rwlockattr_t attributes;
+  const char* call = "pthread_rwlockattr_init";
   int error = pthread_rwlockattr_init(&attributes);
   if (error == 0) {
+    call = "pthread_rwlockattr_setpshared";
     error = pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    if (error == 0) error = pthread_rwlock_init(lock, &attributes);
+    if (error == 0) {
+      call = "pthread_rwlock_init";
+      error = pthread_rwlock_init(lock, &attributes);
+    }
     pthread_rwlockattr_destroy(&attributes);
   }
   if (error == 0) return Status::kOk;
-  return fail_errno(Status::kOsError, "pthread_rwlock_init", "", error,
-                    "The C library must support process-shared locks.");
+  return fail_errno(Status::kOsError, call, "", error, "The C library must support process-shared locks.");
 }
 
 Status busy(std::uint32_t shard, const char* what) noexcept {
-  try {
-    return fail(Status::kBusy,
-                fmt::format("Shard {} is busy: {} until the deadline. Try again, or allow more time with "
-                            "MEMSTREAM_TIMEOUT_MS.",
-                            shard, what));
-  } catch (...) {
-    return Status::kBusy;
-  }
+  return fail_without_throwing(Status::kBusy, [&] {
+    return fmt::format(
+        "Shard {} is busy: {} until the deadline. Try again, or allow more time with MEMSTREAM_TIMEOUT_MS.",
+        shard, what);
+  });
 }
 
 }  // namespace
@@ -120,10 +121,13 @@ Status ShardLock::exclude_readers(const Deadline& deadline) noexcept {
   for (std::uint64_t current = epoch; pthread_rwlock_trywrlock(&shard_->rw[current & 1]) != 0;) {
     if (!backoff.spinning() && !any_slot_is_live(current)) {
       // Nobody alive reads: the count was left by a reader that died. A fresh rwlock replaces the one it spoilt.
-      status = switch_epoch(deadline);
-      if (status != Status::kOk) break;
-      current = shard_->epoch.load(std::memory_order_relaxed);
-      continue;
+      // One that is busy even so is damaged, or somebody spoils each new one: no reason to go on for ever.
+      if (current == epoch || !deadline.passed()) {
+        status = switch_epoch(deadline);
+        if (status != Status::kOk) break;
+        current = shard_->epoch.load(std::memory_order_relaxed);
+        continue;
+      }
     }
     if (deadline.passed()) {
       status = busy(number_, "a reader stayed in it");

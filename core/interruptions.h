@@ -1,0 +1,18 @@
+// System calls that a signal may interrupt.
+#pragma once
+
+#include <cerrno>
+
+namespace memstream {
+
+// Repeats a call that returns -1 with EINTR: a signal that arrives is nobody's error. Not for ever, so that where
+// signals storm faster than the call can end it fails at last, with EINTR.
+template <class Call>
+auto uninterrupted(const Call& call) noexcept {
+  constexpr int kTries = 1000;
+  auto result = call();
+  for (int tries = 1; tries < kTries && result == -1 && errno == EINTR; ++tries) result = call();
+  return result;
+}
+
+}  // namespace memstream
