@@ -52,6 +52,15 @@ Status give_up(SharedObject& object, Status status) {
   return fail(status, reason);
 }
 
+// The same for a new object that this process could not even begin with.
+Status discard(SharedObject& object, Status status) {
+  const std::string reason = last_error();
+  if (object.discard() == Status::kOk) return fail(status, reason);
+  return fail(status, fmt::format("{} (and an unfinished segment is left behind, which the next one to open it "
+                                  "finishes: {})",
+                                  reason, last_error()));
+}
+
 // Brings an object without content to READY. REQUIRES: the lock.
 Status initialize(SegmentInitializer& initializer, SharedObject& object, std::unique_ptr<Segment>* segment) {
   if (object.size_bytes() == 0) {
@@ -64,12 +73,17 @@ Status initialize(SegmentInitializer& initializer, SharedObject& object, std::un
                     "cut, or something else made it; remove it by hand or choose another name (MEMSTREAM_NAME)",
                     object.spec().name, object.size_bytes()));
   }
-  std::unique_ptr<Segment> made;
-  Status status = object.map(Access::kReadWrite, &made);
-  if (status == Status::kOk) status = initializer.initialize(*made);
-  if (status != Status::kOk) return give_up(object, status);
-  *segment = std::move(made);
-  return Status::kOk;
+  try {
+    std::unique_ptr<Segment> made;
+    Status status = object.map(Access::kReadWrite, &made);
+    if (status == Status::kOk) status = initializer.initialize(*made);
+    if (status != Status::kOk) return give_up(object, status);
+    *segment = std::move(made);
+    return Status::kOk;
+  } catch (...) {  // This process has no memory left.
+    (void)object.remove_name();
+    throw;
+  }
 }
 
 // Maps an object that has a size and says in which state it was after that. Mapped first and looked at then: a segment
@@ -118,7 +132,7 @@ Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& i
                                   std::unique_ptr<Segment>* segment) {
   std::unique_ptr<SharedObject> object;
   Status status = find(spec, Access::kReadWrite, initializer, &object);
-  if (status == Status::kNoSegment) status = create(spec, initializer, deadline, &object);
+  if (status == Status::kNoSegment) return try_create(spec, initializer, deadline, segment);
   if (status == Status::kOk) status = check_owner(*object);
   if (status != Status::kOk) return status;
 
@@ -133,6 +147,21 @@ Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& i
     }
   }
   return settle(initializer, deadline, *object, segment);
+}
+
+Status LifecycleBackend::try_create(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
+                                    std::unique_ptr<Segment>* segment) {
+  std::unique_ptr<SharedObject> object;
+  Status status = create(spec, initializer, deadline, &object);
+  if (status != Status::kOk) return status;
+  try {
+    status = settle(initializer, deadline, *object, segment);
+    if (status == Status::kOk || status == Status::kBusy) return status;  // Busy: somebody else is at it.
+    return discard(*object, status);
+  } catch (...) {  // This process has no memory left.
+    (void)object->discard();
+    throw;
+  }
 }
 
 Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
@@ -167,7 +196,10 @@ Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer&
   Status status = find(spec, Access::kReadWrite, initializer, &object);
   if (status != Status::kOk) return status;
   if (only != nullptr && !object->is_mapped_by(*only)) {
-    return fail(Status::kNoSegment, fmt::format("the name '{}' stands for another segment by now", spec.name));
+    return fail(Status::kNoSegment,
+                fmt::format("the name '{}' stands for another segment by now: what this process has open "
+                            "was destroyed by somebody else",
+                            spec.name));
   }
   status = check_owner(*object);
   // Asked before the mark is set, which nobody could take back.

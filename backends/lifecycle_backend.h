@@ -34,6 +34,8 @@ class LifecycleBackend : public SegmentBackend {
   // One try each; kGone: the name changed hands in between, try again.
   Status try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                   std::unique_ptr<Segment>* segment);
+  Status try_create(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
+                    std::unique_ptr<Segment>* segment);
   Status try_remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                     const Segment* only, const std::function<void(std::byte*)>& before_removal);
 };

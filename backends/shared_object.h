@@ -48,6 +48,9 @@ class SharedObject {
   virtual Status may_remove_foreign() const = 0;
   // Takes the name away; the memory goes with the last mapping. Gone already: kOk. REQUIRES: the lock.
   virtual Status remove_name() = 0;
+  // Takes a new object away that this process made and could not finish; kOk if it is gone, or another process's by
+  // now. Needs no memory.
+  virtual Status discard() = 0;
 
  protected:
   explicit SharedObject(const SegmentSpec& spec) : spec_(spec) {}

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -15,6 +16,7 @@
 
 #include "backends/lifecycle_backend.h"
 #include "backends/posix/posix_object.h"
+#include "core/interruptions.h"
 
 namespace memstream {
 namespace {
@@ -43,7 +45,10 @@ Status open_refused(const SegmentSpec& spec, Access access) {
 Status open_failed(const SegmentSpec& spec, Access access, int error) {
   switch (error) {
     case ENOENT:
-      return fail(Status::kNoSegment, fmt::format("there is no POSIX segment '{}'", spec.name));
+      return fail(Status::kNoSegment,
+                  fmt::format("there is no POSIX segment '{}': check MEMSTREAM_NAME and MEMSTREAM_BACKEND, "
+                              "or open it with leave to create",
+                              spec.name));
     case EISDIR:
     case EINVAL:  // What the C library makes of EISDIR. Names that would be invalid do not come this far.
     case ELOOP:
@@ -97,7 +102,7 @@ Status adopt(const SegmentSpec& spec, FileDescriptor file, std::unique_ptr<Share
     return fail_errno(Status::kOsError, "fstat", spec.name, errno, "Please report this.");
   }
   if (!S_ISREG(status.st_mode)) return not_shared_memory(spec);
-  *object = std::make_unique<PosixObject>(spec, std::move(file), status);
+  *object = std::make_unique<PosixObject>(spec, std::make_shared<const FileDescriptor>(std::move(file)), status);
   return Status::kOk;
 }
 
@@ -118,11 +123,12 @@ Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentI
                           std::unique_ptr<SharedObject>* object) {
   const std::string name = posix_object_name(spec.name);
   const int flags = (access == Access::kReadWrite ? O_RDWR : O_RDONLY) | kOpenFlags;
-  FileDescriptor file(::shm_open(name.c_str(), flags, 0));
+  const auto open = [&] { return FileDescriptor(uninterrupted([&] { return ::shm_open(name.c_str(), flags, 0); })); };
+  FileDescriptor file = open();
   const Deadline deadline(spec.timeout);
   while (!file.is_open() && errno == EACCES && is_newborn(name) && !deadline.passed()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    file = FileDescriptor(::shm_open(name.c_str(), flags, 0));
+    file = open();
   }
   if (!file.is_open()) return open_failed(spec, access, errno);
   return adopt(spec, std::move(file), object);
@@ -132,10 +138,17 @@ Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /
                             const Deadline& /*deadline*/, std::unique_ptr<SharedObject>* object) {
   // Exclusive: a plain O_CREAT would be refused by fs.protected_regular when another user's segment is there by now.
   // The lock comes later, and another process may be the first to take it: it is of no importance who fills the object.
-  FileDescriptor file(
-      ::shm_open(posix_object_name(spec.name).c_str(), O_RDWR | O_CREAT | O_EXCL | kOpenFlags, spec.mode));
-  if (!file.is_open()) return create_failed(spec, errno);
-  return adopt(spec, std::move(file), object);
+  // Everything that takes memory comes before, so that nothing stands between a new object and whoever discards it.
+  const std::string name = posix_object_name(spec.name);
+  const auto file = std::make_shared<FileDescriptor>(-1);
+  struct stat newborn {};
+  newborn.st_uid = ::geteuid();
+  auto made = std::make_unique<PosixObject>(spec, file, newborn);
+  *file = FileDescriptor(
+      uninterrupted([&] { return ::shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | kOpenFlags, spec.mode); }));
+  if (!file->is_open()) return create_failed(spec, errno);
+  *object = std::move(made);
+  return Status::kOk;
 }
 
 Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) {
@@ -149,7 +162,13 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
                       "Without /dev/shm there are no POSIX segments.");
   }
   const std::string prefix = posix_object_name("").substr(1);
-  while (const dirent* entry = ::readdir(folder.get())) {
+  for (;;) {
+    errno = 0;  // The end of the folder and an error look alike but for this.
+    const dirent* entry = ::readdir(folder.get());
+    if (entry == nullptr && errno != 0) {
+      return fail_errno(Status::kOsError, "readdir", kPosixObjectFolder, errno, "Check what is mounted there.");
+    }
+    if (entry == nullptr) return Status::kOk;
     const std::string_view file_name = entry->d_name;
     struct stat status {};
     if (!file_name.starts_with(prefix)) continue;
@@ -161,7 +180,6 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
                          .mode = status.st_mode & 0777U,
                          .owner_uid = status.st_uid});
   }
-  return Status::kOk;
 }
 
 }  // namespace

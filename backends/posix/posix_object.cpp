@@ -12,6 +12,8 @@
 #include <chrono>
 #include <thread>
 
+#include "core/interruptions.h"
+
 namespace memstream {
 namespace {
 
@@ -20,27 +22,32 @@ constexpr std::chrono::milliseconds kLockPoll{1};
 
 class PosixSegment final : public MappedSegment {
  public:
-  PosixSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
-               std::shared_ptr<const FileDescriptor> file)
-      : MappedSegment(std::move(name), data, size_bytes, access), file_(std::move(file)) {}
+  PosixSegment(std::string name, std::byte* data, Access access, std::shared_ptr<const FileDescriptor> file,
+               const struct stat& status)
+      : MappedSegment(std::move(name), data, static_cast<std::size_t>(status.st_size), access),
+        file_(std::move(file)),
+        device_(status.st_dev),
+        inode_(status.st_ino) {}
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
-  const FileDescriptor& file() const noexcept { return *file_; }
+  bool is_of(const struct stat& status) const noexcept { return device_ == status.st_dev && inode_ == status.st_ino; }
 
  private:
   Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
 
   std::shared_ptr<const FileDescriptor> file_;
+  dev_t device_;
+  ino_t inode_;
 };
 
 Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  int error;
-  do {
-    error = ::posix_fallocate(file_->number(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
-  } while (error == EINTR);
+  const int result = uninterrupted([&] {
+    errno = ::posix_fallocate(file_->number(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
+    return errno == 0 ? 0 : -1;
+  });
+  if (result == 0) return Status::kOk;
+  const int error = errno;
   switch (error) {
-    case 0:
-      return Status::kOk;
     case ENOSPC:
     case ENOMEM:
     case EDQUOT:
@@ -67,9 +74,6 @@ FileDescriptor::~FileDescriptor() {
   if (is_open()) ::close(number_);
 }
 
-PosixObject::PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status)
-    : SharedObject(spec), file_(std::make_shared<const FileDescriptor>(std::move(file))), status_(status) {}
-
 PosixObject::~PosixObject() {
   // Closing would not do it: the mapping keeps the descriptor.
   if (is_locked_) ::flock(file_->number(), LOCK_UN);
@@ -77,16 +81,14 @@ PosixObject::~PosixObject() {
 
 bool PosixObject::is_mapped_by(const Segment& segment) const noexcept {
   const auto* mapped = dynamic_cast<const PosixSegment*>(&segment);
-  struct stat other {};
-  return mapped != nullptr && ::fstat(mapped->file().number(), &other) == 0 && other.st_dev == status_.st_dev &&
-         other.st_ino == status_.st_ino;
+  return mapped != nullptr && mapped->is_of(status_);
 }
 
 Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
   std::size_t done = 0;
   while (done < size_bytes) {
-    const ssize_t count = ::pread(file_->number(), header + done, size_bytes - done, static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) continue;
+    const ssize_t count = uninterrupted(
+        [&] { return ::pread(file_->number(), header + done, size_bytes - done, static_cast<off_t>(done)); });
     if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, "Please report this.");
     if (count == 0) {
       return fail(
@@ -139,7 +141,7 @@ Status PosixObject::give_size() {
                             "sizes: raise it (ulimit -f), or choose a smaller MEMSTREAM_SIZE",
                             spec().name, spec().size_bytes, limit.rlim_cur));
   }
-  if (::ftruncate(file_->number(), static_cast<off_t>(spec().size_bytes)) != 0) {
+  if (uninterrupted([&] { return ::ftruncate(file_->number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
     const Status status = errno == EFBIG || errno == EINVAL ? Status::kBadSize : Status::kNoMemory;
     return fail_errno(status, "ftruncate", spec().name, errno,
                       "Choose a smaller MEMSTREAM_SIZE, or make /dev/shm larger.");
@@ -156,7 +158,12 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
     return fail_errno(status, "mmap", spec().name, errno,
                       "See the limits on address space (ulimit -v) and overcommit.");
   }
-  *segment = std::make_unique<PosixSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access, file_);
+  try {
+    *segment = std::make_unique<PosixSegment>(spec().name, static_cast<std::byte*>(address), access, file_, status_);
+  } catch (...) {  // This process has no memory left.
+    ::munmap(address, size_bytes());
+    throw;
+  }
   return Status::kOk;
 }
 
@@ -172,6 +179,21 @@ Status PosixObject::may_remove_name() const {
 Status PosixObject::may_remove_foreign() const {
   // The name says whose it is: nobody else makes /memstream.* objects, so this one is ours and damaged.
   return Status::kOk;
+}
+
+Status PosixObject::discard() {
+  // Only under the lock, while it still has no size and the name stands for it: another process may have finished it.
+  if (!is_locked_) {
+    if (::flock(file_->number(), LOCK_EX | LOCK_NB) != 0) {
+      return errno == EWOULDBLOCK ? Status::kOk
+                                  : fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
+    }
+    is_locked_ = true;
+  }
+  if (const Status status = look_again(); status != Status::kOk) {
+    return status == Status::kGone ? Status::kOk : status;
+  }
+  return size_bytes() != 0 ? Status::kOk : remove_name();
 }
 
 Status PosixObject::remove_name() {

@@ -42,7 +42,8 @@ class FileDescriptor {
 // be killed then, the lock stays until the child ends or executes another program.
 class PosixObject final : public SharedObject {
  public:
-  PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status);
+  PosixObject(const SegmentSpec& spec, std::shared_ptr<const FileDescriptor> file, const struct stat& status)
+      : SharedObject(spec), file_(std::move(file)), status_(status) {}
   ~PosixObject() override;
 
   std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
@@ -56,6 +57,7 @@ class PosixObject final : public SharedObject {
   Status may_remove_name() const override;
   Status may_remove_foreign() const override;
   Status remove_name() override;
+  Status discard() override;
 
  private:
   // Shared with the mappings, which need it for commit().

@@ -14,6 +14,7 @@
 
 #include "backends/ownership.h"
 #include "backends/sysv/sysv_object.h"
+#include "core/interruptions.h"
 
 namespace memstream {
 namespace {
@@ -57,7 +58,7 @@ Status refuse_guard(const Ownership* ownership, key_t key, const SegmentSpec& sp
                           whose, key, spec.name, key));
 }
 
-Status no_semaphore(key_t key, const SegmentSpec& spec, int error) {
+Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int error) {
   switch (error) {
     case EIDRM:
       return Status::kGone;
@@ -68,10 +69,10 @@ Status no_semaphore(key_t key, const SegmentSpec& spec, int error) {
     }
     case ENOSPC:
       return fail_errno(
-          Status::kOsError, "semget", spec.name, error,
+          Status::kOsError, call, spec.name, error,
           "The system has no semaphore left: see ipcs -s and kernel.sem, or use MEMSTREAM_BACKEND=posix.");
     default:
-      return fail_errno(Status::kOsError, "semget", spec.name, error, "See ipcs -s.");
+      return fail_errno(Status::kOsError, call, spec.name, error, "See ipcs -s and kernel.sem.");
   }
 }
 
@@ -91,10 +92,10 @@ bool may_guard(const Ownership& ownership, const SegmentSpec& spec) {
 // Gets the semaphore of `key`, made if need be, and makes sure that it is fit to guard.
 Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
   const int id = ::semget(key, kSemaphoresPerSet, IPC_CREAT | static_cast<int>(spec.mode & 0666U));
-  if (id < 0) return errno == EINVAL ? not_our_semaphore(key, spec) : no_semaphore(key, spec, errno);
+  if (id < 0) return errno == EINVAL ? not_our_semaphore(key, spec) : no_semaphore("semget", key, spec, errno);
   semid_ds status{};
   if (::semctl(id, 0, IPC_STAT, SemaphoreArgument{.status = &status}) != 0) {
-    return errno == EINVAL ? Status::kGone : no_semaphore(key, spec, errno);
+    return errno == EINVAL ? Status::kGone : no_semaphore("semctl", key, spec, errno);
   }
   if (status.sem_nsems != kSemaphoresPerSet) return not_our_semaphore(key, spec);
   if (const Ownership ownership = ownership_of(status.sem_perm); !may_guard(ownership, spec)) {
@@ -117,7 +118,7 @@ CreationLock::~CreationLock() {
   if (semaphore_id_ < 0 || ::semctl(semaphore_id_, 0, IPC_RMID) == 0) return;
   // Another user's semaphore, which only that user may remove: leave it free.
   sembuf release{.sem_num = 0, .sem_op = -1, .sem_flg = SEM_UNDO};
-  ::semop(semaphore_id_, &release, 1);
+  (void)uninterrupted([&] { return ::semop(semaphore_id_, &release, 1); });
 }
 
 Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline& deadline, CreationLock* lock) {
@@ -129,19 +130,19 @@ Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline&
   do {
     left = time_left(deadline);
     result = ::semtimedop(id, take, std::size(take), &left);
-  } while (result != 0 && errno == EINTR);
+  } while (result != 0 && errno == EINTR && !deadline.passed());
   if (result == 0) {
     *lock = CreationLock(id);
     return Status::kOk;
   }
-  if (errno == EAGAIN) {
+  if (errno == EAGAIN || errno == EINTR) {
     return fail(Status::kBusy,
                 fmt::format("another process is creating or removing segment '{}' and was not done within {} "
                             "ms: it may be stopped (see ipcs -s -i {}); try again, or raise "
                             "MEMSTREAM_TIMEOUT_MS",
                             spec.name, spec.timeout.count(), id));
   }
-  return errno == EINVAL ? Status::kGone : no_semaphore(key, spec, errno);
+  return errno == EINVAL ? Status::kGone : no_semaphore("semtimedop", key, spec, errno);
 }
 
 }  // namespace memstream

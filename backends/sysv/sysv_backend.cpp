@@ -36,15 +36,20 @@ class SysvBackend final : public LifecycleBackend {
   TextHash hash_;
 };
 
-// The segment that has `key` now, and who it says it is. kNoSegment if there is none, kNoPermission if it cannot be
-// read.
+// The segment that has `key` now, and who it says it is. kNoSegment if there is none; errors if it cannot be looked at.
 Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family, key_t key,
                    std::unique_ptr<SysvObject>* object, Identity* identity) {
   const int id = ::shmget(key, 0, 0);
-  if (id < 0) return Status::kNoSegment;
+  if (id < 0) {
+    if (errno == ENOENT || errno == EIDRM) return Status::kNoSegment;
+    return fail_errno(errno == EACCES ? Status::kNoPermission : Status::kOsError, "shmget", spec.name, errno,
+                      "The system does not let this process look for System V segments (a security module?): see ipcs "
+                      "-m, or use MEMSTREAM_BACKEND=posix.");
+  }
   shmid_ds status{};
   if (::shmctl(id, IPC_STAT, &status) != 0) {
-    if (errno != EACCES) return Status::kNoSegment;
+    if (is_removed(errno)) return Status::kNoSegment;
+    if (errno != EACCES) return fail_errno(Status::kOsError, "shmctl", spec.name, errno, "See ipcs -m.");
     Ownership ownership;
     return refuse_access(ownership_of_segment(id, &ownership) ? &ownership : nullptr, false, spec);
   }
@@ -93,9 +98,11 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
     return Status::kOk;
   }
   if (refusal != Status::kOk) return refusal;
-  return fail(Status::kNoSegment, fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared "
-                                              "(another user's is found if its mode lets others in)",
-                                              spec.name, ::geteuid()));
+  return fail(Status::kNoSegment,
+              fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared "
+                          "(another user's is found if its mode lets others in): check MEMSTREAM_NAME, or "
+                          "open it with leave to create",
+                          spec.name, ::geteuid()));
 }
 
 Status create_failed(const SegmentSpec& spec, int error) {
@@ -130,20 +137,13 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
 
   // SHM_NORESERVE: memory is claimed as it is committed, not all at once.
   const int flags = IPC_CREAT | IPC_EXCL | SHM_NORESERVE | static_cast<int>(spec.mode);
+  // Everything that takes memory comes before, so that nothing stands between a new segment and whoever discards it.
+  auto made = std::make_unique<SysvObject>(spec, initializer, family, -1, shmid_ds{});
   for (key_t key = family; key < family + kKeysPerFamily; ++key) {
     const int id = ::shmget(key, spec.size_bytes, flags);
     if (id < 0 && errno == EEXIST) continue;  // A segment with another name and the same hash.
     if (id < 0) return create_failed(spec, errno);
-    shmid_ds state{};
-    if (::shmctl(id, IPC_STAT, &state) != 0) return Status::kGone;
-    auto made = std::make_unique<SysvObject>(spec, initializer, family, id, state);
-    made->keep_locks(std::move(locks));
-    // One that does not fit into our address space cannot even be looked at again: it has to go now.
-    std::unique_ptr<Segment> mapped;
-    if (status = made->map(Access::kReadWrite, &mapped); status != Status::kOk) {
-      (void)made->remove_name();  // Ours and new: it succeeds.
-      return status;
-    }
+    made->become(id, std::move(locks));
     *object = std::move(made);
     return Status::kOk;
   }

@@ -9,12 +9,10 @@
 #include <string>
 
 #include "backends/mapped_segment.h"
+#include "core/interruptions.h"
 
 namespace memstream {
 namespace {
-
-// The system's word for an id that was removed since we got it.
-bool is_removed(int error) noexcept { return error == EINVAL || error == EIDRM; }
 
 class SysvSegment final : public MappedSegment {
  public:
@@ -31,11 +29,8 @@ class SysvSegment final : public MappedSegment {
 };
 
 Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  int result;
-  do {
-    result = ::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE);
-  } while (result != 0 && (errno == EINTR || errno == EAGAIN));
-  if (result == 0) return Status::kOk;
+  if (uninterrupted([&] { return ::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE); }) == 0)
+    return Status::kOk;
   switch (errno) {
     case EINVAL:  // A kernel before 5.14: the pages are made on first touch, as with every other System V program.
       return Status::kOk;
@@ -69,6 +64,13 @@ bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept {
     return true;
   }
   return false;
+}
+
+void SysvObject::become(int segment_id, std::vector<CreationLock> locks) noexcept {
+  segment_id_ = segment_id;
+  locks_ = std::move(locks);
+  status_.shm_segsz = spec().size_bytes;
+  status_.shm_perm.uid = status_.shm_perm.cuid = ::geteuid();
 }
 
 bool SysvObject::is_mapped_by(const Segment& segment) const noexcept {
@@ -119,8 +121,13 @@ Status SysvObject::give_size() {
 Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
   void* address = ::shmat(segment_id_, nullptr, access == Access::kReadOnly ? SHM_RDONLY : 0);
   if (address != reinterpret_cast<void*>(-1)) {
-    *segment =
-        std::make_unique<SysvSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access, segment_id_);
+    try {
+      *segment = std::make_unique<SysvSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access,
+                                               segment_id_);
+    } catch (...) {  // This process has no memory left.
+      ::shmdt(address);
+      throw;
+    }
     return Status::kOk;
   }
   if (is_removed(errno)) return Status::kGone;
@@ -150,6 +157,11 @@ Status SysvObject::may_remove_foreign() const {
               fmt::format("shmid {} has a key of segment '{}', but its bytes are not a segment of ours: "
                           "if you are sure that nobody needs it, remove it with: ipcrm -m {}",
                           segment_id_, spec().name, segment_id_));
+}
+
+Status SysvObject::discard() {
+  // The locks are held since before it was made: nobody else can have finished it.
+  return remove_name();
 }
 
 Status SysvObject::remove_name() {

@@ -3,6 +3,7 @@
 
 #include <sys/shm.h>
 
+#include <cerrno>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "backends/sysv/creation_lock.h"
 
 namespace memstream {
+
+// The system's word for an id that was removed since we got it.
+inline bool is_removed(int error) noexcept { return error == EINVAL || error == EIDRM; }
 
 Ownership ownership_of(const ipc_perm& permissions) noexcept;
 // Of the segment `segment_id`, whatever its mode: who may not look at a segment is told whose it is. False if the
@@ -25,8 +29,8 @@ class SysvObject final : public SharedObject {
       : SharedObject(spec), initializer_(initializer), family_(family), segment_id_(segment_id), status_(status) {}
 
   int segment_id() const noexcept { return segment_id_; }
-  // Takes over the locks under which the object was created.
-  void keep_locks(std::vector<CreationLock> locks) noexcept { locks_ = std::move(locks); }
+  // Turns an object that stands for nothing into the segment that was just made for it, under these locks.
+  void become(int segment_id, std::vector<CreationLock> locks) noexcept;
 
   std::size_t size_bytes() const noexcept override { return status_.shm_segsz; }
   Ownership ownership() const noexcept override { return ownership_of(status_.shm_perm); }
@@ -39,6 +43,7 @@ class SysvObject final : public SharedObject {
   Status may_remove_name() const override;
   Status may_remove_foreign() const override;
   Status remove_name() override;
+  Status discard() override;
 
  private:
   const SegmentInitializer& initializer_;

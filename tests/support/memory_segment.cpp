@@ -173,6 +173,8 @@ class MemoryObject final : public SharedObject {
     if (std::exchange(region_->has_name, false)) registry().by_name.erase(spec().name);
     return Status::kOk;
   }
+  // Whoever has the lock finishes it. Nothing here fails between creating and locking.
+  Status discard() override { return holds_lock_ ? remove_name() : Status::kOk; }
 
  private:
   std::shared_ptr<Region> region_;
