@@ -1,0 +1,284 @@
+// Every system call and every initialiser that the library uses fails, on its n-th call, for every n, once or from then
+// on. What must hold: the call of the library succeeds, or ends in an error that says what failed and what to do; no
+// crash, no hang; nothing is left of what was begun; and the process goes on as if nothing had been, once nothing fails
+// any more. Each case runs in a process of its own.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/faults/injection.h"
+#include "tests/faults/scenarios.h"
+#include "tests/support/backend_kinds.h"
+#include "tests/support/child_process.h"
+#include "tests/support/ledger.h"
+#include "tests/support/scale.h"
+
+namespace memstream::test {
+namespace {
+
+constexpr std::int64_t kTimeoutMs = 20;    // Nobody is in the way but what fails.
+constexpr unsigned kPatienceSeconds = 20;  // After which a case counts as a hang. Valgrind needs some.
+
+// What a process holds of the system.
+struct Resources {
+  std::ptrdiff_t descriptors = 0;
+  std::ptrdiff_t mappings = 0;  // Of shared memory.
+
+  static Resources of_this_process() {
+    Resources resources;
+    const std::filesystem::directory_iterator folder("/proc/self/fd");
+    resources.descriptors = std::distance(begin(folder), end(folder));
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      if (line.find("/dev/shm/memstream.") != std::string::npos || line.find("/SYSV") != std::string::npos)
+        ++resources.mappings;
+    }
+    return resources;
+  }
+};
+
+std::string traces_of(const std::string& name) {
+  const char* backend = std::getenv("MEMSTREAM_BACKEND");
+  return backend != nullptr && std::string(backend) == "sysv" ? SysV::traces_of(name) : Posix::traces_of(name);
+}
+// A semaphore that nobody holds is no harm: whoever creates or removes a segment of the name next removes it.
+std::string segments_of(const std::string& name) {
+  const std::string traces = traces_of(name);
+  return traces.find("segment with key") != std::string::npos || traces.find("/dev/shm") == 0 ? traces : "";
+}
+
+// What the healthy run of a scenario came to; filled by a child.
+struct Healthy {
+  unsigned calls[kFunctions];
+  long allocations;  // That are left after two runs: caches of the library that last as long as the process.
+};
+
+std::string describe(const Fault& fault) {
+  return fmt::format("{} call {} fails {} with {}", facts_of(fault.function).name, fault.call,
+                     fault.persists ? "for good" : "once", strerrorname_np(fault.error));
+}
+
+bool is_of(const Fault& fault, std::initializer_list<Function> functions) {
+  return std::find(functions.begin(), functions.end(), fault.function) != functions.end();
+}
+bool is_allocation(const Fault& fault) {
+  return is_of(fault, {Function::k_operator_new, Function::k_operator_new_aligned, Function::k_aligned_alloc,
+                       Function::k___register_atfork});
+}
+
+// How the message of an error names the function that failed.
+std::string named_in_messages(Function function) {
+  switch (function) {
+    case Function::k___register_atfork:
+      return "pthread_atfork";
+    case Function::k_pread:
+    case Function::k_read:
+      return "read";
+    default:
+      return facts_of(function).name;
+  }
+}
+
+// What is wrong with the outcomes of a run; empty if nothing.
+Complaint judge(const Journal& journal, const CacheSpec& spec, const Fault* fault) {
+  if (!journal.complaint().empty()) return journal.complaint();
+  if (journal.is_full()) return "the scenario does not come to an end";
+  for (const Outcome& outcome : journal) {
+    if (outcome.status >= 0) continue;
+    const std::string message = outcome.message;
+    const auto bad = [&](const char* what) {
+      return fmt::format("{} gave {}, {}: '{}'", outcome.call, outcome.status, what, message);
+    };
+    if (message.empty()) return bad("without a message");
+    if (outcome.status == CACHE_INTERNAL) return bad("which is said of defects");
+    if (fault == nullptr || is_allocation(*fault)) continue;
+    if (outcome.names_segment && outcome.status != CACHE_READ_ONLY &&
+        message.find("'" + spec.name + "'") == std::string::npos)
+      return bad("and does not name the segment");
+    if (outcome.status == CACHE_OS_ERROR && message.find(named_in_messages(fault->function)) == std::string::npos)
+      return bad("and does not name the call");
+    if (message.find("''") != std::string::npos) return bad("with an empty name");
+    if (message.back() != '.' && message.back() != ')' && message.find(": ") == std::string::npos)
+      return bad("without a remedy");
+  }
+  return "";
+}
+
+Complaint run(const Scenario& scenario, const CacheSpec& spec, const Fault* fault, Journal& journal) {
+  start_calls(fault);
+  scenario.run(journal, spec);
+  stop_calls();
+  return judge(journal, spec, fault);
+}
+
+// One run without faults in which every call succeeds, with a peer where the scenario has one, and nothing left after.
+Complaint run_healthy(const Scenario& scenario, const CacheSpec& spec, unsigned* calls) {
+  static Journal journal;
+  journal = {};
+  std::unique_ptr<OpenCache> peer;
+  std::shared_ptr<void> prepared;
+  if (scenario.has_peer) {
+    peer = std::make_unique<OpenCache>(spec);
+    if (Complaint complaint = use_as_peer(*peer); !complaint.empty()) return complaint;
+    if (scenario.prepare != nullptr) prepared = scenario.prepare(spec);
+  }
+  if (Complaint complaint = run(scenario, spec, nullptr, journal); !complaint.empty()) return complaint;
+  prepared.reset();
+  for (std::size_t function = 0; calls != nullptr && function < kFunctions; ++function)
+    calls[function] = calls_of(static_cast<Function>(function));
+  for (const Outcome& outcome : journal) {
+    const bool is_meant = outcome.status >= 0 || outcome.status == scenario.expected_error ||
+                          outcome.status == CACHE_BAD_KEY || outcome.status == CACHE_TOO_LARGE ||
+                          outcome.status == CACHE_BAD_HANDLE || outcome.status == CACHE_READ_ONLY;
+    if (!is_meant) return fmt::format("{} gave {}: {}", outcome.call, outcome.status, outcome.message);
+  }
+  peer.reset();
+  const memstream_options_t options = spec.options();
+  memstream_destroy_named(&options);  // Some scenarios do it themselves.
+  const std::string traces = traces_of(spec.name);
+  return traces.empty() ? "" : "left behind: " + traces;
+}
+
+// Functions whose failure leaves exactly what they should have taken away.
+bool may_keep_mapping(const Fault& fault) { return is_of(fault, {Function::k_munmap, Function::k_shmdt}); }
+bool may_keep_slot(const Fault& fault) {
+  // Leaving the process table needs its lock. The slot is taken from the process when it ends.
+  return is_of(fault, {Function::k_pthread_mutex_trylock, Function::k_pthread_mutex_clocklock});
+}
+
+Complaint check_peer(memstream_t* peer, const Fault& fault, bool is_destroyed) {
+  if (is_destroyed) return "";
+  if (Complaint complaint = use_as_peer(peer); !complaint.empty()) return "the peer: " + complaint;
+  const cache_stats_t stats = stats_of(peer);
+  if (stats.pinned_memory != 0 && !may_keep_slot(fault)) return "pins are left";
+  if (stats.processes != 1 && !may_keep_slot(fault)) return fmt::format("{} process slots are taken", stats.processes);
+  return "";
+}
+
+// One fault in one scenario. Everything that must hold is asked here.
+Complaint run_with_fault(const Scenario& scenario, const CacheSpec& spec, const Fault& fault, const Healthy& healthy,
+                         std::atomic<unsigned>* struck) {
+  ::alarm(kPatienceSeconds);
+  const Resources before = Resources::of_this_process();
+  const long allocations_before = outstanding_allocations();
+  static Journal journal;
+  std::unique_ptr<OpenCache> peer;
+  std::shared_ptr<void> prepared;
+  if (scenario.has_peer) {
+    peer = std::make_unique<OpenCache>(spec);
+    if (Complaint complaint = use_as_peer(*peer); !complaint.empty()) return complaint;
+    if (scenario.prepare != nullptr) prepared = scenario.prepare(spec);
+  }
+  if (Complaint complaint = run(scenario, spec, &fault, journal); !complaint.empty()) return complaint;
+  prepared.reset();
+  if (!fault_struck()) return "";  // Runs differ by a call or two; how many faults come about is counted.
+  ++*struck;
+
+  const Outcome& last = *(journal.end() - 1);
+  const bool is_announced = std::any_of(journal.begin(), journal.end(), [](const Outcome& outcome) {
+    return std::string(outcome.message).find("left behind") != std::string::npos;
+  });
+  if (peer != nullptr) {
+    const bool is_destroyed = memstream_exists(*peer, "kept", 4) == CACHE_GONE;
+    if (is_destroyed && std::string(scenario.name) != "destroy by name") return "the peer's segment is gone";
+    if (Complaint complaint = check_peer(*peer, fault, is_destroyed); !complaint.empty()) return complaint;
+    peer.reset();
+    const memstream_options_t options = spec.options();
+    memstream_destroy_named(&options);
+  } else if (last.status < 0 && std::string(last.call) == "memstream_open" && journal.end() - journal.begin() <= 2) {
+    // Creating failed: then there is nothing, unless the message says so.
+    const std::string segments = segments_of(spec.name);
+    if (!segments.empty() && !is_announced)
+      return fmt::format("left behind: {}, and the message is '{}'", segments, journal.begin()->message);
+  }
+  if (Complaint complaint = run_healthy(scenario, spec, nullptr); !complaint.empty())
+    return "afterwards, without a fault: " + complaint;
+
+  const Resources after = Resources::of_this_process();
+  if (after.descriptors != before.descriptors)
+    return fmt::format("{} descriptors are left", after.descriptors - before.descriptors);
+  if (after.mappings != before.mappings && !may_keep_mapping(fault))
+    return fmt::format("{} mappings are left", after.mappings - before.mappings);
+  const long left = outstanding_allocations() - allocations_before - healthy.allocations;
+  return left > 0 ? fmt::format("{} blocks of memory are left", left) : "";
+}
+
+// Calls 1 to `count`, all of them or every n-th, the last one always.
+std::vector<unsigned> chosen_calls(unsigned count, unsigned stride, unsigned offset) {
+  std::vector<unsigned> chosen;
+  for (unsigned call = 1 + offset % stride; call <= count; call += stride) chosen.push_back(call);
+  return chosen;
+}
+
+CacheSpec spec_of(const Scenario& scenario) {
+  const auto number = &scenario - kScenarios;
+  return {fmt::format("test-{}-fault-{}", ::getpid(), number), kMinSegmentSize, 1, kTimeoutMs};
+}
+
+TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, and works again") {
+  // Under tools that slow everything down only some of the calls are tried.
+  const auto stride = static_cast<unsigned>(std::max(1, 100 / scaled(100)));
+  const char* only = std::getenv("MEMSTREAM_FAULT");  // Of one function: to look at a finding.
+  const SharedArray<std::atomic<unsigned>> struck(1);
+  unsigned cases = 0;
+  unsigned functions_called[kFunctions] = {};
+  for (const Scenario* scenario = kScenarios; scenario != kScenarios + kScenarioCount; ++scenario) {
+    const CacheSpec spec = spec_of(*scenario);
+    ::setenv("MEMSTREAM_NAME", spec.name.c_str(), 1);
+    ::setenv("MEMSTREAM_SIZE", "1M", 1);
+    ::setenv("MEMSTREAM_TIMEOUT_MS", std::to_string(kTimeoutMs).c_str(), 1);
+    SharedArray<Healthy> healthy(1);
+    const Complaint unhealthy = in_child([&]() -> Complaint {
+      ::alarm(kPatienceSeconds);
+      const long before = outstanding_allocations();
+      Complaint complaint = run_healthy(*scenario, spec, healthy[0].calls);
+      if (complaint.empty()) complaint = run_healthy(*scenario, spec, nullptr);
+      healthy[0].allocations = outstanding_allocations() - before;
+      return complaint;
+    });
+    REQUIRE_MESSAGE(unhealthy == "", scenario->name);
+    for (std::size_t index = 0; index < kFunctions; ++index) {
+      const auto function = static_cast<Function>(index);
+      if (only != nullptr && std::string(only) != facts_of(function).name) continue;
+      functions_called[index] += healthy[0].calls[index];
+      for (const int error : facts_of(function).errors) {
+        if (error == 0) break;
+        for (const unsigned call : chosen_calls(healthy[0].calls[index], stride, cases)) {
+          for (const bool persists : {false, true}) {
+            if (persists && error == EIDRM) continue;  // Said again of a segment that is there it would be a lie.
+            const Fault fault{function, call, error, persists};
+            const Complaint complaint =
+                in_child([&] { return run_with_fault(*scenario, spec, fault, healthy[0], &struck[0]); });
+            ++cases;
+            CHECK_MESSAGE(complaint == "", scenario->name << ": " << describe(fault));
+            if (!complaint.empty()) {
+              const memstream_options_t options = spec.options();
+              while (memstream_destroy_named(&options) == CACHE_OK) continue;  // Lest the next case suffer.
+            }
+          }
+        }
+      }
+    }
+  }
+  const auto reached = std::count_if(std::begin(functions_called), std::end(functions_called),
+                                     [](unsigned calls) { return calls != 0; });
+  std::string unreached;
+  for (std::size_t index = 0; index < kFunctions; ++index) {
+    if (functions_called[index] == 0) unreached += std::string(" ") + facts_of(static_cast<Function>(index)).name;
+  }
+  CHECK(struck[0] >= cases - cases / 50);
+  MESSAGE(reached << " functions, " << cases << " cases; not called on this backend:" << unreached);
+}
+
+}  // namespace
+}  // namespace memstream::test

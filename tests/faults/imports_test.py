@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Every function that libcache.so imports either fails in tests/faults/, or cannot fail for the reason given here.
+
+    imports_test.py SOURCE_DIR LIBRARY
+
+A new system call in the library comes with its faults: this test fails until it does.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Imports that no fault is made for, by the reason.
+CANNOT_FAIL = {
+    "returns what the kernel or the process knows": (
+        "clock_gettime dirfd getegid geteuid getenv getpid gnu_get_libc_version pthread_self sched_yield sysconf"
+        " __errno_location __libc_single_threaded __tls_get_addr"
+    ),
+    "fails only for a lock that is damaged, or not the caller's": (
+        "pthread_mutex_consistent pthread_mutex_lock pthread_mutex_unlock pthread_rwlock_unlock"
+    ),
+    "is a futex wait or wake: whatever it returns, the word is looked at again": "syscall",
+    "is interrupted by real signals in interruption_test": "nanosleep",
+    "works on memory alone": (
+        "free memchr memcmp memcpy memmove memset snprintf strcmp strerrordesc_np strlen strnlen"
+    ),
+}
+# Functions of the compiler and the language, which report by exceptions: operator new is where those come from.
+LANGUAGE = re.compile(
+    r"_ITM_|_Unwind_|__cxa_|__dynamic_cast|__gmon_start__|__gxx_|_ZSt|_ZNSt|_ZNKSt|_ZT[IV]|_ZN3fmt|_ZdlPv"
+)
+OPERATORS = {"_Znwm": "operator_new", "_ZnwmSt11align_val_t": "operator_new_aligned"}
+
+
+def imports_of(library: str) -> set[str]:
+    listing = subprocess.run(
+        ["nm", "--dynamic", "--undefined-only", "--format=posix", library], check=True, capture_output=True, text=True
+    ).stdout
+    return {line.split()[0].split("@")[0] for line in listing.splitlines() if line}
+
+
+def faults_of(source: Path) -> set[str]:
+    return set(re.findall(r"^  X\((\w+),", (source / "tests/faults/functions.h").read_text(), re.MULTILINE))
+
+
+def main(source: str, library: str) -> int:
+    imports = {OPERATORS.get(name, name) for name in imports_of(library) if not LANGUAGE.match(name)}
+    faults = faults_of(Path(source))
+    excused = {name for names in CANNOT_FAIL.values() for name in names.split()}
+    complaints = [f"{name} is imported, and nothing makes it fail" for name in sorted(imports - faults - excused)]
+    complaints += [f"{name} has faults, and nothing imports it" for name in sorted(faults - imports)]
+    complaints += [f"{name} is excused, and nothing imports it" for name in sorted(excused - imports)]
+    complaints += [f"{name} has faults and is excused" for name in sorted(faults & excused)]
+    for complaint in complaints:
+        print(complaint)
+    print(f"{len(faults)} functions fail in tests, {len(excused)} cannot")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
