@@ -7,6 +7,7 @@
 #include "core/robust_mutex.h"
 
 namespace memstream {
+
 // The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
 // what was half done for a dead process is done again.
 Status ProcessTable::lock(const Deadline& deadline) noexcept {

@@ -59,8 +59,8 @@ Status rwlock_init(pthread_rwlock_t* lock) noexcept {
 Status busy(std::uint32_t shard, const char* what) noexcept {
   return fail_without_throwing(Status::kBusy, [&] {
     return fmt::format(
-        "Shard {} is busy: {} until the deadline. Try again, or allow more time with MEMSTREAM_TIMEOUT_MS.",
-        shard, what);
+        "Shard {} is busy: {} until the deadline. Try again, or allow more time with MEMSTREAM_TIMEOUT_MS.", shard,
+        what);
   });
 }
 

@@ -1,5 +1,6 @@
 // An attach to any bytes: what stands under the name is taken for what it is, or refused with a status and a sentence.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -70,8 +71,11 @@ void copy_text(char* to, std::size_t room, const std::string& text) {
 void put_right(std::byte* image, std::size_t size_bytes, std::uint8_t repairs) {
   SegmentHeader& header = *reinterpret_cast<SegmentHeader*>(image);
   SegmentIdentity& identity = header.identity;
-  static const std::string machine_boot = boot_id();
-  static const std::uint64_t machine_namespace = pid_namespace_id();
+  static const Home home = [] {
+    Home found;
+    if (find_home(&found) != Status::kOk) std::abort();
+    return found;
+  }();
   if ((repairs & kFront) != 0) {
     identity.magic = kMagic;
     identity.layout_version = kLayoutVersion;
@@ -79,8 +83,8 @@ void put_right(std::byte* image, std::size_t size_bytes, std::uint8_t repairs) {
   }
   if ((repairs & kMachine) != 0) {
     copy_text(identity.libc, sizeof identity.libc, libc_id());
-    copy_text(identity.boot_id, sizeof identity.boot_id, machine_boot);
-    identity.pid_namespace = machine_namespace;
+    copy_text(identity.boot_id, sizeof identity.boot_id, home.boot_id);
+    identity.pid_namespace = home.pid_namespace;
   }
   if ((repairs & kLockTypes) != 0) {
     identity.mutex_size = sizeof(pthread_mutex_t);
