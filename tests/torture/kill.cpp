@@ -131,7 +131,7 @@ class Killing {
     section.set("recoveries", statistics.recoveries);
     section.set("evictions", statistics.evictions);
     section.set("calls", crowd_.ledger().calls());
-    section.set("lost", section.findings());
+    section.set("lost", crowd_.ledger().lost());
     after_recovery_.report(section);
     without_recovery_.report(section);
     section.set("longest_call_ms", std::round(crowd_.ledger().longest_ms() * 10) / 10);

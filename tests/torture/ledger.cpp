@@ -32,6 +32,7 @@ struct Ledger::Pages {
   };
   std::array<std::array<Note, kMostKeys>, kProcesses> notes;
   std::array<Calls, kProcesses> calls;
+  std::atomic<std::uint64_t> lost;
 };
 
 Ledger::Ledger(const Load& load) : load_(load) {
@@ -89,6 +90,7 @@ void Ledger::verify(std::size_t process, std::size_t key, std::uint64_t last_sto
   if (found) {
     const std::uint64_t version = version_of(process, key, *found);
     if (version >= last_stored && version <= last) return;
+    pages_->lost.fetch_add(1);
     throw Finding(fmt::format("the key '{}' has version {}, and version {} was stored and {} begun",
                               this->key(process, key), version, last_stored, last));
   }
@@ -96,6 +98,7 @@ void Ledger::verify(std::size_t process, std::size_t key, std::uint64_t last_sto
   for (std::uint64_t version = last_stored; version <= last; ++version) {
     if (!value(process, key, version)) return;
   }
+  pages_->lost.fetch_add(1);
   throw Finding(fmt::format("the key '{}' is lost: version {} was stored and {} begun", this->key(process, key),
                             last_stored, last));
 }
@@ -131,6 +134,8 @@ std::uint64_t Ledger::calls() const {
   for (const Pages::Calls& calls : pages_->calls) sum += calls.count;
   return sum;
 }
+
+std::uint64_t Ledger::lost() const { return pages_->lost; }
 
 std::uint64_t Ledger::busy() const {
   std::uint64_t sum = 0;

@@ -53,6 +53,8 @@ class Ledger {
   double longest_ms() const;
   std::uint64_t calls() const;
   std::uint64_t busy() const;
+  // Reads, by anybody, that did not find what was stored: each is a finding too.
+  std::uint64_t lost() const;
 
  private:
   struct Pages;

@@ -87,7 +87,7 @@ class Starving {
     section.set("killed_by_kernel", killed_);
     section.set("ended_by_failed_allocation", aborted_);
     section.set("recoveries", recoveries_ + statistics.recoveries);
-    section.set("lost", section.findings());
+    section.set("lost", ledger_.lost());
     if (statistics.evictions != 0 && way_ != Way::kGroupSegment) {
       section.find("entries were evicted, so that the audit says nothing");
     }
