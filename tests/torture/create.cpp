@@ -172,6 +172,9 @@ class Creating {
   void await_all(const std::vector<Process>& creators, const IsThere& is_there) const {
     for (std::size_t index = 0; index < kCreators; ++index) {
       while (creators[index].id() > 0 && !is_there(desk_->seats[index].state)) {
+        // A victim may die before it is waited for.
+        if (desk_->seats[index].dies_after_us == 0 && creators[index].has_ended())
+          throw Finding(fmt::format("creator {} ended by itself", index));
         std::this_thread::sleep_for(std::chrono::microseconds(100));
       }
     }

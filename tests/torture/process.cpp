@@ -45,6 +45,11 @@ Process::~Process() {
   ::waitpid(process_id_, nullptr, 0);
 }
 
+bool Process::has_ended() const {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(process_id_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
 void Process::send(int signal) const { ::kill(process_id_, signal); }
 
 void Process::stop() {

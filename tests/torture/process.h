@@ -22,6 +22,8 @@ class Process {
   ~Process();
 
   pid_t id() const { return process_id_; }
+  // Whether it has come to its end, by itself or not.
+  bool has_ended() const;
   void send(int signal) const;
   // SIGSTOP, and waits until it stands. Throws Finding if it had ended by itself.
   void stop();

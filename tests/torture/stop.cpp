@@ -22,7 +22,7 @@ constexpr std::int64_t kTimeoutMs = 20;
 // A deadline bounds the waiting, not the work, nor how long the machine lets a process wait for a processor.
 constexpr double kLateMs = 5000;
 constexpr int kPatience = 1000;
-constexpr int kTries = 30;  // To stop a process while it holds the lock.
+constexpr int kTries = 300;  // To stop a process while it holds the lock that is wanted.
 
 using Clock = std::chrono::steady_clock;
 
@@ -63,7 +63,11 @@ class Stopping {
     stopped_reading_ += reads ? 1 : 0;
     const int written =
         timed("a set", [&] { return memstream_set(peer_.handle(), kKey.data(), kKey.size(), "value", 5, 0, 0); });
-    read();
+    // Most of all what it may be in the middle of writing.
+    for (std::size_t key = 0; holds && key < crowd_.ledger().load().keys; ++key) {
+      read(*crowd_.index_of(victim.id()), key);
+    }
+    read(random_() % Ledger::kProcesses, random_() % crowd_.ledger().load().keys);
     scan();
     // It was stopped all the time: whatever it held it must still hold.
     if (holds && bytes_.write_lock().holder != victim.id()) throw Finding("the lock of a stopped process was taken");
@@ -88,9 +92,7 @@ class Stopping {
     return *victim;
   }
 
-  void read() {
-    const std::size_t process = random_() % Ledger::kProcesses;
-    const std::size_t key = random_() % crowd_.ledger().load().keys;
+  void read(std::size_t process, std::size_t key) {
     const std::uint64_t stored = crowd_.ledger().last_stored(process, key);
     std::string value;
     const int status = timed("a get", [&] { return peer_.try_get(Ledger::key(process, key), &value); });
