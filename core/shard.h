@@ -201,6 +201,7 @@ class Shard final : private ShardRecovery {
   std::uint32_t find_fresh(const Key& key, std::uint64_t now_ms);
   Status admit(const StoreRequest& request, std::uint32_t id) const noexcept;
   Status check_size(const StoreRequest& request) const noexcept;
+  Status store_if_admitted(const StoreRequest& request, std::uint64_t now_ms);
   Status store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms);
   Status remove_key(const Key& key, std::uint64_t now_ms);
   void fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);

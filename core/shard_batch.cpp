@@ -19,11 +19,8 @@ void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadl
 void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses, const Deadline& deadline,
                        std::uint64_t now_ms) noexcept {
   write_many(order, statuses, deadline, [&](std::uint8_t item) {
-    const StoreRequest& request = requests[item];
-    if (const Status status = check_size(request); status != Status::kOk) return status;
-    const std::uint32_t id = find_fresh(request.key, now_ms);
-    if (const Status status = admit(request, id); status != Status::kOk) return status;
-    return store_value(request, id, now_ms);
+    if (const Status status = check_size(requests[item]); status != Status::kOk) return status;
+    return store_if_admitted(requests[item], now_ms);
   });
 }
 

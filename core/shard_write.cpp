@@ -83,11 +83,13 @@ Status Shard::admit(const StoreRequest& request, std::uint32_t id) const noexcep
 
 Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
-  return write(Exclusion::kEverybody, deadline, [&] {
-    const std::uint32_t id = find_fresh(request.key, now_ms);
-    if (const Status status = admit(request, id); status != Status::kOk) return status;
-    return store_value(request, id, now_ms);
-  });
+  return write(Exclusion::kEverybody, deadline, [&] { return store_if_admitted(request, now_ms); });
+}
+
+Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
+  const std::uint32_t id = find_fresh(request.key, now_ms);
+  if (const Status status = admit(request, id); status != Status::kOk) return status;
+  return store_value(request, id, now_ms);
 }
 
 Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
