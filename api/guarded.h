@@ -12,7 +12,10 @@ namespace memstream {
 template <class Operation>
 int guarded(Operation operation) noexcept {
   try {
-    return static_cast<int>(operation());
+    const Status status = operation();
+    // The engine sets no message for this one: for callers inside the library it is no error, and they ask again.
+    if (status == Status::kTooSmall) return static_cast<int>(fail(status, status_sentence(status)));
+    return static_cast<int>(status);
   } catch (const std::bad_alloc&) {
     return static_cast<int>(fail(
         Status::kNoMemory, "This process has no memory left for the call: free some, or raise its limit (ulimit -v)."));

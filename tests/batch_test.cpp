@@ -144,6 +144,7 @@ TEST_CASE("values that do not fit the room are named, and the others are there")
   char room[64];
   std::size_t room_size = sizeof room;
   CHECK(memstream_get_many(cache, batch.items(), batch.size(), room, &room_size) == CACHE_TOO_SMALL);
+  CHECK(std::string(cache_last_error()).find("too small") != std::string::npos);
   CHECK(room_size == 16 + 100'000 + 32 + 0 + 64);
   const int statuses[] = {CACHE_OK, CACHE_TOO_SMALL, CACHE_OK, CACHE_OK, CACHE_TOO_SMALL, CACHE_MISS};
   for (std::size_t i = 0; i < batch.size(); ++i) {
