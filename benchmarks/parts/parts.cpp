@@ -51,7 +51,7 @@ void write_lock_of_a_shard(benchmark::State& state) {
     void recover() noexcept override { std::abort(); }
   } recovery;
   test::TestShard shard(kSegmentSize);
-  ShardLock lock(&shard.header(), shard.thread_slots(), shard.geometry().thread_slots, &recovery);
+  ShardLock lock(&shard.header(), shard.header().index, shard.thread_slots(), shard.geometry().thread_slots, &recovery);
   for (auto unused : state) {
     require_ok(lock.lock(shard.deadline()));
     require_ok(lock.exclude_readers(shard.deadline()));
