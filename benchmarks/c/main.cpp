@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,28 +16,10 @@
 #include "benchmarks/c/plan.h"
 #include "benchmarks/c/report.h"
 #include "benchmarks/c/worker.h"
+#include "benchmarks/support/scratch.h"
 
 namespace memstream::bench {
 namespace {
-
-// A directory on tmpfs, gone at the end.
-class Scratch {
- public:
-  Scratch() : path_(fmt::format("/dev/shm/memstream-bench-{}", ::getpid())) {
-    std::filesystem::create_directory(path_);
-    std::filesystem::permissions(path_, std::filesystem::perms::all);  // memcached gives up being root.
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const noexcept { return path_; }
-
- private:
-  std::string path_;
-};
 
 // What it costs to time a call: the median of many that are empty.
 std::uint64_t measure_clock() {
@@ -98,7 +79,7 @@ void run_cells(const Plan& plan, const std::vector<Filled>& stores, const std::v
 }
 
 int run(const Plan& plan, const std::string& json_path) {
-  const Scratch scratch;
+  const Scratch scratch("bench");
   const Environment environment{scratch.path(), fmt::format("bench-{}", ::getpid())};
   const std::uint64_t clock_ns = measure_clock();
   nlohmann::json report = {{"machine", describe_machine()},

@@ -11,7 +11,7 @@
 
 #include "benchmarks/c/interrupt.h"
 #include "benchmarks/c/report.h"
-#include "benchmarks/costs/open_cache.h"
+#include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
 namespace {

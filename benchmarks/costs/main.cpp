@@ -1,10 +1,8 @@
 // memstream-costs: what does not happen in every operation. "memory" and "cold"; figures as JSON and as text.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -12,27 +10,10 @@
 #include "benchmarks/c/report.h"
 #include "benchmarks/costs/cold.h"
 #include "benchmarks/costs/memory.h"
+#include "benchmarks/support/scratch.h"
 
 namespace memstream::bench {
 namespace {
-
-class Scratch {
- public:
-  Scratch() : path_(fmt::format("/dev/shm/memstream-costs-{}", ::getpid())) {
-    std::filesystem::create_directory(path_);
-    std::filesystem::permissions(path_, std::filesystem::perms::all);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const noexcept { return path_; }
-
- private:
-  std::string path_;
-};
 
 void print(const nlohmann::json& one) {
   fmt::print("  {:<16}", one["store"].get<std::string>());
@@ -57,7 +38,7 @@ struct Options {
 };
 
 void measure_memory(const Options& options, nlohmann::json* report) {
-  const Scratch scratch;
+  const Scratch scratch("costs");
   const auto add = [&](const char* part, nlohmann::json one) {
     print(one);
     (*report)[part].push_back(std::move(one));

@@ -9,7 +9,7 @@
 
 #include "benchmarks/c/interrupt.h"
 #include "benchmarks/c/server.h"
-#include "benchmarks/costs/open_cache.h"
+#include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
 namespace {

@@ -1,12 +1,11 @@
 #include "benchmarks/hit_ratio/real_cache.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "api/memstream.h"
+#include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
 namespace {
@@ -15,33 +14,6 @@ constexpr std::uint64_t kLeastSegment = std::uint64_t{1} << 20;
 constexpr std::uint64_t kFixedCost = 64 << 10;  // Of a small segment: its tables of processes and threads.
 constexpr std::uint64_t kItemCost = 84;         // Entry, bucket, block header, rounding.
 constexpr std::uint64_t kKeySize = 12;
-
-void require_ok(int status, const char* call) {
-  if (status != CACHE_OK) throw std::runtime_error(fmt::format("{}: {}", call, cache_last_error()));
-}
-
-class OpenCache {
- public:
-  explicit OpenCache(std::uint64_t size_bytes) : name_(fmt::format("hit-ratio-{}", ::getpid())) {
-    memstream_options_t options;
-    memstream_options_init(&options);
-    options.backend = "posix";
-    options.name = name_.c_str();
-    options.size_bytes = size_bytes;
-    require_ok(memstream_open(&options, &cache_), "memstream_open");
-  }
-  OpenCache(const OpenCache&) = delete;
-  OpenCache& operator=(const OpenCache&) = delete;
-  ~OpenCache() {
-    memstream_destroy(cache_);
-    memstream_close(cache_);
-  }
-  memstream_t* handle() const noexcept { return cache_; }
-
- private:
-  std::string name_;
-  memstream_t* cache_ = nullptr;
-};
 
 }  // namespace
 
@@ -54,7 +26,7 @@ std::optional<RealReplay> replay_through_library(std::uint64_t capacity_bytes, c
   if (result.segment_bytes < kLeastSegment) return std::nullopt;
   result.segment_bytes = (result.segment_bytes + 4095) / 4096 * 4096;
 
-  const OpenCache cache(result.segment_bytes);
+  const OpenCache cache("posix", result.segment_bytes);
   std::vector<char> room(*std::max_element(trace.sizes.begin(), trace.sizes.end()));
   result.ratio = replay(trace, [&](std::uint32_t object, std::size_t) {
     char key[16];

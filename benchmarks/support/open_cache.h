@@ -20,7 +20,7 @@ class OpenCache {
  public:
   // `shards` 0: as the library chooses.
   OpenCache(const std::string& backend, std::uint64_t size_bytes, std::uint32_t shards = 0)
-      : backend_(backend), name_(fmt::format("costs-{}", ::getpid())) {
+      : backend_(backend), name_(fmt::format("measured-{}", ::getpid())) {
     memstream_options_init(&options_);
     options_.backend = backend_.c_str();
     options_.name = name_.c_str();
