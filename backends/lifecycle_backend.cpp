@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "backends/mapped_segment.h"
+#include "core/cancellation.h"
 #include "core/layout.h"
 
 namespace memstream {
@@ -124,6 +125,7 @@ Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedO
 
 Status LifecycleBackend::open(const SegmentSpec& spec, SegmentInitializer& initializer,
                               std::unique_ptr<Segment>* segment) {
+  const UncancelledScope uncancelled;
   const Deadline deadline(spec.timeout);
   return until_settled(spec, deadline, [&] { return try_open(spec, initializer, deadline, segment); });
 }
@@ -166,6 +168,7 @@ Status LifecycleBackend::try_create(const SegmentSpec& spec, SegmentInitializer&
 
 Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
                                 std::unique_ptr<Segment>* segment) {
+  const UncancelledScope uncancelled;
   const Deadline deadline(spec.timeout);
   return until_settled(spec, deadline, [&] {
     std::unique_ptr<SharedObject> object;
@@ -186,6 +189,7 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
 
 Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                                 const std::function<void(std::byte*)>& before_removal) {
+  const UncancelledScope uncancelled;
   const Deadline deadline(spec.timeout);
   return until_settled(spec, deadline, [&] { return try_remove(spec, initializer, deadline, only, before_removal); });
 }

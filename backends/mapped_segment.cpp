@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "core/cancellation.h"
+
 namespace memstream {
 
 std::size_t page_size_bytes() noexcept {
@@ -26,6 +28,7 @@ MappedSegment::MappedSegment(std::string name, std::byte* data, std::size_t size
 
 Status MappedSegment::commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
   if (size_bytes == 0) return Status::kOk;
+  const UncancelledScope uncancelled;
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   return commit_pages(begin, round_up_to_page(offset_bytes + size_bytes) - begin);
 }

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "core/cancellation.h"
 #include "core/interruptions.h"
 
 namespace memstream {
@@ -28,6 +29,7 @@ struct FileText {
 };
 
 FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexcept {
+  const UncancelledScope uncancelled;
   const int file = uninterrupted([&] { return open(path, O_RDONLY | O_CLOEXEC); });
   if (file < 0) return {{}, "open", errno};
   const ssize_t got = uninterrupted([&] { return read(file, buffer, size_bytes); });

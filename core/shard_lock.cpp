@@ -8,6 +8,8 @@
 #include <functional>
 #include <thread>
 
+#include "core/cancellation.h"
+
 namespace memstream {
 namespace {
 
@@ -24,6 +26,7 @@ class Backoff {
 #endif
       return;
     }
+    const UncancelledScope uncancelled;
     const int doublings = std::min(count_ - kSpins, 7);
     std::this_thread::sleep_for(std::chrono::microseconds(8 << doublings));
   }

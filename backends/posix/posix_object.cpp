@@ -12,6 +12,7 @@
 #include <chrono>
 #include <thread>
 
+#include "core/cancellation.h"
 #include "core/interruptions.h"
 
 namespace memstream {
@@ -71,7 +72,9 @@ Ownership ownership_of(const struct stat& status) noexcept {
 }
 
 FileDescriptor::~FileDescriptor() {
-  if (is_open()) ::close(number_);
+  if (!is_open()) return;
+  const UncancelledScope uncancelled;
+  ::close(number_);
 }
 
 PosixObject::~PosixObject() {

@@ -20,6 +20,7 @@ CANNOT_FAIL = {
     "fails only for a lock that is damaged, or not the caller's": (
         "pthread_mutex_consistent pthread_mutex_lock pthread_mutex_unlock pthread_rwlock_unlock"
     ),
+    "fails only for a state that does not exist": "pthread_setcancelstate",
     "is a futex wait or wake: whatever it returns, the word is looked at again": "syscall",
     "ends early at worst, and whoever waits looks again": "nanosleep",
     "works on memory alone": (
