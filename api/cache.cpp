@@ -1,6 +1,7 @@
 // The small C interface: the process's default connection.
 #include "api/cache.h"
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -54,9 +55,14 @@ class DefaultConnection final : private ForkAware {
   // Runs `operation(handle)` on the connection.
   template <class Operation>
   Status use(Operation operation) {
-    const CallGate::Pass pass(gate_);
-    memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
-    return handle != nullptr ? operation(*handle) : not_connected();
+    for (;;) {
+      const std::size_t turn = turn_.load(std::memory_order_seq_cst);
+      const CallGate::Pass pass(gates_[turn % 2]);
+      // Entered first, looked second: whoever changes the connection either waits for this pass or is seen here.
+      if (turn_.load(std::memory_order_seq_cst) != turn) continue;
+      memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
+      return handle != nullptr ? operation(*handle) : not_connected();
+    }
   }
 
  private:
@@ -68,18 +74,21 @@ class DefaultConnection final : private ForkAware {
 
   void replace(memstream_handle* handle) {
     memstream_handle* old = handle_.exchange(handle, std::memory_order_seq_cst);
-    gate_.wait_until_empty();
+    // New calls enter the other gate: those that keep coming cannot keep this one from becoming empty.
+    const std::size_t turn = turn_.fetch_add(1, std::memory_order_seq_cst);
+    gates_[turn % 2].wait_until_empty();
     delete old;
   }
 
   // A thread of the parent may have been connecting; all that the mutex guards is one pointer, which is whole.
   void after_fork_in_child() noexcept override {
-    gate_.forget_all();
+    for (CallGate& gate : gates_) gate.forget_all();
     std::construct_at(&mutex_);
   }
 
-  std::mutex mutex_;  // Held while the connection changes.
-  CallGate gate_;
+  std::mutex mutex_;               // Held while the connection changes.
+  std::array<CallGate, 2> gates_;  // In turn, one for every change of the connection.
+  std::atomic<std::size_t> turn_{0};
   std::atomic<memstream_handle*> handle_{nullptr};
   ForkRegistration fork_registration_{this};
 };

@@ -48,5 +48,44 @@ TEST_CASE("cancelling a thread ends it after the call that it is in, and not ins
   CHECK(memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OK);
 }
 
+TEST_CASE("disconnecting waits for the calls under way, and not for those that keep coming") {
+  const TemporarySegment segment("disconnect", 2 << 20, 1, 5000);
+  ::setenv("MEMSTREAM_NAME", segment.spec().name.c_str(), 1);
+  ::setenv("MEMSTREAM_SIZE", "2M", 1);
+  ::setenv("MEMSTREAM_TIMEOUT_MS", "5000", 1);
+  std::atomic<bool> is_over{false};
+  std::atomic<int> strange{CACHE_OK};
+  constexpr int kCallers = 32;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&] {
+      while (!is_over) {
+        char room[16];
+        std::size_t size = sizeof room;
+        for (const int status : {cache_put("key", "value", 5), cache_get("key", room, &size)}) {
+          if (status < 0 && status != CACHE_NOT_CONNECTED) strange = status;
+        }
+      }
+    });
+  }
+  std::chrono::steady_clock::duration longest{};
+  const int rounds = scaled(20);
+  for (int round = 0; round < rounds; ++round) {
+    CHECK(cache_connect() == CACHE_OK);
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(cache_disconnect() == CACHE_OK);
+    longest = std::max(longest, std::chrono::steady_clock::now() - begin);
+  }
+  // Coming here is what is asked: with so many callers there is hardly a moment without a call under way.
+  is_over = true;
+  for (std::thread& caller : callers) caller.join();
+  CHECK_MESSAGE(strange == CACHE_OK, strange.load());
+  MESSAGE("longest disconnect " << std::chrono::duration_cast<std::chrono::microseconds>(longest).count() << " us");
+  const OpenCache cache(segment.spec());
+  CHECK(stats_of(cache).processes == 1);
+  CHECK(problems_of(cache) == "");
+}
+
 }  // namespace
 }  // namespace memstream::test
