@@ -279,8 +279,10 @@ def interpreters() -> List[str]:
 
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_the_same_file_serves_every_interpreter(fast: None, segment: Segment, interpreter: str) -> None:
-    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
     program = Path(__file__).with_name("roads_everywhere.py")
-    done = subprocess.run([interpreter, str(program)], env=segment.environment, capture_output=True, text=True)
+    # Not measured by pytest-cov: its tracer keeps references of its own, for every line that runs.
+    environment = {name: value for name, value in segment.environment.items() if not name.startswith("COV_CORE_")}
+    environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
+    done = subprocess.run([interpreter, str(program)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "fast\n"
