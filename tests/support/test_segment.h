@@ -2,6 +2,7 @@
 // and a count of how often the segment was initialised.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <functional>
@@ -19,8 +20,9 @@ struct TestHeader {
   std::atomic<std::uint64_t> magic;
   std::atomic<std::uint32_t> state;
   std::atomic<std::uint32_t> initializations;
-  std::atomic<std::uint64_t> token;  // The test's own: who sees it looks at the same memory.
-  char name[72];
+  std::atomic<std::uint64_t> token;        // The test's own: who sees it looks at the same memory.
+  std::atomic<std::uint32_t> name_length;  // Stored last: a creator may be killed in the middle of the name.
+  char name[68];
 };
 static_assert(sizeof(TestHeader) == 96 && std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -56,7 +58,7 @@ class TestInitializer : public SegmentInitializer {
   std::string name_of(const std::byte* bytes) const override {
     const auto& header = *reinterpret_cast<const TestHeader*>(bytes);
     if (header.magic != kTestMagic) return "";
-    return {header.name, strnlen(header.name, sizeof header.name)};
+    return {header.name, std::min<std::size_t>(header.name_length, sizeof header.name)};
   }
 
   Status initialize(Segment& segment) override {
@@ -64,7 +66,7 @@ class TestInitializer : public SegmentInitializer {
     TestHeader& header = header_of(segment);
     header.magic = kTestMagic;
     header.state = kTestUnfinished;
-    name_.copy(header.name, sizeof header.name - 1);
+    header.name_length = static_cast<std::uint32_t>(name_.copy(header.name, sizeof header.name));
     ++header.initializations;
     ++initializations_;
     if (midway_) {
