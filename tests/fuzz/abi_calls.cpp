@@ -101,6 +101,8 @@ void Calls::one_call() {
       return look(handle);
     case 29:
       return wrong_arguments(handle);
+    case 30:
+      return lease(handle, chosen / 32U);
     default:
       return default_connection(chosen / 32U);
   }
@@ -211,6 +213,7 @@ void Calls::open(ModelHandle& handle) {
 void Calls::close(ModelHandle& handle) {
   std::erase_if(views_, [&](const HeldView& held) { return held.handle == &handle; });
   std::erase_if(reservations_, [&](const HeldReservation& held) { return held.handle == &handle; });
+  std::erase_if(handle.segment->leases, [&](const ModelLease& lease) { return lease.holder == &handle; });
   MUST(memstream_close(handle.cache) == CACHE_OK, cache_last_error());
   handle = {};
 }
@@ -338,9 +341,12 @@ void Calls::remove(ModelHandle& handle) {
   const std::string key = take_key();
   const int status = memstream_delete(handle.cache, key.data(), key.size());
   if (bad_key(status, key) || refused(handle, status, true)) return;
-  if (status == CACHE_MISS) return missed(handle, key);
-  MUST(status == CACHE_OK && handle.segment->find(key) != nullptr, "a key is deleted that was never set");
-  handle.segment->forget(key);
+  if (status == CACHE_MISS) {
+    missed(handle, key);
+  } else {
+    MUST(status == CACHE_OK && handle.segment->find(key) != nullptr, "a key is deleted that was never set");
+  }
+  handle.segment->remove(key);
 }
 
 void Calls::touch_key(ModelHandle& handle) {

@@ -55,6 +55,14 @@ class Calls {
   void batch(ModelHandle& handle);
   void get_batch(ModelHandle& handle, std::vector<memstream_item_t>& items, const std::vector<std::string>& keys);
 
+  // Leases (abi_calls_lease.cpp).
+  void lease(ModelHandle& handle, unsigned action);
+  void take_lease(ModelHandle& handle);
+  void wait_for_lease(ModelHandle& handle);
+  ModelLease choose_lease(ModelHandle& handle, bool* may_stand, bool* may_fall);
+  void fulfil_lease(ModelHandle& handle);
+  void release_lease(ModelHandle& handle);
+
   // In place (abi_calls_in_place.cpp), with the looks at the whole.
   void take_view(ModelHandle& handle);
   void release_view();

@@ -62,10 +62,11 @@ void Calls::batch(ModelHandle& handle) {
       if (status == CACHE_OK) handle.segment->store(keys[i], entries[i]);
     } else if (status == CACHE_OK) {
       MUST(handle.segment->find(keys[i]) != nullptr, "a key is deleted that was never set");
-      handle.segment->forget(keys[i]);
+      handle.segment->remove(keys[i]);
     } else {
       MUST(status == CACHE_MISS, cache_last_error());
       missed(handle, keys[i]);
+      handle.segment->remove(keys[i]);
     }
   }
 }

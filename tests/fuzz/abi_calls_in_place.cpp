@@ -277,7 +277,7 @@ void Calls::default_connection(unsigned action) {
     }
     case 4: {
       const int status = cache_delete(key);
-      if (usable(status)) connected_->forget(key);
+      if (usable(status)) connected_->remove(key);
       return;
     }
     case 5: {
@@ -337,6 +337,49 @@ void seed_abi_calls(const SeedSink& sink) {
       for (int i = 0; i < 5; ++i) input.push_back(byte());
     }
     sink("calls-" + std::to_string(variant), input);
+  }
+  // Two handles that take, fulfil and give up leases of three keys, among sets and deletes of them.
+  for (int variant = 0; variant < 8; ++variant) {
+    Bytes input{0, 0, 0, 0, 1, 0};
+    const auto call = [&](unsigned what) {
+      input.push_back(static_cast<std::uint8_t>(what));
+      input.push_back(static_cast<std::uint8_t>(byte() % 2));
+    };
+    const auto key = [&] { input.push_back(static_cast<std::uint8_t>(byte() % 3)); };
+    const auto value = [&] { input.insert(input.end(), {1, byte(), 0, byte(), 0, 0, 0, 0}); };
+    constexpr unsigned kLease = 30;
+    for (int i = 0; i < 150; ++i) {
+      switch (const unsigned way = byte() / 16U) {
+        case 0:
+          call(6);  // set
+          key();
+          value();
+          input.push_back(1);
+          break;
+        case 1:
+        case 2:
+          call(13);  // delete
+          key();
+          break;
+        case 3:
+        case 4:
+          call(3U * 32 + kLease);  // wait
+          key();
+          break;
+        case 5:
+        case 6:
+        case 7:
+          call((way == 5 ? 6U : 4U) * 32 + kLease);  // give up, fulfil
+          input.push_back(static_cast<std::uint8_t>(byte() % 224));
+          if (way != 5) value();
+          break;
+        default:
+          call(kLease);  // take
+          key();
+          input.push_back(static_cast<std::uint8_t>(128 + byte() % 3));
+      }
+    }
+    sink("leases-" + std::to_string(variant), input);
   }
 }
 

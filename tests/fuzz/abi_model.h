@@ -2,11 +2,13 @@
 // nothing else.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "api/memstream.h"
 
@@ -16,6 +18,15 @@ struct ModelEntry {
   std::string value;
   std::uint32_t flags = 0;
   bool may_expire = false;
+};
+
+// A lease as it was granted. Only calls of its own handle can end it by its token.
+struct ModelLease {
+  const void* holder = nullptr;
+  std::string key;
+  std::uint64_t token = 0;
+  bool may_be_over = false;  // Its time may have passed: whether it stands shows when somebody asks.
+  bool ended = false;
 };
 
 // One segment, from its creation until the last handle on it is closed.
@@ -29,10 +40,19 @@ class ModelSegment {
   void store(const std::string& key, ModelEntry entry) {
     had_ttl_ |= entry.may_expire;
     entries_[key] = std::move(entry);
+    end_leases(key);
+  }
+  // It was deleted, or was to be.
+  void remove(const std::string& key) {
+    forget(key);
+    end_leases(key);
   }
   // The cache says that it is not there: never to come back.
   void forget(const std::string& key) { entries_.erase(key); }
-  void clear() { entries_.clear(); }
+  void clear() {
+    entries_.clear();
+    for (ModelLease& lease : leases) lease.ended = true;
+  }
   void may_expire(const std::string& key, bool may) {
     const auto found = entries_.find(key);
     if (found != entries_.end()) found->second.may_expire = may;
@@ -42,7 +62,20 @@ class ModelSegment {
   // Whether an entry ever had a time to live: expired ones are counted until somebody removes them.
   bool had_ttl() const { return had_ttl_; }
 
+  void end_leases(const std::string& key) {
+    for (ModelLease& lease : leases) lease.ended |= lease.key == key;
+  }
+  bool is_leased(const std::string& key) const {
+    return std::any_of(leases.begin(), leases.end(),
+                       [&](const ModelLease& lease) { return lease.key == key && !lease.ended && !lease.may_be_over; });
+  }
+  bool may_be_leased(const std::string& key) const {
+    return std::any_of(leases.begin(), leases.end(),
+                       [&](const ModelLease& lease) { return lease.key == key && !lease.ended; });
+  }
+
   bool destroyed = false;
+  std::vector<ModelLease> leases;  // Of handles that are open, those that have ended too.
 
  private:
   std::map<std::string, ModelEntry> entries_;
