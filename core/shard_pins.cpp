@@ -69,7 +69,9 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
 
 Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
                      std::uint64_t now_ms) noexcept {
+  bool was_held = false;
   return write(Exclusion::kEverybody, deadline, [&] {
+    was_held |= pins.holds(reserved.pin, offset_of(reserved.position));
     const std::uint32_t id = find_fresh(request.key, now_ms);
     if (id != 0 && ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)) == reserved.position) {
       // Run once more after damage was met behind the commit itself: it stands.
@@ -77,7 +79,10 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
       end_lease_of(request.key);
       return Status::kOk;
     }
-    if (!pins.holds(reserved.pin, offset_of(reserved.position))) return Status::kBadHandle;
+    if (!pins.holds(reserved.pin, offset_of(reserved.position))) {
+      if (!was_held) return Status::kBadHandle;
+      return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
+    }
     const BlockContents filled = contents(reserved.position);
     Status status = admit(request, id);
     if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
@@ -100,8 +105,11 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
 }
 
 Status Shard::unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept {
+  bool was_held = false;
   return write(Exclusion::kWriters, deadline, [&] {
-    if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
+    // Run once more after damage was met: the pin has gone with the first run, or with a shard that had to be emptied.
+    if (!pins.holds(pin, offset_of(position))) return was_held ? Status::kOk : Status::kBadHandle;
+    was_held = true;
     let_go(position, pins, pin);
     return Status::kOk;
   });
