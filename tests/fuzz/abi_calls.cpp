@@ -379,8 +379,8 @@ void Calls::increment(ModelHandle& handle) {
   // The number that was there, if it still was.
   char* end = nullptr;
   const std::string old_text = known != nullptr ? known->value : "";
-  const long long old_number = std::strtoll(old_text.c_str(), &end, 10);
-  const bool goes_on = known != nullptr && result == old_number + delta;
+  std::int64_t sum = std::strtoll(old_text.c_str(), &end, 10);
+  const bool goes_on = known != nullptr && !__builtin_add_overflow(sum, delta, &sum) && result == sum;
   MUST(goes_on || (chosen % 2 == 0 && result == initial + delta), "an increment of another number");
   if (!goes_on && known != nullptr) missed(handle, key);
   ModelEntry entry{std::to_string(result), goes_on ? known->flags : 0, goes_on ? known->may_expire : ttl_ms != 0};
