@@ -305,6 +305,19 @@ TEST_CASE("readers share, and a writer waits for them") {
   CHECK(shared.shard->epoch == 0);
 }
 
+TEST_CASE("while a writer waits for readers to go, no other one comes in") {
+  SharedLock shared;
+  Occupant first(shared, Occupant::Role::kReader);
+  Status written = Status::kInternal;
+  std::thread writer([&] { written = shared.write(); });
+  while (shared.shard->wait == 0) std::this_thread::yield();
+  CHECK(shared.lock->read_shared(Deadline(50ms), [] {}) == Status::kBusy);
+  first.leave();
+  writer.join();
+  CHECK(written == Status::kOk);
+  CHECK(shared.lock->read_shared(Deadline(50ms), [] {}) == Status::kOk);
+}
+
 TEST_CASE("a reader that finds no free thread slot reads under the write lock") {
   SharedLock shared;
   Signal locked, done;

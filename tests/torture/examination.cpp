@@ -29,6 +29,10 @@ void Examination::examine(bool ended, const LivePeer* peer) {
   use();
   scene_.cache.check();
   judge(get_all(), seen, ended, peer);
+  // A death spoils nothing: what recovery takes for damaged and drops was written in the wrong order.
+  if (const std::uint64_t damaged = scene_.cache.statistics().damaged; damaged != 0) {
+    throw Finding(fmt::format("{} entries or blocks are counted as damaged", damaged));
+  }
   longest_ms_ = std::max(longest_ms_, std::chrono::duration<double, std::milli>(Clock::now() - began).count());
   if (operation_.settle) operation_.settle(scene_);
 }
