@@ -10,6 +10,8 @@ usage: bench.sh COMMAND [ARGUMENT]...
 
   c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--json FILE]
                            throughput and latency beside the alternatives; "c --help" says it all
+  python [--quick] [--contender NAME] [--size BYTES] [--json FILE]
+                           the Python package, on both roads, beside what Python has; "python --help" says it all
   hit-ratio [--trace NAME] [--file TRACE] [--percent LIST] [--json FILE]
                            hit ratios of the library and of reference policies, by size of the cache
   memory [--backend NAME] [--megabytes N] [--json FILE]
@@ -28,7 +30,7 @@ TEXT
 # build_benchmarks TARGET...
 build_benchmarks() {
     scripts/setup.sh bench
-    cmake --preset bench --log-level=WARNING >/dev/null
+    cmake --preset bench --log-level=WARNING -D MEMSTREAM_PYTHON="$python" >/dev/null
     cmake --build --preset bench --parallel "$jobs" --target "$@"
 }
 
@@ -37,6 +39,17 @@ build_benchmarks() {
 bench_c() {
     build_benchmarks memstream-bench
     build/bench/memstream-bench "$@"
+}
+
+# with_bench_python COMMAND...: with the package, the libraries and the C extension that were built for it.
+with_bench_python() {
+    build_benchmarks cache memstream_python memstream_limit
+    env MEMSTREAM_LIBRARY="$root/build/bench/libcache.so" PYTHONDONTWRITEBYTECODE=1 \
+        PYTHONPATH="$root/clients/python:$root/benchmarks/python:$root/build/bench" "$@"
+}
+
+bench_python() {
+    with_bench_python "$python" benchmarks/python/main.py "$@"
 }
 
 bench_hit_ratio() {
@@ -67,6 +80,7 @@ bench_parts() {
 bench_self_test() {
     build_benchmarks bench_harness_test hit_ratio_test
     ctest --test-dir build/bench --no-tests=error --output-on-failure "$@"
+    with_bench_python "$python" -m pytest -q -p no:cacheprovider benchmarks/python/tests
 }
 
 bench_instructions() {

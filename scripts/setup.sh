@@ -21,6 +21,7 @@ test_packages=(
 bench_packages=(
     libboost-dev liblmdb-dev libtdb-dev redis-server libhiredis-dev memcached libmemcached-dev
     libbenchmark-dev python3-matplotlib
+    python3-dev python3-lmdb python3-tdb python3-diskcache python3-pylibmc python3-redis
 )
 
 usage() {

@@ -1,0 +1,168 @@
+"""MemStream: both roads of the package, views, and what they are held against."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from ctypes import byref, c_size_t, c_uint32, c_uint64
+from pathlib import Path
+from typing import Any, Optional
+
+import memstream_limit
+
+from contender import Contender, Session
+from data import DataSet
+from memstream import Cache, _abi
+from memstream.views import View
+
+# Room for the data several times over: nothing may be evicted.
+_SEGMENT_BYTES = 512 * 1024 * 1024
+_ROAD = "MEMSTREAM_PYTHON_ROAD"
+
+
+class MemStream(Contender):
+    """A segment of its own, read and written by the package."""
+
+    road = "fast"
+
+    def __init__(self, scratch: Path) -> None:
+        super().__init__(scratch)
+        self._name = "bench-%d-%s" % (os.getpid(), re.sub(r"\W", "-", self.name).strip("-"))
+        # Whoever opens it first makes it; it is ours to destroy from here on.
+        Cache(self._name, size=_SEGMENT_BYTES).close()
+
+    def fill(self, data: DataSet) -> None:
+        with self.connect() as cache:
+            for key, value in zip(data.keys, data.values[0]):
+                cache.set(key, value)
+            assert cache.stats().evictions == 0, "the segment is too small for the data"
+
+    def connect(self) -> Cache:
+        """Opens the segment on this contender's road."""
+        os.environ[_ROAD] = self.road
+        try:
+            cache = Cache(self._name, create=False)
+        finally:
+            del os.environ[_ROAD]
+        assert cache.road == self.road
+        return cache
+
+    def open(self) -> Session:
+        cache = self.connect()
+        return Session(cache.get, cache.set, cache.get_many)
+
+    def close(self) -> None:
+        self.connect().destroy()
+
+
+class Fast(MemStream):
+    """Built-in functions."""
+
+    name = "memstream-fast"
+
+
+class Plain(MemStream):
+    """ctypes."""
+
+    name = "memstream-plain"
+    road = "plain"
+
+
+class Views(MemStream):
+    """Values where they stand, without a copy: a view made and released."""
+
+    name = "memstream-views"
+
+    def open(self) -> Session:
+        cache = self.connect()
+        # A view knows its values only until it is released.
+        return Session(cache.view, bytes_of=_memory_of, release=View.release)
+
+
+def _memory_of(view: View) -> memoryview:
+    return view.memory
+
+
+class Limit(MemStream):
+    """The C extension around the same calls."""
+
+    name = "limit"
+
+    def open(self) -> Session:
+        self._cache = self.connect()  # Keeps open what the extension uses.
+        handle: Any = self._cache._handle
+        limit = memstream_limit.Cache(handle.value)
+        return Session(limit.get, limit.set, limit.get_many)
+
+
+class PlainCtypes(MemStream):
+    """The best that is known with ctypes alone: objects that are made once, nothing that is converted.
+
+    It does less than the package: one thread, keys of bytes only, no look at what a value is.
+    """
+
+    name = "plain-ctypes"
+    _ROOM = 32 * 1024
+
+    def open(self) -> Session:
+        self._cache = self.connect()
+        return plain_ctypes(self._cache, self._ROOM)
+
+
+def plain_ctypes(cache: Cache, room_size: int) -> Session:
+    """Makes the functions."""
+    library = ctypes.CDLL(cache._library.path)
+    raw_get, raw_set = library["memstream_get"], library["memstream_set"]
+    sizes = {number: c_size_t(number) for number in range(1025)}
+    handle = cache._handle
+    room, size = ctypes.create_string_buffer(room_size), c_size_t()
+    size_reference = byref(size)
+    for_ever, no_flags = c_uint64(0), c_uint32(0)
+
+    def get(key: bytes) -> Optional[bytes]:
+        size.value = room_size
+        status = raw_get(handle, key, sizes[len(key)], room, size_reference, None)
+        if status == 0:
+            return room[: size.value]  # type: ignore[return-value]  # bytes, of an array of c_char.
+        return large(key) if status == _abi.Status.TOO_SMALL else None
+
+    def large(key: bytes) -> Optional[bytes]:
+        view = _abi.View()
+        if library.memstream_view(handle, key, sizes[len(key)], byref(view)) != 0:
+            return None
+        try:
+            return ctypes.string_at(view.data, view.size)
+        finally:
+            library.memstream_release(handle, byref(view))
+
+    def store(key: bytes, value: bytes) -> None:
+        length = sizes.get(len(value)) or c_size_t(len(value))
+        if raw_set(handle, key, sizes[len(key)], value, length, for_ever, no_flags) != 0:
+            raise OSError("memstream_set failed")
+
+    return Session(get, store)
+
+
+class Copies(MemStream):
+    """`bytes(memoryview)` of the values where they stand: what copying them costs, and nothing else."""
+
+    name = "bytes(memoryview)"
+
+    def __init__(self, scratch: Path) -> None:
+        super().__init__(scratch)
+        self._keys: list[bytes] = []
+
+    def fill(self, data: DataSet) -> None:
+        super().fill(data)
+        self._keys = data.keys
+
+    def open(self) -> Session:
+        self._cache = self.connect()
+        self._views = [self._cache.view(key) for key in self._keys]
+        memories = {key: view.memory for key, view in zip(self._keys, self._views) if view is not None}
+
+        def get(key: bytes) -> bytes:
+            return bytes(memories[key])
+
+        return Session(get)
