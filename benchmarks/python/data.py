@@ -13,8 +13,8 @@ VARIANTS = 2
 # than the processor's caches hold.
 CHUNK = 64
 CHUNK_BYTES = 256 * 1024
-# So much is stored at most, by every contender at the same time.
-MOST_BYTES = 32 * 1024 * 1024
+# So much is stored at most, by every contender at the same time: more than the processor's caches hold.
+MOST_BYTES = 128 * 1024 * 1024
 MOST_QUICK_BYTES = 8 * 1024 * 1024
 LEAST_KEYS = 8
 SIZES = (64, 1024, 64 * 1024, 4 * 1024 * 1024)
@@ -35,28 +35,38 @@ def size_name(size: int) -> str:
 class DataSet:
     """Keys, and two values for each of them: what a contender is filled with, and what `set` alternates with.
 
+    Keys and values are made when they are asked for, as those of a program are that has just received or computed them:
+    they are in the processor's caches, and what is measured is the store.
+
     Attributes:
         size: of every value, in bytes.
-        keys: all of them, as bytes.
-        values: by variant and number of the key.
+        count: of the keys, which are numbered from 0.
     """
 
     def __init__(self, size: int, count: int) -> None:
         self.size = size
-        self.keys = [b"user:%08d" % number for number in range(count)]
-        self.values = [[self._value(number, variant) for number in range(count)] for variant in range(VARIANTS)]
+        self.count = count
 
-    def _value(self, number: int, variant: int) -> bytes:
+    def key(self, number: int) -> bytes:
+        """The key of that number."""
+        return b"user:%08d" % number
+
+    def value(self, number: int, variant: int) -> bytes:
+        """One of the two values of that key."""
         pattern = hashlib.sha256(b"%d:%d" % (number, variant)).digest()
         return (pattern * (self.size // len(pattern) + 1))[: self.size]
 
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys with the first of their values, for filling."""
+        return ((self.key(number), self.value(number, 0)) for number in range(self.count))
+
     def check(self, number: int, value: Any, variant: int | None = None) -> None:
         """Raises WrongValue unless `value` was stored under this key: the variant, or any of them for None."""
-        allowed = [self.values[variant][number]] if variant is not None else [each[number] for each in self.values]
         if value is None:
-            raise WrongValue(f"{self.keys[number]!r} is missing")
-        if not any(value == each for each in allowed):
-            raise WrongValue(f"{self.keys[number]!r} has a value of {len(value)} bytes that nobody stored under it")
+            raise WrongValue(f"{self.key(number)!r} is missing")
+        allowed = range(VARIANTS) if variant is None else (variant,)
+        if not any(value == self.value(number, each) for each in allowed):
+            raise WrongValue(f"{self.key(number)!r} has a value of {len(value)} bytes that nobody stored under it")
 
 
 def make_data(size: int, quick: bool) -> DataSet:
@@ -82,9 +92,8 @@ class Draws:
     def __init__(self, data: DataSet, worker: int) -> None:
         self._data = data
         self._random = random.Random(worker)
-        count = len(data.keys)
         self.chunk = max(1, min(CHUNK, CHUNK_BYTES // data.size))
-        self._drawn = [self._random.randrange(count) for _ in range(self._LENGTH)]
+        self._drawn = [self._random.randrange(data.count) for _ in range(self._LENGTH)]
         self._position = 0
 
     def numbers(self) -> list[int]:
@@ -96,7 +105,7 @@ class Draws:
 
     def batch(self) -> list[int]:
         """A hundred different ones, or all there are."""
-        count = len(self._data.keys)
+        count = self._data.count
         return self._random.sample(range(count), min(BATCH, count))
 
     def writes(self) -> list[Write]:
@@ -111,4 +120,4 @@ class Draws:
         data = self._data
         for number in numbers:
             variant = self._random.randrange(VARIANTS)
-            yield Write(number, data.keys[number], data.values[variant][number], variant)
+            yield Write(number, data.key(number), data.value(number, variant), variant)

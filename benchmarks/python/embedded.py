@@ -23,7 +23,7 @@ class Dict(Contender):
     shared = False
 
     def fill(self, data: DataSet) -> None:
-        self._values = dict(zip(data.keys, data.values[0]))
+        self._values = dict(data.pairs())
 
     def open(self) -> Session:
         values = self._values
@@ -47,7 +47,7 @@ class Lmdb(Contender):
     def fill(self, data: DataSet) -> None:
         environment = self._environment()
         with environment.begin(write=True) as transaction:
-            for key, value in zip(data.keys, data.values[0]):
+            for key, value in data.pairs():
                 transaction.put(key, value)
         environment.close()
 
@@ -79,9 +79,9 @@ class Tdb(Contender):
         return tdb.Tdb(path, 2 * keys + 1, tdb.NOSYNC | tdb.INCOMPATIBLE_HASH, os.O_RDWR | os.O_CREAT, 0o600)
 
     def fill(self, data: DataSet) -> None:
-        self._keys = len(data.keys)
+        self._keys = data.count
         file = self._open(self._keys)
-        for key, value in zip(data.keys, data.values[0]):
+        for key, value in data.pairs():
             file.store(key, value)
         file.close()
 
@@ -100,7 +100,7 @@ class DiskCache(Contender):
 
     def fill(self, data: DataSet) -> None:
         with self._open() as cache, cache.transact():
-            for key, value in zip(data.keys, data.values[0]):
+            for key, value in data.pairs():
                 cache.set(key, value)
 
     def open(self) -> Session:

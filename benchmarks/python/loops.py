@@ -70,7 +70,10 @@ class Worker:
         session = self._session
         get, release = session.get, session.release
         numbers = self._draws.numbers()
-        keys = [self._data.keys[number] for number in numbers]
+        keys = [self._data.key(number) for number in numbers]
+        if len(keys) == 1:
+            # Comparing the last value has filled the caches with it, and a chunk of one has nobody to warm them.
+            self._warm_up()
         start = _now()
         values = [get(key) for key in keys]
         took = _now() - start
@@ -101,7 +104,7 @@ class Worker:
         get_many = self._session.get_many
         assert get_many is not None
         numbers = self._draws.batch()
-        keys = [self._data.keys[number] for number in numbers]
+        keys = [self._data.key(number) for number in numbers]
         start = _now()
         result = get_many(keys)
         took = _now() - start
@@ -134,8 +137,13 @@ class Worker:
     def _check(self, number: int, value: object, variant: int | None = None) -> None:
         self._data.check(number, None if value is None else self._session.bytes_of(value), variant)
 
+    def _warm_up(self) -> None:
+        value = self._session.get(self._data.key(self._draws.numbers()[0]))
+        if self._session.release is not None:
+            self._session.release(value)
+
     def _look(self, number: int, variant: int | None) -> None:
-        value = self._session.get(self._data.keys[number])
+        value = self._session.get(self._data.key(number))
         self._check(number, value, variant)
         if self._session.release is not None:
             self._session.release(value)

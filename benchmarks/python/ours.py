@@ -17,7 +17,7 @@ from memstream import Cache, _abi
 from memstream.views import View
 
 # Room for the data several times over: nothing may be evicted.
-_SEGMENT_BYTES = 512 * 1024 * 1024
+_SEGMENT_BYTES = 1024 * 1024 * 1024
 _ROAD = "MEMSTREAM_PYTHON_ROAD"
 
 
@@ -34,7 +34,7 @@ class MemStream(Contender):
 
     def fill(self, data: DataSet) -> None:
         with self.connect() as cache:
-            for key, value in zip(data.keys, data.values[0]):
+            for key, value in data.pairs():
                 cache.set(key, value)
             assert cache.stats().evictions == 0, "the segment is too small for the data"
 
@@ -80,8 +80,8 @@ class Views(MemStream):
         return Session(cache.view, bytes_of=_memory_of, release=View.release)
 
 
-def _memory_of(view: View) -> memoryview:
-    return view.memory
+def _memory_of(view: View) -> bytes:
+    return view.memory.tobytes()  # Comparing memoryviews goes byte by byte.
 
 
 class Limit(MemStream):
@@ -155,7 +155,7 @@ class Copies(MemStream):
 
     def fill(self, data: DataSet) -> None:
         super().fill(data)
-        self._keys = data.keys
+        self._keys = [key for key, _ in data.pairs()]
 
     def open(self) -> Session:
         self._cache = self.connect()

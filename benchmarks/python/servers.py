@@ -109,7 +109,7 @@ class Memcached(_Served):
 
     def fill(self, data: DataSet) -> None:
         client = self._connect()
-        for key, value in zip(data.keys, data.values[0]):
+        for key, value in data.pairs():
             client.set(key, value)
         client.disconnect_all()
 
@@ -132,7 +132,7 @@ class Redis(_Served):
 
     def fill(self, data: DataSet) -> None:
         client = self._connect()
-        for key, value in zip(data.keys, data.values[0]):
+        for key, value in data.pairs():
             client.set(key, value)
         client.close()
 
@@ -153,7 +153,7 @@ class Manager(Contender):
         self._values = self._manager.dict()
 
     def fill(self, data: DataSet) -> None:
-        self._values.update(zip(data.keys, data.values[0]))
+        self._values.update(data.pairs())
 
     def open(self) -> Session:
         return Session(self._values.get, self._values.__setitem__)

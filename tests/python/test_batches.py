@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 
@@ -138,3 +139,36 @@ def test_a_closed_a_read_only_and_a_destroyed_cache_say_so(segment: Segment) -> 
 
 def test_the_library_is_the_one_of_the_suite(cache: Cache, library: Path) -> None:
     assert Path(cache._library.path) == library
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 64, 80, 81, 1024, 1040, 2500])
+def test_a_batch_of_any_number_of_keys_is_whole(cache: Cache, count: int) -> None:
+    values = {b"%d" % i: b"%d" % i * (i % 50) for i in range(count)}
+    cache.set_many(values)
+    assert cache.get_many(values) == values
+    assert list(cache.get_many(list(values))) == list(values)
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 4097, 8000, 40_000])
+def test_values_that_fill_the_room_of_a_batch_are_got_all_the_same(cache: Cache, size: int) -> None:
+    values = {b"%d" % i: (b"%d" % i) * (size // 4) for i in range(150)}
+    values.update({b"small%d" % i: b"small" for i in range(50)})
+    cache.set_many(values)
+    assert cache.get_many([*values, "absent"]) == values
+
+
+@pytest.mark.parametrize("place", [0, 20, 199])
+def test_a_value_that_is_no_plain_bytes_is_refused_anywhere_in_a_batch(cache: Cache, place: int) -> None:
+    keys = [f"key-{i}" for i in range(200)]
+    cache.set_many(dict.fromkeys(keys, b"value"))
+    with Cache(serializer="pickle") as objects:
+        objects[keys[place]] = {"an": "object"}
+    with pytest.raises(SerializerError, match=f"'key-{place}' was stored with"):
+        cache.get_many(keys)
+
+
+def test_threads_read_batches_at_the_same_time(cache: Cache) -> None:
+    values = {b"%d" % i: b"%d" % i * (i % 700) for i in range(3000)}
+    cache.set_many(values)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found == values for found in pool.map(cache.get_many, [list(values)] * 20))

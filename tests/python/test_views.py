@@ -228,6 +228,7 @@ def test_what_cannot_end_because_others_hold_the_shard_ends_later(
         return lambda handle, held: int(Status.BUSY) if is_busy else function(handle, held)
 
     monkeypatch.setattr(library, "memstream_release", while_busy(library.memstream_release))
+    monkeypatch.setattr(cache._library, "raw_release", while_busy(cache._library.raw_release))
     monkeypatch.setattr(library, "memstream_abort", while_busy(library.memstream_abort))
     cache["key"], cache["large"] = b"value", bytes(MIB)
     cache.view("key").release()

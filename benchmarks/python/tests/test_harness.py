@@ -52,7 +52,7 @@ class Planted(Contender):
         return value
 
     def fill(self, data: Any) -> None:
-        self._values = dict(zip(data.keys, data.values[0]))
+        self._values = dict(data.pairs())
 
     def open(self) -> Session:
         values, wrong = self._values, self.wrong
@@ -82,7 +82,7 @@ class Mixes(Planted):
     """Gives another key's value."""
 
     def wrong(self, value: bytes) -> Optional[bytes]:
-        return DATA.values[0][0]
+        return DATA.value(0, 0)
 
 
 class Forgets(Planted):
@@ -153,9 +153,9 @@ def test_the_mix_stores_one_in_twenty() -> None:
 
 def test_the_check_knows_both_variants() -> None:
     for variant in (0, 1):
-        DATA.check(7, DATA.values[variant][7])
+        DATA.check(7, DATA.value(7, variant))
         with pytest.raises(WrongValue):
-            DATA.check(7, DATA.values[variant][7], 1 - variant)
+            DATA.check(7, DATA.value(7, variant), 1 - variant)
 
 
 def results_of(rates: dict[Place, list[float]]) -> Results:

@@ -27,7 +27,7 @@ class Library:
         path: what was loaded, as the loader was asked for it.
         version: what the library says it is, "MAJOR.MINOR.PATCH".
         raw_get: `memstream_get` without prototype, for the one caller that passes ready-made ctypes objects.
-        raw_set: `memstream_set`, the same.
+        raw_set, raw_view, raw_release: the same.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,6 +45,8 @@ class Library:
         # their C type already. Indexing a library makes a function object of its own, apart from the typed one.
         self.raw_get: Any = self.c["memstream_get"]
         self.raw_set: Any = self.c["memstream_set"]
+        self.raw_view: Any = self.c["memstream_view"]
+        self.raw_release: Any = self.c["memstream_release"]
 
     def last_error(self) -> str:
         """Returns what the calling thread's last failing call said.

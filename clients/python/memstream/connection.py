@@ -16,6 +16,9 @@ from memstream.errors import BadMode, BadShards, BadSize, BadTimeout, ClosedErro
 
 _Self = TypeVar("_Self", bound="Connection")
 
+# A plain number: looking a member of an enum up costs as much as a short call's own work.
+_BUSY = int(Status.BUSY)
+
 
 class Handle(c_void_p):
     """A `memstream_t *` that is closed when nobody refers to it any more.
@@ -40,13 +43,17 @@ class Handle(c_void_p):
             function: memstream_release or memstream_abort.
             held: the struct that the library has filled.
         """
+        if not self._unended:  # As nearly always.
+            if function(self, byref(held)) == _BUSY:
+                self._unended.append((function, held))
+            return
         self._unended.append((function, held))
         while self._unended:
             try:
                 function, held = self._unended.popleft()
             except IndexError:
                 return  # Another thread has taken the last one.
-            if function(self, byref(held)) == Status.BUSY:
+            if function(self, byref(held)) == _BUSY:
                 self._unended.append((function, held))
                 return
 

@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple, Optional
 
 from memstream import _abi
 from memstream._abi import Status
-from memstream._arguments import Key, check_flags, check_range, encode_key, milliseconds
+from memstream._arguments import SIZES, Key, check_flags, check_range, encode_key, milliseconds
 from memstream.errors import CacheMiss
 from memstream.operations import TOO_LARGE, Operations, miss
 from memstream.views import Pin, Reservation, View
@@ -46,15 +46,16 @@ class InPlace(Operations):
 
         Source: memstream_view, memstream_release.
         """
-        name = encode_key(key)
+        name = key if key.__class__ is bytes else encode_key(key)
         raw = _abi.View()
         handle = self._handle
-        status = self._library.c.memstream_view(handle, name, len(name), byref(raw))
-        if status == Status.MISS:
-            raise miss(key)
+        library = self._library
+        status = library.raw_view(handle, name, SIZES[len(name)], byref(raw))
         if status or handle is None:
+            if status == Status.MISS:
+                raise miss(key)
             self._fail(status)
-        return View(Pin(handle, self._library.c.memstream_release, raw))
+        return View(Pin(handle, library.raw_release, raw))
 
     def reserve(self, key: Key, size: int, ttl: Optional[float] = None, flags: int = 0) -> Reservation:
         """Gives room for a value of `size` bytes in the segment, to be filled in place in a with block.

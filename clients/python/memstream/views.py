@@ -12,8 +12,8 @@ import sys
 from contextlib import suppress
 from ctypes import byref
 from types import TracebackType
-from typing import Any, Callable, Optional, Type
-from weakref import WeakSet
+from typing import Any, Callable, Dict, Optional, Type
+from weakref import ref
 
 from memstream._abi import Status
 from memstream.connection import Handle
@@ -29,17 +29,24 @@ class _Window(ctypes.Array):  # type: ignore[type-arg]
     _type_ = ctypes.c_ubyte
     _length_ = sys.maxsize
 
-    on_unused: Callable[[], None]
+    pin: "Pin"
 
     def __del__(self) -> None:
-        self.on_unused()
+        self.pin.unmap()
 
 
-def _map(address: Optional[int], size: int, on_unused: Callable[[], None]) -> memoryview:
-    """Returns a writable memoryview of memory; `on_unused` is called when nothing refers to it any more."""
-    window = _Window.from_address(address or 0)
-    window.on_unused = on_unused
-    return memoryview(window).cast("B")[:size]
+# The memoryviews that this process has made and not dropped, so that a forked child can let go of them; by the pin's id.
+_live: Dict[int, "ref[memoryview]"] = {}
+
+# Asking the system costs as much as pinning does.
+_pid = os.getpid()
+
+
+def _map(pin: "Pin") -> memoryview:
+    """Returns a writable memoryview of a block; the pin is told when nothing refers to it any more."""
+    window = _Window.from_address(pin.raw.data or 0)
+    window.pin = pin
+    return memoryview(window).cast("B")[: pin.raw.size]
 
 
 class Pin:
@@ -51,29 +58,26 @@ class Pin:
         self.is_mapped = True
         self.ends_when_unmapped = True
         self._end = end
-        self._pid = os.getpid()
+        self._pid = _pid
         handle.holders.add(id(self))
 
     @property
     def is_ours(self) -> bool:
         """False in a forked child: the block belongs to the parent, and only the parent may end it."""
-        return self._pid == os.getpid()
+        return self._pid == _pid
 
     def unmap(self) -> None:
         """Notes that nothing in this process refers to the block any more."""
         self.is_mapped = False
         if self.ends_when_unmapped:
             self.end()
+        _live.pop(id(self), None)
         self.handle.holders.discard(id(self))
 
     def end(self) -> None:
         """Gives the block back."""
-        if self.is_ours:
+        if self._pid == _pid:
             self.handle.end(self._end, self.raw)
-
-
-# What this process has made and not dropped, so that a forked child can let go of it.
-_live: "WeakSet[_InPlace]" = WeakSet()
 
 
 class _InPlace:
@@ -82,7 +86,7 @@ class _InPlace:
     def __init__(self, pin: Pin, memory: memoryview) -> None:
         self._pin = pin
         self._memory = memory
-        _live.add(self)
+        _live[id(pin)] = ref(memory)
 
     @property
     def memory(self) -> memoryview:
@@ -99,7 +103,8 @@ class _InPlace:
             BufferError: slices or arrays made of it are still in use.
         """
         self._memory.release()  # Raises BufferError by itself for what exports it, such as a numpy array.
-        if self._pin.is_mapped and self._pin.is_ours:
+        pin = self._pin
+        if pin.is_mapped and pin.is_ours:
             raise BufferError("a slice of this memoryview is still in use: release or delete it first")
 
 
@@ -123,7 +128,7 @@ class View(_InPlace):
         self.flags: int = meta.flags
         self.created_at: float = meta.created_at_ms / 1000
         self.expires_at: Optional[float] = meta.expires_at_ms / 1000 if meta.expires_at_ms else None
-        super().__init__(pin, _map(pin.raw.data, pin.raw.size, pin.unmap).toreadonly())
+        super().__init__(pin, _map(pin).toreadonly())
 
     def release(self) -> None:
         """Ends the view. Ending it twice is fine.
@@ -165,7 +170,7 @@ class Reservation(_InPlace):
         self._ttl_ms = ttl_ms
         self._flags = flags
         self._is_open = True
-        super().__init__(pin, _map(pin.raw.data, pin.raw.size, pin.unmap))
+        super().__init__(pin, _map(pin))
 
     def commit(self) -> None:
         """Makes the filled room the value of its key.
@@ -218,9 +223,13 @@ class Reservation(_InPlace):
 
 def _let_go_in_child() -> None:
     """Makes the parent's memoryviews raise in a forked child, where nothing keeps their bytes in place."""
-    for held in list(_live):
-        with suppress(BufferError):
-            held.memory.release()
+    global _pid
+    _pid = os.getpid()
+    for reference in list(_live.values()):
+        memory = reference()
+        if memory is not None:
+            with suppress(BufferError):
+                memory.release()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)

@@ -1,31 +1,45 @@
 /*
- * The functions for many keys: one call into the library each. A key or a value that is not common makes the whole call
- * the plain road's, before anything was done.
+ * The functions for many keys: one call into the library each, or one for each chunk. A key or a value that is not
+ * common makes the whole call the plain road's; where it writes, before anything was done.
  */
 #include <stdlib.h>
 
 #include "clients/python/native/fast_road.h"
 
-#define ROOM_FOR_EACH ((size_t)512) /* Bytes guessed for a value; larger ones are got one by one. */
-#define MOST_ROOM ((size_t)1 << 20)
 #define LOCKED_KEYS \
-  64 /* With more of them, and with more bytes than ROAD_LOCKED_COPY, the interpreter's lock is let go. */
+  64 /* With more of them, or more bytes than ROAD_LOCKED_COPY, a write lets the interpreter's lock go. */
 
 static memstream_item_t *make_items(size_t count) { return calloc(count == 0 ? 1 : count, sizeof(memstream_item_t)); }
 
-/* The keys of a list, which must stay as it is for as long as the items are used. 0 if one of them is not common. */
-static int take_keys(PyObject *keys, memstream_item_t *items, size_t count) {
+/* The keys of a part of a list, which must stay as it is for as long as the items are used. 0 if one of them is not common. */
+static int take_keys(PyObject *keys, size_t first, memstream_item_t *items, size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    if (!road_key(PyList_GetItem(keys, (Py_ssize_t)i), &items[i].key, &items[i].key_size)) return 0;
+    if (!road_key(PyList_GetItem(keys, (Py_ssize_t)(first + i)), &items[i].key, &items[i].key_size)) return 0;
   }
   return 1;
 }
 
 /* ---- reading ---- */
 
+/*
+ * Keys are read in chunks, into one room that stays in the processor's caches: the values are small for most, and go
+ * from there into their objects. What does not fit into the room is got by itself, straight into its object.
+ */
+#define CHUNK ((size_t)64)
+#define FIRST_CHUNK ((size_t)16) /* shows how large the values are */
+#define CHUNK_ROOM ((size_t)64 * 1024)
+/* So many keys are read between two times that other threads get the interpreter's lock. To let it go for each chunk
+ * would cost a batch the interpreter's switch interval each time, as soon as another thread has something to do. */
+#define LOCKED_READS ((size_t)1024)
+
+typedef struct batch_room {
+  memstream_item_t items[CHUNK];
+  _Alignas(16) char bytes[CHUNK_ROOM];
+} batch_room_t;
+
 /* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the plain road. */
-static int collect(memstream_road_t *road, PyObject *keys, const memstream_item_t *items, size_t count, PyObject *found,
-                   int *foreign) {
+static int collect(memstream_road_t *road, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
+                   PyObject *found, int *foreign) {
   for (size_t i = 0; i < count; ++i) {
     const memstream_item_t *item = &items[i];
     PyObject *value = NULL;
@@ -35,46 +49,58 @@ static int collect(memstream_road_t *road, PyObject *keys, const memstream_item_
     if (status == CACHE_OK) {
       value = PyBytes_FromStringAndSize(item->value, (Py_ssize_t)item->value_size);
     } else {
-      /* Too large for what was guessed. Another thread may have closed the cache while the last one was copied. */
+      /* Too large for the room. Another thread may have closed the cache while the last one was copied. */
       if (road->cache == NULL) return road_fail(road, CACHE_NOT_CONNECTED) != NULL;
-      status = road_value(road, item->key, item->key_size, &value, &flags);
+      status = road_sized_value(road, item->key, item->key_size, item->value_size, &value, &flags);
       if (status == CACHE_MISS) continue;
       if (status != CACHE_OK) return road_fail(road, status) != NULL;
     }
     if (value == NULL) return 0;
     *foreign |= flags >= ROAD_FIRST_RESERVED && flags <= ROAD_LAST_RESERVED;
-    const int failed = PyDict_SetItem(found, PyList_GetItem(keys, (Py_ssize_t)i), value);
+    const int failed = PyDict_SetItem(found, PyList_GetItem(keys, (Py_ssize_t)(first + i)), value);
     Py_DecRef(value);
     if (failed != 0) return 0;
   }
   return 1;
 }
 
-static PyObject *get_list(memstream_road_t *road, PyObject *keys, memstream_item_t *items, size_t count, int *foreign) {
-  size_t room_size = count * ROOM_FOR_EACH < MOST_ROOM ? count * ROOM_FOR_EACH : MOST_ROOM;
-  char *room = malloc(room_size + 1);
-  if (room == NULL) return PyErr_NoMemory();
-  memstream_t *cache = road->cache;
-  int status;
-  if (count <= LOCKED_KEYS) {
-    status = road->calls.get_many(cache, items, count, room, &room_size);
-  } else {
-    const road_pause_t pause = road_unlock(road);
-    status = road->calls.get_many(cache, items, count, room, &room_size);
-    road_lock(pause);
-  }
-  PyObject *found = NULL;
-  if (status != CACHE_OK && status != CACHE_TOO_SMALL) {
-    (void)road_fail(road, status);
-  } else {
-    found = PyDict_New();
-    if (found != NULL && !collect(road, keys, items, count, found, foreign)) {
-      Py_DecRef(found);
-      found = NULL;
+/* How many values of a chunk's mean size the room has space for. */
+static size_t next_chunk(size_t needed, size_t count) {
+  const size_t mean = needed / count + 1;
+  const size_t fitting = CHUNK_ROOM / mean;
+  if (fitting > CHUNK) return CHUNK;
+  return fitting < FIRST_CHUNK ? FIRST_CHUNK : fitting;
+}
+
+/* Reads the keys into the dict, until something is foreign. 0 with an exception; with `*foreign` set there may be
+ * none, and the plain road has to do it all. */
+static int get_chunks(memstream_road_t *road, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
+                      int *foreign) {
+  size_t chunk = FIRST_CHUNK;
+  size_t next_pause = LOCKED_READS;
+  for (size_t first = 0; first < count && !*foreign;) {
+    if (chunk > count - first) chunk = count - first;
+    if (road->cache == NULL || !take_keys(keys, first, room->items, chunk)) {
+      *foreign = 1;
+      return 1;
     }
+    memstream_t *cache = road->cache;
+    size_t needed = sizeof room->bytes;
+    int status;
+    if (first < next_pause) {
+      status = road->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+    } else {
+      next_pause = first + LOCKED_READS;
+      const road_pause_t pause = road_unlock(road);
+      status = road->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+      road_lock(pause);
+    }
+    if (status != CACHE_OK && status != CACHE_TOO_SMALL) return road_fail(road, status) != NULL;
+    if (!collect(road, keys, first, room->items, chunk, found, foreign)) return 0;
+    first += chunk;
+    chunk = next_chunk(needed, chunk);
   }
-  free(room);
-  return found;
+  return 1;
 }
 
 PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
@@ -83,22 +109,24 @@ PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t c
   /* A list of our own: nobody changes it, and an iterator is walked over once only. */
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return NULL;
-  const size_t size = (size_t)PyList_Size(keys);
-  memstream_item_t *items = make_items(size);
-  PyObject *result = NULL;
+  /* Another call, in another thread or in a finalizer, makes a room of its own meanwhile. */
+  batch_room_t *room = road->batch_room != NULL ? road->batch_room : malloc(sizeof *room);
+  road->batch_room = NULL;
+  PyObject *result = room == NULL ? PyErr_NoMemory() : PyDict_New();
   int foreign = 0;
-  if (items == NULL) {
-    (void)PyErr_NoMemory();
-  } else if (road->cache != NULL && take_keys(keys, items, size)) {
-    result = get_list(road, keys, items, size, &foreign);
+  if (result != NULL && !get_chunks(road, keys, (size_t)PyList_Size(keys), room, result, &foreign)) {
+    Py_DecRef(result);
+    result = NULL;
+  }
+  if (road->batch_room == NULL) {
+    road->batch_room = room;
   } else {
-    foreign = 1;
+    free(room);
   }
-  if (foreign) {
-    if (result != NULL) Py_DecRef(result);
-    result = PyErr_Occurred() != NULL ? NULL : road_plain(road, "get_many", &keys, 1, NULL);
+  if (foreign && result != NULL) {
+    Py_DecRef(result);
+    result = road_plain(road, "get_many", &keys, 1, NULL);
   }
-  free(items);
   Py_DecRef(keys);
   return result;
 }
@@ -167,7 +195,7 @@ PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_
   PyObject *result = NULL;
   if (items == NULL) {
     (void)PyErr_NoMemory();
-  } else if (road->cache == NULL || !take_keys(keys, items, size)) {
+  } else if (road->cache == NULL || !take_keys(keys, 0, items, size)) {
     result = road_plain(road, "delete_many", &keys, 1, NULL);
   } else {
     const int status = call_unlocked(road, road->calls.delete_many, items, size, 0);

@@ -118,17 +118,23 @@ int road_value(memstream_road_t *road, const void *key, size_t key_size, PyObjec
   char room[ROAD_ROOM];
   memstream_meta_t meta;
   size_t size = sizeof room;
-  int status = road->calls.get(road->cache, key, key_size, room, &size, &meta);
+  const int status = road->calls.get(road->cache, key, key_size, room, &size, &meta);
+  if (status == CACHE_TOO_SMALL) return road_sized_value(road, key, key_size, size, value, flags);
+  *value = status == CACHE_OK ? PyBytes_FromStringAndSize(room, (Py_ssize_t)size) : NULL;
+  *flags = meta.flags;
+  return status;
+}
+
+int road_sized_value(memstream_road_t *road, const void *key, size_t key_size, size_t size, PyObject **value,
+                     uint32_t *flags) {
+  memstream_meta_t meta;
+  int status = CACHE_TOO_SMALL;
   *value = NULL;
-  if (status == CACHE_OK) *value = PyBytes_FromStringAndSize(room, (Py_ssize_t)size);
   /* Straight into the object; again, should another process store a larger value in between. */
   while (status == CACHE_TOO_SMALL) {
     const size_t room_size = size;
     *value = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room_size);
-    if (*value == NULL) {
-      status = CACHE_OK;
-      break;
-    }
+    if (*value == NULL) return CACHE_OK;
     char *bytes = PyBytes_AsString(*value);
     if (room_size <= ROAD_LOCKED_COPY) {
       status = road->calls.get(road->cache, key, key_size, bytes, &size, &meta);
@@ -311,6 +317,7 @@ static void free_road(PyObject *capsule) {
   memstream_road_t *road = road_of(capsule);
   if (road->handle != NULL) Py_DecRef(road->handle);
   Py_DecRef(road->plain);
+  free(road->batch_room);
   free(road);
 }
 
@@ -350,7 +357,7 @@ ROAD_EXPORT PyObject *memstream_python_bind(const memstream_python_calls_t *call
                                             PyObject *plain) {
   memstream_road_t *road = malloc(sizeof *road);
   if (road == NULL) return PyErr_NoMemory();
-  *road = (memstream_road_t){*calls, cache, road_new(handle), road_new(plain)};
+  *road = (memstream_road_t){*calls, cache, road_new(handle), road_new(plain), NULL};
   PyObject *self = PyCapsule_New(road, ROAD_NAME, free_road);
   if (self == NULL) {
     Py_DecRef(handle);

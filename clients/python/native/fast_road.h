@@ -30,6 +30,7 @@ typedef struct memstream_road {
   memstream_t *cache; /* NULL once the cache was closed: the plain road says so */
   PyObject *handle;   /* keeps `cache` open; calls that let the interpreter's lock go keep it themselves */
   PyObject *plain;    /* an object with the methods of the same names; it refers to the handle, not to the Cache */
+  void *batch_room;   /* road_get_many's, kept from call to call; NULL while one of them has it */
 } memstream_road_t;
 
 /* Values up to this size are copied with the interpreter's lock held: letting it go costs more. */
@@ -64,6 +65,10 @@ int road_flags(PyObject *flags, uint32_t *word);
 /* A value of any size as a new bytes object; `*flags` is what was stored with it. The status; a miss is no exception,
  * with any other status than CACHE_OK none is set either, except NULL with CACHE_OK: no memory. */
 int road_value(memstream_road_t *road, const void *key, size_t key_size, PyObject **value, uint32_t *flags);
+
+/* The same for a value that was of `size` bytes a moment ago, which saves a look-up if it is large. */
+int road_sized_value(memstream_road_t *road, const void *key, size_t key_size, size_t size, PyObject **value,
+                     uint32_t *flags);
 
 /* Lets the interpreter's lock go, and takes it back. The handle lives as long. */
 typedef struct road_pause {
