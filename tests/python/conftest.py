@@ -25,6 +25,7 @@ CLIENT = ROOT / "clients" / "python"
 sys.path.insert(0, str(CLIENT))
 
 from memstream import Cache, destroy  # noqa: E402  The line above makes it importable.
+from memstream._adapters import SharedCache  # noqa: E402
 from memstream.errors import NoSegment  # noqa: E402
 
 BACKENDS = [os.environ["MEMSTREAM_BACKEND"]] if "MEMSTREAM_BACKEND" in os.environ else ["posix", "sysv"]
@@ -159,6 +160,20 @@ def segment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, lib
     made = Segment(request.param, {**os.environ})
     yield made
     made.end()
+
+
+@pytest.fixture
+def shared_calls(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+    """The methods of the process's cache that the adapters have called, in this order."""
+    calls: List[str] = []
+    call = SharedCache.call
+
+    def noting(shared: SharedCache, method: str, *arguments: Any, **options: Any) -> Any:
+        calls.append(method)
+        return call(shared, method, *arguments, **options)
+
+    monkeypatch.setattr(SharedCache, "call", noting)
+    return calls
 
 
 @pytest.fixture

@@ -372,3 +372,14 @@ def test_django_finds_the_backend_and_sessions_work_on_it(make: Make) -> None:
     assert SessionStore(session_key=session.session_key).get("user") is None
     again.flush()
     assert SessionStore(session_key=again.session_key).get("user") is None
+
+
+def test_many_keys_are_one_call(django: MemStreamCache, shared_calls: List[str]) -> None:
+    values = {f"key-{i}": [i] for i in range(200)}
+    django.set_many(values)
+    assert django.get_many([*values, "absent"]) == values
+    django.set_many({"key-0": 1, "key-1": 2}, timeout=0)
+    assert len(django.get_many(values)) == 198
+    django.delete_many(values)
+    assert django.get_many(values) == {}
+    assert shared_calls == ["set_many", "get_many", "delete_many", "get_many", "delete_many", "get_many"]

@@ -120,3 +120,11 @@ def test_the_lock_is_a_lock_among_processes(region: Any, segment: Segment) -> No
 
 def test_dogpile_finds_the_backend_by_its_name(region: Any) -> None:
     assert type(region.backend) is memstream.dogpile.MemStreamBackend
+
+
+def test_many_keys_are_one_call(region: Any, shared_calls: List[str]) -> None:
+    values = {f"key-{i}": [i] for i in range(200)}
+    region.set_multi(values)
+    assert region.get_multi(["absent", *values]) == [NO_VALUE, *values.values()]
+    region.delete_multi(["absent", *values])
+    assert shared_calls == ["set_many", "get_many", "delete_many"]

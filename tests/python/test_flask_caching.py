@@ -140,3 +140,23 @@ def test_flask_caching_stops_deleting_at_an_absent_key_unless_told_otherwise(app
     with app.app_context():
         caching.set_many({"a": 1, "b": 2})
         assert caching.delete_many("a", "absent", "b") == (["a", "b"] if ignores else ["a"])
+
+
+def test_many_keys_are_one_call(shared: MemStreamCache, shared_calls: List[str]) -> None:
+    values = {f"key-{i}": [i] for i in range(200)}
+    assert shared.set_many(values) == list(values)
+    assert shared.get_dict(*values, "absent") == {**values, "absent": None}
+    assert shared.delete_many("absent", *values) == list(values)
+    assert shared_calls == ["set_many", "get_many", "_delete_each"]
+
+
+def test_flask_caching_has_many_keys_in_one_call(app: Any, shared_calls: List[str]) -> None:
+    from flask_caching import Cache as FlaskCache
+
+    app.config["CACHE_IGNORE_ERRORS"] = True
+    caching = FlaskCache(app)
+    with app.app_context():
+        assert caching.set_many({"a": 1, "b": 2}) == ["a", "b"]
+        assert caching.get_many("a", "absent", "b") == [1, None, 2]
+        assert caching.delete_many("a", "absent", "b") == ["a", "b"]
+    assert shared_calls == ["set_many", "get_many", "_delete_each"]

@@ -66,22 +66,18 @@ def test_the_wheel_is_for_every_python_of_this_architecture(wheel: Path) -> None
     assert wheel.name == f"memstream-{memstream.__version__}-py3-none-linux_{platform.machine()}.whl"
 
 
-def test_the_wheel_holds_the_package_the_library_and_nothing_else(wheel: Path, library: Path) -> None:
+LIBRARIES = ("libcache.so", "libmemstream_python.so")
+
+
+def test_the_wheel_holds_the_package_both_libraries_and_nothing_else(wheel: Path, library: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.startswith("memstream-")]
-        assert archive.read("memstream/libcache.so") == library.read_bytes()
+        for name in LIBRARIES:
+            assert archive.read(f"memstream/{name}") == library.with_name(name).read_bytes()
     package = {path.relative_to(CLIENT).as_posix() for path in (CLIENT / "memstream").rglob("*.py")}
     others = {name for name in names if name not in package}
     assert package <= set(names)
-    assert others == {"memstream/py.typed", *(f"memstream/{library}" for library in libraries())}
-
-
-def libraries() -> "list[str]":
-    """The libraries that setup.py names."""
-    text = (CLIENT / "setup.py").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("LIBRARIES"))
-    names: "tuple[str, ...]" = eval(line.partition("=")[2])
-    return list(names)
+    assert others == {"memstream/py.typed", *(f"memstream/{name}" for name in LIBRARIES)}
 
 
 def test_what_is_installed_finds_its_own_library(installed: Path, outside: Dict[str, str]) -> None:
@@ -89,6 +85,26 @@ def test_what_is_installed_finds_its_own_library(installed: Path, outside: Dict[
     done = run(installed / "bin/python", "-c", code, environment=outside)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"b'value' {installed}") and done.stdout.endswith("memstream/libcache.so\n")
+
+
+@pytest.mark.parametrize("road", ["fast", "plain"])
+def test_what_is_installed_has_both_roads(installed: Path, outside: Dict[str, str], road: str) -> None:
+    code = "import memstream; c = memstream.Cache(); c['key'] = b'value'; print(c['key'], c.road)"
+    done = run(installed / "bin/python", "-c", code, environment={**outside, "MEMSTREAM_PYTHON_ROAD": road})
+    assert (done.returncode, done.stdout) == (0, f"b'value' {road}\n"), done.stderr
+
+
+@pytest.mark.parametrize("absent", LIBRARIES)
+def test_a_build_without_one_of_the_libraries_names_it(
+    source: Path, library: Path, tmp_path: Path, absent: str
+) -> None:
+    for name in LIBRARIES:
+        if name != absent:
+            shutil.copy(library.with_name(name), tmp_path / name)
+    environment = {**os.environ, "MEMSTREAM_LIBRARY": str(tmp_path / "libcache.so")}
+    command = [sys.executable, "setup.py", "-q", "build", "-b", str(tmp_path / "b")]
+    done = subprocess.run(command, env=environment, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 1 and f"{tmp_path} has no {absent}" in done.stderr
 
 
 def test_the_console_scripts_are_the_programs(installed: Path, outside: Dict[str, str]) -> None:

@@ -14,6 +14,8 @@ from memstream._arguments import BorrowedBytes, Key, encode_key, milliseconds
 from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
 from memstream.operations import Operations
 
+_OK = int(Status.OK)
+
 # Room for each value of `get_many` to begin with, and for all of them. What does not fit is got by itself.
 _ROOM_FOR_EACH = 512
 _MOST_ROOM = 1024 * 1024
@@ -93,9 +95,13 @@ class Batches(Operations):
 
         Source: memstream_delete_many.
         """
+        return sum(self._delete_each(keys))
+
+    def _delete_each(self, keys: Iterable[Key]) -> List[bool]:
+        """As `delete_many`, but returns of each key whether it was there."""
         items = _Items(list(keys))
         self._check(self._library.c.memstream_delete_many(self._handle, items.array, len(items.keys)))
-        return sum(outcome == Status.OK for *_, outcome in items.results())
+        return [outcome == _OK for *_, outcome in items.results()]
 
     def _unpack(self, key: Key, value: bytes, flags: int) -> Any:
         """Turns what was stored into what the caller gets."""

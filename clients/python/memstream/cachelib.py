@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 from cachelib import BaseCache
 
@@ -51,6 +51,22 @@ class MemStreamCache(BaseCache):
     def delete(self, key: str) -> bool:
         """Removes a key; returns whether it was there. Source: memstream_delete."""
         return bool(self._shared.call("delete", self._key(key)))
+
+    def get_many(self, *keys: str) -> List[Any]:
+        """Returns the values in the order of the keys, with None for what is not there. Source: memstream_get_many."""
+        names = [self._key(key) for key in keys]
+        found = self._shared.call("get_many", names)
+        return [found.get(name) for name in names]
+
+    def set_many(self, mapping: Dict[str, Any], timeout: Optional[int] = None) -> List[str]:
+        """Stores values; returns their keys. Source: memstream_set_many."""
+        self._shared.call("set_many", {self._key(key): value for key, value in mapping.items()}, self._ttl(timeout))
+        return list(mapping)
+
+    def delete_many(self, *keys: str) -> List[str]:
+        """Removes keys; returns those that were there. Source: memstream_delete_many."""
+        were_there = self._shared.call("_delete_each", [self._key(key) for key in keys])
+        return [key for key, was_there in zip(keys, were_there) if was_there]
 
     def has(self, key: str) -> bool:
         """Returns whether a key is there. Source: memstream_exists."""

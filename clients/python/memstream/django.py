@@ -15,7 +15,7 @@ few microseconds, which is less than handing them to another thread would.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
@@ -79,6 +79,31 @@ class MemStreamCache(BaseCache):
     def delete(self, key: str, version: Optional[int] = None) -> bool:
         """Removes a key; returns whether it was there. Source: memstream_delete."""
         return bool(self._shared.call("delete", self._key(key, version)))
+
+    def get_many(self, keys: Iterable[str], version: Optional[int] = None) -> Dict[str, Any]:
+        """Returns a dict of those of the keys that are there. Source: memstream_get_many."""
+        names = {self._key(key, version): key for key in keys}
+        found = self._shared.call("get_many", names)
+        return {names[name]: value for name, value in found.items()}
+
+    def set_many(
+        self, data: Mapping[str, Any], timeout: Any = DEFAULT_TIMEOUT, version: Optional[int] = None
+    ) -> List[str]:
+        """Stores values; with a timeout of 0 or less, removes them. Source: memstream_set_many.
+
+        Returns:
+            An empty list: a value that cannot be stored raises, as in `set`.
+        """
+        values, ttl = {self._key(key, version): value for key, value in data.items()}, self._ttl(timeout)
+        if ttl is not None and ttl <= 0:
+            self._shared.call("delete_many", values)
+        else:
+            self._shared.call("set_many", values, ttl)
+        return []
+
+    def delete_many(self, keys: Iterable[str], version: Optional[int] = None) -> None:
+        """Removes keys. Source: memstream_delete_many."""
+        self._shared.call("delete_many", [self._key(key, version) for key in keys])
 
     def has_key(self, key: str, version: Optional[int] = None) -> bool:
         """Returns whether a key is there. Source: memstream_exists."""

@@ -46,26 +46,26 @@ class MemStreamBackend(BytesBackend):
         return self._shared.call("get", bounded_key(key), NO_VALUE)
 
     def get_serialized_multi(self, keys: Sequence[str]) -> List[Any]:
-        """Returns a list of values and NO_VALUEs. Source: memstream_get."""
-        return [self.get_serialized(key) for key in keys]
+        """Returns a list of values and NO_VALUEs. Source: memstream_get_many."""
+        names = [bounded_key(key) for key in keys]
+        found = self._shared.call("get_many", names)
+        return [found.get(name, NO_VALUE) for name in names]
 
     def set_serialized(self, key: str, value: bytes) -> None:
         """Stores a value. Source: memstream_set."""
         self._shared.call("set", bounded_key(key), value, self._ttl)
 
     def set_serialized_multi(self, mapping: Mapping[str, bytes]) -> None:
-        """Stores values. Source: memstream_set."""
-        for key, value in mapping.items():
-            self.set_serialized(key, value)
+        """Stores values. Source: memstream_set_many."""
+        self._shared.call("set_many", {bounded_key(key): value for key, value in mapping.items()}, self._ttl)
 
     def delete(self, key: str) -> None:
         """Removes a key, if it is there. Source: memstream_delete."""
         self._shared.call("delete", bounded_key(key))
 
     def delete_multi(self, keys: Sequence[str]) -> None:
-        """Removes keys. Source: memstream_delete."""
-        for key in keys:
-            self.delete(key)
+        """Removes those of the keys that are there. Source: memstream_delete_many."""
+        self._shared.call("delete_many", [bounded_key(key) for key in keys])
 
 
 class Mutex(CacheMutex):

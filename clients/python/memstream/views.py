@@ -35,7 +35,7 @@ class _Window(ctypes.Array):  # type: ignore[type-arg]
         self.pin.unmap()
 
 
-# The memoryviews that this process has made and not dropped, so that a forked child can let go of them; by the pin's id.
+# The memoryviews that this process has made and not dropped, by the id of their pins: a forked child lets go of them.
 _live: Dict[int, "ref[memoryview]"] = {}
 
 # Asking the system costs as much as pinning does.
