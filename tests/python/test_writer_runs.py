@@ -67,12 +67,14 @@ def test_elsewhere_plain_lines_are_printed_now_and_then(segment: Segment) -> Non
     assert error
 
 
-def test_ctrl_c_ends_a_load_with_its_summary_and_one_line(segment: Segment) -> None:
+def test_ctrl_c_ends_a_load_with_its_summary_and_one_line(segment: Segment, cache: Cache) -> None:
     child = segment.start(WRITER, "load", "--jsonl", "-", "--key", "id", stdin=subprocess.PIPE)
     assert child.stdin is not None
     child.stdin.write(b'{"id": "a"}\n')
     child.stdin.flush()
-    time.sleep(0.5)
+    deadline = time.monotonic() + 30
+    while b"a" not in cache and time.monotonic() < deadline:
+        time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     child.wait(30)  # Before its standard input ends.
     out, error = child.communicate()
