@@ -36,7 +36,8 @@ if(MEMSTREAM_COVERAGE)
   add_compile_options(--coverage -fprofile-update=atomic)
   add_link_options(--coverage)
   # In every program and library, since each has counters of its own.
-  target_sources(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR}/cmake/coverage_at_quick_exit.c)
+  add_library(memstream_coverage_exit OBJECT ${PROJECT_SOURCE_DIR}/cmake/coverage_at_quick_exit.c)
+  target_sources(memstream_flags INTERFACE $<TARGET_OBJECTS:memstream_coverage_exit>)
 endif()
 
 if(MEMSTREAM_FUZZ)

@@ -12,6 +12,8 @@ jobs=$(nproc)
 # ccache, where it is installed, spares whoever switches between the presets; CMake reads these variables.
 if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+    # Without this it does not store what is compiled with precompiled headers.
+    export CCACHE_SLOPPINESS=pch_defines,time_macros
 fi
 
 # say TEXT...: a line about what happens now.

@@ -115,22 +115,31 @@ step_tidy() {
 
 # ---- the suites in Python, and the demo ----
 
-step_python() {
-    local pair backend road coverage folders=() status=0
+# python_suite BACKEND ROAD [OPTION...]: the Python tests once, with their output in a file of its own.
+python_suite() {
+    local backend=$1 road=$2 folders
+    shift 2
     mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
+    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ROAD=$road MEMSTREAM_LIBRARY=$root/build/libcache.so \
+        PYTHONPATH=$root/clients/python \
+        "$python" -m pytest -q -rs --basetemp="$results/pytest.$backend.$road" \
+        --junitxml="$results/python.$backend.$road.xml" "$@" "${folders[@]}" >"$results/python.$backend.$road.txt" 2>&1
+}
+
+# The roads differ in what runs above the C interface, the backends in what runs below it. Most of the time goes by in
+# waiting for other processes, so that two runs at a time disturb each other little.
+step_python() {
+    local run plain status=0
     build release || return
-    # The roads differ in what runs above the C interface, the backends in what runs below it.
-    for pair in sysv.fast posix.fast posix.plain; do
-        backend=${pair%.*} road=${pair#*.}
-        say "backend $backend, $road road"
-        # Once is enough for it, and it costs time: on the road that is Python. The limit is in pyproject.toml, and it
-        # counts what children run too.
-        coverage=()
-        [[ $road == plain ]] && coverage=(--cov --cov-config=pyproject.toml --cov-report=term)
-        MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ROAD=$road MEMSTREAM_LIBRARY=$root/build/libcache.so \
-            PYTHONPATH=$root/clients/python \
-            "$python" -m pytest -q -rs --basetemp="$results/pytest" --junitxml="$results/python.$pair.xml" \
-            "${coverage[@]}" "${folders[@]}" || status=1
+    # Coverage on the road that is Python; the limit is in pyproject.toml, and it counts what children run too.
+    python_suite posix plain --cov --cov-config=pyproject.toml --cov-report=term &
+    plain=$!
+    python_suite sysv fast || status=1
+    python_suite posix fast || status=1
+    wait "$plain" || status=1
+    for run in posix.plain sysv.fast posix.fast; do
+        say "backend ${run%.*}, ${run#*.} road"
+        cat "$results/python.$run.txt"
     done
     return "$status"
 }
