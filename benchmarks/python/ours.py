@@ -99,32 +99,48 @@ class Limit(MemStream):
 class PlainCtypes(MemStream):
     """The best that is known with ctypes alone: objects that are made once, nothing that is converted.
 
-    It does less than the package: one thread, keys of bytes only, no look at what a value is.
+    Threads and signal handlers may use it, as they may the package: a call has its room for itself. It does less than
+    the package for all that: keys of bytes only, no look at what a value is, no subclasses. One room for all calls
+    would save a fifth of a get, and give a thread another one's value.
     """
 
     name = "plain-ctypes"
-    _ROOM = 32 * 1024
 
     def open(self) -> Session:
         self._cache = self.connect()
-        return plain_ctypes(self._cache, self._ROOM)
+        return plain_ctypes(self._cache)
 
 
-def plain_ctypes(cache: Cache, room_size: int) -> Session:
+_ROOM = 32 * 1024
+
+
+def plain_ctypes(cache: Cache) -> Session:
     """Makes the functions."""
     library = ctypes.CDLL(cache._library.path)
     raw_get, raw_set = library["memstream_get"], library["memstream_set"]
     sizes = {number: c_size_t(number) for number in range(1025)}
     handle = cache._handle
-    room, size = ctypes.create_string_buffer(room_size), c_size_t()
-    size_reference = byref(size)
     for_ever, no_flags = c_uint64(0), c_uint32(0)
+    rooms: list[Any] = []
+    take, give = rooms.pop, rooms.append
+
+    def make_room() -> Any:
+        size = c_size_t()
+        return ctypes.create_string_buffer(_ROOM), size, byref(size)
 
     def get(key: bytes) -> Optional[bytes]:
-        size.value = room_size
-        status = raw_get(handle, key, sizes[len(key)], room, size_reference, None)
+        try:
+            room = take()
+        except IndexError:
+            room = make_room()
+        buffer, size, size_reference = room
+        size.value = _ROOM
+        status = raw_get(handle, key, sizes[len(key)], buffer, size_reference, None)
         if status == 0:
-            return room[: size.value]  # type: ignore[return-value]  # bytes, of an array of c_char.
+            value: bytes = buffer[: size.value]
+            give(room)
+            return value
+        give(room)
         return large(key) if status == _abi.Status.TOO_SMALL else None
 
     def large(key: bytes) -> Optional[bytes]:

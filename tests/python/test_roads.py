@@ -16,7 +16,8 @@ import pytest
 from conftest import Segment
 
 from memstream import Cache, _fast
-from memstream.errors import BadRoad, ClosedError, LibraryError
+from memstream._kinds import Kind, flag_word
+from memstream.errors import BadRoad, ClosedError, LibraryError, SerializerError
 
 BUILTIN = type(len)
 # How often a leak test makes its call, in percent of a million: 100 is some 10 million calls in all.
@@ -204,6 +205,8 @@ def test_large_values_are_copied_with_the_interpreter_free(fast: None, cache: Ca
     assert counted[0] > 0
 
 
+_MANY = [f"many-{number}" for number in range(100)]
+
 # What the leak tests call: every way through the functions, also those that raise.
 CALLS: Dict[str, Callable[[Cache, Any], object]] = {
     "get": lambda cache, key: cache.get(key),
@@ -216,6 +219,9 @@ CALLS: Dict[str, Callable[[Cache, Any], object]] = {
     "delete, exists": lambda cache, key: (cache.delete("absent"), cache.exists(key), cache.touch(key, 1.5)),
     "incr": lambda cache, key: (cache.incr("number"), cache.incr("number", 2**40), cache.incr("number", delta=-1)),
     "get_many": lambda cache, key: cache.get_many([key, "absent", "large"]),
+    "get_many of 100, 1 KiB": lambda cache, key: cache.get_many([key, *_MANY]),
+    "get_many of an object": lambda cache, key: pytest.raises(SerializerError, cache.get_many, ["array", *_MANY]),
+    "view of many": lambda cache, key: [cache.view(each).release() for each in _MANY],
     "set_many": lambda cache, key: cache.set_many({key: b"1", "other": b"2"}, 60),
     "delete_many": lambda cache, key: cache.delete_many((key, "absent")),
     "errors": lambda cache, key: [
@@ -240,15 +246,20 @@ CALLS: Dict[str, Callable[[Cache, Any], object]] = {
 def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
     call, key = CALLS[name], "a key of its own " + name
     cache.set_many({key: b"value", "medium": bytes(20_000), "large": bytes(65_536), "number": b"0"})
+    cache.set_many(dict.fromkeys(_MANY, bytes(1024)))
+    cache._store_packed(cache._library.c.memstream_set, "array", b"", None, flag_word(Kind.ARRAY, 0))
     default = object()
     watched = (None, True, False, key, default, cache._handle)
-    rounds = max(LEAK_CALLS // (50 if name == "errors" else 10 if "KiB" in name or "many" in name else 1), 200)
+    rounds = max(
+        LEAK_CALLS // (50 if name == "errors" or "object" in name else 10 if "KiB" in name or "many" in name else 1),
+        200,
+    )
 
     def repeat(times: int) -> None:
         for _ in range(times):
             call(cache, key)
 
-    repeat(100)
+    repeat(100 + rounds // 4)  # The interpreter fills caches of its own for a while, the longest where calls raise.
     gc.collect()
     blocks, resident = sys.getallocatedblocks(), _resident()
     references = [sys.getrefcount(each) for each in watched]
