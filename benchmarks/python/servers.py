@@ -153,7 +153,8 @@ class Manager(Contender):
         self._values = self._manager.dict()
 
     def fill(self, data: DataSet) -> None:
-        self._values.update(data.pairs())
+        for key, value in data.pairs():
+            self._values[key] = value
 
     def open(self) -> Session:
         return Session(self._values.get, self._values.__setitem__)
