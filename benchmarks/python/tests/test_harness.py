@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,17 +28,16 @@ PROGRAM = Path(main.__file__)
 DATA = make_data(64, quick=True)
 
 
-def leftovers() -> set[str]:
-    """What this benchmark puts into shared memory."""
-    return {name for name in os.listdir("/dev/shm") if "bench" in name}
+def leftovers(pid: int) -> list[str]:
+    """What a process that runs the benchmark has put into shared memory."""
+    return [name for name in os.listdir("/dev/shm") if re.search(rf"bench-{pid}(-|$)", name)]
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Every test leaves as much in shared memory as it found."""
-    before = leftovers()
+    """No test leaves anything in shared memory."""
     yield
-    assert leftovers() - before == set()
+    assert leftovers(os.getpid()) == []
 
 
 class Planted(Contender):
@@ -203,6 +203,7 @@ def test_the_program_writes_what_it_measured(tmp_path: Path) -> None:
     child = start(*chosen, "--rounds", "2", "--round-ms", "5", "--json", str(file))
     out, error = child.communicate()
     assert child.returncode == 0, error
+    assert leftovers(child.pid) == []
     assert "get_many of 100, 64 B" in out and "memstream-fast set 64 B x1 / limit set 64 B x1" in out
     written = json.loads(file.read_text())
     assert {cell["operation"] for cell in written["cells"]} == {"get", "set", "mix", "get_many"}
@@ -212,18 +213,18 @@ def test_the_program_writes_what_it_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals) -> None:
-    before = leftovers()
     child = start("--size", "64")
     deadline = time.monotonic() + 60
     while not any("memcached" in each for each in children_of(child.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert leftovers() - before
+    assert leftovers(child.pid)
     descendants = children_of(child.pid)
     assert len(descendants) >= 1
     child.send_signal(number)
     _, error = child.communicate(timeout=60)
     assert child.returncode == 1
     assert f"interrupted by {number.name}" in error
+    assert leftovers(child.pid) == []
     assert [pid for pid in descendants if Path(f"/proc/{pid.split()[0]}").exists()] == []
 
 

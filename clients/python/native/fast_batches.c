@@ -11,7 +11,8 @@
 
 static memstream_item_t *make_items(size_t count) { return calloc(count == 0 ? 1 : count, sizeof(memstream_item_t)); }
 
-/* The keys of a part of a list, which must stay as it is for as long as the items are used. 0 if one of them is not common. */
+/* The keys of a part of a list, which must stay as it is for as long as the items are used. 0 if one of them is not
+ * common. */
 static int take_keys(PyObject *keys, size_t first, memstream_item_t *items, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     if (!road_key(PyList_GetItem(keys, (Py_ssize_t)(first + i)), &items[i].key, &items[i].key_size)) return 0;
