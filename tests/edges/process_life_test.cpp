@@ -1,5 +1,5 @@
-// What a process may do to itself in the middle of what its threads are at: disconnect, cancel or end one of them, fork,
-// execute another program; and the segment destroyed under all of them.
+// What a process may do to itself in the middle of what its threads are at: disconnect, cancel or end one of them,
+// fork, execute another program; and the segment destroyed under all of them.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <pthread.h>

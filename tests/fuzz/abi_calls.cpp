@@ -396,11 +396,4 @@ void Calls::exists(ModelHandle& handle) {
   MUST(status == CACHE_OK && handle.segment->find(key) != nullptr, "a key is there that was never set");
 }
 
-void Calls::clear(ModelHandle& handle) {
-  const int status = memstream_clear(handle.cache);
-  if (refused(handle, status, true)) return;
-  MUST(status == CACHE_OK, cache_last_error());
-  handle.segment->clear();
-}
-
 }  // namespace memstream::fuzz

@@ -50,8 +50,8 @@ class Calls {
   void touch_key(ModelHandle& handle);
   void increment(ModelHandle& handle);
   void exists(ModelHandle& handle);
-  void clear(ModelHandle& handle);
   // Many keys at once (abi_calls_batch.cpp).
+  void clear(ModelHandle& handle);
   void batch(ModelHandle& handle);
   void get_batch(ModelHandle& handle, std::vector<memstream_item_t>& items, const std::vector<std::string>& keys);
 

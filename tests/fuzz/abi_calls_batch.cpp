@@ -7,6 +7,13 @@
 
 namespace memstream::fuzz {
 
+void Calls::clear(ModelHandle& handle) {
+  const int status = memstream_clear(handle.cache);
+  if (refused(handle, status, true)) return;
+  MUST(status == CACHE_OK, cache_last_error());
+  handle.segment->clear();
+}
+
 void Calls::get_batch(ModelHandle& handle, std::vector<memstream_item_t>& items, const std::vector<std::string>& keys) {
   std::vector<char> room(input_.byte() * std::size_t{64});
   std::size_t size = room.size();
