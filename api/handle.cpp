@@ -3,25 +3,36 @@
 #include "core/format.h"
 
 using memstream::Cache;
+using memstream::Deadline;
 using memstream::HeldItem;
 using memstream::OpenOptions;
 using memstream::SegmentFormat;
 using memstream::Status;
 
+namespace {
+
+Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache) {
+  SegmentFormat format(options.spec.name, options.shards);
+  std::unique_ptr<memstream::Segment> segment;
+  const auto access = options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
+  const Status status = options.existing_only ? options.backend->attach(options.spec, access, format, &segment)
+                                              : options.backend->open(options.spec, format, &segment);
+  if (status != Status::kOk) return status;
+  return Cache::open(std::move(segment), options.spec.name, options.spec.timeout, cache);
+}
+
+}  // namespace
+
 Status memstream_handle::open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle) {
   OpenOptions open_options;
   if (const Status status = memstream::read_options(options, &open_options); status != Status::kOk) return status;
-  SegmentFormat format(open_options.spec.name, open_options.shards);
-  std::unique_ptr<memstream::Segment> segment;
-  const auto access = open_options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
-  const Status status = open_options.existing_only
-                            ? open_options.backend->attach(open_options.spec, access, format, &segment)
-                            : open_options.backend->open(open_options.spec, format, &segment);
-  if (status != Status::kOk) return status;
   auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
-  const Status checked =
-      Cache::open(std::move(segment), open_options.spec.name, open_options.spec.timeout, &opened->cache_);
-  if (checked != Status::kOk) return checked;
+  const Deadline deadline(open_options.spec.timeout);
+  Status status;
+  do {  // Once more if what was found is destroyed before this process is in it: the name stands for another one by now.
+    status = open_cache(open_options, &opened->cache_);
+  } while (status == Status::kGone && !deadline.passed());
+  if (status != Status::kOk) return status;
   opened->backend_ = std::move(open_options.backend);
   opened->spec_ = std::move(open_options.spec);
   *handle = std::move(opened);

@@ -287,5 +287,21 @@ TEST_CASE("who is attached to a segment that is destroyed is told so, and all me
   CHECK(problems_of(*cache) == "");
 }
 
+TEST_CASE("opening a segment that is destroyed at that moment gives the next one, and no error") {
+  const TemporarySegment segment("reopened", 4 << 20, 1, 10000);
+  const auto open_again_and_again = [&](bool destroys) -> Complaint {
+    ::alarm(60);
+    for (int round = 0; round < scaled(2000); ++round) {
+      const OpenCache cache(segment.spec());  // Throws what the library says.
+      if (destroys) (void)memstream_destroy(cache);
+    }
+    return "";
+  };
+  ChildProcess destroyer([&] { return open_again_and_again(true); });
+  ChildProcess opener([&] { return open_again_and_again(false); });
+  CHECK(destroyer.wait() == "");
+  CHECK(opener.wait() == "");
+}
+
 }  // namespace
 }  // namespace memstream::test
