@@ -291,7 +291,8 @@ typedef struct memstream_entry {
 /*
  * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for
  * the next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly
- * once; one that comes or goes meanwhile may or may not be. Counts no access. Expired entries are left out.
+ * once; one that comes or goes meanwhile may or may not be, so that a key which goes and comes back may be reported
+ * twice. Counts no access. Expired entries are left out.
  */
 CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_entry_t *entries, size_t capacity,
                              size_t *count);

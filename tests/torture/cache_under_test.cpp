@@ -68,7 +68,7 @@ bool CacheUnderTest::remove(std::string_view key) {
   return require(memstream_delete(cache_, key.data(), key.size()), "memstream_delete") == CACHE_OK;
 }
 
-int CacheUnderTest::try_scan(std::set<std::string, std::less<>>* keys) {
+int CacheUnderTest::try_scan(std::set<std::string, std::less<>>* keys, bool at_rest) {
   static std::array<memstream_entry_t, 32> entries;
   std::uint64_t cursor = 0;
   do {
@@ -77,7 +77,7 @@ int CacheUnderTest::try_scan(std::set<std::string, std::less<>>* keys) {
     if (status < 0) return status;
     for (std::size_t i = 0; i < count; ++i) {
       const bool is_new = keys->emplace(entries[i].key, entries[i].key_size).second;
-      if (!is_new) throw Finding("a scan reports the key '" + std::string(entries[i].key) + "' twice");
+      if (!is_new && at_rest) throw Finding("a scan reports the key '" + std::string(entries[i].key) + "' twice");
     }
   } while (cursor != 0);
   return CACHE_OK;
@@ -85,7 +85,7 @@ int CacheUnderTest::try_scan(std::set<std::string, std::less<>>* keys) {
 
 std::set<std::string, std::less<>> CacheUnderTest::scan() {
   std::set<std::string, std::less<>> keys;
-  require(try_scan(&keys), "memstream_scan");
+  require(try_scan(&keys, true), "memstream_scan");
   return keys;
 }
 

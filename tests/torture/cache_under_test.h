@@ -62,8 +62,8 @@ class CacheUnderTest {
   // False if it was not there.
   bool remove(std::string_view key);
   std::set<std::string, std::less<>> scan();
-  // The status, whatever it is.
-  int try_scan(std::set<std::string, std::less<>>* keys);
+  // The status, whatever it is. `at_rest`: nobody writes, so that no key may come twice.
+  int try_scan(std::set<std::string, std::less<>>* keys, bool at_rest);
   // Every key of a scan with the value that a get brings.
   Content content();
   cache_stats_t statistics();

@@ -248,7 +248,8 @@ void LivePeer::look_around(Scene& scene) {
   timed("a list of processes",
         [&] { return memstream_processes(scene.cache.handle(), processes.data(), processes.size(), &count); });
   std::set<std::string, std::less<>> keys;
-  if (timed("a scan", [&] { return scene.cache.try_scan(&keys); }) == CACHE_BUSY) return;
+  const bool at_rest = desk_->child_is_dead;  // Otherwise it may evict a key and store it anew, behind the cursor.
+  if (timed("a scan", [&] { return scene.cache.try_scan(&keys, at_rest); }) == CACHE_BUSY) return;
   for (WatchedKey& watched : watched_) {
     if (!watched.is_own() || !watched.current() || keys.contains(watched.key())) continue;
     // Only an eviction can have taken it.

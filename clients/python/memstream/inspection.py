@@ -35,7 +35,8 @@ class Inspection(Connection):
         """Walks over all live entries, in no order.
 
         An entry that is there during the whole walk is reported exactly once; one that comes or goes meanwhile may or
-        may not be. Other processes go on as usual between batches.
+        may not be, so that a key which goes and comes back may be reported twice. Other processes go on as usual
+        between batches.
 
         Args:
             prefix: only keys that begin with this (str in UTF-8, or bytes); None: all.
