@@ -29,7 +29,7 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
   auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
   const Deadline deadline(open_options.spec.timeout);
   Status status;
-  do {  // Once more if what was found is destroyed before this process is in it: the name stands for another one by now.
+  do {  // Again if what was found is destroyed before this process is in it: the name stands for another one by now.
     status = open_cache(open_options, &opened->cache_);
   } while (status == Status::kGone && !deadline.passed());
   if (status != Status::kOk) return status;
