@@ -237,15 +237,22 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
     ::setenv("MEMSTREAM_NAME", spec.name.c_str(), 1);
     ::setenv("MEMSTREAM_SIZE", "1M", 1);
     ::setenv("MEMSTREAM_TIMEOUT_MS", std::to_string(kTimeoutMs).c_str(), 1);
-    SharedArray<Healthy> healthy(1);
-    const Complaint unhealthy = in_child([&]() -> Complaint {
-      ::alarm(kPatienceSeconds);
-      const long before = outstanding_allocations();
-      Complaint complaint = run_healthy(*scenario, spec, healthy[0].calls);
-      if (complaint.empty()) complaint = run_healthy(*scenario, spec, nullptr);
-      healthy[0].allocations = outstanding_allocations() - before;
-      return complaint;
-    });
+    SharedArray<Healthy> healthy(2);
+    const auto count_calls = [&](Healthy& counted) {
+      return in_child([&]() -> Complaint {
+        ::alarm(kPatienceSeconds);
+        const long before = outstanding_allocations();
+        Complaint complaint = run_healthy(*scenario, spec, counted.calls);
+        if (complaint.empty()) complaint = run_healthy(*scenario, spec, nullptr);
+        counted.allocations = outstanding_allocations() - before;
+        return complaint;
+      });
+    };
+    const Complaint unhealthy = count_calls(healthy[0]) + count_calls(healthy[1]);
+    // Who waits calls more often on a busy machine: what another run does not come to is no case.
+    for (std::size_t index = 0; index < kFunctions; ++index) {
+      healthy[0].calls[index] = std::min(healthy[0].calls[index], healthy[1].calls[index]);
+    }
     REQUIRE_MESSAGE(unhealthy == "", scenario->name);
     for (std::size_t index = 0; index < kFunctions; ++index) {
       const auto function = static_cast<Function>(index);
