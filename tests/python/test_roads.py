@@ -260,15 +260,21 @@ def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
             call(cache, key)
 
     repeat(100 + rounds // 4)  # The interpreter fills caches of its own for a while, the longest where calls raise.
-    gc.collect()
-    blocks, resident = sys.getallocatedblocks(), _resident()
-    references = [sys.getrefcount(each) for each in watched]
-    repeat(rounds)
-    gc.collect()
-    # A leak of one for each call would be hundreds and more; the interpreter's own caches move by a few.
-    assert all(abs(sys.getrefcount(each) - before) < 50 for each, before in zip(watched, references))
-    assert sys.getallocatedblocks() - blocks < 100
-    assert _resident() - resident < 8 << 20
+    least_blocks = least_bytes = sys.maxsize
+    for _ in range(3):
+        gc.collect()
+        blocks, resident = sys.getallocatedblocks(), _resident()
+        references = [sys.getrefcount(each) for each in watched]
+        repeat(rounds)
+        gc.collect()
+        # A leak of one for each call would be hundreds and more; the interpreter's own caches move by a few.
+        assert all(abs(sys.getrefcount(each) - before) < 50 for each, before in zip(watched, references))
+        least_blocks = min(least_blocks, sys.getallocatedblocks() - blocks)
+        least_bytes = min(least_bytes, _resident() - resident)
+        if least_blocks < 100 and least_bytes < 8 << 20:
+            break  # What leaks does so in every stretch; the interpreter fills a cache of its own once.
+    assert least_blocks < 100
+    assert least_bytes < 8 << 20
 
 
 def _resident() -> int:
