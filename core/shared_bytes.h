@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 namespace memstream {
@@ -45,16 +46,83 @@ inline bool equal_in_shared(const void* shared, const void* other, std::size_t s
 
 #else
 
+// The bytes of most keys and of small values move in a few registers: a call of memcpy() or memcmp() costs more than
+// they do. Two pieces that may overlap cover every size from one of them to both, four those above.
+namespace pieces {
+
+using Bytes16 = std::uint64_t __attribute__((vector_size(16)));
+
+template <class Piece>
+inline Piece load(const std::byte* from) noexcept {
+  Piece piece;
+  std::memcpy(&piece, from, sizeof piece);
+  return piece;
+}
+
+template <class Piece>
+inline void copy_two(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+  const auto first = load<Piece>(from);
+  const auto last = load<Piece>(from + size_bytes - sizeof(Piece));
+  std::memcpy(to, &first, sizeof first);
+  std::memcpy(to + size_bytes - sizeof(Piece), &last, sizeof last);
+}
+
+template <class Piece>
+inline void copy_four(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+  const auto first = load<Piece>(from);
+  const auto second = load<Piece>(from + sizeof(Piece));
+  const auto third = load<Piece>(from + size_bytes - 2 * sizeof(Piece));
+  const auto last = load<Piece>(from + size_bytes - sizeof(Piece));
+  std::memcpy(to, &first, sizeof first);
+  std::memcpy(to + sizeof(Piece), &second, sizeof second);
+  std::memcpy(to + size_bytes - 2 * sizeof(Piece), &third, sizeof third);
+  std::memcpy(to + size_bytes - sizeof(Piece), &last, sizeof last);
+}
+
+template <class Piece>
+inline bool equal_two(const std::byte* left, const std::byte* right, std::size_t size_bytes) noexcept {
+  const std::size_t last = size_bytes - sizeof(Piece);
+  return ((load<Piece>(left) ^ load<Piece>(right)) | (load<Piece>(left + last) ^ load<Piece>(right + last))) == 0;
+}
+
+}  // namespace pieces
+
+inline void copy_bytes(void* to, const void* from, std::size_t size_bytes) noexcept {
+  auto* target = static_cast<std::byte*>(to);
+  const auto* source = static_cast<const std::byte*>(from);
+  if (size_bytes > 4 * sizeof(pieces::Bytes16)) {
+    std::memcpy(to, from, size_bytes);
+  } else if (size_bytes >= 2 * sizeof(pieces::Bytes16)) {
+    pieces::copy_four<pieces::Bytes16>(target, source, size_bytes);
+  } else if (size_bytes >= sizeof(pieces::Bytes16)) {
+    pieces::copy_two<pieces::Bytes16>(target, source, size_bytes);
+  } else if (size_bytes >= sizeof(std::uint64_t)) {
+    pieces::copy_two<std::uint64_t>(target, source, size_bytes);
+  } else if (size_bytes >= sizeof(std::uint32_t)) {
+    pieces::copy_two<std::uint32_t>(target, source, size_bytes);
+  } else {
+    for (std::size_t i = 0; i < size_bytes; ++i) target[i] = source[i];
+  }
+}
+
 inline void copy_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
-  if (size_bytes != 0) std::memcpy(to, from, size_bytes);
+  copy_bytes(to, from, size_bytes);
 }
 
 inline void copy_to_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
-  if (size_bytes != 0) std::memcpy(to, from, size_bytes);
+  copy_bytes(to, from, size_bytes);
 }
 
 inline bool equal_in_shared(const void* shared, const void* other, std::size_t size_bytes) noexcept {
-  return std::memcmp(shared, other, size_bytes) == 0;
+  const auto* left = static_cast<const std::byte*>(shared);
+  const auto* right = static_cast<const std::byte*>(other);
+  if (size_bytes > 2 * sizeof(std::uint64_t)) return std::memcmp(shared, other, size_bytes) == 0;
+  if (size_bytes >= sizeof(std::uint64_t)) return pieces::equal_two<std::uint64_t>(left, right, size_bytes);
+  if (size_bytes >= sizeof(std::uint32_t)) return pieces::equal_two<std::uint32_t>(left, right, size_bytes);
+  for (std::size_t i = 0; i < size_bytes; ++i) {
+    if (left[i] != right[i]) return false;
+  }
+  return true;
 }
 
 #endif
