@@ -1,22 +1,29 @@
 // Counts the calls that are under way on a handle, so that closing it can wait for them.
 #pragma once
 
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
 
+#include "core/single_thread.h"
+
 namespace memstream {
 
-// Entering costs one atomic addition on a cache line that few threads share. Safe from all threads.
+// Entering costs an atomic addition on a cache line that few threads share, and not even that in a process with one
+// thread. Safe from all threads.
 class CallGate {
  public:
   // A call in progress.
   class Pass {
    public:
-    explicit Pass(CallGate& gate) noexcept : calls_(gate.stripe()) { calls_.fetch_add(1, std::memory_order_seq_cst); }
-    ~Pass() { calls_.fetch_sub(1, std::memory_order_release); }
+    explicit Pass(CallGate& gate) noexcept : calls_(gate.stripe()) {
+      add_in_process(calls_, 1, std::memory_order_seq_cst);
+    }
+    ~Pass() { add_in_process(calls_, ~std::uint64_t{0}, std::memory_order_release); }
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
@@ -37,15 +44,19 @@ class CallGate {
   }
 
  private:
-  static constexpr std::size_t kStripes = 16;
+  static constexpr int kStripeBits = 4;
+  static constexpr std::size_t kStripes = std::size_t{1} << kStripeBits;
   struct alignas(64) Stripe {
     std::atomic<std::uint64_t> calls{0};
   };
 
+  // The one of the calling thread; others may have the same. A variable of the thread would tell them apart, and cost a
+  // call of the dynamic linker's each time.
   std::atomic<std::uint64_t>& stripe() noexcept {
-    static std::atomic<std::size_t> threads{0};
-    thread_local const std::size_t mine = threads.fetch_add(1, std::memory_order_relaxed) % kStripes;
-    return stripes_[mine].calls;
+    if (has_one_thread()) return stripes_[0].calls;
+    constexpr std::uint64_t kSpread = 0x9e37'79b9'7f4a'7c15;
+    const auto thread = reinterpret_cast<std::uintptr_t>(pthread_self());
+    return stripes_[(thread * kSpread) >> (64 - kStripeBits)].calls;
   }
 
   std::array<Stripe, kStripes> stripes_{};
