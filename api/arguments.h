@@ -11,19 +11,29 @@
 
 namespace memstream {
 
+// The complaints of require() and require_bytes().
+[[gnu::cold]] inline Status missing_pointer(const char* names) noexcept {
+  return fail_without_throwing(Status::kInvalid,
+                               [&] { return fmt::format("NULL where a pointer is needed: one of {}.", names); });
+}
+[[gnu::cold]] inline Status missing_bytes(const char* name, std::size_t size_bytes) noexcept {
+  return fail_without_throwing(Status::kInvalid,
+                               [&] { return fmt::format("{} is NULL, but its size is {}.", name, size_bytes); });
+}
+
 // kInvalid, naming the arguments, if one of `pointers` is NULL.
 template <class... Pointers>
-Status require(const char* names, const Pointers*... pointers) {
-  if (((pointers != nullptr) && ...)) [[likely]]
-    return Status::kOk;
-  return fail(Status::kInvalid, fmt::format("NULL where a pointer is needed: one of {}.", names));
+inline Status require(const char* names, const Pointers*... pointers) noexcept {
+  if (((pointers == nullptr) || ...)) [[unlikely]]
+    return missing_pointer(names);
+  return Status::kOk;
 }
 
 // Bytes may be NULL only if there are none.
-inline Status require_bytes(const char* name, const void* bytes, std::size_t size_bytes) {
-  if (bytes != nullptr || size_bytes == 0) [[likely]]
-    return Status::kOk;
-  return fail(Status::kInvalid, fmt::format("{} is NULL, but its size is {}.", name, size_bytes));
+inline Status require_bytes(const char* name, const void* bytes, std::size_t size_bytes) noexcept {
+  if (bytes == nullptr && size_bytes != 0) [[unlikely]]
+    return missing_bytes(name, size_bytes);
+  return Status::kOk;
 }
 
 inline std::string_view bytes_of(const void* bytes, std::size_t size_bytes) {

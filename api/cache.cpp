@@ -12,6 +12,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/statistics.h"
+#include "core/cache_lookup.h"
 #include "core/fork_guard.h"
 
 namespace memstream {
@@ -130,11 +131,12 @@ int cache_get(const char* key, void* value, size_t* value_size) {
     if (*value_size != 0) {
       if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
     }
-    memstream::ReadResult read;
+    memstream::GetResult got;
     const Status status = DefaultConnection::instance().use([&](memstream_handle& handle) {
-      return handle.cache().get(key, static_cast<std::byte*>(value), *value_size, &read);
+      got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size);
+      return got.status;
     });
-    *value_size = status == Status::kOk || status == Status::kTooSmall ? read.value_size : 0;
+    *value_size = status == Status::kOk || status == Status::kTooSmall ? got.read.value_size : 0;
     return status;
   });
 }

@@ -8,16 +8,17 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
+#include "core/cache_lookup.h"
 
 using memstream::bytes_of;
 using memstream::Cache;
 using memstream::CallGate;
+using memstream::GetResult;
 using memstream::guarded;
 using memstream::HeldBlock;
 using memstream::HeldItem;
 using memstream::meta_of;
 using memstream::OwnedBytes;
-using memstream::ReadResult;
 using memstream::require;
 using memstream::Status;
 using memstream::StoreMode;
@@ -30,16 +31,15 @@ Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* vie
   for (;;) {
     HeldItem item;
     item.copy = std::make_unique<OwnedBytes>(room_bytes);
-    ReadResult read;
-    const Status status = cache->cache().get(key, item.copy->data(), room_bytes, &read);
-    if (status == Status::kTooSmall) {
-      room_bytes = read.value_size;
+    const GetResult got = cache->cache().get(key, item.copy->data(), room_bytes);
+    if (got.status == Status::kTooSmall) {
+      room_bytes = got.read.value_size;
       continue;
     }
-    if (status != Status::kOk) return status;
+    if (got.status != Status::kOk) return got.status;
     view->data = item.copy->data();
-    view->size = read.value_size;
-    view->meta = meta_of(cache->cache(), read);
+    view->size = got.read.value_size;
+    view->meta = meta_of(cache->cache(), got.read);
     view->token = cache->keep(std::move(item));
     return Status::kOk;
   }

@@ -29,7 +29,7 @@ void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedE
   *entry = {};
   entry->value_size = scanned.block.value_size;
   entry->stored_size = scanned.block.stored_size;
-  entry->data_offset = cache.shard_offset(shard) + scanned.block.value_offset;
+  entry->data_offset = static_cast<std::uint64_t>(scanned.block.value - cache.segment().data());
   entry->created_at_ms = cache.to_unix_ms(scanned.block.created_ms);
   entry->last_access_ms = cache.to_unix_ms(scanned.last_access_ms);
   entry->expires_at_ms = scanned.block.expires_ms == 0 ? 0 : cache.to_unix_ms(scanned.block.expires_ms);

@@ -7,12 +7,13 @@
 #include "api/arguments.h"
 #include "api/guarded.h"
 #include "api/handle.h"
+#include "core/cache_lookup.h"
 #include "core/format.h"
 
 using memstream::bytes_of;
 using memstream::CallGate;
+using memstream::GetResult;
 using memstream::guarded;
-using memstream::ReadResult;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -89,16 +90,14 @@ int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* va
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    ReadResult read;
-    const Status status =
-        cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, &read);
-    if (status != Status::kOk && status != Status::kTooSmall) {
+    const GetResult got = cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size);
+    if (got.status != Status::kOk && got.status != Status::kTooSmall) {
       *value_size = 0;
-      return status;
+      return got.status;
     }
-    *value_size = read.value_size;
-    if (meta != nullptr) *meta = meta_of(cache->cache(), read);
-    return status;
+    *value_size = got.read.value_size;
+    if (meta != nullptr) *meta = meta_of(cache->cache(), got.read);
+    return got.status;
   });
 }
 

@@ -21,6 +21,12 @@ endif()
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${mutated_file})
 
 set(is_replaced FALSE)
+if(mutated_file MATCHES "\\.h$")
+  # Included by its path from the root, so the copy is found where the root is searched first; in every target, since
+  # what is inline must be the same everywhere.
+  target_include_directories(memstream_flags BEFORE INTERFACE ${mutant_folder})
+  set(is_replaced TRUE)
+endif()
 foreach(target IN ITEMS memstream_core memstream_backends cache)
   get_target_property(folder ${target} SOURCE_DIR)
   get_target_property(sources ${target} SOURCES)

@@ -9,26 +9,6 @@
 
 namespace memstream {
 
-// The contents of a used block. The pointers lead into the segment; whether the bytes stand still is for the caller to
-// know (it holds a lock or a pin) or to find out afterwards (the entry's ref is unchanged).
-struct BlockContents {
-  const std::byte* key = nullptr;
-  const std::byte* value = nullptr;
-  std::uint64_t value_size = 0;
-  std::uint64_t value_offset = 0;  // From the shard's start.
-  std::uint64_t stored_size = 0;   // Of the whole block.
-  std::uint64_t expires_ms = 0;
-  std::uint64_t created_ms = 0;
-  std::uint32_t key_size = 0;
-  std::uint32_t entry = 0;
-  std::uint32_t caller_flags = 0;
-
-  bool key_is(std::string_view wanted) const noexcept {
-    return key_size == wanted.size() && equal_in_shared(key, wanted.data(), wanted.size());
-  }
-  bool expired(std::uint64_t now_ms) const noexcept { return expires_ms != 0 && expires_ms <= now_ms; }
-};
-
 inline constexpr std::uint32_t kCreatedShift = 16;
 constexpr std::uint64_t created_word(std::uint64_t created_ms, std::uint32_t pins) noexcept {
   return created_ms << kCreatedShift | pins;
@@ -43,29 +23,88 @@ constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint32_t caller_fla
 constexpr std::uint32_t owner_entry(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
 constexpr std::uint32_t owner_flags(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
+// A used block, as far as the first word of its header describes it. Both key and value lie inside the shard; whether
+// the bytes stand still is for the caller to know (it holds a lock or a pin) or to find out afterwards (the entry's ref
+// is unchanged). Each of the other words is loaded by who needs it, once.
+struct CheckedBlock {
+  const BlockHeader* header = nullptr;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t stored_size = 0;  // Of the whole block.
+  std::uint32_t key_size = 0;
+
+  const std::byte* key() const noexcept { return reinterpret_cast<const std::byte*>(header + 1); }
+  bool key_is(std::string_view wanted) const noexcept {
+    return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
+  }
+  std::uint64_t expires_ms() const noexcept { return header->expires_ms.load(std::memory_order_relaxed); }
+  std::uint64_t created_ms() const noexcept { return header->created.load(std::memory_order_relaxed) >> kCreatedShift; }
+  std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
+};
+
+constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {
+  return expires_ms != 0 && expires_ms <= now_ms;
+}
+
 // False if the bytes at `position` are no used block that lies inside the shard. Safe on any bytes.
-inline bool read_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
-                       BlockContents* contents) noexcept {
+inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
+                        CheckedBlock* block) noexcept {
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (offset < kShardHeaderSize || offset > shard_size_bytes - sizeof(BlockHeader)) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const BlockShape shape = BlockShape::unpack(header->shape.load(std::memory_order_relaxed));
-  const std::uint64_t end = shape.end_offset(position);
-  const std::uint64_t value_offset = shape.value_offset(position);
-  if (!shape.used() || end > shard_size_bytes || shape.key_size > kMaxKeySize || value_offset + shape.slack > end) {
+  const std::uint64_t size = shape.size_bytes();
+  const std::uint64_t value_start = shape.value_start(position);
+  if (!shape.used() || size > shard_size_bytes - offset || shape.key_size > kMaxKeySize ||
+      value_start + shape.slack > size) {
     return false;
   }
-  const std::uint64_t owner = header->owner.load(std::memory_order_relaxed);
-  contents->key = shard + offset + sizeof(BlockHeader);
-  contents->value = shard + value_offset;
-  contents->value_size = end - value_offset - shape.slack;
-  contents->value_offset = value_offset;
-  contents->stored_size = shape.size_bytes();
-  contents->expires_ms = header->expires_ms.load(std::memory_order_relaxed);
-  contents->created_ms = header->created.load(std::memory_order_relaxed) >> kCreatedShift;
-  contents->key_size = shape.key_size;
-  contents->entry = owner_entry(owner);
-  contents->caller_flags = owner_flags(owner);
+  block->header = header;
+  block->value = shard + offset + value_start;
+  block->value_size = size - value_start - shape.slack;
+  block->stored_size = size;
+  block->key_size = shape.key_size;
+  return true;
+}
+
+// All that a used block says. The pointers lead into the segment.
+struct BlockContents {
+  const std::byte* key = nullptr;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t stored_size = 0;  // Of the whole block.
+  std::uint64_t expires_ms = 0;
+  std::uint64_t created_ms = 0;
+  std::uint32_t key_size = 0;
+  std::uint32_t entry = 0;
+  std::uint32_t caller_flags = 0;
+
+  BlockContents() = default;
+  explicit BlockContents(const CheckedBlock& block) noexcept
+      : key(block.key()),
+        value(block.value),
+        value_size(block.value_size),
+        stored_size(block.stored_size),
+        expires_ms(block.expires_ms()),
+        created_ms(block.created_ms()),
+        key_size(block.key_size) {
+    const std::uint64_t owner = block.owner();
+    entry = owner_entry(owner);
+    caller_flags = owner_flags(owner);
+  }
+
+  bool key_is(std::string_view wanted) const noexcept {
+    return key_size == wanted.size() && equal_in_shared(key, wanted.data(), wanted.size());
+  }
+  bool expired(std::uint64_t now_ms) const noexcept { return has_expired(expires_ms, now_ms); }
+};
+
+// As check_block(), with all that the block says.
+inline bool read_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
+                       BlockContents* contents) noexcept {
+  CheckedBlock block;
+  if (!check_block(shard, shard_size_bytes, position, &block)) return false;
+  *contents = BlockContents(block);
   return true;
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "core/cache_lookup.h"
+
 namespace memstream {
 namespace {
 
@@ -37,12 +39,14 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
     : segment_(std::move(segment)),
       attached_(attached),
       timeout_(timeout),
-      process_table_(header(),
-                     reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
+      header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
+      read_only_(segment_->access() == Access::kReadOnly),
+      copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
+      shards_(attached.geometry.shards),
+      process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots) {
-  shards_.reserve(attached.geometry.shards);
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
-    shards_.push_back(std::make_unique<Shard>(segment_.get(), attached.geometry, index, attached.hash_seed));
+    shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
   }
 }
 
@@ -59,11 +63,10 @@ void Cache::after_fork_in_child() noexcept {
   membership_.store(Membership::kOutside, std::memory_order_release);
 }
 
-ProcessSlot* Cache::slot() noexcept {
+ProcessSlot* Cache::enter() noexcept {
   for (;;) {
     Membership membership = membership_.load(std::memory_order_acquire);
-    if (membership == Membership::kInside) [[likely]]
-      return slot_;
+    if (membership == Membership::kInside) return slot_;
     if (membership == Membership::kRefused || read_only()) return nullptr;
     if (membership == Membership::kEntering) {
       std::this_thread::yield();
@@ -127,24 +130,18 @@ void Cache::end_noted_pins() noexcept {
 
 // ---- what every operation asks first ----
 
-Status Cache::present() const noexcept {
-  if (!is_gone()) [[likely]]
-    return Status::kOk;
+Status Cache::why_unusable(std::string_view key) noexcept {
+  if (is_possible(key)) return why_gone();
+  return fail_without_throwing(Status::kBadKey, [&] {
+    return fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize);
+  });
+}
+
+Status Cache::why_gone() noexcept {
   return fail(Status::kGone, "The segment was destroyed. Connect again for a new one.");
 }
 
-Status Cache::usable(std::string_view key) const noexcept {
-  if (key.empty() || key.size() > kMaxKeySize) [[unlikely]] {
-    return fail_without_throwing(Status::kBadKey, [&] {
-      return fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize);
-    });
-  }
-  return present();
-}
-
-Status Cache::writable() const noexcept {
-  if (!read_only()) [[likely]]
-    return Status::kOk;
+Status Cache::why_not_writable() noexcept {
   return fail(Status::kReadOnly, "The cache is open for reading only. Open it without the read-only flag to write.");
 }
 
@@ -152,74 +149,10 @@ std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
   return ttl_ms == 0 ? 0 : now_ms() + std::min(ttl_ms, kFarFuture);
 }
 
-void Cache::count_read(Status status) noexcept {
-  ProcessSlot* own = slot();
-  if (own == nullptr) return;
-  std::atomic<std::uint64_t>& counter = status == Status::kMiss ? own->counters.misses : own->counters.hits;
-  counter.fetch_add(1, std::memory_order_relaxed);
-}
-
-void Cache::count_reads(std::uint64_t hits, std::uint64_t misses) noexcept {
-  ProcessSlot* own = slot();
-  if (own == nullptr) return;
-  if (hits != 0) own->counters.hits.fetch_add(hits, std::memory_order_relaxed);
-  if (misses != 0) own->counters.misses.fetch_add(misses, std::memory_order_relaxed);
-}
-
 void Cache::count_puts(std::uint64_t puts) noexcept {
-  if (ProcessSlot* own = slot(); own != nullptr) own->counters.puts.fetch_add(puts, std::memory_order_relaxed);
-}
-
-// ---- reading ----
-
-Status Cache::get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept {
-  if (const Status status = usable(key); status != Status::kOk) return status;
-  const Status status = get_hashed(make_key(key), room, room_bytes, Deadline(timeout_), now_ms(), result);
-  if (status == Status::kOk || status == Status::kMiss) count_read(status);
-  return status;
-}
-
-Status Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
-                         std::uint64_t now, ReadResult* result) noexcept {
-  bool large = false;
-  const Status status = shard_of(key).get(key, room, room_bytes, deadline, now, result, read_only() ? nullptr : &large);
-  return status == Status::kOk && large ? get_large(key, room, room_bytes, deadline, now, result) : status;
-}
-
-// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
-// it copies in place like a small one.
-Status Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
-                        std::uint64_t now, ReadResult* result) noexcept {
-  end_noted_pins();
-  PinSet pins(slot());
-  PinnedBlock pinned;
-  Shard& shard = shard_of(key);
-  Status status = shard.pin(key, pins, deadline, now, &pinned);
-  if (status == Status::kFull) return shard.get(key, room, room_bytes, deadline, now, result, nullptr);
-  if (status != Status::kOk) return status;
-  *result = pinned.read;
-  if (pinned.read.value_size > room_bytes) {
-    status = Status::kTooSmall;
-  } else {
-    copy_from_shared(room, pinned.value, pinned.read.value_size);
+  if (ProcessSlot* own = slot(); own != nullptr) {
+    add_in_process(own->counters.puts, puts, std::memory_order_relaxed);
   }
-  end_pin(shard, pinned.position, pinned.pin, deadline);
-  return status;
-}
-
-Status Cache::exists(std::string_view key) noexcept {
-  if (const Status status = usable(key); status != Status::kOk) return status;
-  const Key hashed = make_key(key);
-  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now_ms(), {});
-}
-
-Status Cache::inspect(std::string_view key,
-                      const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
-  if (const Status status = usable(key); status != Status::kOk) return status;
-  const Key hashed = make_key(key);
-  const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
-  return shards_[shard]->inspect(hashed, Deadline(timeout_), now_ms(),
-                                 [&](const ScannedEntry& entry) { visit(shard, entry); });
 }
 
 // ---- writing ----
@@ -246,7 +179,7 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                              .cas = cas,
                              .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0};
   const Status status = store_hashed(request, Deadline(timeout_), now);
-  if (status == Status::kOk) count_put();
+  if (status == Status::kOk) count_puts(1);
   return status;
 }
 
@@ -298,14 +231,14 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
   const Status status = with_room_of_the_dead([&] {
     return shard_of(hashed).increment(hashed, delta, initial, expiry(ttl_ms), Deadline(timeout_), now_ms(), result);
   });
-  if (status == Status::kOk) count_put();
+  if (status == Status::kOk) count_puts(1);
   return status;
 }
 
 Status Cache::clear() noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
-  for (const auto& shard : shards_) {
+  for (auto& shard : shards_) {
     if (const Status status = shard->clear(Deadline(timeout_)); status != Status::kOk) return status;
   }
   return Status::kOk;
@@ -320,7 +253,8 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   PinSet pins(slot());
   PinnedBlock pinned;
   const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), now_ms(), &pinned);
-  if (status == Status::kOk || status == Status::kMiss) count_read(status);
+  if (status == Status::kOk || status == Status::kMiss)
+    count_reads(status == Status::kOk ? 1 : 0, status == Status::kMiss ? 1 : 0);
   *held = {pinned.value, pinned.read, hashed.hash.shard(attached_.geometry.shards), pinned.position, pinned.pin};
   return status;
 }
@@ -365,7 +299,7 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
   }
   const PinnedBlock reserved{held.value, held.read, held.position, held.pin};
   const Status status = shards_[held.shard]->commit(request, reserved, pins, Deadline(timeout_), now_ms());
-  if (status == Status::kOk) count_put();
+  if (status == Status::kOk) count_puts(1);
   return status;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,6 +63,8 @@ struct BatchItem {
   std::uint32_t caller_flags = 0;
   Status status = Status::kOk;
   ReadResult read;
+
+  bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
 };
 
 // The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
@@ -84,7 +87,7 @@ class Cache final : private ForkAware {
   // Leaves the process table; what it still holds is let go.
   ~Cache();
 
-  Status get(std::string_view key, std::byte* room, std::uint64_t room_bytes, ReadResult* result) noexcept;
+  GetResult get(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept;  // core/cache_lookup.h
   Status exists(std::string_view key) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
@@ -103,7 +106,7 @@ class Cache final : private ForkAware {
                    std::int64_t* result) noexcept;
   Status clear() noexcept;
 
-  // ---- many keys at once (core/cache_batch.cpp) ----
+  // ---- many keys at once (core/cache_read.cpp and core/cache_batch.cpp) ----
 
   // The most items that one call takes; whoever has more calls again, with the same deadline.
   static constexpr std::size_t kBatchSize = 128;
@@ -148,7 +151,7 @@ class Cache final : private ForkAware {
   bool is_gone() const noexcept {
     return header()->state.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(HeaderState::kReady);
   }
-  bool read_only() const noexcept { return segment_->access() == Access::kReadOnly; }
+  bool read_only() const noexcept { return read_only_; }
   std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
 
  private:
@@ -156,18 +159,29 @@ class Cache final : private ForkAware {
 
   void after_fork_in_child() noexcept override;
 
-  SegmentHeader* header() const noexcept { return reinterpret_cast<SegmentHeader*>(segment_->data()); }
+  SegmentHeader* header() const noexcept { return header_; }
   std::uint64_t now_ms() const noexcept { return monotonic_ms() - attached_.created_monotonic_ms; }
   std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
-  Status usable(std::string_view key) const noexcept;
-  Status writable() const noexcept;
-  Status present() const noexcept;
+  // What every operation asks first: can there be such a key, is the segment there, may it be written.
+  static bool is_possible(std::string_view key) noexcept { return !key.empty() && key.size() <= kMaxKeySize; }
+  Status usable(std::string_view key) const noexcept {
+    if (!is_possible(key) || is_gone()) [[unlikely]]
+      return why_unusable(key);
+    return Status::kOk;
+  }
+  Status present() const noexcept { return is_gone() ? why_gone() : Status::kOk; }
+  Status writable() const noexcept { return read_only_ ? why_not_writable() : Status::kOk; }
+  [[gnu::cold]] static Status why_unusable(std::string_view key) noexcept;
+  [[gnu::cold]] static Status why_gone() noexcept;
+  [[gnu::cold]] static Status why_not_writable() noexcept;
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
-  Status get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
-                    std::uint64_t now, ReadResult* result) noexcept;
-  Status get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
-                   std::uint64_t now, ReadResult* result) noexcept;
+  // A get that does not end at once.
+  [[gnu::cold]] GetResult get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept;
+  [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
+                                     const Deadline& deadline, std::uint64_t now) noexcept;
+  GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                      std::uint64_t now) noexcept;
   Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
   Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
   // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
@@ -177,14 +191,17 @@ class Cache final : private ForkAware {
   // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
   // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
   Status begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable) noexcept;
-  void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
-  void count_put() noexcept { count_puts(1); }
   void count_puts(std::uint64_t puts) noexcept;
 
   // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on,
   // uncounted and without pins.
-  ProcessSlot* slot() noexcept;
+  ProcessSlot* slot() noexcept {
+    if (membership_.load(std::memory_order_acquire) == Membership::kInside) [[likely]]
+      return slot_;
+    return enter();
+  }
+  [[gnu::cold]] ProcessSlot* enter() noexcept;
   // Ends a pin of the library's own. One that cannot end now, because the shard is busy beyond the deadline, is noted
   // and ended by a later call.
   void end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept;
@@ -195,7 +212,10 @@ class Cache final : private ForkAware {
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
   std::chrono::milliseconds timeout_;
-  std::vector<std::unique_ptr<Shard>> shards_;
+  SegmentHeader* header_;
+  bool read_only_;
+  std::uint64_t copy_below_;                  // Larger values are read through a pin, where pins are possible.
+  std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
   ProcessTable process_table_;
 
   enum class Membership : int { kOutside, kEntering, kInside, kRefused };

@@ -1,20 +1,11 @@
-// Many keys in one call. Reads ask for all cache lines first and look them up then; writes go shard by shard, several
-// in one hold of the lock.
+// Many keys in one call: what every such call begins with, and the writes, which go shard by shard, several keys in one
+// hold of the lock.
 #include <algorithm>
 #include <array>
 
 #include "core/cache.h"
 
 namespace memstream {
-namespace {
-
-// Keys whose cache lines are under way together in a read: about as many as the processor has places for.
-constexpr std::size_t kReadGroup = 16;
-constexpr std::uint64_t kValueAlignment = 16;
-
-constexpr bool failed(Status status) noexcept { return status < Status::kOk && status != Status::kTooSmall; }
-
-}  // namespace
 
 Status Cache::begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable_items) noexcept {
   *usable_items = 0;
@@ -34,47 +25,6 @@ Status Cache::begin_batch(std::span<BatchItem> items, bool writes, Key* keys, st
   }
   return failure;
 }
-
-Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
-  std::array<Key, kBatchSize> keys;
-  std::size_t usable_items = 0;
-  Status failure = begin_batch(items, false, keys.data(), &usable_items);
-  if (usable_items == 0) return failure;
-  const std::uint64_t now = now_ms();
-  std::uint64_t hits = 0;
-  std::uint64_t misses = 0;
-  std::array<std::uint32_t, kReadGroup> likely;
-  for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
-    const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
-    const auto each = [&](auto&& visit) {
-      for (std::size_t i = 0; i < group.size(); ++i) {
-        if (group[i].status == Status::kOk) visit(i, keys[begin + i]);
-      }
-    };
-    each([&](std::size_t, const Key& key) { shard_of(key).prefetch_bucket(key); });
-    each([&](std::size_t i, const Key& key) { likely[i] = shard_of(key).prefetch_entry(key); });
-    each([&](std::size_t i, const Key& key) { shard_of(key).prefetch_block(likely[i]); });
-    each([&](std::size_t i, const Key& key) {
-      BatchItem& item = group[i];
-      std::byte* to = room->data + room->used_bytes;
-      const std::uint64_t left = room->size_bytes - room->used_bytes;
-      item.status = get_hashed(key, to, left, deadline, now, &item.read);
-      if (failed(item.status)) failure = item.status;
-      if (item.status == Status::kMiss) ++misses;
-      if (item.status != Status::kOk && item.status != Status::kTooSmall) return;
-      const std::uint64_t taken = (item.read.value_size + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
-      room->needed_bytes += taken;
-      if (item.status != Status::kOk) return;
-      ++hits;
-      item.value = to;
-      room->used_bytes += std::min(taken, left);
-    });
-  }
-  count_reads(hits, misses);
-  return failure;
-}
-
-// ---- writing ----
 
 namespace {
 
@@ -135,7 +85,7 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
   const auto store_alone = [&](std::uint8_t item) { return store_hashed(requests[item], deadline, now); };
   const auto finish = [&](std::uint8_t item, Status status) {
     items[item].status = status;
-    if (failed(status)) failure = status;
+    if (items[item].failed()) failure = status;
     if (status == Status::kOk) ++puts;
   };
   const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
@@ -179,7 +129,7 @@ Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) 
       shards_[shard]->remove_many(keys.data(), hold, statuses.data(), deadline, now);
       for (const std::uint8_t item : hold) {
         items[item].status = statuses[item];
-        if (failed(statuses[item])) failure = statuses[item];
+        if (items[item].failed()) failure = statuses[item];
       }
       rest = rest.subspan(hold.size());
     }

@@ -38,7 +38,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
     if (status != Status::kOk) return status;
   }
   ShardStatistics& sum = statistics->shards;
-  for (const auto& shard : shards_) {
+  for (auto& shard : shards_) {
     ShardStatistics one{};
     if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
     sum += one;
@@ -81,7 +81,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
 Status Cache::check(std::vector<std::string>* problems) {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
-  for (const auto& shard : shards_) {
+  for (auto& shard : shards_) {
     if (const Status status = shard->check(Deadline(timeout_), problems); status != Status::kOk) return status;
   }
   return Status::kOk;

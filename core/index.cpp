@@ -13,19 +13,6 @@ Entry& Index::entry(std::uint32_t id) const {
   return entry_unchecked(shard_, id);
 }
 
-std::uint32_t Index::likely_entry(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept {
-  std::uint32_t id = bucket.overflow.load(std::memory_order_relaxed);
-  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
-    const std::uint64_t tags = bucket.tags[slot / 4].load(std::memory_order_relaxed);
-    if (static_cast<std::uint16_t>(tags >> slot % 4 * 16) != tag) continue;
-    if (const std::uint32_t named = bucket.slots[slot].load(std::memory_order_relaxed); named != 0) {
-      id = named;
-      break;
-    }
-  }
-  return names_entry(id, cells) ? id : 0;
-}
-
 // A reader that saw a bucket in the middle of a change must not conclude that a key is missing: the version is odd from
 // before the first store to after the last.
 void Index::write_begin(Bucket& bucket) noexcept {

@@ -3,6 +3,9 @@
 
 #include <bit>
 #include <cstdint>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "core/damage.h"
 #include "core/hash.h"
@@ -21,9 +24,9 @@ class Index {
   explicit Index(ShardHeader* shard) noexcept : shard_(shard) {}
 
   static constexpr std::uint32_t bucket_of(std::uint32_t bucket_bits, std::uint32_t cells) noexcept {
-    const std::uint32_t mask = static_cast<std::uint32_t>(std::bit_ceil(std::uint64_t{cells}) - 1);
-    const std::uint32_t bucket = bucket_bits & mask;
-    return bucket < cells ? bucket : bucket & (mask >> 1);
+    // As many bits as name every bucket, and one less where they name none. No branch, which would go either way.
+    const std::uint32_t mask = ~0U >> std::countl_zero((cells - 1) | 1);
+    return bucket_bits & (mask >> static_cast<std::uint32_t>((bucket_bits & mask) >= cells));
   }
   static constexpr bool names_entry(std::uint32_t id, std::uint32_t cells) noexcept {
     return id / kSlotsPerCell < cells && id % kSlotsPerCell >= kBucketSlots;
@@ -44,14 +47,47 @@ class Index {
     return *reinterpret_cast<Entry*>(table(shard) + std::uint64_t{id} * sizeof(Entry));
   }
 
-  // Calls visit(id) for every entry of the bucket whose tag fits, then for its overflow chain, until it returns true.
-  // Safe on any bytes: numbers that name no entry end the walk, and a chain is followed only so far.
-  template <class Visit>
-  static bool probe(ShardHeader* shard, const Bucket& bucket, std::uint16_t tag, std::uint32_t cells, Visit visit);
+  // The entries of a bucket whose tag fits, and those of its overflow chain. Both are safe on any bytes: a slot that
+  // names no entry is left out, a chain ends there, and it is followed only so far.
+  class InSlots {
+   public:
+    InSlots(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept
+        : bucket_(bucket), cells_(cells), slots_(matching_slots(bucket, tag)) {}
 
-  // The entry that probe() would visit first, 0 if none: where the next cache line of a look-up will be. Safe on any
-  // bytes.
-  static std::uint32_t likely_entry(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept;
+    // The next one, 0 at the end.
+    std::uint32_t next() noexcept {
+      while (slots_ != 0) {
+        const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots_)) / kBitsPerSlot;
+        slots_ &= slots_ - 1;
+        const std::uint32_t id = bucket_.slots[slot].load(std::memory_order_acquire);
+        if (names_entry(id, cells_)) return id;
+      }
+      return 0;
+    }
+
+   private:
+    const Bucket& bucket_;
+    std::uint32_t cells_;
+    std::uint32_t slots_;
+  };
+  class InChain {
+   public:
+    InChain(ShardHeader* shard, const Bucket& bucket, std::uint32_t cells) noexcept
+        : shard_(shard), link_(&bucket.overflow), cells_(cells) {}
+
+    std::uint32_t next() noexcept {
+      const std::uint32_t id = link_->load(std::memory_order_acquire);
+      if (id == 0 || steps_++ > kMaxChain || !names_entry(id, cells_)) return 0;
+      link_ = &entry_unchecked(shard_, id).next;
+      return id;
+    }
+
+   private:
+    ShardHeader* shard_;
+    const std::atomic<std::uint32_t>* link_;
+    std::uint32_t cells_;
+    std::uint32_t steps_ = 0;
+  };
 
   std::uint32_t cells() const noexcept { return shard_->cells.load(std::memory_order_relaxed); }
   std::uint32_t entry_capacity() const noexcept { return cells() * kEntriesPerCell; }
@@ -75,6 +111,10 @@ class Index {
   void reset() noexcept;
 
  private:
+  // The slots whose tag fits, each as the lower of its two bits: empty ones too if the tag is 0.
+  static constexpr std::uint32_t kBitsPerSlot = 2;
+  static std::uint32_t matching_slots(const Bucket& bucket, std::uint16_t tag) noexcept;
+
   void write_begin(Bucket& bucket) noexcept;
   void write_end(Bucket& bucket) noexcept;
   static void set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept;
@@ -85,26 +125,23 @@ class Index {
   ShardHeader* shard_;
 };
 
-template <class Visit>
-bool Index::probe(ShardHeader* shard, const Bucket& bucket, std::uint16_t tag, std::uint32_t cells, Visit visit) {
-  constexpr std::uint64_t kOnes = 0x0001'0001'0001'0001;
-  constexpr std::uint64_t kHighs = 0x8000'8000'8000'8000;
-  for (std::uint32_t half = 0; half < 2; ++half) {
-    const std::uint64_t difference = bucket.tags[half].load(std::memory_order_relaxed) ^ kOnes * tag;
-    // Marks every lane that is zero, and perhaps the one above it: visit() compares the key anyway.
-    for (std::uint64_t found = (difference - kOnes) & ~difference & kHighs; found != 0; found &= found - 1) {
-      const auto lane = static_cast<std::uint32_t>(std::countr_zero(found)) / 16;
-      const std::uint32_t id = bucket.slots[half * 4 + lane].load(std::memory_order_acquire);
-      if (names_entry(id, cells) && visit(id)) return true;
-    }
+inline std::uint32_t Index::matching_slots(const Bucket& bucket, std::uint16_t tag) noexcept {
+  constexpr std::uint32_t kLowerBits = 0x5555;
+  const std::uint64_t low = bucket.tags[0].load(std::memory_order_relaxed);
+  const std::uint64_t high = bucket.tags[1].load(std::memory_order_relaxed);
+#if defined(__SSE2__)
+  const __m128i tags = _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low));
+  const __m128i fits = _mm_cmpeq_epi16(tags, _mm_set1_epi16(static_cast<short>(tag)));
+  return static_cast<std::uint32_t>(_mm_movemask_epi8(fits)) & kLowerBits;
+#else
+  std::uint32_t found = 0;
+  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
+    const std::uint64_t word = slot < kBucketWidth / 2 ? low : high;
+    const bool fits = static_cast<std::uint16_t>(word >> slot % (kBucketWidth / 2) * 16) == tag;
+    found |= static_cast<std::uint32_t>(fits) << slot * kBitsPerSlot;
   }
-  std::uint32_t id = bucket.overflow.load(std::memory_order_acquire);
-  for (std::uint32_t steps = 0; id != 0 && steps <= kMaxChain; ++steps) {
-    if (!names_entry(id, cells)) return false;
-    if (visit(id)) return true;
-    id = entry_unchecked(shard, id).next.load(std::memory_order_acquire);
-  }
-  return false;
+  return found & kLowerBits;
+#endif
 }
 
 }  // namespace memstream

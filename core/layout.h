@@ -136,14 +136,13 @@ struct BlockShape {
   }
   constexpr bool used() const noexcept { return (flags & kBlockUsed) != 0; }
   constexpr std::uint64_t size_bytes() const noexcept { return std::uint64_t{size_units} * kUnitSize; }
-  // Where the value starts, in bytes from the shard's start, in a block at `position` units.
-  constexpr std::uint64_t value_offset(std::uint32_t position) const noexcept {
-    const std::uint64_t alignment = (flags & kBlockAligned) != 0 ? kCacheLineSize : kUnitSize;
-    const std::uint64_t key_end = std::uint64_t{position} * kUnitSize + sizeof(BlockHeader) + key_size;
-    return (key_end + alignment - 1) / alignment * alignment;
-  }
-  constexpr std::uint64_t end_offset(std::uint32_t position) const noexcept {
-    return (std::uint64_t{position} + size_units) * kUnitSize;
+  // Where the value starts in a block at `position` units, in bytes from the block's start.
+  constexpr std::uint64_t value_start(std::uint32_t position) const noexcept {
+    const std::uint64_t key_end = sizeof(BlockHeader) + key_size;
+    if ((flags & kBlockAligned) == 0) [[likely]]
+      return (key_end + kUnitSize - 1) & ~(kUnitSize - 1);
+    const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
+    return ((offset + key_end + kCacheLineSize - 1) & ~(kCacheLineSize - 1)) - offset;
   }
 };
 

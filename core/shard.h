@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -47,6 +48,21 @@ struct ReadResult {
   std::uint32_t caller_flags = 0;
 };
 
+// What a get came to.
+struct GetResult {
+  Status status = Status::kMiss;
+  ReadResult read;  // With kOk; the size with kTooSmall too.
+};
+
+// Where a get copies a value to, and from what size on it does not.
+struct ReadRoom {
+  static constexpr std::uint64_t kCopyAll = std::numeric_limits<std::uint64_t>::max();
+
+  std::byte* data = nullptr;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t copy_below = kCopyAll;
+};
+
 // A block that a pin holds in place, and which pin that is.
 struct PinnedBlock {
   std::byte* value = nullptr;
@@ -86,13 +102,13 @@ class Shard final : private ShardRecovery {
   // Lays out a blank shard. REQUIRES: its first two pages are committed and zero.
   Status initialize(std::uint32_t index) noexcept;
 
-  // ---- reading (core/shard_read.cpp) ----
+  // ---- reading (core/shard_lookup.h and core/shard_read.cpp) ----
 
-  // Copies the value. kTooSmall if it exceeds `room_bytes`; result->value_size is set then too. Values of
-  // kPinnedCopySize and more are not copied but reported through `*large`, for the caller to pin; null: copy them all
-  // the same.
-  Status get(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline, std::uint64_t now_ms,
-             ReadResult* result, bool* large) noexcept;
+  // Copies the value. kTooSmall if it exceeds the room; `read.value_size` is set then too. A value of `room.copy_below`
+  // and more is not copied; kOk comes back for it, and its size tells.
+  GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not.
+  bool get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms, GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
   Status inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
@@ -181,13 +197,28 @@ class Shard final : private ShardRecovery {
 
  private:
   enum class Lookup { kFound, kAbsent, kUnstable };
+  enum class Took { kCopied, kExpired, kTooSmall, kLarge };
+  // Access counts are exact up to here; then one access of a thread in kSampling adds kSampling, so that a hot entry's
+  // cache line is not written by every reader.
+  static constexpr std::uint32_t kExactAccesses = 1024;
+  static constexpr std::uint32_t kSampling = 16;
 
   // Reading.
   template <class Consume>
-  Lookup lookup(const Key& key, Consume consume) const noexcept;
+  Lookup lookup(const Key& key, const Consume& consume) const noexcept;
+  // The entry that seems to have a key: its ref as it was, and the block that this names.
+  struct Candidate {
+    Entry* entry = nullptr;
+    std::uint64_t ref = 0;
+    std::uint32_t id = 0;
+    CheckedBlock block;
+  };
+  Lookup find_candidate(const Key& key, const Bucket& bucket, std::uint32_t cells, Candidate* candidate) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
-  void note_access(std::uint32_t id, std::uint64_t now_ms) const noexcept;
+  Took take(const Candidate& candidate, const ReadRoom& room, std::uint64_t now_ms, ReadResult* result) const noexcept;
+  void note_access(Entry& entry, std::uint64_t now_ms) const noexcept;
+  static void note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
 

@@ -39,7 +39,7 @@ std::uint32_t Shard::prefetch_entry(const Key& key) const noexcept {
   const std::uint32_t cells = header_->cells.load(std::memory_order_relaxed);
   if (cells == 0 || cells > max_cells_) return 0;
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
-  const std::uint32_t id = Index::likely_entry(bucket, key.hash.tag(), cells);
+  const std::uint32_t id = Index::InSlots(bucket, key.hash.tag(), cells).next();
   if (id != 0) __builtin_prefetch(&Index::entry_unchecked(header_, id));
   return id;
 }

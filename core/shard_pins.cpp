@@ -1,5 +1,5 @@
 // Blocks held in place: views, reservations, and the copying of large values outside every lock.
-#include "core/shard.h"
+#include "core/shard_lookup.h"
 
 namespace memstream {
 
@@ -35,13 +35,14 @@ Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::u
   return write(Exclusion::kWriters, deadline, [&] {
     const std::uint32_t id = find(key);
     if (id == 0) return Status::kMiss;
-    const std::uint64_t ref = index_.entry(id).ref.load(std::memory_order_relaxed);
+    Entry& entry = index_.entry(id);
+    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     const BlockContents block = contents(ref_block(ref));
     if (block.expired(now_ms)) return Status::kMiss;
     if (const Status status = hold(ref_block(ref), pins, pinned); status != Status::kOk) return status;
     pinned->value = const_cast<std::byte*>(block.value);
     pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(id, ref), block.caller_flags};
-    note_access(id, now_ms);
+    note_access(entry, now_ms);
     return Status::kOk;
   });
 }

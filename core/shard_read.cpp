@@ -1,80 +1,35 @@
 // Reading a shard: without a lock where that works, under the shared lock where it does not.
-#include <utility>
-
-#include "core/shard.h"
+#include "core/shard_lookup.h"
+#include "core/single_thread.h"
 
 namespace memstream {
 namespace {
 
 constexpr int kFastTries = 16;
-// Access counts are exact up to here; then one access in kSampling adds kSampling, so that a hot entry's cache line is
-// not written by every reader.
-constexpr std::uint32_t kExactAccesses = 1024;
-constexpr std::uint32_t kSampling = 16;
 constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one hold of the shared lock.
 
-bool sampled() noexcept {
-  thread_local std::uint32_t accesses = 0;
-  return ++accesses % kSampling == 0;
-}
-
 }  // namespace
-
-// One try to read `key` without a lock. `consume(block, id, ref)` gets the contents while they may still change; what
-// it made of them counts only if kFound comes back. Safe on any bytes.
-//
-// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the
-// same. A block is given up only after its entry's ref has changed, and a ref never returns to an old value.
-// Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
-template <class Consume>
-Shard::Lookup Shard::lookup(const Key& key, Consume consume) const noexcept {
-  const std::uint64_t seq = header_->seq.load(std::memory_order_acquire);
-  const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
-  if ((seq & 1) != 0 || cells == 0 || cells > max_cells_) return Lookup::kUnstable;
-
-  const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
-  const std::uint32_t version = bucket.version.load(std::memory_order_acquire);
-  bool moved = false;
-  const bool found = Index::probe(header_, bucket, key.hash.tag(), cells, [&](std::uint32_t id) {
-    const Entry& entry = Index::entry_unchecked(header_, id);
-    if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
-    const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
-    if (!ref_is_live(ref)) return false;
-    BlockContents block;
-    const bool same_key = read_block(base(), size_, ref_block(ref), &block) && block.key_is(key.bytes);
-    if (same_key) consume(std::as_const(block), id, ref);
-    std::atomic_thread_fence(std::memory_order_acquire);
-    moved = entry.ref.load(std::memory_order_relaxed) != ref;
-    return same_key || moved;
-  });
-
-  std::atomic_thread_fence(std::memory_order_acquire);
-  if (moved || header_->seq.load(std::memory_order_relaxed) != seq) return Lookup::kUnstable;
-  if (found) return Lookup::kFound;
-  const bool stood_still = (version & 1) == 0 && bucket.version.load(std::memory_order_relaxed) == version &&
-                           header_->cells.load(std::memory_order_relaxed) == cells;
-  return stood_still ? Lookup::kAbsent : Lookup::kUnstable;
-}
 
 // Looks `key` up, fast if that works within a few tries. kOk or kMiss, or why there is no answer.
 template <class Consume>
 Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) noexcept {
   Lookup outcome = Lookup::kUnstable;
-  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) outcome = lookup(key, consume);
+  const auto look = [&] { outcome = lookup(key, consume); };
+  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) look();
   while (outcome == Lookup::kUnstable) {
     if (read_only_) {
       // No lock may be taken, so all there is to do is to look again.
       if (deadline.passed())
         return fail(Status::kBusy, "The shard kept changing until the deadline, or it is damaged.");
-      outcome = lookup(key, consume);
+      look();
       continue;
     }
-    const Status status = lock_.read_shared(deadline, [&] { outcome = lookup(key, consume); });
+    const Status status = lock_.read_shared(deadline, look);
     if (status != Status::kOk) return status;
     // Nobody wrote during that look, so that what is unstable is damaged: under the write lock it is put right.
     if (outcome == Lookup::kUnstable) {
       const Status repaired = write(Exclusion::kWriters, deadline, [&] {
-        outcome = lookup(key, consume);
+        look();
         if (outcome == Lookup::kUnstable) throw ShardDamage{"a look-up that does not settle"};
         return Status::kOk;
       });
@@ -84,70 +39,50 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
   return outcome == Lookup::kFound ? Status::kOk : Status::kMiss;
 }
 
-Status Shard::get(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
-                  std::uint64_t now_ms, ReadResult* result, bool* large) noexcept {
-  enum class Took { kCopied, kExpired, kTooSmall, kLarge } took = Took::kCopied;
-  std::uint32_t found_id = 0;
-  const Status status = read(key, deadline, [&](const BlockContents& block, std::uint32_t id, std::uint64_t ref) {
-    *result = {block.value_size, block.created_ms, block.expires_ms, cas_token(id, ref), block.caller_flags};
-    found_id = id;
-    if (block.expired(now_ms)) {
-      took = Took::kExpired;
-    } else if (block.value_size > room_bytes) {
-      took = Took::kTooSmall;
-    } else if (large != nullptr && block.value_size >= kPinnedCopySize) {
-      took = Took::kLarge;
-    } else {
-      took = Took::kCopied;
-      copy_from_shared(room, block.value, block.value_size);
-    }
+GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  GetResult got;
+  if (get_at_once(key, room, now_ms, &got)) return got;
+  Took took = Took::kExpired;
+  Entry* entry = nullptr;
+  got.status = read(key, deadline, [&](const Candidate& candidate) {
+    entry = candidate.entry;
+    took = take(candidate, room, now_ms, &got.read);
   });
-  if (large != nullptr) *large = status == Status::kOk && took == Took::kLarge;
-  if (status != Status::kOk) return status;
+  if (got.status != Status::kOk) return got;
   switch (took) {
     case Took::kExpired:
-      return Status::kMiss;
+      got.status = Status::kMiss;
+      break;
     case Took::kTooSmall:
-      return Status::kTooSmall;
+      got.status = Status::kTooSmall;
+      break;
     case Took::kLarge:
-      return Status::kOk;
+      break;
     case Took::kCopied:
+      note_access(*entry, now_ms);
       break;
   }
-  note_access(found_id, now_ms);
-  return Status::kOk;
+  return got;
 }
 
-void Shard::note_access(std::uint32_t id, std::uint64_t now_ms) const noexcept {
-  if (read_only_) return;
-  Entry& entry = Index::entry_unchecked(header_, id);
-  if (entry.access_count.load(std::memory_order_relaxed) < kExactAccesses) {
-    entry.access_count.fetch_add(1, std::memory_order_relaxed);
-  } else if (sampled()) {
-    entry.access_count.fetch_add(kSampling, std::memory_order_relaxed);
-  }
-  if (entry.last_access_ms.load(std::memory_order_relaxed) != now_ms) {
-    entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
-  }
-  if ((entry.policy.load(std::memory_order_relaxed) & kReferenced) == 0) {
-    entry.policy.fetch_or(kReferenced, std::memory_order_relaxed);
-  }
+void Shard::note_sampled_access(Entry& entry) noexcept {
+  // A variable of the thread costs a call of the dynamic linker's; one thread alone needs none.
+  static std::uint32_t accesses_of_process = 0;
+  thread_local std::uint32_t accesses_of_thread = 0;
+  const std::uint32_t accesses = has_one_thread() ? ++accesses_of_process : ++accesses_of_thread;
+  if (accesses % kSampling == 0) entry.access_count.fetch_add(kSampling, std::memory_order_relaxed);
 }
 
 Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
                       const std::function<void(const ScannedEntry&)>& visit) noexcept {
-  std::uint32_t found_id = 0;
-  bool expired = false;
   ScannedEntry scanned;
-  const Status status = read(key, deadline, [&](const BlockContents& block, std::uint32_t id, std::uint64_t ref) {
-    const Entry& entry = Index::entry_unchecked(header_, id);
-    found_id = id;
-    expired = block.expired(now_ms);
-    scanned = {block, entry.last_access_ms.load(std::memory_order_relaxed),
-               entry.access_count.load(std::memory_order_relaxed), cas_token(id, ref)};
+  const Status status = read(key, deadline, [&](const Candidate& candidate) {
+    const Entry& entry = *candidate.entry;
+    scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
+               entry.access_count.load(std::memory_order_relaxed), cas_token(candidate.id, candidate.ref)};
   });
   if (status != Status::kOk) return status;
-  if (expired) return Status::kMiss;
+  if (scanned.block.expired(now_ms)) return Status::kMiss;
   if (visit) {
     scanned.block.key = reinterpret_cast<const std::byte*>(key.bytes.data());
     visit(scanned);

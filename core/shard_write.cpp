@@ -26,17 +26,22 @@ std::uint32_t Shard::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
   if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
-  std::uint32_t result = 0;
-  Index::probe(header_, bucket, key.hash.tag(), cells, [&](std::uint32_t id) {
+  const auto has_key = [&](std::uint32_t id) {
     const Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     if (!ref_is_live(ref)) throw ShardDamage{"an empty entry in a bucket"};
-    if (!contents(ref_block(ref)).key_is(key.bytes)) return false;
-    result = id;
-    return true;
-  });
-  return result;
+    return contents(ref_block(ref)).key_is(key.bytes);
+  };
+  Index::InSlots in_slots(bucket, key.hash.tag(), cells);
+  for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
+    if (has_key(id)) return id;
+  }
+  Index::InChain in_chain(header_, bucket, cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (has_key(id)) return id;
+  }
+  return 0;
 }
 
 // As find(), but an entry whose time has come is removed and not found.
@@ -121,8 +126,7 @@ void Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint6
   shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
   shape.flags &= ~kBlockAligned;
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
-  shape.slack =
-      static_cast<std::uint32_t>(shape.end_offset(position) - shape.value_offset(position) - request.value_size);
+  shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - shape.value_start(position) - request.value_size);
   copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
   header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);

@@ -119,8 +119,8 @@ TEST_CASE("a block of the units that are computed holds key and value, aligned, 
         const BlockShape shape{.size_units = static_cast<std::uint32_t>(units),
                                .flags = kBlockUsed | (value_size >= kAlignedValueSize ? kBlockAligned : 0),
                                .key_size = key_size};
-        CHECK(shape.value_offset(position) + value_size <= shape.end_offset(position));
-        CHECK(shape.end_offset(position) - shape.value_offset(position) - value_size < 64 + kUnitSize);
+        CHECK(shape.value_start(position) + value_size <= shape.size_bytes());
+        CHECK(shape.size_bytes() - shape.value_start(position) - value_size < 64 + kUnitSize);
       }
     }
   }

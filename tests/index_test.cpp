@@ -47,14 +47,14 @@ class TestIndex : public TestShard {
     index.unlink(id);
     index.give_free_entry(id);
   }
-  // Every entry that a probe for `hash` meets, in its order.
+  // Every entry that a look-up of `hash` meets, in its order.
   std::vector<std::uint32_t> probe(std::uint64_t hash) {
     std::vector<std::uint32_t> met;
     const KeyHash parts{hash};
-    Index::probe(&header(), bucket(hash), parts.tag(), index.cells(), [&](std::uint32_t id) {
-      met.push_back(id);
-      return false;
-    });
+    Index::InSlots in_slots(bucket(hash), parts.tag(), index.cells());
+    for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) met.push_back(id);
+    Index::InChain in_chain(&header(), bucket(hash), index.cells());
+    for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) met.push_back(id);
     return met;
   }
   bool finds(std::uint64_t hash, std::uint32_t id) {

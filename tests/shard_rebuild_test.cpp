@@ -268,12 +268,11 @@ TEST_CASE("one shard is emptied alone: the one beside it keeps its values") {
   header.space.heap_begin = 1;
   header.needs_recovery = 1;
   std::byte room[8];
-  ReadResult result;
   ShardStatistics statistics{};
   REQUIRE(first.statistics(deadline, &statistics) == Status::kOk);
   CHECK(statistics.entries == 0);
-  CHECK(first.get(key, room, sizeof room, deadline, 1, &result, nullptr) == Status::kMiss);
-  CHECK(second.get(key, room, sizeof room, deadline, 1, &result, nullptr) == Status::kOk);
+  CHECK(first.get(key, {room, sizeof room}, deadline, 1).status == Status::kMiss);
+  CHECK(second.get(key, {room, sizeof room}, deadline, 1).status == Status::kOk);
 }
 
 // Nobody died, but something wrote where it should not: whoever meets it repairs it and goes on.

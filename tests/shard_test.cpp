@@ -201,10 +201,10 @@ TEST_CASE("a buffer that is too small is told the size that is needed and left a
   TestShard cache;
   REQUIRE(cache.set("key", "value") == Status::kOk);
   std::string room = "....";
-  ReadResult result;
-  CHECK(cache.shard.get(cache.key("key"), reinterpret_cast<std::byte*>(room.data()), 4, cache.deadline(), cache.now_ms,
-                        &result, nullptr) == Status::kTooSmall);
-  CHECK(result.value_size == 5);
+  const GetResult got =
+      cache.shard.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), 4}, cache.deadline(), cache.now_ms);
+  CHECK(got.status == Status::kTooSmall);
+  CHECK(got.read.value_size == 5);
   CHECK(room == "....");
 }
 
@@ -214,12 +214,11 @@ TEST_CASE("large values are left to be pinned when the caller asks for that") {
   REQUIRE(cache.set("small", pattern(Shard::kPinnedCopySize - 1, 1)) == Status::kOk);
   std::string room(Shard::kPinnedCopySize, '.');
   for (const std::string key : {"large", "small"}) {
-    ReadResult result;
-    bool large = false;
-    CHECK(cache.shard.get(cache.key(key), reinterpret_cast<std::byte*>(room.data()), room.size(), cache.deadline(),
-                          cache.now_ms, &result, &large) == Status::kOk);
-    CHECK(large == (key == "large"));
-    CHECK((room[0] == '.') == large);
+    const ReadRoom read_room{reinterpret_cast<std::byte*>(room.data()), room.size(), Shard::kPinnedCopySize};
+    const GetResult got = cache.shard.get(cache.key(key), read_room, cache.deadline(), cache.now_ms);
+    CHECK(got.status == Status::kOk);
+    CHECK((got.read.value_size >= Shard::kPinnedCopySize) == (key == "large"));
+    CHECK((room[0] == '.') == (key == "large"));
   }
 }
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "core/cache.h"
+#include "core/cache_lookup.h"
 #include "core/format.h"
 #include "core/identity.h"
 #include "tests/fuzz/backend_choice.h"
@@ -125,8 +125,7 @@ void look_around(std::unique_ptr<Segment> segment, std::size_t size_bytes) {
   if (status != Status::kOk) return must_be_refusal(status);
   must_lie_inside(cache->attached().geometry, size_bytes);
   std::byte room[64];
-  ReadResult result;
-  static_cast<void>(cache->get("key-1", room, sizeof room, &result));
+  static_cast<void>(cache->get("key-1", room, sizeof room));
   CacheStatistics statistics;
   static_cast<void>(cache->statistics(&statistics));
   std::uint64_t cursor = 0;

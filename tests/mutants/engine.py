@@ -6,15 +6,15 @@ MUTANTS = [
     Mutant(
         "no-second-look-at-ref",
         "a fast read accepts its copy without looking at the ref again",
-        "core/shard_read.cpp",
-        "moved = entry.ref.load(std::memory_order_relaxed) != ref;",
-        "moved = false;",
+        "core/shard_lookup.h",
+        "const bool moved = candidate.entry->ref.load(std::memory_order_relaxed) != candidate.ref;",
+        "const bool moved = false;",
         ("histories",),
     ),
     Mutant(
         "believe-every-miss",
         "a fast read believes a miss without asking whether bucket and number of buckets stood still",
-        "core/shard_read.cpp",
+        "core/shard_lookup.h",
         "const bool stood_still = (version & 1) == 0 &&",
         "const bool stood_still = version == version ||",
         ("shard_conditions_test", "histories"),
@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant(
         "ignore-odd-version",
         "a fast read believes a miss in a bucket that is in the middle of a change",
-        "core/shard_read.cpp",
+        "core/shard_lookup.h",
         "(version & 1) == 0 && bucket.version",
         "bucket.version",
         ("shard_conditions_test", "histories"),
@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "read-during-rebuild",
         "a fast read does not look whether the shard is being rebuilt",
-        "core/shard_read.cpp",
+        "core/shard_lookup.h",
         "if ((seq & 1) != 0 || cells == 0",
         "if (cells == 0",
         ("shard_conditions_test", "histories"),
@@ -38,9 +38,9 @@ MUTANTS = [
     Mutant(
         "expiry-ignored-by-get",
         "a get brings values whose time has come",
-        "core/shard_read.cpp",
-        "if (block.expired(now_ms)) {\n      took",
-        "if (block.expired(0)) {\n      took",
+        "core/shard_lookup.h",
+        "if (has_expired(expires_ms, now_ms)) return Took::kExpired;",
+        "if (has_expired(expires_ms, 0)) return Took::kExpired;",
         ("shard_test",),
     ),
     Mutant(

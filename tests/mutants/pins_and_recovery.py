@@ -66,10 +66,9 @@ MUTANTS = [
     Mutant(
         "large-copy-after-unpin",
         "a large get lets the block go before it has copied it",
-        "core/cache.cpp",
-        "  *result = pinned.read;\n  if (pinned.read.value_size > room_bytes) {",
-        "  *result = pinned.read;\n  end_pin(shard, pinned.position, pinned.pin, deadline);\n"
+        "core/cache_read.cpp",
         "  if (pinned.read.value_size > room_bytes) {",
+        "  end_pin(shard, pinned.position, pinned.pin, deadline);\n  if (pinned.read.value_size > room_bytes) {",
         ("histories",),
     ),
     Mutant(

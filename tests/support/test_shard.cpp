@@ -73,19 +73,16 @@ Status TestShard::store(std::string_view key_bytes, std::string_view value, Stor
 }
 
 std::optional<std::string> TestShard::get(std::string_view key_bytes) {
-  ReadResult result;
-  const Status status = shard.get(key(key_bytes), room_.data(), room_.size(), deadline(), now_ms, &result, nullptr);
-  if (status == Status::kMiss) return std::nullopt;
-  require_ok(status, "get");
-  return std::string(reinterpret_cast<const char*>(room_.data()), result.value_size);
+  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, deadline(), now_ms);
+  if (got.status == Status::kMiss) return std::nullopt;
+  require_ok(got.status, "get");
+  return std::string(reinterpret_cast<const char*>(room_.data()), got.read.value_size);
 }
 
 ReadResult TestShard::read(std::string_view key_bytes) {
-  ReadResult result;
-  if (shard.get(key(key_bytes), room_.data(), room_.size(), deadline(), now_ms, &result, nullptr) != Status::kOk) {
-    throw std::runtime_error("no such key");
-  }
-  return result;
+  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, deadline(), now_ms);
+  if (got.status != Status::kOk) throw std::runtime_error("no such key");
+  return got.read;
 }
 
 ShardStatistics TestShard::statistics() {

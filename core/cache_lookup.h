@@ -1,0 +1,35 @@
+// A get from end to end, inline: what surrounds the look-up in the shard.
+#pragma once
+
+#include "core/cache.h"
+#include "core/shard_lookup.h"
+#include "core/single_thread.h"
+
+namespace memstream {
+
+inline void Cache::count_reads(std::uint64_t hits, std::uint64_t misses) noexcept {
+  ProcessSlot* own = slot();
+  if (own == nullptr) return;
+  if (hits != 0) add_in_process(own->counters.hits, hits, std::memory_order_relaxed);
+  if (misses != 0) add_in_process(own->counters.misses, misses, std::memory_order_relaxed);
+}
+
+// No address of what it works with is given away but to the cold functions, by value: all stays in registers.
+[[gnu::always_inline]] inline GetResult Cache::get(std::string_view key, std::byte* room,
+                                                   std::uint64_t room_bytes) noexcept {
+  if (!is_possible(key) || is_gone()) [[unlikely]]
+    return {why_unusable(key), {}};
+  const std::uint64_t now = now_ms();
+  const Key hashed = make_key(key);
+  GetResult got;
+  if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_}, now, &got)) [[unlikely]]
+    return get_otherwise(key, room, room_bytes);
+  if (got.status == Status::kOk) {
+    count_reads(1, 0);
+  } else {
+    count_reads(0, 1);
+  }
+  return got;
+}
+
+}  // namespace memstream

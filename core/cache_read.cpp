@@ -1,0 +1,112 @@
+// Reading: one key, and many in one call.
+#include <algorithm>
+#include <array>
+
+#include "core/cache_lookup.h"
+
+namespace memstream {
+namespace {
+
+// Keys whose cache lines are under way together in a read: about as many as the processor has places for.
+constexpr std::size_t kReadGroup = 16;
+constexpr std::uint64_t kValueAlignment = 16;
+
+}  // namespace
+
+GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept {
+  const GetResult got = get_hashed(make_key(key), room, room_bytes, Deadline(timeout_), now_ms());
+  if (got.status == Status::kOk || got.status == Status::kMiss) {
+    count_reads(got.status == Status::kOk ? 1 : 0, got.status == Status::kMiss ? 1 : 0);
+  }
+  return got;
+}
+
+GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                            std::uint64_t now) noexcept {
+  const GetResult got = shard_of(key).get(key, {room, room_bytes, copy_below_}, deadline, now);
+  const bool is_large = got.status == Status::kOk && got.read.value_size >= copy_below_;
+  return is_large ? get_large(key, room, room_bytes, deadline, now) : got;
+}
+
+// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
+// it copies in place like a small one.
+GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                           std::uint64_t now) noexcept {
+  end_noted_pins();
+  PinSet pins(slot());
+  PinnedBlock pinned;
+  Shard& shard = shard_of(key);
+  Status status = shard.pin(key, pins, deadline, now, &pinned);
+  if (status == Status::kFull) return shard.get(key, {room, room_bytes}, deadline, now);
+  if (status != Status::kOk) return {status, {}};
+  if (pinned.read.value_size > room_bytes) {
+    status = Status::kTooSmall;
+  } else {
+    copy_from_shared(room, pinned.value, pinned.read.value_size);
+  }
+  end_pin(shard, pinned.position, pinned.pin, deadline);
+  return {status, pinned.read};
+}
+
+Status Cache::exists(std::string_view key) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now_ms(), {});
+}
+
+Status Cache::inspect(std::string_view key,
+                      const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
+  return shards_[shard]->inspect(hashed, Deadline(timeout_), now_ms(),
+                                 [&](const ScannedEntry& entry) { visit(shard, entry); });
+}
+
+// ---- many keys ----
+
+// Asks for the cache lines of a whole group before it looks at the first of them.
+Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
+  std::array<Key, kBatchSize> keys;
+  std::size_t usable_items = 0;
+  Status failure = begin_batch(items, false, keys.data(), &usable_items);
+  if (usable_items == 0) return failure;
+  const std::uint64_t now = now_ms();
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::array<std::uint32_t, kReadGroup> likely;
+  for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
+    const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
+    const auto each = [&](auto&& visit) {
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        if (group[i].status == Status::kOk) visit(i, keys[begin + i]);
+      }
+    };
+    each([&](std::size_t, const Key& key) { shard_of(key).prefetch_bucket(key); });
+    each([&](std::size_t i, const Key& key) { likely[i] = shard_of(key).prefetch_entry(key); });
+    each([&](std::size_t i, const Key& key) { shard_of(key).prefetch_block(likely[i]); });
+    each([&](std::size_t i, const Key& key) {
+      BatchItem& item = group[i];
+      std::byte* to = room->data + room->used_bytes;
+      const std::uint64_t left = room->size_bytes - room->used_bytes;
+      GetResult got;
+      if (!shard_of(key).get_at_once(key, {to, left, copy_below_}, now, &got)) [[unlikely]]
+        got = get_hashed(key, to, left, deadline, now);
+      item.status = got.status;
+      item.read = got.read;
+      if (item.failed()) failure = item.status;
+      if (item.status == Status::kMiss) ++misses;
+      if (item.status != Status::kOk && item.status != Status::kTooSmall) return;
+      const std::uint64_t taken = (item.read.value_size + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
+      room->needed_bytes += taken;
+      if (item.status != Status::kOk) return;
+      ++hits;
+      item.value = to;
+      room->used_bytes += std::min(taken, left);
+    });
+  }
+  count_reads(hits, misses);
+  return failure;
+}
+
+}  // namespace memstream

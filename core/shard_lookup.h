@@ -1,0 +1,122 @@
+// The look-up without a lock, and the get that is made of it: inline, since this is what a cache does most of the time.
+// docs/performance.md follows a get through this file.
+#pragma once
+
+#include <utility>
+
+#include "core/shard.h"
+
+namespace memstream {
+
+// One try to read `key` without a lock. `consume(candidate)` gets the entry and its block while they may still change;
+// what it made of them counts only if kFound comes back. Safe on any bytes.
+//
+// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the
+// same. A block is given up only after its entry's ref has changed, and a ref never returns to an old value.
+// Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
+template <class Consume>
+[[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
+  ShardHeader* const shard = header_;
+  const std::uint64_t seq = shard->seq.load(std::memory_order_acquire);
+  const std::uint32_t cells = shard->cells.load(std::memory_order_acquire);
+  if ((seq & 1) != 0 || cells == 0 || cells > max_cells_) [[unlikely]]
+    return Lookup::kUnstable;
+
+  const Bucket& bucket = Index::bucket(shard, Index::bucket_of(key.hash.bucket_bits(), cells));
+  const std::uint32_t version = bucket.version.load(std::memory_order_acquire);
+  Candidate candidate;
+  Lookup outcome = find_candidate(key, bucket, cells, &candidate);
+  if (outcome == Lookup::kFound) {
+    consume(std::as_const(candidate));
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const bool moved = candidate.entry->ref.load(std::memory_order_relaxed) != candidate.ref;
+    if (moved) outcome = Lookup::kUnstable;
+  }
+
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (shard->seq.load(std::memory_order_relaxed) != seq) return Lookup::kUnstable;
+  if (outcome != Lookup::kAbsent) return outcome;
+  const bool stood_still = (version & 1) == 0 && bucket.version.load(std::memory_order_relaxed) == version &&
+                           shard->cells.load(std::memory_order_relaxed) == cells;
+  return stood_still ? Lookup::kAbsent : Lookup::kUnstable;
+}
+
+// The entry that seems to have the key. kUnstable if one that did not was changing.
+[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, const Bucket& bucket,
+                                                                  std::uint32_t cells,
+                                                                  Candidate* candidate) const noexcept {
+  ShardHeader* const shard = header_;
+  const std::uint64_t size = size_;
+  const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
+    Entry& entry = Index::entry_unchecked(shard, id);
+    if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
+    const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+    if (!ref_is_live(ref)) return Lookup::kAbsent;
+    *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
+    if (check_block(reinterpret_cast<const std::byte*>(shard), size, ref_block(ref), &candidate->block) &&
+        candidate->block.key_is(key.bytes)) [[likely]]
+      return Lookup::kFound;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const bool moved = entry.ref.load(std::memory_order_relaxed) != ref;
+    return moved ? Lookup::kUnstable : Lookup::kAbsent;
+  };
+  Index::InSlots in_slots(bucket, key.hash.tag(), cells);
+  for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
+    if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
+  }
+  Index::InChain in_chain(shard, bucket, cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
+  }
+  return Lookup::kAbsent;
+}
+
+// What a get makes of the block of its key.
+[[gnu::always_inline]] inline Shard::Took Shard::take(const Candidate& candidate, const ReadRoom& room,
+                                                      std::uint64_t now_ms, ReadResult* result) const noexcept {
+  const CheckedBlock& block = candidate.block;
+  const std::uint64_t expires_ms = block.expires_ms();
+  *result = {block.value_size, block.created_ms(), expires_ms, cas_token(candidate.id, candidate.ref),
+             owner_flags(block.owner())};
+  if (has_expired(expires_ms, now_ms)) return Took::kExpired;
+  if (block.value_size > room.size_bytes) return Took::kTooSmall;
+  if (block.value_size >= room.copy_below) return Took::kLarge;
+  copy_from_shared(room.data, block.value, block.value_size);
+  return Took::kCopied;
+}
+
+[[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms,
+                                                      GetResult* got) const noexcept {
+  Took took = Took::kExpired;
+  ReadResult read;
+  Entry* entry = nullptr;
+  const auto consume = [&](const Candidate& candidate) __attribute__((always_inline)) {
+    entry = candidate.entry;
+    took = take(candidate, room, now_ms, &read);
+  };
+  const Lookup outcome = lookup(key, consume);
+  if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
+    note_access(*entry, now_ms);
+    *got = {Status::kOk, read};
+    return true;
+  }
+  *got = {Status::kMiss, {}};
+  return outcome == Lookup::kAbsent;
+}
+
+[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t now_ms) const noexcept {
+  if (read_only_) return;
+  if (entry.access_count.load(std::memory_order_relaxed) < kExactAccesses) {
+    entry.access_count.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    note_sampled_access(entry);
+  }
+  if (entry.last_access_ms.load(std::memory_order_relaxed) != now_ms) {
+    entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
+  }
+  if ((entry.policy.load(std::memory_order_relaxed) & kReferenced) == 0) {
+    entry.policy.fetch_or(kReferenced, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace memstream
