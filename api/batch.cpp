@@ -1,6 +1,5 @@
 // The full C interface, third part: many keys in one call.
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <span>
 
@@ -8,6 +7,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
+#include "core/inplace_vector.h"
 
 using memstream::BatchItem;
 using memstream::BatchRoom;
@@ -49,10 +49,12 @@ Status for_all(memstream_t* cache, memstream_item_t* items, size_t count, Reads 
   const CallGate::Pass pass(cache->gate());
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
-  std::array<BatchItem, Cache::kBatchSize> batch;
-  for (size_t begin = 0; begin < count; begin += batch.size()) {
-    const std::span<BatchItem> part(batch.data(), std::min(batch.size(), count - begin));
-    for (size_t i = 0; i < part.size(); ++i) part[i] = item_of(items[begin + i], reads, &failure);
+  memstream::InplaceVector<BatchItem, Cache::kBatchSize> batch;
+  for (size_t begin = 0; begin < count; begin += Cache::kBatchSize) {
+    batch.clear();
+    const size_t end = std::min(begin + Cache::kBatchSize, count);
+    for (size_t i = begin; i < end; ++i) batch.push_back(item_of(items[i], reads, &failure));
+    const std::span<BatchItem> part(batch.data(), batch.size());
     if (const Status status = operation(part, deadline); status != Status::kOk) failure = status;
     for (size_t i = 0; i < part.size(); ++i) {
       items[begin + i].status = static_cast<int32_t>(part[i].status);

@@ -44,19 +44,6 @@ constexpr std::uint64_t page_floor(std::uint64_t bytes) noexcept { return bytes 
 
 }  // namespace
 
-BlockHeader& Arena::block(std::uint32_t position) const {
-  if (position < heap_begin() || position > heap_end() - kMinBlockUnits) throw ShardDamage{"a block out of bounds"};
-  return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
-}
-
-BlockShape Arena::shape(std::uint32_t position) const {
-  const auto result = BlockShape::unpack(block(position).shape.load(std::memory_order_relaxed));
-  if (result.size_units < kMinBlockUnits || result.size_units > heap_end() - position) {
-    throw ShardDamage{"a block of impossible size"};
-  }
-  return result;
-}
-
 // ---- the free lists ----
 
 void Arena::reset_free_lists() noexcept {
@@ -67,10 +54,10 @@ void Arena::reset_free_lists() noexcept {
   space().free_memory = 0;
 }
 
-void Arena::insert_free(std::uint32_t position, std::uint32_t units) {
+void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
   const Bin bin = bin_of(units);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
-  block(position).owner.store(links_word(head, 0), std::memory_order_relaxed);
+  header.owner.store(links_word(head, 0), std::memory_order_relaxed);
   if (head != 0) {
     BlockHeader& old_head = block(head);
     const std::uint64_t links = old_head.owner.load(std::memory_order_relaxed);
@@ -85,9 +72,9 @@ void Arena::insert_free(std::uint32_t position, std::uint32_t units) {
   mark_next(position + units, true);
 }
 
-void Arena::remove_free(std::uint32_t position, std::uint32_t units) {
+void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units) {
   const Bin bin = bin_of(units);
-  const std::uint64_t links = block(position).owner.load(std::memory_order_relaxed);
+  const std::uint64_t links = removed.owner.load(std::memory_order_relaxed);
   const std::uint32_t next = link_next(links);
   const std::uint32_t previous = link_previous(links);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
@@ -112,26 +99,28 @@ void Arena::remove_free(std::uint32_t position, std::uint32_t units) {
   space().free_memory -= std::uint64_t{units} * kUnitSize;
 }
 
-std::uint32_t Arena::find_free(std::uint32_t units) const {
+Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
   // The head of the block's own list may fit although not every block there does.
   const Bin own = bin_of(units);
-  const std::uint32_t own_head = lists().heads[own.level][own.index];
-  if (own_head != 0 && shape(own_head).size_units >= units) return own_head;
+  if (const std::uint32_t own_head = lists().heads[own.level][own.index]; own_head != 0) {
+    const HeapBlock found = look_at(own_head);
+    if (found.shape.size_units >= units) return found;
+  }
 
   const Bin bin = bin_that_fits(units);
-  if (bin.level >= kBinLevels) return 0;
+  if (bin.level >= kBinLevels) return {};
   std::uint32_t level = bin.level;
   std::uint32_t bins = lists().bin_bitmap[level] & (~0U << bin.index);
   if (bins == 0) {
     const std::uint32_t levels = level + 1 < kBinLevels ? lists().level_bitmap & (~0U << (level + 1)) : 0;
-    if (levels == 0) return 0;
+    if (levels == 0) return {};
     level = static_cast<std::uint32_t>(std::countr_zero(levels));
     if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
     bins = lists().bin_bitmap[level];
   }
   if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
-  const std::uint32_t found = lists().heads[level][std::countr_zero(bins)];
-  if (shape(found).size_units < units) throw ShardDamage{"a free block in the wrong list"};
+  const HeapBlock found = look_at(lists().heads[level][std::countr_zero(bins)]);
+  if (found.shape.size_units < units) throw ShardDamage{"a free block in the wrong list"};
   return found;
 }
 
@@ -140,19 +129,22 @@ std::uint32_t Arena::find_free(std::uint32_t units) const {
 std::uint32_t Arena::allocate(std::uint64_t units, std::uint64_t now_ms) {
   units = std::max<std::uint64_t>(units, kMinBlockUnits);
   if (units > heap_end()) return 0;
-  const std::uint32_t found = find_free(static_cast<std::uint32_t>(units));
-  if (found != 0) return allocate_at(found, static_cast<std::uint32_t>(units));
+  const HeapBlock found = find_free(static_cast<std::uint32_t>(units));
+  if (found.position != 0) return take(found, static_cast<std::uint32_t>(units));
   return allocate_from_wilderness(units, now_ms);
 }
 
 std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
-  units = std::max(units, kMinBlockUnits);
-  BlockHeader& header = block(position);
-  BlockShape found = shape(position);
-  if (found.used() || found.size_units < units) throw ShardDamage{"a used block in a free list"};
-  remove_free(position, found.size_units);
-  const std::uint32_t end = position + found.size_units;
-  const std::uint32_t rest = found.size_units - units;
+  return take(look_at(position), std::max(units, kMinBlockUnits));
+}
+
+std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
+  const std::uint32_t position = found.position;
+  BlockHeader& header = *found.header;
+  const std::uint32_t size_units = found.shape.size_units;
+  if (found.shape.used() || size_units < units) throw ShardDamage{"a used block in a free list"};
+  remove_free(position, header, size_units);
+  const std::uint32_t rest = size_units - units;
   if (rest >= kMinBlockUnits) {
     // First the header of the rest, then the shorter size that uncovers it.
     const std::uint32_t rest_position = position + units;
@@ -160,8 +152,8 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
     set_shape(header, {.size_units = units, .flags = kBlockUsed});
     insert_free(rest_position, rest);
   } else {
-    set_shape(header, {.size_units = found.size_units, .flags = kBlockUsed});
-    mark_next(end, false);
+    set_shape(header, {.size_units = size_units, .flags = kBlockUsed});
+    mark_next(position + size_units, false);
   }
   // What is written to the block from here on must not be seen by a reader before it can see that the block was given
   // up by its last owner: pairs with the acquire fence in the fast read.
@@ -191,17 +183,18 @@ std::uint32_t Arena::free(std::uint32_t position) {
   if ((freed.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
     const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
     if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
-    const std::uint32_t previous = position - previous_units;
-    const BlockShape neighbour = shape(previous);
-    if (neighbour.used() || neighbour.size_units != previous_units) throw ShardDamage{"a free block that is not free"};
-    remove_free(previous, previous_units);
-    begin = previous;
+    const HeapBlock neighbour = look_at(position - previous_units);
+    if (neighbour.shape.used() || neighbour.shape.size_units != previous_units) {
+      throw ShardDamage{"a free block that is not free"};
+    }
+    remove_free(neighbour.position, *neighbour.header, previous_units);
+    begin = neighbour.position;
   }
   if (end < heap_end()) {
-    const BlockShape neighbour = shape(end);
-    if (!neighbour.used()) {
-      remove_free(end, neighbour.size_units);
-      end += neighbour.size_units;
+    const HeapBlock neighbour = look_at(end);
+    if (!neighbour.shape.used()) {
+      remove_free(end, *neighbour.header, neighbour.shape.size_units);
+      end += neighbour.shape.size_units;
     }
   }
   if (begin == heap_begin()) {
@@ -211,8 +204,9 @@ std::uint32_t Arena::free(std::uint32_t position) {
     return 0;
   }
   keep_hand_on_a_block(begin, end, begin);
-  set_shape(block(begin), {.size_units = end - begin});
-  insert_free(begin, end - begin);
+  BlockHeader& header = block(begin);
+  set_shape(header, {.size_units = end - begin});
+  insert_free(begin, header, end - begin);
   return begin;
 }
 

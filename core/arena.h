@@ -25,6 +25,7 @@ class Arena {
       : shard_(shard),
         shard_offset_bytes_(shard_offset_bytes),
         shard_size_bytes_(shard_size_bytes),
+        heap_end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
         segment_(segment) {}
 
   // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
@@ -52,18 +53,35 @@ class Arena {
 
   std::uint32_t heap_begin() const noexcept { return space().heap_begin.load(std::memory_order_relaxed); }
   // From the size of the shard, which nobody can change, and not from the word that notes it.
-  std::uint32_t heap_end() const noexcept { return static_cast<std::uint32_t>(shard_size_bytes_ / kUnitSize); }
+  std::uint32_t heap_end() const noexcept { return heap_end_; }
 
   // The block's header and shape, checked against the heap's bounds.
-  BlockHeader& block(std::uint32_t position) const;
-  BlockShape shape(std::uint32_t position) const;
+  BlockHeader& block(std::uint32_t position) const {
+    if (position < heap_begin() || position > heap_end() - kMinBlockUnits) throw ShardDamage{"a block out of bounds"};
+    return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
+  }
+  BlockShape shape(std::uint32_t position) const { return look_at(position).shape; }
+  // Both, read and checked once.
+  struct HeapBlock {
+    std::uint32_t position = 0;
+    BlockHeader* header = nullptr;
+    BlockShape shape;
+  };
+  HeapBlock look_at(std::uint32_t position) const {
+    BlockHeader& header = block(position);
+    const auto shape = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
+    if (shape.size_units < kMinBlockUnits || shape.size_units > heap_end() - position) {
+      throw ShardDamage{"a block of impossible size"};
+    }
+    return {position, &header, shape};
+  }
   static void set_shape(BlockHeader& header, const BlockShape& shape) noexcept {
     header.shape.store(shape.pack(), std::memory_order_release);
   }
 
   // For rebuild: forget all free blocks, then name each one (already coalesced, its shape stored).
   void reset_free_lists() noexcept;
-  void insert_free(std::uint32_t position, std::uint32_t units);
+  void insert_free(std::uint32_t position, std::uint32_t units) { insert_free(position, block(position), units); }
 
  private:
   ShardSpace& space() const noexcept { return shard_->space; }
@@ -79,9 +97,11 @@ class Arena {
     return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 
-  std::uint32_t find_free(std::uint32_t units) const;
+  HeapBlock find_free(std::uint32_t units) const;
+  std::uint32_t take(const HeapBlock& found, std::uint32_t units);
   std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
-  void remove_free(std::uint32_t position, std::uint32_t units);
+  void remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units);
+  void insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units);
   void mark_next(std::uint32_t next_position, bool previous_is_free);
   void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
   bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);
@@ -93,6 +113,7 @@ class Arena {
   ShardHeader* shard_;
   std::uint64_t shard_offset_bytes_;
   std::uint64_t shard_size_bytes_;
+  std::uint32_t heap_end_;
   Segment* segment_;
 };
 

@@ -160,10 +160,15 @@ void Cache::count_puts(std::uint64_t puts) noexcept {
 template <class Operation>
 Status Cache::with_room_of_the_dead(Operation operation) {
   const Status status = operation();
-  if (status != Status::kFull && status != Status::kNoMemory) return status;
+  if (status != Status::kFull && status != Status::kNoMemory) [[likely]]
+    return status;
+  return found_room_of_the_dead() ? operation() : status;
+}
+
+bool Cache::found_room_of_the_dead() {
   const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
-  if (process_table_.clean_up(Deadline(timeout_), pin_dropper()) != Status::kOk) return status;
-  return header()->dead_processes.load(std::memory_order_relaxed) == dead ? status : operation();
+  if (process_table_.clean_up(Deadline(timeout_), pin_dropper()) != Status::kOk) return false;
+  return header()->dead_processes.load(std::memory_order_relaxed) != dead;
 }
 
 Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {

@@ -16,6 +16,7 @@
 #include "core/clock.h"
 #include "core/fork_guard.h"
 #include "core/format.h"
+#include "core/inplace_vector.h"
 #include "core/processes.h"
 #include "core/segment.h"
 #include "core/shard.h"
@@ -110,6 +111,7 @@ class Cache final : private ForkAware {
 
   // The most items that one call takes; whoever has more calls again, with the same deadline.
   static constexpr std::size_t kBatchSize = 128;
+  using BatchKeys = InplaceVector<Key, kBatchSize>;
   // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
   // about; kOk if none failed. kTooSmall is no failure here.
   Status get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept;
@@ -188,9 +190,10 @@ class Cache final : private ForkAware {
   // gone.
   template <class Operation>
   Status with_room_of_the_dead(Operation operation);
+  [[gnu::cold]] bool found_room_of_the_dead();
   // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
   // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
-  Status begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable) noexcept;
+  Status begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys, std::size_t* usable) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
   void count_puts(std::uint64_t puts) noexcept;
 

@@ -4,24 +4,26 @@
 #include <array>
 
 #include "core/cache.h"
+#include "core/shard_lookup.h"
 
 namespace memstream {
 
-Status Cache::begin_batch(std::span<BatchItem> items, bool writes, Key* keys, std::size_t* usable_items) noexcept {
+Status Cache::begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys,
+                          std::size_t* usable_items) noexcept {
   *usable_items = 0;
   Status all = present();
   if (all == Status::kOk && writes) all = writable();
   Status failure = all;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    BatchItem& item = items[i];
-    if (item.status != Status::kOk) continue;
-    item.status = all == Status::kOk ? usable(item.key) : all;
-    if (item.status != Status::kOk) {
-      failure = item.status;
-      continue;
+  for (BatchItem& item : items) {
+    const bool was_failure = item.status != Status::kOk;
+    if (!was_failure) item.status = all == Status::kOk ? usable(item.key) : all;
+    if (item.status == Status::kOk) [[likely]] {
+      keys->push_back(make_key(item.key));
+      ++*usable_items;
+    } else {
+      if (!was_failure) failure = item.status;
+      keys->push_back({});
     }
-    keys[i] = make_key(item.key);
-    ++*usable_items;
   }
   return failure;
 }
@@ -42,7 +44,7 @@ struct ByShard {
       }
     };
     each([&](std::uint8_t, std::uint32_t shard) { ++begins[shard + 1]; });
-    for (std::size_t shard = 1; shard < begins.size(); ++shard) {
+    for (std::size_t shard = 1; shard <= shards; ++shard) {
       begins[shard] = static_cast<std::uint8_t>(begins[shard] + begins[shard - 1]);
     }
     next = begins;
@@ -54,31 +56,37 @@ struct ByShard {
   }
 };
 
+// Asks for the lines of bucket, entry and block of every key, one step for all of them at a time.
 void prefetch(const Shard& shard, const Key* keys, Shard::BatchOrder order) noexcept {
-  std::array<std::uint32_t, Shard::kBatchHold> likely;
-  for (const std::uint8_t item : order) shard.prefetch_bucket(keys[item]);
-  for (std::size_t i = 0; i < order.size(); ++i) likely[i] = shard.prefetch_entry(keys[order[i]]);
-  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block(likely[i]);
+  std::array<Shard::Look, Shard::kBatchHold> looks;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (!shard.begin_look(keys[order[i]], &looks[i])) return;
+    __builtin_prefetch(looks[i].bucket);
+  }
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    shard.look_into_bucket(keys[order[i]], &looks[i]);
+    shard.prefetch_entry(looks[i].first_id);
+  }
+  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block(looks[i].first_id);
 }
 
 }  // namespace
 
 Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  std::array<Key, kBatchSize> keys;
+  BatchKeys keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, true, keys.data(), &usable_items);
+  Status failure = begin_batch(items, true, &keys, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
-  std::array<StoreRequest, kBatchSize> requests;
+  InplaceVector<StoreRequest, kBatchSize> requests;
   std::array<Status, kBatchSize> statuses;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const BatchItem& item = items[i];
-    if (item.status != Status::kOk) continue;
-    requests[i] = {.key = keys[i],
-                   .value = item.value,
-                   .value_size = item.value_size,
-                   .expires_ms = expiry(item.ttl_ms),
-                   .caller_flags = item.caller_flags};
+    requests.push_back({.key = keys[i],
+                        .value = item.value,
+                        .value_size = item.value_size,
+                        .expires_ms = expiry(item.ttl_ms),
+                        .caller_flags = item.caller_flags});
   }
   std::uint64_t puts = 0;
   const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };
@@ -115,9 +123,9 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
 }
 
 Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  std::array<Key, kBatchSize> keys;
+  BatchKeys keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, true, keys.data(), &usable_items);
+  Status failure = begin_batch(items, true, &keys, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   std::array<Status, kBatchSize> statuses;

@@ -65,45 +65,60 @@ Status Cache::inspect(std::string_view key,
 
 // ---- many keys ----
 
-// Asks for the cache lines of a whole group before it looks at the first of them.
+// The looks of a whole group go on side by side: each step asks for the cache lines of the next.
 Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
-  std::array<Key, kBatchSize> keys;
+  BatchKeys keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, false, keys.data(), &usable_items);
+  Status failure = begin_batch(items, false, &keys, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   std::uint64_t hits = 0;
   std::uint64_t misses = 0;
-  std::array<std::uint32_t, kReadGroup> likely;
+  struct LookInShard {
+    Shard* shard;  // Null: none was begun.
+    Shard::Look look;
+  };
+  std::array<LookInShard, kReadGroup> looks;
   for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
     const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
-    const auto each = [&](auto&& visit) {
-      for (std::size_t i = 0; i < group.size(); ++i) {
-        if (group[i].status == Status::kOk) visit(i, keys[begin + i]);
-      }
-    };
-    each([&](std::size_t, const Key& key) { shard_of(key).prefetch_bucket(key); });
-    each([&](std::size_t i, const Key& key) { likely[i] = shard_of(key).prefetch_entry(key); });
-    each([&](std::size_t i, const Key& key) { shard_of(key).prefetch_block(likely[i]); });
-    each([&](std::size_t i, const Key& key) {
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      looks[i].shard = nullptr;
+      if (group[i].status != Status::kOk) continue;
+      Shard& shard = shard_of(keys[begin + i]);
+      if (!shard.begin_look(keys[begin + i], &looks[i].look)) continue;
+      looks[i].shard = &shard;
+      __builtin_prefetch(looks[i].look.bucket);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      if (looks[i].shard == nullptr) continue;
+      looks[i].shard->look_into_bucket(keys[begin + i], &looks[i].look);
+      looks[i].shard->prefetch_entry(looks[i].look.first_id);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      if (looks[i].shard != nullptr) looks[i].shard->prefetch_block(looks[i].look.first_id);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
       BatchItem& item = group[i];
+      if (item.status != Status::kOk) continue;
+      const Key& key = keys[begin + i];
       std::byte* to = room->data + room->used_bytes;
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
-      if (!shard_of(key).get_at_once(key, {to, left, copy_below_}, now, &got)) [[unlikely]]
+      if (looks[i].shard == nullptr ||
+          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, &got)) [[unlikely]]
         got = get_hashed(key, to, left, deadline, now);
       item.status = got.status;
       item.read = got.read;
       if (item.failed()) failure = item.status;
       if (item.status == Status::kMiss) ++misses;
-      if (item.status != Status::kOk && item.status != Status::kTooSmall) return;
+      if (item.status != Status::kOk && item.status != Status::kTooSmall) continue;
       const std::uint64_t taken = (item.read.value_size + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
       room->needed_bytes += taken;
-      if (item.status != Status::kOk) return;
+      if (item.status != Status::kOk) continue;
       ++hits;
       item.value = to;
       room->used_bytes += std::min(taken, left);
-    });
+    }
   }
   count_reads(hits, misses);
   return failure;

@@ -8,11 +8,6 @@
 
 namespace memstream {
 
-Entry& Index::entry(std::uint32_t id) const {
-  if (!names_entry(id, cells())) throw ShardDamage{"an entry out of bounds"};
-  return entry_unchecked(shard_, id);
-}
-
 // A reader that saw a bucket in the middle of a change must not conclude that a key is missing: the version is odd from
 // before the first store to after the last.
 void Index::write_begin(Bucket& bucket) noexcept {

@@ -51,24 +51,25 @@ class Index {
   // names no entry is left out, a chain ends there, and it is followed only so far.
   class InSlots {
    public:
+    InSlots() noexcept = default;
     InSlots(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept
-        : bucket_(bucket), cells_(cells), slots_(matching_slots(bucket, tag)) {}
+        : bucket_(&bucket), cells_(cells), slots_(matching_slots(bucket, tag)) {}
 
     // The next one, 0 at the end.
     std::uint32_t next() noexcept {
       while (slots_ != 0) {
         const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots_)) / kBitsPerSlot;
         slots_ &= slots_ - 1;
-        const std::uint32_t id = bucket_.slots[slot].load(std::memory_order_acquire);
+        const std::uint32_t id = bucket_->slots[slot].load(std::memory_order_acquire);
         if (names_entry(id, cells_)) return id;
       }
       return 0;
     }
 
    private:
-    const Bucket& bucket_;
-    std::uint32_t cells_;
-    std::uint32_t slots_;
+    const Bucket* bucket_ = nullptr;
+    std::uint32_t cells_ = 0;
+    std::uint32_t slots_ = 0;
   };
   class InChain {
    public:
@@ -91,7 +92,10 @@ class Index {
 
   std::uint32_t cells() const noexcept { return shard_->cells.load(std::memory_order_relaxed); }
   std::uint32_t entry_capacity() const noexcept { return cells() * kEntriesPerCell; }
-  Entry& entry(std::uint32_t id) const;
+  Entry& entry(std::uint32_t id) const {
+    if (!names_entry(id, cells())) throw ShardDamage{"an entry out of bounds"};
+    return entry_unchecked(shard_, id);
+  }
 
   // Makes `id` findable. Its hash and the tag in its policy word must be stored.
   void link(std::uint32_t id);

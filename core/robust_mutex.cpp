@@ -1,7 +1,6 @@
 #include "core/robust_mutex.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 
 #include "core/shared_bytes.h"
@@ -10,20 +9,6 @@ namespace memstream {
 namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
-
-LockOutcome outcome_of(int error) noexcept {
-  switch (error) {
-    case 0:
-      return LockOutcome::kAcquired;
-    case EOWNERDEAD:
-      return LockOutcome::kOwnerDied;
-    case EBUSY:
-    case ETIMEDOUT:
-      return LockOutcome::kTimeout;
-    default:
-      return LockOutcome::kUnusable;
-  }
-}
 
 int lock_for_a_slice(pthread_mutex_t* mutex, std::chrono::nanoseconds slice) noexcept {
   // A clock that nobody can set. The thread sanitizer of GCC 12 does not know pthread_mutex_clocklock and would take
@@ -68,21 +53,17 @@ Status robust_mutex_init(pthread_mutex_t* mutex) noexcept {
   return fail_errno(Status::kOsError, call, "", error, "The C library must support robust, process-shared mutexes.");
 }
 
-LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept { return outcome_of(pthread_mutex_trylock(mutex)); }
-
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept {
   LockOutcome outcome = robust_mutex_try_lock(mutex);
   while (outcome == LockOutcome::kTimeout) {
     const auto end = deadline.end();
     const auto left = end - std::chrono::steady_clock::now();
     if (left <= left.zero()) break;
-    outcome = outcome_of(lock_for_a_slice(mutex, std::min<std::chrono::nanoseconds>(left, kSlice)));
+    outcome = lock_outcome_of(lock_for_a_slice(mutex, std::min<std::chrono::nanoseconds>(left, kSlice)));
   }
   return outcome;
 }
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept { pthread_mutex_consistent(mutex); }
-
-void robust_mutex_unlock(pthread_mutex_t* mutex) noexcept { pthread_mutex_unlock(mutex); }
 
 }  // namespace memstream

@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include <cerrno>
+
 #include "core/clock.h"
 #include "core/status.h"
 
@@ -18,12 +20,28 @@ enum class LockOutcome {
 // Lays a process-shared robust mutex of the normal type into blank memory.
 Status robust_mutex_init(pthread_mutex_t* mutex) noexcept;
 
-LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept;
+constexpr LockOutcome lock_outcome_of(int error) noexcept {
+  switch (error) {
+    case 0:
+      return LockOutcome::kAcquired;
+    case EOWNERDEAD:
+      return LockOutcome::kOwnerDied;
+    case EBUSY:
+    case ETIMEDOUT:
+      return LockOutcome::kTimeout;
+    default:
+      return LockOutcome::kUnusable;
+  }
+}
+
+inline LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept {
+  return lock_outcome_of(pthread_mutex_trylock(mutex));
+}
 
 // Sleeps in slices, so that a wake-up lost with a killed holder costs a slice and not the deadline.
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept;
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept;
-void robust_mutex_unlock(pthread_mutex_t* mutex) noexcept;
+inline void robust_mutex_unlock(pthread_mutex_t* mutex) noexcept { pthread_mutex_unlock(mutex); }
 
 }  // namespace memstream

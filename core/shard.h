@@ -109,6 +109,20 @@ class Shard final : private ShardRecovery {
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not.
   bool get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms, GetResult* got) const noexcept;
+  // And that look in its steps, which other keys' steps may come between: begin_look(), look_into_bucket(),
+  // finish_get(). After each of the first two another cache line can be asked for.
+  struct Look {
+    const Bucket* bucket = nullptr;
+    std::uint64_t seq = 0;
+    std::uint32_t cells = 0;
+    std::uint32_t version = 0;
+    std::uint32_t first_id = 0;  // The first entry whose tag fits, 0 if none.
+    Index::InSlots in_slots;     // Those behind it.
+  };
+  bool begin_look(const Key& key, Look* look) const noexcept;
+  void look_into_bucket(const Key& key, Look* look) const noexcept;
+  bool finish_get(const Key& key, Look* look, const ReadRoom& room, std::uint64_t now_ms,
+                  GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
   Status inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
@@ -148,10 +162,8 @@ class Shard final : private ShardRecovery {
   void remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
                    std::uint64_t now_ms) noexcept;
 
-  // Asks for the cache lines of a look-up ahead of it, one step at a time, so that those of many keys are under way
-  // together: the bucket, then the entry, then the block. Any bytes may stand there.
-  void prefetch_bucket(const Key& key) const noexcept;
-  std::uint32_t prefetch_entry(const Key& key) const noexcept;
+  // Asks for the cache line of an entry, and for those of its block. Any bytes may stand there.
+  void prefetch_entry(std::uint32_t likely_entry) const noexcept;
   void prefetch_block(std::uint32_t likely_entry) const noexcept;
 
   // ---- leases: one process of many computes a value (core/shard_lease.cpp) ----
@@ -196,6 +208,16 @@ class Shard final : private ShardRecovery {
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
 
  private:
+  // An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
+  struct FoundEntry {
+    Entry* entry = nullptr;
+    std::uint64_t ref = 0;
+    std::uint32_t id = 0;
+    CheckedBlock block;
+
+    std::uint32_t position() const noexcept { return ref_block(ref); }
+  };
+
   enum class Lookup { kFound, kAbsent, kUnstable };
   enum class Took { kCopied, kExpired, kTooSmall, kLarge };
   // Access counts are exact up to here; then one access of a thread in kSampling adds kSampling, so that a hot entry's
@@ -206,17 +228,12 @@ class Shard final : private ShardRecovery {
   // Reading.
   template <class Consume>
   Lookup lookup(const Key& key, const Consume& consume) const noexcept;
-  // The entry that seems to have a key: its ref as it was, and the block that this names.
-  struct Candidate {
-    Entry* entry = nullptr;
-    std::uint64_t ref = 0;
-    std::uint32_t id = 0;
-    CheckedBlock block;
-  };
-  Lookup find_candidate(const Key& key, const Bucket& bucket, std::uint32_t cells, Candidate* candidate) const noexcept;
+  template <class Consume>
+  Lookup finish_look(const Key& key, Look* look, const Consume& consume) const noexcept;
+  Lookup find_candidate(const Key& key, Look* look, FoundEntry* candidate) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
-  Took take(const Candidate& candidate, const ReadRoom& room, std::uint64_t now_ms, ReadResult* result) const noexcept;
+  Took take(const FoundEntry& candidate, const ReadRoom& room, std::uint64_t now_ms, ReadResult* result) const noexcept;
   void note_access(Entry& entry, std::uint64_t now_ms) const noexcept;
   static void note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
@@ -228,18 +245,24 @@ class Shard final : private ShardRecovery {
   Status write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept;
   template <class Operation>
   void write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept;
-  std::uint32_t find(const Key& key) const;
-  std::uint32_t find_fresh(const Key& key, std::uint64_t now_ms);
-  Status admit(const StoreRequest& request, std::uint32_t id) const noexcept;
+  FoundEntry find(const Key& key) const;
+  FoundEntry find_fresh(const Key& key, std::uint64_t now_ms);
+  FoundEntry live_entry(std::uint32_t id) const;
+  Status admit(const StoreRequest& request, const FoundEntry& found) const noexcept;
   Status check_size(const StoreRequest& request) const noexcept;
   Status store_if_admitted(const StoreRequest& request, std::uint64_t now_ms);
-  Status store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms);
+  Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms);
   Status remove_key(const Key& key, std::uint64_t now_ms);
-  void fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
-  void publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id, std::uint64_t now_ms);
+  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
+  void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
+               std::uint32_t new_id, std::uint64_t now_ms);
   Status hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned);
   void let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin);
-  BlockContents contents(std::uint32_t position) const;
+  CheckedBlock checked_block(std::uint32_t position) const {
+    CheckedBlock block;
+    if (!check_block(base(), size_, position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
+    return block;
+  }
   bool owned(std::uint32_t position) const noexcept;
 
   // Leases; with W held.
@@ -269,8 +292,8 @@ class Shard final : private ShardRecovery {
   bool evict_one(std::uint64_t now_ms);
   std::uint32_t choose_victim(std::uint64_t now_ms);
   std::uint32_t evict(std::uint32_t id, std::uint64_t now_ms);
-  std::uint32_t remove_entry(std::uint32_t id);
-  std::uint32_t give_up_block(std::uint32_t position, const BlockContents& block);
+  std::uint32_t remove_entry(const FoundEntry& found);
+  std::uint32_t give_up_block(std::uint32_t position, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   std::uint32_t pins_of(std::uint32_t position) const {
     return created_pins(arena_.block(position).created.load(std::memory_order_relaxed));

@@ -112,12 +112,12 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     const std::uint64_t ref = index_.entry(current).ref.load(std::memory_order_relaxed);
     if (!ref_is_live(ref)) continue;
     ++live;
-    const BlockContents block = contents(ref_block(ref));
+    const BlockContents block(checked_block(ref_block(ref)));
     const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
     const Key key{bytes, hash_key(bytes, hash_seed_)};
     if (block.entry != current)
       problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
-    if (find(key) != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
+    if (find(key).id != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
     if (key.hash.shard(geometry_.shards) != number_) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }

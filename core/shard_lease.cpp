@@ -20,10 +20,9 @@ bool is_over(const Lease& lease, std::uint64_t now_ms) noexcept {
 Status Shard::grant_lease(const LeaseRequest& request, const Deadline& deadline, std::uint64_t now_ms,
                           std::uint64_t* token) noexcept {
   return write(Exclusion::kWriters, deadline, [&] {
-    if (const std::uint32_t id = find(request.key); id != 0) {
-      const std::uint64_t ref = index_.entry(id).ref.load(std::memory_order_relaxed);
-      const bool is_stale = request.stale_cas != 0 && cas_token(id, ref) == request.stale_cas;
-      if (!is_stale && !contents(ref_block(ref)).expired(now_ms)) return Status::kExists;
+    if (const FoundEntry found = find(request.key); found.id != 0) {
+      const bool is_stale = request.stale_cas != 0 && cas_token(found.id, found.ref) == request.stale_cas;
+      if (!is_stale && !has_expired(found.block.expires_ms(), now_ms)) return Status::kExists;
     }
     if (space().leases != 0) {
       for (Lease& lease : header_->leases) {

@@ -79,8 +79,9 @@ Status ShardLock::initialize(ShardHeader* shard) noexcept {
 
 // ---- writers ----
 
-Status ShardLock::lock(const Deadline& deadline) noexcept {
-  switch (robust_mutex_lock(&shard_->write_mutex, deadline)) {
+Status ShardLock::lock_otherwise(LockOutcome outcome, const Deadline& deadline) noexcept {
+  if (outcome == LockOutcome::kTimeout) outcome = robust_mutex_lock(&shard_->write_mutex, deadline);
+  switch (outcome) {
     case LockOutcome::kAcquired:
       if (shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
         return Status::kOk;
@@ -113,11 +114,7 @@ Status ShardLock::recover(const Deadline& deadline) noexcept {
   return status;
 }
 
-Status ShardLock::exclude_readers(const Deadline& deadline) noexcept {
-  const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
-  if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]
-    return Status::kOk;
-
+Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept {
   shard_->wait.store(1, std::memory_order_seq_cst);
   Backoff backoff;
   Status status = Status::kOk;
@@ -140,10 +137,6 @@ Status ShardLock::exclude_readers(const Deadline& deadline) noexcept {
   }
   shard_->wait.store(0, std::memory_order_seq_cst);
   return status;
-}
-
-void ShardLock::admit_readers() noexcept {
-  pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
 }
 
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {

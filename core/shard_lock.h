@@ -38,14 +38,26 @@ class ShardLock {
   static Status initialize(ShardHeader* shard) noexcept;
 
   // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return.
-  Status lock(const Deadline& deadline) noexcept;
+  Status lock(const Deadline& deadline) noexcept {
+    const LockOutcome outcome = robust_mutex_try_lock(&shard_->write_mutex);
+    if (outcome == LockOutcome::kAcquired && shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
+      return Status::kOk;
+    return lock_otherwise(outcome, deadline);
+  }
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
   void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
 
   // The rwlock in use, for writing: shuts out slow readers. REQUIRES: W is held. Leaves W held whatever comes back.
-  Status exclude_readers(const Deadline& deadline) noexcept;
-  void admit_readers() noexcept;
+  Status exclude_readers(const Deadline& deadline) noexcept {
+    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
+    if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]
+      return Status::kOk;
+    return wait_for_readers(epoch, deadline);
+  }
+  void admit_readers() noexcept {
+    pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
+  }
 
   // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come
   // about.
@@ -61,6 +73,10 @@ class ShardLock {
   Announcement announce() noexcept;
   static void withdraw(const Announcement& announcement) noexcept;
   ThreadSlot* lock_any_slot() const noexcept;
+
+  // What lock() and exclude_readers() do when the first try did not succeed.
+  Status lock_otherwise(LockOutcome outcome, const Deadline& deadline) noexcept;
+  Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept;
 
   Status recover(const Deadline& deadline) noexcept;
   Status switch_epoch(const Deadline& deadline) noexcept;

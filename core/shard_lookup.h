@@ -16,16 +16,37 @@ namespace memstream {
 // Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
 template <class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
-  ShardHeader* const shard = header_;
-  const std::uint64_t seq = shard->seq.load(std::memory_order_acquire);
-  const std::uint32_t cells = shard->cells.load(std::memory_order_acquire);
-  if ((seq & 1) != 0 || cells == 0 || cells > max_cells_) [[unlikely]]
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
     return Lookup::kUnstable;
+  look_into_bucket(key, &look);
+  return finish_look(key, &look, consume);
+}
 
-  const Bucket& bucket = Index::bucket(shard, Index::bucket_of(key.hash.bucket_bits(), cells));
-  const std::uint32_t version = bucket.version.load(std::memory_order_acquire);
-  Candidate candidate;
-  Lookup outcome = find_candidate(key, bucket, cells, &candidate);
+// The steps of lookup(), between which a batch looks at other keys: each asks for one cache line that the next needs.
+// First the shard's line, which says where the bucket is. False if the shard is being rebuilt, or makes no sense.
+[[gnu::always_inline]] inline bool Shard::begin_look(const Key& key, Look* look) const noexcept {
+  look->seq = header_->seq.load(std::memory_order_acquire);
+  look->cells = header_->cells.load(std::memory_order_acquire);
+  if ((look->seq & 1) != 0 || look->cells == 0 || look->cells > max_cells_) [[unlikely]]
+    return false;
+  look->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), look->cells));
+  return true;
+}
+
+// Then the bucket, which names the entries.
+[[gnu::always_inline]] inline void Shard::look_into_bucket(const Key& key, Look* look) const noexcept {
+  look->version = look->bucket->version.load(std::memory_order_acquire);
+  look->in_slots = Index::InSlots(*look->bucket, key.hash.tag(), look->cells);
+  look->first_id = look->in_slots.next();
+}
+
+// At last the entries and their blocks.
+template <class Consume>
+[[gnu::always_inline]] inline Shard::Lookup Shard::finish_look(const Key& key, Look* look,
+                                                               const Consume& consume) const noexcept {
+  FoundEntry candidate;
+  Lookup outcome = find_candidate(key, look, &candidate);
   if (outcome == Lookup::kFound) {
     consume(std::as_const(candidate));
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -34,17 +55,17 @@ template <class Consume>
   }
 
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (shard->seq.load(std::memory_order_relaxed) != seq) return Lookup::kUnstable;
+  if (header_->seq.load(std::memory_order_relaxed) != look->seq) return Lookup::kUnstable;
   if (outcome != Lookup::kAbsent) return outcome;
-  const bool stood_still = (version & 1) == 0 && bucket.version.load(std::memory_order_relaxed) == version &&
-                           shard->cells.load(std::memory_order_relaxed) == cells;
+  const std::uint32_t version = look->version;
+  const bool stood_still = (version & 1) == 0 && look->bucket->version.load(std::memory_order_relaxed) == version &&
+                           header_->cells.load(std::memory_order_relaxed) == look->cells;
   return stood_still ? Lookup::kAbsent : Lookup::kUnstable;
 }
 
 // The entry that seems to have the key. kUnstable if one that did not was changing.
-[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, const Bucket& bucket,
-                                                                  std::uint32_t cells,
-                                                                  Candidate* candidate) const noexcept {
+[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Look* look,
+                                                                  FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
   const std::uint64_t size = size_;
   const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
@@ -60,11 +81,10 @@ template <class Consume>
     const bool moved = entry.ref.load(std::memory_order_relaxed) != ref;
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
   };
-  Index::InSlots in_slots(bucket, key.hash.tag(), cells);
-  for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
+  for (std::uint32_t id = look->first_id; id != 0; id = look->in_slots.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
-  Index::InChain in_chain(shard, bucket, cells);
+  Index::InChain in_chain(shard, *look->bucket, look->cells);
   for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
@@ -72,7 +92,7 @@ template <class Consume>
 }
 
 // What a get makes of the block of its key.
-[[gnu::always_inline]] inline Shard::Took Shard::take(const Candidate& candidate, const ReadRoom& room,
+[[gnu::always_inline]] inline Shard::Took Shard::take(const FoundEntry& candidate, const ReadRoom& room,
                                                       std::uint64_t now_ms, ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
@@ -87,14 +107,23 @@ template <class Consume>
 
 [[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms,
                                                       GetResult* got) const noexcept {
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
+    return false;
+  look_into_bucket(key, &look);
+  return finish_get(key, &look, room, now_ms, got);
+}
+
+[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Look* look, const ReadRoom& room,
+                                                     std::uint64_t now_ms, GetResult* got) const noexcept {
   Took took = Took::kExpired;
   ReadResult read;
   Entry* entry = nullptr;
-  const auto consume = [&](const Candidate& candidate) __attribute__((always_inline)) {
+  const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
     entry = candidate.entry;
     took = take(candidate, room, now_ms, &read);
   };
-  const Lookup outcome = lookup(key, consume);
+  const Lookup outcome = finish_look(key, look, consume);
   if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
     note_access(*entry, now_ms);
     *got = {Status::kOk, read};
@@ -117,6 +146,20 @@ template <class Consume>
   if ((entry.policy.load(std::memory_order_relaxed) & kReferenced) == 0) {
     entry.policy.fetch_or(kReferenced, std::memory_order_relaxed);
   }
+}
+
+inline void Shard::prefetch_entry(std::uint32_t likely_entry) const noexcept {
+  if (likely_entry != 0) __builtin_prefetch(&Index::entry_unchecked(header_, likely_entry));
+}
+
+inline void Shard::prefetch_block(std::uint32_t likely_entry) const noexcept {
+  if (likely_entry == 0) return;
+  const std::uint64_t ref = Index::entry_unchecked(header_, likely_entry).ref.load(std::memory_order_relaxed);
+  const std::uint64_t offset = std::uint64_t{ref_block(ref)} * kUnitSize;
+  if (!ref_is_live(ref) || offset > size_ - 2 * kCacheLineSize) return;
+  // Header and key, and the line behind them, in which a small value lies.
+  __builtin_prefetch(base() + offset);
+  __builtin_prefetch(base() + offset + kCacheLineSize);
 }
 
 }  // namespace memstream

@@ -33,16 +33,15 @@ void Shard::let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin) {
 Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
                   PinnedBlock* pinned) noexcept {
   return write(Exclusion::kWriters, deadline, [&] {
-    const std::uint32_t id = find(key);
-    if (id == 0) return Status::kMiss;
-    Entry& entry = index_.entry(id);
-    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
-    const BlockContents block = contents(ref_block(ref));
+    const FoundEntry found = find(key);
+    if (found.id == 0) return Status::kMiss;
+    const BlockContents block(found.block);
     if (block.expired(now_ms)) return Status::kMiss;
-    if (const Status status = hold(ref_block(ref), pins, pinned); status != Status::kOk) return status;
+    if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
     pinned->value = const_cast<std::byte*>(block.value);
-    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(id, ref), block.caller_flags};
-    note_access(entry, now_ms);
+    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found.id, found.ref),
+                    block.caller_flags};
+    note_access(*found.entry, now_ms);
     return Status::kOk;
   });
 }
@@ -55,12 +54,11 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
     const std::uint64_t units = block_units_for(key.bytes.size(), value_size);
     const std::uint32_t position = make_room(units, now_ms);
     if (position == 0) return no_room(units * kUnitSize);
-    fill(position, request, now_ms);
+    const CheckedBlock block = fill(position, request, now_ms);
     if (hold(position, pins, reserved) != Status::kOk) {
       arena_.free(position);
       return Status::kFull;
     }
-    const BlockContents block = contents(position);
     space().pinned_memory += block.stored_size;
     reserved->value = const_cast<std::byte*>(block.value);
     reserved->read = {.value_size = value_size};
@@ -73,8 +71,8 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
   bool was_held = false;
   return write(Exclusion::kEverybody, deadline, [&] {
     was_held |= pins.holds(reserved.pin, offset_of(reserved.position));
-    const std::uint32_t id = find_fresh(request.key, now_ms);
-    if (id != 0 && ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)) == reserved.position) {
+    const FoundEntry found = find_fresh(request.key, now_ms);
+    if (found.id != 0 && found.position() == reserved.position) {
       // Run once more after damage was met behind the commit itself: it stands.
       let_go(reserved.position, pins, reserved.pin);
       end_lease_of(request.key);
@@ -84,21 +82,21 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
       if (!was_held) return Status::kBadHandle;
       return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
     }
-    const BlockContents filled = contents(reserved.position);
-    Status status = admit(request, id);
+    const CheckedBlock filled = checked_block(reserved.position);
+    Status status = admit(request, found);
     if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
       status = fail(Status::kCorrupt, "Something wrote over the reservation; its value is lost.");
     }
-    const std::uint32_t new_id = status == Status::kOk && id == 0 ? take_entry(now_ms) : 0;
-    if (status == Status::kOk && id == 0 && new_id == 0) status = no_room(sizeof(Entry));
+    const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(now_ms) : 0;
+    if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));
     if (status == Status::kOk) {
       BlockHeader& header = arena_.block(reserved.position);
       const std::uint32_t held = created_pins(header.created.load(std::memory_order_relaxed));
       header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
       header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
       header.created.store(created_word(now_ms, held), std::memory_order_relaxed);
-      space().pinned_memory -= arena_.shape(reserved.position).size_bytes();
-      publish(reserved.position, request.key, id, new_id, now_ms);
+      space().pinned_memory -= filled.stored_size;
+      publish(reserved.position, filled, request, found, new_id, now_ms);
     }
     let_go(reserved.position, pins, reserved.pin);
     return status;

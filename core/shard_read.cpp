@@ -44,7 +44,7 @@ GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadl
   if (get_at_once(key, room, now_ms, &got)) return got;
   Took took = Took::kExpired;
   Entry* entry = nullptr;
-  got.status = read(key, deadline, [&](const Candidate& candidate) {
+  got.status = read(key, deadline, [&](const FoundEntry& candidate) {
     entry = candidate.entry;
     took = take(candidate, room, now_ms, &got.read);
   });
@@ -76,7 +76,7 @@ void Shard::note_sampled_access(Entry& entry) noexcept {
 Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
                       const std::function<void(const ScannedEntry&)>& visit) noexcept {
   ScannedEntry scanned;
-  const Status status = read(key, deadline, [&](const Candidate& candidate) {
+  const Status status = read(key, deadline, [&](const FoundEntry& candidate) {
     const Entry& entry = *candidate.entry;
     scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
                entry.access_count.load(std::memory_order_relaxed), cas_token(candidate.id, candidate.ref)};

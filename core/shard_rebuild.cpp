@@ -118,7 +118,7 @@ bool Shard::rebuild_block(std::uint32_t position, std::uint32_t pins) {
 bool Shard::rebuild_entry(const BlockContents& block) {
   const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
   const Key key{bytes, hash_key(bytes, hash_seed_)};
-  if (bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key) != 0 ||
+  if (bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key).id != 0 ||
       index_.overfull(key.hash.bucket_bits()) != 0) {
     return false;
   }

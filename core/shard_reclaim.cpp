@@ -20,9 +20,11 @@ constexpr std::uint64_t kSparePart = 32;
 
 // Whether the entry that a used block names is the one that owns it.
 bool Shard::owned(std::uint32_t position) const noexcept {
-  BlockContents block;
-  if (!read_block(base(), size_, position, &block) || !Index::names_entry(block.entry, index_.cells())) return false;
-  const std::uint64_t ref = Index::entry_unchecked(header_, block.entry).ref.load(std::memory_order_relaxed);
+  CheckedBlock block;
+  if (!check_block(base(), size_, position, &block)) return false;
+  const std::uint32_t id = owner_entry(block.owner());
+  if (!Index::names_entry(id, index_.cells())) return false;
+  const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
   return ref_is_live(ref) && ref_block(ref) == position;
 }
 
@@ -31,35 +33,31 @@ bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noe
 }
 
 // The block of an entry that has let go of it. Returns the free block that it became part of, 0 if there is none.
-std::uint32_t Shard::give_up_block(std::uint32_t position, const BlockContents& block) {
+std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& block) {
   ShardSpace& s = space();
   s.used_memory -= block.stored_size;
   s.key_memory -= block.key_size;
   s.value_memory -= block.value_size;
-  if (pins_of(position) == 0) return arena_.free(position);
+  if (created_pins(block.header->created.load(std::memory_order_relaxed)) == 0) return arena_.free(position);
   s.pinned_memory += block.stored_size;  // The last unpin frees it.
   return 0;
 }
 
 // Returns what give_up_block() returned.
-std::uint32_t Shard::remove_entry(std::uint32_t id) {
-  Entry& entry = index_.entry(id);
-  const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
-  if (!ref_is_live(ref)) throw ShardDamage{"an empty entry where a live one should be"};
-  const std::uint32_t position = ref_block(ref);
-  const BlockContents block = contents(position);
-  entry.ref.store(ref_empty(ref), std::memory_order_release);
-  index_.unlink(id);
+std::uint32_t Shard::remove_entry(const FoundEntry& found) {
+  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
+  index_.unlink(found.id);
   --space().entries;
-  index_.give_free_entry(id);
-  return give_up_block(position, block);
+  index_.give_free_entry(found.id);
+  return give_up_block(found.position(), found.block);
 }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
 std::uint32_t Shard::evict(std::uint32_t id, std::uint64_t now_ms) {
-  const bool expired = contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed))).expired(now_ms);
+  const FoundEntry found = live_entry(id);
+  const bool expired = has_expired(found.block.expires_ms(), now_ms);
   ++(expired ? header_->counters.expirations : header_->counters.evictions);
-  return remove_entry(id);
+  return remove_entry(found);
 }
 
 // ---- which entry goes ----
@@ -80,7 +78,7 @@ std::uint32_t Shard::choose_victim(std::uint64_t now_ms) {
     if (!ref_is_live(ref)) continue;
     ++live;
     const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
-    const bool expired = (policy & kExpires) != 0 && contents(ref_block(ref)).expired(now_ms);
+    const bool expired = (policy & kExpires) != 0 && has_expired(checked_block(ref_block(ref)).expires_ms(), now_ms);
     if (!expired && (policy & kReferenced) != 0) {
       entry.policy.fetch_and(~kReferenced, std::memory_order_relaxed);
       if (fallback == 0 && pins_of(ref_block(ref)) == 0) fallback = current;
@@ -106,6 +104,8 @@ bool Shard::evict_one(std::uint64_t now_ms) {
 // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
 std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
+  if (position != 0) [[likely]]
+    return position;
   const std::uint64_t average_size = space().used_memory / std::max(space().entries, 1U);
   if (units * kUnitSize <= kWindowFactor * average_size) {
     for (int victims = 0; position == 0 && victims < kVictims && evict_one(now_ms); ++victims) {
@@ -146,7 +146,7 @@ std::uint32_t Shard::evict_window(std::uint32_t begin, std::uint32_t end, std::u
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
     if (arena_.shape(position).used()) {
-      cleared = evict(contents(position).entry, now_ms);
+      cleared = evict(owner_entry(checked_block(position).owner()), now_ms);
     } else {
       cleared = position;
     }
@@ -168,7 +168,7 @@ bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
     if (position >= arena_.heap_end()) return false;
     const BlockShape shape = arena_.shape(position);
     if (!shape.used() || !evictable(position, shape)) return false;
-    evict(contents(position).entry, now_ms);
+    evict(owner_entry(checked_block(position).owner()), now_ms);
   }
   return true;
 }

@@ -16,41 +16,53 @@ constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of t
 
 // ---- finding, with W held: nothing moves ----
 
-BlockContents Shard::contents(std::uint32_t position) const {
-  BlockContents block;
-  if (!read_block(base(), size_, position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
-  return block;
+Shard::FoundEntry Shard::live_entry(std::uint32_t id) const {
+  FoundEntry found;
+  found.entry = &index_.entry(id);
+  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+  if (!ref_is_live(found.ref)) throw ShardDamage{"an empty entry where a live one should be"};
+  found.id = id;
+  found.block = checked_block(found.position());
+  return found;
 }
 
-std::uint32_t Shard::find(const Key& key) const {
+Shard::FoundEntry Shard::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
   if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
-  const auto has_key = [&](std::uint32_t id) {
-    const Entry& entry = Index::entry_unchecked(header_, id);
+  FoundEntry found;
+  const auto has_key = [&](std::uint32_t id) __attribute__((always_inline)) {
+    Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     if (!ref_is_live(ref)) throw ShardDamage{"an empty entry in a bucket"};
-    return contents(ref_block(ref)).key_is(key.bytes);
+    found.block = checked_block(ref_block(ref));
+    if (!found.block.key_is(key.bytes)) return false;
+    found.entry = &entry;
+    found.ref = ref;
+    found.id = id;
+    return true;
   };
   Index::InSlots in_slots(bucket, key.hash.tag(), cells);
   for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
-    if (has_key(id)) return id;
+    if (has_key(id)) return found;
   }
   Index::InChain in_chain(header_, bucket, cells);
   for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
-    if (has_key(id)) return id;
+    if (has_key(id)) return found;
   }
-  return 0;
+  return found;
 }
 
 // As find(), but an entry whose time has come is removed and not found.
-std::uint32_t Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
-  const std::uint32_t id = find(key);
-  if (id == 0 || !contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed))).expired(now_ms)) return id;
-  remove_entry(id);
-  ++header_->counters.expirations;
-  return 0;
+Shard::FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
+  FoundEntry found = find(key);
+  if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
+    remove_entry(found);
+    ++header_->counters.expirations;
+    found = {};
+  }
+  return found;
 }
 
 // ---- storing ----
@@ -68,20 +80,19 @@ Status Shard::check_size(const StoreRequest& request) const noexcept {
 }
 
 // Whether the request's mode allows it, given the entry that its key has now.
-Status Shard::admit(const StoreRequest& request, std::uint32_t id) const noexcept {
+Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const noexcept {
   switch (request.mode) {
     case StoreMode::kSet:
       return Status::kOk;
     case StoreMode::kAdd:
-      return id == 0 ? Status::kOk : Status::kExists;
+      return found.id == 0 ? Status::kOk : Status::kExists;
     case StoreMode::kReplace:
-      return id == 0 ? Status::kMiss : Status::kOk;
+      return found.id == 0 ? Status::kMiss : Status::kOk;
     case StoreMode::kLease:
       return lease_stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
     case StoreMode::kCas:
-      if (id == 0) return Status::kMiss;
-      const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
-      return cas_token(id, ref) == request.cas ? Status::kOk : Status::kConflict;
+      if (found.id == 0) return Status::kMiss;
+      return cas_token(found.id, found.ref) == request.cas ? Status::kOk : Status::kConflict;
   }
   return Status::kInvalid;
 }
@@ -92,9 +103,9 @@ Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::
 }
 
 Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
-  const std::uint32_t id = find_fresh(request.key, now_ms);
-  if (const Status status = admit(request, id); status != Status::kOk) return status;
-  return store_value(request, id, now_ms);
+  const FoundEntry found = find_fresh(request.key, now_ms);
+  if (const Status status = admit(request, found); status != Status::kOk) return status;
+  return store_value(request, found, now_ms);
 }
 
 Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
@@ -103,62 +114,65 @@ Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, s
   return write(Exclusion::kEverybody, deadline, [&] { return admit(request, find_fresh(request.key, now_ms)); });
 }
 
-// Stores unconditionally; `id` is the key's entry or 0.
-Status Shard::store_value(const StoreRequest& request, std::uint32_t id, std::uint64_t now_ms) {
+// Stores unconditionally; `found` is the key's entry, if it has one.
+Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
-  const std::uint32_t new_id = id != 0 ? 0 : take_entry(now_ms);
-  if (id == 0 && new_id == 0) return no_room(sizeof(Entry));
+  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(now_ms);
+  if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
   const std::uint32_t position = make_room(units, now_ms);
   if (position == 0) {
     if (new_id != 0) index_.give_free_entry(new_id);
     return no_room(units * kUnitSize);
   }
-  fill(position, request, now_ms);
-  copy_to_shared(const_cast<std::byte*>(contents(position).value), request.value, request.value_size);
-  publish(position, request.key, id, new_id, now_ms);
+  const CheckedBlock block = fill(position, request, now_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
+  publish(position, block, request, found, new_id, now_ms);
   return Status::kOk;
 }
 
 // Writes everything of the block but the value.
-void Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms) {
-  BlockHeader& header = arena_.block(position);
-  BlockShape shape = arena_.shape(position);
+CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms) {
+  Arena::HeapBlock filled = arena_.look_at(position);
+  BlockHeader& header = *filled.header;
+  BlockShape& shape = filled.shape;
   shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
   shape.flags &= ~kBlockAligned;
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
-  shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - shape.value_start(position) - request.value_size);
+  const std::uint64_t value_start = shape.value_start(position);
+  if (value_start + request.value_size > shape.size_bytes()) throw ShardDamage{"a block that is too small"};
+  shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
   header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
   header.created.store(created_word(now_ms, 0), std::memory_order_relaxed);
   Arena::set_shape(header, shape);
+  return {.header = &header,
+          .value = reinterpret_cast<const std::byte*>(&header) + value_start,
+          .value_size = request.value_size,
+          .stored_size = shape.size_bytes(),
+          .key_size = shape.key_size};
 }
 
-// The commit: makes the filled block the value of `key`. `id` is the key's entry or 0; then `new_id` is a free one.
-// Making room may have evicted the entry in the meantime.
-void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, std::uint32_t new_id,
-                    std::uint64_t now_ms) {
-  BlockHeader& header = arena_.block(position);
-  const BlockContents block = contents(position);
-  if (id != 0 && !ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) {
-    id = 0;
-    new_id = index_.take_free_entry();
-  }
-  if (id == 0 && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
-  const bool replaces = id != 0;
-  if (!replaces) id = new_id;
-  header.owner.store(owner_word(id, block.caller_flags), std::memory_order_relaxed);
+// The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
+// `new_id` is a free one. Making room may have evicted the entry in the meantime.
+void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms) {
+  const KeyHash hash = request.key.hash;
+  // The ref is the same only if nothing has happened to entry and block: a ref never comes back.
+  const bool replaces = found.id != 0 && found.entry->ref.load(std::memory_order_relaxed) == found.ref;
+  if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
+  if (!replaces && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
+  const std::uint32_t id = replaces ? found.id : new_id;
+  Entry& entry = replaces ? *found.entry : index_.entry(new_id);
+  arena_.block(position).owner.store(owner_word(id, request.caller_flags), std::memory_order_relaxed);
 
-  Entry& entry = index_.entry(id);
   const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
-  std::uint32_t policy = policy_word(key.hash.tag()) | (block.expires_ms != 0 ? kExpires : 0);
+  std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
   if (replaces) {
     policy |= kReferenced;
   } else {
-    if (const std::uint32_t coldest = index_.overfull(key.hash.bucket_bits()); coldest != 0) {
-      evict(coldest, now_ms);
-    }
-    entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
+    if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) evict(coldest, now_ms);
+    entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
     entry.access_count.store(0, std::memory_order_relaxed);
     entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
   }
@@ -172,13 +186,12 @@ void Shard::publish(std::uint32_t position, const Key& key, std::uint32_t id, st
   s.value_memory += block.value_size;
   ++header_->counters.puts;
   if (replaces) {
-    const std::uint32_t old_position = ref_block(old_ref);
-    give_up_block(old_position, contents(old_position));
+    give_up_block(found.position(), found.block);
   } else {
     ++s.entries;
     index_.link(id);
   }
-  end_lease_of(key);
+  end_lease_of(request.key);
 }
 
 // ---- the other changes ----
@@ -188,25 +201,23 @@ Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now
 }
 
 Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
-  const std::uint32_t id = find_fresh(key, now_ms);
-  if (id != 0) {
-    remove_entry(id);
+  const FoundEntry found = find_fresh(key, now_ms);
+  if (found.id != 0) {
+    remove_entry(found);
     ++header_->counters.deletes;
   }
   // Also when there was nothing to remove: whoever deletes a key that is being computed does not want the result.
   end_lease_of(key);
-  return id != 0 ? Status::kOk : Status::kMiss;
+  return found.id != 0 ? Status::kOk : Status::kMiss;
 }
 
 Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
-    const std::uint32_t id = find_fresh(key, now_ms);
-    if (id == 0) return Status::kMiss;
-    Entry& entry = index_.entry(id);
+    const FoundEntry found = find_fresh(key, now_ms);
+    if (found.id == 0) return Status::kMiss;
     // The policy bit first: an expiry that eviction does not know of would only be found by a get.
-    if (expires_ms != 0) entry.policy.fetch_or(kExpires, std::memory_order_relaxed);
-    BlockHeader& header = arena_.block(ref_block(entry.ref.load(std::memory_order_relaxed)));
-    header.expires_ms.store(expires_ms, std::memory_order_release);
+    if (expires_ms != 0) found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+    arena_.block(found.position()).expires_ms.store(expires_ms, std::memory_order_release);
     return Status::kOk;
   });
 }
@@ -214,12 +225,12 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
 Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* initial, std::uint64_t expires_ms,
                         const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
-    const std::uint32_t id = find_fresh(key, now_ms);
-    if (id == 0 && initial == nullptr) return Status::kMiss;
-    std::int64_t number = id == 0 ? *initial : 0;
+    const FoundEntry found = find_fresh(key, now_ms);
+    if (found.id == 0 && initial == nullptr) return Status::kMiss;
+    std::int64_t number = found.id == 0 ? *initial : 0;
     StoreRequest request{.key = key, .expires_ms = expires_ms};
-    if (id != 0) {
-      const BlockContents block = contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)));
+    if (found.id != 0) {
+      const BlockContents block(found.block);
       const auto* text = reinterpret_cast<const char*>(block.value);
       const auto [end, error] = std::from_chars(text, text + block.value_size, number);
       if (error != std::errc{} || end != text + block.value_size) {
@@ -236,7 +247,7 @@ Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* 
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
     request.value = reinterpret_cast<const std::byte*>(text);
     request.value_size = static_cast<std::uint64_t>(end - text);
-    const Status status = store_value(request, id, now_ms);
+    const Status status = store_value(request, found, now_ms);
     if (status == Status::kOk && result != nullptr) *result = number;
     return status;
   });
@@ -252,7 +263,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
         id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
         const auto current = static_cast<std::uint32_t>(id);
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
-        remove_entry(current);
+        remove_entry(live_entry(current));
         ++removed;
       }
       next = id < end ? static_cast<std::uint32_t>(id) : 0;

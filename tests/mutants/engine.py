@@ -23,16 +23,16 @@ MUTANTS = [
         "ignore-odd-version",
         "a fast read believes a miss in a bucket that is in the middle of a change",
         "core/shard_lookup.h",
-        "(version & 1) == 0 && bucket.version",
-        "bucket.version",
+        "(version & 1) == 0 && look->bucket->version",
+        "look->bucket->version",
         ("shard_conditions_test", "histories"),
     ),
     Mutant(
         "read-during-rebuild",
         "a fast read does not look whether the shard is being rebuilt",
         "core/shard_lookup.h",
-        "if ((seq & 1) != 0 || cells == 0",
-        "if (cells == 0",
+        "if ((look->seq & 1) != 0 || look->cells == 0",
+        "if (look->cells == 0",
         ("shard_conditions_test", "histories"),
     ),
     Mutant(
@@ -47,27 +47,27 @@ MUTANTS = [
         "expiry-ignored-by-writers",
         "add, touch and increment meet entries whose time has come",
         "core/shard_write.cpp",
-        ".expired(now_ms)) return id;\n  remove_entry(id);",
-        ".expired(0)) return id;\n  remove_entry(id);",
+        "has_expired(found.block.expires_ms(), now_ms)) {\n    remove_entry(found);",
+        "has_expired(found.block.expires_ms(), 0)) {\n    remove_entry(found);",
         ("shard_test",),
     ),
     Mutant(
         "cas-token-not-compared",
         "compare-and-set succeeds with any token",
         "core/shard_write.cpp",
-        "return cas_token(id, ref) == request.cas ? Status::kOk",
-        "return cas_token(id, ref) != 0 ? Status::kOk",
+        "return cas_token(found.id, found.ref) == request.cas ? Status::kOk",
+        "return cas_token(found.id, found.ref) != 0 ? Status::kOk",
         ("shard_test", "histories"),
     ),
     Mutant(
         "commit-before-value",
         "the ref is stored before the value is copied",
         "core/shard_write.cpp",
-        """  copy_to_shared(const_cast<std::byte*>(contents(position).value), request.value, request.value_size);
-  publish(position, request.key, id, new_id, now_ms);
+        """  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
+  publish(position, block, request, found, new_id, now_ms);
   return Status::kOk;""",
-        """  publish(position, request.key, id, new_id, now_ms);
-  copy_to_shared(const_cast<std::byte*>(contents(position).value), request.value, request.value_size);
+        """  publish(position, block, request, found, new_id, now_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   return Status::kOk;""",
         ("histories",),
     ),
@@ -77,12 +77,9 @@ MUTANTS = [
         "core/shard_write.cpp",
         "  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);\n"
         "  const std::uint32_t new_id",
-        """  if (id != 0) {
-    const BlockContents old = contents(ref_block(index_.entry(id).ref.load(std::memory_order_relaxed)));
-    if (old.value_size == request.value_size) {
-      copy_to_shared(const_cast<std::byte*>(old.value), request.value, request.value_size);
-      return Status::kOk;
-    }
+        """  if (found.id != 0 && found.block.value_size == request.value_size) {
+    copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
+    return Status::kOk;
   }
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
   const std::uint32_t new_id""",
@@ -108,13 +105,9 @@ MUTANTS = [
   s.value_memory += block.value_size;
   ++header_->counters.puts;
   if (replaces) {
-    const std::uint32_t old_position = ref_block(old_ref);
-    give_up_block(old_position, contents(old_position));
+    give_up_block(found.position(), found.block);
   } else {""",
-        """  if (replaces) {
-    const std::uint32_t old_position = ref_block(old_ref);
-    give_up_block(old_position, contents(old_position));
-  }
+        """  if (replaces) give_up_block(found.position(), found.block);
   entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
 
   ShardSpace& s = space();
@@ -129,16 +122,16 @@ MUTANTS = [
         "free-before-delete",
         "a delete frees the block before it empties the ref",
         "core/shard_reclaim.cpp",
-        """  entry.ref.store(ref_empty(ref), std::memory_order_release);
-  index_.unlink(id);
+        """  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
+  index_.unlink(found.id);
   --space().entries;
-  index_.give_free_entry(id);
-  return give_up_block(position, block);""",
-        """  const std::uint32_t given_up = give_up_block(position, block);
-  entry.ref.store(ref_empty(ref), std::memory_order_release);
-  index_.unlink(id);
+  index_.give_free_entry(found.id);
+  return give_up_block(found.position(), found.block);""",
+        """  const std::uint32_t given_up = give_up_block(found.position(), found.block);
+  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
+  index_.unlink(found.id);
   --space().entries;
-  index_.give_free_entry(id);
+  index_.give_free_entry(found.id);
   return given_up;""",
         ("torture_step_delete", "histories"),
     ),
@@ -154,7 +147,7 @@ MUTANTS = [
         "free-what-is-pinned",
         "a replaced or deleted block is freed although somebody holds it",
         "core/shard_reclaim.cpp",
-        "if (pins_of(position) == 0) return arena_.free(position);",
+        "if (created_pins(block.header->created.load(std::memory_order_relaxed)) == 0) return arena_.free(position);",
         "return arena_.free(position);",
         ("shard_pins_test",),
     ),

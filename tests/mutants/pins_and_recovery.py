@@ -59,8 +59,8 @@ MUTANTS = [
         "core/shard_pins.cpp",
         "    reserved->read = {.value_size = value_size};",
         "    reserved->read = {.value_size = value_size};\n"
-        "    const std::uint32_t id = find(key);\n"
-        "    publish(position, key, id, id != 0 ? 0 : take_entry(now_ms), now_ms);",
+        "    const FoundEntry found = find(key);\n"
+        "    publish(position, block, request, found, found.id != 0 ? 0 : take_entry(now_ms), now_ms);",
         ("shard_pins_test",),
     ),
     Mutant(
@@ -165,10 +165,9 @@ MUTANTS = [
     Mutant(
         "readers-not-excluded",
         "a writer that meets a slow reader goes on beside it",
-        "core/shard_lock.cpp",
-        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]\n    return Status::kOk;",
-        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0 || !deadline.passed()) [[likely]]\n"
-        "    return Status::kOk;",
+        "core/shard_lock.h",
+        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]",
+        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0 || !deadline.passed()) [[likely]]",
         ("shard_lock_test",),
     ),
 ]

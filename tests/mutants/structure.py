@@ -68,8 +68,8 @@ MUTANTS = [
         "free-without-joining",
         "a freed block is not joined with the free one behind it",
         "core/arena.cpp",
-        "    if (!neighbour.used()) {\n      remove_free(end, neighbour.size_units);",
-        "    if (neighbour.used() && !neighbour.used()) {\n      remove_free(end, neighbour.size_units);",
+        "    if (!neighbour.shape.used()) {\n      remove_free(end,",
+        "    if (neighbour.shape.used() && !neighbour.shape.used()) {\n      remove_free(end,",
         ("arena_test",),
     ),
     Mutant(
