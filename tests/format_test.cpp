@@ -8,8 +8,8 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
-
 #include "core/hash.h"
 #include "core/identity.h"
 #include "tests/support/expectations.h"
@@ -58,6 +58,23 @@ TEST_CASE("a new segment is ready, carries its name, and is accepted for writing
     CHECK(attached.geometry.size_bytes == 4U << 20);
     CHECK(attached.layout_version == kLayoutVersion);
     CHECK(attached.hash_seed == segment.header().identity.hash_seed);
+  }
+}
+
+TEST_CASE("what a creator that died left behind is wiped before anybody takes it over") {
+  TestSegment fresh(4U << 20, 3), left(4U << 20, 3);
+  const Geometry geometry = left.attached().geometry;
+  std::vector<std::pair<std::size_t, std::size_t>> written = {{kPageSize, geometry.shards_offset - kPageSize}};
+  for (std::uint32_t shard = 0; shard < geometry.shards; ++shard) {
+    written.emplace_back(geometry.shard_offset(shard), kShardHeaderSize + kPageSize);
+  }
+  for (const auto& [offset, size] : written) std::memset(left.data() + offset, 0xa5, size);
+  left.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);
+  REQUIRE(SegmentFormat(left.name(), 3).initialize(left.segment()) == Status::kOk);
+  CHECK(check(left) == Status::kOk);
+  for (const auto& [offset, size] : written) {
+    CAPTURE(offset);
+    CHECK(std::memcmp(left.data() + offset, fresh.data() + offset, size) == 0);
   }
 }
 
