@@ -24,7 +24,8 @@ namespace memstream {
 // kInvalid, naming the arguments, if one of `pointers` is NULL.
 template <class... Pointers>
 inline Status require(const char* names, const Pointers*... pointers) noexcept {
-  if (((pointers == nullptr) || ...)) [[unlikely]]
+  const bool is_one_missing = ((pointers == nullptr) || ...);
+  if (is_one_missing) [[unlikely]]
     return missing_pointer(names);
   return Status::kOk;
 }
