@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 #include <vector>
+
 #include "core/hash.h"
 #include "core/identity.h"
 #include "tests/support/expectations.h"
