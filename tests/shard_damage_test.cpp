@@ -165,6 +165,26 @@ TEST_CASE("a reservation whose shard was emptied is no more") {
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("what is held while its shard is emptied under the call: a release is done, a commit says what happened") {
+  TestShard cache;
+  REQUIRE(cache.set("key", pattern(90, 1)) == Status::kOk);
+  PinnedBlock reserved;
+  REQUIRE(cache.reserve("key", 100, &reserved) == Status::kOk);
+  SUBCASE("commit") {
+    cache.block("key").shape = 0;  // The look for the key meets it, and so does the rebuild, which has to give up.
+    CHECK(cache.commit("key", reserved) == Status::kCorrupt);
+    CHECK(message_has("has been emptied"));
+  }
+  SUBCASE("release") {
+    // What stands behind the reservation: freeing that looks whether the two can be joined.
+    cache.block("key").shape = 0;
+    CHECK(cache.unpin(reserved) == Status::kOk);
+  }
+  CHECK(cache.get("key") == std::nullopt);
+  CHECK(cache.unpin(reserved) == Status::kBadHandle);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("pins that name no block are reported, and gone after a rebuild") {
   TestShard cache;
   REQUIRE(cache.set("key", pattern(100, 1)) == Status::kOk);

@@ -329,11 +329,8 @@ void Calls::store(ModelHandle& handle, StoreWay way) {
     case CACHE_MISS:
       MUST(way == StoreWay::kReplace || way == StoreWay::kCas, "a set that misses");
       return missed(handle, key);
-    case CACHE_TOO_LARGE:
-      MUST(size > stats_of(handle).max_value_size - CACHE_MAX_KEY_SIZE - 64, "a value that is not too large");
-      return;
     default:
-      MUST(status == CACHE_FULL && !(views_.empty() && reservations_.empty()), cache_last_error());
+      kept_out(handle, size, status);
   }
 }
 

@@ -34,6 +34,7 @@ class Calls {
   static bool refused(const ModelHandle& handle, int status, bool writes);
   static void missed(ModelHandle& handle, const std::string& key);
   static cache_stats_t stats_of(const ModelHandle& handle);
+  void kept_out(const ModelHandle& handle, std::size_t size, int status) const;
 
   // Opening and closing.
   void life(unsigned action, std::size_t number);

@@ -87,6 +87,15 @@ ModelLease Calls::choose_lease(ModelHandle& handle, bool* may_stand, bool* may_f
   return lease;
 }
 
+// Only its size, or what is held, keeps a value out.
+void Calls::kept_out(const ModelHandle& handle, std::size_t size, int status) const {
+  if (status == CACHE_TOO_LARGE) {
+    MUST(size > stats_of(handle).max_value_size - CACHE_MAX_KEY_SIZE - 64, "a value that is not too large");
+  } else {
+    MUST(status == CACHE_FULL && !(views_.empty() && reservations_.empty()), cache_last_error());
+  }
+}
+
 void Calls::fulfil_lease(ModelHandle& handle) {
   bool may_stand = false;
   bool may_fall = false;
@@ -109,11 +118,8 @@ void Calls::fulfil_lease(ModelHandle& handle) {
     case CACHE_CONFLICT:
       MUST(may_fall && lease.token != 0, "a lease that stands is refused");
       return;
-    case CACHE_TOO_LARGE:
-      MUST(size > stats_of(handle).max_value_size - CACHE_MAX_KEY_SIZE - 64, "a value that is not too large");
-      return;
     default:
-      MUST(status == CACHE_FULL && !(views_.empty() && reservations_.empty()), cache_last_error());
+      kept_out(handle, size, status);
   }
 }
 
