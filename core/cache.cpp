@@ -258,8 +258,7 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   PinSet pins(slot());
   PinnedBlock pinned;
   const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), now_ms(), &pinned);
-  if (status == Status::kOk || status == Status::kMiss)
-    count_reads(status == Status::kOk ? 1 : 0, status == Status::kMiss ? 1 : 0);
+  count_read(status);
   *held = {pinned.value, pinned.read, hashed.hash.shard(attached_.geometry.shards), pinned.position, pinned.pin};
   return status;
 }

@@ -194,6 +194,7 @@ class Cache final : private ForkAware {
   // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
   // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
   Status begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys, std::size_t* usable) noexcept;
+  void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
   void count_puts(std::uint64_t puts) noexcept;
 

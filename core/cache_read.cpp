@@ -15,9 +15,7 @@ constexpr std::uint64_t kValueAlignment = 16;
 
 GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept {
   const GetResult got = get_hashed(make_key(key), room, room_bytes, Deadline(timeout_), now_ms());
-  if (got.status == Status::kOk || got.status == Status::kMiss) {
-    count_reads(got.status == Status::kOk ? 1 : 0, got.status == Status::kMiss ? 1 : 0);
-  }
+  count_read(got.status);
   return got;
 }
 
