@@ -231,6 +231,7 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
   const char* only = std::getenv("MEMSTREAM_FAULT");  // Of one function: to look at a finding.
   const SharedArray<std::atomic<unsigned>> struck(1);
   unsigned cases = 0;
+  unsigned missed = 0;
   unsigned functions_called[kFunctions] = {};
   for (const Scenario* scenario = kScenarios; scenario != kScenarios + kScenarioCount; ++scenario) {
     const CacheSpec spec = spec_of(*scenario);
@@ -249,9 +250,13 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
       });
     };
     const Complaint unhealthy = count_calls(healthy[0]) + count_calls(healthy[1]);
-    // Who waits calls more often on a busy machine: what another run does not come to is no case.
+    // Who waits looks again as often as the machine lets him. Of a function that two runs call differently often, what
+    // the shorter run does not come to is no case, and only of its first half every call must come about again.
+    unsigned certain[kFunctions];
     for (std::size_t index = 0; index < kFunctions; ++index) {
-      healthy[0].calls[index] = std::min(healthy[0].calls[index], healthy[1].calls[index]);
+      const unsigned least = std::min(healthy[0].calls[index], healthy[1].calls[index]);
+      certain[index] = healthy[0].calls[index] == healthy[1].calls[index] ? least : least / 2;
+      healthy[0].calls[index] = least;
     }
     REQUIRE_MESSAGE(unhealthy == "", scenario->name);
     for (std::size_t index = 0; index < kFunctions; ++index) {
@@ -264,9 +269,11 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
           for (const bool persists : {false, true}) {
             if (persists && error == EIDRM) continue;  // Said again of a segment that is there it would be a lie.
             const Fault fault{function, call, error, persists};
+            const unsigned struck_before = struck[0];
             const Complaint complaint =
                 in_child([&] { return run_with_fault(*scenario, spec, fault, healthy[0], &struck[0]); });
             ++cases;
+            if (call <= certain[index] && struck[0] == struck_before) ++missed;
             CHECK_MESSAGE(complaint == "", scenario->name << ": " << describe(fault));
             if (!complaint.empty()) {
               const memstream_options_t options = spec.options();
@@ -283,8 +290,10 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
   for (std::size_t index = 0; index < kFunctions; ++index) {
     if (functions_called[index] == 0) unreached += std::string(" ") + facts_of(static_cast<Function>(index)).name;
   }
-  CHECK(struck[0] >= cases - cases / 50);
-  MESSAGE(reached << " functions, " << cases << " cases; not called on this backend:" << unreached);
+  CHECK(missed <= cases / 50);
+  CHECK(struck[0].load() >= cases / 2);
+  MESSAGE(reached << " functions, " << cases << " cases, " << struck[0].load()
+                  << " struck; not called on this backend:" << unreached);
 }
 
 }  // namespace
