@@ -55,6 +55,8 @@ class Memcached {
       }
       memcached_behavior_set(connection_.get(), MEMCACHED_BEHAVIOR_BINARY_PROTOCOL, 1);
       memcached_behavior_set(connection_.get(), MEMCACHED_BEHAVIOR_NO_BLOCK, 1);
+      // Here and never again: libmemcached closes the connection whenever this is set.
+      memcached_behavior_set(connection_.get(), MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, kBatch > 1);
     }
 
     template <class See>
@@ -73,10 +75,8 @@ class Memcached {
       return true;
     }
     void put(const Key& key, std::span<const std::byte> value) {
-      const std::string_view text = key.view();
-      require(memcached_set(connection_.get(), text.data(), text.size(), reinterpret_cast<const char*>(value.data()),
-                            value.size(), 0, 0),
-              "memcached_set");
+      put_without_flush(key, value.data(), value.size());
+      if (kBatch > 1) flush();
     }
 
     template <class See>
@@ -105,19 +105,20 @@ class Memcached {
     // Quiet sets are buffered; the flush of the last one waits for the server to have taken all of them.
     void put_batch(std::span<const Key> keys, std::span<std::byte> values) {
       const std::size_t size = values.size() / keys.size();
-      memcached_behavior_set(connection_.get(), MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
       for (std::size_t index = 0; index < keys.size(); ++index) {
-        const std::string_view text = keys[index].view();
-        const memcached_return_t outcome =
-            memcached_set(connection_.get(), text.data(), text.size(),
-                          reinterpret_cast<const char*>(values.data() + index * size), size, 0, 0);
-        if (outcome != MEMCACHED_BUFFERED) require(outcome, "memcached_set");
+        put_without_flush(keys[index], values.data() + index * size, size);
       }
-      require(memcached_flush_buffers(connection_.get()), "memcached_flush_buffers");
-      memcached_behavior_set(connection_.get(), MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 0);
+      flush();
     }
 
    private:
+    void put_without_flush(const Key& key, const std::byte* value, std::size_t size) {
+      const std::string_view text = key.view();
+      const memcached_return_t outcome =
+          memcached_set(connection_.get(), text.data(), text.size(), reinterpret_cast<const char*>(value), size, 0, 0);
+      if (outcome != MEMCACHED_BUFFERED) require(outcome, "memcached_set");
+    }
+    void flush() { require(memcached_flush_buffers(connection_.get()), "memcached_flush_buffers"); }
     void require(memcached_return_t outcome, const char* call) const {
       if (outcome == MEMCACHED_SUCCESS) [[likely]]
         return;
