@@ -6,7 +6,9 @@ if(NOT MEMSTREAM_MUTANT)
 endif()
 
 set(mutant_python /usr/bin/python3)  # MEMSTREAM_PYTHON belongs to the tests, which come later.
-set(mutant_folder ${PROJECT_BINARY_DIR}/mutant)
+# A folder for each: the copy of a header that an earlier one left would still be found first, and ccache, which does not
+# look for headers that have appeared where others are searched first, would take one mutant's objects for another's.
+set(mutant_folder ${PROJECT_BINARY_DIR}/mutant/${MEMSTREAM_MUTANT})
 file(GLOB mutant_tables CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/mutants/*.py)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${mutant_tables})
 execute_process(
