@@ -40,6 +40,7 @@ struct CheckedBlock {
   std::uint64_t expires_ms() const noexcept { return header->expires_ms.load(std::memory_order_relaxed); }
   std::uint64_t created_ms() const noexcept { return header->created.load(std::memory_order_relaxed) >> kCreatedShift; }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
+  std::uint32_t pins() const noexcept { return created_pins(header->created.load(std::memory_order_relaxed)); }
 };
 
 constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {
@@ -66,6 +67,16 @@ inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, 
   block->key_size = shape.key_size;
   return true;
 }
+
+// An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
+struct FoundEntry {
+  Entry* entry = nullptr;
+  std::uint64_t ref = 0;
+  std::uint32_t id = 0;
+  CheckedBlock block;
+
+  std::uint32_t position() const noexcept { return ref_block(ref); }
+};
 
 // All that a used block says. The pointers lead into the segment.
 struct BlockContents {

@@ -127,6 +127,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   // a miss, not even when this process is killed on the way.
   write_begin(old_bucket);
   write_begin(new_bucket);
+  new_bucket.eviction = old_bucket.eviction & kGhosts;  // They do not say to which of the two their keys lead now.
   for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(old_bucket, slot, 0, 0);
   old_bucket.overflow.store(0, std::memory_order_relaxed);
   shard_->cells.store(to + 1, std::memory_order_release);
@@ -162,6 +163,7 @@ void Index::reset() noexcept {
     write_begin(current);
     for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(current, slot, 0, 0);
     current.overflow.store(0, std::memory_order_relaxed);
+    current.eviction = 0;
     write_end(current);
   }
   shard_->space.free_entry = 0;

@@ -25,7 +25,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 2;
+inline constexpr std::uint32_t kLayoutVersion = 3;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -52,9 +52,12 @@ inline constexpr std::uint32_t kBucketWidth = 8;     // Entries that a bucket na
 inline constexpr std::uint32_t kMaxChain = 48;       // A longer overflow chain loses its coldest entry.
 
 // The policy word of an entry: the tag of its hash in the upper 16 bits, below it what eviction remembers.
-inline constexpr std::uint32_t kReferenced = 1;  // Read since the eviction hand last passed.
-inline constexpr std::uint32_t kExpires = 2;     // Its block has an expiry: worth a look.
-inline constexpr std::uint32_t kSeen = 4;        // Met by the walk of a rebuild.
+inline constexpr std::uint32_t kHits = 3;     // Two bits: reads since its queue's hand last passed, counted up to 3.
+inline constexpr std::uint32_t kExpires = 4;  // Its block has an expiry: worth a look.
+inline constexpr std::uint32_t kSeen = 8;     // Met by the walk of a rebuild.
+inline constexpr std::uint32_t kSmall = 16;   // The queue of a live entry: the small one,
+inline constexpr std::uint32_t kMain = 32;    // or the main one. A free entry is in neither.
+inline constexpr std::uint32_t kYoung = 64;   // Of the small queue, and its hand passes once before it counts.
 constexpr std::uint32_t policy_word(std::uint16_t tag) noexcept { return std::uint32_t{tag} << 16; }
 constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return static_cast<std::uint16_t>(policy >> 16); }
 
@@ -79,8 +82,9 @@ struct Bucket {
   std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
   std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
   std::atomic<std::uint32_t> slots[kBucketWidth];
-  std::uint64_t unused;
+  std::uint64_t eviction;  // Fingerprints of keys evicted from here (56) | marks of the cell's entries (6). Under W.
 };
+inline constexpr std::uint64_t kGhosts = ~std::uint64_t{0} >> 8;  // The part of Bucket::eviction with fingerprints.
 static_assert(sizeof(Bucket) == kCacheLineSize && offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
 
 struct Cell {
@@ -176,9 +180,19 @@ struct ShardSpace {
   std::uint32_t heap_end;                  // Position behind the last block; constant.
   std::uint32_t entries;                   // Live entries.
   std::uint32_t free_entry;                // First of the list of free entries.
-  std::uint32_t eviction_hand;             // Entry that the eviction clock looks at next.
   std::uint32_t reclaim_hand;              // Block at which the next window for a large value begins.
   std::uint32_t leases;                    // Leases that have an owner, dead or alive.
+
+  // Eviction: core/eviction.h.
+  std::uint32_t small_hand;     // Entry that the hand of the small queue comes to next.
+  std::uint64_t small_memory;   // Bytes in blocks of entries of the small queue.
+  std::uint64_t small_target;   // Bytes that it should have.
+  std::uint32_t main_hand;      // As small_hand, of the main queue.
+  std::uint32_t small_left;     // Counts what left the small queue without hits.
+  std::uint32_t small_drops;    // What each queue dropped lately ...
+  std::uint32_t small_returns;  // ... and what of that was stored again: they are halved together.
+  std::uint32_t main_drops;
+  std::uint32_t main_returns;
 };
 
 struct ShardCounters {

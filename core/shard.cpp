@@ -17,6 +17,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       process_slots_(reinterpret_cast<ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
       arena_(header_, offset_, size_, segment),
       index_(header_),
+      eviction_(header_, &index_, &arena_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
             geometry.thread_slots, this) {}
 

@@ -11,6 +11,7 @@
 
 #include "core/arena.h"
 #include "core/block.h"
+#include "core/eviction.h"
 #include "core/geometry.h"
 #include "core/hash.h"
 #include "core/index.h"
@@ -208,16 +209,6 @@ class Shard final : private ShardRecovery {
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
 
  private:
-  // An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
-  struct FoundEntry {
-    Entry* entry = nullptr;
-    std::uint64_t ref = 0;
-    std::uint32_t id = 0;
-    CheckedBlock block;
-
-    std::uint32_t position() const noexcept { return ref_block(ref); }
-  };
-
   enum class Lookup { kFound, kAbsent, kUnstable };
   enum class Took { kCopied, kExpired, kTooSmall, kLarge };
   // Access counts are exact up to here; then one access of a thread in kSampling adds kSampling, so that a hot entry's
@@ -284,14 +275,13 @@ class Shard final : private ShardRecovery {
   }
 
   // Making room (core/shard_reclaim.cpp); with W held.
-  std::uint32_t take_entry(std::uint64_t now_ms);
+  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
   std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
   std::uint32_t reclaim_window(std::uint64_t units, std::uint64_t now_ms);
   std::uint32_t evict_window(std::uint32_t begin, std::uint32_t end, std::uint64_t units, std::uint64_t now_ms);
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
-  bool evict_one(std::uint64_t now_ms);
-  std::uint32_t choose_victim(std::uint64_t now_ms);
-  std::uint32_t evict(std::uint32_t id, std::uint64_t now_ms);
+  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);
   std::uint32_t remove_entry(const FoundEntry& found);
   std::uint32_t give_up_block(std::uint32_t position, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
@@ -341,6 +331,7 @@ class Shard final : private ShardRecovery {
   ProcessSlot* process_slots_;
   Arena arena_;
   Index index_;
+  Eviction eviction_;
   ShardLock lock_;
 };
 

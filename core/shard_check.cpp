@@ -106,10 +106,16 @@ void Shard::check_free_lists(std::vector<std::string>* problems) const {
 
 void Shard::check_entries(std::vector<std::string>* problems) const {
   std::uint64_t live = 0;
+  std::uint64_t small = 0;
   for (std::uint64_t id = 0; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id) {
     id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
     const auto current = static_cast<std::uint32_t>(id);
     const std::uint64_t ref = index_.entry(current).ref.load(std::memory_order_relaxed);
+    const std::uint32_t policy = index_.entry(current).policy.load(std::memory_order_relaxed);
+    const std::uint32_t queues = policy & (kSmall | kMain);
+    if (ref_is_live(ref) ? queues != kSmall && queues != kMain : queues != 0) {
+      problems->push_back(fmt::format("entry {}: in the wrong number of eviction queues", current));
+    }
     if (!ref_is_live(ref)) continue;
     ++live;
     const BlockContents block(checked_block(ref_block(ref)));
@@ -117,12 +123,17 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     const Key key{bytes, hash_key(bytes, hash_seed_)};
     if (block.entry != current)
       problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
+    if ((policy & (kSmall | kExpires)) != 0 && !eviction_.is_marked(current)) {
+      problems->push_back(fmt::format("entry {}: eviction will not look at it", current));
+    }
+    if (queues == kSmall) small += block.stored_size;
     if (find(key).id != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
     if (key.hash.shard(geometry_.shards) != number_) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }
   }
   expect_equal(problems, "entries", space().entries, live);
+  expect_equal(problems, "memory of the small queue", space().small_memory, small);
 
   std::uint64_t named = 0;
   for (std::uint32_t cell = 0; cell < index_.cells(); ++cell) {

@@ -143,9 +143,9 @@ template <class Consume>
   if (entry.last_access_ms.load(std::memory_order_relaxed) != now_ms) {
     entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
   }
-  if ((entry.policy.load(std::memory_order_relaxed) & kReferenced) == 0) {
-    entry.policy.fetch_or(kReferenced, std::memory_order_relaxed);
-  }
+  // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
+  std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+  if ((policy & kHits) != kHits) entry.policy.compare_exchange_strong(policy, policy + 1, std::memory_order_relaxed);
 }
 
 inline void Shard::prefetch_entry(std::uint32_t likely_entry) const noexcept {

@@ -87,7 +87,7 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
     if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
       status = fail(Status::kCorrupt, "Something wrote over the reservation; its value is lost.");
     }
-    const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(now_ms) : 0;
+    const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(filled.stored_size, now_ms) : 0;
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));
     if (status == Status::kOk) {
       BlockHeader& header = arena_.block(reserved.position);

@@ -49,11 +49,11 @@ void Shard::rebuild() {
   s.entries = 0;
   s.commit_retry_ms = 0;
   index_.reset();
+  eviction_.reset();
   arena_.reset_free_lists();
   rebuild_heap();
   rebuild_entries();
   s.leases = count_leases();
-  s.eviction_hand = 0;
   s.reclaim_hand = arena_.heap_begin();
 }
 
@@ -123,16 +123,18 @@ bool Shard::rebuild_entry(const BlockContents& block) {
     return false;
   }
   Entry& entry = index_.entry(block.entry);
-  const std::uint32_t marks = entry.policy.load(std::memory_order_relaxed) & kReferenced;
+  const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+  const std::uint32_t kept = (policy & kHits) | ((policy & kMain) != 0 ? kMain : kSmall);
+  const std::uint32_t expires = block.expires_ms != 0 ? kExpires : 0;
   entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
-  entry.policy.store(policy_word(key.hash.tag()) | marks | kSeen | (block.expires_ms != 0 ? kExpires : 0),
-                     std::memory_order_relaxed);
+  entry.policy.store(policy_word(key.hash.tag()) | kept | expires | kSeen, std::memory_order_relaxed);
   index_.link(block.entry);
   ShardSpace& s = space();
   ++s.entries;
   s.used_memory += block.stored_size;
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
+  eviction_.count_in(block.entry, kept | expires, block.stored_size);
   return true;
 }
 
@@ -160,6 +162,7 @@ void Shard::rebuild_entries() {
         entry.ref.store(ref_empty(ref), std::memory_order_release);
         ++header_->counters.damaged;
       }
+      entry.policy.store(0, std::memory_order_relaxed);
       index_.give_free_entry(id);
     }
   }
@@ -172,7 +175,7 @@ void Shard::empty() noexcept {
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
   s.free_entry = 0;
-  s.eviction_hand = 0;
+  eviction_.reset();
   s.commit_retry_ms = 0;
   s.max_memory = size_;
   s.heap_end = arena_.heap_end();

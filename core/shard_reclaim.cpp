@@ -9,9 +9,7 @@ namespace {
 // A block larger than so many average ones is not made by evicting one entry after another, which would free many small
 // gaps all over the heap, but by clearing one window.
 constexpr std::uint64_t kWindowFactor = 4;
-constexpr int kVictims = 8;               // Entries evicted one by one before a window is cleared.
-constexpr std::uint32_t kLiveLooks = 64;  // Live entries that one search for a victim looks at ...
-constexpr std::uint32_t kLooks = 4096;    // ... and entries of any kind.
+constexpr int kVictims = 8;  // Entries evicted one by one before a window is cleared.
 // The table grows at the cost of live blocks only if more than this part of the shard is free: then entries are what is
 // short.
 constexpr std::uint64_t kSparePart = 32;
@@ -47,54 +45,23 @@ std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& b
 std::uint32_t Shard::remove_entry(const FoundEntry& found) {
   found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
   index_.unlink(found.id);
+  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
+  found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
   index_.give_free_entry(found.id);
   return give_up_block(found.position(), found.block);
 }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
-std::uint32_t Shard::evict(std::uint32_t id, std::uint64_t now_ms) {
-  const FoundEntry found = live_entry(id);
+std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
   const bool expired = has_expired(found.block.expires_ms(), now_ms);
   ++(expired ? header_->counters.expirations : header_->counters.evictions);
   return remove_entry(found);
 }
 
-// ---- which entry goes ----
-
-// The CLOCK: the hand passes over the entries, takes the mark of those that were read since it last came by, and stops
-// at the first without one. Entries whose time has come go first; pinned ones stay, since removing them frees nothing.
-std::uint32_t Shard::choose_victim(std::uint64_t now_ms) {
-  const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
-  std::uint64_t id = space().eviction_hand;
-  std::uint32_t fallback = 0;
-  std::uint32_t live = 0;
-  for (std::uint32_t looks = 0; looks < kLooks && live < kLiveLooks; ++looks, ++id) {
-    if (id >= end) id = 0;
-    id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-    const auto current = static_cast<std::uint32_t>(id);
-    Entry& entry = index_.entry(current);
-    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
-    if (!ref_is_live(ref)) continue;
-    ++live;
-    const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
-    const bool expired = (policy & kExpires) != 0 && has_expired(checked_block(ref_block(ref)).expires_ms(), now_ms);
-    if (!expired && (policy & kReferenced) != 0) {
-      entry.policy.fetch_and(~kReferenced, std::memory_order_relaxed);
-      if (fallback == 0 && pins_of(ref_block(ref)) == 0) fallback = current;
-      continue;
-    }
-    if (pins_of(ref_block(ref)) != 0) continue;
-    space().eviction_hand = current + 1;
-    return current;
-  }
-  space().eviction_hand = static_cast<std::uint32_t>(id < end ? id : 0);
-  return fallback;
-}
-
-bool Shard::evict_one(std::uint64_t now_ms) {
-  const std::uint32_t victim = choose_victim(now_ms);
-  if (victim == 0) return false;
+bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
+  if (victim.id == 0) return false;
   evict(victim, now_ms);
   return true;
 }
@@ -108,7 +75,7 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
     return position;
   const std::uint64_t average_size = space().used_memory / std::max(space().entries, 1U);
   if (units * kUnitSize <= kWindowFactor * average_size) {
-    for (int victims = 0; position == 0 && victims < kVictims && evict_one(now_ms); ++victims) {
+    for (int victims = 0; position == 0 && victims < kVictims && evict_one(units * kUnitSize, now_ms); ++victims) {
       position = arena_.allocate(units, now_ms);
     }
   }
@@ -146,7 +113,7 @@ std::uint32_t Shard::evict_window(std::uint32_t begin, std::uint32_t end, std::u
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
     if (arena_.shape(position).used()) {
-      cleared = evict(owner_entry(checked_block(position).owner()), now_ms);
+      cleared = evict(live_entry(owner_entry(checked_block(position).owner())), now_ms);
     } else {
       cleared = position;
     }
@@ -168,14 +135,14 @@ bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
     if (position >= arena_.heap_end()) return false;
     const BlockShape shape = arena_.shape(position);
     if (!shape.used() || !evictable(position, shape)) return false;
-    evict(owner_entry(checked_block(position).owner()), now_ms);
+    evict(live_entry(owner_entry(checked_block(position).owner())), now_ms);
   }
   return true;
 }
 
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
 // spare, or from an evicted key.
-std::uint32_t Shard::take_entry(std::uint64_t now_ms) {
+std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   std::uint32_t id = index_.take_free_entry();
   if (id != 0) return id;
   if (index_.add_cell()) return index_.take_free_entry();
@@ -186,7 +153,7 @@ std::uint32_t Shard::take_entry(std::uint64_t now_ms) {
   }
   // What was evicted at the border left its entries behind.
   id = index_.take_free_entry();
-  if (id == 0 && evict_one(now_ms)) id = index_.take_free_entry();
+  if (id == 0 && evict_one(newcomer_bytes, now_ms)) id = index_.take_free_entry();
   return id;
 }
 

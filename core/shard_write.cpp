@@ -1,6 +1,7 @@
 // Changing a shard: find the entry, fill a free block, store the ref, tidy up.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 
@@ -16,7 +17,7 @@ constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of t
 
 // ---- finding, with W held: nothing moves ----
 
-Shard::FoundEntry Shard::live_entry(std::uint32_t id) const {
+FoundEntry Shard::live_entry(std::uint32_t id) const {
   FoundEntry found;
   found.entry = &index_.entry(id);
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
@@ -26,7 +27,7 @@ Shard::FoundEntry Shard::live_entry(std::uint32_t id) const {
   return found;
 }
 
-Shard::FoundEntry Shard::find(const Key& key) const {
+FoundEntry Shard::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
   if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
@@ -55,7 +56,7 @@ Shard::FoundEntry Shard::find(const Key& key) const {
 }
 
 // As find(), but an entry whose time has come is removed and not found.
-Shard::FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
+FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
   FoundEntry found = find(key);
   if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
     remove_entry(found);
@@ -117,7 +118,7 @@ Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, s
 // Stores unconditionally; `found` is the key's entry, if it has one.
 Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
-  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(now_ms);
+  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
   if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
   const std::uint32_t position = make_room(units, now_ms);
   if (position == 0) {
@@ -169,12 +170,19 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
   std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
   if (replaces) {
-    policy |= kReferenced;
+    // A write counts as a hit, and does not change the queue.
+    const std::uint32_t old_policy = entry.policy.load(std::memory_order_relaxed);
+    policy |= (old_policy & (kSmall | kMain | kYoung)) | std::min((old_policy & kHits) + 1, kHits);
+    eviction_.recount(id, old_policy, policy, found.block.stored_size, block.stored_size);
   } else {
-    if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) evict(coldest, now_ms);
+    if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
+      evict(live_entry(coldest), now_ms);
+    }
     entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
     entry.access_count.store(0, std::memory_order_relaxed);
     entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
+    policy |= eviction_.admit(hash, id, block.stored_size);
+    eviction_.count_in(id, policy, block.stored_size);
   }
   entry.policy.store(policy, std::memory_order_relaxed);
 
@@ -216,7 +224,10 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
     const FoundEntry found = find_fresh(key, now_ms);
     if (found.id == 0) return Status::kMiss;
     // The policy bit first: an expiry that eviction does not know of would only be found by a get.
-    if (expires_ms != 0) found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+    if (expires_ms != 0) {
+      found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+      eviction_.mark(found.id);
+    }
     arena_.block(found.position()).expires_ms.store(expires_ms, std::memory_order_release);
     return Status::kOk;
   });

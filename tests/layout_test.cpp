@@ -85,12 +85,15 @@ const std::map<std::string, Layout> kCompiled = {
        FIELD(ShardHeader, counters), FIELD(ShardHeader, free_lists), FIELD(ShardHeader, leases)}}},
     {"ShardSpace",
      {sizeof(ShardSpace),
-      {FIELD(ShardSpace, max_memory), FIELD(ShardSpace, used_memory), FIELD(ShardSpace, pinned_memory),
-       FIELD(ShardSpace, key_memory), FIELD(ShardSpace, value_memory), FIELD(ShardSpace, free_memory),
+      {FIELD(ShardSpace, max_memory),      FIELD(ShardSpace, used_memory),    FIELD(ShardSpace, pinned_memory),
+       FIELD(ShardSpace, key_memory),      FIELD(ShardSpace, value_memory),   FIELD(ShardSpace, free_memory),
        FIELD(ShardSpace, table_committed), FIELD(ShardSpace, heap_committed), FIELD(ShardSpace, commit_retry_ms),
-       FIELD(ShardSpace, table_cells), FIELD(ShardSpace, heap_begin), FIELD(ShardSpace, heap_end),
-       FIELD(ShardSpace, entries), FIELD(ShardSpace, free_entry), FIELD(ShardSpace, eviction_hand),
-       FIELD(ShardSpace, reclaim_hand), FIELD(ShardSpace, leases)}}},
+       FIELD(ShardSpace, table_cells),     FIELD(ShardSpace, heap_begin),     FIELD(ShardSpace, heap_end),
+       FIELD(ShardSpace, entries),         FIELD(ShardSpace, free_entry),     FIELD(ShardSpace, reclaim_hand),
+       FIELD(ShardSpace, leases),          FIELD(ShardSpace, small_hand),     FIELD(ShardSpace, small_memory),
+       FIELD(ShardSpace, small_target),    FIELD(ShardSpace, main_hand),      FIELD(ShardSpace, small_left),
+       FIELD(ShardSpace, small_drops),     FIELD(ShardSpace, small_returns),  FIELD(ShardSpace, main_drops),
+       FIELD(ShardSpace, main_returns)}}},
     {"Lease", {sizeof(Lease), {FIELD(Lease, owner), FIELD(Lease, hash), FIELD(Lease, token), FIELD(Lease, until_ms)}}},
     {"ShardCounters",
      {sizeof(ShardCounters),
@@ -105,7 +108,7 @@ const std::map<std::string, Layout> kCompiled = {
     {"Bucket",
      {sizeof(Bucket),
       {FIELD(Bucket, version), FIELD(Bucket, overflow), FIELD(Bucket, tags), FIELD(Bucket, slots),
-       FIELD(Bucket, unused)}}},
+       FIELD(Bucket, eviction)}}},
     {"Entry",
      {sizeof(Entry),
       {FIELD(Entry, ref), FIELD(Entry, hash), FIELD(Entry, next), FIELD(Entry, last_access_ms),
@@ -185,7 +188,7 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
   CHECK(again.slack == shape.slack);
   CHECK(again.key_size == shape.key_size);
 
-  CHECK(policy_tag(policy_word(0xabcd) | kReferenced | kExpires | kSeen) == 0xabcd);
+  CHECK(policy_tag(policy_word(0xabcd) | kHits | kExpires | kSeen | kSmall | kMain | kYoung) == 0xabcd);
 }
 
 }  // namespace

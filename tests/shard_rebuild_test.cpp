@@ -59,18 +59,21 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
   for (std::uint16_t& bins : header.free_lists.bin_bitmap) bins = static_cast<std::uint16_t>(word());
   header.free_lists.level_bitmap = word();
   ShardSpace& space = header.space;
-  for (std::uint64_t* counter : {&space.max_memory, &space.used_memory, &space.pinned_memory, &space.key_memory,
-                                 &space.value_memory, &space.free_memory, &space.commit_retry_ms}) {
+  for (std::uint64_t* counter :
+       {&space.max_memory, &space.used_memory, &space.pinned_memory, &space.key_memory, &space.value_memory,
+        &space.free_memory, &space.commit_retry_ms, &space.small_memory, &space.small_target}) {
     *counter = word();
   }
   for (std::uint32_t* number :
-       {&space.heap_end, &space.entries, &space.free_entry, &space.eviction_hand, &space.reclaim_hand}) {
+       {&space.heap_end, &space.entries, &space.free_entry, &space.reclaim_hand, &space.small_hand, &space.main_hand,
+        &space.small_left, &space.small_drops, &space.small_returns, &space.main_drops, &space.main_returns}) {
     *number = word();
   }
   for (std::uint32_t cell = 0; cell < header.cells; ++cell) {
     Bucket& bucket = Index::bucket(&header, cell);
     bucket.version = word();
     bucket.overflow = word();
+    bucket.eviction = word() | std::uint64_t{word()} << 32;
     for (auto& tags : bucket.tags) tags = word();
     for (auto& slot : bucket.slots) slot = word();
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {

@@ -1,5 +1,6 @@
-// Candidates for the engine: S3-FIFO with a main queue that is filled first and gives way slowly, in what fits the
-// engine's 32-byte entry (a queue bit and a few bits of frequency) and the 8 bytes that a bucket of its table has left.
+// What the engine does (docs/eviction.md), with exact queues: S3-FIFO with a main queue that is filled first and gives
+// way slowly, in what fits the engine's 32-byte entry and the 8 bytes that a bucket of its table has left. "fixed" is
+// what it does with few entries. Four fingerprints of 16 bits here, five of 11 bits there.
 #include <algorithm>
 
 #include "benchmarks/hit_ratio/object_list.h"

@@ -124,16 +124,68 @@ MUTANTS = [
         "core/shard_reclaim.cpp",
         """  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
   index_.unlink(found.id);
+  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
+  found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
   index_.give_free_entry(found.id);
   return give_up_block(found.position(), found.block);""",
         """  const std::uint32_t given_up = give_up_block(found.position(), found.block);
   found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
   index_.unlink(found.id);
+  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
+  found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
   index_.give_free_entry(found.id);
   return given_up;""",
         ("torture_step_delete", "histories"),
+    ),
+    Mutant(
+        "hit-carries",
+        "the fourth hit of an entry carries into the bit beside the hits",
+        "core/shard_lookup.h",
+        "if ((policy & kHits) != kHits) entry.policy",
+        "entry.policy",
+        ("eviction_test",),
+    ),
+    Mutant(
+        "main-drop-returns-to-main",
+        "a key that the main queue dropped goes straight back to it, so that a loop pushes out what it needs next",
+        "core/eviction.cpp",
+        "return from_main ? enter_small(id) : kMain;",
+        "return kMain;",
+        ("eviction_test",),
+    ),
+    Mutant(
+        "promotion-keeps-its-bytes",
+        "what moves to the main queue still counts as memory of the small one",
+        "core/eviction.cpp",
+        "  count_out(policy, found.block.stored_size);\n  return {};",
+        "  return {};",
+        ("eviction_test", "shard_full_test"),
+    ),
+    Mutant(
+        "no-time-before-the-hand",
+        "a new key whose entry lies right before the hand of the small queue is dropped at once",
+        "core/eviction.cpp",
+        "return hand != 0 && ahead < end / 2 ?",
+        "return hand != 0 && ahead > end ?",
+        ("eviction_test",),
+    ),
+    Mutant(
+        "rebuild-forgets-the-queues",
+        "after a rebuild every entry is of the small queue",
+        "core/shard_rebuild.cpp",
+        "((policy & kMain) != 0 ? kMain : kSmall)",
+        "kSmall",
+        ("eviction_test",),
+    ),
+    Mutant(
+        "small-entries-unmarked",
+        "the hand of the small queue does not come to its entries",
+        "core/eviction.h",
+        "if ((policy & (kSmall | kExpires)) != 0) mark(id);",
+        "if ((policy & kExpires) != 0) mark(id);",
+        ("eviction_test",),
     ),
     Mutant(
         "evict-what-is-pinned",

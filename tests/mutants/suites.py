@@ -32,6 +32,7 @@ SUITES = [
     unit("shard_test"),
     unit("shard_conditions_test"),
     unit("shard_pins_test"),
+    unit("eviction_test"),
     unit("shard_check_test"),
     unit("shard_rebuild_test"),
     unit("shard_full_test"),

@@ -1,0 +1,245 @@
+#include "core/eviction.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace memstream {
+namespace {
+
+constexpr std::uint32_t kLooks = 4096;   // Entries of any kind that one search looks at ...
+constexpr std::uint32_t kSpares = 64;    // ... and those with hits that it spares: then the coldest of them goes.
+constexpr std::uint32_t kMoves = 64;     // Entries that one search passes or moves to the main queue ...
+constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hits.
+// One in so many that the small queue would drop goes to the main one all the same: a stale main queue gives way.
+constexpr std::uint32_t kOneIn = 64;
+
+// The small queue's part of all, in percent.
+constexpr std::uint64_t kLeastSmall = 5;
+constexpr std::uint64_t kMostSmall = 80;
+constexpr std::uint64_t kFixedSmall = 10;
+
+// Fingerprints: five of 11 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
+// dropped the key, the others are of the tag of its hash.
+constexpr std::uint32_t kGhostBits = 11;
+constexpr std::uint64_t kLowestBits = 1 | 1ULL << 11 | 1ULL << 22 | 1ULL << 33 | 1ULL << 44;
+constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << 5 * kGhostBits) - 1;
+static_assert((kGhostMask & ~kGhosts) == 0);
+
+constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
+
+constexpr std::uint64_t ghost_of(std::uint16_t tag) noexcept {
+  const std::uint64_t bits = tag >> (16 - kGhostBits) & ~1U;
+  return bits != 0 ? bits : 2;
+}
+
+}  // namespace
+
+std::uint64_t Eviction::small_memory() const noexcept { return std::min(space().small_memory, space().used_memory); }
+
+std::uint64_t Eviction::small_target() const noexcept {
+  const std::uint64_t percent = space().used_memory / 100;  // First divided: any bytes may stand there.
+  if (!adapts()) return percent * kFixedSmall;
+  return std::clamp(space().small_target, percent * kLeastSmall, percent * kMostSmall);
+}
+
+void Eviction::reset() noexcept {
+  ShardSpace& s = space();
+  s.small_memory = s.small_target = 0;
+  s.small_hand = s.main_hand = s.small_left = 0;
+  s.small_drops = s.small_returns = s.main_drops = s.main_returns = 0;
+}
+
+// ---- what comes ----
+
+// A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
+// have no time there.
+inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
+  const std::uint32_t hand = space().small_hand;
+  const std::uint32_t end = index_->cells() * kSlotsPerCell;
+  const std::uint32_t ahead = id - hand + (id < hand ? end : 0);
+  return hand != 0 && ahead < end / 2 ? kSmall | kYoung : kSmall;
+}
+
+std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id, std::uint64_t bytes) noexcept {
+  Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
+  const std::uint64_t ghosts = bucket.eviction & kGhostMask;
+  // All compared at once: what is equal, the queue's bit apart, becomes 0, and that borrows its highest bit.
+  const std::uint64_t differences = (ghosts ^ ghost_of(hash.tag()) * kLowestBits) & kGhostMask & ~kLowestBits;
+  const std::uint64_t equal = (differences - kLowestBits) & ~differences & (kLowestBits << (kGhostBits - 1));
+  if (equal == 0) [[likely]]
+    return enter_small(id);
+  const auto shift = static_cast<std::uint32_t>(std::countr_zero(equal)) / kGhostBits * kGhostBits;
+  const bool from_main = (ghosts >> shift & 1) != 0;
+  const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
+  bucket.eviction = (bucket.eviction & ~kGhostMask) | newer | (ghosts >> shift >> kGhostBits) << shift;
+
+  ShardSpace& s = space();
+  ++(from_main ? s.main_returns : s.small_returns);
+  // Small is regretted more often than main: returns / drops of each, compared without a division.
+  const bool small_regret = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + 1) >
+                            std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + 1);
+  const std::uint64_t target = small_target();
+  s.small_target = small_regret ? target + bytes : target - std::min(target, bytes);
+  // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
+  return from_main ? enter_small(id) : kMain;
+}
+
+// ---- what goes ----
+
+// The next marked entry from the hand of the small queue on, 0 if `search` has looked at enough. Not all are of that
+// queue: the hand of the main one may stand still for long, so that this one looks at what expires, too.
+inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
+  const std::uint32_t cells = index_->cells();
+  std::uint32_t cell = space().small_hand / kSlotsPerCell;
+  std::uint32_t first = std::max(space().small_hand % kSlotsPerCell, kBucketSlots) - kBucketSlots;
+  if (cell >= cells) cell = first = 0;
+  std::uint32_t looks = search->looks;
+  while (looks < kLooks) {
+    const std::uint64_t marks = Index::bucket(shard_, cell).eviction >> kMarkShift & (kAllMarks << first & kAllMarks);
+    if (marks != 0) {
+      search->looks = looks + 1;
+      const std::uint32_t id =
+          cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks));
+      space().small_hand = id + 1;
+      return id;
+    }
+    first = 0;
+    do {
+      if (++cell >= cells) cell = 0;
+      looks += kEntriesPerCell;
+    } while (Index::bucket(shard_, cell).eviction <= kGhosts && looks < kLooks);
+  }
+  search->looks = kLooks;
+  space().small_hand = cell * kSlotsPerCell;
+  return 0;
+}
+
+// The next entry of the main queue from its hand on, 0 if `search` has looked at enough.
+inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
+  std::uint32_t id = space().main_hand;
+  for (; search->looks < kLooks; ++id) {
+    ++search->looks;
+    id = Index::entry_at_or_after(id);
+    if (!Index::names_entry(id, index_->cells())) id = kBucketSlots;
+    if ((Index::entry_unchecked(shard_, id).policy.load(std::memory_order_relaxed) & kMain) == 0) continue;
+    space().main_hand = id + 1;
+    return id;
+  }
+  space().main_hand = id;
+  return 0;
+}
+
+FoundEntry Eviction::look_at(std::uint32_t id) const {
+  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
+  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+  const auto* shard = reinterpret_cast<const std::byte*>(shard_);
+  const std::uint64_t shard_size = std::uint64_t{arena_->heap_end()} * kUnitSize;
+  if (!ref_is_live(found.ref) || !check_block(shard, shard_size, found.position(), &found.block)) {
+    throw ShardDamage{"an entry without a block in a queue"};
+  }
+  return found;
+}
+
+// The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
+inline FoundEntry Eviction::leave_small(Search* search) {
+  const std::uint32_t id = next_marked(search);
+  if (id == 0) return {};
+  std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
+  const std::uint32_t policy = word.load(std::memory_order_relaxed);
+  if ((policy & kYoung) != 0 && search->moves < kMoves) {
+    ++search->moves;
+    word.store(policy & ~kYoung, std::memory_order_relaxed);
+    return {};
+  }
+  if ((policy & kSmall) == 0) {
+    if ((policy & kExpires) == 0) {
+      Index::bucket(shard_, id / kSlotsPerCell).eviction &= ~mark_of(id);
+      return {};
+    }
+    // One of the main queue. Its block is a cache line more: one for each search is enough.
+    if (search->looked_at_expiry) return {};
+    search->looked_at_expiry = true;
+  }
+  const FoundEntry found = look_at(id);
+  if (found.block.pins() != 0) return {};
+  if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+  if ((policy & kSmall) == 0) return {};
+  if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
+  ++search->moves;
+  // With one hit: where the hand of the main queue stands is chance, and everybody shall have a whole round.
+  word.store((policy & ~(kSmall | kYoung | kHits)) | kMain | 1, std::memory_order_relaxed);
+  count_out(policy, found.block.stored_size);
+  return {};
+}
+
+// Whether one that leaves the small queue goes to the main one.
+inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept {
+  if (search->moves >= kMoves) return false;
+  if ((policy & kHits) > (adapts() ? 0U : 1U)) return true;
+  // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
+  if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
+  return ++space().small_left % kOneIn == 0;
+}
+
+// The next one of the main queue without hits; those with hits go round again with one less.
+FoundEntry Eviction::leave_main(Search* search) {
+  FoundEntry coldest;
+  std::uint32_t fewest = kHits + 1;
+  for (std::uint32_t spared = 0; spared < kSpares;) {
+    const std::uint32_t id = next_of_main(search);
+    if (id == 0) break;
+    Entry& entry = Index::entry_unchecked(shard_, id);
+    const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+    const std::uint32_t hits = policy & kHits;
+    if (hits != 0) {
+      ++spared;
+      entry.policy.store(policy - 1, std::memory_order_relaxed);
+      if (hits >= fewest && (policy & kExpires) == 0) continue;
+    }
+    const FoundEntry found = look_at(id);
+    if (found.block.pins() != 0) continue;
+    if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+    if (hits == 0) return drop(found, policy);
+    if (hits < fewest) {
+      fewest = hits;
+      coldest = found;
+    }
+  }
+  return coldest.id != 0 ? drop(coldest, kMain) : coldest;
+}
+
+// Remembers the key of an entry that goes although its time has not come.
+inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t policy) noexcept {
+  const bool from_main = (policy & kMain) != 0;
+  const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
+  const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
+  std::uint64_t& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
+  word = (word & ~kGhostMask) | (word << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
+
+  ShardSpace& s = space();
+  ++(from_main ? s.main_drops : s.small_drops);
+  if (std::uint64_t{s.main_drops} + s.small_drops >= std::uint64_t{4} * s.entries + kFewEntries) {
+    for (std::uint32_t* count : {&s.small_drops, &s.small_returns, &s.main_drops, &s.main_returns}) *count /= 2;
+  }
+  return found;
+}
+
+FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  Search search{.now_ms = now_ms, .small_target = small_target()};
+  // The newcomer counts: without it, rounding could leave the small queue below its target for ever, and the main one
+  // would take in whatever the small one loses.
+  while (small_memory() != 0 && small_memory() + newcomer_bytes > search.small_target && search.looks < kLooks) {
+    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+  }
+  search.looks = 0;
+  if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+  // Nothing there that could go: then whatever can go from the small one.
+  search.looks = 0;
+  search.moves = kMoves;
+  while (search.looks < kLooks) {
+    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+  }
+  return {};
+}
+
+}  // namespace memstream

@@ -1,0 +1,99 @@
+// Which entry goes when a shard is full: docs/eviction.md says why it is this one.
+#pragma once
+
+#include <cstdint>
+
+#include "core/arena.h"
+#include "core/block.h"
+#include "core/hash.h"
+#include "core/index.h"
+#include "core/layout.h"
+
+namespace memstream {
+
+// Two queues over the entries of a shard: a small one that new keys enter, and a main one for what was hit there, for
+// what came back soon after it had been dropped, and for whatever there is room for. Each is in the order in which its
+// hand comes by, which is nearly that of a FIFO: a freed entry is the next to be taken, behind the hand that freed it.
+//
+// The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
+// rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
+//
+// All functions need the shard's write lock. They throw ShardDamage on bytes that make no sense.
+class Eviction {
+ public:
+  // REQUIRES: index and arena are those of the shard, and outlive this.
+  Eviction(ShardHeader* shard, const Index* index, const Arena* arena) noexcept
+      : shard_(shard), index_(index), arena_(arena) {}
+
+  // The queue that a new key with a block of `bytes` enters, as bits of the policy word of its entry `id`. If the key's
+  // fingerprint is there it is forgotten, and the border between the queues moves.
+  std::uint32_t admit(KeyHash hash, std::uint32_t id, std::uint64_t bytes) noexcept;
+
+  // Accounting: a block of so many bytes came to the entry `id`, whose policy word is this, or left it.
+  void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory += bytes;
+    if ((policy & (kSmall | kExpires)) != 0) mark(id);
+  }
+  void count_out(std::uint32_t policy, std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory -= bytes;
+  }
+  // As both, for another block of an entry that stays in its queue. `old_policy` and `policy` are its words before and
+  // after.
+  void recount(std::uint32_t id, std::uint32_t old_policy, std::uint32_t policy, std::uint64_t old_bytes,
+               std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory += bytes - old_bytes;
+    if ((policy & ~old_policy & kExpires) != 0) mark(id);
+  }
+
+  // For entries of the small queue and those whose block expires: the hand of the small queue looks at no others.
+  void mark(std::uint32_t id) noexcept { Index::bucket(shard_, id / kSlotsPerCell).eviction |= mark_of(id); }
+  bool is_marked(std::uint32_t id) const noexcept {
+    return (Index::bucket(shard_, id / kSlotsPerCell).eviction & mark_of(id)) != 0;
+  }
+
+  // The entry that has to go for a block of `newcomer_bytes`; the caller removes it. None if none was found that is not
+  // pinned. Looks at a bounded number of entries.
+  FoundEntry choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+
+  // Bytes that the small queue should have.
+  std::uint64_t small_target() const noexcept;
+
+  // For rebuild: both queues empty, and nothing known of the past.
+  void reset() noexcept;
+
+  // With fewer entries it would be chance that moves the border.
+  static constexpr std::uint32_t kFewEntries = 512;
+
+ private:
+  static constexpr std::uint32_t kMarkShift = 56;
+
+  // What one search for a victim has done so far.
+  struct Search {
+    std::uint64_t now_ms = 0;
+    std::uint64_t small_target = 0;
+    std::uint32_t looks = 0;  // At entries of any kind, free ones too.
+    std::uint32_t moves = 0;  // To the main queue, and of the hand past young ones.
+    bool looked_at_expiry = false;
+  };
+
+  static constexpr std::uint64_t mark_of(std::uint32_t id) noexcept {
+    return std::uint64_t{1} << (kMarkShift + id % kSlotsPerCell - kBucketSlots);
+  }
+  ShardSpace& space() const noexcept { return shard_->space; }
+  bool adapts() const noexcept { return space().entries >= kFewEntries; }
+  std::uint64_t small_memory() const noexcept;
+  std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  std::uint32_t next_marked(Search* search) noexcept;
+  std::uint32_t next_of_main(Search* search) noexcept;
+  FoundEntry look_at(std::uint32_t id) const;
+  FoundEntry leave_small(Search* search);
+  FoundEntry leave_main(Search* search);
+  bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept;
+  const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept;
+
+  ShardHeader* shard_;
+  const Index* index_;
+  const Arena* arena_;
+};
+
+}  // namespace memstream

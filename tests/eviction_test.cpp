@@ -1,0 +1,380 @@
+// Which entry goes when a shard is full: the two queues, what comes back, the border between them, and what a rebuild
+// and stray writes leave of them.
+#include "core/eviction.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/shard.h"
+#include "tests/support/scale.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+namespace {
+
+constexpr std::size_t kValueSize = 200;
+
+// A shard whose queues the test sees.
+class TestQueues : public TestShard {
+ public:
+  explicit TestQueues(std::uint64_t size_bytes = kMinSegmentSize)
+      : TestShard(size_bytes),
+        index_(&header()),
+        arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
+        eviction(&header(), &index_, &arena_) {}
+
+  static std::string name(int number) { return "key-" + std::to_string(number); }
+  void put(int number) { REQUIRE(set(name(number), pattern(kValueSize, 1)) == Status::kOk); }
+  bool has(int number) { return get(name(number)).has_value(); }
+  // Puts new keys, from `*next` on, until so many have been evicted since.
+  void evict(int* next, std::uint64_t evictions) {
+    const std::uint64_t before = counters().evictions;
+    while (counters().evictions < before + evictions) put((*next)++);
+  }
+  // Puts keys until the main queue has its part and each new key costs another one.
+  int fill() {
+    int next = 0;
+    evict(&next, 2000);
+    return next;
+  }
+  bool is_in(int number, std::uint32_t queue) { return (entry(name(number)).policy & queue) != 0; }
+  std::uint32_t hits(int number) { return entry(name(number)).policy & kHits; }
+  double small_part() const {
+    return static_cast<double>(space().small_memory) / static_cast<double>(space().used_memory);
+  }
+  ShardSpace& space() const noexcept { return header().space; }
+  // Calls visit(entry number, entry) for every live entry.
+  template <class Visit>
+  void for_each_entry(Visit visit) {
+    for (std::uint32_t id = 0; id < header().cells * kSlotsPerCell; ++id) {
+      if (!Index::names_entry(id, header().cells)) continue;
+      Entry& current = Index::entry_unchecked(&header(), id);
+      if (ref_is_live(current.ref)) visit(id, current);
+    }
+  }
+
+ private:
+  Index index_;
+  Arena arena_;
+
+ public:
+  Eviction eviction;
+};
+
+TEST_CASE("a new key enters the small queue; reads are counted up to three, and so are writes") {
+  TestQueues cache;
+  cache.put(1);
+  CHECK(cache.is_in(1, kSmall));
+  CHECK_FALSE(cache.is_in(1, kMain));
+  for (const std::uint32_t hits : {0U, 1U, 2U, 3U, 3U}) {
+    CHECK(cache.hits(1) == hits);
+    CHECK(cache.has(1));
+  }
+  // Not a bit of what stands beside the hits.
+  CHECK(policy_tag(cache.entry(cache.name(1)).policy) == cache.key(cache.name(1)).hash.tag());
+  cache.put(2);
+  cache.put(2);
+  CHECK(cache.hits(2) == 1);
+  CHECK(cache.is_in(2, kSmall));
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("what was read in the small queue goes to the main one, what was not is dropped") {
+  TestQueues cache;
+  int next = cache.fill();
+  const int first = next;
+  for (int i = 0; i < 40; ++i) cache.put(next++);
+  for (int i = first; i < first + 40; i += 2) REQUIRE(cache.has(i));
+  cache.evict(&next, 1000);
+  int kept = 0;
+  int spared = 0;  // One in 64 is.
+  for (int i = first; i < first + 40; ++i) {
+    if (!cache.has(i)) continue;
+    ++((i - first) % 2 == 0 ? kept : spared);
+    CHECK(cache.is_in(i, kMain));
+  }
+  CHECK(kept >= 17);  // Where the table still grows it costs whoever lies at its border.
+  CHECK(spared <= 4);
+}
+
+TEST_CASE("a new key has time in the small queue, also right before its hand") {
+  TestQueues cache;
+  int next = cache.fill();
+  for (int round = 0; round < 50; ++round) {
+    // The entry that is free now is the one that the next key takes.
+    REQUIRE(cache.remove(cache.name(next - 1)) == Status::kOk);
+    cache.space().small_hand = cache.space().free_entry;
+    const int newest = next;
+    cache.put(next++);
+    if (cache.is_in(newest, kMain)) continue;  // One fingerprint in a hundred is taken for another key's.
+    CHECK(cache.is_in(newest, kYoung));
+    cache.evict(&next, 5);
+    REQUIRE(cache.has(newest));
+    CHECK_FALSE(cache.is_in(newest, kYoung));
+  }
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a key that comes back soon after the small queue dropped it goes to the main one, and its queue grows") {
+  TestQueues cache;
+  int next = cache.fill();
+  const int dropped = next;
+  for (int i = 0; i < 40; ++i) cache.put(next++);
+  cache.evict(&next, 400);
+  int returned = 0;
+  const std::uint64_t target = cache.eviction.small_target();
+  ShardSpace& space = cache.space();
+  space.small_drops = space.small_returns = space.main_returns = 0;
+  space.main_drops = 1000;
+  for (int i = dropped; i < dropped + 40; ++i) {
+    if (cache.has(i)) continue;
+    cache.put(i);
+    returned += cache.is_in(i, kMain) ? 1 : 0;
+  }
+  CHECK(returned > 20);
+  CHECK(cache.space().small_returns >= static_cast<std::uint32_t>(returned));
+  CHECK(cache.eviction.small_target() > target);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a key that the main queue dropped comes back to the small one, and the main one grows") {
+  TestQueues cache;
+  int next = cache.fill();
+  std::set<int> main;
+  for (int i = 0; i < next; ++i) {
+    if (cache.get(cache.name(i)).has_value() && cache.is_in(i, kMain)) main.insert(i);
+  }
+  // Keys that are read at once push into the main queue what it has.
+  while (cache.space().main_drops < 200) {
+    cache.put(next);
+    REQUIRE(cache.has(next++));
+  }
+  cache.space().small_target = cache.space().used_memory / 2;
+  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint32_t returns = cache.space().main_returns;
+  int returned = 0;
+  for (const int i : main) {
+    if (cache.has(i)) continue;
+    const std::uint32_t before = cache.space().main_returns;
+    cache.put(i);
+    if (cache.space().main_returns == before) continue;
+    ++returned;
+    CHECK(cache.is_in(i, kSmall));
+  }
+  CHECK(returned > 20);
+  CHECK(cache.space().main_returns == returns + static_cast<std::uint32_t>(returned));
+  CHECK(cache.eviction.small_target() < target);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("the main queue is filled before it is held, and the small one has its least part then") {
+  TestQueues cache;
+  cache.fill();
+  CHECK(cache.space().entries >= Eviction::kFewEntries);
+  CHECK(cache.small_part() == doctest::Approx(0.05).epsilon(0.1));
+}
+
+TEST_CASE("of a loop through more keys than fit a part is kept, where a queue alone would keep none") {
+  TestQueues cache;
+  int hits = 0;
+  const int keys = 2 * static_cast<int>(cache.shard_size() / (kValueSize + 100));
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < keys; ++i) {
+      if (!cache.has(i)) {
+        cache.put(i);
+      } else if (round >= 5) {
+        ++hits;
+      }
+    }
+  }
+  CHECK(hits > 5 * keys / 4);  // A half fits: more than half of what is possible.
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("few entries have a small queue of a tenth, whatever comes back") {
+  TestQueues cache;
+  for (int i = 0; i < 3000; ++i) REQUIRE(cache.set(cache.name(i % 150), pattern(8000, 1)) == Status::kOk);
+  REQUIRE(cache.space().entries < Eviction::kFewEntries);
+  for (const std::uint64_t target : {std::uint64_t{0}, std::uint64_t{500'000}}) {
+    cache.space().small_target = target;
+    CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 10);
+  }
+}
+
+TEST_CASE("the border stays between a twentieth and four fifths") {
+  TestQueues cache;
+  cache.fill();
+  cache.space().small_target = ~std::uint64_t{0};
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 80);
+  cache.space().small_target = 0;
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
+}
+
+TEST_CASE("drops and returns are halved together when there are four for each entry") {
+  TestQueues cache;
+  int next = cache.fill();
+  ShardSpace& space = cache.space();
+  space.small_drops = 4 * space.entries + Eviction::kFewEntries;
+  space.small_returns = 600;
+  space.main_drops = 200;
+  space.main_returns = 10;
+  cache.evict(&next, 1);
+  CHECK(space.small_drops <= 2 * space.entries + Eviction::kFewEntries);
+  CHECK(space.small_returns == 300);
+  CHECK(space.main_drops == 100);
+  CHECK(space.main_returns == 5);
+}
+
+TEST_CASE("where everything is read all the time something goes all the same") {
+  TestQueues cache;
+  int next = cache.fill();
+  for (int i = 0; i < 300; ++i) {
+    cache.for_each_entry([](std::uint32_t, Entry& entry) { entry.policy |= kHits; });
+    cache.evict(&next, 1);
+    REQUIRE(cache.has(next - 1));
+  }
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("what has expired in the main queue is found although the small one does all the work") {
+  TestQueues cache;
+  int next = 0;
+  while (cache.counters().evictions == 0) {
+    REQUIRE(cache.set(cache.name(next), pattern(kValueSize, 1), cache.now_ms + 10) == Status::kOk);
+    REQUIRE(cache.has(next++));
+  }
+  const std::uint64_t entries = cache.space().entries;
+  cache.for_each_entry([](std::uint32_t, Entry& entry) { entry.policy = (entry.policy & ~kSmall) | kMain | kHits; });
+  cache.space().small_memory = 0;
+  cache.now_ms += 10;
+  for (int i = 0; i < static_cast<int>(2 * entries); ++i) cache.put(next++);
+  CHECK(cache.counters().expirations > entries * 9 / 10);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("pinned blocks stay in both queues, and a shard full of them evicts nobody") {
+  TestQueues cache;
+  int next = cache.fill();
+  std::vector<PinnedBlock> pinned(kPinsPerProcess);
+  std::vector<int> keys;
+  for (int i = next - 1; keys.size() < pinned.size(); --i) {
+    if (!cache.has(i)) continue;
+    REQUIRE(cache.pin(cache.name(i), &pinned[keys.size()]) == Status::kOk);
+    keys.push_back(i);
+  }
+  cache.evict(&next, 3000);
+  for (const int key : keys) CHECK(cache.has(key));
+  for (const PinnedBlock& pin : pinned) REQUIRE(cache.unpin(pin) == Status::kOk);
+  cache.for_each_entry([&](std::uint32_t, Entry& entry) {
+    reinterpret_cast<BlockHeader*>(cache.shard_data() + std::uint64_t{ref_block(entry.ref)} * kUnitSize)->created |= 1;
+  });
+  CHECK(cache.eviction.choose_victim(300, cache.now_ms).id == 0);
+}
+
+TEST_CASE("a rebuild keeps the queue and the hits of each entry, and forgets what was dropped") {
+  TestQueues cache;
+  int next = cache.fill();
+  for (int i = next - 20; i < next; ++i) REQUIRE(cache.has(i));
+  const auto queues = [&] {
+    std::vector<std::uint32_t> all;
+    cache.for_each_entry([&](std::uint32_t id, Entry& entry) {
+      all.insert(all.end(), {id, entry.policy & (kHits | kSmall | kMain)});
+    });
+    return all;
+  };
+  const std::vector<std::uint32_t> before = queues();
+  const std::uint64_t small_memory = cache.space().small_memory;
+  cache.recover();
+  CHECK(queues() == before);
+  CHECK(cache.space().small_memory == small_memory);
+  CHECK(cache.space().small_drops == 0);
+  for (std::uint32_t cell = 0; cell < cache.header().cells; ++cell) {
+    REQUIRE((Index::bucket(&cache.header(), cell).eviction & kGhosts) == 0);
+  }
+  CHECK(cache.problems() == "");
+  cache.evict(&next, 1000);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("the checker sees an entry in no queue, in two, without its mark, and bytes that do not add up") {
+  TestQueues cache;
+  cache.put(1);
+  std::atomic<std::uint32_t>& policy = cache.entry(cache.name(1)).policy;
+  const std::uint32_t right = policy;
+  for (const std::uint32_t wrong : {right & ~kSmall, right | kMain}) {
+    policy = wrong;
+    CHECK(cache.problems().find("in the wrong number of eviction queues") != std::string::npos);
+  }
+  policy = right;
+  CHECK(cache.problems() == "");
+  for (std::uint32_t cell = 0; cell < cache.header().cells; ++cell) {
+    Index::bucket(&cache.header(), cell).eviction &= kGhosts;
+  }
+  CHECK(cache.problems().find("eviction will not look at it") != std::string::npos);
+  cache.recover();
+  CHECK(cache.problems() == "");
+  cache.space().small_memory += 16;
+  CHECK(cache.problems().find("memory of the small queue") != std::string::npos);
+}
+
+TEST_CASE("a free entry in a queue is damage, which is repaired, and the put succeeds") {
+  TestQueues cache;
+  int next = cache.fill();
+  REQUIRE(cache.remove(cache.name(next - 1)) == Status::kOk);
+  bool planted = false;
+  for (std::uint32_t id = 0; id < cache.header().cells * kSlotsPerCell; ++id) {
+    if (!Index::names_entry(id, cache.header().cells)) continue;
+    Entry& entry = Index::entry_unchecked(&cache.header(), id);
+    if (ref_is_live(entry.ref)) continue;
+    entry.policy = kSmall;
+    cache.eviction.mark(id);
+    cache.space().small_hand = id;
+    planted = true;
+    CHECK_THROWS_AS((void)cache.eviction.choose_victim(kMinSegmentSize, cache.now_ms), ShardDamage);
+    cache.space().small_hand = id;
+    break;
+  }
+  REQUIRE(planted);
+  CHECK(cache.problems().find("in the wrong number of eviction queues") != std::string::npos);
+  cache.put(next++);
+  cache.evict(&next, 4000);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("with any bytes in what eviction goes by every put succeeds, and a recovery puts it right") {
+  std::mt19937_64 random(5);
+  for (int round = 0; round < scaled(60); ++round) {
+    TestQueues cache;
+    int next = cache.fill();
+    ShardSpace& space = cache.space();
+    for (std::uint32_t* word : {&space.small_hand, &space.main_hand, &space.small_left, &space.small_drops,
+                                &space.small_returns, &space.main_drops, &space.main_returns}) {
+      if (random() % 2 == 0) *word = static_cast<std::uint32_t>(random());
+    }
+    if (random() % 2 == 0) space.small_memory = random() % 2 == 0 ? 0 : random();
+    if (random() % 2 == 0) space.small_target = random();
+    if (random() % 4 == 0) space.used_memory = random() << random() % 64;
+    const bool policies = random() % 2 == 0;
+    for (std::uint32_t cell = 0; cell < cache.header().cells; ++cell) {
+      if (random() % 2 == 0) Index::bucket(&cache.header(), cell).eviction = random();
+    }
+    cache.for_each_entry([&](std::uint32_t, Entry& entry) {
+      if (policies) entry.policy ^= static_cast<std::uint32_t>(random() & (kHits | kSmall | kMain | kExpires));
+    });
+    for (int i = 0; i < 500; ++i) {
+      cache.put(next);
+      REQUIRE(cache.has(next++));
+    }
+    cache.recover();
+    REQUIRE(cache.problems() == "");
+  }
+}
+
+}  // namespace
+}  // namespace memstream::test
