@@ -255,6 +255,10 @@ class Shard final : private ShardRecovery {
     return block;
   }
   bool owned(std::uint32_t position) const noexcept;
+  // Whether the shard was rebuilt or emptied since `seq` was loaded.
+  bool was_rebuilt_since(std::uint64_t seq) const noexcept {
+    return header_->seq.load(std::memory_order_relaxed) != seq;
+  }
 
   // Leases; with W held.
   Lease* choose_lease(std::uint64_t now_ms) noexcept;

@@ -68,9 +68,9 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
 
 Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
                      std::uint64_t now_ms) noexcept {
-  bool was_held = false;
+  const bool was_held = pins.holds(reserved.pin, offset_of(reserved.position));
+  const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kEverybody, deadline, [&] {
-    was_held |= pins.holds(reserved.pin, offset_of(reserved.position));
     const FoundEntry found = find_fresh(request.key, now_ms);
     if (found.id != 0 && found.position() == reserved.position) {
       // Run once more after damage was met behind the commit itself: it stands.
@@ -79,7 +79,7 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
       return Status::kOk;
     }
     if (!pins.holds(reserved.pin, offset_of(reserved.position))) {
-      if (!was_held) return Status::kBadHandle;
+      if (!was_held || !was_rebuilt_since(seq)) return Status::kBadHandle;
       return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
     }
     const CheckedBlock filled = checked_block(reserved.position);
@@ -104,11 +104,13 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
 }
 
 Status Shard::unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept {
-  bool was_held = false;
+  const bool was_held = pins.holds(pin, offset_of(position));
+  const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kWriters, deadline, [&] {
-    // Run once more after damage was met: the pin has gone with the first run, or with a shard that had to be emptied.
-    if (!pins.holds(pin, offset_of(position))) return was_held ? Status::kOk : Status::kBadHandle;
-    was_held = true;
+    // After damage was met, the pin has gone with a first run, or with a shard that had to be emptied.
+    if (!pins.holds(pin, offset_of(position))) {
+      return was_held && was_rebuilt_since(seq) ? Status::kOk : Status::kBadHandle;
+    }
     let_go(position, pins, pin);
     return Status::kOk;
   });

@@ -175,6 +175,17 @@ TEST_CASE("what is held while its shard is emptied under the call: a release is 
     CHECK(cache.commit("key", reserved) == Status::kCorrupt);
     CHECK(message_has("has been emptied"));
   }
+  SUBCASE("commit into a shard whose borders make no sense") {
+    cache.header().cells = 0;
+    cache.header().space.heap_begin = 0;
+    CHECK(cache.commit("key", reserved) == Status::kCorrupt);
+    CHECK(message_has("has been emptied"));
+  }
+  SUBCASE("release into a shard whose borders make no sense") {
+    cache.header().cells = 0;
+    cache.header().space.heap_begin = 0;
+    CHECK(cache.unpin(reserved) == Status::kOk);
+  }
   SUBCASE("release") {
     // What stands behind the reservation: freeing that looks whether the two can be joined.
     cache.block("key").shape = 0;

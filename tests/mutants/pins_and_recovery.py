@@ -36,14 +36,15 @@ MUTANTS = [
         "a pin is let go without the write lock",
         "core/shard_pins.cpp",
         """  return write(Exclusion::kWriters, deadline, [&] {
-    // Run once more after damage was met: the pin has gone with the first run, or with a shard that had to be emptied.
-    if (!pins.holds(pin, offset_of(position))) return was_held ? Status::kOk : Status::kBadHandle;
-    was_held = true;
+    // After damage was met, the pin has gone with a first run, or with a shard that had to be emptied.
+    if (!pins.holds(pin, offset_of(position))) {
+      return was_held && was_rebuilt_since(seq) ? Status::kOk : Status::kBadHandle;
+    }
     let_go(position, pins, pin);
     return Status::kOk;
   });""",
         """  static_cast<void>(deadline);
-  static_cast<void>(was_held);
+  static_cast<void>(was_held && was_rebuilt_since(seq));
   try {
     if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
     let_go(position, pins, pin);
