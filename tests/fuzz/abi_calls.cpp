@@ -356,35 +356,6 @@ void Calls::touch_key(ModelHandle& handle) {
   handle.segment->may_expire(key, ttl_ms != 0);
 }
 
-void Calls::increment(ModelHandle& handle) {
-  const std::string key = take_key();
-  const std::uint8_t chosen = input_.byte();
-  const auto delta = chosen % 8 == 0 ? input_.take<std::int64_t>() : std::int64_t{chosen} - 100;
-  const std::int64_t initial = chosen % 3;
-  const std::uint64_t ttl_ms = take_ttl();
-  std::int64_t result = 0;
-  const int status = memstream_incr(handle.cache, key.data(), key.size(), delta, chosen % 2 == 0 ? &initial : nullptr,
-                                    ttl_ms, &result);
-  if (bad_key(status, key) || refused(handle, status, true)) return;
-  const ModelEntry* known = handle.segment->find(key);
-  if (status == CACHE_MISS) {
-    MUST(chosen % 2 != 0, "an increment with an initial value that misses");
-    return missed(handle, key);
-  }
-  if (status == CACHE_FULL || status == CACHE_NOT_NUMERIC) return;
-  MUST(status == CACHE_OK, cache_last_error());
-  // The number that was there, if it still was.
-  char* end = nullptr;
-  const std::string old_text = known != nullptr ? known->value : "";
-  std::int64_t sum = std::strtoll(old_text.c_str(), &end, 10);
-  const bool goes_on = known != nullptr && !__builtin_add_overflow(sum, delta, &sum) && result == sum;
-  MUST(goes_on || (chosen % 2 == 0 && result == initial + delta), "an increment of another number");
-  if (!goes_on && known != nullptr) missed(handle, key);
-  ModelEntry entry{std::to_string(result), goes_on ? known->flags : 0, goes_on ? known->may_expire : ttl_ms != 0};
-  handle.segment->store(key, std::move(entry));
-  if (token_key_ == key) token_key_.clear();
-}
-
 void Calls::exists(ModelHandle& handle) {
   const std::string key = take_key();
   const int status = memstream_exists(handle.cache, key.data(), key.size());
