@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 from ctypes import byref, c_size_t, c_uint32, c_uint64
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Optional
 
@@ -77,7 +78,7 @@ class Views(MemStream):
     def open(self) -> Session:
         cache = self.connect()
         # A view knows its values only until it is released.
-        return Session(cache.view, bytes_of=_memory_of, release=View.release)
+        return Session(cache.view, bytes_of=_memory_of, release=methodcaller("release"))
 
 
 def _memory_of(view: View) -> bytes:

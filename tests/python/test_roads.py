@@ -9,15 +9,16 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _fast
+from memstream import Cache, View, _fast
 from memstream._kinds import Kind, flag_word
-from memstream.errors import BadRoad, ClosedError, LibraryError, SerializerError
+from memstream.errors import BadRoad, CacheMiss, ClosedError, LibraryError, SerializerError
 
 BUILTIN = type(len)
 # How often a leak test makes its call, in percent of a million: 100 is some 10 million calls in all.
@@ -222,6 +223,10 @@ CALLS: Dict[str, Callable[[Cache, Any], object]] = {
     "get_many of 100, 1 KiB": lambda cache, key: cache.get_many([key, *_MANY]),
     "get_many of an object": lambda cache, key: pytest.raises(SerializerError, cache.get_many, ["array", *_MANY]),
     "view of many": lambda cache, key: [cache.view(each).release() for each in _MANY],
+    "view in a block": lambda cache, key: _view_in_block(cache.view(key)),
+    "view that is dropped": lambda cache, key: (cache.view(key), cache.view(key).memory[1:]),
+    "view of a name": lambda cache, key: (cache.view(key=key), pytest.raises(CacheMiss, cache.view, "absent")),
+    "view with a slice in use": lambda cache, key: _view_with_slice(cache.view("large")),
     "set_many": lambda cache, key: cache.set_many({key: b"1", "other": b"2"}, 60),
     "delete_many": lambda cache, key: cache.delete_many((key, "absent")),
     "errors": lambda cache, key: [
@@ -242,6 +247,19 @@ CALLS: Dict[str, Callable[[Cache, Any], object]] = {
 }
 
 
+def _view_in_block(view: View) -> None:
+    view.itself = view  # type: ignore[attr-defined]  # For the garbage collector.
+    with view as memory:
+        memory[0], view.token, view.flags, view.created_at, view.expires_at, view.memory
+
+
+def _view_with_slice(view: View) -> None:
+    part = view.memory[1:5]
+    pytest.raises(BufferError, view.release)
+    with suppress(ZeroDivisionError), view:
+        part[0] / 0
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
     call, key = CALLS[name], "a key of its own " + name
@@ -249,11 +267,14 @@ def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
     cache.set_many(dict.fromkeys(_MANY, bytes(1024)))
     cache._store_packed(cache._library.c.memstream_set, "array", b"", None, flag_word(Kind.ARRAY, 0))
     default = object()
-    watched = (None, True, False, key, default, cache._handle)
-    rounds = max(
-        LEAK_CALLS // (50 if name == "errors" or "object" in name else 10 if "KiB" in name or "many" in name else 1),
-        200,
-    )
+    view = cache.view(key)
+    watched = (None, True, False, key, default, cache._handle, type(view), type(view.memory.obj))
+    view.release()
+    if any(word in name for word in ("errors", "object", "of a name", "slice")):
+        share = 50
+    else:
+        share = 10 if any(word in name for word in ("KiB", "many", "block")) else 1
+    rounds = max(LEAK_CALLS // share, 200)
 
     def repeat(times: int) -> None:
         for _ in range(times):

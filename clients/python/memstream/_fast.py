@@ -21,14 +21,15 @@ from memstream import _abi
 from memstream._abi import Status
 from memstream._library import SONAME, Library
 from memstream.errors import BadRoad, LibraryError
+from memstream.views import View
 
 FILE_NAME = "libmemstream_python.so"
 VARIABLE = "MEMSTREAM_PYTHON_ROAD"
 
 # In the order of `memstream_python_calls_t`.
-_CALLS = ("get", "set", "delete", "exists", "touch", "incr", "get_many", "set_many", "delete_many")
+_CALLS = ("get", "set", "delete", "exists", "touch", "incr", "get_many", "set_many", "delete_many", "view", "release")
 # The methods that the library has; also "close", which is none.
-METHODS = (*_CALLS, "put")
+METHODS = (*(name for name in _CALLS if name != "release"), "put")
 
 Functions = Dict[str, Callable[..., Any]]
 
@@ -60,7 +61,6 @@ def functions_for(library: Library, handle: Any, plain: Any) -> Optional[Functio
         return None
     try:
         native = _load(library.path)
-        _check_interpreter(native)
     except _Unfit as error:
         if choice == "fast":
             raise LibraryError(f"{VARIABLE} is fast, and there is no fast road here: {error}") from None
@@ -71,14 +71,9 @@ def functions_for(library: Library, handle: Any, plain: Any) -> Optional[Functio
     return functions
 
 
-def _check_interpreter(native: ctypes.PyDLL) -> None:
-    if not native.memstream_python_fits(b"bytes"):
-        raise _Unfit("this is a subinterpreter, or one whose objects are laid out in its own way")
-
-
 @lru_cache(maxsize=None)
 def _load(cache_path: str) -> ctypes.PyDLL:
-    """Loads the library that stands beside that libcache.so."""
+    """Loads the library that stands beside that libcache.so, and makes its views known."""
     reason = unfit_interpreter()
     if reason is not None:
         raise _Unfit(reason)
@@ -94,11 +89,17 @@ def _load(cache_path: str) -> ctypes.PyDLL:
             ctypes.py_object,
         )
         native.memstream_python_bind.restype = ctypes.py_object
+        native.memstream_python_view_type.restype = ctypes.py_object
+        native.memstream_python_after_fork.restype = None
     except (OSError, AttributeError) as error:
         raise _Unfit(f"{path} cannot be loaded: {error}") from None
     version = native.memstream_python_version().decode()
     if version != _abi.VERSION:
         raise _Unfit(f"{path} is of version {version}, and the package of version {_abi.VERSION}")
+    if not native.memstream_python_fits(b"bytes"):
+        raise _Unfit("this is a subinterpreter, or one whose objects are laid out in its own way")
+    View.register(native.memstream_python_view_type())
+    os.register_at_fork(after_in_child=native.memstream_python_after_fork)
     return native
 
 

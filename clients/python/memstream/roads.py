@@ -7,12 +7,13 @@ from typing import Callable, Optional
 from memstream import _fast
 from memstream.batches import Batches
 from memstream.connection import Handle
+from memstream.in_place import InPlace
 
 # What the methods of the package call and the fast road does not: bytes are stored and returned as they are.
 _HOOKS = {"set": ("_pack",), "put": ("_pack",), "set_many": ("_pack",), "get_many": ("_unpack",)}
 
 
-class _Plain(Batches):
+class _Plain(Batches, InPlace):
     """The plain road for a fast one to turn to: the methods, and the same handle.
 
     It is not the Cache itself: that would refer to itself by way of its functions, and close only when the garbage is
@@ -25,7 +26,7 @@ class _Plain(Batches):
         self._handle: Optional[Handle] = handle
 
 
-class Roads(Batches):
+class Roads(Batches, InPlace):
     """The calls of a cache, on the fast road where there is one."""
 
     _close_road: Optional[Callable[[], object]] = None
@@ -40,9 +41,12 @@ class Roads(Batches):
         if functions is None:
             return
         self._close_road = functions["close"]
+        if self._options["read_only"]:
+            # Its views are copies, which the plain road makes with the interpreter's lock free.
+            del functions["view"]
         # What a subclass has redefined stays redefined.
-        for name in _fast.METHODS:
-            if all(getattr(type(self), each) is getattr(Batches, each) for each in (name, *_HOOKS.get(name, ()))):
+        for name in functions.keys() & _fast.METHODS:
+            if all(getattr(type(self), each) is getattr(Roads, each) for each in (name, *_HOOKS.get(name, ()))):
                 setattr(self, name, functions[name])
 
     def _leave_road(self) -> None:

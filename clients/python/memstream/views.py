@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from abc import ABCMeta
 from contextlib import suppress
 from ctypes import byref
 from types import TracebackType
@@ -108,12 +109,15 @@ class _InPlace:
             raise BufferError("a slice of this memoryview is still in use: release or delete it first")
 
 
-class View(_InPlace):
+class View(_InPlace, metaclass=ABCMeta):
     """The value of one entry where it stands in the segment: nothing is copied.
 
     The bytes stay as they are, through replace, delete and eviction by anyone, until the view ends. Made by
     `Cache.view`; belongs to the process that made it. In a forked child its memoryview is released; slices and arrays
     of it that were made before the fork are not protected there, and the child must not read them.
+
+    On the fast road a view is of a type of its own, which has the same attributes, all of them read-only, and is a
+    View to `isinstance`.
 
     Attributes:
         token: for `Cache.cas`.

@@ -304,37 +304,39 @@ static PyObject *road_incr(PyObject *self, PyObject *const *arguments, Py_ssize_
 static PyObject *road_close(PyObject *self, PyObject *unused) {
   memstream_road_t *road = road_of(self);
   PyObject *handle = road->handle;
+  view_source_t *views = road->views;
   (void)unused;
   road->cache = NULL;
   road->handle = NULL;
+  road->views = NULL;
   if (PyObject_SetAttrString(road->plain, "_handle", &_Py_NoneStruct) != 0) PyErr_Clear();
   /* Last of all: the end of the handle runs code. */
+  if (views != NULL) road_leave_views(views);
   if (handle != NULL) Py_DecRef(handle);
   return road_new(&_Py_NoneStruct);
 }
 
 static void free_road(PyObject *capsule) {
   memstream_road_t *road = road_of(capsule);
+  if (road->views != NULL) road_leave_views(road->views);
   if (road->handle != NULL) Py_DecRef(road->handle);
   Py_DecRef(road->plain);
   free(road->batch_room);
   free(road);
 }
 
-/* The detour keeps the compiler from warning of a function type that the flags beside it make right. */
-#define FAST(name, function) \
-  { name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS, NULL }
 static PyMethodDef methods[] = {
-    FAST("get", road_get),
-    FAST("set", road_set),
-    FAST("put", road_set),
-    FAST("delete", road_delete),
-    FAST("exists", road_exists),
-    FAST("touch", road_touch),
-    FAST("incr", road_incr),
-    FAST("get_many", road_get_many),
-    FAST("set_many", road_set_many),
-    FAST("delete_many", road_delete_many),
+    ROAD_METHOD("get", road_get),
+    ROAD_METHOD("set", road_set),
+    ROAD_METHOD("put", road_set),
+    ROAD_METHOD("delete", road_delete),
+    ROAD_METHOD("exists", road_exists),
+    ROAD_METHOD("touch", road_touch),
+    ROAD_METHOD("incr", road_incr),
+    ROAD_METHOD("view", road_view),
+    ROAD_METHOD("get_many", road_get_many),
+    ROAD_METHOD("set_many", road_set_many),
+    ROAD_METHOD("delete_many", road_delete_many),
     {"close", road_close, METH_NOARGS, NULL},
 };
 
@@ -349,6 +351,15 @@ ROAD_EXPORT int memstream_python_fits(PyObject *bytes) {
   return bytes->type == &PyBytes_Type && PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 }
 
+/* The type of the views, a new reference; NULL with an exception. Called before the first cache is bound. */
+ROAD_EXPORT PyObject *memstream_python_view_type(void) {
+  PyObject *type = road_view_type();
+  return type == NULL ? NULL : road_new(type);
+}
+
+/* To be called in a forked child, before anything else there uses views. */
+ROAD_EXPORT void memstream_python_after_fork(void) { road_leave_parent(); }
+
 /*
  * Makes the functions for one open cache: a dict of name and built-in function, NULL with an exception. The functions
  * keep `handle`, which keeps `cache` open, until "close" is called, and `plain` for as long as one of them is there.
@@ -357,9 +368,11 @@ ROAD_EXPORT PyObject *memstream_python_bind(const memstream_python_calls_t *call
                                             PyObject *plain) {
   memstream_road_t *road = malloc(sizeof *road);
   if (road == NULL) return PyErr_NoMemory();
-  *road = (memstream_road_t){*calls, cache, road_new(handle), road_new(plain), NULL};
-  PyObject *self = PyCapsule_New(road, ROAD_NAME, free_road);
+  view_source_t *views = road_view_source(calls, cache, handle);
+  *road = (memstream_road_t){*calls, cache, road_new(handle), road_new(plain), views, NULL};
+  PyObject *self = views == NULL ? PyErr_NoMemory() : PyCapsule_New(road, ROAD_NAME, free_road);
   if (self == NULL) {
+    if (views != NULL) road_leave_views(views);
     Py_DecRef(handle);
     Py_DecRef(plain);
     free(road);

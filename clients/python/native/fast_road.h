@@ -22,15 +22,21 @@ typedef struct memstream_python_calls {
   int (*get_many)(memstream_t *, memstream_item_t *, size_t, void *, size_t *);
   int (*set_many)(memstream_t *, memstream_item_t *, size_t);
   int (*delete_many)(memstream_t *, memstream_item_t *, size_t);
+  int (*view)(memstream_t *, const void *, size_t, memstream_view_t *);
+  int (*release)(memstream_t *, memstream_view_t *);
 } memstream_python_calls_t;
+
+/* What the views of one cache have in common, and what ends them after their road was closed. */
+typedef struct view_source view_source_t;
 
 /* `self` of the built-in functions, in a capsule. */
 typedef struct memstream_road {
   memstream_python_calls_t calls;
-  memstream_t *cache; /* NULL once the cache was closed: the plain road says so */
-  PyObject *handle;   /* keeps `cache` open; calls that let the interpreter's lock go keep it themselves */
-  PyObject *plain;    /* an object with the methods of the same names; it refers to the handle, not to the Cache */
-  void *batch_room;   /* road_get_many's, kept from call to call; NULL while one of them has it */
+  memstream_t *cache;   /* NULL once the cache was closed: the plain road says so */
+  PyObject *handle;     /* keeps `cache` open; calls that let the interpreter's lock go keep it themselves */
+  PyObject *plain;      /* an object with the methods of the same names; it refers to the handle, not to the Cache */
+  view_source_t *views; /* NULL once the cache was closed */
+  void *batch_room;     /* road_get_many's, kept from call to call; NULL while one of them has it */
 } memstream_road_t;
 
 /* Values up to this size are copied with the interpreter's lock held: letting it go costs more. */
@@ -78,6 +84,24 @@ typedef struct road_pause {
 road_pause_t road_unlock(memstream_road_t *road);
 void road_lock(road_pause_t pause);
 
+/* The detour keeps the compiler from warning of a function type that the flags beside it make right. */
+#define ROAD_METHOD(name, function) \
+  { name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS, NULL }
+
+/* A source of views for a cache that `handle` keeps open; NULL without memory. The road leaves it when it is closed,
+ * and what is then left of it goes with the last view. */
+view_source_t *road_view_source(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle);
+void road_leave_views(view_source_t *source);
+
+/* The type of what road_view() gives: borrowed, made by the first call, which has to come before any other use of
+ * views. NULL with an exception. */
+PyObject *road_view_type(void);
+
+/* In a forked child: the views that are there are the parent's. Their memoryviews are released, lest anybody reads
+ * what nothing keeps in place, and the library is not told of their end. */
+void road_leave_parent(void);
+
+PyObject *road_view(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);
 PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);
 PyObject *road_set_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);
 PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);

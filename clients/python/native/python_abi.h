@@ -50,8 +50,53 @@ typedef struct Py_buffer {
 } Py_buffer;
 enum { PyBUF_SIMPLE = 0 };
 
-extern PyTypeObject PyBytes_Type, PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type;
+/* What a type is made of. The numbers of the slots never change; those of the buffer are taken from 3.9 on. A function
+ * and an address are the same to the interpreter. */
+typedef struct PyType_Slot {
+  int slot;
+  union {
+    const void *data;
+    void (*function)(void);
+  };
+} PyType_Slot;
+typedef struct PyType_Spec {
+  const char *name;
+  int basicsize;
+  int itemsize;
+  unsigned int flags;
+  PyType_Slot *slots;
+} PyType_Spec;
+typedef struct PyMemberDef {
+  const char *name;
+  int type;
+  Py_ssize_t offset;
+  int flags;
+  const char *documentation;
+} PyMemberDef;
+typedef struct PyGetSetDef {
+  const char *name;
+  PyObject *(*get)(PyObject *self, void *closure);
+  int (*set)(PyObject *self, PyObject *value, void *closure);
+  const char *documentation;
+  void *closure;
+} PyGetSetDef;
+typedef int (*visitproc)(PyObject *object, void *argument);
+enum {
+  Py_bf_getbuffer = 1,
+  Py_tp_dealloc = 52,
+  Py_tp_doc = 56,
+  Py_tp_methods = 64,
+  Py_tp_new = 65,
+  Py_tp_traverse = 71,
+  Py_tp_members = 72,
+  Py_tp_getset = 73
+};
+enum { Py_TPFLAGS_HAVE_GC = 1 << 14, Py_TPFLAGS_HAVE_VERSION_TAG = 1 << 18 /* of no effect after 3.9 */ };
+enum { T_PYSSIZET = 19, READONLY = 1 };
+
+extern PyTypeObject PyBytes_Type, PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type, PyMemoryView_Type;
 extern PyObject _Py_NoneStruct, _Py_TrueStruct, _Py_FalseStruct;
+extern PyObject *PyExc_BufferError, *PyExc_TypeError;
 
 void Py_IncRef(PyObject *object);
 void Py_DecRef(PyObject *object);
@@ -64,7 +109,9 @@ const char *PyUnicode_AsUTF8AndSize(PyObject *text, Py_ssize_t *size); /* stable
 int PyUnicode_CompareWithASCIIString(PyObject *text, const char *ascii);
 PyObject *PyLong_FromLongLong(long long number);
 PyObject *PyLong_FromSsize_t(Py_ssize_t number);
+PyObject *PyLong_FromUnsignedLongLong(unsigned long long number);
 long long PyLong_AsLongLong(PyObject *number);
+PyObject *PyFloat_FromDouble(double number);
 double PyFloat_AsDouble(PyObject *number);
 
 PyObject *PySequence_List(PyObject *iterable);
@@ -81,16 +128,33 @@ int PyDict_SetItemString(PyObject *dict, const char *key, PyObject *value);
 
 int PyObject_GetBuffer(PyObject *exporter, Py_buffer *view, int flags);
 void PyBuffer_Release(Py_buffer *view);
+int PyBuffer_FillInfo(Py_buffer *view, PyObject *exporter, void *bytes, Py_ssize_t size, int readonly,
+                      int flags); /* stable since 3.11, the same since 3.0 */
+PyObject *PyMemoryView_FromObject(PyObject *exporter);
+PyObject *PyWeakref_NewRef(PyObject *object, PyObject *callback);
+void PyObject_ClearWeakRefs(PyObject *object);
 PyObject *PyObject_GetAttrString(PyObject *object, const char *name);
 int PyObject_SetAttrString(PyObject *object, const char *name, PyObject *value);
 PyObject *PyObject_CallMethod(PyObject *object, const char *name, const char *format, ...);
 PyObject *PyObject_Call(PyObject *callable, PyObject *arguments, PyObject *keywords);
+PyObject *PyObject_CallFunctionObjArgs(PyObject *callable, ...); /* up to a NULL */
 PyObject *PyCFunction_NewEx(PyMethodDef *method, PyObject *self, PyObject *module);
 
 PyObject *PyCapsule_New(void *pointer, const char *name, void (*destructor)(PyObject *));
 void *PyCapsule_GetPointer(PyObject *capsule, const char *name);
 
+/* An object of a type that PyType_FromSpec has made refers to it, and drops that reference when it is freed. */
+PyObject *PyType_FromSpec(PyType_Spec *spec);
+PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items); /* filled with zeros */
+void PyObject_Free(void *object);
+void PyObject_GC_UnTrack(void *object);
+void PyObject_GC_Del(void *object);
+
 PyObject *PyErr_NoMemory(void);
+void PyErr_SetString(PyObject *type, const char *text);
+int PyErr_ExceptionMatches(PyObject *type);
+void PyErr_Fetch(PyObject **type, PyObject **value, PyObject **traceback);
+void PyErr_Restore(PyObject *type, PyObject *value, PyObject *traceback);
 PyObject *PyErr_Occurred(void);
 void PyErr_Clear(void);
 
