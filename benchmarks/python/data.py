@@ -96,11 +96,12 @@ class Draws:
         self._drawn = [self._random.randrange(data.count) for _ in range(self._LENGTH)]
         self._position = 0
 
-    def numbers(self) -> list[int]:
-        """The next chunk."""
-        if self._position + self.chunk > self._LENGTH:
+    def numbers(self, count: int | None = None) -> list[int]:
+        """The next chunk, or so many."""
+        count = self.chunk if count is None else count
+        if self._position + count > self._LENGTH:
             self._position = 0
-        begin, self._position = self._position, self._position + self.chunk
+        begin, self._position = self._position, self._position + count
         return self._drawn[begin : self._position]
 
     def batch(self) -> list[int]:

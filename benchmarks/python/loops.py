@@ -17,6 +17,9 @@ from data import DataSet, Draws, WrongValue
 
 _now = time.perf_counter_ns
 LEAST_CHUNKS = 5
+# Of what has to be released nothing is copied, so a chunk is as long for large values as for small ones; and it is
+# what a process may hold in place at a time.
+HELD_AT_ONCE = 64
 
 
 class Rate(NamedTuple):
@@ -69,7 +72,7 @@ class Worker:
     def _get(self) -> Chunk:
         session = self._session
         get, release = session.get, session.release
-        numbers = self._draws.numbers()
+        numbers = self._draws.numbers(None if release is None else HELD_AT_ONCE)
         keys = [self._data.key(number) for number in numbers]
         if len(keys) == 1:
             # Comparing the last value has filled the caches with it, and a chunk of one has nobody to warm them.
@@ -138,9 +141,7 @@ class Worker:
         self._data.check(number, None if value is None else self._session.bytes_of(value), variant)
 
     def _warm_up(self) -> None:
-        value = self._session.get(self._data.key(self._draws.numbers()[0]))
-        if self._session.release is not None:
-            self._session.release(value)
+        self._session.get(self._data.key(self._draws.numbers()[0]))
 
     def _look(self, number: int, variant: int | None) -> None:
         value = self._session.get(self._data.key(number))
