@@ -76,7 +76,7 @@ class Memcached {
     }
     void put(const Key& key, std::span<const std::byte> value) {
       put_without_flush(key, value.data(), value.size());
-      if (kBatch > 1) flush();
+      if (kBatch > 1) finish_puts(key);
     }
 
     template <class See>
@@ -102,13 +102,13 @@ class Memcached {
       memcached_result_free(&result);
       if (outcome != MEMCACHED_END && outcome != MEMCACHED_NOTFOUND) require(outcome, "memcached_fetch_result");
     }
-    // Quiet sets are buffered; the flush of the last one waits for the server to have taken all of them.
+    // Quiet sets are buffered, and nobody answers them.
     void put_batch(std::span<const Key> keys, std::span<std::byte> values) {
       const std::size_t size = values.size() / keys.size();
       for (std::size_t index = 0; index < keys.size(); ++index) {
         put_without_flush(keys[index], values.data() + index * size, size);
       }
-      flush();
+      finish_puts(keys.back());
     }
 
    private:
@@ -118,7 +118,16 @@ class Memcached {
           memcached_set(connection_.get(), text.data(), text.size(), reinterpret_cast<const char*>(value), size, 0, 0);
       if (outcome != MEMCACHED_BUFFERED) require(outcome, "memcached_set");
     }
-    void flush() { require(memcached_flush_buffers(connection_.get()), "memcached_flush_buffers"); }
+    // memcached_flush_buffers() would only send what is buffered; the answer to a question about the last key comes when
+    // the server has taken all of them.
+    void finish_puts(const Key& last) {
+      const std::string_view text = last.view();
+      std::size_t size = 0;
+      std::uint32_t flags = 0;
+      memcached_return_t outcome = MEMCACHED_SUCCESS;
+      std::free(memcached_get(connection_.get(), text.data(), text.size(), &size, &flags, &outcome));
+      require(outcome, "memcached_get");
+    }
     void require(memcached_return_t outcome, const char* call) const {
       if (outcome == MEMCACHED_SUCCESS) [[likely]]
         return;
