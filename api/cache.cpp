@@ -152,7 +152,7 @@ int cache_get_stats(cache_stats_t* stats) {
   return guarded([&] {
     if (const Status status = memstream::need(stats, "stats"); status != Status::kOk) return status;
     return DefaultConnection::instance().use(
-        [&](memstream_handle& handle) { return memstream::fill_statistics(handle.cache(), stats); });
+        [&](memstream_handle& handle) { return memstream::fill_statistics(handle, stats); });
   });
 }
 

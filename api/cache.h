@@ -55,18 +55,21 @@ enum cache_status {
   CACHE_READ_ONLY = -7,     /* this attach may only read */
   CACHE_BAD_HANDLE = -8,    /* a view or reservation that this process does not hold */
 
-  CACHE_BAD_BACKEND = -20, /* MEMSTREAM_BACKEND */
-  CACHE_BAD_NAME = -21,    /* MEMSTREAM_NAME */
-  CACHE_BAD_SIZE = -22,    /* MEMSTREAM_SIZE */
-  CACHE_BAD_SHARDS = -23,  /* MEMSTREAM_SHARDS */
-  CACHE_BAD_TIMEOUT = -24, /* MEMSTREAM_TIMEOUT_MS */
-  CACHE_BAD_MODE = -25,    /* MEMSTREAM_MODE */
+  CACHE_BAD_BACKEND = -20,   /* MEMSTREAM_BACKEND */
+  CACHE_BAD_NAME = -21,      /* MEMSTREAM_NAME */
+  CACHE_BAD_SIZE = -22,      /* MEMSTREAM_SIZE */
+  CACHE_BAD_SHARDS = -23,    /* MEMSTREAM_SHARDS */
+  CACHE_BAD_TIMEOUT = -24,   /* MEMSTREAM_TIMEOUT_MS */
+  CACHE_BAD_MODE = -25,      /* MEMSTREAM_MODE */
+  CACHE_BAD_HUGEPAGES = -26, /* MEMSTREAM_HUGEPAGES */
+  CACHE_BAD_PREFAULT = -27,  /* MEMSTREAM_PREFAULT */
 
   CACHE_BUSY = -40,               /* others held the shard until the deadline */
   CACHE_GONE = -41,               /* the segment was destroyed; connect again for a new one */
   CACHE_NO_MEMORY = -42,          /* the machine or the container has no memory left for this */
   CACHE_PROCESS_TABLE_FULL = -43, /* every process slot of the segment is taken by a live process */
   CACHE_FULL = -44,               /* views and reservations hold so much that nothing can be evicted */
+  CACHE_NO_HUGE_PAGES = -45,      /* huge pages are required, and not to be had */
 
   CACHE_NO_SEGMENT = -60,        /* there is no such segment */
   CACHE_NOT_OWNER = -61,         /* it belongs to another user */
@@ -96,7 +99,7 @@ enum cache_status {
 typedef struct cache_stats {
   size_t struct_size; /* in: sizeof(cache_stats_t), so that the struct may grow */
 
-  uint64_t max_memory;       /* size of the segment: the number the user gave */
+  uint64_t max_memory;       /* size of the segment: the number the user gave, rounded up to whole pages */
   uint64_t used_memory;      /* blocks of live entries: keys, values, block headers, rounding */
   uint64_t table_memory;     /* entry tables and buckets as they stand now */
   uint64_t committed_memory; /* memory that the system has really given */
@@ -123,6 +126,9 @@ typedef struct cache_stats {
 
   uint64_t created_at_ms; /* creation of the segment, Unix time in ms */
   uint64_t now_ms;        /* the segment's clock, Unix time in ms */
+
+  uint64_t page_size;  /* bytes of the pages this process sees the segment in, as the kernel says; 0: it does not */
+  uint64_t huge_pages; /* what this process asked for (MEMSTREAM_HUGEPAGES): 0 off, 1 try, 2 require */
 } cache_stats_t;
 
 /*
@@ -134,6 +140,8 @@ typedef struct cache_stats {
  *   MEMSTREAM_SHARDS      1 to 64                                  (about one per 32 MiB)
  *   MEMSTREAM_TIMEOUT_MS  0 to 3600000: longest wait for a lock    (1000)
  *   MEMSTREAM_MODE        octal permission bits of a new segment   (0600)
+ *   MEMSTREAM_HUGEPAGES   off, try or require                      (off)
+ *   MEMSTREAM_PREFAULT    off or on                                (off)
  * A value that does not parse is an error that names the variable. Connecting twice is the same as once; connecting
  * after CACHE_GONE gives a new segment.
  * Returns CACHE_OK or an error of the groups "environment", "moment", "segment found".

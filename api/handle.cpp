@@ -1,5 +1,7 @@
 #include "api/handle.h"
 
+#include <fmt/format.h>
+
 #include "core/format.h"
 
 using memstream::Cache;
@@ -12,13 +14,19 @@ using memstream::Status;
 namespace {
 
 Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache) {
-  SegmentFormat format(options.spec.name, options.shards);
+  SegmentFormat format(options.spec.name, options.shards, options.prefault);
   std::unique_ptr<memstream::Segment> segment;
   const auto access = options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
   const Status status = options.existing_only ? options.backend->attach(options.spec, access, format, &segment)
                                               : options.backend->open(options.spec, format, &segment);
   if (status != Status::kOk) return status;
-  return Cache::open(std::move(segment), options.spec.name, options.spec.timeout, cache);
+  const Status opened = Cache::open(std::move(segment), options.spec.name, options.spec.timeout, cache);
+  if (opened != Status::kOk || !options.prefault || format.has_prefaulted()) return opened;
+  const Status prefaulted = (*cache)->prefault();
+  if (prefaulted == Status::kOk) return prefaulted;
+  const std::string reason = memstream::last_error();
+  cache->reset();  // Leaving may fail as well: what is said of that is not the reason.
+  return memstream::fail(prefaulted, fmt::format("Segment '{}' cannot be pre-faulted. {}", options.spec.name, reason));
 }
 
 }  // namespace
@@ -45,6 +53,14 @@ Status memstream_handle::destroy() {
   }
   SegmentFormat format(spec_.name, 0);
   return backend_->remove(spec_, format, &cache_->segment(), memstream::mark_destroyed);
+}
+
+std::uint64_t memstream_handle::page_size_bytes() noexcept {
+  std::uint64_t size = page_size_bytes_.load(std::memory_order_relaxed);
+  if (size != 0) return size;
+  size = cache_->segment().kernel_page_size_bytes();
+  page_size_bytes_.store(size, std::memory_order_relaxed);
+  return size;
 }
 
 std::uint64_t memstream_handle::keep(HeldItem item) {

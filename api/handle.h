@@ -1,7 +1,9 @@
 // What stands behind memstream_t: an open cache, and what the C interface keeps for its callers.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -54,6 +56,9 @@ struct memstream_handle final : private memstream::ForkAware {
   memstream::CallGate& gate() noexcept { return gate_; }
   const char* backend_name() const noexcept { return backend_->name(); }
   const char* name() const noexcept { return spec_.name.c_str(); }
+  memstream::HugePages huge_pages() const noexcept { return spec_.huge_pages; }
+  // Segment::kernel_page_size_bytes(), asked once: the answer costs more than all other statistics together.
+  std::uint64_t page_size_bytes() noexcept;
 
   // Whether the segment was destroyed, by whomever.
   bool is_gone() const noexcept { return cache_->is_gone(); }
@@ -95,5 +100,6 @@ struct memstream_handle final : private memstream::ForkAware {
   std::mutex held_mutex_;
   std::unordered_map<std::uint64_t, memstream::HeldItem> held_;
   std::uint64_t next_token_ = 1;
+  std::atomic<std::uint64_t> page_size_bytes_{0};
   memstream::ForkRegistration fork_registration_{this};
 };

@@ -78,7 +78,7 @@ int memstream_stats(memstream_t* cache, cache_stats_t* stats) {
   return guarded([&] {
     if (const Status status = require("cache, stats", cache, stats); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    return memstream::fill_statistics(cache->cache(), stats);
+    return memstream::fill_statistics(*cache, stats);
   });
 }
 

@@ -40,6 +40,18 @@ typedef struct memstream_options {
   int64_t timeout_ms;  /* longest wait for a lock; -1: MEMSTREAM_TIMEOUT_MS */
   uint32_t flags;      /* of memstream_open_flags */
   uint32_t reserved;   /* 0 */
+  /*
+   * Whether the segment is to be in huge pages: "off", "try" or "require"; NULL: MEMSTREAM_HUGEPAGES. "try" and
+   * "require" round the size of a new segment up to whole huge pages. With "try" it gets ordinary pages where there are
+   * no others; cache_stats_t.page_size says what came of it. With "require" that is CACHE_NO_HUGE_PAGES, and so is
+   * attaching to a segment without them: a segment keeps the pages that it was made with.
+   */
+  const char *hugepages;
+  /*
+   * Whether pages are mapped before they are needed: "off" or "on"; NULL: MEMSTREAM_PREFAULT. With "on" a new segment
+   * takes all its memory from the system at once, or is not made: CACHE_NO_MEMORY. An attach maps what it has by then.
+   */
+  const char *prefault;
 } memstream_options_t;
 
 /* Sets struct_size and the "from the environment" value of every field. */

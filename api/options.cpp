@@ -112,6 +112,25 @@ Status set_mode(const char* source, std::string_view text, SegmentSpec* spec) {
   return Status::kOk;
 }
 
+Status set_huge_pages(const char* source, std::string_view text, SegmentSpec* spec) {
+  if (text == "off") {
+    spec->huge_pages = HugePages::kOff;
+  } else if (text == "try") {
+    spec->huge_pages = HugePages::kTry;
+  } else if (text == "require") {
+    spec->huge_pages = HugePages::kRequire;
+  } else {
+    return refuse(Status::kBadHugePages, source, text, "off, try and require are");
+  }
+  return Status::kOk;
+}
+
+Status set_prefault(const char* source, std::string_view text, bool* prefault) {
+  if (text != "off" && text != "on") return refuse(Status::kBadPrefault, source, text, "off and on are");
+  *prefault = text == "on";
+  return Status::kOk;
+}
+
 // The value of a field: the option if it was given, else the environment variable if it is set, else the default that
 // the result holds already.
 template <class Set>
@@ -129,6 +148,10 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   };
   const auto timeout = [&](const char* source, std::string_view text) { return set_timeout(source, text, spec); };
   const auto mode = [&](const char* source, std::string_view text) { return set_mode(source, text, spec); };
+  const auto huge_pages = [&](const char* source, std::string_view text) { return set_huge_pages(source, text, spec); };
+  const auto prefault = [&](const char* source, std::string_view text) {
+    return set_prefault(source, text, &result->prefault);
+  };
 
   Status status = given.name != nullptr ? name("options.name", given.name) : from_environment("MEMSTREAM_NAME", name);
   if (status != Status::kOk) return status;
@@ -142,8 +165,14 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   status = given.timeout_ms != -1 ? timeout("options.timeout_ms", std::to_string(given.timeout_ms))
                                   : from_environment("MEMSTREAM_TIMEOUT_MS", timeout);
   if (status != Status::kOk) return status;
-  return given.mode != 0 ? mode("options.mode", fmt::format("{:o}", given.mode))
-                         : from_environment("MEMSTREAM_MODE", mode);
+  status = given.mode != 0 ? mode("options.mode", fmt::format("{:o}", given.mode))
+                           : from_environment("MEMSTREAM_MODE", mode);
+  if (status != Status::kOk) return status;
+  status = given.hugepages != nullptr ? huge_pages("options.hugepages", given.hugepages)
+                                      : from_environment("MEMSTREAM_HUGEPAGES", huge_pages);
+  if (status != Status::kOk) return status;
+  return given.prefault != nullptr ? prefault("options.prefault", given.prefault)
+                                   : from_environment("MEMSTREAM_PREFAULT", prefault);
 }
 
 }  // namespace

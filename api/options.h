@@ -16,11 +16,13 @@ struct OpenOptions {
   std::uint32_t shards = 0;  // 0: according to the size.
   bool read_only = false;
   bool existing_only = false;
+  bool prefault = false;
 };
 
 // `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that
-// its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode: the message names the
-// variable or field, the value and what is allowed. kInvalid for a struct of unknown size or unknown flags.
+// its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages,
+// kBadPrefault: the message names the variable or field, the value and what is allowed. kInvalid for a struct of
+// unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 
 }  // namespace memstream

@@ -4,7 +4,7 @@
 
 namespace memstream {
 
-Status fill_statistics(Cache& cache, cache_stats_t* stats) {
+Status fill_statistics(memstream_handle& handle, cache_stats_t* stats) {
   if (stats->struct_size != sizeof *stats) {
     return fail(Status::kInvalid,
                 fmt::format("cache_stats_t.struct_size is {}, this library knows {}. Set it to sizeof before "
@@ -12,7 +12,7 @@ Status fill_statistics(Cache& cache, cache_stats_t* stats) {
                             stats->struct_size, sizeof *stats));
   }
   CacheStatistics statistics;
-  if (const Status status = cache.statistics(&statistics); status != Status::kOk) return status;
+  if (const Status status = handle.cache().statistics(&statistics); status != Status::kOk) return status;
   const ShardStatistics& shards = statistics.shards;
   stats->max_memory = statistics.max_memory;
   stats->used_memory = shards.used_memory;
@@ -38,6 +38,8 @@ Status fill_statistics(Cache& cache, cache_stats_t* stats) {
   stats->dead_processes = statistics.dead_processes;
   stats->created_at_ms = statistics.created_unix_ms;
   stats->now_ms = statistics.now_unix_ms;
+  stats->page_size = handle.page_size_bytes();
+  stats->huge_pages = static_cast<std::uint64_t>(handle.huge_pages());
   return Status::kOk;
 }
 

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "api/cache.h"
-#include "core/cache.h"
+#include "api/handle.h"
 
 namespace memstream {
 
 // kInvalid if stats->struct_size is not that of this library.
-Status fill_statistics(Cache& cache, cache_stats_t* stats);
+Status fill_statistics(memstream_handle& handle, cache_stats_t* stats);
 
 }  // namespace memstream

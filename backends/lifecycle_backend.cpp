@@ -62,6 +62,27 @@ Status discard(SharedObject& object, Status status) {
                                   reason, last_error()));
 }
 
+bool is_in_huge_pages(const Segment& segment) { return segment.kernel_page_size_bytes() > page_size_bytes(); }
+
+// Of a new segment, before anybody works with it.
+Status check_new_pages(const SharedObject& object, Segment& segment) {
+  if (object.spec().huge_pages != HugePages::kRequire) return Status::kOk;
+  if (const Status status = segment.commit(0, 1); status != Status::kOk) return status;
+  if (is_in_huge_pages(segment)) return Status::kOk;
+  return fail(Status::kNoHugePages, fmt::format("segment '{}' cannot be made of huge pages: {}", object.spec().name,
+                                                object.huge_page_remedy()));
+}
+
+// Of a segment that is there: it keeps the pages it was made with.
+Status check_present_pages(const SegmentSpec& spec, const Segment& segment) {
+  if (spec.huge_pages != HugePages::kRequire || is_in_huge_pages(segment)) return Status::kOk;
+  return fail(
+      Status::kNoHugePages,
+      fmt::format("segment '{}' was made without huge pages and keeps the pages it has: attach with "
+                  "MEMSTREAM_HUGEPAGES=try, or destroy it and let it be created with MEMSTREAM_HUGEPAGES=require",
+                  spec.name));
+}
+
 // Brings an object without content to READY. REQUIRES: the lock.
 Status initialize(SegmentInitializer& initializer, SharedObject& object, std::unique_ptr<Segment>* segment) {
   if (object.size_bytes() == 0) {
@@ -77,6 +98,7 @@ Status initialize(SegmentInitializer& initializer, SharedObject& object, std::un
   try {
     std::unique_ptr<Segment> made;
     Status status = object.map(Access::kReadWrite, &made);
+    if (status == Status::kOk) status = check_new_pages(object, *made);
     if (status == Status::kOk) status = initializer.initialize(*made);
     if (status != Status::kOk) return give_up(object, status);
     *segment = std::move(made);
@@ -107,7 +129,13 @@ Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedO
   Identity identity;
   if (const Status status = identify(object, initializer, &identity); status != Status::kOk) return status;
   switch (identity.state) {
-    case SegmentState::kReady:
+    case SegmentState::kReady: {
+      std::unique_ptr<Segment> mapped;
+      Status status = object.map(Access::kReadWrite, &mapped);
+      if (status == Status::kOk) status = check_present_pages(object.spec(), *mapped);
+      if (status == Status::kOk) *segment = std::move(mapped);
+      return status;
+    }
     case SegmentState::kForeign:  // The engine's attach checks say what is wrong with it.
       return object.map(Access::kReadWrite, segment);
     case SegmentState::kDestroyed: {  // Its destroyer died between the mark and the removal.
@@ -127,7 +155,11 @@ Status LifecycleBackend::open(const SegmentSpec& spec, SegmentInitializer& initi
                               std::unique_ptr<Segment>* segment) {
   const UncancelledScope uncancelled;
   const Deadline deadline(spec.timeout);
-  return until_settled(spec, deadline, [&] { return try_open(spec, initializer, deadline, segment); });
+  SegmentSpec rounded = spec;
+  if (const std::size_t page = spec.huge_pages == HugePages::kOff ? 0 : huge_page_size_bytes(); page != 0) {
+    rounded.size_bytes = (spec.size_bytes + page - 1) / page * page;
+  }
+  return until_settled(rounded, deadline, [&] { return try_open(rounded, initializer, deadline, segment); });
 }
 
 Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
@@ -144,8 +176,8 @@ Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& i
     status = map_and_look(Access::kReadWrite, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
     if (state == SegmentState::kReady) {
-      *segment = std::move(mapped);
-      return Status::kOk;
+      if (status = check_present_pages(spec, *mapped); status == Status::kOk) *segment = std::move(mapped);
+      return status;
     }
   }
   return settle(initializer, deadline, *object, segment);
@@ -182,8 +214,9 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     status = map_and_look(access, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
     if (state != SegmentState::kReady && state != SegmentState::kForeign) return not_ready(spec);
-    *segment = std::move(mapped);
-    return Status::kOk;
+    if (state == SegmentState::kReady) status = check_present_pages(spec, *mapped);
+    if (status == Status::kOk) *segment = std::move(mapped);
+    return status;
   });
 }
 

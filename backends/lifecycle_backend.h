@@ -31,6 +31,9 @@ class LifecycleBackend : public SegmentBackend {
   virtual Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                         std::unique_ptr<SharedObject>* object) = 0;
 
+  // Of the huge pages that a new segment may be given; 0 if there are none.
+  virtual std::size_t huge_page_size_bytes() const noexcept = 0;
+
   // One try each; kGone: the name changed hands in between, try again.
   Status try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                   std::unique_ptr<Segment>* segment);

@@ -4,9 +4,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <utility>
 
+#include "backends/huge_pages.h"
+#include "backends/touch_pages.h"
 #include "core/cancellation.h"
+#include "core/interruptions.h"
 
 namespace memstream {
 
@@ -20,10 +25,13 @@ std::size_t round_up_to_page(std::size_t size_bytes) noexcept {
   return (size_bytes + mask) & ~mask;
 }
 
-MappedSegment::MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access) noexcept
+MappedSegment::MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
+                             HugePages huge_pages) noexcept
     : name_(std::move(name)), data_(data), size_bytes_(size_bytes), access_(access) {
   // A hint that no kernel since 3.4 refuses for memory like this; without it the segment works all the same.
   (void)::madvise(data, size_bytes, MADV_DONTDUMP);
+  // Refused by a kernel that has none.
+  if (huge_pages != HugePages::kOff) (void)::madvise(data, size_bytes, MADV_HUGEPAGE);
 }
 
 Status MappedSegment::commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
@@ -31,6 +39,29 @@ Status MappedSegment::commit(std::size_t offset_bytes, std::size_t size_bytes) n
   const UncancelledScope uncancelled;
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   return commit_pages(begin, round_up_to_page(offset_bytes + size_bytes) - begin);
+}
+
+Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept {
+  if (size_bytes == 0) return Status::kOk;
+  const UncancelledScope uncancelled;
+  const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
+  const std::size_t rounded_bytes = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_) - begin;
+  const FailedCall failed = touch_pages(data_ + begin, rounded_bytes, access_);
+  if (failed.name == nullptr) return Status::kOk;
+  if (failed.error == ENOMEM || failed.error == EFAULT) {
+    return fail_errno(Status::kNoMemory, failed.name, name_, failed.error,
+                      "The machine or the container has no memory left for its pages: free some, or set "
+                      "MEMSTREAM_PREFAULT=off.");
+  }
+  return fail_errno(Status::kOsError, failed.name, name_, failed.error,
+                    "The pages cannot be mapped beforehand here (a seccomp filter?): set MEMSTREAM_PREFAULT=off.");
+}
+
+std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
+  const UncancelledScope uncancelled;
+  // The kernel tells of pages that are mapped.
+  if (touch_pages(data_, std::min(page_size_bytes(), size_bytes_), access_).name != nullptr) return 0;
+  return mapped_page_size_bytes(data_);
 }
 
 }  // namespace memstream

@@ -1,4 +1,4 @@
-// What the mappings of all backends have in common: address, size, access, and commit() in whole pages.
+// What the mappings of all backends have in common: address, size, access, commit() and prefault() in whole pages.
 #pragma once
 
 #include <cstddef>
@@ -18,10 +18,14 @@ class MappedSegment : public Segment {
   std::size_t size_bytes() const noexcept final { return size_bytes_; }
   Access access() const noexcept final { return access_; }
   Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept final;
+  Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept final;
+  std::size_t kernel_page_size_bytes() const noexcept final;
 
  protected:
-  // Keeps the mapping out of core dumps: a cache holds other people's values.
-  MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access) noexcept;
+  // Keeps the mapping out of core dumps: a cache holds other people's values. Asks for huge pages where they are
+  // wanted; whether any come of it is for kernel_page_size_bytes() to say.
+  MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
+                HugePages huge_pages = HugePages::kOff) noexcept;
 
   // The user's name, for messages.
   const std::string& name() const noexcept { return name_; }

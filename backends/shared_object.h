@@ -42,6 +42,9 @@ class SharedObject {
   // REQUIRES: size_bytes() is not 0.
   virtual Status map(Access access, std::unique_ptr<Segment>* segment) = 0;
 
+  // Why a segment that was to be in huge pages is not, and what makes it possible: the end of a sentence.
+  virtual std::string huge_page_remedy() const = 0;
+
   // Whether this user may take the name away, as far as that can be told before it is tried: kOk or kNoPermission.
   virtual Status may_remove_name() const = 0;
   // Whether the name may be taken from bytes that are not ours: kOk, or an error that says what to do by hand.

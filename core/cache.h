@@ -143,6 +143,9 @@ class Cache final : private ForkAware {
               const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 
   Status statistics(CacheStatistics* statistics) noexcept;
+  // Maps into this process whatever is committed of the segment, so that no operation meets a page fault there. What
+  // Segment::prefault() says.
+  Status prefault() noexcept;
   // These two may throw std::bad_alloc.
   Status processes(std::vector<ProcessInfo>* processes);
   Status check(std::vector<std::string>* problems);

@@ -56,6 +56,16 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   return Status::kOk;
 }
 
+Status Cache::prefault() noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  const Status tables = segment_->prefault(0, attached_.geometry.shards_offset);
+  if (tables != Status::kOk) return tables;
+  for (auto& shard : shards_) {
+    if (const Status status = shard->prefault(Deadline(timeout_), *segment_); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
   if (const Status status = present(); status != Status::kOk) return status;
   if (!read_only()) {

@@ -85,7 +85,11 @@ Status SegmentFormat::initialize(Segment& segment) {
     return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.
-  if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
+  const std::uint64_t first_bytes = prefaults_ ? geometry.size_bytes : geometry.shards_offset;
+  if (const Status status = segment.commit(0, first_bytes); status != Status::kOk) return status;
+  if (prefaults_) {
+    if (const Status status = segment.prefault(0, geometry.size_bytes); status != Status::kOk) return status;
+  }
   const bool blank = state_of(segment.data()) == SegmentState::kBlank;
   header->state.store(static_cast<std::uint32_t>(HeaderState::kInitializing), std::memory_order_release);
   // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
@@ -102,6 +106,7 @@ Status SegmentFormat::initialize(Segment& segment) {
     return fail(status, fmt::format("Segment '{}' cannot be laid out. {}", name_, last_error()));
   }
   header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
+  has_prefaulted_ = prefaults_;
   return Status::kOk;
 }
 
@@ -148,7 +153,7 @@ Status SegmentFormat::write_tables(Segment& segment, const Geometry& geometry) c
   }
   for (std::uint32_t index = 0; index < geometry.shards; ++index) {
     Shard shard(&segment, geometry, index, 0);
-    if (const Status status = shard.initialize(index); status != Status::kOk) return status;
+    if (const Status status = shard.initialize(index, prefaults_); status != Status::kOk) return status;
   }
   return Status::kOk;
 }

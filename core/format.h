@@ -13,13 +13,18 @@ namespace memstream {
 // The engine's part in creating a segment.
 class SegmentFormat final : public SegmentInitializer {
  public:
-  // `shards` 0: according to the size.
-  SegmentFormat(std::string name, std::uint32_t shards) : name_(std::move(name)), shards_(shards) {}
+  // `shards` 0: according to the size. `prefaults`: a new segment is committed whole and pre-faulted before it is
+  // ready.
+  SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false)
+      : name_(std::move(name)), shards_(shards), prefaults_(prefaults) {}
 
   std::size_t header_size_bytes() const noexcept override { return kPageSize; }
   SegmentState state_of(const std::byte* header) const noexcept override;
   std::string name_of(const std::byte* header) const override;
   Status initialize(Segment& segment) override;
+
+  // Whether this object has laid out a segment that is pre-faulted in this process.
+  bool has_prefaulted() const noexcept { return has_prefaulted_; }
 
  private:
   Status write_identity(Segment& segment, const Geometry& geometry) const;
@@ -27,6 +32,8 @@ class SegmentFormat final : public SegmentInitializer {
 
   std::string name_;
   std::uint32_t shards_;
+  bool prefaults_;
+  bool has_prefaulted_ = false;
 };
 
 // Everything an attached process needs to know; copied once, so that later writes to the header cannot mislead it.

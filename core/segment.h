@@ -20,12 +20,17 @@ namespace memstream {
 
 enum class Access { kReadWrite, kReadOnly };
 
+// Whether a segment is wanted in huge pages: not, if they can be had, or not without them.
+enum class HugePages { kOff, kTry, kRequire };
+
 // What to create or to attach. Checked by the caller (api/options.h), so that a backend can trust it.
 struct SegmentSpec {
   std::string name;            // The user's name: 1 to 64 characters of [A-Za-z0-9._-], not starting with a dot.
   std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
   unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
   bool any_owner = false;      // Accept an existing segment that belongs to another user, for writing too.
+  // kTry and kRequire round the size of a new segment up to whole huge pages, whatever then comes of it.
+  HugePages huge_pages = HugePages::kOff;
   std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.
 };
 
@@ -47,6 +52,17 @@ class Segment {
   // range may be committed already, in part or whole. Rounded outwards to pages. Safe from any thread and process.
   // REQUIRES: access() == kReadWrite, and the range lies inside the segment.
   virtual Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept = 0;
+
+  // Maps the pages of [offset_bytes, offset_bytes + size_bytes) into this process now, so that touching them costs no
+  // page fault later. Changes no byte and raises no signal, whatever others do to the range meanwhile. kNoMemory if the
+  // system has none for pages or page tables, kOsError if it has no way to do it. Rounded outwards to pages.
+  // REQUIRES: the range is committed and lies inside the segment.
+  virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
+
+  // Bytes of the pages in which this process really sees the first bytes of the segment, as the kernel tells it; 0 if
+  // it does not. Reads /proc: some hundred microseconds.
+  // REQUIRES: the first page is committed.
+  virtual std::size_t kernel_page_size_bytes() const noexcept = 0;
 
  protected:
   Segment() = default;
@@ -97,9 +113,11 @@ class SegmentBackend {
   // Creates the segment if it is absent, attaches if it is present. Exactly one process initialises it; one whose
   // creator died before "ready" is initialised in place, with the size it has. A segment marked destroyed, or removed
   // between two steps, is looked up again. Never shrinks, wipes or removes a segment that was ready.
+  // kNoHugePages if they are required: by a creator that cannot have them, or of a segment that has none.
   virtual Status open(const SegmentSpec& spec, SegmentInitializer& initializer, std::unique_ptr<Segment>* segment) = 0;
 
-  // Attaches to a segment that is ready. kNoSegment if there is none (or only an unfinished one).
+  // Attaches to a segment that is ready. kNoSegment if there is none (or only an unfinished one), kNoHugePages as
+  // above.
   // With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows
   // reading.
   virtual Status attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,

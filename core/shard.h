@@ -100,8 +100,9 @@ class Shard final : private ShardRecovery {
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
-  // Lays out a blank shard. REQUIRES: its first two pages are committed and zero.
-  Status initialize(std::uint32_t index) noexcept;
+  // Lays out a blank shard. `is_committed`: the whole of it, so that it never asks the system for memory.
+  // REQUIRES: its first two pages are committed and zero.
+  Status initialize(std::uint32_t index, bool is_committed = false) noexcept;
 
   // ---- reading (core/shard_lookup.h and core/shard_read.cpp) ----
 
@@ -135,6 +136,8 @@ class Shard final : private ShardRecovery {
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
   Status statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept;
+  // Maps what is committed of the shard into this process, through `segment`, which is the one it lies in.
+  Status prefault(const Deadline& deadline, const Segment& segment) noexcept;
 
   // ---- writing (core/shard_write.cpp) ----
 
@@ -209,6 +212,10 @@ class Shard final : private ShardRecovery {
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
 
  private:
+  // Calls copy() while no writer is at work; on a read-only attach at once.
+  template <class Copy>
+  Status copy_numbers(const Deadline& deadline, const Copy& copy) noexcept;
+
   enum class Lookup { kFound, kAbsent, kUnstable };
   enum class Took { kCopied, kExpired, kTooSmall, kLarge };
   // Access counts are exact up to here; then one access of a thread in kSampling adds kSampling, so that a hot entry's

@@ -1,4 +1,6 @@
 // Reading a shard: without a lock where that works, under the shared lock where it does not.
+#include <algorithm>
+
 #include "core/shard_lookup.h"
 #include "core/single_thread.h"
 
@@ -125,8 +127,37 @@ Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t 
   return Status::kOk;
 }
 
+template <class Copy>
+Status Shard::copy_numbers(const Deadline& deadline, const Copy& copy) noexcept {
+  if (read_only_) {
+    copy();
+    return Status::kOk;
+  }
+  // Not the shared lock: pins change these numbers under W alone.
+  const Status status = lock_.lock(deadline);
+  if (status != Status::kOk) return status;
+  copy();
+  lock_.unlock();
+  return Status::kOk;
+}
+
+Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcept {
+  std::uint64_t table_end = 0;
+  std::uint64_t heap_begin = 0;
+  const Status status = copy_numbers(deadline, [&] {
+    copy_from_shared(&table_end, &header_->space.table_committed, sizeof table_end);
+    copy_from_shared(&heap_begin, &header_->space.heap_committed, sizeof heap_begin);
+  });
+  if (status != Status::kOk) return status;
+  // Whatever the numbers say: not beyond the shard.
+  table_end = std::min(table_end, size_);
+  heap_begin = std::clamp(heap_begin, table_end, size_);
+  const Status table = segment.prefault(offset_, table_end);
+  return table == Status::kOk ? segment.prefault(offset_ + heap_begin, size_ - heap_begin) : table;
+}
+
 Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept {
-  const auto copy = [&] {
+  return copy_numbers(deadline, [&] {
     // Loaded as bytes: a read-only attach looks while others write.
     alignas(ShardSpace) std::byte bytes[sizeof(ShardSpace)];
     copy_from_shared(bytes, &header_->space, sizeof(ShardSpace));
@@ -145,17 +176,7 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
                                        : numbers.table_committed + (size_ - numbers.heap_committed);
     statistics->entries = numbers.entries;
     statistics->entry_capacity = cells * kEntriesPerCell;
-  };
-  if (read_only_) {
-    copy();
-    return Status::kOk;
-  }
-  // Not the shared lock: pins change these numbers under W alone.
-  const Status status = lock_.lock(deadline);
-  if (status != Status::kOk) return status;
-  copy();
-  lock_.unlock();
-  return Status::kOk;
+  });
 }
 
 }  // namespace memstream

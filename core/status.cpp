@@ -84,6 +84,10 @@ const char* status_sentence(Status status) noexcept {
       return "The timeout is not valid (MEMSTREAM_TIMEOUT_MS).";
     case Status::kBadMode:
       return "The mode is not valid (MEMSTREAM_MODE).";
+    case Status::kBadHugePages:
+      return "The choice of huge pages is not valid (MEMSTREAM_HUGEPAGES).";
+    case Status::kBadPrefault:
+      return "The choice of pre-faulting is not valid (MEMSTREAM_PREFAULT).";
     case Status::kBusy:
       return "The deadline passed while other processes were at work; try again.";
     case Status::kGone:
@@ -94,6 +98,8 @@ const char* status_sentence(Status status) noexcept {
       return "Every process slot of the segment is taken by a live process.";
     case Status::kFull:
       return "Views and reservations hold so much that nothing can be evicted.";
+    case Status::kNoHugePages:
+      return "Huge pages are required, and the system has none for this or the segment was made without them.";
     case Status::kNoSegment:
       return "There is no such segment.";
     case Status::kNotOwner:

@@ -35,6 +35,8 @@ enum class [[nodiscard]] Status : int{
     kBadShards = -23,
     kBadTimeout = -24,
     kBadMode = -25,
+    kBadHugePages = -26,
+    kBadPrefault = -27,
 
     // The moment.
     kBusy = -40,              // Deadline reached while others held the shard.
@@ -42,6 +44,7 @@ enum class [[nodiscard]] Status : int{
     kNoMemory = -42,          // The machine or the container has no memory left for it.
     kProcessTableFull = -43,  // Every process slot is taken by a live process.
     kFull = -44,              // Views and reservations pin so much that nothing can be evicted.
+    kNoHugePages = -45,       // Huge pages are required, and the system has none, or the segment was made without.
 
     // The segment that was found.
     kNoSegment = -60,

@@ -28,6 +28,8 @@ class CutSegment final : public Segment {
   std::size_t size_bytes() const noexcept override { return size_bytes_; }
   Access access() const noexcept override { return Access::kReadWrite; }
   Status commit(std::size_t, std::size_t) noexcept override { return Status::kOk; }
+  Status prefault(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
+  std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
 
  private:
   std::byte* data_;
@@ -60,6 +62,31 @@ TEST_CASE("a new segment is ready, carries its name, and is accepted for writing
     CHECK(attached.layout_version == kLayoutVersion);
     CHECK(attached.hash_seed == segment.header().identity.hash_seed);
   }
+}
+
+TEST_CASE("a new segment that is pre-faulted never asks for memory again") {
+  TestSegment segment(4U << 20, 3);
+  SegmentFormat format(segment.name(), 3, true);
+  segment.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);
+  const std::size_t before = MemoryBackend::committed_bytes();
+  REQUIRE(format.initialize(segment.segment()) == Status::kOk);
+  CHECK(format.has_prefaulted());
+  CHECK(MemoryBackend::committed_bytes() - before > 3U << 20);
+  for (std::uint32_t index = 0; index < 3; ++index) {
+    const auto* shard = reinterpret_cast<ShardHeader*>(segment.data() + segment.geometry().shard_offset(index));
+    CHECK(shard->space.table_committed == segment.geometry().shard_size);
+  }
+}
+
+TEST_CASE("a new segment whose memory is not to be had at once is not ready") {
+  TestSegment segment(4U << 20, 3);
+  SegmentFormat format(segment.name(), 3, true);
+  segment.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);
+  MemoryBackend::limit_committed_bytes(MemoryBackend::committed_bytes() + (1U << 20));
+  CHECK(format.initialize(segment.segment()) == Status::kNoMemory);
+  MemoryBackend::unlimit_committed_bytes();
+  CHECK_FALSE(format.has_prefaulted());
+  CHECK(format.state_of(segment.data()) == SegmentState::kUnfinished);
 }
 
 TEST_CASE("what a creator that died left behind is wiped before anybody takes it over") {

@@ -33,8 +33,9 @@ class Environment {
   static void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
  private:
-  static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
-                                           "MEMSTREAM_SHARDS",  "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE"};
+  static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND",   "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
+                                           "MEMSTREAM_SHARDS",    "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE",
+                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT"};
   std::map<std::string, std::string> before_;
 };
 
@@ -56,6 +57,8 @@ TEST_CASE("without variables and options everything has its default") {
   CHECK(options.shards == 0);
   CHECK_FALSE(options.read_only);
   CHECK_FALSE(options.existing_only);
+  CHECK(options.spec.huge_pages == HugePages::kOff);
+  CHECK_FALSE(options.prefault);
   CHECK(std::string(options.backend->name()) == "posix");
 }
 
@@ -85,6 +88,14 @@ TEST_CASE("every variable is read, up to its limits") {
            Good{"MEMSTREAM_MODE", "0660", [](const OpenOptions& o) { return o.spec.mode == 0660; }},
            Good{"MEMSTREAM_MODE", "600", [](const OpenOptions& o) { return o.spec.mode == 0600; }},
            Good{"MEMSTREAM_MODE", "777", [](const OpenOptions& o) { return o.spec.mode == 0777; }},
+           Good{"MEMSTREAM_HUGEPAGES", "off",
+                [](const OpenOptions& o) { return o.spec.huge_pages == HugePages::kOff; }},
+           Good{"MEMSTREAM_HUGEPAGES", "try",
+                [](const OpenOptions& o) { return o.spec.huge_pages == HugePages::kTry; }},
+           Good{"MEMSTREAM_HUGEPAGES", "require",
+                [](const OpenOptions& o) { return o.spec.huge_pages == HugePages::kRequire; }},
+           Good{"MEMSTREAM_PREFAULT", "off", [](const OpenOptions& o) { return !o.prefault; }},
+           Good{"MEMSTREAM_PREFAULT", "on", [](const OpenOptions& o) { return o.prefault; }},
        }) {
     CAPTURE(good.variable);
     CAPTURE(good.value);
@@ -127,6 +138,11 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
        Status::kBadMode,
        "octal permission bits",
        {"", "0", "0400", "0200", "0066", "1777", "0o600", "rw", "0680", "-600"}},
+      {"MEMSTREAM_HUGEPAGES",
+       Status::kBadHugePages,
+       "off, try and require are",
+       {"", "on", "yes", "1", "Try", "try ", "required"}},
+      {"MEMSTREAM_PREFAULT", Status::kBadPrefault, "off and on are", {"", "1", "true", "ON", "on ", "no"}},
   };
   for (const Variable& variable : variables) {
     for (const std::string& value : variable.bad_values) {
@@ -146,7 +162,7 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
 TEST_CASE("an option stands before its variable, which is then not even looked at") {
   const Environment environment;
   for (const char* name : {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS",
-                           "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE"}) {
+                           "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT"}) {
     Environment::set(name, "!");
   }
   memstream_options_t given = fresh_options();
@@ -156,6 +172,8 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   given.shards = 3;
   given.timeout_ms = 0;
   given.mode = 0640;
+  given.hugepages = "require";
+  given.prefault = "on";
   OpenOptions options;
   REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
   CHECK(std::string(options.backend->name()) == "sysv");
@@ -164,6 +182,8 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   CHECK(options.shards == 3);
   CHECK(options.spec.timeout.count() == 0);
   CHECK(options.spec.mode == 0640);
+  CHECK(options.spec.huge_pages == HugePages::kRequire);
+  CHECK(options.prefault);
 }
 
 TEST_CASE("an option that is not possible is named as an option") {
@@ -179,6 +199,8 @@ TEST_CASE("an option that is not possible is named as an option") {
         Bad{Status::kBadShards, "options.shards", [](memstream_options_t& o) { o.shards = 65; }},
         Bad{Status::kBadTimeout, "options.timeout_ms", [](memstream_options_t& o) { o.timeout_ms = -2; }},
         Bad{Status::kBadMode, "options.mode", [](memstream_options_t& o) { o.mode = 0100; }},
+        Bad{Status::kBadHugePages, "options.hugepages", [](memstream_options_t& o) { o.hugepages = "always"; }},
+        Bad{Status::kBadPrefault, "options.prefault", [](memstream_options_t& o) { o.prefault = "true"; }},
         Bad{Status::kBadBackend, "'mmap'", [](memstream_options_t& o) { o.backend = "mmap"; }},
         Bad{Status::kInvalid, "options.flags", [](memstream_options_t& o) { o.flags = 8; }},
         Bad{Status::kInvalid, "struct_size", [](memstream_options_t& o) { o.struct_size -= 1; }},

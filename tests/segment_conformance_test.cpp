@@ -107,6 +107,37 @@ TEST_CASE_TEMPLATE("any range can be committed, in part, whole and again, and ke
   std::memset(segment->data() + 4096, 1, size - 4096);
 }
 
+TEST_CASE_TEMPLATE("any range can be pre-faulted, for reading only too, and keeps what was written", Kind,
+                   EVERY_BACKEND) {
+  NamedBackend<Kind> named;
+  const auto segment = named.open();
+  const std::size_t size = segment->size_bytes();
+  REQUIRE(segment->commit(0, size) == Status::kOk);
+  std::memset(segment->data() + 4096, 0x5a, size - 4096);
+  for (const Access access : {Access::kReadWrite, Access::kReadOnly}) {
+    std::unique_ptr<Segment> other;
+    REQUIRE(named.backend->attach(named.spec, access, named.initializer, &other) == Status::kOk);
+    CHECK(other->prefault(0, 0) == Status::kOk);
+    CHECK(other->prefault(5000, 1) == Status::kOk);
+    CHECK(other->prefault(size - 1, 1) == Status::kOk);
+    CHECK(other->prefault(0, size) == Status::kOk);
+    CHECK(other->kernel_page_size_bytes() >= page_size_bytes());
+    CHECK(std::all_of(other->data() + 4096, other->data() + size, [](std::byte b) { return b == std::byte{0x5a}; }));
+  }
+}
+
+TEST_CASE_TEMPLATE("what a dead creator left in ordinary pages is removed by who requires huge ones", Kind,
+                   EVERY_BACKEND) {
+  NamedBackend<Kind> named;
+  const auto left = named.open();
+  if (left->kernel_page_size_bytes() != page_size_bytes()) return;  // This machine gives nothing but huge pages.
+  header_of(*left).state = kTestUnfinished;
+  named.spec.huge_pages = HugePages::kRequire;
+  CHECK(named.try_open() == Status::kNoHugePages);
+  CHECK(message_has(named.spec.name));
+  CHECK(Kind::traces_of(named.spec.name) == "");
+}
+
 TEST_CASE_TEMPLATE("what a dead creator left is initialised in place, with the size it has", Kind, EVERY_BACKEND) {
   NamedBackend<Kind> named;
   const auto left = named.open();

@@ -14,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/posix/posix_object.h"
 #include "core/interruptions.h"
@@ -117,6 +118,7 @@ class PosixBackend final : public LifecycleBackend {
               std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
+  std::size_t huge_page_size_bytes() const noexcept override { return transparent_huge_page_size_bytes(); }
 };
 
 Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& /*initializer*/,

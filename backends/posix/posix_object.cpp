@@ -12,23 +12,27 @@
 #include <chrono>
 #include <thread>
 
+#include "backends/huge_pages.h"
 #include "core/cancellation.h"
 #include "core/interruptions.h"
 
 namespace memstream {
 namespace {
 
+constexpr char kShmemSetting[] = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
 // How often a lock that another process holds is tried. flock() itself knows no deadline.
 constexpr std::chrono::milliseconds kLockPoll{1};
 
 class PosixSegment final : public MappedSegment {
  public:
-  PosixSegment(std::string name, std::byte* data, Access access, std::shared_ptr<const FileDescriptor> file,
+  PosixSegment(const SegmentSpec& spec, std::byte* data, Access access, std::shared_ptr<const FileDescriptor> file,
                const struct stat& status)
-      : MappedSegment(std::move(name), data, static_cast<std::size_t>(status.st_size), access),
+      : MappedSegment(spec.name, data, static_cast<std::size_t>(status.st_size), access, spec.huge_pages),
         file_(std::move(file)),
         device_(status.st_dev),
-        inode_(status.st_ino) {}
+        inode_(status.st_ino),
+        wants_huge_pages_(spec.huge_pages != HugePages::kOff) {}
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
   bool is_of(const struct stat& status) const noexcept { return device_ == status.st_dev && inode_ == status.st_ino; }
@@ -39,9 +43,14 @@ class PosixSegment final : public MappedSegment {
   std::shared_ptr<const FileDescriptor> file_;
   dev_t device_;
   ino_t inode_;
+  bool wants_huge_pages_;
 };
 
 Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
+  // A tmpfs that is mounted with huge=advise gives huge pages to faults in a mapping that asks for them, and not to
+  // posix_fallocate(), which has the last word all the same: it does what is missing, and finds out whether there is
+  // memory.
+  if (wants_huge_pages_) (void)::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE);
   const int result = uninterrupted([&] {
     errno = ::posix_fallocate(file_->number(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
     return errno == 0 ? 0 : -1;
@@ -162,12 +171,28 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
                       "See the limits on address space (ulimit -v) and overcommit.");
   }
   try {
-    *segment = std::make_unique<PosixSegment>(spec().name, static_cast<std::byte*>(address), access, file_, status_);
+    *segment = std::make_unique<PosixSegment>(spec(), static_cast<std::byte*>(address), access, file_, status_);
   } catch (...) {  // This process has no memory left.
     ::munmap(address, size_bytes());
     throw;
   }
   return Status::kOk;
+}
+
+std::string PosixObject::huge_page_remedy() const {
+  if (transparent_huge_page_size_bytes() == 0) {
+    return "this kernel has no transparent huge pages; MEMSTREAM_BACKEND=sysv uses those of another kind";
+  }
+  if (is_chosen(kShmemSetting, "deny")) {
+    return fmt::format("they are denied to all shared memory; allow them with: echo never > {}", kShmemSetting);
+  }
+  if (!tmpfs_allows_huge_pages(kPosixObjectFolder)) {
+    return fmt::format("{0} is mounted without them; allow them with: mount -o remount,huge=advise {0}",
+                       kPosixObjectFolder);
+  }
+  return "the kernel allows them and gave none: no memory was left in one piece (try: echo 1 > "
+         "/proc/sys/vm/compact_memory), or they are switched off for this process (see THP_enabled in "
+         "/proc/self/status)";
 }
 
 Status PosixObject::may_remove_name() const {

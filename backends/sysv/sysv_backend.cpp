@@ -5,13 +5,15 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
+#include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/mapped_segment.h"
 #include "backends/sysv/sysv_object.h"
+#include "backends/touch_pages.h"
 #include "core/layout.h"
 
 namespace memstream {
@@ -30,6 +32,7 @@ class SysvBackend final : public LifecycleBackend {
               std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
+  std::size_t huge_page_size_bytes() const noexcept override { return huge_page_pool().page_size_bytes; }
 
   key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, ::geteuid(), spec.name, hash_); }
 
@@ -120,6 +123,57 @@ Status create_failed(const SegmentSpec& spec, int error) {
   }
 }
 
+// Why the system makes no segment of huge pages, and what lets it. The number of pages is what the pool has to have.
+Status huge_pages_refused(const SegmentSpec& spec, int error) {
+  const HugePagePool pool = huge_page_pool();
+  if (pool.page_size_bytes == 0) {
+    return fail(
+        Status::kNoHugePages,
+        fmt::format("segment '{}' cannot be made of huge pages: this kernel has none (CONFIG_HUGETLBFS)", spec.name));
+  }
+  if (error == EPERM) {
+    return fail(
+        Status::kNoHugePages,
+        fmt::format("segment '{}' cannot be made of huge pages: this user may not use them; let its group with: "
+                    "sysctl vm.hugetlb_shm_group={}",
+                    spec.name, ::getegid()));
+  }
+  if (error != ENOMEM && error != EFAULT) return create_failed(spec, error);
+  const std::uint64_t needed = spec.size_bytes / pool.page_size_bytes;
+  const std::uint64_t available = pool.free_pages - std::min(pool.free_pages, pool.reserved_pages);
+  if (available >= needed) {
+    return fail(
+        Status::kNoHugePages,
+        fmt::format("segment '{}' cannot be made of huge pages: {} of {} KiB are needed and {} are free, but the "
+                    "container may not have them: raise its limit (hugetlb.*.max of its cgroup)",
+                    spec.name, needed, pool.page_size_bytes / 1024, available));
+  }
+  return fail(
+      Status::kNoHugePages,
+      fmt::format("segment '{}' cannot be made of huge pages: {} of {} KiB are needed and {} are free; set enough "
+                  "aside with: sysctl vm.nr_hugepages={}",
+                  spec.name, needed, pool.page_size_bytes / 1024, available, pool.pages + needed - available));
+}
+
+// Whether the first page of a new segment can be had: a container may be promised huge pages that its limit then keeps
+// from it. 0, or the error.
+int first_page_error(int segment_id) noexcept {
+  void* address = ::shmat(segment_id, nullptr, 0);
+  if (address == reinterpret_cast<void*>(-1)) return errno;
+  const FailedCall failed = touch_pages(static_cast<std::byte*>(address), page_size_bytes(), Access::kReadWrite);
+  ::shmdt(address);
+  return failed.name == nullptr ? 0 : failed.error;
+}
+
+// shmget() with huge pages, all of them reserved. -1, and `*error`, if the system gives none.
+int make_of_huge_pages(key_t key, const SegmentSpec& spec, int flags, int* error) noexcept {
+  const int id = ::shmget(key, spec.size_bytes, flags | SHM_HUGETLB);
+  *error = id < 0 ? errno : first_page_error(id);
+  if (id < 0 || *error == 0) return id;
+  ::shmctl(id, IPC_RMID, nullptr);
+  return -1;
+}
+
 Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                            std::unique_ptr<SharedObject>* object) {
   // The user's lock in either case: two processes of one user that want different modes make one segment, too.
@@ -135,14 +189,24 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
   status = find(spec, Access::kReadWrite, initializer, object);
   if (status != Status::kNoSegment) return status == Status::kOk ? Status::kGone : status;
 
-  // SHM_NORESERVE: memory is claimed as it is committed, not all at once.
-  const int flags = IPC_CREAT | IPC_EXCL | SHM_NORESERVE | static_cast<int>(spec.mode);
+  const int flags = IPC_CREAT | IPC_EXCL | static_cast<int>(spec.mode);
+  bool in_huge_pages = spec.huge_pages != HugePages::kOff;
   // Everything that takes memory comes before, so that nothing stands between a new segment and whoever discards it.
   auto made = std::make_unique<SysvObject>(spec, initializer, family, -1, shmid_ds{});
   for (key_t key = family; key < family + kKeysPerFamily; ++key) {
-    const int id = ::shmget(key, spec.size_bytes, flags);
-    if (id < 0 && errno == EEXIST) continue;  // A segment with another name and the same hash.
-    if (id < 0) return create_failed(spec, errno);
+    int error = 0;
+    int id = in_huge_pages ? make_of_huge_pages(key, spec, flags, &error) : -1;
+    if (id < 0 && error != 0 && error != EEXIST) {
+      if (spec.huge_pages == HugePages::kRequire) return huge_pages_refused(spec, error);
+      in_huge_pages = false;
+    }
+    if (!in_huge_pages) {
+      // SHM_NORESERVE: memory is claimed as it is committed, not all at once.
+      id = ::shmget(key, spec.size_bytes, flags | SHM_NORESERVE);
+      error = id < 0 ? errno : 0;
+    }
+    if (error == EEXIST) continue;  // A segment with another name and the same hash.
+    if (id < 0) return create_failed(spec, error);
     made->become(id, std::move(locks));
     *object = std::move(made);
     return Status::kOk;

@@ -9,15 +9,18 @@
 #include <string>
 
 #include "backends/mapped_segment.h"
+#include "backends/touch_pages.h"
 #include "core/interruptions.h"
 
 namespace memstream {
 namespace {
 
+constexpr char kMemoryRemedy[] = "The machine or the container has no more memory: see free and the container's limit.";
+
 class SysvSegment final : public MappedSegment {
  public:
-  SysvSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access, int segment_id)
-      : MappedSegment(std::move(name), data, size_bytes, access), segment_id_(segment_id) {}
+  SysvSegment(const SegmentSpec& spec, std::byte* data, std::size_t size_bytes, Access access, int segment_id)
+      : MappedSegment(spec.name, data, size_bytes, access, spec.huge_pages), segment_id_(segment_id) {}
   ~SysvSegment() override { ::shmdt(data()); }
 
   int segment_id() const noexcept { return segment_id_; }
@@ -37,8 +40,7 @@ Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_byte
     case ENOMEM:
     case EFAULT:  // The fault would have been a SIGBUS.
     case EHWPOISON:
-      return fail_errno(Status::kNoMemory, "madvise", name(), errno,
-                        "The machine or the container has no more memory: see free and the container's limit.");
+      return fail_errno(Status::kNoMemory, "madvise", name(), errno, kMemoryRemedy);
     default:
       return fail_errno(Status::kOsError, "madvise", name(), errno, "Please report this.");
   }
@@ -86,6 +88,12 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   }
   std::unique_ptr<Segment> mapped;
   if (const Status status = map(Access::kReadOnly, &mapped); status != Status::kOk) return status;
+  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
+  // for a SIGBUS; after anything else the copy is tried.
+  const FailedCall failed = touch_pages(mapped->data(), round_up_to_page(size_bytes), Access::kReadOnly);
+  if (failed.error == EFAULT) {
+    return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
+  }
   copy_while_written(header, mapped->data(), size_bytes);
   return Status::kOk;
 }
@@ -122,8 +130,8 @@ Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
   void* address = ::shmat(segment_id_, nullptr, access == Access::kReadOnly ? SHM_RDONLY : 0);
   if (address != reinterpret_cast<void*>(-1)) {
     try {
-      *segment = std::make_unique<SysvSegment>(spec().name, static_cast<std::byte*>(address), size_bytes(), access,
-                                               segment_id_);
+      *segment =
+          std::make_unique<SysvSegment>(spec(), static_cast<std::byte*>(address), size_bytes(), access, segment_id_);
     } catch (...) {  // This process has no memory left.
       ::shmdt(address);
       throw;
@@ -143,6 +151,10 @@ Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
     default:
       return fail_errno(Status::kOsError, "shmat", spec().name, errno, "See ipcs -m.");
   }
+}
+
+std::string SysvObject::huge_page_remedy() const {
+  return "a creator that was killed had begun it with ordinary pages; that is removed now: try again";
 }
 
 Status SysvObject::may_remove_name() const {

@@ -40,6 +40,7 @@ class SysvObject final : public SharedObject {
   Status look_again() override;
   Status give_size() override;
   Status map(Access access, std::unique_ptr<Segment>* segment) override;
+  std::string huge_page_remedy() const override;
   Status may_remove_name() const override;
   Status may_remove_foreign() const override;
   Status remove_name() override;

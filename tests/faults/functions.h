@@ -20,7 +20,8 @@
   X(pread, kMinusOne, EIO, EINTR)                                                    \
   X(mmap, kMinusOne, ENOMEM, EACCES)                                                 \
   X(munmap, kMinusOne, ENOMEM)                                                       \
-  X(madvise, kMinusOne, ENOMEM, EINVAL, EINTR, EPERM)                                \
+  X(madvise, kMinusOne, ENOMEM, EFAULT, EINVAL, EINTR, EPERM)                        \
+  X(process_vm_readv, kMinusOne, EPERM, EFAULT, ENOMEM)                              \
   X(posix_fallocate, kError, ENOSPC, EINTR, EIO)                                     \
   X(getrlimit, kMinusOne, EPERM)                                                     \
   X(close, kAfterwards, EINTR, EIO)                                                  \

@@ -18,6 +18,7 @@
 #include <new>
 #include <type_traits>
 
+struct iovec;
 struct rlimit;
 
 namespace memstream::test {
@@ -136,6 +137,10 @@ INTERPOSE(void*, mmap, (void* address, std::size_t size, int protection, int fla
           size, protection, flags, file, offset)
 INTERPOSE(int, munmap, (void* address, std::size_t size), address, size)
 INTERPOSE(int, madvise, (void* address, std::size_t size, int advice), address, size, advice)
+INTERPOSE(ssize_t, process_vm_readv,
+          (pid_t process, const struct iovec* to, unsigned long to_count, const struct iovec* from,
+           unsigned long from_count, unsigned long flags),
+          process, to, to_count, from, from_count, flags)
 INTERPOSE(int, posix_fallocate, (int file, off_t offset, off_t size), file, offset, size)
 INTERPOSE(int, getrlimit, (int resource, struct rlimit* limit), resource, limit)
 INTERPOSE(int, close, (int file), file)

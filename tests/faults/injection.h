@@ -22,7 +22,7 @@ inline constexpr std::size_t kFunctions = static_cast<std::size_t>(Function::kCo
 struct FunctionFacts {
   const char* name;
   FailureKind kind;
-  int errors[4];  // 0: no more.
+  int errors[5];  // 0: no more.
 };
 const FunctionFacts& facts_of(Function function);
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,7 @@
 #include "core/format.h"
 #include "core/layout.h"
 #include "tests/support/child_process.h"
+#include "tests/support/page_map.h"
 
 namespace memstream::test {
 namespace {
@@ -31,9 +33,13 @@ memstream_entry_t entries[8];
 // A handle, with a note of every call.
 class NotedCache {
  public:
-  NotedCache(Journal& journal, const CacheSpec& spec, std::uint32_t flags) : journal_(journal) {
+  NotedCache(Journal& journal, const CacheSpec& spec, std::uint32_t flags, const char* hugepages = nullptr,
+             const char* prefault = nullptr)
+      : journal_(journal) {
     memstream_options_t options = spec.options();
     options.flags = flags;
+    options.hugepages = hugepages;
+    options.prefault = prefault;
     const int status = journal_.note("memstream_open", memstream_open(&options, &cache_), true);
     if ((status == CACHE_OK) != (cache_ != nullptr)) journal_.complain("memstream_open: status and handle disagree");
   }
@@ -208,6 +214,36 @@ void read_only(Journal& journal, const CacheSpec& spec) {
   cache.destroy();
 }
 
+void create_in_some_pages(Journal& journal, const CacheSpec& spec, const char* hugepages, const char* prefault) {
+  NotedCache cache(journal, spec, 0, hugepages, prefault);
+  if (!cache.is_open()) return;
+  const bool is_set = cache.set("key", "value");
+  cache.get("key", "value", is_set);
+  cache.look();
+  cache.destroy();
+}
+
+void create_prefaulted(Journal& journal, const CacheSpec& spec) { create_in_some_pages(journal, spec, "try", "on"); }
+
+// Refused, unless the machine has huge pages.
+void require_huge_pages(Journal& journal, const CacheSpec& spec) {
+  create_in_some_pages(journal, spec, "require", "off");
+}
+
+void attach_prefaulted(Journal& journal, const CacheSpec& spec) {
+  for (const std::uint32_t flags : {0, int{MEMSTREAM_OPEN_READ_ONLY}}) {
+    NotedCache cache(journal, spec, flags, "try", "on");
+    if (cache.is_open()) cache.get("kept", "by the peer", true);
+  }
+}
+
+void attach_by_requirement(Journal& journal, const CacheSpec& spec) { NotedCache(journal, spec, 0, "require"); }
+
+std::shared_ptr<void> use_an_old_kernel(const CacheSpec& /*spec*/) {
+  if (const Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) throw std::runtime_error(obstacle);
+  return nullptr;
+}
+
 void default_connection(Journal& journal, const CacheSpec& /*spec*/) {
   cache_stats_t stats{};
   stats.struct_size = sizeof stats;
@@ -295,6 +331,11 @@ const Scenario kScenarios[] = {
     {"wait in vain", true, keep_lock, CACHE_BUSY, write_and_read},
     {"destroy by name", true, nullptr, 0, destroy_by_name},
     {"list", true, nullptr, 0, list_segments},
+    {"create pre-faulted", false, nullptr, 0, create_prefaulted},
+    {"require huge pages", false, nullptr, CACHE_NO_HUGE_PAGES, require_huge_pages},
+    {"attach pre-faulted", true, nullptr, 0, attach_prefaulted},
+    {"attach pre-faulted on an old kernel", true, use_an_old_kernel, 0, attach_prefaulted},
+    {"attach requiring huge pages", true, nullptr, CACHE_NO_HUGE_PAGES, attach_by_requirement},
 };
 // clang-format on
 const std::size_t kScenarioCount = std::size(kScenarios);

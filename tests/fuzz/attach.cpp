@@ -128,6 +128,7 @@ void look_around(std::unique_ptr<Segment> segment, std::size_t size_bytes) {
   static_cast<void>(cache->get("key-1", room, sizeof room));
   CacheStatistics statistics;
   static_cast<void>(cache->statistics(&statistics));
+  static_cast<void>(cache->prefault());
   std::uint64_t cursor = 0;
   for (int calls = 0; calls < 8; ++calls) {
     static_cast<void>(cache->scan(&cursor, [](std::uint32_t, const ScannedEntry&) { return true; }));

@@ -18,10 +18,14 @@ struct Variable {
   int status;  // That refuses it.
 };
 constexpr Variable kVariables[] = {
-    {"MEMSTREAM_NAME", CACHE_BAD_NAME},     {"MEMSTREAM_SIZE", CACHE_BAD_SIZE},
-    {"MEMSTREAM_SHARDS", CACHE_BAD_SHARDS}, {"MEMSTREAM_TIMEOUT_MS", CACHE_BAD_TIMEOUT},
-    {"MEMSTREAM_MODE", CACHE_BAD_MODE},     {"MEMSTREAM_BACKEND", CACHE_BAD_BACKEND},
+    {"MEMSTREAM_NAME", CACHE_BAD_NAME},         {"MEMSTREAM_SIZE", CACHE_BAD_SIZE},
+    {"MEMSTREAM_SHARDS", CACHE_BAD_SHARDS},     {"MEMSTREAM_TIMEOUT_MS", CACHE_BAD_TIMEOUT},
+    {"MEMSTREAM_MODE", CACHE_BAD_MODE},         {"MEMSTREAM_HUGEPAGES", CACHE_BAD_HUGEPAGES},
+    {"MEMSTREAM_PREFAULT", CACHE_BAD_PREFAULT}, {"MEMSTREAM_BACKEND", CACHE_BAD_BACKEND},
 };
+// What is said of the options: bit 0, that there are any; then a bit for each field, in the order of the variables; the
+// last, that the size of the struct is another.
+constexpr unsigned kOtherSize = std::size(kVariables) + 1;
 
 // Text as the environment can hold it: no NUL.
 std::string take_text(Input& input) {
@@ -68,6 +72,10 @@ bool is_good(std::size_t variable, std::string_view text) {
       const double mode = number_of(text, 8);
       return mode >= 0 && mode <= 0777 && (static_cast<unsigned>(mode) & 0600U) == 0600U;
     }
+    case 5:
+      return text == "off" || text == "try" || text == "require";
+    case 6:
+      return text == "off" || text == "on";
     default:
       return text == "sysv" || text == "posix";
   }
@@ -89,7 +97,7 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
   use_backend(nullptr);
   Input input(data, size_bytes);
   const std::uint8_t present = input.byte();
-  const std::uint8_t given = input.byte();
+  const auto given = input.take<std::uint16_t>();
   int refused_by = -1;  // The first variable that must be refused.
   for (std::size_t i = 0; i < std::size(kVariables); ++i) {
     ::unsetenv(kVariables[i].name);
@@ -102,7 +110,7 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
 
   memstream_options_t options;
   memstream_options_init(&options);
-  std::string name, backend;
+  std::string name, hugepages, prefault, backend;
   bool options_good = true;
   if ((given & 1) != 0) {
     const auto set = [&](std::size_t variable) { return (given >> (variable + 1) & 1) != 0; };
@@ -111,9 +119,11 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
     if (set(2)) options.shards = input.take<std::uint32_t>();
     if (set(3)) options.timeout_ms = input.take<std::int64_t>();
     if (set(4)) options.mode = input.take<std::uint32_t>();
-    if (set(5)) options.backend = (backend = take_text(input)).c_str();
+    if (set(5)) options.hugepages = (hugepages = take_text(input)).c_str();
+    if (set(6)) options.prefault = (prefault = take_text(input)).c_str();
+    if (set(7)) options.backend = (backend = take_text(input)).c_str();
     options.flags = input.byte();
-    if ((given >> 7 & 1) != 0) options.struct_size = input.take<std::uint16_t>();
+    if ((given >> kOtherSize & 1) != 0) options.struct_size = input.take<std::uint16_t>();
     options_good = given == 1;
   }
 
@@ -123,7 +133,7 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
   if (status == CACHE_OK && (given & 1) == 0) MUST(refused_by < 0, std::string(kVariables[refused_by].name));
   if (status != CACHE_OK) {
     MUST(cache_last_error()[0] != '\0' && cache_strerror(status) != std::string("Unknown status."), "no message");
-    MUST(status == CACHE_INVALID || (status <= CACHE_BAD_BACKEND && status >= CACHE_BAD_MODE), cache_last_error());
+    MUST(status == CACHE_INVALID || (status <= CACHE_BAD_BACKEND && status >= CACHE_BAD_PREFAULT), cache_last_error());
     if (!options_good) return;
   }
   if ((given & 1) != 0) return;
@@ -137,9 +147,9 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
 }
 
 void seed_environment(const SeedSink& sink) {
-  const auto input = [](std::uint8_t present, std::uint8_t given, const std::vector<std::string>& texts,
+  const auto input = [](std::uint8_t present, std::uint16_t given, const std::vector<std::string>& texts,
                         const Bytes& rest = {}) {
-    Bytes bytes{present, given};
+    Bytes bytes{present, static_cast<std::uint8_t>(given), static_cast<std::uint8_t>(given >> 8)};
     for (const std::string& text : texts) {
       bytes.push_back(static_cast<std::uint8_t>(text.size()));
       bytes.insert(bytes.end(), text.begin(), text.end());
@@ -148,23 +158,23 @@ void seed_environment(const SeedSink& sink) {
     return bytes;
   };
   sink("nothing", input(0, 0, {}));
-  sink("all", input(63, 0, {"name", "64M", "4", "1000", "0660", "sysv"}));
-  sink("limits", input(63, 0, {std::string(64, 'n'), "4194303G", "64", "3600000", "777", "posix"}));
+  sink("all", input(255, 0, {"name", "64M", "4", "1000", "0660", "try", "on", "sysv"}));
+  sink("limits", input(255, 0, {std::string(64, 'n'), "4194303G", "64", "3600000", "777", "require", "off", "posix"}));
   sink("other-units", input(3, 0, {"a.b_c-d", "1048576"}));
   sink("kibibytes", input(2, 0, {"1024k"}));
   const std::string bad[] = {
       ".hidden", "", "a/b", "0", "-1", "99999999999999999999", "0x10", "1 ", "18446744073709551615G"};
   for (std::size_t i = 0; i < std::size(bad); ++i) {
-    for (std::uint8_t variable = 0; variable < 6; ++variable) {
+    for (std::uint8_t variable = 0; variable < std::size(kVariables); ++variable) {
       sink("bad-" + std::to_string(variable) + "-" + std::to_string(i),
            input(static_cast<std::uint8_t>(1U << variable), 0, {bad[i]}));
     }
   }
-  sink("options", input(63, 1, {"name", "64M", "4", "1000", "0660", "sysv"}, {3}));
-  sink("overridden",
-       input(63, 127, {"", "", "", "", "", "", "other"},
-             {0, 0, 16, 0, 0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0, 4, 's', 'y', 's', 'v', 1}));
-  sink("struct-size", input(0, 129, {}, {1, 72, 0}));
+  sink("options", input(255, 1, {"name", "64M", "4", "1000", "0660", "off", "off", "sysv"}, {3}));
+  sink("overridden", input(255, 511, {"", "", "", "", "", "", "", "", "other"},
+                           {0, 0,    16, 0, 0, 0, 0,   0,   2,   0, 0,   0,   5, 0,   0,   0,   0,   0, 0,
+                            0, 0x80, 1,  0, 0, 3, 't', 'r', 'y', 2, 'o', 'n', 4, 's', 'y', 's', 'v', 1}));
+  sink("struct-size", input(0, 1U | 1U << kOtherSize, {}, {1, 72, 0}));
 }
 
 }  // namespace memstream::fuzz

@@ -55,6 +55,13 @@ class ImageSegment final : public Segment {
          "memory outside of the segment is asked for");
     return image.refuses_commits() ? fail(Status::kNoMemory, "The image gives no memory.") : Status::kOk;
   }
+  Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept override {
+    const Image& image = Image::instance();
+    MUST(offset_bytes <= image.size_bytes() && size_bytes <= image.size_bytes() - offset_bytes,
+         "pages outside of the segment are asked for");
+    return Status::kOk;
+  }
+  std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
 
  private:
   Access access_;

@@ -164,6 +164,8 @@ class MemoryObject final : public SharedObject {
     return Status::kOk;
   }
 
+  std::string huge_page_remedy() const override { return "ordinary memory has none"; }
+
   Status may_remove_name() const override { return Status::kOk; }
 
   Status may_remove_foreign() const override { return Status::kOk; }

@@ -40,6 +40,7 @@ class MemoryBackend final : public LifecycleBackend {
               std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
+  std::size_t huge_page_size_bytes() const noexcept override { return 0; }
 };
 
 }  // namespace memstream::test

@@ -1,0 +1,44 @@
+// See touch_pages.h.
+#include "backends/touch_pages.h"
+
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backends/mapped_segment.h"
+#include "core/interruptions.h"
+
+namespace memstream {
+namespace {
+
+// For kernels before 5.14: lets the kernel copy one byte of every page to a buffer of our own. Like any fault that the
+// kernel takes for itself, one that fails is EFAULT.
+FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
+  constexpr std::size_t kPagesAtOnce = 64;
+  std::byte bytes[kPagesAtOnce];
+  iovec pages[kPagesAtOnce];
+  for (std::size_t at = 0; at < size_bytes;) {
+    std::size_t count = 0;
+    for (; count < kPagesAtOnce && at < size_bytes; ++count, at += page_size_bytes()) {
+      pages[count] = {const_cast<std::byte*>(data + at), 1};
+    }
+    const iovec room{bytes, count};
+    const ssize_t copied = uninterrupted([&] { return ::process_vm_readv(::getpid(), &room, 1, pages, count, 0); });
+    if (copied < 0) return {"process_vm_readv", errno};
+    if (static_cast<std::size_t>(copied) != count) return {"process_vm_readv", EFAULT};
+  }
+  return {};
+}
+
+}  // namespace
+
+FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept {
+  const int advice = access == Access::kReadWrite ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+  if (uninterrupted([&] { return ::madvise(const_cast<std::byte*>(data), size_bytes, advice); }) == 0) return {};
+  return errno == EINVAL ? read_pages(data, size_bytes) : FailedCall{"madvise", errno};
+}
+
+}  // namespace memstream

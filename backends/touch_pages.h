@@ -1,0 +1,22 @@
+// Mapping pages into this process before they are needed, without touching them from here: a fault that the system
+// cannot serve is an error of a call then, and no SIGBUS.
+#pragma once
+
+#include <cstddef>
+
+#include "core/segment.h"
+
+namespace memstream {
+
+// Which call failed, and how; no name: none did.
+struct FailedCall {
+  const char* name = nullptr;
+  int error = 0;
+};
+
+// Maps the pages of [data, data + size_bytes), as for writing if `access` says so. Changes no byte. ENOMEM or EFAULT:
+// the system has no page to give.
+// REQUIRES: `data` is aligned to a page.
+FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept;
+
+}  // namespace memstream

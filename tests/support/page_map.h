@@ -1,0 +1,26 @@
+// What the kernel knows of the pages of this process, and kernels that know less.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "tests/support/child_process.h"
+
+namespace memstream::test {
+
+// How many of `count` ordinary pages from `data` on are mapped in this process: present in its page table.
+std::size_t mapped_pages(const void* data, std::size_t count);
+
+// Where the mappings of segments begin in this process.
+std::set<std::uintptr_t> segment_mappings();
+
+// For a child: from here on madvise() fails with `error` when asked for MADV_POPULATE_READ or MADV_POPULATE_WRITE.
+// EINVAL is what kernels before 5.14 say, EFAULT what others say of a page that touching would make a SIGBUS of.
+Complaint refuse_population(int error);
+
+// The number in the first line of a file of the kernel; 0 if there is none.
+std::uint64_t kernel_number(const std::string& path);
+
+}  // namespace memstream::test
