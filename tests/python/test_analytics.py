@@ -57,6 +57,7 @@ def test_the_screen_shows_everything_at_once(used: Cache, segment: Segment) -> N
         f"used {format_size(stats.used_memory)}" in screen
         and f"committed {format_size(stats.committed_memory)}" in screen
     )
+    assert f"pages       {format_size(stats.page_size)} each, huge pages: off" in screen
     assert "0 evictions, 0 expirations" in screen and format_size(info.size) in screen
     for heading in ("most accessed", "largest", "most recent"):
         rows = screen.split(f"\n{heading}")[1].split("\n\n")[0].splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import pickle
 import threading
 from typing import Any, Callable, Dict
 
@@ -46,6 +48,34 @@ def test_contents_outlive_the_processes(segment: Segment) -> None:
         assert cache["key"] == b"value"
 
 
+def test_huge_pages_are_tried_or_required_and_the_statistics_say_what_came_of_it(segment: Segment) -> None:
+    with Cache(hugepages="off") as cache:
+        ordinary = cache.stats()
+        cache.destroy()
+    with Cache(hugepages="try") as cache:
+        stats = cache.stats()
+        copy = pickle.loads(pickle.dumps(cache)).stats()
+        cache.destroy()
+    assert (ordinary.huge_pages, stats.huge_pages, copy.huge_pages) == ("off", "try", "try")
+    assert ordinary.page_size == mmap.PAGESIZE and stats.page_size >= mmap.PAGESIZE
+    assert copy.page_size == stats.page_size and stats.max_memory % stats.page_size == 0
+    if stats.page_size > mmap.PAGESIZE:
+        Cache(hugepages="require").destroy()
+    else:
+        with pytest.raises(errors.NoHugePages, match="huge"):
+            Cache(hugepages="require")
+
+
+def test_prefaulting_takes_all_memory_at_once(segment: Segment) -> None:
+    with Cache(prefault=False) as cache:
+        lazy = cache.stats()
+        cache.destroy()
+    with Cache(prefault=True) as cache, Cache(prefault=True, read_only=True) as reader:
+        assert lazy.committed_memory < MIB < 31 * MIB < cache.stats().committed_memory
+        cache["key"] = b"value"
+        assert reader["key"] == b"value"
+
+
 def test_create_false_never_creates(segment: Segment) -> None:
     with pytest.raises(errors.NoSegment, match=segment.name):
         Cache(create=False)
@@ -77,6 +107,8 @@ IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [
     ({"timeout": -1}, errors.BadTimeout),
     ({"timeout": 3601}, errors.BadTimeout),
     ({"timeout": float("nan")}, errors.BadTimeout),
+    ({"hugepages": "sometimes"}, errors.BadHugePages),
+    ({"prefault": "off"}, errors.BadPrefault),
 ]
 
 
@@ -97,6 +129,8 @@ def test_impossible_options_are_refused_by_name(segment: Segment, arguments: Dic
         ("MEMSTREAM_SHARDS", "0", errors.BadShards),
         ("MEMSTREAM_TIMEOUT_MS", "soon", errors.BadTimeout),
         ("MEMSTREAM_MODE", "rw", errors.BadMode),
+        ("MEMSTREAM_HUGEPAGES", "yes", errors.BadHugePages),
+        ("MEMSTREAM_PREFAULT", "true", errors.BadPrefault),
     ],
 )
 def test_an_impossible_environment_is_refused_by_variable(

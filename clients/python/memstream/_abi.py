@@ -41,12 +41,15 @@ class Status(IntEnum):
     BAD_SHARDS = -23
     BAD_TIMEOUT = -24
     BAD_MODE = -25
+    BAD_HUGEPAGES = -26
+    BAD_PREFAULT = -27
 
     BUSY = -40
     GONE = -41
     NO_MEMORY = -42
     PROCESS_TABLE_FULL = -43
     FULL = -44
+    NO_HUGE_PAGES = -45
 
     NO_SEGMENT = -60
     NOT_OWNER = -61
@@ -106,6 +109,8 @@ class CacheStats(ctypes.Structure):
         ("dead_processes", c_uint64),
         ("created_at_ms", c_uint64),
         ("now_ms", c_uint64),
+        ("page_size", c_uint64),
+        ("huge_pages", c_uint64),
     ]
 
 
@@ -122,6 +127,8 @@ class Options(ctypes.Structure):
         ("timeout_ms", c_int64),
         ("flags", c_uint32),
         ("reserved", c_uint32),
+        ("hugepages", c_char_p),
+        ("prefault", c_char_p),
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Set, Tu
 from memstream import _abi
 from memstream._abi import Status
 from memstream._library import Library, load
-from memstream.errors import BadMode, BadShards, BadSize, BadTimeout, ClosedError
+from memstream.errors import BadMode, BadPrefault, BadShards, BadSize, BadTimeout, ClosedError
 
 _Self = TypeVar("_Self", bound="Connection")
 
@@ -98,6 +98,8 @@ class Connection:
         read_only: bool = False,
         create: bool = True,
         any_owner: bool = False,
+        hugepages: Optional[str] = None,
+        prefault: Optional[bool] = None,
         library: Optional[str] = None,
         serializer: None = None,
     ) -> None:
@@ -113,6 +115,10 @@ class Connection:
             read_only: map the segment for reading only; nothing is ever written to it, no access is counted.
             create: False: raise NoSegment if the segment is absent.
             any_owner: accept a segment that belongs to another user.
+            hugepages: "off", "try" or "require" huge pages for the segment; None: MEMSTREAM_HUGEPAGES, or "off".
+                What came of "try" is `Stats.page_size`.
+            prefault: True: take all memory of a new segment at once, or raise NoMemory, and map what a segment has
+                before it is needed; None: MEMSTREAM_PREFAULT, or False.
             library: path of libcache.so; None: see `memstream._library`.
             serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
@@ -125,12 +131,31 @@ class Connection:
         Source: memstream_open.
         """
         self._library = load(library)
-        options = make_options(self._library, name, backend, size, shards, mode, timeout, read_only, create, any_owner)
+        options = make_options(
+            self._library,
+            name,
+            backend,
+            size,
+            shards,
+            mode,
+            timeout,
+            read_only,
+            create,
+            any_owner,
+            hugepages,
+            prefault,
+        )
         handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
         self._library.check(self._library.c.memstream_open(byref(options), byref(handle)))
         # What another process needs besides the name to open the same.
-        self._options: Dict[str, Any] = {"timeout": timeout, "read_only": read_only, "any_owner": any_owner}
+        self._options: Dict[str, Any] = {
+            "timeout": timeout,
+            "read_only": read_only,
+            "any_owner": any_owner,
+            "hugepages": hugepages,
+            "prefault": prefault,
+        }
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
         self._handle: Optional[Handle] = handle
         self._take_road(handle)
@@ -240,6 +265,8 @@ def make_options(
     read_only: bool = False,
     create: bool = True,
     any_owner: bool = False,
+    hugepages: Optional[str] = None,
+    prefault: Optional[bool] = None,
 ) -> _abi.Options:
     """Fills `memstream_options_t`. What is None stays "from the environment".
 
@@ -268,6 +295,12 @@ def make_options(
         if not 0 <= timeout <= 3600:
             raise BadTimeout(Status.BAD_TIMEOUT, f"timeout is {timeout!r}: give seconds, 0 to 3600")
         options.timeout_ms = math.ceil(timeout * 1000)
+    if hugepages is not None:
+        options.hugepages = hugepages.encode()
+    if prefault is not None:
+        if not isinstance(prefault, bool):
+            raise BadPrefault(Status.BAD_PREFAULT, f"prefault is {prefault!r}: give True or False")
+        options.prefault = b"on" if prefault else b"off"
     for chosen, flag in (
         (read_only, _abi.OpenFlags.READ_ONLY),
         (not create, _abi.OpenFlags.EXISTING),

@@ -184,6 +184,18 @@ class BadMode(ConfigurationError):
     code = Status.BAD_MODE
 
 
+class BadHugePages(ConfigurationError):
+    """`hugepages` or MEMSTREAM_HUGEPAGES is neither "off", "try" nor "require"."""
+
+    code = Status.BAD_HUGEPAGES
+
+
+class BadPrefault(ConfigurationError):
+    """`prefault` is no bool, or MEMSTREAM_PREFAULT is neither "off" nor "on"."""
+
+    code = Status.BAD_PREFAULT
+
+
 class UnavailableError(MemStreamError):
     """Not now: the same call may succeed later, or on a new `Cache`."""
 
@@ -216,6 +228,12 @@ class CacheFull(UnavailableError):
     """Views and reservations hold so much that nothing can be evicted."""
 
     code = Status.FULL
+
+
+class NoHugePages(UnavailableError):
+    """Huge pages are required, and the system has none or the segment was made without. The text says what helps."""
+
+    code = Status.NO_HUGE_PAGES
 
 
 class SegmentError(MemStreamError):

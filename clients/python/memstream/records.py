@@ -12,6 +12,9 @@ from memstream import _abi
 # also end a key at its first NUL byte.
 ENTRY_FORMAT = struct.Struct(f"@8Q4I{_abi.MAX_KEY_SIZE + 8}s")
 
+# The values of `cache_stats_t.huge_pages`.
+_HUGE_PAGES = ("off", "try", "require")
+
 
 class Entry(NamedTuple):
     """One entry as a scan reports it. Sizes are bytes, instants Unix time in seconds."""
@@ -85,6 +88,10 @@ class Stats(NamedTuple):
     created_at: float
     now: float
     """The segment's clock."""
+    page_size: int
+    """Of the pages that this process sees the segment in, as the kernel says; 0: it does not."""
+    huge_pages: str
+    """What this process asked for: "off", "try" or "require"."""
 
     @property
     def hit_ratio(self) -> Optional[float]:
@@ -141,8 +148,9 @@ def entry_from_fields(fields: Tuple[Any, ...]) -> Entry:
 
 def stats_from_struct(raw: _abi.CacheStats) -> Stats:
     """Makes Stats from a filled `cache_stats_t`: the same names, instants in seconds."""
-    counters = {name: getattr(raw, name) for name in Stats._fields if hasattr(raw, name)}
-    return Stats(**counters, created_at=raw.created_at_ms / 1000, now=raw.now_ms / 1000)
+    fields = {name: getattr(raw, name) for name in Stats._fields if hasattr(raw, name)}
+    fields["huge_pages"] = _HUGE_PAGES[raw.huge_pages]
+    return Stats(**fields, created_at=raw.created_at_ms / 1000, now=raw.now_ms / 1000)
 
 
 def info_from_struct(raw: _abi.Info) -> Info:

@@ -45,6 +45,8 @@ _SEGMENT_OPTIONS = (
     ("--backend", "MEMSTREAM_BACKEND", "BACKEND", "posix or sysv"),
     ("--library", "MEMSTREAM_LIBRARY", "PATH", "the libcache.so to load"),
     ("--timeout-ms", "MEMSTREAM_TIMEOUT_MS", "MS", "longest wait for other processes"),
+    ("--hugepages", "MEMSTREAM_HUGEPAGES", "WHETHER", "off, try or require huge pages"),
+    ("--prefault", "MEMSTREAM_PREFAULT", "WHETHER", "off or on: take and map memory before it is needed"),
 )
 _CREATION_OPTIONS = (
     ("--size", "MEMSTREAM_SIZE", "SIZE", "of a new segment, such as 64M or 2G"),

@@ -108,6 +108,8 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
         f"tables {format_size(stats.table_memory)}, pinned {format_size(stats.pinned_memory)}; "
         f"largest value {format_size(stats.max_value_size)}"
     )
+    page = format_size(stats.page_size) if stats.page_size else "unknown"
+    yield f"pages       {page} each, huge pages: {stats.huge_pages}"
     yield (
         f"operations  {stats.puts} puts, {stats.deletes} deletes, {stats.evictions} evictions, "
         f"{stats.expirations} expirations"
