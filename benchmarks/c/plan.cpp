@@ -66,7 +66,7 @@ std::vector<Contender> choose_contenders(const PlanOptions& options) {
     const bool is_wanted = options.contenders.empty() || std::find(options.contenders.begin(), options.contenders.end(),
                                                                    contender.name) != options.contenders.end();
     const bool other_backend = !options.backend.empty() && contender.name.starts_with("memstream-") &&
-                               contender.name != "memstream-" + options.backend;
+                               !contender.name.starts_with("memstream-" + options.backend);
     if (is_wanted && !other_backend) chosen.push_back(std::move(contender));
   }
   if (!options.backend.empty() && names.find("memstream-" + options.backend) == std::string::npos) {

@@ -9,7 +9,11 @@ Contender limit();            // No locks at all: the denominator of every ratio
 Contender classic();          // The same table behind one process-shared rwlock.
 Contender memstream_posix();  // libcache.so through its C interface.
 Contender memstream_sysv();
-Contender memstream_views();     // The same, reading in place.
+Contender memstream_views();       // The same, reading in place.
+Contender memstream_posix_huge();  // The same in huge pages, where the machine gives them.
+Contender memstream_sysv_huge();
+// Whether it does, for a segment of that backend.
+bool has_huge_pages(const char* backend);
 Contender boost_interprocess();  // Managed shared memory, unordered map, one lock.
 Contender lmdb();                // Files on tmpfs.
 Contender tdb();

@@ -1,7 +1,10 @@
 // MemStream as a user has it: libcache.so through its C interface, on either backend.
 #include "api/memstream.h"
 
+#include <unistd.h>
+
 #include <stdexcept>
+#include <string>
 
 #include "benchmarks/c/contenders/contenders.h"
 #include "benchmarks/c/worker.h"
@@ -24,17 +27,32 @@ std::uint64_t segment_size(const DataSet& data) {
 struct Posix {
   static constexpr const char* kBackend = "posix";
   static constexpr const char* kName = "memstream-posix";
+  static constexpr const char* kHugePages = nullptr;  // As MEMSTREAM_HUGEPAGES says.
   static constexpr bool kViews = false;
 };
 struct SystemV {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv";
+  static constexpr const char* kHugePages = nullptr;
   static constexpr bool kViews = false;
 };
 struct Views {
   static constexpr const char* kBackend = "posix";
   static constexpr const char* kName = "memstream-views";
+  static constexpr const char* kHugePages = nullptr;
   static constexpr bool kViews = true;
+};
+struct HugePosix {
+  static constexpr const char* kBackend = "posix";
+  static constexpr const char* kName = "memstream-posix-huge";
+  static constexpr const char* kHugePages = "require";
+  static constexpr bool kViews = false;
+};
+struct HugeSystemV {
+  static constexpr const char* kBackend = "sysv";
+  static constexpr const char* kName = "memstream-sysv-huge";
+  static constexpr const char* kHugePages = "require";
+  static constexpr bool kViews = false;
 };
 
 template <class Kind>
@@ -51,6 +69,7 @@ class MemStream {
     options_.backend = Kind::kBackend;
     options_.name = name_.c_str();
     options_.size_bytes = segment_size(data);
+    options_.hugepages = Kind::kHugePages;
     require_ok(memstream_open(&options_, &cache_), "memstream_open");
   }
   MemStream(const MemStream&) = delete;
@@ -108,8 +127,27 @@ class MemStream {
 
 }  // namespace
 
+bool has_huge_pages(const char* backend) {
+  const std::string name = "probe-" + std::to_string(::getpid());
+  memstream_options_t options;
+  memstream_options_init(&options);
+  options.backend = backend;
+  options.name = name.c_str();
+  options.size_bytes = std::uint64_t{2} << 20;
+  options.hugepages = "require";
+  memstream_t* cache = nullptr;
+  const int status = memstream_open(&options, &cache);
+  if (status == CACHE_NO_HUGE_PAGES) return false;
+  require_ok(status, "memstream_open");
+  require_ok(memstream_destroy(cache), "memstream_destroy");
+  require_ok(memstream_close(cache), "memstream_close");
+  return true;
+}
+
 Contender memstream_posix() { return contender<MemStream<Posix>>(); }
 Contender memstream_sysv() { return contender<MemStream<SystemV>>(); }
 Contender memstream_views() { return contender<MemStream<Views>>(); }
+Contender memstream_posix_huge() { return contender<MemStream<HugePosix>>(); }
+Contender memstream_sysv_huge() { return contender<MemStream<HugeSystemV>>(); }
 
 }  // namespace memstream::bench
