@@ -118,8 +118,8 @@ class Memcached {
           memcached_set(connection_.get(), text.data(), text.size(), reinterpret_cast<const char*>(value), size, 0, 0);
       if (outcome != MEMCACHED_BUFFERED) require(outcome, "memcached_set");
     }
-    // memcached_flush_buffers() would only send what is buffered; the answer to a question about the last key comes when
-    // the server has taken all of them.
+    // memcached_flush_buffers() would only send what is buffered; the answer to a question about the last key comes
+    // when the server has taken all of them.
     void finish_puts(const Key& last) {
       const std::string_view text = last.view();
       std::size_t size = 0;
