@@ -69,8 +69,10 @@ void write_ten_times_its_size(Size size) {
   Filler filler(cache);
   CHECK(filler.fill(10 * segment_size(), size) == 0);
   CHECK(filler.newest_present(1) == 1);
-  // The window that is cleared for a large value may take a young neighbour, though rarely.
-  CHECK(filler.newest_present(100) >= 95);
+  // Of what is never read only the small queue is sure to be there, 5 % of the bytes at least; and the window that is
+  // cleared for a large value may take a young neighbour, though rarely.
+  CHECK(filler.newest_present(25) >= 24);
+  CHECK(filler.newest_present(50) >= 45);
   const cache_stats_t stats = stats_of(cache);
   CHECK(in_blocks(stats) >= 0.85);
   CHECK(stats.evictions > 0);
