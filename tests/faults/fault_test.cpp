@@ -181,7 +181,12 @@ Complaint run_with_fault(const Scenario& scenario, const CacheSpec& spec, const 
   }
   if (Complaint complaint = run(scenario, spec, &fault, journal); !complaint.empty()) return complaint;
   prepared.reset();
-  if (!fault_struck()) return "";  // Runs differ by a call or two; how many faults come about is counted.
+  if (!fault_struck()) {  // Runs differ by a call or two; how many faults come about is counted.
+    peer.reset();
+    const memstream_options_t options = spec.options();
+    memstream_destroy_named(&options);
+    return "";
+  }
   ++*struck;
 
   const Outcome& last = *(journal.end() - 1);
