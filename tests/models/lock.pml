@@ -1,19 +1,22 @@
 /*
- * The lock of a shard as core/shard_lock.cpp implements it, for Spin: writers, slow readers, and the death of any of them at
- * any step. Names are those of the code.
+ * The lock of a shard as core/shard_lock.cpp implements it, for Spin: writers, slow readers, and the death of any of
+ * them at any step. Names are those of the code.
  *
- * What is a step here is what is atomic there: a load or store of a shared word, a try-lock, a change of ownership of a robust
- * mutex. Sequential consistency is assumed, which the code asks for (seq_cst) on every word of this protocol.
+ * What is a step here is what is atomic there: a load or store of a shared word, a try-lock, a change of ownership of
+ * a robust mutex. Sequential consistency is assumed, which the code asks for (seq_cst) on every word of this
+ * protocol.
  *
- *   Death      the process Death marks a victim dead and the kernel's part follows in the same step: every robust mutex that it
- *              holds says so to the next owner. What it left in rwlocks and words stays, as in memory.
- *   SIGSTOP    needs no process: nothing is fair here, so that anyone may stand still anywhere for as long as the others like.
- *   Deadlines  whoever waits for a live process may give up instead, as long as the budget TIMEOUTS lasts. After that a wait
- *              that never ends is a deadlock, which EndOfAll reports.
+ *   Death      the process Death marks a victim dead and the kernel's part follows in the same step: every robust
+ *              mutex that it holds says so to the next owner. What it left in rwlocks and words stays, as in memory.
+ *   SIGSTOP    needs no process: nothing is fair here, so that anyone may stand still anywhere for as long as the
+ *              others like.
+ *   Deadlines  whoever waits for a live process may give up instead, as long as the budget TIMEOUTS lasts. After that
+ *              a wait that never ends is a deadlock, which EndOfAll reports.
  *
- * Checked: no writer is in the shard together with a live reader or another writer; no reader sees a shard half written; no
- * rwlock is laid anew while someone alive holds it or may still take it for good; W is never unlocked inconsistent (that would
- * make it ENOTRECOVERABLE); nobody waits for ever.
+ * Checked: no writer is in the shard together with a live reader or another writer; no reader sees a shard half
+ * written; no rwlock and no count of readers is laid anew while someone alive is counted or may still be let in
+ * there; the counts never fall short of those who are; W is never unlocked inconsistent (that would make it
+ * ENOTRECOVERABLE); nobody waits for ever, and slow readers are not kept away for ever.
  *
  * run.sh also checks that each of the mutants (MUTANT_...), which leaves out one part of the protocol, is found.
  */
@@ -32,7 +35,6 @@
 #endif
 #define PROCESSES (WRITERS + READERS)
 #define SLOTS 2
-#define TRIES 1   /* Of an announcement, before a reader goes under W. */
 #define NOBODY 255
 
 /* ---- shared memory ---- */
@@ -41,10 +43,11 @@ byte w_owner = NOBODY;     /* W. */
 bool w_owner_died;         /* The next to lock it gets EOWNERDEAD. */
 bool w_inconsistent;       /* Locked after a death, and pthread_mutex_consistent() not yet called. */
 bool needs_recovery;
-bool wait;
+bool wait;                 /* A writer is in the shard or waits to be. */
 byte epoch;
 bool write_locked[2];      /* rw[2] ... */
 byte read_locks[2];        /* ... and its count of readers, dead ones included. */
+byte announced[2];         /* Readers at rw[2], or on their way there or back, dead ones included. */
 byte slot_owner[SLOTS] = NOBODY;
 bool slot_owner_died[SLOTS];
 byte hold[SLOTS];          /* 0, or the epoch announced + 1. */
@@ -56,7 +59,7 @@ bool dead[PROCESSES];
 bool done[PROCESSES];
 bool reading[PROCESSES];   /* In read(), under the rwlock. */
 bool writing[PROCESSES];   /* Changing the shard. */
-byte holds_rw[PROCESSES];  /* 0, or 1 + the rwlock that it has locked for reading. */
+byte counted[PROCESSES];   /* 0, or 1 + the element of announced[] that has it, around its use of the rwlock. */
 byte deaths_left = DEATHS;
 byte timeouts_left = TIMEOUTS;
 byte i_;                   /* For loops inside one step. */
@@ -79,80 +82,37 @@ inline end_writing() {
 }
 
 inline assert_unused(rw) {
-  d_step {
-    i_ = 0;
-    do
-    :: i_ < PROCESSES -> assert(dead[i_] || holds_rw[i_] != 1 + rw); i_++
-    :: else -> break
-    od;
-    i_ = 0
-  }
-}
-
-/* ---- the thread slots ---- */
-
-/* What follows a try-lock that succeeded. */
-inline take_slot(s) {
-  slot_owner[s] = me;
-  hold[s] = (slot_owner_died[s] -> 0 : hold[s]);
-  slot_owner_died[s] = false
-}
-
-/* slot_is_live() until it says no. `ok` is false if the deadline passed. The look itself locks the slot for a moment. */
-inline wait_for_slot(s, up_to, ok) {
-  if
-  :: d_step { slot_owner[s] == NOBODY -> take_slot(s) }
-     slot_owner[s] = NOBODY
-  :: slot_owner[s] != NOBODY && hold[s] != 0 && hold[s] - 1 > up_to
-  :: d_step { slot_owner[s] != NOBODY && (hold[s] == 0 || hold[s] - 1 <= up_to) && timeouts_left > 0 ->
-       timeouts_left--; ok = false }
-  fi
-}
-
-/* wait_for_slots() */
-inline wait_for_slots(up_to, ok) {
-#ifdef MUTANT_NO_WAIT_FOR_SLOTS
-  skip
-#else
-  s = 0;
+  i_ = 0;
   do
-  :: ok && s < SLOTS -> wait_for_slot(s, up_to, ok); s++
+  :: i_ < PROCESSES -> assert(dead[i_] || counted[i_] != 1 + rw); i_++
   :: else -> break
   od;
-  s = 0
-#endif
+  i_ = 0
 }
 
-/* any_slot_is_live() */
-inline look_for_live_slot(up_to, found) {
-  found = false;
-#ifndef MUTANT_COUNT_IS_DEAD
-  s = 0;
-  do
-  :: !found && s < SLOTS ->
-     if
-     :: d_step { slot_owner[s] == NOBODY -> take_slot(s) }
-        d_step { slot_owner[s] = NOBODY; s++ }
-     :: d_step { slot_owner[s] != NOBODY -> found = (hold[s] == 0 || hold[s] - 1 <= up_to); s++ }
-     fi
-  :: else -> break
-  od;
-  s = 0
-#endif
-}
+#include "thread_slots.pml"
 
 /* ---- W ---- */
 
 inline switch_epoch(ok) {
   e = epoch;
+#ifdef MUTANT_RESET_COUNT_FIRST
+  announced[(e + 1) & 1] = 0;
+#endif
   if
   :: e > 0 -> wait_for_slots(e - 1, ok)
   :: else
   fi;
   if
   :: ok ->
-     assert_unused((e + 1) & 1);
-     d_step { write_locked[(e + 1) & 1] = false; read_locks[(e + 1) & 1] = 0 }
+     d_step {  /* Nobody alive is there, so that nobody sees one of them laid anew without the others. */
+       assert_unused((e + 1) & 1);
+       write_locked[(e + 1) & 1] = false;
+       read_locks[(e + 1) & 1] = 0;
+#ifndef MUTANT_RESET_COUNT_FIRST
+       announced[(e + 1) & 1] = 0
+#endif
+     }
      epoch = e + 1;
      wait_for_slots(e, ok)
   :: else
@@ -161,14 +121,13 @@ inline switch_epoch(ok) {
 
 /* lock(): `ok` is false if recovery met its deadline; W is not held then. */
 inline lock_w(ok) {
-  atomic { w_owner == NOBODY ->
-    w_owner = me; died = w_owner_died; w_owner_died = false; w_inconsistent = w_inconsistent || died }
-  ok = true;
+  d_step { w_owner == NOBODY ->
+    w_owner = me; w_inconsistent = w_inconsistent || w_owner_died; w_owner_died = false; ok = true }
   if
 #ifdef MUTANT_NO_FLAG
-  :: died ->
+  :: w_inconsistent ->
 #else
-  :: died || needs_recovery ->
+  :: w_inconsistent || needs_recovery ->
 #endif
 #ifdef MUTANT_CONSISTENT_FIRST
      w_inconsistent = false;
@@ -186,56 +145,58 @@ inline lock_w(ok) {
         needs_recovery = false
      :: else
      fi;
-     w_inconsistent = false;
+     d_step { w_inconsistent = false; e = 0 }
      if
      :: ok
      :: else -> unlock_w()
      fi
   :: else
-  fi;
-  died = false; e = 0
+  fi
 }
 
 inline unlock_w() {
   atomic { assert(!w_inconsistent); w_owner = NOBODY }
 }
 
-inline try_write_lock(got) {
-  atomic {
-    got = !write_locked[epoch & 1] && read_locks[epoch & 1] == 0;
-    write_locked[epoch & 1] = write_locked[epoch & 1] || got
-  }
-}
-
-/* exclude_readers() */
+/* exclude_readers(): `got` says whether the rwlock was taken too. */
 inline exclude_readers(ok) {
-  try_write_lock(got);
+#ifdef MUTANT_LOOK_BEFORE_WAIT
+  found = (announced[epoch & 1] != 0);
+  wait = true;
   if
-  :: got
+  :: !found
+#else
+  wait = true;
+  if
+  :: announced[epoch & 1] == 0
+#endif
   :: else ->
-     wait = true;
-     do
-     :: ok ->
-        try_write_lock(got);
+     if  /* Now and then it asks first whether the dead left the count. */
+     :: look_for_live_slot(epoch, found);
         if
-        :: got -> break
-        :: else
-        fi;
+        :: !found -> switch_epoch(ok)
+        :: d_step { found -> found = false }
+        fi
+     :: true
+     fi;
+     do
+     :: atomic {
+          ok && !write_locked[epoch & 1] && read_locks[epoch & 1] == 0 ->
+          write_locked[epoch & 1] = true; got = true; break
+        }
+     :: ok && (write_locked[epoch & 1] || read_locks[epoch & 1] != 0) ->
         look_for_live_slot(epoch, found);
         if
         :: !found -> switch_epoch(ok)
-        :: else ->
-           if
-           :: read_locks[epoch & 1] == 0
-           :: (slot_owner[0] == NOBODY || hold[0] - 1 > epoch) && (slot_owner[1] == NOBODY || hold[1] - 1 > epoch)
-           :: atomic { timeouts_left > 0 -> timeouts_left--; ok = false }
-           fi
+        :: d_step { found && read_locks[epoch & 1] == 0 -> found = false }
+        :: d_step { found && (slot_owner[0] == NOBODY || hold[0] - 1 > epoch) &&
+             (slot_owner[1] == NOBODY || hold[1] - 1 > epoch) -> found = false }
+        :: d_step { found && timeouts_left > 0 -> timeouts_left--; ok = false; found = false }
         fi
-     :: else -> break
+     :: atomic { !ok -> wait = false; break }
      od;
-     wait = false
-  fi;
-  e = 0; got = false; found = false
+     e = 0
+  fi
 }
 
 /* ---- processes ---- */
@@ -258,7 +219,7 @@ inline die(victim) {
 }
 
 proctype Writer(byte me) provided (!dead[me]) {
-  bool ok, died, got, found;
+  bool ok, got, found;
   byte e, s;
   lock_w(ok);
   if
@@ -266,89 +227,89 @@ proctype Writer(byte me) provided (!dead[me]) {
      exclude_readers(ok);
      if
      :: ok ->
-        assert(!half_written);
-        begin_writing();
+#ifdef MUTANT_LOWER_WAIT_FIRST
+        wait = false;
+#endif
+        atomic { assert(!half_written); begin_writing() };
         end_writing();
-        write_locked[epoch & 1] = false
+        /* admit_readers() */
+        if
+        :: got -> write_locked[epoch & 1] = false
+        :: else
+        fi;
+        wait = false
      :: else
      fi;
      unlock_w()
   :: else
   fi;
-  atomic { done[me] = true; ok = false }
+  d_step { done[me] = true; ok = false; got = false }
 }
 
 proctype Reader(byte me) provided (!dead[me]) {
-  bool ok, died, got;
-  byte e, s, mine, tries;
-  do
-  :: !got && tries < TRIES ->
-     tries++;
-     /* lock_any_slot() */
-     if
-     :: d_step { slot_owner[0] == NOBODY -> mine = 0; take_slot(mine) }
-     :: d_step { slot_owner[1] == NOBODY -> mine = 1; take_slot(mine) }
-     :: slot_owner[0] != NOBODY && slot_owner[1] != NOBODY -> break
-     fi;
-     e = epoch;
-#ifdef MUTANT_LOOK_BEFORE_ANNOUNCING
-     if
-     :: epoch != e || wait || needs_recovery -> goto withdraw
-     :: else
-     fi;
-     hold[mine] = e + 1;
-#else
-     hold[mine] = e + 1;
-#ifndef MUTANT_NO_LOOK
-     if
-     :: epoch != e -> goto withdraw
-     :: else
-     fi;
-#endif
-#ifndef MUTANT_IGNORE_WAIT
-     if
-     :: wait -> goto withdraw
-     :: else
-     fi;
-#endif
-     if
-     :: needs_recovery -> goto withdraw
-     :: else
-     fi;
-#endif
-     if  /* tryrdlock */
-     :: write_locked[e & 1] -> goto withdraw
-     :: d_step { !write_locked[e & 1] -> read_locks[e & 1]++; holds_rw[me] = 1 + (e & 1) }
-     fi;
-#ifndef MUTANT_NO_SECOND_LOOK
-     if
-     :: epoch != e -> goto give_back
-     :: else
-     fi;
-#endif
-     d_step { assert(!half_written); reading[me] = true };
-     d_step { assert(!half_written); reading[me] = false };
-     got = true;
-give_back:
-     atomic { read_locks[e & 1]--; holds_rw[me] = 0 };
-withdraw:
-     hold[mine] = 0;
-     slot_owner[mine] = NOBODY
-  :: else -> break
-  od;
-  e = 0; mine = 0;
-  if
-  :: got
-  :: else ->
-     lock_w(ok);
-     if
-     :: ok ->
-        assert(!half_written);
-        unlock_w()
-     :: else
-     fi
+  bool ok, got;
+  byte e, s, mine;
+  if  /* lock_any_slot() */
+  :: d_step { slot_owner[0] == NOBODY -> mine = 0; take_slot(mine) }
+  :: d_step { slot_owner[1] == NOBODY -> mine = 1; take_slot(mine) }
+  :: slot_owner[0] != NOBODY && slot_owner[1] != NOBODY -> goto under_w
   fi;
-  atomic { done[me] = true; ok = false; got = false; e = 0; mine = 0; tries = 0 }
+  e = epoch;
+  hold[mine] = e + 1;
+  if
+  :: epoch != e -> goto withdraw
+  :: else
+  fi;
+#ifdef MUTANT_LOOK_BEFORE_COUNTING
+  if
+  :: wait -> goto withdraw
+  :: else
+  fi;
+#endif
+  d_step { announced[e & 1]++; counted[me] = 1 + (e & 1) };
+#if !defined(MUTANT_IGNORE_WAIT) && !defined(MUTANT_LOOK_BEFORE_COUNTING)
+  if
+  :: wait -> goto uncount
+  :: else
+  fi;
+#endif
+  if
+  :: needs_recovery -> goto uncount
+  :: else
+  fi;
+  if  /* tryrdlock */
+  :: write_locked[e & 1] -> goto uncount
+  :: d_step { !write_locked[e & 1] -> read_locks[e & 1]++ }
+  fi;
+#ifndef MUTANT_NO_SECOND_LOOK
+  if
+  :: epoch != e -> goto give_back
+  :: else
+  fi;
+#endif
+  d_step { assert(!half_written); reading[me] = true };
+  d_step { assert(!half_written); reading[me] = false; got = true };
+give_back:
+  read_locks[e & 1]--;
+uncount:
+  atomic { assert(announced[e & 1] > 0); announced[e & 1]--; counted[me] = 0 };
+withdraw:
+  hold[mine] = 0;
+  atomic {
+    slot_owner[mine] = NOBODY; e = 0; mine = 0;
+    if
+    :: got -> goto end
+    :: else
+    fi
+  };
+under_w:
+  lock_w(ok);
+  if
+  :: ok -> atomic { assert(!half_written); unlock_w() }
+  :: else
+  fi;
+end:
+  atomic { done[me] = true; ok = false; got = false }
 }
 
 proctype Death() {
@@ -377,7 +338,10 @@ proctype EndOfAll() {
     do
     :: i_ < PROCESSES -> assert(dead[i_] || done[i_]); i_++
     :: else -> break
-    od
+    od;
+    /* Slow readers can come in again, or somebody will see to it; and only the dead are counted for ever. */
+    assert(!wait || needs_recovery || w_owner_died);
+    assert(deaths_left < DEATHS || announced[0] + announced[1] == 0)
   }
 }
 

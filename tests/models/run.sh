@@ -1,22 +1,30 @@
 #!/usr/bin/env bash
-# Checks the models of the lock and of the read without a lock exhaustively with Spin, and that each mutant, which leaves out
-# one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run; all otherwise.
+# Checks the models of the lock and of the read without a lock exhaustively with Spin, and that each mutant, which
+# leaves out one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run; all
+# otherwise.
 set -euo pipefail
 
 models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 scratch=$(mktemp --directory)
 trap 'rm -rf "$scratch"' EXIT
 
-# name | model | verdict | definitions. "clean": every state was visited, and none violates anything. "caught": one does.
+# name | model | verdict | definitions. "clean": every state was visited, and none violates anything. "caught": one
+# does.
 checks=(
     "lock|lock|clean|"
-    "lock-two-deaths|lock|clean|-DREADERS=1 -DDEATHS=2"
+    "lock-three-writers|lock|clean|-DWRITERS=3 -DREADERS=1 -DDEATHS=2"
+    "lock-one-writer|lock|clean|-DWRITERS=1 -DDEATHS=2"
     "fast-read|fast_read|clean|"
     "no-second-look|lock|caught|-DMUTANT_NO_SECOND_LOOK"
     "no-wait-for-slots|lock|caught|-DMUTANT_NO_WAIT_FOR_SLOTS"
     "ignore-wait|lock|caught|-DMUTANT_IGNORE_WAIT"
+    "look-before-counting|lock|caught|-DMUTANT_LOOK_BEFORE_COUNTING"
+    "look-before-wait|lock|caught|-DMUTANT_LOOK_BEFORE_WAIT"
+    "lower-wait-first|lock|caught|-DMUTANT_LOWER_WAIT_FIRST"
+    "reset-count-first|lock|caught|-DMUTANT_RESET_COUNT_FIRST -DDEATHS=2"
     "count-is-dead|lock|caught|-DMUTANT_COUNT_IS_DEAD"
     "no-recovery-flag|lock|caught|-DMUTANT_NO_FLAG -DDEATHS=2 -DREADERS=1"
+    "consistent-first|lock|caught|-DMUTANT_CONSISTENT_FIRST -DDEATHS=2 -DREADERS=1"
     "no-version|fast_read|caught|-DMUTANT_NO_VERSION"
     "new-bucket-even|fast_read|caught|-DMUTANT_NEW_BUCKET_EVEN"
     "no-seq|fast_read|caught|-DMUTANT_NO_SEQ"
@@ -33,8 +41,8 @@ check() {
     mkdir "$scratch/$name"
     cd "$scratch/$name"
     spin "$@" -a "$models/$model.pml" >spin.log || { cat spin.log; return 1; }
-    # Without partial order reduction, which Spin does not offer beside "provided" clauses. A deadlock is an assertion of the
-    # model's own (-E): the processes that died stand where they died, which is no fault.
+    # Without partial order reduction, which Spin does not offer beside "provided" clauses. A deadlock is an assertion
+    # of the model's own (-E): the processes that died stand where they died, which is no fault.
     gcc -O2 -w -DSAFETY -DCOLLAPSE -DNOREDUCE -DMEMLIM=3500 -o pan pan.c
     ./pan -E -m100000 >pan.log
     verdict=incomplete
@@ -43,7 +51,7 @@ check() {
     elif grep --quiet 'errors: 0$' pan.log && ! grep --quiet -E 'Search not completed|max search depth' pan.log; then
         verdict=clean
     fi
-    printf '%-20s %-10s %12s states  %s\n' "$name" "$verdict" "$(awk '/states, stored/ { print $1 }' pan.log)" \
+    printf '%-21s %-10s %12s states  %s\n' "$name" "$verdict" "$(awk '/states, stored/ { print $1 }' pan.log)" \
         "$(grep --only-matching -m1 'assertion violated.*' pan.log || true)"
     [[ $verdict == "$wanted" ]] || { cat pan.log; return 1; }
 }
