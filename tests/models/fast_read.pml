@@ -1,27 +1,40 @@
 /*
- * The read without a lock, as Shard::lookup() in core/shard_read.cpp does it, against everything that a writer does to the
- * same key: replace, delete, insert with the same entry or another, the split of its bucket, the reuse of its block for
- * another key, and the rebuild of the shard. Names are those of the code.
+ * The read without a lock, as Shard::lookup() in core/shard_lookup.h does it, and Shard::read_redo() in
+ * core/shard_read.cpp when the value is being overwritten; against everything that a writer does to the same key:
+ * replace, overwrite in place, delete, insert with the same entry or another, the split of its bucket, the reuse of
+ * its block for another key, and the rebuild of the shard; and against the death of the writer at any step. Names are
+ * those of the code.
  *
- * One writer, since W serialises writers; a writer that is killed is one that takes no further step, which is among the
- * interleavings anyway, and Rebuild is what the next one does. Two entries and three blocks are enough for each to be
- * reused while the reader still looks at it. Sequential consistency is assumed; that the code's fences give it where it
- * matters is not for this model to show.
+ * One writer, since W serialises writers. When it is killed, the next one recovers, in which it may be killed too,
+ * and goes on. A process uses its redo record for other shards as well, and whoever takes over its slot after its
+ * death does: neither knows of this shard's W. Two entries and three blocks are enough for each to be reused while
+ * the reader still looks at it. Sequential consistency is assumed; that the code's fences give it where it matters is
+ * not for this model to show.
  *
- * Checked: a value that was found is whole, and was the key's value at some moment of the read; a miss means that the key was
- * absent at some moment of the read.
+ * Checked: a value that was found is whole, and was the key's value at some moment of the read; a miss means that the
+ * key was absent at some moment of the read; after a recovery no entry is half overwritten, and each key has the
+ * value that was committed last, and can be found.
+ *
+ * With deaths (DEATHS > 0) the first free entry is taken, not any, and the writer neither rebuilds without need nor
+ * overwrites in another shard: the one is what follows a death anyway, and the other is what the new owner of its
+ * slot does.
  */
 
 #ifndef STEPS
-#define STEPS 3   /* Operations of the writer. */
+#define STEPS 3   /* Operations of the writers. */
+#endif
+#ifndef DEATHS
+#define DEATHS 0
 #endif
 #define ENTRIES 2
 #define BLOCKS 3
+#define RECORDS 2
 #define NONE 0
 #define KEY 1     /* The one that is read; it moves to bucket 1 when there are two cells. */
 #define OTHER 2   /* It stays in bucket 0. */
+#define ELSEWHERE 200  /* A value that belongs into another shard. */
 
-/* ---- shared memory; index 0 of entries and blocks means none ---- */
+/* ---- shared memory; index 0 of entries, blocks and records means none ---- */
 
 byte seq;
 byte cells = 1;
@@ -32,261 +45,192 @@ bool ref_live[ENTRIES + 1];        /* ref: live bit, ... */
 byte ref_generation[ENTRIES + 1];  /* ... generation, ... */
 byte ref_block[ENTRIES + 1];       /* ... block. One word: read and written in one step. */
 byte block_key[BLOCKS + 1];
-byte block_low[BLOCKS + 1];        /* The two halves of the value. */
+byte block_low[BLOCKS + 1];        /* The two halves of the value, and of what the header says of it. */
 byte block_high[BLOCKS + 1];
+byte redo;                         /* The number of a process slot, whose redo record says what is being overwritten. */
+byte record_generation[RECORDS + 1];  /* ref, which is one word and never live; ... */
+byte record_block[RECORDS + 1];
+byte record_entry[RECORDS + 1];       /* ... the entry; ... */
+byte record_low[RECORDS + 1];         /* ... and what the block is to become. */
+byte record_high[RECORDS + 1];
 
-/* ---- the writer's own, and what only the checks see ---- */
+/* ---- under W, and what only the checks see ---- */
 
 bool block_used[BLOCKS + 1];
-byte value;           /* The last that was stored for KEY; 0 before the first. */
-bool key_is_there;
+byte me = 1;          /* The writer's process slot; 0 after a death, until the next writer has recovered. */
+byte steps;
+byte deaths;
+bool killed;
+bool slot_is_taken;   /* Slot 1, by a process that does not write here. */
+byte value[3];        /* Of each key, the last that was committed. */
+bool stored[3];       /* Whether it has one. */
+bool key_is_there;    /* KEY, as far as anybody was told. */
 byte oldest_value;    /* That KEY had when the read began; 0 if it was absent. */
 bool was_absent;      /* At some moment of the read. */
 bool read_ended;
 
 #define bucket_of(key, count) (((key) == KEY && (count) == 2) -> 1 : 0)
 
-/* ---- the writer ---- */
+#include "shard_writer.pml"
 
-inline write_begin(b) { version[b] = version[b] | 1 }
-inline write_end(b) { version[b] = version[b] + 1 }
-
-inline find_entry(key) {
-  d_step {
-    id = NONE;
+proctype Writer() provided (!read_ended) {
+  byte key, id, block, place;
+life:
+  {
     if
-    :: ref_live[1] && entry_key[1] == key -> id = 1
-    :: ref_live[2] && entry_key[2] == key -> id = 2
-    :: else
-    fi
-  }
-}
-
-inline fill_block(key) {
-  if
-  :: d_step { !block_used[1] -> block = 1; block_used[1] = true }
-  :: d_step { block_used[1] && !block_used[2] -> block = 2; block_used[2] = true }
-  :: d_step { block_used[1] && block_used[2] -> block = 3; block_used[3] = true }
-  fi;
-  block_key[block] = key;
-  block_low[block] = value + 1;
-  block_high[block] = value + 1
-}
-
-/* The commit of a put. */
-inline store_ref(key) {
-  d_step {
-    old = ref_block[id];
-    ref_generation[id]++; ref_block[id] = block; ref_live[id] = true;
-    if
-    :: key == KEY -> value++
-    :: else
-    fi
-  }
-}
-
-inline link() {
-#ifndef MUTANT_NO_VERSION
-  write_begin(bucket_of(entry_key[id], cells));
-#endif
-  place = 2 * bucket_of(entry_key[id], cells);
-  if
-  :: slot[place] == NONE -> slot[place] = id
-  :: else -> slot[place + 1] = id
-  fi;
-#ifndef MUTANT_NO_VERSION
-  write_end(bucket_of(entry_key[id], cells))
-#endif
-}
-
-/* The first moves into the gap of the other, as an overflow chain moves up. */
-inline unlink() {
-  place = 2 * bucket_of(entry_key[id], cells);
-#ifndef MUTANT_NO_VERSION
-  write_begin(bucket_of(entry_key[id], cells));
-#endif
-  if
-  :: slot[place] == id -> slot[place] = slot[place + 1]
-  :: else
-  fi;
-  slot[place + 1] = NONE;
-#ifndef MUTANT_NO_VERSION
-  write_end(bucket_of(entry_key[id], cells))
-#endif
-}
-
-inline put(key) {
-  find_entry(key);
-  if
-  :: id != NONE ->
-     fill_block(key);
-#ifdef MUTANT_OVERWRITE
-     block_used[block] = false; block = ref_block[id];
-     block_low[block] = value + 1; block_high[block] = value + 1;
-#endif
-     store_ref(key);
-#ifdef MUTANT_OVERWRITE
-     old = NONE;
-#endif
-     block_used[old] = false
-  :: else ->
-     if
-     :: !ref_live[1] -> id = 1
-     :: !ref_live[2] -> id = 2
-     fi;
-     fill_block(key);
-     entry_key[id] = key;
-     store_ref(key);
-     link();  /* Nobody was told of the put before it can be found. */
-     key_is_there = key_is_there || key == KEY
-  fi;
-  id = NONE; block = NONE; old = NONE; place = 0
-}
-
-inline remove(key) {
-  find_entry(key);
-  if
-  :: id != NONE ->
-#ifdef MUTANT_FREE_FIRST
-     block_used[ref_block[id]] = false; block_key[ref_block[id]] = OTHER; block_low[ref_block[id]] = 99;
-#endif
-     d_step {
-       old = ref_block[id];
-       ref_live[id] = false; ref_generation[id]++; ref_block[id] = NONE;
+    :: me == 0 ->
+       rebuild();
+       d_step { assert_shard_is_right(); key_is_there = stored[KEY]; me = (slot_is_taken -> 2 : 1) }
+    :: d_step { me != 0 -> key = KEY }
+       put()
+    fi;
+    do
+    :: atomic {
+         steps < STEPS -> steps++;
+         if
+         :: key = KEY
+         :: key = OTHER
+         fi;
+         find_entry() }
        if
-       :: key == KEY -> key_is_there = false; was_absent = true
-       :: else
+       :: put()
+       :: overwrite()
+       :: remove()
+       :: split()
+       :: d_step { DEATHS == 0 && key == KEY -> forget() }
+          if
+          :: rebuild()
+          :: use_record_elsewhere(me)
+          fi
        fi
-     }
-     unlink();
-     block_used[old] = false
-  :: else
-  fi;
-  id = NONE; old = NONE; place = 0
+    :: steps == STEPS -> break
+    od
+  } unless {
+    atomic { killed -> killed = false; me = 0; forget(); goto life }
+  }
 }
 
-/* Index::split() */
-inline split() {
-  if
-  :: cells == 1 ->
-     write_begin(0);
-#ifndef MUTANT_NEW_BUCKET_EVEN
-     write_begin(1);
-#endif
-     d_step { id = slot[0]; old = slot[1] }
-     slot[0] = NONE; slot[1] = NONE;
-     cells = 2;
-     if
-     :: id != NONE -> slot[2 * bucket_of(entry_key[id], 2)] = id
-     :: else
-     fi;
-     if
-     :: old != NONE -> slot[2 * bucket_of(entry_key[old], 2) + 1] = old
-     :: else
-     fi;
-#ifndef MUTANT_NEW_BUCKET_EVEN
-     write_end(1);
-#endif
-     write_end(0)
-  :: else
-  fi;
-  id = NONE; old = NONE
-}
-
-/* Shard::rebuild(), from the refs. */
-inline rebuild() {
-#ifndef MUTANT_NO_SEQ
-  seq = seq | 1;
-#endif
-  slot[0] = NONE; slot[1] = NONE; slot[2] = NONE; slot[3] = NONE;
-  if
-  :: ref_live[1] -> slot[2 * bucket_of(entry_key[1], cells)] = 1
-  :: else
-  fi;
-  if
-  :: ref_live[2] -> slot[2 * bucket_of(entry_key[2], cells) + 1] = 2
-  :: else
-  fi;
-#ifndef MUTANT_NO_SEQ
-  seq = seq + 1
-#endif
-}
-
-proctype Writer() {
-  byte steps, id, block, old, place;
-  put(KEY);
+proctype Death() provided (!read_ended) {
   do
-  :: steps < STEPS && !read_ended ->
-     steps++;
-     if
-     :: put(KEY)
-     :: remove(KEY)
-     :: put(OTHER)
-     :: remove(OTHER)
-     :: split()
-     :: rebuild()
-     fi
-  :: else -> break
+  :: atomic { deaths < DEATHS && !killed -> deaths++; killed = true }
   od
+}
+
+/* Whoever takes over the slot of a dead process makes sure first that no shard names it: Shard::settle_redo(). */
+proctype Successor() provided (!killed && !read_ended) {
+#ifdef MUTANT_TAKE_OVER_AT_ONCE
+  d_step { me != 1 -> slot_is_taken = true }
+#else
+  d_step { me != 1 && redo != 1 -> slot_is_taken = true }
+#endif
+  use_record_elsewhere(1)
 }
 
 /* ---- the reader ---- */
 
-proctype Reader() {
-  byte my_seq, my_cells, my_version, b, i, id, generation, block, low, high;
-  bool found, moved;
-  d_step { oldest_value = (key_is_there -> value : 0); was_absent = !key_is_there };
-
-  my_seq = seq;
-  my_cells = cells;
-  if
-  :: my_seq & 1 -> goto unstable
-  :: else
-  fi;
-  b = bucket_of(KEY, my_cells);
+proctype Reader() provided (!killed) {
+  byte my_seq, my_cells, my_version, b, i, id, generation, block, from, low, high;
+  bool live, found;
+  d_step {
+    oldest_value = (key_is_there -> value[KEY] : 0); was_absent = !key_is_there;
+    my_seq = seq
+  };
+  atomic {
+    my_cells = cells; b = bucket_of(KEY, my_cells);
+    if
+    :: my_seq & 1 -> goto end
+    :: else
+    fi
+  };
   my_version = version[b];
   do
-  :: i < 2 && !found && !moved ->
-     id = slot[2 * b + i];
-     i++;
+  :: d_step { i < 2 && !found -> id = slot[2 * b + i]; i++ }
      if
-     :: id != NONE && entry_key[id] == KEY ->
-        d_step { generation = ref_generation[id]; block = (ref_live[id] -> ref_block[id] : NONE) };
+     :: id == NONE || entry_key[id] != KEY
+     :: else ->
+        d_step { live = ref_live[id]; generation = ref_generation[id]; block = ref_block[id] };
         if
-        :: block != NONE ->
-           found = (block_key[block] == KEY);
-           low = block_low[block];
-           high = block_high[block];
+        :: d_step { live -> found = (block_key[block] == KEY) }
+           if
+           :: d_step { found -> low = block_low[block] }
+              high = block_high[block]
+           :: d_step { !found -> skip }
+           fi
+        :: !live && block == NONE
+#ifdef MUTANT_BUSY_IS_ABSENT
+        :: !live && block != NONE
+#else
+        :: !live && block != NONE -> goto end
+        :: atomic { !live && block != NONE ->
+             from = redo;
+             if
+             :: from == 0 -> goto end
+             :: else
+             fi }
+           if
+           :: record_generation[from] != generation || record_block[from] != block -> goto end
+           :: else
+           fi;
+           if
+           :: record_entry[from] != id -> goto end
+           :: else
+           fi;
+#ifndef MUTANT_RECORD_OF_ANY_KEY
+           if
+           :: block_key[block] != KEY -> goto end
+           :: else
+           fi;
+#endif
+           d_step { low = record_low[from]; found = true };
+           high = record_high[from]
+#endif
+        fi;
+        /* The ref again. */
+        if
 #ifndef MUTANT_NO_RECHECK
-           moved = (ref_generation[id] != generation)
+        :: live && (!ref_live[id] || ref_generation[id] != generation) -> goto end
+#endif
+#ifndef MUTANT_NO_RECORD_RECHECK
+        :: !live && block != NONE && (ref_live[id] || ref_generation[id] != generation) -> goto end
 #endif
         :: else
         fi
-     :: else
      fi
-  :: else -> break
+  :: atomic {
+       i == 2 || found ->
+       if
+       :: seq != my_seq -> goto end
+       :: else
+       fi;
+       if
+       :: found -> assert(low == high && low >= oldest_value && low <= value[KEY]); goto end
+       :: else
+       fi }
+     break
   od;
+#ifndef MUTANT_BELIEVE_A_MISS
   if
-  :: moved || seq != my_seq -> goto unstable
+  :: (my_version & 1) || version[b] != my_version -> goto end
   :: else
   fi;
   if
-  :: found ->
-     assert(low == high);
-     assert(low >= oldest_value && low <= value)
-  :: else ->
-#ifndef MUTANT_BELIEVE_A_MISS
-     if
-     :: (my_version & 1) || version[b] != my_version || cells != my_cells -> goto unstable
-     :: else
-     fi;
-#endif
-     assert(was_absent)
+  :: cells != my_cells -> goto end
+  :: else
   fi;
-unstable:
+#endif
+  assert(was_absent);
+end:
   read_ended = true
 }
 
 init {
-  atomic { run Writer(); run Reader() }
+  value[OTHER] = 100;
+  atomic {
+    run Writer();
+    run Reader();
+    if
+    :: DEATHS > 0 -> run Death(); run Successor()
+    :: else
+    fi
+  }
 }

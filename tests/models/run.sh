@@ -15,6 +15,8 @@ checks=(
     "lock-three-writers|lock|clean|-DWRITERS=3 -DREADERS=1 -DDEATHS=2"
     "lock-one-writer|lock|clean|-DWRITERS=1 -DDEATHS=2"
     "fast-read|fast_read|clean|"
+    "fast-read-death|fast_read|clean|-DSTEPS=2 -DDEATHS=1"
+    "fast-read-deaths|fast_read|clean|-DSTEPS=1 -DDEATHS=2"
     "no-second-look|lock|caught|-DMUTANT_NO_SECOND_LOOK"
     "no-wait-for-slots|lock|caught|-DMUTANT_NO_WAIT_FOR_SLOTS"
     "ignore-wait|lock|caught|-DMUTANT_IGNORE_WAIT"
@@ -32,6 +34,16 @@ checks=(
     "overwrite-in-place|fast_read|caught|-DMUTANT_OVERWRITE"
     "free-first|fast_read|caught|-DMUTANT_FREE_FIRST"
     "believe-a-miss|fast_read|caught|-DMUTANT_BELIEVE_A_MISS"
+    "busy-is-absent|fast_read|caught|-DMUTANT_BUSY_IS_ABSENT"
+    "block-first|fast_read|caught|-DMUTANT_BLOCK_FIRST"
+    "commit-first|fast_read|caught|-DMUTANT_COMMIT_FIRST -DSTEPS=1 -DDEATHS=1"
+    "redo-first|fast_read|caught|-DMUTANT_REDO_FIRST -DSTEPS=1 -DDEATHS=1"
+    "no-record-recheck|fast_read|caught|-DMUTANT_NO_RECORD_RECHECK"
+    "record-of-any-key|fast_read|caught|-DMUTANT_RECORD_OF_ANY_KEY"
+    "reuse-record-early|fast_read|caught|-DMUTANT_REUSE_RECORD_EARLY"
+    "take-over-at-once|fast_read|caught|-DMUTANT_TAKE_OVER_AT_ONCE -DSTEPS=1 -DDEATHS=1"
+    "no-roll-forward|fast_read|caught|-DMUTANT_NO_ROLL_FORWARD -DSTEPS=1 -DDEATHS=1"
+    "finish-uncommitted|fast_read|caught|-DMUTANT_FINISH_UNCOMMITTED -DSTEPS=1 -DDEATHS=1"
 )
 
 # check NAME MODEL VERDICT DEFINITION...
@@ -43,7 +55,7 @@ check() {
     spin "$@" -a "$models/$model.pml" >spin.log || { cat spin.log; return 1; }
     # Without partial order reduction, which Spin does not offer beside "provided" clauses. A deadlock is an assertion
     # of the model's own (-E): the processes that died stand where they died, which is no fault.
-    gcc -O2 -w -DSAFETY -DCOLLAPSE -DNOREDUCE -DMEMLIM=3500 -o pan pan.c
+    gcc -O1 -w -DSAFETY -DCOLLAPSE -DNOREDUCE -DMEMLIM=3500 -o pan pan.c
     ./pan -E -m100000 >pan.log
     verdict=incomplete
     if grep --quiet 'errors: 1$' pan.log; then
