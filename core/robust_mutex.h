@@ -38,7 +38,8 @@ inline LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept {
   return lock_outcome_of(pthread_mutex_trylock(mutex));
 }
 
-// Sleeps in slices, so that a wake-up lost with a killed holder costs a slice and not the deadline.
+// Looks for a few microseconds whether it becomes free, then sleeps: in slices, so that a wake-up lost with a killed
+// holder costs a slice and not the deadline.
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept;
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept;
