@@ -28,7 +28,7 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* stats) {
   stats->processes = statistics.processes;
   stats->hits = statistics.hits;
   stats->misses = statistics.misses;
-  stats->puts = shards.counters.puts;
+  stats->puts = statistics.puts;
   stats->deletes = shards.counters.deletes;
   stats->evictions = shards.counters.evictions;
   stats->expirations = shards.counters.expirations;

@@ -32,6 +32,7 @@ struct CacheStatistics {
   std::uint64_t processes = 0;
   std::uint64_t hits = 0;
   std::uint64_t misses = 0;
+  std::uint64_t puts = 0;
   std::uint64_t dead_processes = 0;
   std::uint64_t created_unix_ms = 0;
   std::uint64_t now_unix_ms = 0;

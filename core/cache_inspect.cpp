@@ -46,7 +46,10 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
     statistics->processes += process_table_.slot(i).pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
   }
-  process_table_.sum(&statistics->hits, &statistics->misses);
+  const ProcessCounts counts = process_table_.sum();
+  statistics->hits = counts.hits;
+  statistics->misses = counts.misses;
+  statistics->puts = counts.puts;
   statistics->max_memory = attached_.geometry.size_bytes;
   statistics->max_value_size = max_value_size(attached_.geometry, 1);
   statistics->shard_count = attached_.geometry.shards;

@@ -25,7 +25,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 3;
+inline constexpr std::uint32_t kLayoutVersion = 4;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -196,7 +196,6 @@ struct ShardSpace {
 };
 
 struct ShardCounters {
-  std::uint64_t puts;
   std::uint64_t deletes;
   std::uint64_t evictions;
   std::uint64_t expirations;
@@ -233,9 +232,10 @@ struct ShardHeader {
   // The lock: docs/locking.md.
   pthread_mutex_t write_mutex;                // W: robust; serialises writers.
   std::atomic<std::uint64_t> epoch;           // rw[epoch & 1] is the one in use.
-  std::atomic<std::uint32_t> wait;            // A writer waits for slow readers: no new ones.
+  std::atomic<std::uint32_t> wait;            // A writer is in the shard or waits for slow readers: no new ones.
   std::atomic<std::uint32_t> needs_recovery;  // A recovery was begun and not finished.
-  std::byte unused1[8];
+  std::byte unused1[4];
+  std::atomic<std::uint16_t> announced[2];  // Slow readers at rw[0] and rw[1], and those that died there.
   pthread_rwlock_t rw[2];                   // Only ever try-locked.
   std::atomic<std::uint32_t> lease_events;  // Counts leases that ended; whoever waits for one sleeps on it.
   std::byte unused2[12];
@@ -249,10 +249,12 @@ inline constexpr std::size_t kShardHeaderSize = kPageSize;
 static_assert(sizeof(ShardHeader) <= kShardHeaderSize);
 static_assert(offsetof(ShardHeader, write_mutex) == 64 && offsetof(ShardHeader, rw) == 128);
 static_assert(offsetof(ShardHeader, space) == 256);
+// A write that meets no slow reader touches one line of the lock.
+static_assert(offsetof(ShardHeader, announced) == 124);
 
 // ---- the segment's own tables ----
 
-// Counters that readers bump; one cache line per process, so that no two processes write to the same one.
+// Counts of what happens all the time; one cache line per process, so that no two processes write to the same one.
 struct ProcessCounters {
   std::atomic<std::uint64_t> hits;
   std::atomic<std::uint64_t> misses;

@@ -92,6 +92,8 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
                                   std::memory_order_relaxed);
   header_->retired.misses.fetch_add(slot->counters.misses.exchange(0, std::memory_order_relaxed),
                                     std::memory_order_relaxed);
+  header_->retired.puts.fetch_add(slot->counters.puts.exchange(0, std::memory_order_relaxed),
+                                  std::memory_order_relaxed);
   slot->pid.store(0, std::memory_order_release);
   return Status::kOk;
 }
@@ -122,14 +124,18 @@ bool ProcessTable::owner_is_alive(std::uint64_t owner) const noexcept {
          process_is_alive(pid, start_time);
 }
 
-void ProcessTable::sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept {
-  *hits = header_->retired.hits.load(std::memory_order_relaxed);
-  *misses = header_->retired.misses.load(std::memory_order_relaxed);
+ProcessCounts ProcessTable::sum() const noexcept {
+  ProcessCounts sum;
+  const auto add = [&](const ProcessCounters& counters) {
+    sum.hits += counters.hits.load(std::memory_order_relaxed);
+    sum.misses += counters.misses.load(std::memory_order_relaxed);
+    sum.puts += counters.puts.load(std::memory_order_relaxed);
+  };
+  add(header_->retired);
   for (std::uint32_t i = 0; i < count_; ++i) {
-    if (slots_[i].pid.load(std::memory_order_acquire) == 0) continue;
-    *hits += slots_[i].counters.hits.load(std::memory_order_relaxed);
-    *misses += slots_[i].counters.misses.load(std::memory_order_relaxed);
+    if (slots_[i].pid.load(std::memory_order_acquire) != 0) add(slots_[i].counters);
   }
+  return sum;
 }
 
 }  // namespace memstream

@@ -13,6 +13,12 @@ namespace memstream {
 // Drops one pin of a dead process: the word as it stands in `slot->pins[pin]`.
 using DropPin = std::function<Status(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes)>;
 
+struct ProcessCounts {
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t puts = 0;
+};
+
 class ProcessTable {
  public:
   ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count) noexcept
@@ -28,7 +34,7 @@ class ProcessTable {
   Status clean_up(const Deadline& deadline, const DropPin& drop_pin);
 
   // Counts of all processes, past and present.
-  void sum(std::uint64_t* hits, std::uint64_t* misses) const noexcept;
+  ProcessCounts sum() const noexcept;
 
   // The name under which the process in `slot` holds leases; 0 for none. And whether that process is still there: what
   // the kernel says, not how long nothing was heard.

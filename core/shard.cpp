@@ -76,7 +76,6 @@ ShardStatistics& ShardStatistics::operator+=(const ShardStatistics& other) noexc
   committed_memory += other.committed_memory;
   entries += other.entries;
   entry_capacity += other.entry_capacity;
-  counters.puts += other.counters.puts;
   counters.deletes += other.counters.deletes;
   counters.evictions += other.counters.evictions;
   counters.expirations += other.counters.expirations;

@@ -14,6 +14,7 @@ namespace memstream {
 namespace {
 
 constexpr int kAnnounceTries = 3;
+constexpr std::uint32_t kMeetingsPerLook = 256;
 constexpr int kSpins = 64;  // Tries before the first sleep: a slow reader holds the lock for microseconds.
 
 // Gives way to whoever is waited for: first by spinning, then in sleeps that grow to 1 ms.
@@ -115,10 +116,14 @@ Status ShardLock::recover(const Deadline& deadline) noexcept {
 }
 
 Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept {
-  shard_->wait.store(1, std::memory_order_seq_cst);
   Backoff backoff;
   Status status = Status::kOk;
-  for (std::uint64_t current = epoch; pthread_rwlock_trywrlock(&shard_->rw[current & 1]) != 0;) {
+  std::uint64_t current = epoch;
+  if (announced_are_dead(epoch)) {
+    status = switch_epoch(deadline);
+    current = shard_->epoch.load(std::memory_order_relaxed);
+  }
+  while (status == Status::kOk && pthread_rwlock_trywrlock(&shard_->rw[current & 1]) != 0) {
     if (!backoff.spinning() && !any_slot_is_live(current)) {
       // Nobody alive reads: the count was left by a reader that died. A fresh rwlock replaces the one it spoilt.
       // One that is busy even so is damaged, or somebody spoils each new one: no reason to go on for ever.
@@ -135,8 +140,15 @@ Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline
     }
     backoff.pause();
   }
-  shard_->wait.store(0, std::memory_order_seq_cst);
+  has_rwlock_ = status == Status::kOk;
+  if (status != Status::kOk) shard_->wait.store(0, std::memory_order_seq_cst);
   return status;
+}
+
+// A reader that died between its two changes of the count sends writers to the rwlock for ever. Whether it did takes a
+// look at every slot, so that only some writes ask.
+bool ShardLock::announced_are_dead(std::uint64_t epoch) noexcept {
+  return ++meetings_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);
 }
 
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
@@ -144,6 +156,7 @@ Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
   // The rwlock to be laid anew was last used one epoch ago.
   if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) return busy(number_, "a reader stayed in it");
   if (const Status status = rwlock_init(&shard_->rw[(epoch + 1) & 1]); status != Status::kOk) return status;
+  shard_->announced[(epoch + 1) & 1].store(0, std::memory_order_relaxed);
   shard_->epoch.store(epoch + 1, std::memory_order_seq_cst);
   if (!wait_for_slots(epoch, deadline)) return busy(number_, "a reader stayed in it");
   return Status::kOk;
@@ -213,18 +226,22 @@ ShardLock::Announcement ShardLock::announce() noexcept {
     if (slot == nullptr) return {};
     const std::uint64_t epoch = shard_->epoch.load(std::memory_order_seq_cst);
     slot->hold.store(hold_word(number_, epoch), std::memory_order_seq_cst);
+    Announcement announcement{slot};
     // Announced first, looked second: a writer that switches the epoch either sees the announcement or is seen here.
-    if (shard_->epoch.load(std::memory_order_seq_cst) == epoch && shard_->wait.load(std::memory_order_seq_cst) == 0 &&
-        shard_->needs_recovery.load(std::memory_order_seq_cst) == 0) {
+    if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) {
+      // And counted first, looked second: a writer that shuts readers out either sees the count or is seen here.
+      announcement.count = &shard_->announced[epoch & 1];
+      announcement.count->fetch_add(1, std::memory_order_seq_cst);
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
-      if (pthread_rwlock_tryrdlock(rw) == 0) {
+      if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&
+          shard_->needs_recovery.load(std::memory_order_seq_cst) == 0 && pthread_rwlock_tryrdlock(rw) == 0) {
+        announcement.rw = rw;
         // Looked again: a writer may have switched the epoch, given up at its deadline while this announcement stood,
         // and lowered `wait`, all since the first look. This rwlock shuts out nobody then.
-        if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return {slot, rw};
-        pthread_rwlock_unlock(rw);
+        if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return announcement;
       }
     }
-    withdraw({slot, nullptr});
+    withdraw(announcement);
     backoff.pause();
   }
   return {};
@@ -232,6 +249,7 @@ ShardLock::Announcement ShardLock::announce() noexcept {
 
 void ShardLock::withdraw(const Announcement& announcement) noexcept {
   if (announcement.rw != nullptr) pthread_rwlock_unlock(announcement.rw);
+  if (announcement.count != nullptr) announcement.count->fetch_sub(1, std::memory_order_seq_cst);
   announcement.slot->hold.store(0, std::memory_order_seq_cst);
   robust_mutex_unlock(&announcement.slot->mutex);
 }

@@ -48,15 +48,21 @@ class ShardLock {
   void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
 
-  // The rwlock in use, for writing: shuts out slow readers. REQUIRES: W is held. Leaves W held whatever comes back.
+  // Shuts out slow readers: `wait` keeps those that come away, and the rwlock in use, for writing, those that are there.
+  // REQUIRES: W is held. Leaves W held whatever comes back.
   Status exclude_readers(const Deadline& deadline) noexcept {
+    has_rwlock_ = false;
+    // Raised first, looked second: a reader that comes either sees `wait` or is seen here.
+    shard_->wait.store(1, std::memory_order_seq_cst);
     const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
-    if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]
+    if (shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0) [[likely]]
       return Status::kOk;
     return wait_for_readers(epoch, deadline);
   }
   void admit_readers() noexcept {
-    pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
+    if (has_rwlock_) [[unlikely]]
+      pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
+    shard_->wait.store(0, std::memory_order_release);
   }
 
   // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come
@@ -65,9 +71,10 @@ class ShardLock {
   Status read_shared(const Deadline& deadline, Read read) noexcept;
 
  private:
-  // A slow reader's claim: a locked thread slot and a read-locked rwlock.
+  // A slow reader's claim: a locked thread slot, a place in the count beside the rwlock, and the rwlock itself.
   struct Announcement {
     ThreadSlot* slot = nullptr;
+    std::atomic<std::uint16_t>* count = nullptr;
     pthread_rwlock_t* rw = nullptr;
   };
   Announcement announce() noexcept;
@@ -80,6 +87,7 @@ class ShardLock {
 
   Status recover(const Deadline& deadline) noexcept;
   Status switch_epoch(const Deadline& deadline) noexcept;
+  bool announced_are_dead(std::uint64_t epoch) noexcept;
   bool slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const noexcept;
   bool any_slot_is_live(std::uint64_t up_to_epoch) const noexcept;
   bool wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept;
@@ -89,6 +97,9 @@ class ShardLock {
   ThreadSlot* thread_slots_;
   std::uint32_t thread_slot_count_;
   ShardRecovery* recovery_;
+  // Both for the holder of W.
+  bool has_rwlock_ = false;
+  std::uint32_t meetings_ = 0;  // Writes that found readers announced.
 };
 
 template <class Read>

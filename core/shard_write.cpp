@@ -192,7 +192,6 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.used_memory += block.stored_size;
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
-  ++header_->counters.puts;
   if (replaces) {
     give_up_block(found.position(), found.block);
   } else {

@@ -300,9 +300,11 @@ TEST_CASE("readers share, and a writer waits for them") {
     first.leave();
     second.leave();
   });
+  CHECK(shared.shard->announced[0] == 2);
   CHECK(shared.write() == Status::kOk);
   release.join();
   CHECK(shared.shard->epoch == 0);
+  CHECK(shared.shard->announced[0] == 0);
 }
 
 TEST_CASE("while a writer waits for readers to go, no other one comes in") {
@@ -316,6 +318,37 @@ TEST_CASE("while a writer waits for readers to go, no other one comes in") {
   writer.join();
   CHECK(written == Status::kOk);
   CHECK(shared.lock->read_shared(Deadline(50ms), [] {}) == Status::kOk);
+}
+
+TEST_CASE("a writer that meets no slow reader leaves the rwlock alone, and keeps readers out all the same") {
+  SharedLock shared;
+  REQUIRE(shared.lock->read_shared(Deadline(1s), [] {}) == Status::kOk);
+  REQUIRE(pthread_rwlock_trywrlock(&shared.shard->rw[0]) == 0);  // Whoever needed it now would wait.
+  const Deadline deadline(1s);
+  REQUIRE(shared.lock->lock(deadline) == Status::kOk);
+  REQUIRE(shared.lock->exclude_readers(deadline) == Status::kOk);
+  pthread_rwlock_unlock(&shared.shard->rw[0]);
+  Status read = Status::kOk;
+  std::thread([&] { read = shared.lock->read_shared(Deadline(50ms), [] {}); }).join();
+  CHECK(read == Status::kBusy);
+  shared.lock->admit_readers();
+  shared.lock->unlock();
+  CHECK(shared.lock->read_shared(Deadline(1s), [] {}) == Status::kOk);
+}
+
+TEST_CASE("a count that a dead reader left without the rwlock goes after some writes") {
+  SharedLock shared;
+  shared.shard->announced[0] = 1;
+  for (int writes = 0; writes < 255; ++writes) REQUIRE(shared.write() == Status::kOk);
+  CHECK(shared.shard->epoch == 0);
+  CHECK(shared.write() == Status::kOk);
+  CHECK(shared.shard->epoch == 1);
+  CHECK(shared.shard->announced[1] == 0);
+  // The old one is laid anew when its turn comes.
+  shared.shard->announced[1] = 1;
+  for (int writes = 0; writes < 256; ++writes) REQUIRE(shared.write() == Status::kOk);
+  CHECK(shared.shard->epoch == 2);
+  CHECK(shared.shard->announced[0] == 0);
 }
 
 TEST_CASE("a reader that finds no free thread slot reads under the write lock") {
