@@ -27,6 +27,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
   if (!opened->read_only()) {
     const Status status = opened->process_table_.claim(Deadline(timeout), opened->pin_dropper(), &opened->slot_);
     if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
+    opened->settle_redo();
     opened->membership_.store(Membership::kInside, std::memory_order_release);
     // Whoever comes cleans up after those that are gone; a failure here hinders nobody.
     static_cast<void>(opened->process_table_.clean_up(Deadline(timeout), opened->pin_dropper()));
@@ -58,6 +59,7 @@ Cache::~Cache() {
 
 void Cache::after_fork_in_child() noexcept {
   slot_ = nullptr;
+  redo_taken_.store(false, std::memory_order_relaxed);  // A thread that had it may not be in the child.
   any_noted_pin_.store(false, std::memory_order_relaxed);
   for (auto& noted : noted_pins_) noted.store(false, std::memory_order_relaxed);
   membership_.store(Membership::kOutside, std::memory_order_release);
@@ -76,8 +78,28 @@ ProcessSlot* Cache::enter() noexcept {
     ProcessSlot* entered = nullptr;
     const Status status = process_table_.claim(Deadline(timeout_), pin_dropper(), &entered);
     slot_ = entered;
+    if (status == Status::kOk) settle_redo();
     membership_.store(status == Status::kOk ? Membership::kInside : Membership::kRefused, std::memory_order_release);
   }
+}
+
+void Cache::settle_redo() noexcept {
+  const std::uint32_t record = process_table_.number_of(slot_);
+  const Deadline deadline(timeout_);
+  // A process without a record, or with one that a busy shard may still be in need of, does without.
+  const bool is_settled = record < attached_.geometry.redo_records() &&
+                          std::all_of(shards_.begin(), shards_.end(), [&](std::optional<Shard>& shard) {
+                            return shard->settle_redo(record, deadline) == Status::kOk;
+                          });
+  redo_record_ = is_settled ? record + 1 : 0;
+}
+
+std::uint32_t Cache::claim_redo() noexcept {
+  if (slot() == nullptr || redo_record_ == 0) return 0;
+  if (!has_one_thread()) return redo_taken_.exchange(true, std::memory_order_acquire) ? 0 : redo_record_;
+  if (redo_taken_.load(std::memory_order_relaxed)) return 0;
+  redo_taken_.store(true, std::memory_order_relaxed);
+  return redo_record_;
 }
 
 Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline) {
@@ -175,6 +197,7 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const std::uint64_t now = now_ms();
+  const RedoClaim redo(*this);
   const StoreRequest request{.key = make_key(key),
                              .value = value.data,
                              .value_size = value.size,
@@ -182,7 +205,8 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                              .caller_flags = value.caller_flags,
                              .mode = mode,
                              .cas = cas,
-                             .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0};
+                             .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0,
+                             .redo = redo.record()};
   const Status status = store_hashed(request, Deadline(timeout_), now);
   if (status == Status::kOk) count_puts(1);
   return status;
@@ -233,9 +257,10 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  const Status status = with_room_of_the_dead([&] {
-    return shard_of(hashed).increment(hashed, delta, initial, expiry(ttl_ms), Deadline(timeout_), now_ms(), result);
-  });
+  const RedoClaim redo(*this);
+  const Shard::IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
+  const Status status =
+      with_room_of_the_dead([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now_ms(), result); });
   if (status == Status::kOk) count_puts(1);
   return status;
 }

@@ -217,6 +217,26 @@ class Cache final : private ForkAware {
   Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline);
   DropPin pin_dropper();
 
+  // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
+  class RedoClaim {
+   public:
+    explicit RedoClaim(Cache& cache) noexcept : cache_(cache), record_(cache.claim_redo()) {}
+    RedoClaim(const RedoClaim&) = delete;
+    RedoClaim& operator=(const RedoClaim&) = delete;
+    ~RedoClaim() {
+      if (record_ != 0) cache_.redo_taken_.store(false, std::memory_order_release);
+    }
+    // As StoreRequest::redo has it.
+    std::uint32_t record() const noexcept { return record_; }
+
+   private:
+    Cache& cache_;
+    std::uint32_t record_;
+  };
+  std::uint32_t claim_redo() noexcept;
+  // REQUIRES: this process has just entered `slot_`.
+  void settle_redo() noexcept;
+
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
   std::chrono::milliseconds timeout_;
@@ -228,7 +248,9 @@ class Cache final : private ForkAware {
 
   enum class Membership : int { kOutside, kEntering, kInside, kRefused };
   std::atomic<Membership> membership_{Membership::kOutside};
-  ProcessSlot* slot_ = nullptr;  // Valid while membership_ is kInside.
+  ProcessSlot* slot_ = nullptr;    // Valid while membership_ is kInside, and so is what follows.
+  std::uint32_t redo_record_ = 0;  // As StoreRequest::redo has it.
+  std::atomic<bool> redo_taken_{false};
   std::array<std::atomic<bool>, kPinsPerProcess> noted_pins_{};
   std::atomic<bool> any_noted_pin_{false};
   ForkRegistration fork_registration_{this};

@@ -78,6 +78,7 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
   Status failure = begin_batch(items, true, &keys, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
+  const RedoClaim redo(*this);
   InplaceVector<StoreRequest, kBatchSize> requests;
   std::array<Status, kBatchSize> statuses;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -86,7 +87,8 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
                         .value = item.value,
                         .value_size = item.value_size,
                         .expires_ms = expiry(item.ttl_ms),
-                        .caller_flags = item.caller_flags});
+                        .caller_flags = item.caller_flags,
+                        .redo = redo.record()});
   }
   std::uint64_t puts = 0;
   const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };

@@ -15,6 +15,10 @@ constexpr std::uint64_t kMaxProcessSlots = 2048;
 
 constexpr std::uint64_t page_ceil(std::uint64_t bytes) { return (bytes + kPageSize - 1) / kPageSize * kPageSize; }
 
+std::uint64_t process_tables_end(const Geometry& geometry) {
+  return page_ceil(geometry.redo_records_offset() + geometry.redo_records() * sizeof(RedoRecord));
+}
+
 std::uint64_t tables_end(const Geometry& geometry) {
   return page_ceil(geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
 }
@@ -41,7 +45,7 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
       static_cast<std::uint32_t>(std::clamp(size_bytes / kBytesPerProcessSlot, kMinProcessSlots, kMaxProcessSlots));
   result.thread_slots = result.process_slots;
   result.process_slots_offset = kPageSize;
-  result.thread_slots_offset = page_ceil(kPageSize + result.process_slots * sizeof(ProcessSlot));
+  result.thread_slots_offset = process_tables_end(result);
   result.shards_offset = tables_end(result);
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
@@ -65,7 +69,7 @@ bool geometry_is_sound(const Geometry& geometry) noexcept {
   if (geometry.process_slots == 0 || geometry.process_slots > kMaxProcessSlots) return false;
   if (geometry.thread_slots == 0 || geometry.thread_slots > kMaxProcessSlots) return false;
   if (geometry.process_slots_offset != kPageSize) return false;
-  if (geometry.thread_slots_offset != page_ceil(kPageSize + geometry.process_slots * sizeof(ProcessSlot))) return false;
+  if (geometry.thread_slots_offset != process_tables_end(geometry)) return false;
   if (geometry.shards_offset != tables_end(geometry)) return false;
   if (geometry.shard_size < kMinShardSize || geometry.shard_size > kMaxShardSize) return false;
   if (geometry.shard_size % kPageSize != 0 || geometry.shards_offset > geometry.size_bytes) return false;

@@ -1,6 +1,7 @@
 // Where things lie in a segment: computed by the creator, checked and copied by everyone who attaches.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -20,6 +21,12 @@ struct Geometry {
   std::uint32_t process_slots = 0;
   std::uint32_t thread_slots = 0;
   std::uint32_t shards = 0;
+
+  // Behind the process slots; the process in slot n has record n, if there is one.
+  constexpr std::uint32_t redo_records() const noexcept { return std::min(process_slots, kMaxRedoRecords); }
+  constexpr std::uint64_t redo_records_offset() const noexcept {
+    return process_slots_offset + process_slots * sizeof(ProcessSlot);
+  }
 
   constexpr std::uint64_t shard_offset(std::uint32_t shard) const noexcept {
     return shards_offset + shard * shard_size;

@@ -9,8 +9,8 @@
 //   table   the cells of a shard; it grows upwards from the shard header.
 //   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
 //
-// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, and
-// the owners of the leases.
+// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
+// redo records that shards name, and the owners of the leases.
 // Everything else (buckets, free lists, counters, hands, pin counts) is derived, and core/rebuild.cpp makes it anew.
 //
 // No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
@@ -105,6 +105,12 @@ constexpr std::uint64_t ref_live(std::uint64_t ref, std::uint32_t block) noexcep
   return kLiveBit | ref_next_generation(ref) << 32 | block;
 }
 constexpr std::uint64_t ref_empty(std::uint64_t ref) noexcept { return ref_next_generation(ref) << 32; }
+// The ref while the value in the entry's block is overwritten: not live, and yet with a block. Then the one after it.
+constexpr std::uint64_t ref_overwritten(std::uint64_t ref) noexcept {
+  return ref_next_generation(ref) << 32 | ref_block(ref);
+}
+constexpr std::uint64_t ref_finished(std::uint64_t ref) noexcept { return kLiveBit | ref; }
+constexpr bool ref_is_overwritten(std::uint64_t ref) noexcept { return !ref_is_live(ref) && ref_block(ref) != 0; }
 
 // ---- blocks ----
 
@@ -234,10 +240,10 @@ struct ShardHeader {
   std::atomic<std::uint64_t> epoch;           // rw[epoch & 1] is the one in use.
   std::atomic<std::uint32_t> wait;            // A writer is in the shard or waits for slow readers: no new ones.
   std::atomic<std::uint32_t> needs_recovery;  // A recovery was begun and not finished.
-  std::byte unused1[4];
-  std::atomic<std::uint16_t> announced[2];  // Slow readers at rw[0] and rw[1], and those that died there.
-  pthread_rwlock_t rw[2];                   // Only ever try-locked.
-  std::atomic<std::uint32_t> lease_events;  // Counts leases that ended; whoever waits for one sleeps on it.
+  std::atomic<std::uint32_t> redo;            // Number + 1 of the redo record being carried out (truth).
+  std::atomic<std::uint16_t> announced[2];    // Slow readers at rw[0] and rw[1], and those that died there.
+  pthread_rwlock_t rw[2];                     // Only ever try-locked.
+  std::atomic<std::uint32_t> lease_events;    // Counts leases that ended; whoever waits for one sleeps on it.
   std::byte unused2[12];
 
   ShardSpace space;        // Under W.
@@ -260,6 +266,20 @@ struct ProcessCounters {
   std::atomic<std::uint64_t> misses;
   std::atomic<std::uint64_t> puts;
 };
+
+// What a block is to become whose value a process overwrites: core/shard_overwrite.cpp. It counts while the entry's ref
+// is `ref` and the shard names the record (truth then). The first process slots have one each.
+inline constexpr std::size_t kRedoValueSize = 1088;
+inline constexpr std::uint32_t kMaxRedoRecords = 256;
+struct RedoRecord {
+  std::atomic<std::uint64_t> ref;  // As ref_overwritten() gives it.
+  std::atomic<std::uint32_t> entry;
+  std::byte unused[4];
+  BlockHeader block;
+  std::byte unused1[16];
+  std::byte value[kRedoValueSize];
+};
+static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, value) == kCacheLineSize);
 
 // One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
 // mutex.

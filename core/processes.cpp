@@ -110,7 +110,7 @@ Status ProcessTable::retire_dead(const DropPin& drop_pin) {
 
 std::uint64_t ProcessTable::lease_owner_of(const ProcessSlot* slot) const noexcept {
   if (slot == nullptr) return 0;
-  return lease_owner_word(static_cast<std::uint32_t>(slot - slots_), slot->generation.load(std::memory_order_relaxed));
+  return lease_owner_word(number_of(slot), slot->generation.load(std::memory_order_relaxed));
 }
 
 // `owner` was loaded with acquire: the pid seen here is its own or a later one, and then the generation tells.

@@ -42,6 +42,7 @@ class ProcessTable {
   bool owner_is_alive(std::uint64_t owner) const noexcept;
 
   std::uint32_t count() const noexcept { return count_; }
+  std::uint32_t number_of(const ProcessSlot* slot) const noexcept { return static_cast<std::uint32_t>(slot - slots_); }
   ProcessSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
 
  private:

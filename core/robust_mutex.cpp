@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
 
-// A hold of a shard takes a tenth of a microsecond, a sleep and its end ten: whoever finds a mutex taken looks again for
-// a few microseconds first. Seldom, and without writing, since each look takes the line from who holds the mutex.
+// A hold of a shard takes a tenth of a microsecond, a sleep and its end ten: whoever finds a mutex taken looks again
+// for a few microseconds first. Seldom, and without writing, since each look takes the line from who holds the mutex.
 constexpr int kLooks = 40;
 constexpr int kPausesPerLook = 3;
 

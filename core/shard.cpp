@@ -15,6 +15,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
       process_slots_(reinterpret_cast<ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
+      redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
       arena_(header_, offset_, size_, segment),
       index_(header_),
       eviction_(header_, &index_, &arena_),

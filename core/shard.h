@@ -1,12 +1,11 @@
 // A shard: one classic cache with its own lock, table and heap. No operation on a key ever takes two shards' locks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/arena.h"
@@ -17,77 +16,10 @@
 #include "core/index.h"
 #include "core/pin_census.h"
 #include "core/pins.h"
+#include "core/requests.h"
 #include "core/shard_lock.h"
 
 namespace memstream {
-
-struct Key {
-  std::string_view bytes;
-  KeyHash hash;
-};
-
-enum class StoreMode { kSet, kAdd, kReplace, kCas, kLease };
-
-// A value to store. Instants are ms on the segment's clock.
-struct StoreRequest {
-  Key key;
-  const std::byte* value = nullptr;
-  std::uint64_t value_size = 0;
-  std::uint64_t expires_ms = 0;  // 0: never.
-  std::uint32_t caller_flags = 0;
-  StoreMode mode = StoreMode::kSet;
-  std::uint64_t cas = 0;          // For kCas the token of the entry, for kLease that of the lease.
-  std::uint64_t lease_owner = 0;  // For kLease: who stores.
-};
-
-// What a read brought.
-struct ReadResult {
-  std::uint64_t value_size = 0;
-  std::uint64_t created_ms = 0;
-  std::uint64_t expires_ms = 0;
-  std::uint64_t cas = 0;
-  std::uint32_t caller_flags = 0;
-};
-
-// What a get came to.
-struct GetResult {
-  Status status = Status::kMiss;
-  ReadResult read;  // With kOk; the size with kTooSmall too.
-};
-
-// Where a get copies a value to, and from what size on it does not.
-struct ReadRoom {
-  static constexpr std::uint64_t kCopyAll = std::numeric_limits<std::uint64_t>::max();
-
-  std::byte* data = nullptr;
-  std::uint64_t size_bytes = 0;
-  std::uint64_t copy_below = kCopyAll;
-};
-
-// A block that a pin holds in place, and which pin that is.
-struct PinnedBlock {
-  std::byte* value = nullptr;
-  ReadResult read;
-  std::uint32_t position = 0;
-  std::uint32_t pin = 0;
-};
-
-// An entry as a scan sees it. `block.key` is valid only during the visit.
-struct ScannedEntry {
-  BlockContents block;
-  std::uint64_t last_access_ms = 0;
-  std::uint64_t access_count = 0;
-  std::uint64_t cas = 0;
-};
-
-// A consistent copy of the shard's numbers.
-struct ShardStatistics {
-  std::uint64_t max_memory, used_memory, pinned_memory, key_memory, value_memory, table_memory, committed_memory;
-  std::uint64_t entries, entry_capacity;
-  ShardCounters counters;
-
-  ShardStatistics& operator+=(const ShardStatistics& other) noexcept;
-};
 
 // One process's handle on a shard; shared by its threads. `now_ms` is always the segment's clock.
 class Shard final : private ShardRecovery {
@@ -148,9 +80,20 @@ class Shard final : private ShardRecovery {
   Status remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // `initial` null: kMiss if the key is absent.
-  Status increment(const Key& key, std::int64_t delta, const std::int64_t* initial, std::uint64_t expires_ms,
-                   const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept;
+  struct IncrementRequest {
+    Key key;
+    std::int64_t delta = 0;
+    const std::int64_t* initial = nullptr;
+    std::uint64_t expires_ms = 0;
+    std::uint32_t redo = 0;  // As in StoreRequest.
+  };
+  Status increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,
+                   std::int64_t* result) noexcept;
   Status clear(const Deadline& deadline) noexcept;
+
+  // For whoever enters a process slot: finishes what its redo record says, if a process that had it before was killed
+  // at that. Until kOk has come back nobody may write to the record.
+  Status settle_redo(std::uint32_t record, const Deadline& deadline) noexcept;
 
   // ---- many keys at once (core/shard_batch.cpp) ----
 
@@ -231,6 +174,15 @@ class Shard final : private ShardRecovery {
   Lookup find_candidate(const Key& key, Look* look, FoundEntry* candidate) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
+  template <class Consume>
+  Lookup read_redo(const Key& key, const Consume& consume) const noexcept;
+  // A value that is being overwritten: its block as far as it is the same before and after, and what that becomes.
+  struct Overwriting {
+    const RedoRecord* record = nullptr;
+    CheckedBlock block;
+    CheckedBlock becomes;  // With the header and the value of the record.
+  };
+  bool find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
   Took take(const FoundEntry& candidate, const ReadRoom& room, std::uint64_t now_ms, ReadResult* result) const noexcept;
   void note_access(Entry& entry, std::uint64_t now_ms) const noexcept;
   static void note_sampled_access(Entry& entry) noexcept;
@@ -254,6 +206,15 @@ class Shard final : private ShardRecovery {
   CheckedBlock fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
                std::uint32_t new_id, std::uint64_t now_ms);
+  static std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreRequest& request) noexcept {
+    // A write counts as a hit, and does not change the queue.
+    return policy_word(request.key.hash.tag()) | (request.expires_ms != 0 ? kExpires : 0) |
+           (old_policy & (kSmall | kMain | kYoung)) | std::min((old_policy & kHits) + 1, kHits);
+  }
+  bool may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept;
+  void overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept;
+  static void apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept;
+  void finish_overwrite();
   Status hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned);
   void let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin);
   CheckedBlock checked_block(std::uint32_t position) const {
@@ -340,6 +301,7 @@ class Shard final : private ShardRecovery {
   bool read_only_;
   Geometry geometry_;
   ProcessSlot* process_slots_;
+  RedoRecord* redo_records_;
   Arena arena_;
   Index index_;
   Eviction eviction_;

@@ -23,6 +23,7 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
     check_free_lists(&found);
     check_entries(&found);
     expect_equal(&found, "leases", space().leases, count_leases());
+    if (header_->redo.load(std::memory_order_relaxed) != 0) found.emplace_back("an overwriting that did not end");
     if ((header_->seq.load(std::memory_order_relaxed) & 1) != 0) found.emplace_back("a rebuild that did not end");
   } catch (const ShardDamage& damage) {
     found.emplace_back(damage.what);
@@ -116,6 +117,7 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     if (ref_is_live(ref) ? queues != kSmall && queues != kMain : queues != 0) {
       problems->push_back(fmt::format("entry {}: in the wrong number of eviction queues", current));
     }
+    if (ref_is_overwritten(ref)) problems->push_back(fmt::format("entry {}: a value half overwritten", current));
     if (!ref_is_live(ref)) continue;
     ++live;
     const BlockContents block(checked_block(ref_block(ref)));

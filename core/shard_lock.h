@@ -48,7 +48,7 @@ class ShardLock {
   void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
 
-  // Shuts out slow readers: `wait` keeps those that come away, and the rwlock in use, for writing, those that are there.
+  // Shuts out slow readers: `wait` keeps away those that come; for those that are there the rwlock in use is taken too.
   // REQUIRES: W is held. Leaves W held whatever comes back.
   Status exclude_readers(const Deadline& deadline) noexcept {
     has_rwlock_ = false;

@@ -72,7 +72,7 @@ template <class Consume>
     Entry& entry = Index::entry_unchecked(shard, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
-    if (!ref_is_live(ref)) return Lookup::kAbsent;
+    if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
     if (check_block(reinterpret_cast<const std::byte*>(shard), size, ref_block(ref), &candidate->block) &&
         candidate->block.key_is(key.bytes)) [[likely]]

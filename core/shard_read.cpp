@@ -12,6 +12,33 @@ constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one 
 
 }  // namespace
 
+// As lookup(), of a key whose value is being overwritten: what it is to become stands in a redo record, and has been
+// committed. So nobody waits for a writer that stands still, or is dead. kAbsent is not believed here.
+template <class Consume>
+Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
+  Look look;
+  if (!begin_look(key, &look)) return Lookup::kUnstable;
+  look_into_bucket(key, &look);
+  const auto take_from = [&](std::uint32_t id) {
+    Entry& entry = Index::entry_unchecked(header_, id);
+    const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+    Overwriting found;
+    if (!ref_is_overwritten(ref) || !find_redo(id, ref, &found) || !found.block.key_is(key.bytes)) return false;
+    const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
+    consume(candidate);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq.load(std::memory_order_relaxed) == look.seq;
+  };
+  for (std::uint32_t id = look.first_id; id != 0; id = look.in_slots.next()) {
+    if (take_from(id)) return Lookup::kFound;
+  }
+  Index::InChain in_chain(header_, *look.bucket, look.cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (take_from(id)) return Lookup::kFound;
+  }
+  return Lookup::kUnstable;
+}
+
 // Looks `key` up, fast if that works within a few tries. kOk or kMiss, or why there is no answer.
 template <class Consume>
 Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) noexcept {
@@ -19,6 +46,8 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
   const auto look = [&] { outcome = lookup(key, consume); };
   for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) look();
   while (outcome == Lookup::kUnstable) {
+    outcome = read_redo(key, consume);
+    if (outcome == Lookup::kFound) break;
     if (read_only_) {
       // No lock may be taken, so all there is to do is to look again.
       if (deadline.passed())
@@ -97,12 +126,19 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
                      ScannedEntry* scanned) const noexcept {
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
-  if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) return false;
+  if (ref_is_overwritten(ref)) {
+    Overwriting found;
+    if (!find_redo(id, ref, &found)) return false;
+    scanned->block = BlockContents(found.becomes);
+    scanned->block.key = found.block.key();
+  } else if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) {
+    return false;
+  }
   copy_from_shared(key_room, scanned->block.key, scanned->block.key_size);
   scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
   scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
-  scanned->cas = cas_token(id, ref);
+  scanned->cas = cas_token(id, ref_finished(ref));
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
   return entry.ref.load(std::memory_order_relaxed) == ref && !scanned->block.expired(now_ms);

@@ -44,6 +44,7 @@ Status Shard::give_up(const ShardDamage& damage) noexcept {
 
 void Shard::rebuild() {
   rebuild_borders();
+  finish_overwrite();
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
@@ -158,7 +159,7 @@ void Shard::rebuild_entries() {
       const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
       const bool seen = (entry.policy.fetch_and(~kSeen, std::memory_order_relaxed) & kSeen) != 0;
       if (ref_is_live(ref) && seen) continue;
-      if (ref_is_live(ref)) {
+      if (ref_is_live(ref) || ref_is_overwritten(ref)) {
         entry.ref.store(ref_empty(ref), std::memory_order_release);
         ++header_->counters.damaged;
       }
@@ -184,6 +185,7 @@ void Shard::empty() noexcept {
   s.table_cells.store(kTableStepCells, std::memory_order_release);
   s.heap_begin.store(s.heap_end, std::memory_order_release);
   header_->index = number_;
+  header_->redo.store(0, std::memory_order_release);
   if (!commits_are_sound()) forget_commits();
   arena_.reset_free_lists();
   while (index_.add_cell()) {

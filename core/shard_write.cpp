@@ -118,6 +118,10 @@ Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, s
 // Stores unconditionally; `found` is the key's entry, if it has one.
 Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
+  if (may_overwrite(request, found, units)) {
+    overwrite(request, found, now_ms);
+    return Status::kOk;
+  }
   const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
   if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
   const std::uint32_t position = make_room(units, now_ms);
@@ -170,9 +174,8 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
   std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
   if (replaces) {
-    // A write counts as a hit, and does not change the queue.
     const std::uint32_t old_policy = entry.policy.load(std::memory_order_relaxed);
-    policy |= (old_policy & (kSmall | kMain | kYoung)) | std::min((old_policy & kHits) + 1, kHits);
+    policy = policy_of_write(old_policy, request);
     eviction_.recount(id, old_policy, policy, found.block.stored_size, block.stored_size);
   } else {
     if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
@@ -232,13 +235,13 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
   });
 }
 
-Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* initial, std::uint64_t expires_ms,
-                        const Deadline& deadline, std::uint64_t now_ms, std::int64_t* result) noexcept {
+Status Shard::increment(const IncrementRequest& wanted, const Deadline& deadline, std::uint64_t now_ms,
+                        std::int64_t* result) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
-    const FoundEntry found = find_fresh(key, now_ms);
-    if (found.id == 0 && initial == nullptr) return Status::kMiss;
-    std::int64_t number = found.id == 0 ? *initial : 0;
-    StoreRequest request{.key = key, .expires_ms = expires_ms};
+    const FoundEntry found = find_fresh(wanted.key, now_ms);
+    if (found.id == 0 && wanted.initial == nullptr) return Status::kMiss;
+    std::int64_t number = found.id == 0 ? *wanted.initial : 0;
+    StoreRequest request{.key = wanted.key, .expires_ms = wanted.expires_ms, .redo = wanted.redo};
     if (found.id != 0) {
       const BlockContents block(found.block);
       const auto* text = reinterpret_cast<const char*>(block.value);
@@ -250,7 +253,7 @@ Status Shard::increment(const Key& key, std::int64_t delta, const std::int64_t* 
       request.expires_ms = block.expires_ms;
       request.caller_flags = block.caller_flags;
     }
-    if (__builtin_add_overflow(number, delta, &number)) {
+    if (__builtin_add_overflow(number, wanted.delta, &number)) {
       return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
     }
     char text[kIntegerText];

@@ -44,8 +44,9 @@ TEST_CASE("every geometry that is made is sound, and wastes less than a page for
     REQUIRE(end <= size);
     REQUIRE(size - end < geometry.shards * kPageSize);
     REQUIRE(geometry.shards_offset >= geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
-    REQUIRE(geometry.thread_slots_offset >=
-            geometry.process_slots_offset + geometry.process_slots * sizeof(ProcessSlot));
+    REQUIRE(geometry.thread_slots_offset >= geometry.process_slots_offset +
+                                                geometry.process_slots * sizeof(ProcessSlot) +
+                                                std::min(geometry.process_slots, kMaxRedoRecords) * sizeof(RedoRecord));
     REQUIRE(geometry.shard_offset(0) % kPageSize == 0);
   }
 }

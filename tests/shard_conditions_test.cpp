@@ -78,7 +78,7 @@ TEST_CASE("a number in text is incremented and keeps its flags and expiry") {
   TestShard cache;
   REQUIRE(cache.set("n", "41", cache.now_ms + 1000, 5) == Status::kOk);
   const auto add = [&](std::string_view key, std::int64_t delta, std::int64_t* result = nullptr) {
-    return cache.shard.increment(cache.key(key), delta, nullptr, 0, cache.deadline(), cache.now_ms, result);
+    return cache.shard.increment({.key = cache.key(key), .delta = delta}, cache.deadline(), cache.now_ms, result);
   };
   std::int64_t result = 0;
   CHECK(add("n", 1, &result) == Status::kOk);
@@ -91,7 +91,7 @@ TEST_CASE("a number in text is incremented and keeps its flags and expiry") {
   CHECK(add("absent", 1) == Status::kMiss);
 
   const std::int64_t initial = 10;
-  CHECK(cache.shard.increment(cache.key("new"), 5, &initial, 1500, cache.deadline(), cache.now_ms, &result) ==
+  CHECK(cache.shard.increment({cache.key("new"), 5, &initial, 1500}, cache.deadline(), cache.now_ms, &result) ==
         Status::kOk);
   CHECK(result == 15);
   CHECK(cache.read("new").expires_ms == 1500);
@@ -102,7 +102,7 @@ TEST_CASE("what is no 64-bit integer, or would leave the range, is not increment
   const auto add = [&](std::int64_t delta) {
     std::int64_t result = 7;
     const Status status =
-        cache.shard.increment(cache.key("n"), delta, nullptr, 0, cache.deadline(), cache.now_ms, &result);
+        cache.shard.increment({.key = cache.key("n"), .delta = delta}, cache.deadline(), cache.now_ms, &result);
     if (status != Status::kOk) CHECK(result == 7);
     return status;
   };

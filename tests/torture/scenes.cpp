@@ -101,7 +101,7 @@ void prepare_expired(Scene& scene) {
 void prepare_dead_writer(Scene& scene) {
   prepare_some(scene);
   kill_in(
-      scene, [value = make_value(kOldKey, 1, 49)](Scene& s) { s.cache.put(kOldKey, value); },
+      scene, [value = make_value(kOldKey, 1, 300)](Scene& s) { s.cache.put(kOldKey, value); },
       [&] { return a_put_moves(scene, [&] { return scene.bytes.shard().counters.recoveries; }); });
 }
 
@@ -113,6 +113,13 @@ void prepare_dead_linker(Scene& scene) {
         scene.unsettled_key = find_unsettled(scene);
         return !scene.unsettled_key.empty();
       });
+}
+
+void prepare_dead_overwriter(Scene& scene) {
+  prepare_some(scene);
+  kill_in(
+      scene, [value = make_value(kOldKey, 2, 49)](Scene& s) { s.cache.put(kOldKey, value); },
+      [&] { return scene.bytes.is_overwriting(); });
 }
 
 void prepare_dead_recoverer(Scene& scene) {

@@ -32,6 +32,8 @@ void prepare_expired(Scene& scene);
 void prepare_dead_writer(Scene& scene);
 // The same, and gets that take no lock meet its half-done change.
 void prepare_dead_linker(Scene& scene);
+// The same, who was killed while it overwrote the value of kOldKey in its block.
+void prepare_dead_overwriter(Scene& scene);
 // The lock has a dead holder, who was killed in the middle of the recovery after another's death.
 void prepare_dead_recoverer(Scene& scene);
 // A process that held a view and a reservation was killed.

@@ -51,6 +51,16 @@ bool SegmentBytes::reads_slowly(pid_t process_id) const {
   });
 }
 
+bool SegmentBytes::is_overwriting() const {
+  const std::uint32_t number = shard().redo.load();
+  if (number == 0) return false;
+  const auto& identity = reinterpret_cast<const SegmentHeader*>(begin_)->identity;
+  const auto* slots = reinterpret_cast<const ProcessSlot*>(begin_ + identity.process_slots_offset);
+  const RedoRecord& record = reinterpret_cast<const RedoRecord*>(slots + identity.process_slots)[number - 1];
+  const auto* table = reinterpret_cast<const Entry*>(begin_ + identity.shards_offset + kShardHeaderSize);
+  return table[record.entry.load()].ref.load() == record.ref.load();
+}
+
 void SegmentBytes::restore(const std::vector<std::byte>& bytes) const { std::copy(bytes.begin(), bytes.end(), begin_); }
 
 }  // namespace memstream::torture

@@ -31,6 +31,9 @@ class SegmentBytes {
   // Whether a process has a thread slot, and has said that it reads the shard.
   bool reads_slowly(pid_t process_id) const;
 
+  // Whether somebody, who may be dead, has begun to overwrite a value in its block and has not ended.
+  bool is_overwriting() const;
+
   // REQUIRES: nobody else uses the segment meanwhile.
   std::vector<std::byte> copy() const { return {begin_, begin_ + size_bytes_}; }
   void restore(const std::vector<std::byte>& bytes) const;
