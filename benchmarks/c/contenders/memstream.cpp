@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -18,10 +19,13 @@ void require_ok(int status, const char* call) {
   throw std::runtime_error(std::string(call) + ": " + cache_strerror(status) + ": " + cache_last_error());
 }
 
-// Room enough that nothing is evicted: what an item costs, the uneven filling of shards, and two large values each.
+// The default size, or more: room enough that nothing is evicted, which is what an item costs, the uneven filling of
+// shards, and two large values each.
 std::uint64_t segment_size(const DataSet& data) {
   const std::uint64_t item = data.value_size + kKeySize + 160;
-  return (std::uint64_t{64} << 20) + std::uint64_t{data.keys} * item * 5 / 4 + std::uint64_t{data.value_size} * 32;
+  const std::uint64_t needed =
+      (std::uint64_t{64} << 20) + std::uint64_t{data.keys} * item * 5 / 4 + std::uint64_t{data.value_size} * 32;
+  return std::max(needed, std::uint64_t{256} << 20);
 }
 
 struct Posix {
