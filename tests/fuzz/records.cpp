@@ -23,6 +23,8 @@ enum Place : std::uint8_t {
   kBlockEnd,
   kSegmentCounts,
   kCounters,
+  kRedo,
+  kRedoRecord,
   kPlaces
 };
 
@@ -47,8 +49,9 @@ std::uint64_t value_of(const Record& record, const Scene& scene, std::size_t sha
       return block_of(scene, shard, record.value);
     case 4:  // An entry that might be.
       return record.value % 4096;
-    case 5:  // A ref to a block.
-      return kLiveBit | (record.value >> 32 & kGenerationMask) << 32 | block_of(scene, shard, record.value & 0xffff);
+    case 5:  // A ref to a block, or one that says that its value is being overwritten.
+      return ((record.value >> 31 & 1) != 0 ? 0 : kLiveBit) | (record.value >> 32 & kGenerationMask) << 32 |
+             block_of(scene, shard, record.value & 0xffff);
     case 6:  // An offset in the segment, as pins have it.
       return scene.geometry.shard_offset(static_cast<std::uint32_t>(shard)) +
              std::uint64_t{block_of(scene, shard, record.value & 0xffff)} * kUnitSize + (record.value >> 56 & 1);
@@ -90,6 +93,10 @@ std::size_t offset_of(const Record& record, const Scene& scene, std::size_t shar
       return offsetof(SegmentHeader, retired) + record.field * 8U % 32;
     case kCounters:
       return base + offsetof(ShardHeader, counters) + record.field * 8U % sizeof(ShardCounters);
+    case kRedo:
+      return base + offsetof(ShardHeader, redo);
+    case kRedoRecord:
+      return geometry.redo_records_offset() + record.index % 2 * sizeof(RedoRecord) + record.field * 4U % 128;
     default:
       return record.index | std::size_t{record.extra} << 16;
   }
@@ -108,9 +115,15 @@ bool is_protected(std::size_t offset, std::size_t size, const Geometry& geometry
     return true;
   }
   for (std::uint32_t shard = 0; shard < geometry.shards; ++shard) {
-    constexpr std::size_t kLockBegin = offsetof(ShardHeader, write_mutex);
-    constexpr std::size_t kLockEnd = offsetof(ShardHeader, space);
-    if (overlaps(offset, size, geometry.shard_offset(shard) + kLockBegin, kLockEnd - kLockBegin)) return true;
+    // All of the lock but the number of the redo record, which lies among its words.
+    const std::size_t base = geometry.shard_offset(shard);
+    const auto touches = [&](std::size_t begin, std::size_t end) {
+      return overlaps(offset, size, base + begin, end - begin);
+    };
+    if (touches(offsetof(ShardHeader, write_mutex), offsetof(ShardHeader, redo)) ||
+        touches(offsetof(ShardHeader, announced), offsetof(ShardHeader, space))) {
+      return true;
+    }
   }
   return false;
 }

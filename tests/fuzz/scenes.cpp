@@ -53,6 +53,9 @@ class Stage {
   memstream_t* cache() const { return cache_->get(); }
   std::byte* image() const { return Image::instance().data(); }
   ShardHeader& shard(std::uint32_t index = 0) const { return shard_header(image(), scene_.geometry, index); }
+  const RedoRecord& redo_record(std::uint32_t index) const {
+    return reinterpret_cast<const RedoRecord*>(image() + scene_.geometry.redo_records_offset())[index];
+  }
   ProcessSlot& process_slot(std::uint32_t index) const {
     return reinterpret_cast<ProcessSlot*>(image() + scene_.geometry.process_slots_offset)[index];
   }
@@ -115,6 +118,20 @@ void die_in_the_middle(Stage& stage) {
   shard.space.free_entry = 0;
 }
 
+// One that had committed a value over another, and had copied nothing of it.
+void die_overwriting(Stage& stage) {
+  stage.set("key-5", 5 * 37);
+  const RedoRecord& record = stage.redo_record(0);
+  Entry& entry = Index::entry_unchecked(&stage.shard(), record.entry);
+  MUST(entry.ref == ref_finished(record.ref), "the last put overwrote nothing");
+  entry.ref = record.ref.load();
+  stage.shard().redo = 1;
+  stage.shard().wait = 1;
+  std::thread([&] {
+    MUST(robust_mutex_try_lock(&stage.shard().write_mutex) == LockOutcome::kAcquired, "the lock is taken");
+  }).join();
+}
+
 using Direct = void (*)(Stage& stage);
 Scene made(const char* name, Direct direct) {
   Stage stage(name);
@@ -171,6 +188,10 @@ std::vector<Scene> make_scenes() {
   fill_some(two, 60);
   make_holes(two);
   all.push_back(two.take());
+  all.push_back(made("a writer that died overwriting", [](Stage& stage) {
+    fill_some(stage, 30);
+    die_overwriting(stage);
+  }));
   return all;
 }
 
