@@ -40,10 +40,11 @@ struct CheckedBlock {
   std::uint64_t expires_ms() const noexcept { return header->expires_ms.load(std::memory_order_relaxed); }
   std::uint64_t created_ms() const noexcept { return header->created.load(std::memory_order_relaxed) >> kCreatedShift; }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
-  // Whether the value begins at a multiple of 16 bytes, as small ones do, and not of 64.
-  bool value_is_unaligned() const noexcept {
-    return (BlockShape::unpack(header->shape.load(std::memory_order_relaxed)).flags & kBlockAligned) == 0;
+  std::uint64_t value_start() const noexcept {
+    return static_cast<std::uint64_t>(value - reinterpret_cast<const std::byte*>(header));
   }
+  // Whether the value begins where the key ends, as small ones do, and not at a multiple of 64 bytes behind that.
+  bool value_is_unaligned() const noexcept { return value_start() == BlockShape{.key_size = key_size}.value_start(0); }
   std::uint32_t pins() const noexcept { return created_pins(header->created.load(std::memory_order_relaxed)); }
 };
 

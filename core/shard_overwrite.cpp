@@ -28,9 +28,14 @@ bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, 
 void Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
   RedoRecord& redo = redo_records_[request.redo - 1];
   const CheckedBlock& old = found.block;
-  BlockShape shape = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
-  const std::uint64_t value_start = shape.value_start(found.position());
-  shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
+  // From what was checked, but for the mark about the block before it.
+  const BlockShape present = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
+  const BlockShape shape{
+      .size_units = static_cast<std::uint32_t>(old.stored_size / kUnitSize),
+      .flags = kBlockUsed | (present.flags & kBlockPrevFree),
+      .slack = static_cast<std::uint32_t>(old.stored_size - old.value_start() - request.value_size),
+      .key_size = old.key_size,
+  };
 
   const std::uint64_t ref = ref_overwritten(found.ref);
   // What is written to the record from here on must not be seen by a reader that does not see that what it said before
