@@ -235,13 +235,13 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
   });
 }
 
-Status Shard::increment(const IncrementRequest& wanted, const Deadline& deadline, std::uint64_t now_ms,
+Status Shard::increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,
                         std::int64_t* result) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
-    const FoundEntry found = find_fresh(wanted.key, now_ms);
-    if (found.id == 0 && wanted.initial == nullptr) return Status::kMiss;
-    std::int64_t number = found.id == 0 ? *wanted.initial : 0;
-    StoreRequest request{.key = wanted.key, .expires_ms = wanted.expires_ms, .redo = wanted.redo};
+    const FoundEntry found = find_fresh(request.key, now_ms);
+    if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
+    std::int64_t number = found.id == 0 ? *request.initial : 0;
+    StoreRequest store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
     if (found.id != 0) {
       const BlockContents block(found.block);
       const auto* text = reinterpret_cast<const char*>(block.value);
@@ -250,17 +250,17 @@ Status Shard::increment(const IncrementRequest& wanted, const Deadline& deadline
         return fail(Status::kNotNumeric,
                     "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
       }
-      request.expires_ms = block.expires_ms;
-      request.caller_flags = block.caller_flags;
+      store.expires_ms = block.expires_ms;
+      store.caller_flags = block.caller_flags;
     }
-    if (__builtin_add_overflow(number, wanted.delta, &number)) {
+    if (__builtin_add_overflow(number, request.delta, &number)) {
       return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
     }
     char text[kIntegerText];
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
-    request.value = reinterpret_cast<const std::byte*>(text);
-    request.value_size = static_cast<std::uint64_t>(end - text);
-    const Status status = store_value(request, found, now_ms);
+    store.value = reinterpret_cast<const std::byte*>(text);
+    store.value_size = static_cast<std::uint64_t>(end - text);
+    const Status status = store_value(store, found, now_ms);
     if (status == Status::kOk && result != nullptr) *result = number;
     return status;
   });
