@@ -1,8 +1,7 @@
-// Values overwritten in their own blocks: when that is done, what others see of it, and what becomes of one that its
-// writer was killed at.
+// Values overwritten in their own blocks: when that is done, and what becomes of one that its writer was killed at.
 #include <doctest/doctest.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -11,52 +10,9 @@
 
 #include "core/block.h"
 #include "core/shard.h"
-#include "tests/support/expectations.h"
-#include "tests/support/scale.h"
-#include "tests/support/test_shard.h"
+#include "tests/support/overwriting_shard.h"
 
 namespace memstream::test {
-namespace {
-
-// A shard whose puts may overwrite.
-class OverwritingShard : public TestShard {
- public:
-  using TestShard::TestShard;
-
-  Status put(std::string_view key_bytes, std::string_view value, std::uint64_t expires_ms = 0,
-             std::uint32_t flags = 0) {
-    const StoreRequest request{.key = key(key_bytes),
-                               .value = reinterpret_cast<const std::byte*>(value.data()),
-                               .value_size = value.size(),
-                               .expires_ms = expires_ms,
-                               .caller_flags = flags,
-                               .redo = 1};
-    return shard.store(request, deadline(), now_ms);
-  }
-  RedoRecord& record() const noexcept {
-    return *reinterpret_cast<RedoRecord*>(data() + geometry().redo_records_offset());
-  }
-  std::uint32_t position(std::string_view key_bytes) { return ref_block(entry(key_bytes).ref); }
-
-  // The state in which a writer leaves the shard that is killed in the middle of `put(key, value)`: the new value is
-  // committed, and of the block only the first `written` bytes are.
-  void die_overwriting(std::string_view key_bytes, std::string_view value, std::size_t written) {
-    BlockHeader& header = block(key_bytes);
-    Entry& entry_of_key = entry(key_bytes);
-    std::string before(header_bytes(header), block_size(header));
-    REQUIRE(put(key_bytes, value) == Status::kOk);
-    REQUIRE(&block(key_bytes) == &header);
-    std::memcpy(header_bytes(header) + written, before.data() + written, before.size() - written);
-    entry_of_key.ref = entry_of_key.ref & ~kLiveBit;
-    this->header().redo = 1;
-    this->header().wait = 1;
-    die_with_lock();
-  }
-  static std::size_t block_size(const BlockHeader& header) { return BlockShape::unpack(header.shape).size_bytes(); }
-  static char* header_bytes(BlockHeader& header) { return reinterpret_cast<char*>(&header); }
-};
-
-}  // namespace
 
 TEST_CASE("a value of the same size takes the place of the one before it") {
   OverwritingShard cache;
@@ -146,6 +102,21 @@ TEST_CASE("without a redo record every value gets a block of its own") {
   const std::uint32_t position = cache.position("key");
   REQUIRE(cache.set("key", pattern(64, 2)) == Status::kOk);
   CHECK(cache.position("key") != position);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("overwriting a value counts as a hit, and eviction learns of its expiry") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
+  const Entry& entry = cache.entry("key");
+  const std::uint32_t policy = entry.policy;
+  CHECK((policy & (kHits | kExpires)) == 0);
+  REQUIRE(cache.put("key", pattern(64, 2), cache.now_ms + 100) == Status::kOk);
+  CHECK(entry.policy == (policy | kExpires | 1));
+  for (std::uint32_t hits = 2; hits <= 4; ++hits) {
+    REQUIRE(cache.put("key", pattern(64, hits)) == Status::kOk);
+    CHECK(entry.policy == (policy | std::min(hits, kHits)));
+  }
   CHECK(cache.problems() == "");
 }
 
@@ -327,50 +298,6 @@ TEST_CASE("while somebody alive is at it the record is not to be had") {
   CHECK(settled == Status::kBusy);
   cache.header().redo = 0;
   robust_mutex_unlock(&cache.header().write_mutex);
-}
-
-// ---- readers beside a writer ----
-
-TEST_CASE("readers beside a writer that overwrites see whole values, each at least as new as the last") {
-  OverwritingShard cache;
-  const auto value_of = [](std::uint64_t number) {
-    std::string value = pattern(49 + number % 16, number);
-    std::memcpy(value.data(), &number, sizeof number);
-    return value;
-  };
-  REQUIRE(cache.put("key", value_of(0)) == Status::kOk);
-  const std::uint32_t position = cache.position("key");
-  std::atomic<bool> stop{false};
-  std::atomic<std::uint64_t> seen{0};
-  const auto read = [&] {
-    std::uint64_t newest = 0;
-    std::string room(64, '\0');
-    while (!stop.load()) {
-      const GetResult got = cache.shard.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), room.size()},
-                                            cache.deadline(), cache.now_ms);
-      std::uint64_t number = 0;
-      std::memcpy(&number, room.data(), sizeof number);
-      const bool whole = got.status == Status::kOk && room.substr(0, got.read.value_size) == value_of(number);
-      if (!whole || number < newest) return false;
-      newest = number;
-      seen.fetch_add(1);
-    }
-    return true;
-  };
-  bool first = false;
-  bool second = false;
-  std::thread one([&] { first = read(); });
-  std::thread two([&] { second = read(); });
-  const std::uint64_t writes = scaled(100'000);
-  for (std::uint64_t number = 1; number <= writes; ++number) REQUIRE(cache.put("key", value_of(number)) == Status::kOk);
-  while (seen.load() < 100) std::this_thread::yield();
-  stop = true;
-  one.join();
-  two.join();
-  CHECK(first);
-  CHECK(second);
-  CHECK(cache.position("key") == position);
-  CHECK(cache.problems() == "");
 }
 
 }  // namespace memstream::test

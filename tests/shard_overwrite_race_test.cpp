@@ -1,0 +1,149 @@
+// Readers beside a writer that overwrites a value in its block: they see the one before it or the new one, whole.
+#include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "tests/support/overwriting_shard.h"
+#include "tests/support/scale.h"
+
+namespace memstream::test {
+namespace {
+
+// Memory to copy to, of which the second half cannot be written until `meanwhile` has been called, in the middle of the
+// copy that comes to it: in a signal handler, so that it must not allocate. One at a time.
+class InterruptingRoom {
+ public:
+  explicit InterruptingRoom(std::function<void()> meanwhile) : meanwhile_(std::move(meanwhile)) {
+    void* pages = ::mmap(nullptr, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(pages != MAP_FAILED);
+    border_ = static_cast<std::byte*>(pages) + kPageSize;
+    REQUIRE(::mprotect(border_, kPageSize, PROT_READ) == 0);
+    current = this;
+    struct sigaction action {};
+    action.sa_sigaction = interrupt;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    REQUIRE(::sigaction(SIGSEGV, &action, &before_) == 0);
+  }
+  InterruptingRoom(const InterruptingRoom&) = delete;
+  InterruptingRoom& operator=(const InterruptingRoom&) = delete;
+  ~InterruptingRoom() {
+    ::sigaction(SIGSEGV, &before_, nullptr);
+    ::munmap(border_ - kPageSize, 2 * kPageSize);
+  }
+
+  // Of so many bytes, at most two pages.
+  ReadRoom of(std::size_t size_bytes) const { return {border_ - size_bytes / 2, size_bytes}; }
+  int interruptions() const { return interruptions_; }
+
+ private:
+  static void interrupt(int, siginfo_t* info, void*) {
+    auto* const address = static_cast<std::byte*>(info->si_addr);
+    const bool is_here = address >= current->border_ && address < current->border_ + kPageSize;
+    if (!is_here || ::mprotect(current->border_, kPageSize, PROT_READ | PROT_WRITE) != 0) ::_exit(70);
+    ++current->interruptions_;
+    current->meanwhile_();
+  }
+  static inline InterruptingRoom* current = nullptr;
+
+  std::function<void()> meanwhile_;
+  std::byte* border_ = nullptr;
+  struct sigaction before_ {};
+  int interruptions_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a value whose record is written anew in the middle of the copy is not believed") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(kRedoValueSize, 1)) == Status::kOk);
+  cache.begin_overwriting("key", pattern(kRedoValueSize, 2), 0);
+  const std::string next = pattern(kRedoValueSize, 3);
+  Status meanwhile = Status::kInternal;
+  InterruptingRoom room([&] {
+    cache.end_overwriting();
+    meanwhile = cache.put("key", next);
+  });
+  const ReadRoom bytes = room.of(kRedoValueSize);
+  const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
+  CHECK(room.interruptions() == 1);
+  CHECK(meanwhile == Status::kOk);
+  CHECK(got.status == Status::kOk);
+  CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
+  CHECK(got.read.cas == cache.read("key").cas);
+}
+
+TEST_CASE("a value that is overwritten in the middle of the copy is not believed") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(kRedoValueSize, 1)) == Status::kOk);
+  const std::string next = pattern(kRedoValueSize, 2);
+  Status meanwhile = Status::kInternal;
+  InterruptingRoom room([&] { meanwhile = cache.put("key", next); });
+  const ReadRoom bytes = room.of(kRedoValueSize);
+  const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
+  CHECK(room.interruptions() == 1);
+  CHECK(meanwhile == Status::kOk);
+  CHECK(got.status == Status::kOk);
+  CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
+  CHECK(got.read.cas == cache.read("key").cas);
+}
+
+TEST_CASE("readers beside a writer that overwrites see whole values, each at least as new as the last") {
+  // Small values, of which most are read without the record, and the largest, of which most are taken from it.
+  for (const std::size_t least_size : {std::size_t{49}, kRedoValueSize - 15}) {
+    CAPTURE(least_size);
+    OverwritingShard cache;
+    const auto size_of = [&](std::uint64_t number) { return least_size + number % 16; };
+    // The number over and over, so that every word tells which value it is of.
+    const auto value_of = [&](std::uint64_t number) {
+      std::string value;
+      while (value.size() < size_of(number)) value.append(reinterpret_cast<const char*>(&number), sizeof number);
+      value.resize(size_of(number));
+      return value;
+    };
+    REQUIRE(cache.put("key", value_of(0)) == Status::kOk);
+    const std::uint32_t position = cache.position("key");
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> seen{0};
+    std::atomic<std::uint64_t> wrong{0};
+    const auto read = [&] {
+      std::uint64_t newest = 0;
+      std::string room(kRedoValueSize, '\0');
+      while (!stop.load()) {
+        const GetResult got = cache.shard.get(
+            cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), room.size()}, cache.deadline(), cache.now_ms);
+        std::uint64_t number = 0;
+        std::memcpy(&number, room.data(), sizeof number);
+        const std::size_t size = got.read.value_size;
+        const bool whole = got.status == Status::kOk && size == size_of(number) &&
+                           std::memcmp(room.data() + sizeof number, room.data(), size - sizeof number) == 0;
+        if (!whole || number < newest) wrong.fetch_add(1);
+        newest = number;
+        seen.fetch_add(1);
+      }
+    };
+    std::thread one(read);
+    std::thread two(read);
+    const std::uint64_t writes = scaled(100'000);
+    for (std::uint64_t number = 1; number <= writes; ++number) {
+      REQUIRE(cache.put("key", value_of(number)) == Status::kOk);
+    }
+    while (seen.load() < 100) std::this_thread::yield();
+    stop = true;
+    one.join();
+    two.join();
+    CHECK(wrong == 0);
+    CHECK(cache.position("key") == position);
+    CHECK(cache.problems() == "");
+  }
+}
+
+}  // namespace memstream::test
