@@ -72,20 +72,6 @@ MUTANTS = [
         ("histories",),
     ),
     Mutant(
-        "overwrite-in-place",
-        "a value of the same size is written over the old one",
-        "core/shard_write.cpp",
-        "  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);\n"
-        "  const std::uint32_t new_id",
-        """  if (found.id != 0 && found.block.value_size == request.value_size) {
-    copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
-    return Status::kOk;
-  }
-  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
-  const std::uint32_t new_id""",
-        ("shard_test", "histories"),
-    ),
-    Mutant(
         "generation-stands-still",
         "a ref is stored without a new generation",
         "core/shard_write.cpp",

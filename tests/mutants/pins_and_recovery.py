@@ -143,8 +143,8 @@ MUTANTS = [
         "wait-ignored",
         "slow readers come in although a writer waits for them to go",
         "core/shard_lock.cpp",
-        " && shard_->wait.load(std::memory_order_seq_cst) == 0 &&",
-        " &&",
+        "if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&\n          shard_->needs_recovery",
+        "if (shard_->needs_recovery",
         ("shard_lock_test",),
     ),
     Mutant(
@@ -167,8 +167,90 @@ MUTANTS = [
         "readers-not-excluded",
         "a writer that meets a slow reader goes on beside it",
         "core/shard_lock.h",
-        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0) [[likely]]",
-        "if (pthread_rwlock_trywrlock(&shard_->rw[epoch & 1]) == 0 || !deadline.passed()) [[likely]]",
+        "    return wait_for_readers(epoch, deadline);\n",
+        "    return deadline.passed() ? wait_for_readers(epoch, deadline) : Status::kOk;\n",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "wait-not-raised",
+        "a writer that meets no slow reader says nothing to those that come",
+        "core/shard_lock.h",
+        "    shard_->wait.store(1, std::memory_order_seq_cst);\n",
+        "",
+        ("shard_lock_step_test", "shard_lock_test"),
+    ),
+    Mutant(
+        "writer-looks-first",
+        "a writer looks for slow readers before it says that none may come",
+        "core/shard_lock.h",
+        """    shard_->wait.store(1, std::memory_order_seq_cst);
+    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
+    if (shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0) [[likely]]
+      return Status::kOk;
+""",
+        """    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
+    const bool nobody_reads = shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0;
+    shard_->wait.store(1, std::memory_order_seq_cst);
+    if (nobody_reads) [[likely]]
+      return Status::kOk;
+""",
+        ("shard_lock_step_test",),
+    ),
+    Mutant(
+        "wait-raised-late",
+        "that a writer shuts out readers is seen only some time after it has looked for them",
+        "core/shard_lock.h",
+        "    shard_->wait.store(1, std::memory_order_seq_cst);\n",
+        "    shard_->wait.store(1, std::memory_order_release);\n",
+        ("shard_lock_race_test",),
+    ),
+    Mutant(
+        "reader-looks-first",
+        "a slow reader looks whether a writer is there before it counts itself",
+        "core/shard_lock.cpp",
+        """      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+      pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
+      if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&
+""",
+        """      const bool nobody_writes = shard_->wait.load(std::memory_order_seq_cst) == 0;
+      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+      pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
+      if (nobody_writes &&
+""",
+        ("shard_lock_step_test",),
+    ),
+    Mutant(
+        "reader-not-counted",
+        "a slow reader is in no count that a writer looks at",
+        "core/shard_lock.cpp",
+        """      announcement.count = &shard_->announced[epoch & 1];
+      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+""",
+        "",
+        ("shard_lock_step_test", "shard_lock_test"),
+    ),
+    Mutant(
+        "count-not-laid-anew",
+        "a new epoch begins with the count of those that died in the one before the last",
+        "core/shard_lock.cpp",
+        "  shard_->announced[(epoch + 1) & 1].store(0, std::memory_order_relaxed);\n",
+        "",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "count-believed-for-ever",
+        "no writer asks whether the readers that are counted are alive",
+        "core/shard_lock.cpp",
+        "return ++meetings_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);",
+        "return ++meetings_ == 0 && !any_slot_is_live(epoch);",
+        ("shard_lock_test",),
+    ),
+    Mutant(
+        "spin-without-end",
+        "whoever finds a mutex taken looks at it for as long as it is",
+        "core/robust_mutex.cpp",
+        "for (int looks = 0; looks < kLooks; ++looks) {",
+        "for (;;) {",
         ("shard_lock_test",),
     ),
 ]

@@ -25,12 +25,18 @@ def torture(name: str, *arguments: str) -> Suite:
     return Suite(name, "memstream-torture", "memstream-torture", arguments, limit_seconds=240)
 
 
+def operations(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--operation", name))
+
+
 # Cheapest first: a mutant is tried on them in this order, after those that its entry names.
 SUITES = [
     unit("arena_test"),
     unit("index_test"),
     unit("shard_test"),
     unit("shard_conditions_test"),
+    unit("shard_overwrite_test"),
+    unit("shard_overwrite_race_test"),
     unit("shard_pins_test"),
     unit("eviction_test"),
     unit("shard_check_test"),
@@ -38,6 +44,9 @@ SUITES = [
     unit("shard_full_test"),
     unit("format_test"),
     unit("shard_lock_test"),
+    unit("shard_lock_race_test"),
+    Suite("shard_lock_step_test", "shard_lock_step_test", "tests/torture/shard_lock_step_test"),
+    unit("cache_overwrite_test"),
     unit("abi_cache_test", "sysv", "posix"),
     unit("abi_memstream_test", "sysv", "posix"),
     unit("segment_conformance_test"),
@@ -61,7 +70,18 @@ SUITES = [
         "7",
         "--backend",
         "posix",
-        *(word for name in ("put-new", "put-larger", "put-replace", "put-split") for word in ("--operation", name)),
+        *operations("put-new", "put-larger", "put-replace", "put-replace-long", "put-split"),
+    ),
+    torture(
+        "torture_step_overwriting",
+        "step",
+        "--stride",
+        "19",
+        "--mode",
+        "after",
+        "--backend",
+        "posix",
+        *operations("get-overwritten", "connect-overwriting", "recover-overwriting"),
     ),
     torture("torture_step_delete", "step", "--stride", "5", "--backend", "posix", "--operation", "delete"),
     torture("torture_step_create", "step", "--stride", "997", "--backend", "posix", "--operation", "create"),

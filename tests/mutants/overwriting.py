@@ -1,0 +1,205 @@
+"""Mutants of overwriting a value in its own block, by a redo record."""
+
+from mutant import Mutant
+
+MUTANTS = [
+    Mutant(
+        "overwrite-without-record",
+        "a value of the same size is written over the old one, with no record and under the same ref",
+        "core/shard_write.cpp",
+        """  if (may_overwrite(request, found, units)) {
+    overwrite(request, found, now_ms);
+    return Status::kOk;
+  }""",
+        """  if (found.id != 0 && found.block.value_size == request.value_size) {
+    copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
+    return Status::kOk;
+  }""",
+        ("histories",),
+    ),
+    Mutant(
+        "overwrite-before-busy-ref",
+        "the block is written before the entry has the ref that says so",
+        "core/shard_overwrite.cpp",
+        """  found.entry->ref.store(ref, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);
+  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
+""",
+        """  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
+  found.entry->ref.store(ref, std::memory_order_release);
+""",
+        ("torture_step_put", "shard_overwrite_race_test"),
+    ),
+    Mutant(
+        "overwrite-before-record-is-whole",
+        "the entry has the ref of an overwriting before the value stands in the record",
+        "core/shard_overwrite.cpp",
+        """  copy_to_shared(redo.value, request.value, request.value_size);
+  header_->redo.store(request.redo, std::memory_order_release);
+
+  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it.
+  found.entry->ref.store(ref, std::memory_order_release);
+""",
+        """  header_->redo.store(request.redo, std::memory_order_release);
+
+  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it.
+  found.entry->ref.store(ref, std::memory_order_release);
+  copy_to_shared(redo.value, request.value, request.value_size);
+""",
+        ("torture_step_put", "shard_overwrite_race_test"),
+    ),
+    Mutant(
+        "record-not-named",
+        "the shard does not say which record is being carried out",
+        "core/shard_overwrite.cpp",
+        "  header_->redo.store(request.redo, std::memory_order_release);\n",
+        "",
+        ("torture_step_put",),
+    ),
+    Mutant(
+        "finish-not-told",
+        "the shard still names the record when the overwriting has ended",
+        "core/shard_overwrite.cpp",
+        "  found.entry->ref.store(ref_finished(ref), std::memory_order_release);\n"
+        "  header_->redo.store(0, std::memory_order_release);\n",
+        "  found.entry->ref.store(ref_finished(ref), std::memory_order_release);\n",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "recovery-finishes-nothing",
+        "a recovery does not finish what a dead writer was overwriting",
+        "core/shard_rebuild.cpp",
+        "  finish_overwrite();\n",
+        "",
+        ("shard_overwrite_test", "torture_step_put"),
+    ),
+    Mutant(
+        "finished-before-written",
+        "a recovery gives the entry its ref before it has written the block",
+        "core/shard_overwrite.cpp",
+        "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n",
+        "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n"
+        "      entry.ref.store(ref_finished(ref), std::memory_order_release);\n",
+        ("torture_step_overwriting",),
+    ),
+    Mutant(
+        "record-not-settled",
+        "whoever takes over the slot of a process that died overwriting a value writes to its record at once",
+        "core/cache.cpp",
+        "return shard->settle_redo(record, deadline) == Status::kOk;",
+        "return shard.has_value() && !deadline.passed();",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "unsettled-record-used",
+        "a record that a busy shard may still be in need of is written to all the same",
+        "core/cache.cpp",
+        "redo_record_ = is_settled ? record + 1 : 0;",
+        "redo_record_ = is_settled || record < attached_.geometry.redo_records() ? record + 1 : 0;",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "fork-keeps-the-record",
+        "a forked child overwrites by its parent's record",
+        "core/cache.cpp",
+        "    if (status == Status::kOk) settle_redo();\n",
+        "",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "record-of-two-threads",
+        "two threads of a process use its record at once",
+        "core/cache.cpp",
+        "return redo_taken_.exchange(true, std::memory_order_acquire) ? 0 : redo_record_;",
+        "return redo_record_;",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "record-not-looked-at-twice",
+        "a value is taken from a record without a look whether it was still being carried out after the copy",
+        "core/shard_read.cpp",
+        "return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq",
+        "return header_->seq",
+        ("shard_overwrite_race_test",),
+    ),
+    Mutant(
+        "record-of-another-ref",
+        "a record is believed without a look at the ref that it is about",
+        "core/shard_overwrite.cpp",
+        "if (redo.ref.load(std::memory_order_acquire) != ref || redo.entry",
+        "if (redo.entry",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "record-of-another-entry",
+        "a record is believed without a look at the entry that it is about",
+        "core/shard_overwrite.cpp",
+        "!= ref || redo.entry.load(std::memory_order_relaxed) != id) return false;",
+        "!= ref) return false;",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwrite-what-is-pinned",
+        "a value is overwritten although a view shows it",
+        "core/shard_overwrite.cpp",
+        " && found.block.pins() == 0 &&\n",
+        " &&\n",
+        ("shard_overwrite_test", "abi_memstream_test"),
+    ),
+    Mutant(
+        "overwritten-taken-for-absent",
+        "a reader takes a key whose value is being overwritten for one that is not there",
+        "core/shard_lookup.h",
+        "return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;",
+        "return Lookup::kAbsent;",
+        ("shard_overwrite_test", "histories"),
+    ),
+    Mutant(
+        "scan-skips-the-overwritten",
+        "a scan without a lock leaves out the keys whose values are being overwritten",
+        "core/shard_read.cpp",
+        "    if (!find_redo(id, ref, &found)) return false;\n    scanned",
+        "    if (!find_redo(id, ref, &found) || found.record != nullptr) return false;\n    scanned",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwriting-keeps-value-memory",
+        "the memory of values does not follow the size of one that is overwritten",
+        "core/shard_overwrite.cpp",
+        "  if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;\n",
+        "",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwriting-is-no-hit",
+        "overwriting a value does not count as a hit, and eviction does not learn of its expiry",
+        "core/shard_overwrite.cpp",
+        "  if (policy != old_policy) {",
+        "  if (policy == 0) {",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwriting-keeps-the-lease",
+        "overwriting a value does not end the lease of its key",
+        "core/shard_overwrite.cpp",
+        "  end_lease_of(request.key);\n",
+        "",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "overwriting-keeps-the-generation",
+        "the ref has the same generation before and after its value is overwritten",
+        "core/shard_overwrite.cpp",
+        "const std::uint64_t ref = ref_overwritten(found.ref);",
+        "const std::uint64_t ref = found.ref & ~kLiveBit;",
+        ("shard_overwrite_test", "histories"),
+    ),
+    Mutant(
+        "tiny-value-in-a-large-block",
+        "a value much smaller than its block takes all of it for good",
+        "core/shard_overwrite.cpp",
+        " && has_units - units <= kSpareUnits &&",
+        " &&",
+        ("shard_overwrite_test",),
+    ),
+]
