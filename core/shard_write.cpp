@@ -241,7 +241,7 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
     const FoundEntry found = find_fresh(request.key, now_ms);
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
     std::int64_t number = found.id == 0 ? *request.initial : 0;
-    StoreRequest store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
+    StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
     if (found.id != 0) {
       const BlockContents block(found.block);
       const auto* text = reinterpret_cast<const char*>(block.value);
@@ -250,17 +250,17 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
         return fail(Status::kNotNumeric,
                     "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
       }
-      store.expires_ms = block.expires_ms;
-      store.caller_flags = block.caller_flags;
+      to_store.expires_ms = block.expires_ms;
+      to_store.caller_flags = block.caller_flags;
     }
     if (__builtin_add_overflow(number, request.delta, &number)) {
       return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
     }
     char text[kIntegerText];
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
-    store.value = reinterpret_cast<const std::byte*>(text);
-    store.value_size = static_cast<std::uint64_t>(end - text);
-    const Status status = store_value(store, found, now_ms);
+    to_store.value = reinterpret_cast<const std::byte*>(text);
+    to_store.value_size = static_cast<std::uint64_t>(end - text);
+    const Status status = store_value(to_store, found, now_ms);
     if (status == Status::kOk && result != nullptr) *result = number;
     return status;
   });
