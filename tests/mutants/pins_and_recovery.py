@@ -61,7 +61,8 @@ MUTANTS = [
         "    reserved->read = {.value_size = value_size};",
         "    reserved->read = {.value_size = value_size};\n"
         "    const FoundEntry found = find(key);\n"
-        "    publish(position, block, request, found, found.id != 0 ? 0 : take_entry(now_ms), now_ms);",
+        "    const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(block.stored_size, now_ms);\n"
+        "    publish(position, block, request, found, new_id, now_ms);",
         ("shard_pins_test",),
     ),
     Mutant(
