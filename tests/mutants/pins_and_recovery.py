@@ -95,7 +95,7 @@ MUTANTS = [
         "core/cache.cpp",
         "membership_.store(Membership::kOutside, std::memory_order_release);",
         "static_cast<void>(membership_);",
-        ("abi_memstream_test",),
+        ("cache_overwrite_test", "abi_cache_test"),
     ),
     Mutant(
         "no-recovery",

@@ -9,7 +9,7 @@ MUTANTS = [
         "core/index.cpp",
         "bucket.version.store(bucket.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);",
         "bucket.version.store(bucket.version.load(std::memory_order_relaxed) - 1, std::memory_order_release);",
-        ("index_test", "histories"),
+        ("kill_test", "histories"),
     ),
     Mutant(
         "split-without-odd-new-bucket",
@@ -121,6 +121,6 @@ MUTANTS = [
         "backends/sysv/creation_lock.cpp",
         "{.sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO}};",
         "{.sem_num = 0, .sem_op = 1, .sem_flg = 0}};",
-        ("segment_sysv_test", "segment_conformance_test"),
+        ("segment_race_test",),
     ),
 ]

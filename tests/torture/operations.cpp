@@ -247,6 +247,7 @@ const std::vector<Operation>& operations() {
       {"put-new", "a key that is not there", prepare_some, put(kNewKey, 300)},
       {"put-replace", "a value of the same size", prepare_some, put(kOldKey, 49)},
       {"put-replace-long", "one that nearly fills a redo record", prepare_some, put("key-32", 32 * 32)},
+      {"put-hole", "a key in a free block of which a part is left", prepare_hole, put(kNewKey, 100)},
       {"put-larger", "a larger value instead", prepare_some, put(kOldKey, 4500)},
       {"put-smaller", "a smaller value instead", prepare_some, put("key-39", 3)},
       {"put-large", "a value that is filled in place", prepare_some, put(kOldKey, kLargeSize)},

@@ -74,6 +74,12 @@ void prepare_some(Scene& scene) {
   scene.cache.put(kLargeKey, make_value(kLargeKey, 1, kLargeSize));
 }
 
+void prepare_hole(Scene& scene) {
+  prepare_some(scene);
+  scene.cache.remove(numbered_key(kSomeKeys / 2));
+  scene.cache.remove(numbered_key(kSomeKeys - 1));
+}
+
 void prepare_full(Scene& scene) {
   for (int i = 100; scene.cache.statistics().evictions < 8; ++i) {
     scene.cache.put(numbered_key(i), make_value(numbered_key(i), 1, 3000));

@@ -20,6 +20,8 @@ void enter(Scene& scene);
 
 // Values of many sizes, a counter and a large value.
 void prepare_some(Scene& scene);
+// The same, with free blocks between others that are larger than a value needs.
+void prepare_hole(Scene& scene);
 // Every byte is in use, and the cache has begun to evict.
 void prepare_full(Scene& scene);
 // The next new key needs a larger table ...
