@@ -111,6 +111,11 @@ Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t no
     const Entry& entry = *candidate.entry;
     scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
                entry.access_count.load(std::memory_order_relaxed), cas_token(candidate.id, candidate.ref)};
+    // Where the value is, or is going to be when it is being overwritten, and not where a redo record has it.
+    const std::byte* const block = base() + std::uint64_t{candidate.position()} * kUnitSize;
+    if (reinterpret_cast<const std::byte*>(candidate.block.header) != block) {
+      scanned.block.value = block + BlockShape{.key_size = candidate.block.key_size}.value_start(candidate.position());
+    }
   });
   if (status != Status::kOk) return status;
   if (scanned.block.expired(now_ms)) return Status::kMiss;
@@ -131,6 +136,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
     if (!find_redo(id, ref, &found)) return false;
     scanned->block = BlockContents(found.becomes);
     scanned->block.key = found.block.key();
+    scanned->block.value = found.block.value;
   } else if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) {
     return false;
   }

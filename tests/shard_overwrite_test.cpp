@@ -178,6 +178,21 @@ TEST_CASE("whoever only reads gets the committed value from a shard that nobody 
   CHECK(keys == std::vector<std::string>{"key"});
 }
 
+TEST_CASE("where a value lies is told even while it is being overwritten") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
+  const auto place = [&] {
+    const std::byte* value = nullptr;
+    CHECK(cache.shard.inspect(cache.key("key"), cache.deadline(), cache.now_ms,
+                              [&](const ScannedEntry& scanned) { value = scanned.block.value; }) == Status::kOk);
+    return value;
+  };
+  const std::byte* const before = place();
+  cache.die_overwriting("key", pattern(64, 2), 60);
+  CHECK(place() == before);
+  CHECK(cache.header().redo == 1);
+}
+
 TEST_CASE("a writer that was killed before its commit leaves the old value, after its end the new one") {
   OverwritingShard cache;
   REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
