@@ -85,12 +85,15 @@ ProcessSlot* Cache::enter() noexcept {
 
 void Cache::settle_redo() noexcept {
   const std::uint32_t record = process_table_.number_of(slot_);
-  const Deadline deadline(timeout_);
-  // A process without a record, or with one that a busy shard may still be in need of, does without.
-  const bool is_settled = record < attached_.geometry.redo_records() &&
-                          std::all_of(shards_.begin(), shards_.end(), [&](std::optional<Shard>& shard) {
-                            return shard->settle_redo(record, deadline) == Status::kOk;
-                          });
+  redo_record_ = 0;  // For a process that has none.
+  if (record >= attached_.geometry.redo_records()) return;
+  const auto* records =
+      reinterpret_cast<const RedoRecord*>(segment_->data() + attached_.geometry.redo_records_offset());
+  // What it said of other shards than the last was finished before it spoke of that.
+  const std::uint32_t last = records[record].shard.load(std::memory_order_relaxed);
+  const bool is_settled =
+      last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;
+  // One that a busy shard may still be in need of is left alone.
   redo_record_ = is_settled ? record + 1 : 0;
 }
 

@@ -274,9 +274,9 @@ inline constexpr std::uint32_t kMaxRedoRecords = 256;
 struct RedoRecord {
   std::atomic<std::uint64_t> ref;  // As ref_overwritten() gives it.
   std::atomic<std::uint32_t> entry;
-  std::byte unused[4];
+  std::atomic<std::uint32_t> shard;  // In which it was last used.
   BlockHeader block;
-  std::byte unused1[16];
+  std::byte unused[16];
   std::byte value[kRedoValueSize];
 };
 static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, value) == kCacheLineSize);

@@ -43,6 +43,7 @@ void Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   std::atomic_thread_fence(std::memory_order_release);
   redo.ref.store(ref, std::memory_order_relaxed);
   redo.entry.store(found.id, std::memory_order_relaxed);
+  redo.shard.store(number_, std::memory_order_relaxed);
   redo.block.shape.store(shape.pack(), std::memory_order_relaxed);
   redo.block.owner.store(owner_word(found.id, request.caller_flags), std::memory_order_relaxed);
   redo.block.expires_ms.store(request.expires_ms, std::memory_order_relaxed);

@@ -78,6 +78,7 @@ class TwoShards {
     RedoRecord& redo = record(0);
     redo.ref = ref_overwritten(overwritten.ref);
     redo.entry = owner_entry(block->owner);
+    redo.shard = 0;
     redo.block.shape = block->shape.load();
     redo.block.owner = block->owner.load();
     redo.block.expires_ms = block->expires_ms.load();
@@ -123,6 +124,16 @@ void die_with(pthread_mutex_t* mutex) {
 }
 
 }  // namespace
+
+TEST_CASE("a record says in which shard it was last used") {
+  TwoShards segment;
+  const auto cache = segment.open();
+  for (const std::uint32_t shard : {1U, 0U, 1U}) {
+    REQUIRE(put(*cache, segment.key_in[shard], "one") == Status::kOk);
+    REQUIRE(put(*cache, segment.key_in[shard], "two") == Status::kOk);
+    CHECK(segment.record(0).shard == shard);
+  }
+}
 
 TEST_CASE("whoever enters the slot of a process that died overwriting a value finishes that first") {
   TwoShards segment;

@@ -86,8 +86,8 @@ MUTANTS = [
         "record-not-settled",
         "whoever takes over the slot of a process that died overwriting a value writes to its record at once",
         "core/cache.cpp",
-        "return shard->settle_redo(record, deadline) == Status::kOk;",
-        "return shard.has_value() && !deadline.passed();",
+        "last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;",
+        "last >= shards_.size() || shards_[last].has_value();",
         ("cache_overwrite_test",),
     ),
     Mutant(
@@ -95,7 +95,15 @@ MUTANTS = [
         "a record that a busy shard may still be in need of is written to all the same",
         "core/cache.cpp",
         "redo_record_ = is_settled ? record + 1 : 0;",
-        "redo_record_ = is_settled || record < attached_.geometry.redo_records() ? record + 1 : 0;",
+        "redo_record_ = is_settled || shards_[last].has_value() ? record + 1 : 0;",
+        ("cache_overwrite_test",),
+    ),
+    Mutant(
+        "shard-not-recorded",
+        "a record does not say in which shard it was last used",
+        "core/shard_overwrite.cpp",
+        "redo.shard.store(number_, std::memory_order_relaxed);",
+        "redo.shard.store(0, std::memory_order_relaxed);",
         ("cache_overwrite_test",),
     ),
     Mutant(
