@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/access_clock.h"
 #include "core/clock.h"
 #include "core/fork_guard.h"
 #include "core/format.h"
@@ -251,6 +252,7 @@ class Cache final : private ForkAware {
   ProcessSlot* slot_ = nullptr;    // Valid while membership_ is kInside, and so is what follows.
   std::uint32_t redo_record_ = 0;  // As StoreRequest::redo has it.
   std::atomic<bool> redo_taken_{false};
+  AccessClock access_clock_;
   std::array<std::atomic<bool>, kPinsPerProcess> noted_pins_{};
   std::atomic<bool> any_noted_pin_{false};
   ForkRegistration fork_registration_{this};

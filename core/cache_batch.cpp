@@ -61,13 +61,13 @@ void prefetch(const Shard& shard, const Key* keys, Shard::BatchOrder order) noex
   std::array<Shard::Look, Shard::kBatchHold> looks;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (!shard.begin_look(keys[order[i]], &looks[i])) return;
-    __builtin_prefetch(looks[i].bucket);
+    prefetch_line<LineUse::kRead>(looks[i].bucket);
   }
   for (std::size_t i = 0; i < order.size(); ++i) {
     shard.look_into_bucket(keys[order[i]], &looks[i]);
-    shard.prefetch_entry(looks[i].first_id);
+    shard.prefetch_entry<LineUse::kWrite>(looks[i].first_id);
   }
-  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block(looks[i].first_id);
+  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block<LineUse::kWrite>(looks[i].first_id);
 }
 
 }  // namespace

@@ -24,10 +24,11 @@ inline void Cache::count_read(Status status) noexcept {
                                                    std::uint64_t room_bytes) noexcept {
   if (!is_possible(key) || is_gone()) [[unlikely]]
     return {why_unusable(key), {}};
-  const std::uint64_t now = now_ms();
+  const auto now = [this] { return now_ms(); };
+  const auto noted = [this, now] { return access_clock_.now(now); };
   const Key hashed = make_key(key);
   GetResult got;
-  if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_}, now, &got)) [[unlikely]]
+  if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_}, noted, now, &got)) [[unlikely]]
     return get_otherwise(key, room, room_bytes);
   if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
     count_reads(1, 0);

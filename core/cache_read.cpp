@@ -70,6 +70,7 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
   Status failure = begin_batch(items, false, &keys, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
+  const auto same_now = [now] { return now; };
   std::uint64_t hits = 0;
   std::uint64_t misses = 0;
   struct LookInShard {
@@ -85,15 +86,15 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       Shard& shard = shard_of(keys[begin + i]);
       if (!shard.begin_look(keys[begin + i], &looks[i].look)) continue;
       looks[i].shard = &shard;
-      __builtin_prefetch(looks[i].look.bucket);
+      prefetch_line<LineUse::kRead>(looks[i].look.bucket);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       if (looks[i].shard == nullptr) continue;
       looks[i].shard->look_into_bucket(keys[begin + i], &looks[i].look);
-      looks[i].shard->prefetch_entry(looks[i].look.first_id);
+      looks[i].shard->prefetch_entry<LineUse::kRead>(looks[i].look.first_id);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
-      if (looks[i].shard != nullptr) looks[i].shard->prefetch_block(looks[i].look.first_id);
+      if (looks[i].shard != nullptr) looks[i].shard->prefetch_block<LineUse::kRead>(looks[i].look.first_id);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       BatchItem& item = group[i];
@@ -103,7 +104,7 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
       if (looks[i].shard == nullptr ||
-          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, &got)) [[unlikely]]
+          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, same_now, &got)) [[unlikely]]
         got = get_hashed(key, to, left, deadline, now);
       item.status = got.status;
       item.read = got.read;

@@ -16,6 +16,7 @@
 #include "core/index.h"
 #include "core/pin_census.h"
 #include "core/pins.h"
+#include "core/prefetch.h"
 #include "core/requests.h"
 #include "core/shard_lock.h"
 
@@ -42,7 +43,9 @@ class Shard final : private ShardRecovery {
   // and more is not copied; kOk comes back for it, and its size tells.
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not.
-  bool get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms, GetResult* got) const noexcept;
+  // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
+  template <class Noted, class Now>
+  bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;
   // And that look in its steps, which other keys' steps may come between: begin_look(), look_into_bucket(),
   // finish_get(). After each of the first two another cache line can be asked for.
   struct Look {
@@ -55,7 +58,8 @@ class Shard final : private ShardRecovery {
   };
   bool begin_look(const Key& key, Look* look) const noexcept;
   void look_into_bucket(const Key& key, Look* look) const noexcept;
-  bool finish_get(const Key& key, Look* look, const ReadRoom& room, std::uint64_t now_ms,
+  template <class Now>
+  bool finish_get(const Key& key, Look* look, const ReadRoom& room, std::uint64_t noted_ms, Now now_ms,
                   GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
@@ -110,7 +114,9 @@ class Shard final : private ShardRecovery {
                    std::uint64_t now_ms) noexcept;
 
   // Asks for the cache line of an entry, and for those of its block. Any bytes may stand there.
+  template <LineUse kUse>
   void prefetch_entry(std::uint32_t likely_entry) const noexcept;
+  template <LineUse kUse>
   void prefetch_block(std::uint32_t likely_entry) const noexcept;
 
   // ---- leases: one process of many computes a value (core/shard_lease.cpp) ----
@@ -183,8 +189,11 @@ class Shard final : private ShardRecovery {
     CheckedBlock becomes;  // With the header and the value of the record.
   };
   bool find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
-  Took take(const FoundEntry& candidate, const ReadRoom& room, std::uint64_t now_ms, ReadResult* result) const noexcept;
-  void note_access(Entry& entry, std::uint64_t now_ms) const noexcept;
+  template <class Now>
+  Took take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms, ReadResult* result) const noexcept;
+  template <LineUse kUse>
+  void prefetch_rest_of_block(std::uint64_t ref) const noexcept;
+  void note_access(Entry& entry, std::uint64_t noted_ms) const noexcept;
   static void note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;

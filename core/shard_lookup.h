@@ -73,6 +73,7 @@ template <class Consume>
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
+    prefetch_rest_of_block<LineUse::kRead>(ref);
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
     if (check_block(reinterpret_cast<const std::byte*>(shard), size, ref_block(ref), &candidate->block) &&
         candidate->block.key_is(key.bytes)) [[likely]]
@@ -92,30 +93,36 @@ template <class Consume>
 }
 
 // What a get makes of the block of its key.
-[[gnu::always_inline]] inline Shard::Took Shard::take(const FoundEntry& candidate, const ReadRoom& room,
-                                                      std::uint64_t now_ms, ReadResult* result) const noexcept {
+template <class Now>
+[[gnu::always_inline]] inline Shard::Took Shard::take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms,
+                                                      ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
   *result = {block.value_size, block.created_ms(), expires_ms, cas_token(candidate.id, candidate.ref),
              owner_flags(block.owner())};
-  if (has_expired(expires_ms, now_ms)) return Took::kExpired;
+  if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
   if (block.value_size > room.size_bytes) return Took::kTooSmall;
   if (block.value_size >= room.copy_below) return Took::kLarge;
   copy_from_shared(room.data, block.value, block.value_size);
   return Took::kCopied;
 }
 
-[[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, std::uint64_t now_ms,
+template <class Noted, class Now>
+[[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms,
                                                       GetResult* got) const noexcept {
   Look look;
   if (!begin_look(key, &look)) [[unlikely]]
     return false;
+  prefetch_line<LineUse::kRead>(look.bucket);
+  const std::uint64_t noted = noted_ms();  // While the bucket is on its way.
   look_into_bucket(key, &look);
-  return finish_get(key, &look, room, now_ms, got);
+  return finish_get(key, &look, room, noted, now_ms, got);
 }
 
+template <class Now>
 [[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Look* look, const ReadRoom& room,
-                                                     std::uint64_t now_ms, GetResult* got) const noexcept {
+                                                     std::uint64_t noted_ms, Now now_ms,
+                                                     GetResult* got) const noexcept {
   Took took = Took::kExpired;
   ReadResult read;
   Entry* entry = nullptr;
@@ -125,7 +132,7 @@ template <class Consume>
   };
   const Lookup outcome = finish_look(key, look, consume);
   if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
-    note_access(*entry, now_ms);
+    note_access(*entry, noted_ms);
     *got = {Status::kOk, read};
     return true;
   }
@@ -133,33 +140,44 @@ template <class Consume>
   return outcome == Lookup::kAbsent;
 }
 
-[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t now_ms) const noexcept {
+[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
   if (read_only_) return;
   if (entry.access_count.load(std::memory_order_relaxed) < kExactAccesses) {
     entry.access_count.fetch_add(1, std::memory_order_relaxed);
   } else {
     note_sampled_access(entry);
   }
-  if (entry.last_access_ms.load(std::memory_order_relaxed) != now_ms) {
-    entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
+  // Only later ones: what others have noted may be younger.
+  if (entry.last_access_ms.load(std::memory_order_relaxed) < noted_ms) {
+    entry.last_access_ms.store(noted_ms, std::memory_order_relaxed);
   }
   // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
   std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
   if ((policy & kHits) != kHits) entry.policy.compare_exchange_strong(policy, policy + 1, std::memory_order_relaxed);
 }
 
+template <LineUse kUse>
 inline void Shard::prefetch_entry(std::uint32_t likely_entry) const noexcept {
-  if (likely_entry != 0) __builtin_prefetch(&Index::entry_unchecked(header_, likely_entry));
+  if (likely_entry != 0) prefetch_line<kUse>(&Index::entry_unchecked(header_, likely_entry));
 }
 
+template <LineUse kUse>
 inline void Shard::prefetch_block(std::uint32_t likely_entry) const noexcept {
   if (likely_entry == 0) return;
   const std::uint64_t ref = Index::entry_unchecked(header_, likely_entry).ref.load(std::memory_order_relaxed);
-  const std::uint64_t offset = std::uint64_t{ref_block(ref)} * kUnitSize;
-  if (!ref_is_live(ref) || offset > size_ - 2 * kCacheLineSize) return;
-  // Header and key, and the line behind them, in which a small value lies.
-  __builtin_prefetch(base() + offset);
-  __builtin_prefetch(base() + offset + kCacheLineSize);
+  if (!ref_is_live(ref)) return;
+  prefetch_line<kUse>(base() + std::uint64_t{ref_block(ref)} * kUnitSize);
+  prefetch_rest_of_block<kUse>(ref);
+}
+
+// Asks for what follows the first line of a block before that has come and says how long the key is and where the
+// value begins: as far as a key of 16 bytes and a value of 64 go. Larger values the processor's own prefetcher follows.
+template <LineUse kUse>
+[[gnu::always_inline]] inline void Shard::prefetch_rest_of_block(std::uint64_t ref) const noexcept {
+  constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
+  const std::byte* const block = base() + std::uint64_t{ref_block(ref)} * kUnitSize;
+  prefetch_line<kUse>(block + kCacheLineSize);
+  prefetch_line<kUse>(block + kSmallBlock - 1);
 }
 
 }  // namespace memstream

@@ -72,12 +72,13 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
 
 GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   GetResult got;
-  if (get_at_once(key, room, now_ms, &got)) return got;
+  const auto now = [now_ms] { return now_ms; };
+  if (get_at_once(key, room, now, now, &got)) return got;
   Took took = Took::kExpired;
   Entry* entry = nullptr;
   got.status = read(key, deadline, [&](const FoundEntry& candidate) {
     entry = candidate.entry;
-    took = take(candidate, room, now_ms, &got.read);
+    took = take(candidate, room, now, &got.read);
   });
   if (got.status != Status::kOk) return got;
   switch (took) {

@@ -1,0 +1,124 @@
+// How often a get reads the clock, how late the instant that it notes may be, and that an expiry never is.
+#include "core/access_clock.h"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "tests/support/test_cache.h"
+
+namespace memstream::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kMostReuses = 15;
+
+// An access clock over one that the test sets, which counts how often it is read.
+struct SetClock {
+  AccessClock clock;
+  std::uint64_t instant = 1000;
+  int reads = 0;
+
+  std::uint64_t now() {
+    return clock.now([this] {
+      ++reads;
+      return instant;
+    });
+  }
+  void stand_still_for(int calls) {
+    for (int i = 0; i < calls; ++i) now();
+  }
+};
+
+std::uint64_t last_access_of(memstream_t* cache, const std::string& key) {
+  std::uint64_t last_ms = 0;
+  scan_all(cache, [&](const memstream_entry_t& entry) {
+    if (key == entry.key) last_ms = entry.last_access_ms;
+  });
+  return last_ms;
+}
+
+int get(memstream_t* cache, const std::string& key) {
+  char value[64];
+  std::size_t size = sizeof value;
+  return memstream_get(cache, key.data(), key.size(), value, &size, nullptr);
+}
+
+void set(memstream_t* cache, const std::string& key, std::uint64_t ttl_ms) {
+  REQUIRE_MESSAGE(memstream_set(cache, key.data(), key.size(), "value", 5, ttl_ms, 0) == CACHE_OK, cache_last_error());
+}
+
+TEST_CASE("while the clock stands still one call in sixteen reads it") {
+  SetClock clock;
+  for (int i = 0; i < 1000; ++i) REQUIRE(clock.now() == 1000);
+  CHECK(clock.reads >= 1000 / (kMostReuses + 1));
+  CHECK(clock.reads <= 1000 / (kMostReuses + 1) + 8);
+}
+
+TEST_CASE("while the clock moves between the calls each reads it") {
+  SetClock clock;
+  clock.stand_still_for(100);
+  clock.stand_still_for(kMostReuses);
+  for (int i = 0; i < kMostReuses + 1; ++i) {
+    ++clock.instant;
+    clock.now();
+  }
+  for (int i = 0; i < 50; ++i) {
+    ++clock.instant;
+    CHECK(clock.now() == clock.instant);
+  }
+}
+
+TEST_CASE("an instant is late by fifteen calls at most") {
+  for (int before = 0; before < 64; ++before) {
+    SetClock clock;
+    clock.stand_still_for(before);
+    clock.instant = 2000;
+    int late = 0;
+    while (clock.now() != 2000) ++late;
+    REQUIRE(late <= kMostReuses);
+    REQUIRE(clock.now() == 2000);
+  }
+}
+
+TEST_CASE("an entry whose time has come is missed by a process that has just read without the clock") {
+  const TemporarySegment segment("access-clock-expiry", std::uint64_t{4} << 20);
+  const OpenCache cache(segment.spec());
+  set(cache, "lasting", 0);
+  for (int before = 0; before <= kMostReuses; ++before) {
+    set(cache, "brief", 20);
+    for (int i = 0; i < 64 + before; ++i) REQUIRE(get(cache, "lasting") == CACHE_OK);
+    std::this_thread::sleep_for(40ms);
+    CHECK(get(cache, "brief") == CACHE_MISS);
+  }
+}
+
+TEST_CASE("what a get notes is late by fifteen gets at most") {
+  const TemporarySegment segment("access-clock-late", std::uint64_t{4} << 20);
+  const OpenCache cache(segment.spec());
+  set(cache, "key", 0);
+  for (int i = 0; i < 1000; ++i) REQUIRE(get(cache, "key") == CACHE_OK);
+  const std::uint64_t before = last_access_of(cache, "key");
+  std::this_thread::sleep_for(100ms);
+  for (int i = 0; i <= kMostReuses; ++i) REQUIRE(get(cache, "key") == CACHE_OK);
+  CHECK(last_access_of(cache, "key") >= before + 80);
+}
+
+// The last of these: a process may not be one with a single thread again after this.
+TEST_CASE("with a second thread each call reads the clock") {
+  SetClock clock;
+  clock.stand_still_for(100);
+  std::thread second([&] {
+    const int reads = clock.reads;
+    clock.stand_still_for(100);
+    CHECK(clock.reads == reads + 100);
+  });
+  second.join();
+}
+
+}  // namespace
+}  // namespace memstream::test
