@@ -198,6 +198,9 @@ class Shard final : private ShardRecovery {
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
 
+  // Before W is locked: asks for the lines that a write of `key` is going to take.
+  void prefetch_write(const Key& key) const noexcept;
+
   // Writing; all with W held.
   enum class Exclusion { kWriters, kEverybody };
   template <class Operation>

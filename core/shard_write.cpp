@@ -5,7 +5,7 @@
 #include <charconv>
 #include <string>
 
-#include "core/shard.h"
+#include "core/shard_lookup.h"
 
 namespace memstream {
 namespace {
@@ -100,6 +100,7 @@ Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const 
 
 Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
+  prefetch_write(request.key);
   return write(Exclusion::kEverybody, deadline, [&] { return store_if_admitted(request, now_ms); });
 }
 
@@ -207,6 +208,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 // ---- the other changes ----
 
 Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  prefetch_write(key);
   return write(Exclusion::kEverybody, deadline, [&] { return remove_key(key, now_ms); });
 }
 
@@ -237,6 +239,7 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
 
 Status Shard::increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,
                         std::int64_t* result) noexcept {
+  prefetch_write(request.key);
   return write(Exclusion::kEverybody, deadline, [&] {
     const FoundEntry found = find_fresh(request.key, now_ms);
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
