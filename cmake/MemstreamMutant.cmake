@@ -27,6 +27,8 @@ if(mutated_file MATCHES "\\.h$")
   # Included by its path from the root, so the copy is found where the root is searched first; in every target, since
   # what is inline must be the same everywhere.
   target_include_directories(memstream_flags BEFORE INTERFACE ${mutant_folder})
+  # Its own come before those of the flags, and the root is one of them.
+  target_include_directories(cache BEFORE PRIVATE ${mutant_folder})
   set(is_replaced TRUE)
 endif()
 foreach(target IN ITEMS memstream_core memstream_backends cache)
