@@ -13,22 +13,26 @@
 
 namespace memstream {
 
-// Entering costs an atomic addition on a cache line that few threads share, and not even that in a process with one
-// thread. Safe from all threads.
+// Entering costs an atomic addition on a cache line that few threads share. Safe from all threads. In a process with one
+// thread nothing is counted: nobody is there who could close the handle during a call.
 class CallGate {
  public:
   // A call in progress.
   class Pass {
    public:
-    explicit Pass(CallGate& gate) noexcept : calls_(gate.stripe()) {
-      add_in_process(calls_, 1, std::memory_order_seq_cst);
+    explicit Pass(CallGate& gate) noexcept {
+      if (has_one_thread()) return;
+      calls_ = &gate.stripe();
+      calls_->fetch_add(1, std::memory_order_seq_cst);
     }
-    ~Pass() { add_in_process(calls_, ~std::uint64_t{0}, std::memory_order_release); }
+    ~Pass() {
+      if (calls_ != nullptr) calls_->fetch_sub(1, std::memory_order_release);
+    }
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
    private:
-    std::atomic<std::uint64_t>& calls_;
+    std::atomic<std::uint64_t>* calls_ = nullptr;
   };
 
   // Returns when every call has ended that had entered before whatever the caller did to keep new ones out.
@@ -53,7 +57,6 @@ class CallGate {
   // The one of the calling thread; others may have the same. A variable of the thread would tell them apart, and cost a
   // call of the dynamic linker's each time.
   std::atomic<std::uint64_t>& stripe() noexcept {
-    if (has_one_thread()) return stripes_[0].calls;
     constexpr std::uint64_t kSpread = 0x9e37'79b9'7f4a'7c15;
     const auto thread = reinterpret_cast<std::uintptr_t>(pthread_self());
     return stripes_[(thread * kSpread) >> (64 - kStripeBits)].calls;

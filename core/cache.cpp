@@ -176,7 +176,7 @@ std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
 
 void Cache::count_puts(std::uint64_t puts) noexcept {
   if (ProcessSlot* own = slot(); own != nullptr) {
-    add_in_process(own->counters.puts, puts, std::memory_order_relaxed);
+    add_in_process(own->counters.puts, puts);
   }
 }
 

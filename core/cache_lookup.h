@@ -10,8 +10,8 @@ namespace memstream {
 inline void Cache::count_reads(std::uint64_t hits, std::uint64_t misses) noexcept {
   ProcessSlot* own = slot();
   if (own == nullptr) return;
-  if (hits != 0) add_in_process(own->counters.hits, hits, std::memory_order_relaxed);
-  if (misses != 0) add_in_process(own->counters.misses, misses, std::memory_order_relaxed);
+  if (hits != 0) add_in_process(own->counters.hits, hits);
+  if (misses != 0) add_in_process(own->counters.misses, misses);
 }
 
 // Of a get that was answered.

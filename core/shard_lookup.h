@@ -75,8 +75,11 @@ template <class Consume>
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
     prefetch_rest_of_block<LineUse::kRead>(ref);
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
-    if (check_block(reinterpret_cast<const std::byte*>(shard), size, ref_block(ref), &candidate->block) &&
-        candidate->block.key_is(key.bytes)) [[likely]]
+    const auto* const bytes = reinterpret_cast<const std::byte*>(shard);
+    if (check_plain_block(bytes, size, ref_block(ref), key.bytes.size(), &candidate->block) &&
+        equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
+      return Lookup::kFound;
+    if (check_block(bytes, size, ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
       return Lookup::kFound;
     std::atomic_thread_fence(std::memory_order_acquire);
     const bool moved = entry.ref.load(std::memory_order_relaxed) != ref;

@@ -52,6 +52,22 @@ MUTANTS = [
         ("access_clock_test",),
     ),
     Mutant(
+        "plain-block-beyond-the-shard",
+        "a get believes that a block ends where its first word says",
+        "core/block.h",
+        "if (size > shard_size_bytes - offset || value_start + shape.slack > size) return false;",
+        "if (value_start + shape.slack > size) return false;",
+        ("block_test",),
+    ),
+    Mutant(
+        "plain-block-in-the-header",
+        "a get takes what stands in the shard's header for a block",
+        "core/block.h",
+        "if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - sizeof(BlockHeader)) return false;",
+        "if (offset > shard_size_bytes - sizeof(BlockHeader)) return false;",
+        ("block_test",),
+    ),
+    Mutant(
         "noted-instant-for-ever",
         "a process whose gets follow each other fast notes the same instant in all of them",
         "core/access_clock.h",

@@ -32,6 +32,8 @@ def operations(*names: str) -> tuple[str, ...]:
 # Cheapest first: a mutant is tried on them in this order, after those that its entry names.
 SUITES = [
     unit("arena_test"),
+    unit("block_test"),
+    unit("access_clock_test", "posix"),
     unit("index_test"),
     unit("shard_test"),
     unit("shard_conditions_test"),
