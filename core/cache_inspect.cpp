@@ -43,8 +43,8 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
     if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
     sum += one;
   }
-  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
-    statistics->processes += process_table_.slot(i).pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+  for (const ProcessSlot& slot : process_table_.used()) {
+    statistics->processes += slot.pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
   }
   const ProcessCounts counts = process_table_.sum();
   statistics->hits = counts.hits;
@@ -76,8 +76,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
     if (status != Status::kOk) return status;
   }
   processes->clear();
-  for (std::uint32_t i = 0; i < process_table_.count(); ++i) {
-    const ProcessSlot& slot = process_table_.slot(i);
+  for (const ProcessSlot& slot : process_table_.used()) {
     ProcessInfo info;
     info.pid = slot.pid.load(std::memory_order_acquire);
     if (info.pid == 0) continue;

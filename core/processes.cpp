@@ -29,6 +29,16 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
 
 void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
 
+// Each process takes the first slot that is free, so that behind one which nobody ever had there is none.
+std::span<ProcessSlot> ProcessTable::used() const noexcept {
+  std::uint32_t used = 0;
+  while (used < count_ && (slots_[used].generation.load(std::memory_order_relaxed) != 0 ||
+                           slots_[used].pid.load(std::memory_order_relaxed) != 0)) {
+    ++used;
+  }
+  return {slots_, used};
+}
+
 ProcessSlot* ProcessTable::enter(std::uint64_t start_time) noexcept {
   for (std::uint32_t i = 0; i < count_; ++i) {
     ProcessSlot& slot = slots_[i];
@@ -99,10 +109,10 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
 }
 
 Status ProcessTable::retire_dead(const DropPin& drop_pin) {
-  for (std::uint32_t i = 0; i < count_; ++i) {
-    const auto pid = static_cast<pid_t>(slots_[i].pid.load(std::memory_order_acquire));
-    if (pid == 0 || process_is_alive(pid, slots_[i].start_time.load(std::memory_order_relaxed))) continue;
-    if (const Status status = retire(&slots_[i], drop_pin); status != Status::kOk) return status;
+  for (ProcessSlot& slot : used()) {
+    const auto pid = static_cast<pid_t>(slot.pid.load(std::memory_order_acquire));
+    if (pid == 0 || process_is_alive(pid, slot.start_time.load(std::memory_order_relaxed))) continue;
+    if (const Status status = retire(&slot, drop_pin); status != Status::kOk) return status;
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }
   return Status::kOk;
@@ -132,8 +142,8 @@ ProcessCounts ProcessTable::sum() const noexcept {
     sum.puts += counters.puts.load(std::memory_order_relaxed);
   };
   add(header_->retired);
-  for (std::uint32_t i = 0; i < count_; ++i) {
-    if (slots_[i].pid.load(std::memory_order_acquire) != 0) add(slots_[i].counters);
+  for (const ProcessSlot& slot : used()) {
+    if (slot.pid.load(std::memory_order_acquire) != 0) add(slot.counters);
   }
   return sum;
 }

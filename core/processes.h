@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 
 #include "core/clock.h"
 #include "core/layout.h"
@@ -41,9 +42,10 @@ class ProcessTable {
   std::uint64_t lease_owner_of(const ProcessSlot* slot) const noexcept;
   bool owner_is_alive(std::uint64_t owner) const noexcept;
 
-  std::uint32_t count() const noexcept { return count_; }
+  // The slots that processes have, or had. What lies behind is not even looked at: its pages, which are hundreds in a
+  // large segment, would be mapped for it one by one.
+  std::span<ProcessSlot> used() const noexcept;
   std::uint32_t number_of(const ProcessSlot* slot) const noexcept { return static_cast<std::uint32_t>(slot - slots_); }
-  ProcessSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
 
  private:
   Status lock(const Deadline& deadline) noexcept;

@@ -219,6 +219,7 @@ TEST_CASE("a dead process is cleaned up after whatever its pins say") {
   std::unique_ptr<Cache> cache;
   REQUIRE(Cache::open(segment.attach(Access::kReadWrite), segment.name(), std::chrono::seconds(2), &cache) ==
           Status::kOk);
+  for (std::uint32_t i = 1; i < 4; ++i) segment.process_slot(i).generation = 1;
   ProcessSlot& slot = segment.process_slot(3);
   slot.pid = kDeadPid;
   slot.pins[0] = segment.geometry().shards_offset + 5001;

@@ -4,6 +4,14 @@ from mutant import Mutant
 
 MUTANTS = [
     Mutant(
+        "left-slots-end-the-table",
+        "the dead behind a slot that its process has left are never cleaned up",
+        "core/processes.cpp",
+        "(slots_[used].generation.load(std::memory_order_relaxed) != 0 ||",
+        "(slots_[used].pid.load(std::memory_order_relaxed) != 0 ||",
+        ("processes_test",),
+    ),
+    Mutant(
         "version-not-bumped",
         "a bucket has the version after a change that it had before",
         "core/index.cpp",

@@ -33,6 +33,7 @@ def operations(*names: str) -> tuple[str, ...]:
 SUITES = [
     unit("arena_test"),
     unit("block_test"),
+    unit("processes_test"),
     unit("access_clock_test", "posix"),
     unit("index_test"),
     unit("shard_test"),
