@@ -286,6 +286,7 @@ class Shard final : private ShardRecovery {
   void rebuild();
   void rebuild_borders();
   void rebuild_heap();
+  std::uint32_t prefetch_rebuild(std::uint32_t position) const;
   bool rebuild_block(std::uint32_t position, std::uint32_t pins);
   bool rebuild_entry(const BlockContents& block);
   void rebuild_entries();
