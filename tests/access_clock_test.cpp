@@ -79,7 +79,7 @@ TEST_CASE("an instant is late by fifteen calls at most") {
     clock.stand_still_for(before);
     clock.instant = 2000;
     int late = 0;
-    while (clock.now() != 2000) ++late;
+    while (late <= kMostReuses && clock.now() != 2000) ++late;
     REQUIRE(late <= kMostReuses);
     REQUIRE(clock.now() == 2000);
   }
