@@ -23,6 +23,7 @@ COLOURS = {
     "memstream-posix": "#0b6e4f",
     "memstream-sysv": "#6bbf59",
     "memstream-views": "#08415c",
+    "memstream-batches": "#4a9cc2",
     "memstream": "#0b6e4f",
     "classic": "#cc2936",
     "boost": "#eb7a34",

@@ -3,9 +3,19 @@
 namespace memstream::bench {
 
 std::vector<Contender> all_contenders() {
-  std::vector<Contender> contenders = {limit(),   memstream_posix(),    memstream_sysv(), memstream_views(),
-                                       classic(), boost_interprocess(), lmdb(),           tdb(),
-                                       redis(),   redis_pipelined(),    memcached(),      memcached_pipelined()};
+  std::vector<Contender> contenders = {limit(),
+                                       memstream_posix(),
+                                       memstream_sysv(),
+                                       memstream_views(),
+                                       memstream_batches(),
+                                       classic(),
+                                       boost_interprocess(),
+                                       lmdb(),
+                                       tdb(),
+                                       redis(),
+                                       redis_pipelined(),
+                                       memcached(),
+                                       memcached_pipelined()};
   if (has_huge_pages("posix")) contenders.push_back(memstream_posix_huge());
   if (has_huge_pages("sysv")) contenders.push_back(memstream_sysv_huge());
   return contenders;

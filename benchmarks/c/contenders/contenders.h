@@ -10,6 +10,7 @@ Contender classic();          // The same table behind one process-shared rwlock
 Contender memstream_posix();  // libcache.so through its C interface.
 Contender memstream_sysv();
 Contender memstream_views();       // The same, reading in place.
+Contender memstream_batches();     // The same, sixteen keys in a call.
 Contender memstream_posix_huge();  // The same in huge pages, where the machine gives them.
 Contender memstream_sysv_huge();
 // Whether it does, for a segment of that backend.

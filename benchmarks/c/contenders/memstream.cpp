@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -33,37 +34,50 @@ struct Posix {
   static constexpr const char* kName = "memstream-posix";
   static constexpr const char* kHugePages = nullptr;  // As MEMSTREAM_HUGEPAGES says.
   static constexpr bool kViews = false;
+  static constexpr unsigned kBatch = 1;
 };
 struct SystemV {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv";
   static constexpr const char* kHugePages = nullptr;
   static constexpr bool kViews = false;
+  static constexpr unsigned kBatch = 1;
 };
 struct Views {
   static constexpr const char* kBackend = "posix";
   static constexpr const char* kName = "memstream-views";
   static constexpr const char* kHugePages = nullptr;
   static constexpr bool kViews = true;
+  static constexpr unsigned kBatch = 1;
+};
+// Sixteen keys in one call.
+struct Batches {
+  static constexpr const char* kBackend = "posix";
+  static constexpr const char* kName = "memstream-batches";
+  static constexpr const char* kHugePages = nullptr;
+  static constexpr bool kViews = false;
+  static constexpr unsigned kBatch = 16;
 };
 struct HugePosix {
   static constexpr const char* kBackend = "posix";
   static constexpr const char* kName = "memstream-posix-huge";
   static constexpr const char* kHugePages = "require";
   static constexpr bool kViews = false;
+  static constexpr unsigned kBatch = 1;
 };
 struct HugeSystemV {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv-huge";
   static constexpr const char* kHugePages = "require";
   static constexpr bool kViews = false;
+  static constexpr unsigned kBatch = 1;
 };
 
 template <class Kind>
 class MemStream {
  public:
   static constexpr const char* kName = Kind::kName;
-  static constexpr unsigned kBatch = 1;
+  static constexpr unsigned kBatch = Kind::kBatch;
   static constexpr unsigned kSampleEvery = 64;
   static constexpr unsigned kSweepEvery = 1;
   static constexpr bool kMayTear = false;
@@ -119,8 +133,41 @@ class MemStream {
       require_ok(memstream_set(cache_, text.data(), text.size(), value.data(), value.size(), 0, 0), "memstream_set");
     }
 
+    template <class See>
+    void get_batch(std::span<const Key> keys, std::span<std::byte> room, See see) {
+      name_items(keys);
+      std::size_t room_size = room.size();
+      require_ok(memstream_get_many(cache_, items_.data(), keys.size(), room.data(), &room_size), "memstream_get_many");
+      for (std::size_t index = 0; index < keys.size(); ++index) {
+        const memstream_item_t& item = items_[index];
+        if (item.status == CACHE_MISS) continue;
+        require_ok(item.status, "memstream_get_many");
+        see(static_cast<unsigned>(index), item.value, item.value_size);
+      }
+    }
+
+    void put_batch(std::span<const Key> keys, std::span<std::byte> values) {
+      name_items(keys);
+      const std::size_t size = values.size() / keys.size();
+      for (std::size_t index = 0; index < keys.size(); ++index) {
+        items_[index].value = values.data() + index * size;
+        items_[index].value_size = size;
+      }
+      require_ok(memstream_set_many(cache_, items_.data(), keys.size()), "memstream_set_many");
+    }
+
    private:
+    void name_items(std::span<const Key> keys) {
+      for (std::size_t index = 0; index < keys.size(); ++index) {
+        const std::string_view text = keys[index].view();
+        items_[index] = {};
+        items_[index].key = text.data();
+        items_[index].key_size = text.size();
+      }
+    }
+
     memstream_t* cache_ = nullptr;
+    std::array<memstream_item_t, Kind::kBatch> items_{};
   };
 
  private:
@@ -151,6 +198,7 @@ bool has_huge_pages(const char* backend) {
 Contender memstream_posix() { return contender<MemStream<Posix>>(); }
 Contender memstream_sysv() { return contender<MemStream<SystemV>>(); }
 Contender memstream_views() { return contender<MemStream<Views>>(); }
+Contender memstream_batches() { return contender<MemStream<Batches>>(); }
 Contender memstream_posix_huge() { return contender<MemStream<HugePosix>>(); }
 Contender memstream_sysv_huge() { return contender<MemStream<HugeSystemV>>(); }
 
