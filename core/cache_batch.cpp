@@ -54,21 +54,56 @@ struct ByShard {
   Shard::BatchOrder of(std::uint32_t shard) const noexcept {
     return {order.data() + begins[shard], static_cast<std::size_t>(begins[shard + 1] - begins[shard])};
   }
+  Shard::BatchOrder of_all(std::uint32_t shards) const noexcept { return {order.data(), begins[shards]}; }
+  // How many come before `part` of them.
+  std::size_t place_of(Shard::BatchOrder part) const noexcept {
+    return static_cast<std::size_t>(part.data() - order.data());
+  }
 };
 
-// Asks for the lines of bucket, entry and block of every key, one step for all of them at a time.
-void prefetch(const Shard& shard, const Key* keys, Shard::BatchOrder order) noexcept {
-  std::array<Shard::Look, Shard::kBatchHold> looks;
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    if (!shard.begin_look(keys[order[i]], &looks[i])) return;
-    prefetch_line<LineUse::kRead>(looks[i].bucket);
+// Asks for the lines that writes of the keys in `order` are going to take, a group of them ahead: one step for the whole
+// group at a time, whatever their shards are.
+class WritesAhead {
+ public:
+  WritesAhead(std::span<const std::uint8_t> order, const Key* keys) noexcept : order_(order), keys_(keys) {}
+
+  // Before the first `end` of them are written.
+  template <class ShardOf>
+  void reach(std::size_t end, ShardOf shard_of) noexcept {
+    while (asked_ < end) {
+      const auto group = order_.subspan(asked_, std::min(order_.size() - asked_, kGroup));
+      ask(group, shard_of);
+      asked_ += group.size();
+    }
   }
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    shard.look_into_bucket(keys[order[i]], &looks[i]);
-    shard.prefetch_entry<LineUse::kWrite>(looks[i].first_id);
+
+ private:
+  static constexpr std::size_t kGroup = 16;
+
+  template <class ShardOf>
+  void ask(std::span<const std::uint8_t> group, ShardOf shard_of) noexcept {
+    std::array<Shard::Look, kGroup> looks;
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      const Key& key = keys_[group[i]];
+      Shard& shard = shard_of(key);
+      shard.prefetch_lock();
+      if (shard.begin_look(key, &looks[i])) prefetch_line<LineUse::kRead>(looks[i].bucket);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      const Key& key = keys_[group[i]];
+      if (looks[i].bucket == nullptr) continue;
+      shard_of(key).look_into_bucket(key, &looks[i]);
+      shard_of(key).template prefetch_entry<LineUse::kWrite>(looks[i].first_id);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      shard_of(keys_[group[i]]).template prefetch_block<LineUse::kWrite>(looks[i].first_id);
+    }
   }
-  for (std::size_t i = 0; i < order.size(); ++i) shard.prefetch_block<LineUse::kWrite>(looks[i].first_id);
-}
+
+  std::span<const std::uint8_t> order_;
+  const Key* keys_;
+  std::size_t asked_ = 0;
+};
 
 }  // namespace
 
@@ -99,6 +134,7 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
     if (status == Status::kOk) ++puts;
   };
   const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
+  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys.data());
   for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
     Shard::BatchOrder rest = by_shard.of(shard);
     while (!rest.empty()) {
@@ -110,7 +146,7 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
       const Shard::BatchOrder most = rest.first(std::min(rest.size(), Shard::kBatchHold));
       const auto end = std::find_if(most.begin(), most.end(), is_large);
       const Shard::BatchOrder hold = most.first(static_cast<std::size_t>(end - most.begin()));
-      prefetch(*shards_[shard], keys.data(), hold);
+      ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
       shards_[shard]->store_many(requests.data(), hold, statuses.data(), deadline, now);
       for (const std::uint8_t item : hold) {
         // Alone it may get the room of processes that have died.
@@ -132,10 +168,11 @@ Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) 
   const std::uint64_t now = now_ms();
   std::array<Status, kBatchSize> statuses;
   const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
+  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys.data());
   for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
     for (Shard::BatchOrder rest = by_shard.of(shard); !rest.empty();) {
       const Shard::BatchOrder hold = rest.first(std::min(rest.size(), Shard::kBatchHold));
-      prefetch(*shards_[shard], keys.data(), hold);
+      ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
       shards_[shard]->remove_many(keys.data(), hold, statuses.data(), deadline, now);
       for (const std::uint8_t item : hold) {
         items[item].status = statuses[item];

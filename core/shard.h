@@ -113,7 +113,8 @@ class Shard final : private ShardRecovery {
   void remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
                    std::uint64_t now_ms) noexcept;
 
-  // Asks for the cache line of an entry, and for those of its block. Any bytes may stand there.
+  // Asks for the cache line of the lock, of an entry, and for those of its block. Any bytes may stand there.
+  void prefetch_lock() const noexcept { prefetch_line<LineUse::kWrite>(&header_->write_mutex); }
   template <LineUse kUse>
   void prefetch_entry(std::uint32_t likely_entry) const noexcept;
   template <LineUse kUse>

@@ -186,7 +186,7 @@ template <LineUse kUse>
 // The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
 // lock held they would keep others waiting as well.
 inline void Shard::prefetch_write(const Key& key) const noexcept {
-  prefetch_line<LineUse::kWrite>(&header_->write_mutex);
+  prefetch_lock();
   Look look;
   if (!begin_look(key, &look)) return;
   look_into_bucket(key, &look);
