@@ -13,8 +13,8 @@
 
 namespace memstream {
 
-// Entering costs an atomic addition on a cache line that few threads share. Safe from all threads. In a process with one
-// thread nothing is counted: nobody is there who could close the handle during a call.
+// Entering costs an atomic addition on a cache line that few threads share. Safe from all threads. In a process with
+// one thread nothing is counted: nobody is there who could close the handle during a call.
 class CallGate {
  public:
   // A call in progress.

@@ -73,8 +73,8 @@ inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, 
   return true;
 }
 
-// As check_block(), for readers who know the size of the key: with a value that begins right behind the key, as small
-// ones do, and with all that is known of the first word compared at once. False also for blocks that check_block() takes.
+// As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
+// Only of blocks whose value begins right behind the key, as small ones do; others are for check_block().
 inline bool check_plain_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
                               std::uint64_t key_size, CheckedBlock* block) noexcept {
   constexpr std::uint64_t kKnown = std::uint64_t{0xffff} << 48 | std::uint64_t{kBlockUsed | kBlockAligned} << 32;

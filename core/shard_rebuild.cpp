@@ -108,8 +108,8 @@ void Shard::rebuild_heap() {
   census.drop_strays();
 }
 
-// Asks for the lines of bucket and entry of the block at `position`, which lie anywhere in the table. The position of the
-// block behind it.
+// Asks for the lines of bucket and entry of the block at `position`, which lie anywhere in the table. Returns the
+// position of the block behind it.
 std::uint32_t Shard::prefetch_rebuild(std::uint32_t position) const {
   if (position >= arena_.heap_end()) return position;
   const std::uint32_t next = position + arena_.shape(position).size_units;
