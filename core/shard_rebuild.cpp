@@ -12,8 +12,8 @@
 namespace memstream {
 namespace {
 
-constexpr std::uint32_t kBlocksAhead =
-    12;  // Of a rebuild's walk: about as many lines as the processor waits for at once.
+// How far a rebuild's walk asks ahead: for about as many lines as the processor waits for at once.
+constexpr std::uint32_t kBlocksAhead = 12;
 
 }  // namespace
 
