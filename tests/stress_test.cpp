@@ -19,9 +19,9 @@ constexpr std::uint32_t kProcessCounts[] = {1, 2, 4, 8};
 constexpr int kRuns = 2 * static_cast<int>(std::size(kProcessCounts));  // Each on a small and on a large segment.
 constexpr std::int64_t kPatientMs = 20'000;  // More than a loaded machine needs: CACHE_BUSY would be a defect.
 
-// Operations after which a small segment has certainly been full. Under a tool that slows everything down there are
-// fewer.
-constexpr std::uint64_t kEnoughToFill = 60'000;
+// Operations after which a small segment has certainly been full: eight processes take up to 65,000. Under a tool that
+// slows everything down there are fewer.
+constexpr std::uint64_t kEnoughToFill = 100'000;
 
 // Runs the plan with a process per worker, then verifies.
 void run_processes(WorkloadPlan plan, const TemporarySegment& segment) {
