@@ -12,8 +12,6 @@
 namespace memstream::test {
 namespace {
 
-constexpr std::uint32_t kDeadPid = 0x3fff'fff0;  // Above every pid that a kernel gives.
-
 struct Table : TestSegment {
   ProcessTable table{&header(), &process_slot(0), geometry().process_slots};
   Deadline deadline{std::chrono::seconds(2)};

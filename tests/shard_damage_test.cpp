@@ -15,8 +15,6 @@
 namespace memstream::test {
 namespace {
 
-constexpr std::uint32_t kDeadPid = 0x3fff'fff0;  // Above every pid that a kernel gives.
-
 // Writes another key of the same length into the block of one.
 void rename(TestShard& cache, const std::string& key, const std::string& to) {
   to.copy(reinterpret_cast<char*>(&cache.block(key) + 1), to.size());

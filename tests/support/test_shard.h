@@ -17,6 +17,8 @@
 
 namespace memstream::test {
 
+inline constexpr std::uint32_t kDeadPid = 0x3fff'fff0;  // Above every pid that a kernel gives.
+
 // A segment of the engine's own format over the in-memory backend; removed at the end.
 class TestSegment {
  public:

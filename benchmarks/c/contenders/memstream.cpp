@@ -29,48 +29,36 @@ std::uint64_t segment_size(const DataSet& data) {
   return std::max(needed, std::uint64_t{256} << 20);
 }
 
-struct Posix {
+// What a kind of MemStream has unless it says otherwise.
+struct Common {
   static constexpr const char* kBackend = "posix";
-  static constexpr const char* kName = "memstream-posix";
   static constexpr const char* kHugePages = nullptr;  // As MEMSTREAM_HUGEPAGES says.
   static constexpr bool kViews = false;
   static constexpr unsigned kBatch = 1;
 };
-struct SystemV {
+struct Posix : Common {
+  static constexpr const char* kName = "memstream-posix";
+};
+struct SystemV : Common {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv";
-  static constexpr const char* kHugePages = nullptr;
-  static constexpr bool kViews = false;
-  static constexpr unsigned kBatch = 1;
 };
-struct Views {
-  static constexpr const char* kBackend = "posix";
+struct Views : Common {
   static constexpr const char* kName = "memstream-views";
-  static constexpr const char* kHugePages = nullptr;
   static constexpr bool kViews = true;
-  static constexpr unsigned kBatch = 1;
 };
-// Sixteen keys in one call.
-struct Batches {
-  static constexpr const char* kBackend = "posix";
+struct Batches : Common {
   static constexpr const char* kName = "memstream-batches";
-  static constexpr const char* kHugePages = nullptr;
-  static constexpr bool kViews = false;
   static constexpr unsigned kBatch = 16;
 };
-struct HugePosix {
-  static constexpr const char* kBackend = "posix";
+struct HugePosix : Common {
   static constexpr const char* kName = "memstream-posix-huge";
   static constexpr const char* kHugePages = "require";
-  static constexpr bool kViews = false;
-  static constexpr unsigned kBatch = 1;
 };
-struct HugeSystemV {
+struct HugeSystemV : Common {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv-huge";
   static constexpr const char* kHugePages = "require";
-  static constexpr bool kViews = false;
-  static constexpr unsigned kBatch = 1;
 };
 
 template <class Kind>
