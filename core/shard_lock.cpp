@@ -125,6 +125,8 @@ Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline
   }
   while (status == Status::kOk && pthread_rwlock_trywrlock(&shard_->rw[current & 1]) != 0) {
     if (!backoff.spinning() && !any_slot_is_live(current)) {
+      // Whoever had a slot may have left it since the rwlock was tried. They leave the rwlock first.
+      if (pthread_rwlock_trywrlock(&shard_->rw[current & 1]) == 0) break;
       // Nobody alive reads: the count was left by a reader that died. A fresh rwlock replaces the one it spoilt.
       // One that is busy even so is damaged, or somebody spoils each new one: no reason to go on for ever.
       if (current == epoch || !deadline.passed()) {

@@ -295,12 +295,12 @@ TEST_CASE("readers share, and a writer waits for them") {
   SharedLock shared;
   Occupant first(shared, Occupant::Role::kReader);
   Occupant second(shared, Occupant::Role::kReader);
+  CHECK(shared.shard->announced[0] == 2);
   std::thread release([&] {
     std::this_thread::sleep_for(50ms);
     first.leave();
     second.leave();
   });
-  CHECK(shared.shard->announced[0] == 2);
   CHECK(shared.write() == Status::kOk);
   release.join();
   CHECK(shared.shard->epoch == 0);

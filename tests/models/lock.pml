@@ -16,7 +16,8 @@
  * Checked: no writer is in the shard together with a live reader or another writer; no reader sees a shard half
  * written; no rwlock and no count of readers is laid anew while someone alive is counted or may still be let in
  * there; the counts never fall short of those who are; W is never unlocked inconsistent (that would make it
- * ENOTRECOVERABLE); nobody waits for ever, and slow readers are not kept away for ever.
+ * ENOTRECOVERABLE); who waits at the rwlock lays a fresh one only after a death; nobody waits for ever, and slow
+ * readers are not kept away for ever.
  *
  * run.sh also checks that each of the mutants (MUTANT_...), which leaves out one part of the protocol, is found.
  */
@@ -187,7 +188,17 @@ inline exclude_readers(ok) {
      :: ok && (write_locked[epoch & 1] || read_locks[epoch & 1] != 0) ->
         look_for_live_slot(epoch, found);
         if
-        :: !found -> switch_epoch(ok)
+#ifdef MUTANT_NO_SECOND_TRY
+        :: !found -> assert(deaths_left < DEATHS); switch_epoch(ok)
+#else
+        :: atomic {
+             !found && !write_locked[epoch & 1] && read_locks[epoch & 1] == 0 ->
+             write_locked[epoch & 1] = true; got = true; break
+           }
+        :: !found && (write_locked[epoch & 1] || read_locks[epoch & 1] != 0) ->
+           assert(deaths_left < DEATHS);
+           switch_epoch(ok)
+#endif
         :: d_step { found && read_locks[epoch & 1] == 0 -> found = false }
         :: d_step { found && (slot_owner[0] == NOBODY || hold[0] - 1 > epoch) &&
              (slot_owner[1] == NOBODY || hold[1] - 1 > epoch) -> found = false }

@@ -24,6 +24,7 @@ checks=(
     "look-before-wait|lock|caught|-DMUTANT_LOOK_BEFORE_WAIT"
     "lower-wait-first|lock|caught|-DMUTANT_LOWER_WAIT_FIRST"
     "reset-count-first|lock|caught|-DMUTANT_RESET_COUNT_FIRST -DDEATHS=2"
+    "no-second-try|lock|caught|-DMUTANT_NO_SECOND_TRY"
     "count-is-dead|lock|caught|-DMUTANT_COUNT_IS_DEAD"
     "no-recovery-flag|lock|caught|-DMUTANT_NO_FLAG -DDEATHS=2 -DREADERS=1"
     "consistent-first|lock|caught|-DMUTANT_CONSISTENT_FIRST -DDEATHS=2 -DREADERS=1"

@@ -114,7 +114,7 @@ def test_the_lock_is_a_lock_among_processes(region: Any, segment: Segment) -> No
     assert child.stdout.readline() == b"has it\n" and not mutex.acquire(wait=False)
     child.kill()
     started = time.monotonic()
-    assert other.acquire() and time.monotonic() - started < 2
+    assert other.acquire() and time.monotonic() - started < 10
     other.release()
 
 

@@ -335,4 +335,4 @@ time.sleep(60)
         cache[f"room{number}"] = b"mine"
     assert [process.pid for process in cache.processes()] == [os.getpid()]
     assert cache.stats().pinned_memory == 0
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
