@@ -1,14 +1,13 @@
 #include "benchmarks/hit_ratio/policy.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace memstream::bench {
 
-std::size_t Policy::expected_objects() const noexcept {
-  const std::uint64_t footprint = std::accumulate(sizes_.begin(), sizes_.end(), std::uint64_t{0});
-  const double part = static_cast<double>(capacity_) / static_cast<double>(std::max<std::uint64_t>(footprint, 1));
-  return std::max<std::size_t>(1, static_cast<std::size_t>(part * static_cast<double>(sizes_.size())));
+Policy::Policy(std::uint64_t capacity_bytes, const Trace& trace) : capacity_(capacity_bytes), sizes_(trace.sizes) {
+  const std::uint64_t footprint = std::max<std::uint64_t>(trace.footprint_bytes(), 1);
+  const double part = static_cast<double>(capacity_bytes) / static_cast<double>(footprint);
+  expected_objects_ = std::max<std::size_t>(1, static_cast<std::size_t>(part * static_cast<double>(sizes_.size())));
 }
 
 std::vector<PolicyKind> all_policies() {

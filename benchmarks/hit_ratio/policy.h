@@ -14,7 +14,7 @@ namespace memstream::bench {
 class Policy {
  public:
   // The trace must outlive the policy.
-  Policy(std::uint64_t capacity_bytes, const Trace& trace) : capacity_(capacity_bytes), sizes_(trace.sizes) {}
+  Policy(std::uint64_t capacity_bytes, const Trace& trace);
   Policy(const Policy&) = delete;
   Policy& operator=(const Policy&) = delete;
   virtual ~Policy() = default;
@@ -28,11 +28,12 @@ class Policy {
   std::size_t objects() const noexcept { return sizes_.size(); }
   std::uint64_t capacity() const noexcept { return capacity_; }
   // How many objects of average size the cache holds, at least 1: for what counts objects and not bytes.
-  std::size_t expected_objects() const noexcept;
+  std::size_t expected_objects() const noexcept { return expected_objects_; }
 
  private:
   std::uint64_t capacity_;
   const std::vector<std::uint32_t>& sizes_;
+  std::size_t expected_objects_;
 };
 
 struct PolicyKind {
