@@ -80,7 +80,7 @@ CACHE_API int memstream_destroy_named(const memstream_options_t *options);
 
 /* What is known of an entry besides its bytes. */
 typedef struct memstream_meta {
-  uint64_t cas;           /* token for memstream_cas(): changes with every write of the entry */
+  uint64_t cas;           /* token for memstream_cas(): another one after every write of the entry */
   uint64_t created_at_ms; /* when this value was stored */
   uint64_t expires_at_ms; /* 0: never */
   uint32_t flags;         /* the caller's own 32 bits, as set */
@@ -112,7 +112,8 @@ CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_
 
 /*
  * Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if it
- * is gone.
+ * is gone. In a full cache that makes room for large values CACHE_CONFLICT may come without another write, if the value
+ * was moved out of their way more than 31 times since it was written: read again, as after any conflict.
  */
 CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags, uint64_t cas);

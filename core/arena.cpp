@@ -124,14 +124,30 @@ Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
   return found;
 }
 
+std::uint32_t Arena::a_largest_free() const {
+  const std::uint32_t levels = lists().level_bitmap;
+  if (levels == 0) return 0;
+  const int level = std::bit_width(levels) - 1;
+  if (level >= static_cast<int>(kBinLevels)) throw ShardDamage{"a free list that does not exist"};
+  const std::uint32_t bins = lists().bin_bitmap[level];
+  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  return lists().heads[level][std::bit_width(bins) - 1];
+}
+
 // ---- allocating and freeing ----
 
 std::uint32_t Arena::allocate(std::uint64_t units, std::uint64_t now_ms) {
   units = std::max<std::uint64_t>(units, kMinBlockUnits);
+  const std::uint32_t position = allocate_from_lists(units);
+  if (position != 0) [[likely]]
+    return position;
+  return units <= heap_end() ? allocate_from_wilderness(units, now_ms) : 0;
+}
+
+std::uint32_t Arena::allocate_from_lists(std::uint64_t units) {
   if (units > heap_end()) return 0;
   const HeapBlock found = find_free(static_cast<std::uint32_t>(units));
-  if (found.position != 0) return take(found, static_cast<std::uint32_t>(units));
-  return allocate_from_wilderness(units, now_ms);
+  return found.position != 0 ? take(found, static_cast<std::uint32_t>(units)) : 0;
 }
 
 std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {

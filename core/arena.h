@@ -32,8 +32,14 @@ class Arena {
   // only size and flags.
   std::uint32_t allocate(std::uint64_t units, std::uint64_t now_ms);
 
+  // As allocate(), from the free lists alone: the wilderness stays as it is.
+  std::uint32_t allocate_from_lists(std::uint64_t units);
+
   // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
   std::uint32_t allocate_at(std::uint32_t position, std::uint32_t units);
+
+  // A free block of the list of the largest ones, 0 if no block is free.
+  std::uint32_t a_largest_free() const;
 
   // Frees a used block. Returns the free block that it is now part of, or 0 if it went to the wilderness.
   std::uint32_t free(std::uint32_t position);

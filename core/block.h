@@ -45,6 +45,10 @@ struct CheckedBlock {
   }
   // Whether the value begins where the key ends, as small ones do, and not at a multiple of 64 bytes behind that.
   bool value_is_unaligned() const noexcept { return value_start() == BlockShape{.key_size = key_size}.value_start(0); }
+  // Since the value was written.
+  std::uint32_t moves() const noexcept {
+    return BlockShape::unpack(header->shape.load(std::memory_order_relaxed)).moves();
+  }
   std::uint32_t pins() const noexcept { return created_pins(header->created.load(std::memory_order_relaxed)); }
 };
 
@@ -114,6 +118,7 @@ struct BlockContents {
   std::uint64_t expires_ms = 0;
   std::uint64_t created_ms = 0;
   std::uint32_t key_size = 0;
+  std::uint32_t moves = 0;
   std::uint32_t entry = 0;
   std::uint32_t caller_flags = 0;
 
@@ -125,7 +130,8 @@ struct BlockContents {
         stored_size(block.stored_size),
         expires_ms(block.expires_ms()),
         created_ms(block.created_ms()),
-        key_size(block.key_size) {
+        key_size(block.key_size),
+        moves(block.moves()) {
     const std::uint64_t owner = block.owner();
     entry = owner_entry(owner);
     caller_flags = owner_flags(owner);

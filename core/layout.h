@@ -25,7 +25,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 4;
+inline constexpr std::uint32_t kLayoutVersion = 5;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -117,6 +117,8 @@ constexpr bool ref_is_overwritten(std::uint64_t ref) noexcept { return !ref_is_l
 inline constexpr std::uint32_t kBlockUsed = 1;          // Otherwise free.
 inline constexpr std::uint32_t kBlockPrevFree = 2;      // The block before it is free; its last 4 bytes are its size.
 inline constexpr std::uint32_t kBlockAligned = 4;       // The value starts at a multiple of 64 bytes instead of 16.
+inline constexpr std::uint32_t kMovesShift = 3;         // The flags from here on: how often the value has moved ...
+inline constexpr std::uint32_t kMaxMoves = 31;          // ... since it was written, counted up to 31.
 inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
 inline constexpr std::uint32_t kMinBlockUnits = 2;
 inline constexpr std::uint32_t kMaxPins = 0xffff;
@@ -145,6 +147,7 @@ struct BlockShape {
     return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << 40 | std::uint64_t{key_size} << 48;
   }
   constexpr bool used() const noexcept { return (flags & kBlockUsed) != 0; }
+  constexpr std::uint32_t moves() const noexcept { return flags >> kMovesShift; }
   constexpr std::uint64_t size_bytes() const noexcept { return std::uint64_t{size_units} * kUnitSize; }
   // Where the value starts in a block at `position` units, in bytes from the block's start.
   constexpr std::uint64_t value_start(std::uint32_t position) const noexcept {

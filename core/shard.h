@@ -262,12 +262,20 @@ class Shard final : private ShardRecovery {
   // Making room (core/shard_reclaim.cpp); with W held.
   std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
   std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
-  std::uint32_t reclaim_window(std::uint64_t units, std::uint64_t now_ms);
-  std::uint32_t evict_window(std::uint32_t begin, std::uint32_t end, std::uint64_t units, std::uint64_t now_ms);
+  struct Window {  // Blocks in [begin, end), each of them evictable().
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+  };
+  bool find_window(std::uint64_t units, std::uint64_t now_ms, Window* window);
+  std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms);
+  bool relocate(const FoundEntry& found);
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
   std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);
+  void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept;
   std::uint32_t remove_entry(const FoundEntry& found);
+  void drop_entry(const FoundEntry& found);
+  void count_out(const CheckedBlock& block) noexcept;
   std::uint32_t give_up_block(std::uint32_t position, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   std::uint32_t pins_of(std::uint32_t position) const {
@@ -295,8 +303,13 @@ class Shard final : private ShardRecovery {
   void forget_commits() noexcept;
   void empty() noexcept;
 
-  std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref) const noexcept {
-    return ref ^ id * 0x9e37'79b9'7f4a'7c15ULL;
+  // Another one after every write of the entry, and the same where the value has only moved: each move is a generation.
+  static std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref, std::uint32_t moves) noexcept {
+    const auto live_generation = static_cast<std::uint32_t>(ref >> 32);
+    return ((live_generation - moves) | kLiveBit >> 32) ^ id * 0x9e37'79b9'7f4a'7c15ULL;
+  }
+  static std::uint64_t cas_token(const FoundEntry& found) noexcept {
+    return cas_token(found.id, found.ref, found.block.moves());
   }
   ShardSpace& space() const noexcept { return header_->space; }
   std::uint64_t offset_of(std::uint32_t position) const noexcept {

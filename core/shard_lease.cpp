@@ -21,7 +21,7 @@ Status Shard::grant_lease(const LeaseRequest& request, const Deadline& deadline,
                           std::uint64_t* token) noexcept {
   return write(Exclusion::kWriters, deadline, [&] {
     if (const FoundEntry found = find(request.key); found.id != 0) {
-      const bool is_stale = request.stale_cas != 0 && cas_token(found.id, found.ref) == request.stale_cas;
+      const bool is_stale = request.stale_cas != 0 && cas_token(found) == request.stale_cas;
       if (!is_stale && !has_expired(found.block.expires_ms(), now_ms)) return Status::kExists;
     }
     if (space().leases != 0) {

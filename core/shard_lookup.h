@@ -101,8 +101,7 @@ template <class Now>
                                                       ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
-  *result = {block.value_size, block.created_ms(), expires_ms, cas_token(candidate.id, candidate.ref),
-             owner_flags(block.owner())};
+  *result = {block.value_size, block.created_ms(), expires_ms, cas_token(candidate), owner_flags(block.owner())};
   if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
   if (block.value_size > room.size_bytes) return Took::kTooSmall;
   if (block.value_size >= room.copy_below) return Took::kLarge;

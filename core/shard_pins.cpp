@@ -39,8 +39,7 @@ Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::u
     if (block.expired(now_ms)) return Status::kMiss;
     if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
     pinned->value = const_cast<std::byte*>(block.value);
-    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found.id, found.ref),
-                    block.caller_flags};
+    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found), block.caller_flags};
     note_access(*found.entry, now_ms);
     return Status::kOk;
   });

@@ -111,7 +111,7 @@ Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t no
   const Status status = read(key, deadline, [&](const FoundEntry& candidate) {
     const Entry& entry = *candidate.entry;
     scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
-               entry.access_count.load(std::memory_order_relaxed), cas_token(candidate.id, candidate.ref)};
+               entry.access_count.load(std::memory_order_relaxed), cas_token(candidate)};
     // Where the value is, or is going to be when it is being overwritten, and not where a redo record has it.
     const std::byte* const block = base() + std::uint64_t{candidate.position()} * kUnitSize;
     if (reinterpret_cast<const std::byte*>(candidate.block.header) != block) {
@@ -145,7 +145,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
   scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
-  scanned->cas = cas_token(id, ref_finished(ref));
+  scanned->cas = cas_token(id, ref_finished(ref), scanned->block.moves);
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
   return entry.ref.load(std::memory_order_relaxed) == ref && !scanned->block.expired(now_ms);

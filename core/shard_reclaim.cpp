@@ -1,4 +1,4 @@
-// Making room: entries and blocks given up one by one, or a window of the heap cleared for one large value.
+// Making room: entries and blocks given up one by one, and a window of the heap cleared where that leaves only gaps.
 #include <algorithm>
 
 #include "core/shard.h"
@@ -6,10 +6,9 @@
 namespace memstream {
 namespace {
 
-// A block larger than so many average ones is not made by evicting one entry after another, which would free many small
-// gaps all over the heap, but by clearing one window.
-constexpr std::uint64_t kWindowFactor = 4;
-constexpr int kVictims = 8;  // Entries evicted one by one before a window is cleared.
+// A block is large if it has so many times the bytes of an average one.
+constexpr std::uint64_t kLargeFactor = 4;
+constexpr int kVictims = 1024;  // Entries evicted one by one before a window is cleared, at most.
 // The table grows at the cost of live blocks only if more than this part of the shard is free: then entries are what is
 // short.
 constexpr std::uint64_t kSparePart = 32;
@@ -30,33 +29,46 @@ bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noe
   return !shape.used() || (pins_of(position) == 0 && owned(position));
 }
 
-// The block of an entry that has let go of it. Returns the free block that it became part of, 0 if there is none.
-std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& block) {
+void Shard::count_out(const CheckedBlock& block) noexcept {
   ShardSpace& s = space();
   s.used_memory -= block.stored_size;
   s.key_memory -= block.key_size;
   s.value_memory -= block.value_size;
+}
+
+// The block of an entry that has let go of it. Returns the free block that it became part of, 0 if there is none.
+std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& block) {
+  count_out(block);
   if (created_pins(block.header->created.load(std::memory_order_relaxed)) == 0) return arena_.free(position);
-  s.pinned_memory += block.stored_size;  // The last unpin frees it.
+  space().pinned_memory += block.stored_size;  // The last unpin frees it.
   return 0;
 }
 
-// Returns what give_up_block() returned.
-std::uint32_t Shard::remove_entry(const FoundEntry& found) {
+// The block stays, used and nobody's.
+[[gnu::always_inline]] inline void Shard::drop_entry(const FoundEntry& found) {
   found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
   index_.unlink(found.id);
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
   found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
   index_.give_free_entry(found.id);
+}
+
+// Returns what give_up_block() returned.
+std::uint32_t Shard::remove_entry(const FoundEntry& found) {
+  drop_entry(found);
   return give_up_block(found.position(), found.block);
 }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
 std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
+  count_eviction(found, now_ms);
+  return remove_entry(found);
+}
+
+void Shard::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
   const bool expired = has_expired(found.block.expires_ms(), now_ms);
   ++(expired ? header_->counters.expirations : header_->counters.evictions);
-  return remove_entry(found);
 }
 
 bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
@@ -69,54 +81,80 @@ bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
 // ---- room for a block ----
 
 // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
+//
+// What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
+// heap. Then one window is cleared, and what lives there moves to such gaps.
 std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
-  const std::uint64_t average_size = space().used_memory / std::max(space().entries, 1U);
-  if (units * kUnitSize <= kWindowFactor * average_size) {
-    for (int victims = 0; position == 0 && victims < kVictims && evict_one(units * kUnitSize, now_ms); ++victims) {
-      position = arena_.allocate(units, now_ms);
-    }
+  const std::uint64_t bytes = units * kUnitSize;
+  const std::uint64_t used_memory = space().used_memory;
+  Window window;
+  // Nothing is evicted for what cannot come in after all. One for one needs no such look.
+  const bool is_large = bytes > kLargeFactor * (used_memory / std::max(space().entries, 1U));
+  if (is_large && !find_window(units, now_ms, &window)) return 0;
+  const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
+  const std::uint64_t most_free = bytes + space().max_memory / kSparePart;
+  for (int victims = 0; victims < kVictims; ++victims) {
+    if (space().used_memory <= least_used || space().free_memory >= most_free) break;
+    if (!evict_one(bytes, now_ms)) break;
+    position = arena_.allocate(units, now_ms);
+    if (position != 0) return position;
   }
-  return position != 0 ? position : reclaim_window(units, now_ms);
+  return find_window(units, now_ms, &window) ? clear_window(window, units, now_ms) : 0;
 }
 
-// Clears the first run of blocks, from the reclaim hand on, that is large enough and holds nothing pinned.
-std::uint32_t Shard::reclaim_window(std::uint64_t units, std::uint64_t now_ms) {
+// A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
+// move, or else the first from the reclaim hand on.
+bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* window) {
   const std::uint32_t heap_end = arena_.heap_end();
+  // Whether so many units from `begin` on can be cleared. The window is as far as it can.
+  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted) {
+    std::uint32_t end = begin;
+    while (end - begin < wanted && end < heap_end && evictable(end, arena_.shape(end))) {
+      end += arena_.shape(end).size_units;
+    }
+    *window = {begin, end};
+    return end - begin >= wanted;
+  };
+  const std::uint32_t gap = arena_.a_largest_free();
+  if (gap != 0 && reaches(gap, units)) return true;
   std::uint32_t begin = std::max(space().reclaim_hand, arena_.heap_begin());
   for (int rounds = 0; rounds < 2; ++rounds, begin = arena_.heap_begin()) {
-    std::uint32_t position = begin;
-    while (position < heap_end) {
-      const BlockShape shape = arena_.shape(position);
-      position += shape.size_units;
-      if (!evictable(position - shape.size_units, shape)) begin = position;
-      if (position - begin >= units) return evict_window(begin, position, units, now_ms);
+    while (begin < heap_end) {
+      if (reaches(begin, units)) return true;
+      begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;
     }
   }
   // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last
   // resort. Nothing is evicted for a wilderness that the system refuses to back.
-  begin = arena_.heap_begin();
-  std::uint32_t end = begin;
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
-  while (end - begin + wilderness < units && end < heap_end && evictable(end, arena_.shape(end))) {
-    end += arena_.shape(end).size_units;
-  }
-  if (end - begin + wilderness < units || !arena_.commit_from(static_cast<std::uint32_t>(end - units), now_ms))
-    return 0;
-  return evict_window(begin, end, units, now_ms);
+  begin = arena_.heap_begin();
+  return wilderness < units && reaches(begin, units - wilderness) &&
+         arena_.commit_from(static_cast<std::uint32_t>(window->end - units), now_ms);
 }
 
-// Evicts what lives in [begin, end) and allocates there. REQUIRES: each block in it is evictable().
-std::uint32_t Shard::evict_window(std::uint32_t begin, std::uint32_t end, std::uint64_t units, std::uint64_t now_ms) {
+// Allocates in the window. What lives there moves to free blocks elsewhere, or is evicted if none is large enough.
+std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) {
+  const auto [begin, end] = window;
+  // All of it stays used until the last block has moved, so that none moves to where the window is.
+  for (std::uint32_t position = begin; position < end;) {
+    const BlockShape shape = arena_.shape(position);
+    if (!shape.used()) arena_.allocate_at(position, shape.size_units);
+    position += shape.size_units;
+  }
+  for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
+    if (!owned(position)) continue;
+    const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
+    if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
+    count_eviction(found, now_ms);
+    drop_entry(found);
+    count_out(found.block);
+  }
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
-    if (arena_.shape(position).used()) {
-      cleared = evict(live_entry(owner_entry(checked_block(position).owner())), now_ms);
-    } else {
-      cleared = position;
-    }
+    cleared = arena_.free(position);
     position = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
   }
   space().reclaim_hand = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
@@ -124,6 +162,33 @@ std::uint32_t Shard::evict_window(std::uint32_t begin, std::uint32_t end, std::u
     return arena_.allocate_at(cleared, static_cast<std::uint32_t>(units));
   }
   return arena_.allocate(units, now_ms);
+}
+
+// Gives an entry another block with the same contents. False if no free block is large enough. The old one stays, used
+// and nobody's.
+bool Shard::relocate(const FoundEntry& found) {
+  const BlockContents old(found.block);
+  const std::uint32_t position = arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size));
+  if (position == 0) return false;
+  const std::string_view key(reinterpret_cast<const char*>(old.key), old.key_size);
+  const StoreRequest same{.key = {.bytes = key, .hash = {}},
+                          .value_size = old.value_size,
+                          .expires_ms = old.expires_ms,
+                          .caller_flags = old.caller_flags};
+  const CheckedBlock block = fill(position, same, old.created_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);
+  BlockShape shape = arena_.shape(position);
+  shape.flags |= std::min(old.moves + 1, kMaxMoves) << kMovesShift;
+  BlockHeader& header = arena_.block(position);
+  Arena::set_shape(header, shape);
+  header.owner.store(owner_word(found.id, old.caller_flags), std::memory_order_relaxed);
+  const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
+  eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
+
+  found.entry->ref.store(ref_live(found.ref, position), std::memory_order_release);
+
+  space().used_memory += block.stored_size - found.block.stored_size;
+  return true;
 }
 
 // ---- room for an entry ----

@@ -93,7 +93,7 @@ Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const 
       return lease_stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
     case StoreMode::kCas:
       if (found.id == 0) return Status::kMiss;
-      return cas_token(found.id, found.ref) == request.cas ? Status::kOk : Status::kConflict;
+      return cas_token(found) == request.cas ? Status::kOk : Status::kConflict;
   }
   return Status::kInvalid;
 }
@@ -106,7 +106,9 @@ Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::
 
 Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
   const FoundEntry found = find_fresh(request.key, now_ms);
-  if (const Status status = admit(request, found); status != Status::kOk) return status;
+  if (request.mode != StoreMode::kSet) {
+    if (const Status status = admit(request, found); status != Status::kOk) return status;
+  }
   return store_value(request, found, now_ms);
 }
 
@@ -160,12 +162,11 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, st
 }
 
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
-// `new_id` is a free one. Making room may have evicted the entry in the meantime.
+// `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block.
 void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
                     const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms) {
   const KeyHash hash = request.key.hash;
-  // The ref is the same only if nothing has happened to entry and block: a ref never comes back.
-  const bool replaces = found.id != 0 && found.entry->ref.load(std::memory_order_relaxed) == found.ref;
+  const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
   if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
   if (!replaces && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
   const std::uint32_t id = replaces ? found.id : new_id;
@@ -173,11 +174,15 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   arena_.block(position).owner.store(owner_word(id, request.caller_flags), std::memory_order_relaxed);
 
   const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
+  CheckedBlock old_block = found.block;
   std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
   if (replaces) {
     const std::uint32_t old_policy = entry.policy.load(std::memory_order_relaxed);
     policy = policy_of_write(old_policy, request);
-    eviction_.recount(id, old_policy, policy, found.block.stored_size, block.stored_size);
+    // A ref never comes back.
+    if (old_ref != found.ref) [[unlikely]]
+      old_block = checked_block(ref_block(old_ref));
+    eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
   } else {
     if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
       evict(live_entry(coldest), now_ms);
@@ -197,7 +202,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
   if (replaces) {
-    give_up_block(found.position(), found.block);
+    give_up_block(ref_block(old_ref), old_block);
   } else {
     ++s.entries;
     index_.link(id);

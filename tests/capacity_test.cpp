@@ -114,7 +114,9 @@ TEST_CASE("a cache keeps accepting when the size of the values changes") {
   for (const std::size_t size_bytes : {64, 1 << 10, 100 << 10, 64}) {
     CAPTURE(size_bytes);
     CHECK(filler.fill(3 * segment_size(), [&] { return size_bytes; }) == 0);
-    CHECK(filler.newest_present(50) >= 48);
+    // Half of the 5 % that are sure to be of the newest, since the keys of a shard are not exactly its part.
+    const std::uint64_t newest = std::min<std::uint64_t>(50, segment_size() / 40 / size_bytes);
+    CHECK(filler.newest_present(newest) >= newest - newest / 16);
     CHECK(problems_of(cache) == "");
     const cache_stats_t stats = stats_of(cache);
     MESSAGE(size_bytes << " bytes: " << in_blocks(stats) << " in live blocks, " << in_use(stats) << " with tables, "

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -141,6 +142,123 @@ TEST_CASE("one large value costs exactly one window: about its size in small one
     CHECK(evicted <= large / stored + 2);
     CHECK(cache.problems() == "");
   }
+}
+
+constexpr int kWrites = 4;  // Of large values, in the tests below: enough for every key to be in a window, or nearly.
+
+// Fills a shard and reads every second key until it is counted no more. Returns the numbers of these.
+std::vector<int> fill_and_read(TestShard& cache, std::uint64_t expires_ms = 0, std::uint32_t flags = 0) {
+  int count = 0;
+  for (; cache.counters().evictions == 0; ++count) {
+    ++cache.now_ms;
+    REQUIRE(cache.set(numbered("small-", count), pattern(1000, count), expires_ms, flags) == Status::kOk);
+  }
+  std::vector<int> read;
+  for (int i = 0; i < count; i += 2) {
+    bool is_there = false;
+    for (int reads = 0; reads < 3; ++reads) is_there = cache.get(numbered("small-", i)).has_value();
+    if (is_there) read.push_back(i);
+  }
+  return read;
+}
+
+TEST_CASE("for a large value goes what is worth least; what lives where it comes to lie moves") {
+  TestShard cache(4U << 20);
+  const std::vector<int> read = fill_and_read(cache);
+  std::map<int, std::uint32_t> before;
+  for (const int i : read) before[i] = ref_block(cache.entry(numbered("small-", i)).ref);
+  for (int i = 0; i < kWrites; ++i) {
+    REQUIRE(cache.set(numbered("large-", i), pattern(300'000, i)) == Status::kOk);
+    CHECK(cache.problems() == "");
+  }
+  int moved = 0;
+  for (const int i : read) {
+    REQUIRE(cache.get(numbered("small-", i)) == pattern(1000, i));
+    moved += ref_block(cache.entry(numbered("small-", i)).ref) != before[i] ? 1 : 0;
+  }
+  CHECK(moved > 100);
+  // In two writes out of three a few of the unread ones find no gap to move to.
+  CHECK(cache.counters().evictions <= kWrites * (300'000U / 1056U + 20));
+}
+
+TEST_CASE("a value that moves takes along all that is known of it, its token too") {
+  TestShard cache(4U << 20);
+  const std::vector<int> read = fill_and_read(cache, 1'000'000, 7);
+  std::map<int, ReadResult> before;
+  for (const int i : read) before[i] = cache.read(numbered("small-", i));
+  for (int i = 0; i < kWrites; ++i) REQUIRE(cache.set(numbered("large-", i), pattern(300'000, i)) == Status::kOk);
+  int moved = 0;
+  for (const int i : read) {
+    const std::string key = numbered("small-", i);
+    const ReadResult after = cache.read(key);
+    CHECK(after.value_size == before[i].value_size);
+    CHECK(after.created_ms == before[i].created_ms);
+    CHECK(after.expires_ms == 1'000'000);
+    CHECK(after.caller_flags == 7);
+    CHECK(after.cas == before[i].cas);
+    const std::uint32_t moves = BlockShape::unpack(cache.block(key).shape).moves();
+    moved += moves != 0 ? 1 : 0;
+    CHECK(cache.store(key, "new", StoreMode::kCas, after.cas) == Status::kOk);
+    CHECK(cache.store(key, "newer", StoreMode::kCas, after.cas) == Status::kConflict);
+    CHECK(BlockShape::unpack(cache.block(key).shape).moves() == 0);
+  }
+  CHECK(moved > 100);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a value whose moves are no longer counted goes on moving, and its token changes") {
+  TestShard cache(4U << 20);
+  const std::vector<int> read = fill_and_read(cache);
+  std::map<int, std::uint64_t> before;
+  for (const int i : read) {
+    std::atomic<std::uint64_t>& word = cache.block(numbered("small-", i)).shape;
+    BlockShape shape = BlockShape::unpack(word);
+    shape.flags |= kMaxMoves << kMovesShift;
+    word = shape.pack();
+    before[i] = cache.read(numbered("small-", i)).cas;
+  }
+  for (int i = 0; i < kWrites; ++i) REQUIRE(cache.set(numbered("large-", i), pattern(300'000, i)) == Status::kOk);
+  int moved = 0;
+  for (const int i : read) {
+    const std::string key = numbered("small-", i);
+    const std::uint64_t cas = cache.read(key).cas;
+    CHECK(cache.get(key) == pattern(1000, i));
+    CHECK(BlockShape::unpack(cache.block(key).shape).moves() == kMaxMoves);
+    if (cas == before[i]) continue;
+    ++moved;
+    CHECK(cache.store(key, "new", StoreMode::kCas, before[i]) == Status::kConflict);
+    CHECK(cache.store(key, "new", StoreMode::kCas, cas) == Status::kOk);
+  }
+  CHECK(moved > 100);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a key gets a large value for which the one that it has has to move") {
+  TestShard cache(4U << 20);
+  const std::vector<int> read = fill_and_read(cache);
+  const int own = read[read.size() / 2];
+  // The heap grows downwards: what was stored next lies before it, and becomes the largest gap.
+  for (int i = own + 1; i <= own + 10; ++i) REQUIRE(cache.remove(numbered("small-", i)) == Status::kOk);
+  const std::string key = numbered("small-", own);
+  const std::uint64_t generation = cache.entry(key).ref >> 32;
+  REQUIRE(cache.set(key, pattern(20'000, 1)) == Status::kOk);
+  CHECK((cache.entry(key).ref >> 32) == generation + 2);  // It did move.
+  CHECK(cache.get(key) == pattern(20'000, 1));
+  CHECK(cache.problems() == "");
+  REQUIRE(cache.remove(key) == Status::kOk);
+  CHECK_FALSE(cache.get(key));
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("what has expired in a window does not move, and counts as expired") {
+  TestShard cache(4U << 20);
+  fill_and_read(cache, 1'000'000);
+  cache.now_ms = 1'000'000;
+  const std::uint64_t evictions = cache.counters().evictions;
+  REQUIRE(cache.set("large", pattern(2'000'000, 1)) == Status::kOk);
+  CHECK(cache.counters().evictions == evictions);
+  CHECK(cache.counters().expirations >= 1900);
+  CHECK(cache.problems() == "");
 }
 
 TEST_CASE("windows for large values go round: each takes another part of the heap") {

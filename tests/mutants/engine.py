@@ -87,8 +87,8 @@ MUTANTS = [
         "cas-token-not-compared",
         "compare-and-set succeeds with any token",
         "core/shard_write.cpp",
-        "return cas_token(found.id, found.ref) == request.cas ? Status::kOk",
-        "return cas_token(found.id, found.ref) != 0 ? Status::kOk",
+        "return cas_token(found) == request.cas ? Status::kOk",
+        "return cas_token(found) != 0 ? Status::kOk",
         ("shard_test", "histories"),
     ),
     Mutant(
@@ -122,9 +122,9 @@ MUTANTS = [
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
   if (replaces) {
-    give_up_block(found.position(), found.block);
+    give_up_block(ref_block(old_ref), old_block);
   } else {""",
-        """  if (replaces) give_up_block(found.position(), found.block);
+        """  if (replaces) give_up_block(ref_block(old_ref), old_block);
   entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
 
   ShardSpace& s = space();
@@ -138,20 +138,10 @@ MUTANTS = [
         "free-before-delete",
         "a delete frees the block before it empties the ref",
         "core/shard_reclaim.cpp",
-        """  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
-  index_.unlink(found.id);
-  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
-  found.entry->policy.store(0, std::memory_order_relaxed);
-  --space().entries;
-  index_.give_free_entry(found.id);
+        """  drop_entry(found);
   return give_up_block(found.position(), found.block);""",
         """  const std::uint32_t given_up = give_up_block(found.position(), found.block);
-  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
-  index_.unlink(found.id);
-  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
-  found.entry->policy.store(0, std::memory_order_relaxed);
-  --space().entries;
-  index_.give_free_entry(found.id);
+  drop_entry(found);
   return given_up;""",
         ("torture_step_delete", "histories"),
     ),

@@ -88,6 +88,7 @@ SUITES = [
         "posix",
         *operations("get-overwritten", "connect-overwriting", "recover-overwriting"),
     ),
+    torture("torture_step_window", "step", "--stride", "19", "--backend", "posix", "--operation", "put-evict-window"),
     torture("torture_step_delete", "step", "--stride", "5", "--backend", "posix", "--operation", "delete"),
     torture("torture_step_create", "step", "--stride", "997", "--backend", "posix", "--operation", "create"),
     torture("torture_step", "step", "--stride", "499", "--backend", "posix"),
