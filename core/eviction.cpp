@@ -17,6 +17,10 @@ constexpr std::uint32_t kOneIn = 64;
 constexpr std::uint64_t kLeastSmall = 5;
 constexpr std::uint64_t kMostSmall = 80;
 constexpr std::uint64_t kFixedSmall = 10;
+// The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
+// chance would fill it.
+constexpr std::uint64_t kChancePart = 8;
+constexpr std::uint64_t kMostBlocks = 8;  // What one return moves the border by, at most, in blocks of average size.
 
 // Fingerprints: five of 11 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
 // dropped the key, the others are of the tag of its hash.
@@ -60,7 +64,7 @@ inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
   return hand != 0 && ahead < end / 2 ? kSmall | kYoung : kSmall;
 }
 
-std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id, std::uint64_t bytes) noexcept {
+std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
   Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
   const std::uint64_t ghosts = bucket.eviction & kGhostMask;
   // All compared at once: what is equal, the queue's bit apart, becomes 0, and that borrows its highest bit.
@@ -75,13 +79,27 @@ std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id, std::uint64_t byte
 
   ShardSpace& s = space();
   ++(from_main ? s.main_returns : s.small_returns);
-  // Small is regretted more often than main: returns / drops of each, compared without a division.
-  const bool small_regret = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + 1) >
-                            std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + 1);
-  const std::uint64_t target = small_target();
-  s.small_target = small_regret ? target + bytes : target - std::min(target, bytes);
+  move_border();
   // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
   return from_main ? enter_small(id) : kMain;
+}
+
+// Gives room to the queue whose drops are regretted more often, the more the more often it is.
+void Eviction::move_border() noexcept {
+  ShardSpace& s = space();
+  // Returns / drops of each, times the same.
+  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + 1);
+  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + 1);
+  const auto step = [&](std::uint64_t more, std::uint64_t less) {
+    const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
+    return block * std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, kMostBlocks);
+  };
+  const std::uint64_t target = small_target();
+  if (small > main + main / kChancePart) {
+    s.small_target = target + step(small, main);
+  } else if (small <= main) {
+    s.small_target = target - std::min(target, step(main, small));
+  }
 }
 
 // ---- what goes ----

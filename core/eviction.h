@@ -25,9 +25,9 @@ class Eviction {
   Eviction(ShardHeader* shard, const Index* index, const Arena* arena) noexcept
       : shard_(shard), index_(index), arena_(arena) {}
 
-  // The queue that a new key with a block of `bytes` enters, as bits of the policy word of its entry `id`. If the key's
-  // fingerprint is there it is forgotten, and the border between the queues moves.
-  std::uint32_t admit(KeyHash hash, std::uint32_t id, std::uint64_t bytes) noexcept;
+  // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
+  // is forgotten, and the border between the queues moves.
+  std::uint32_t admit(KeyHash hash, std::uint32_t id) noexcept;
 
   // Accounting: a block of so many bytes came to the entry `id`, whose policy word is this, or left it.
   void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept {
@@ -83,6 +83,7 @@ class Eviction {
   bool adapts() const noexcept { return space().entries >= kFewEntries; }
   std::uint64_t small_memory() const noexcept;
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  void move_border() noexcept;
   std::uint32_t next_marked(Search* search) noexcept;
   std::uint32_t next_of_main(Search* search) noexcept;
   FoundEntry look_at(std::uint32_t id) const;

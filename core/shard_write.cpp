@@ -190,7 +190,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
     entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
     entry.access_count.store(0, std::memory_order_relaxed);
     entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
-    policy |= eviction_.admit(hash, id, block.stored_size);
+    policy |= eviction_.admit(hash, id);
     eviction_.count_in(id, policy, block.stored_size);
   }
   entry.policy.store(policy, std::memory_order_relaxed);

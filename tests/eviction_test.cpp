@@ -1,5 +1,4 @@
-// Which entry goes when a shard is full: the two queues, what comes back, the border between them, and what a rebuild
-// and stray writes leave of them.
+// Which entry goes when a shard is full: the two queues, and what a rebuild and stray writes leave of them.
 #include "core/eviction.h"
 
 #include <doctest/doctest.h>
@@ -13,59 +12,10 @@
 
 #include "core/shard.h"
 #include "tests/support/scale.h"
-#include "tests/support/test_shard.h"
+#include "tests/support/test_queues.h"
 
 namespace memstream::test {
 namespace {
-
-constexpr std::size_t kValueSize = 200;
-
-// A shard whose queues the test sees.
-class TestQueues : public TestShard {
- public:
-  explicit TestQueues(std::uint64_t size_bytes = kMinSegmentSize)
-      : TestShard(size_bytes),
-        index_(&header()),
-        arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
-        eviction(&header(), &index_, &arena_) {}
-
-  static std::string name(int number) { return "key-" + std::to_string(number); }
-  void put(int number) { REQUIRE(set(name(number), pattern(kValueSize, 1)) == Status::kOk); }
-  bool has(int number) { return get(name(number)).has_value(); }
-  // Puts new keys, from `*next` on, until so many have been evicted since.
-  void evict(int* next, std::uint64_t evictions) {
-    const std::uint64_t before = counters().evictions;
-    while (counters().evictions < before + evictions) put((*next)++);
-  }
-  // Puts keys until the main queue has its part and each new key costs another one.
-  int fill() {
-    int next = 0;
-    evict(&next, 2000);
-    return next;
-  }
-  bool is_in(int number, std::uint32_t queue) { return (entry(name(number)).policy & queue) != 0; }
-  std::uint32_t hits(int number) { return entry(name(number)).policy & kHits; }
-  double small_part() const {
-    return static_cast<double>(space().small_memory) / static_cast<double>(space().used_memory);
-  }
-  ShardSpace& space() const noexcept { return header().space; }
-  // Calls visit(entry number, entry) for every live entry.
-  template <class Visit>
-  void for_each_entry(Visit visit) {
-    for (std::uint32_t id = 0; id < header().cells * kSlotsPerCell; ++id) {
-      if (!Index::names_entry(id, header().cells)) continue;
-      Entry& current = Index::entry_unchecked(&header(), id);
-      if (ref_is_live(current.ref)) visit(id, current);
-    }
-  }
-
- private:
-  Index index_;
-  Arena arena_;
-
- public:
-  Eviction eviction;
-};
 
 TEST_CASE("a new key enters the small queue; reads are counted up to three, and so are writes") {
   TestQueues cache;
@@ -119,116 +69,6 @@ TEST_CASE("a new key has time in the small queue, also right before its hand") {
     CHECK_FALSE(cache.is_in(newest, kYoung));
   }
   CHECK(cache.problems() == "");
-}
-
-TEST_CASE("a key that comes back soon after the small queue dropped it goes to the main one, and its queue grows") {
-  TestQueues cache;
-  int next = cache.fill();
-  const int dropped = next;
-  for (int i = 0; i < 40; ++i) cache.put(next++);
-  cache.evict(&next, 400);
-  int returned = 0;
-  const std::uint64_t target = cache.eviction.small_target();
-  ShardSpace& space = cache.space();
-  space.small_drops = space.small_returns = space.main_returns = 0;
-  space.main_drops = 1000;
-  for (int i = dropped; i < dropped + 40; ++i) {
-    if (cache.has(i)) continue;
-    cache.put(i);
-    returned += cache.is_in(i, kMain) ? 1 : 0;
-  }
-  CHECK(returned > 20);
-  CHECK(cache.space().small_returns >= static_cast<std::uint32_t>(returned));
-  CHECK(cache.eviction.small_target() > target);
-  CHECK(cache.problems() == "");
-}
-
-TEST_CASE("a key that the main queue dropped comes back to the small one, and the main one grows") {
-  TestQueues cache;
-  int next = cache.fill();
-  std::set<int> main;
-  for (int i = 0; i < next; ++i) {
-    if (cache.get(cache.name(i)).has_value() && cache.is_in(i, kMain)) main.insert(i);
-  }
-  // Keys that are read at once push into the main queue what it has.
-  while (cache.space().main_drops < 200) {
-    cache.put(next);
-    REQUIRE(cache.has(next++));
-  }
-  cache.space().small_target = cache.space().used_memory / 2;
-  const std::uint64_t target = cache.eviction.small_target();
-  const std::uint32_t returns = cache.space().main_returns;
-  int returned = 0;
-  for (const int i : main) {
-    if (cache.has(i)) continue;
-    const std::uint32_t before = cache.space().main_returns;
-    cache.put(i);
-    if (cache.space().main_returns == before) continue;
-    ++returned;
-    CHECK(cache.is_in(i, kSmall));
-  }
-  CHECK(returned > 20);
-  CHECK(cache.space().main_returns == returns + static_cast<std::uint32_t>(returned));
-  CHECK(cache.eviction.small_target() < target);
-  CHECK(cache.problems() == "");
-}
-
-TEST_CASE("the main queue is filled before it is held, and the small one has its least part then") {
-  TestQueues cache;
-  cache.fill();
-  CHECK(cache.space().entries >= Eviction::kFewEntries);
-  CHECK(cache.small_part() == doctest::Approx(0.05).epsilon(0.1));
-}
-
-TEST_CASE("of a loop through more keys than fit a part is kept, where a queue alone would keep none") {
-  TestQueues cache;
-  int hits = 0;
-  const int keys = 2 * static_cast<int>(cache.shard_size() / (kValueSize + 100));
-  for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < keys; ++i) {
-      if (!cache.has(i)) {
-        cache.put(i);
-      } else if (round >= 5) {
-        ++hits;
-      }
-    }
-  }
-  CHECK(hits > 5 * keys / 4);  // A half fits: more than half of what is possible.
-  CHECK(cache.problems() == "");
-}
-
-TEST_CASE("few entries have a small queue of a tenth, whatever comes back") {
-  TestQueues cache;
-  for (int i = 0; i < 3000; ++i) REQUIRE(cache.set(cache.name(i % 150), pattern(8000, 1)) == Status::kOk);
-  REQUIRE(cache.space().entries < Eviction::kFewEntries);
-  for (const std::uint64_t target : {std::uint64_t{0}, std::uint64_t{500'000}}) {
-    cache.space().small_target = target;
-    CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 10);
-  }
-}
-
-TEST_CASE("the border stays between a twentieth and four fifths") {
-  TestQueues cache;
-  cache.fill();
-  cache.space().small_target = ~std::uint64_t{0};
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 80);
-  cache.space().small_target = 0;
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
-}
-
-TEST_CASE("drops and returns are halved together when there are four for each entry") {
-  TestQueues cache;
-  int next = cache.fill();
-  ShardSpace& space = cache.space();
-  space.small_drops = 4 * space.entries + Eviction::kFewEntries;
-  space.small_returns = 600;
-  space.main_drops = 200;
-  space.main_returns = 10;
-  cache.evict(&next, 1);
-  CHECK(space.small_drops <= 2 * space.entries + Eviction::kFewEntries);
-  CHECK(space.small_returns == 300);
-  CHECK(space.main_drops == 100);
-  CHECK(space.main_returns == 5);
 }
 
 TEST_CASE("where everything is read all the time something goes all the same") {

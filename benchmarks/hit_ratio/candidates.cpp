@@ -20,6 +20,8 @@ constexpr unsigned kGhostsPerBucket = 4;   // Of 16 bits: what a bucket of the e
 constexpr unsigned kObjectsPerBucket = 6;  // ... beside so many entries.
 // One in so many that the small queue would drop goes to the main one all the same: a stale main queue gives way.
 constexpr unsigned kOneIn = 64;
+constexpr std::uint64_t kMostBlocks = 8;  // What one return moves the border by, at most, in objects of average size.
+constexpr double kChance = 1.125;         // The small queue is regretted so much more often, or does not grow.
 
 // The fingerprints of what was dropped, a few for each bucket, oldest first. The lowest bit says from which queue.
 class Ghosts {
@@ -68,6 +70,11 @@ struct Regret {
   std::uint64_t returns = 0;
 
   double rate() const noexcept { return static_cast<double>(returns) / static_cast<double>(drops + 1); }
+  // How many times as often as `other` it was regretted, from 1 to kMostBlocks.
+  std::uint64_t times(const Regret& other) const noexcept {
+    if (rate() >= other.rate() * kMostBlocks) return kMostBlocks;
+    return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(rate() / other.rate()));
+  }
   void fade() noexcept {
     drops /= 2;
     returns /= 2;
@@ -96,7 +103,7 @@ class StayFifo final : public Policy {
     if (size > capacity()) return false;
     bool from_main = false;
     const bool returns = ghosts_.take(object, &from_main);
-    if (returns) adapt(size, from_main);
+    if (returns) adapt(from_main);
     while (small_.bytes() + main_.bytes() + size > capacity()) evict(size);
     // What the main queue dropped does not go straight back: in a loop it would push out what is needed next.
     put(object, returns && !from_main ? Where::kMain : Where::kSmall);
@@ -121,13 +128,16 @@ class StayFifo final : public Policy {
     main_regret_.fade();
     small_regret_.fade();
   }
-  // The queue whose drops are regretted more often gets room from the other, one returning object at a time.
-  void adapt(std::uint64_t size, bool from_main) {
+  // The queue whose drops are regretted more often gets room from the other with each object that returns.
+  void adapt(bool from_main) {
     ++(from_main ? main_regret_ : small_regret_).returns;
-    if (small_regret_.rate() > main_regret_.rate()) {
-      small_target_ = std::min(small_target_ + size, percent(rule_.most_small_percent));
-    } else {
-      small_target_ -= std::min(small_target_, size);
+    const std::uint64_t average_size =
+        (small_.bytes() + main_.bytes()) / std::max<std::size_t>(1, small_.count() + main_.count());
+    if (small_regret_.rate() > main_regret_.rate() * kChance) {
+      small_target_ += average_size * small_regret_.times(main_regret_);
+      small_target_ = std::min(small_target_, percent(rule_.most_small_percent));
+    } else if (small_regret_.rate() <= main_regret_.rate()) {
+      small_target_ -= std::min(small_target_, average_size * main_regret_.times(small_regret_));
     }
     small_target_ = std::max(small_target_, percent(rule_.least_small_percent));
   }

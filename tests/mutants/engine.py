@@ -159,7 +159,7 @@ MUTANTS = [
         "core/eviction.cpp",
         "return from_main ? enter_small(id) : kMain;",
         "return kMain;",
-        ("eviction_test",),
+        ("eviction_border_test",),
     ),
     Mutant(
         "promotion-keeps-its-bytes",

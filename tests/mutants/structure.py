@@ -214,4 +214,20 @@ MUTANTS = [
         "      old_block = found.block;\n",
         ("shard_full_test",),
     ),
+    Mutant(
+        "border-moves-by-chance",
+        "the small queue grows wherever it is regretted a trifle more often than the main one",
+        "core/eviction.cpp",
+        "if (small > main + main / kChancePart) {",
+        "if (small > main) {",
+        ("eviction_border_test",),
+    ),
+    Mutant(
+        "border-creeps",
+        "the border between the queues moves by one block at each return, whatever is regretted",
+        "core/eviction.cpp",
+        "std::max<std::uint64_t>(less, 1), 1, kMostBlocks);",
+        "std::max<std::uint64_t>(less, 1), 1, 1);",
+        ("eviction_border_test",),
+    ),
 ]

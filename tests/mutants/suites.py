@@ -42,6 +42,7 @@ SUITES = [
     unit("shard_overwrite_race_test"),
     unit("shard_pins_test"),
     unit("eviction_test"),
+    unit("eviction_border_test"),
     unit("shard_check_test"),
     unit("shard_rebuild_test"),
     unit("shard_full_test"),

@@ -1,0 +1,154 @@
+// What comes back after it was dropped, and the border between the two queues, which follows that.
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <set>
+
+#include "core/eviction.h"
+#include "tests/support/test_queues.h"
+
+namespace memstream::test {
+namespace {
+
+TEST_CASE("a key that comes back soon after the small queue dropped it goes to the main one, and its queue grows") {
+  TestQueues cache;
+  int next = cache.fill();
+  const int dropped = next;
+  for (int i = 0; i < 40; ++i) cache.put(next++);
+  cache.evict(&next, 400);
+  int returned = 0;
+  const std::uint64_t target = cache.eviction.small_target();
+  ShardSpace& space = cache.space();
+  space.small_drops = space.small_returns = space.main_returns = 0;
+  space.main_drops = 1000;
+  for (int i = dropped; i < dropped + 40; ++i) {
+    if (cache.has(i)) continue;
+    cache.put(i);
+    returned += cache.is_in(i, kMain) ? 1 : 0;
+  }
+  CHECK(returned > 20);
+  CHECK(cache.space().small_returns >= static_cast<std::uint32_t>(returned));
+  CHECK(cache.eviction.small_target() > target);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a key that the main queue dropped comes back to the small one, and the main one grows") {
+  TestQueues cache;
+  int next = cache.fill();
+  std::set<int> main;
+  for (int i = 0; i < next; ++i) {
+    if (cache.get(cache.name(i)).has_value() && cache.is_in(i, kMain)) main.insert(i);
+  }
+  // Keys that are read at once push into the main queue what it has.
+  while (cache.space().main_drops < 200) {
+    cache.put(next);
+    REQUIRE(cache.has(next++));
+  }
+  cache.space().small_target = cache.space().used_memory / 2;
+  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint32_t returns = cache.space().main_returns;
+  int returned = 0;
+  for (const int i : main) {
+    if (cache.has(i)) continue;
+    const std::uint32_t before = cache.space().main_returns;
+    cache.put(i);
+    if (cache.space().main_returns == before) continue;
+    ++returned;
+    CHECK(cache.is_in(i, kSmall));
+  }
+  CHECK(returned > 20);
+  CHECK(cache.space().main_returns == returns + static_cast<std::uint32_t>(returned));
+  CHECK(cache.eviction.small_target() < target);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("the main queue is filled before it is held, and the small one has its least part then") {
+  TestQueues cache;
+  cache.fill();
+  CHECK(cache.space().entries >= Eviction::kFewEntries);
+  CHECK(cache.small_part() == doctest::Approx(0.05).epsilon(0.1));
+}
+
+TEST_CASE("of a loop through more keys than fit a part is kept, where a queue alone would keep none") {
+  TestQueues cache;
+  int hits = 0;
+  const int keys = 2 * static_cast<int>(cache.shard_size() / (kValueSize + 100));
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < keys; ++i) {
+      if (!cache.has(i)) {
+        cache.put(i);
+      } else if (round >= 5) {
+        ++hits;
+      }
+    }
+  }
+  CHECK(hits > 5 * keys / 4);  // A half fits: more than half of what is possible.
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("few entries have a small queue of a tenth, whatever comes back") {
+  TestQueues cache;
+  for (int i = 0; i < 3000; ++i) REQUIRE(cache.set(cache.name(i % 150), pattern(8000, 1)) == Status::kOk);
+  REQUIRE(cache.space().entries < Eviction::kFewEntries);
+  for (const std::uint64_t target : {std::uint64_t{0}, std::uint64_t{500'000}}) {
+    cache.space().small_target = target;
+    CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 10);
+  }
+}
+
+TEST_CASE("the border stays between a twentieth and four fifths") {
+  TestQueues cache;
+  cache.fill();
+  cache.space().small_target = ~std::uint64_t{0};
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 80);
+  cache.space().small_target = 0;
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
+}
+
+TEST_CASE("a return moves the border the further the more often one queue is regretted, and not at all by chance") {
+  struct Case {
+    std::uint32_t small_returns, main_returns;
+    int blocks;  // That the border moves by.
+  };
+  for (const Case& regret : {Case{95, 100, -1}, Case{105, 100, 0}, Case{120, 100, 1}, Case{350, 100, 3},
+                             Case{2000, 100, 8}, Case{100, 350, -3}, Case{100, 2000, -8}, Case{100, 0, 8}}) {
+    CAPTURE(regret.small_returns);
+    CAPTURE(regret.main_returns);
+    TestQueues cache;
+    int next = cache.fill();
+    ShardSpace& space = cache.space();
+    bool returned = false;
+    for (int i = next - 1; i > 0 && !returned; --i) {
+      if (cache.has(i)) continue;
+      space.small_target = space.used_memory / 3;
+      space.small_drops = space.main_drops = 3000;
+      space.small_returns = regret.small_returns - 1;
+      space.main_returns = regret.main_returns;
+      const auto before = static_cast<double>(cache.eviction.small_target());
+      cache.put(i);
+      if (space.small_returns != regret.small_returns) continue;
+      returned = true;
+      const auto block = static_cast<double>(space.used_memory) / space.entries;
+      CHECK((static_cast<double>(space.small_target) - before) / block == doctest::Approx(regret.blocks).epsilon(0.01));
+    }
+    CHECK(returned);
+  }
+}
+
+TEST_CASE("drops and returns are halved together when there are four for each entry") {
+  TestQueues cache;
+  int next = cache.fill();
+  ShardSpace& space = cache.space();
+  space.small_drops = 4 * space.entries + Eviction::kFewEntries;
+  space.small_returns = 600;
+  space.main_drops = 200;
+  space.main_returns = 10;
+  cache.evict(&next, 1);
+  CHECK(space.small_drops <= 2 * space.entries + Eviction::kFewEntries);
+  CHECK(space.small_returns == 300);
+  CHECK(space.main_drops == 100);
+  CHECK(space.main_returns == 5);
+}
+
+}  // namespace
+}  // namespace memstream::test

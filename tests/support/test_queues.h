@@ -1,0 +1,62 @@
+// A shard in memory of this process whose two queues the test sees.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+
+#include "core/eviction.h"
+#include "tests/support/test_shard.h"
+
+namespace memstream::test {
+
+inline constexpr std::size_t kValueSize = 200;
+
+class TestQueues : public TestShard {
+ public:
+  explicit TestQueues(std::uint64_t size_bytes = kMinSegmentSize)
+      : TestShard(size_bytes),
+        index_(&header()),
+        arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
+        eviction(&header(), &index_, &arena_) {}
+
+  static std::string name(int number) { return "key-" + std::to_string(number); }
+  void put(int number) { REQUIRE(set(name(number), pattern(kValueSize, 1)) == Status::kOk); }
+  bool has(int number) { return get(name(number)).has_value(); }
+  // Puts new keys, from `*next` on, until so many have been evicted since.
+  void evict(int* next, std::uint64_t evictions) {
+    const std::uint64_t before = counters().evictions;
+    while (counters().evictions < before + evictions) put((*next)++);
+  }
+  // Puts keys until the main queue has its part and each new key costs another one.
+  int fill() {
+    int next = 0;
+    evict(&next, 2000);
+    return next;
+  }
+  bool is_in(int number, std::uint32_t queue) { return (entry(name(number)).policy & queue) != 0; }
+  std::uint32_t hits(int number) { return entry(name(number)).policy & kHits; }
+  double small_part() const {
+    return static_cast<double>(space().small_memory) / static_cast<double>(space().used_memory);
+  }
+  ShardSpace& space() const noexcept { return header().space; }
+  // Calls visit(entry number, entry) for every live entry.
+  template <class Visit>
+  void for_each_entry(Visit visit) {
+    for (std::uint32_t id = 0; id < header().cells * kSlotsPerCell; ++id) {
+      if (!Index::names_entry(id, header().cells)) continue;
+      Entry& current = Index::entry_unchecked(&header(), id);
+      if (ref_is_live(current.ref)) visit(id, current);
+    }
+  }
+
+ private:
+  Index index_;
+  Arena arena_;
+
+ public:
+  Eviction eviction;
+};
+
+}  // namespace memstream::test
