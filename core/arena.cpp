@@ -127,11 +127,11 @@ Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
 std::uint32_t Arena::a_largest_free() const {
   const std::uint32_t levels = lists().level_bitmap;
   if (levels == 0) return 0;
-  const int level = std::bit_width(levels) - 1;
-  if (level >= static_cast<int>(kBinLevels)) throw ShardDamage{"a free list that does not exist"};
+  const auto level = static_cast<std::uint32_t>(std::bit_width(levels)) - 1;
+  if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
   const std::uint32_t bins = lists().bin_bitmap[level];
   if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
-  return lists().heads[level][std::bit_width(bins) - 1];
+  return lists().heads[level][static_cast<std::uint32_t>(std::bit_width(bins)) - 1];
 }
 
 // ---- allocating and freeing ----

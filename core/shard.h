@@ -278,6 +278,7 @@ class Shard final : private ShardRecovery {
   void count_out(const CheckedBlock& block) noexcept;
   std::uint32_t give_up_block(std::uint32_t position, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
+  bool is_new(std::uint32_t position) const;
   std::uint32_t pins_of(std::uint32_t position) const {
     return created_pins(arena_.block(position).created.load(std::memory_order_relaxed));
   }

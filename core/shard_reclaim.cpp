@@ -36,6 +36,12 @@ void Shard::count_out(const CheckedBlock& block) noexcept {
   s.value_memory -= block.value_size;
 }
 
+// Whether an evictable() block is that of a key of the small queue.
+bool Shard::is_new(std::uint32_t position) const {
+  const std::uint32_t id = owner_entry(checked_block(position).owner());
+  return (Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed) & kSmall) != 0;
+}
+
 // The block of an entry that has let go of it. Returns the free block that it became part of, 0 if there is none.
 std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& block) {
   count_out(block);
@@ -106,32 +112,39 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
 }
 
 // A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
-// move, or else the first from the reclaim hand on.
+// move, or else the first from the reclaim hand on. What is new and larger than any gap could not move: it is spared as
+// long as there is another place.
 bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* window) {
   const std::uint32_t heap_end = arena_.heap_end();
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
-  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted) {
+  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) {
     std::uint32_t end = begin;
-    while (end - begin < wanted && end < heap_end && evictable(end, arena_.shape(end))) {
-      end += arena_.shape(end).size_units;
+    while (end - begin < wanted && end < heap_end) {
+      const BlockShape shape = arena_.shape(end);
+      if (!evictable(end, shape) || (shape.used() && shape.size_units > gap_units && is_new(end))) break;
+      end += shape.size_units;
     }
     *window = {begin, end};
     return end - begin >= wanted;
   };
-  const std::uint32_t gap = arena_.a_largest_free();
-  if (gap != 0 && reaches(gap, units)) return true;
-  std::uint32_t begin = std::max(space().reclaim_hand, arena_.heap_begin());
-  for (int rounds = 0; rounds < 2; ++rounds, begin = arena_.heap_begin()) {
+  const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) {
     while (begin < heap_end) {
-      if (reaches(begin, units)) return true;
+      if (reaches(begin, units, gap_units)) return true;
       begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;
     }
+    return false;
+  };
+  const std::uint32_t gap = arena_.a_largest_free();
+  const std::uint32_t largest_gap = gap != 0 ? arena_.shape(gap).size_units : 0;
+  if (gap != 0 && reaches(gap, units, largest_gap)) return true;
+  const std::uint32_t hand = std::max(space().reclaim_hand, arena_.heap_begin());
+  for (const std::uint32_t gap_units : {largest_gap, heap_end}) {
+    if (found_from(hand, gap_units) || found_from(arena_.heap_begin(), gap_units)) return true;
   }
   // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last
   // resort. Nothing is evicted for a wilderness that the system refuses to back.
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
-  begin = arena_.heap_begin();
-  return wilderness < units && reaches(begin, units - wilderness) &&
+  return wilderness < units && reaches(arena_.heap_begin(), units - wilderness, heap_end) &&
          arena_.commit_from(static_cast<std::uint32_t>(window->end - units), now_ms);
 }
 

@@ -261,6 +261,32 @@ TEST_CASE("what has expired in a window does not move, and counts as expired") {
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("what is new stays, also where windows are cleared: sizes grow from 64 bytes to 1 KiB") {
+  for (const int gaps : {0, 8}) {  // One in so many of the small ones is deleted before.
+    CAPTURE(gaps);
+    TestShard cache(4U << 20);
+    int small = 0;
+    while (cache.counters().evictions < 2000) {
+      REQUIRE(cache.set(numbered("small-", small), pattern(64, small)) == Status::kOk);
+      ++small;
+    }
+    for (int i = 0; gaps != 0 && i < small; i += gaps) (void)cache.remove(numbered("small-", i));
+    const auto is_there = [&](int i) {
+      return cache.shard.inspect(cache.key(numbered("new-", i)), cache.deadline(), cache.now_ms, {}) == Status::kOk;
+    };
+    // Nobody reads them. The least part of the small queue holds twice as many as are looked for.
+    constexpr int kPuts = 4000;
+    constexpr int kNewest = 100;
+    int missing = 0;
+    for (int i = 0; i < kPuts; ++i) {
+      REQUIRE(cache.set(numbered("new-", i), pattern(1000, i)) == Status::kOk);
+      if (i >= kNewest && !is_there(i - kNewest)) ++missing;
+    }
+    CHECK(missing <= kPuts / 50);
+    CHECK(cache.problems() == "");
+  }
+}
+
 TEST_CASE("windows for large values go round: each takes another part of the heap") {
   TestShard cache(4U << 20);
   for (int i = 0; cache.counters().evictions == 0; ++i) {
