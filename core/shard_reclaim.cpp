@@ -9,8 +9,8 @@ namespace {
 // A block is large if it has so many times the bytes of an average one.
 constexpr std::uint64_t kLargeFactor = 4;
 constexpr int kVictims = 1024;  // Entries evicted one by one before a window is cleared, at most.
-// The table grows at the cost of live blocks only if more than this part of the shard is free: then entries are what is
-// short.
+// More than this part of the shard is free: then the table grows at the cost of live blocks, since entries are what is
+// short, and for a block nobody goes, since all that is in its way is gaps.
 constexpr std::uint64_t kSparePart = 32;
 
 }  // namespace

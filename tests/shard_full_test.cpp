@@ -261,6 +261,28 @@ TEST_CASE("what has expired in a window does not move, and counts as expired") {
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("a new value behind the largest gap stays although it is larger than any gap") {
+  constexpr std::uint64_t kSize = 4U << 20;
+  int fits = 0;
+  for (TestShard other(kSize); other.counters().evictions == 0; ++fits) {
+    REQUIRE(other.set(numbered("small-", fits), pattern(1000, 1)) == Status::kOk);
+  }
+  TestShard cache(kSize);
+  const int newer = fits - 80;  // The first one that is stored after it, and lies before it: the heap grows downwards.
+  int count = 0;
+  for (; cache.counters().evictions == 0; ++count) {
+    if (count == newer) REQUIRE(cache.set("new", pattern(20'000, 2)) == Status::kOk);
+    REQUIRE(cache.set(numbered("small-", count), pattern(1000, 1)) == Status::kOk);
+  }
+  for (int i = 0; i < count; i += 2) (void)cache.get(numbered("small-", i));  // So that what goes leaves small gaps.
+  for (int i = newer; i < newer + 10; ++i) REQUIRE(cache.remove(numbered("small-", i)) == Status::kOk);
+  REQUIRE((cache.entry("new").policy & kSmall) != 0);
+  REQUIRE(cache.set("large", pattern(15'000, 3)) == Status::kOk);
+  CHECK(cache.get("new") == pattern(20'000, 2));
+  CHECK(cache.get("large") == pattern(15'000, 3));
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("what is new stays, also where windows are cleared: sizes grow from 64 bytes to 1 KiB") {
   for (const int gaps : {0, 8}) {  // One in so many of the small ones is deleted before.
     CAPTURE(gaps);

@@ -230,4 +230,12 @@ MUTANTS = [
         "std::max<std::uint64_t>(less, 1), 1, 1);",
         ("eviction_border_test",),
     ),
+    Mutant(
+        "new-not-spared",
+        "a window takes a new value that finds no gap to move to, although there are other places",
+        "core/shard_reclaim.cpp",
+        "shape.size_units > gap_units && is_new(end))) break;",
+        "shape.size_units > gap_units && false)) break;",
+        ("shard_full_test",),
+    ),
 ]
