@@ -269,6 +269,12 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   return false;
 }
 
+void Arena::commit_first_step() noexcept {
+  ShardSpace& s = space();
+  const std::uint64_t lower = s.heap_committed - kMinCommitStep;
+  if (lower > s.table_committed && commit(lower, s.heap_committed)) s.heap_committed = lower;
+}
+
 // Memory that the heap has taken can never become table when the system gives no more. So the table gets its part with
 // every step of the heap: as large beside it as it is now. A refusal here means nothing yet.
 void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {

@@ -85,6 +85,10 @@ class Arena {
     header.shape.store(shape.pack(), std::memory_order_release);
   }
 
+  // For a new shard: memory for its first blocks, so that none starves where others have taken all there is. A refusal
+  // means nothing yet.
+  void commit_first_step() noexcept;
+
   // For rebuild: forget all free blocks, then name each one (already coalesced, its shape stored).
   void reset_free_lists() noexcept;
   void insert_free(std::uint32_t position, std::uint32_t units) { insert_free(position, block(position), units); }

@@ -31,6 +31,7 @@ Status Shard::initialize(std::uint32_t index, bool is_committed) noexcept {
   s.heap_committed = size_;
   s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
   empty();
+  arena_.commit_first_step();
   return Status::kOk;
 }
 

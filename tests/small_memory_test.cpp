@@ -108,6 +108,19 @@ TEST_CASE("values larger than what memory is left are refused or stored, and the
         }) == "");
 }
 
+TEST_CASE("a shard without a key has room for one where another has taken all memory") {
+  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+          std::uint32_t key = 0;
+          while (put(cache, key, 1 << 20) == CACHE_OK && key < 100) ++key;
+          if (stats_of(cache).commit_failures == 0) return "there was memory enough";
+          // More keys than any of the 32 shards can miss.
+          for (const std::uint32_t end = key + 2000; key < end; ++key) {
+            if (put(cache, key, 100) != CACHE_OK) return key_text(key) + ": " + cache_last_error();
+          }
+          return problems_of(cache);
+        }) == "");
+}
+
 TEST_CASE("reservations that memory is not there for are refused") {
   CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
           std::vector<memstream_reservation_t> reservations;
