@@ -70,6 +70,7 @@ bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept {
 
 void SysvObject::become(int segment_id, std::vector<CreationLock> locks) noexcept {
   segment_id_ = segment_id;
+  header_view_.reset();
   locks_ = std::move(locks);
   status_.shm_segsz = spec().size_bytes;
   status_.shm_perm.uid = status_.shm_perm.cuid = ::geteuid();
@@ -86,15 +87,16 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
                 fmt::format("shmid {} has {} bytes, fewer than the {} of the header of segment '{}'", segment_id_,
                             this->size_bytes(), size_bytes, spec().name));
   }
-  std::unique_ptr<Segment> mapped;
-  if (const Status status = map(Access::kReadOnly, &mapped); status != Status::kOk) return status;
+  if (header_view_ == nullptr) {
+    if (const Status status = map(Access::kReadOnly, &header_view_); status != Status::kOk) return status;
+  }
   // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
   // for a SIGBUS; after anything else the copy is tried.
-  const FailedCall failed = touch_pages(mapped->data(), round_up_to_page(size_bytes), Access::kReadOnly);
+  const FailedCall failed = touch_pages(header_view_->data(), round_up_to_page(size_bytes), Access::kReadOnly);
   if (failed.error == EFAULT) {
     return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
   }
-  copy_while_written(header, mapped->data(), size_bytes);
+  copy_while_written(header, header_view_->data(), size_bytes);
   return Status::kOk;
 }
 
