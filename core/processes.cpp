@@ -60,6 +60,7 @@ Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, Pr
   // Without it the slot could never be told from that of a later process with this pid.
   std::uint64_t start_time = 0;
   if (const Status status = own_start_time(&start_time); status != Status::kOk) return status;
+  own_start_time_.store(start_time, std::memory_order_relaxed);
   if (const Status status = lock(deadline); status != Status::kOk) return status;
   Status status = Status::kOk;
   *slot = enter(start_time);
@@ -109,9 +110,13 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
 }
 
 Status ProcessTable::retire_dead(const DropPin& drop_pin) {
+  const pid_t own_pid = getpid();
+  const std::uint64_t own_start_time = own_start_time_.load(std::memory_order_relaxed);
   for (ProcessSlot& slot : used()) {
     const auto pid = static_cast<pid_t>(slot.pid.load(std::memory_order_acquire));
-    if (pid == 0 || process_is_alive(pid, slot.start_time.load(std::memory_order_relaxed))) continue;
+    const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
+    const bool is_own = pid == own_pid && start_time == own_start_time;  // No need to ask the kernel.
+    if (pid == 0 || is_own || process_is_alive(pid, start_time)) continue;
     if (const Status status = retire(&slot, drop_pin); status != Status::kOk) return status;
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }

@@ -1,6 +1,7 @@
 // The table of attached processes: who is there, what each holds, and cleaning up after the dead.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -57,6 +58,8 @@ class ProcessTable {
   SegmentHeader* header_;
   ProcessSlot* slots_;
   std::uint32_t count_;
+  // Of the process that claimed last. A child has its parent's, and another pid.
+  std::atomic<std::uint64_t> own_start_time_ = 0;
 };
 
 }  // namespace memstream
