@@ -34,6 +34,7 @@ struct CheckedBlock {
   std::uint32_t key_size = 0;
 
   const std::byte* key() const noexcept { return reinterpret_cast<const std::byte*>(header + 1); }
+  std::string_view key_text() const noexcept { return {reinterpret_cast<const char*>(key()), key_size}; }
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }

@@ -28,7 +28,9 @@ void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::
 }
 
 void Index::link_in(Bucket& bucket, std::uint32_t id) {
-  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
+  // Empty slots have no tag. No branch for each slot, of which every one would be a guess.
+  for (std::uint32_t slots = matching_slots(bucket, 0); slots != 0; slots &= slots - 1) {
+    const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots)) / kBitsPerSlot;
     if (bucket.slots[slot].load(std::memory_order_relaxed) != 0) continue;
     set_slot(bucket, slot, id, tag_of(id));
     return;
@@ -165,6 +167,10 @@ void Index::reset() noexcept {
     current.overflow.store(0, std::memory_order_relaxed);
     current.eviction = 0;
     write_end(current);
+    for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
+      std::atomic<std::uint32_t>& policy = entry_unchecked(shard_, cell * kSlotsPerCell + slot).policy;
+      if ((policy.load(std::memory_order_relaxed) & kSeen) != 0) policy.fetch_and(~kSeen, std::memory_order_relaxed);
+    }
   }
   shard_->space.free_entry = 0;
 }

@@ -111,7 +111,7 @@ class Index {
   std::uint32_t take_free_entry();
   void give_free_entry(std::uint32_t id);
 
-  // For rebuild: all buckets and the list of free entries empty.
+  // For rebuild: all buckets and the list of free entries empty, and no entry seen by the walk.
   void reset() noexcept;
 
  private:

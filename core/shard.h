@@ -236,6 +236,7 @@ class Shard final : private ShardRecovery {
     return block;
   }
   bool owned(std::uint32_t position) const noexcept;
+  bool owns(std::uint32_t id, std::uint32_t position) const noexcept;
   // Whether the shard was rebuilt or emptied since `seq` was loaded.
   bool was_rebuilt_since(std::uint64_t seq) const noexcept {
     return header_->seq.load(std::memory_order_relaxed) != seq;
@@ -296,9 +297,12 @@ class Shard final : private ShardRecovery {
   void rebuild();
   void rebuild_borders();
   void rebuild_heap();
-  std::uint32_t prefetch_rebuild(std::uint32_t position) const;
-  bool rebuild_block(std::uint32_t position, std::uint32_t pins);
-  bool rebuild_entry(const BlockContents& block);
+  struct RebuildBlock;
+  struct RebuildGroup;
+  std::uint32_t look_ahead(std::uint32_t position, RebuildGroup* group) const;
+  void prefetch_chains(const RebuildGroup& group) const noexcept;
+  bool rebuild_block(const RebuildBlock& met, std::uint32_t pins);
+  bool rebuild_entry(const RebuildBlock& met);
   void rebuild_entries();
   void close_free_run(std::uint32_t begin, std::uint32_t end);
   void forget_commits() noexcept;

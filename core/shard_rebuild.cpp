@@ -6,16 +6,32 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "core/shard.h"
 
 namespace memstream {
 namespace {
 
-// How far a rebuild's walk asks ahead: for about as many lines as the processor waits for at once.
-constexpr std::uint32_t kBlocksAhead = 12;
+constexpr std::uint64_t kAhead = 1 << 10;  // Bytes. By itself the processor reads on to the end of a page only.
 
 }  // namespace
+
+// A block that a rebuild's walk comes to.
+struct Shard::RebuildBlock {
+  std::uint32_t position = 0;
+  BlockShape shape;
+  bool makes_sense = false;  // It is used, and what its header says is possible. Only then what follows is set.
+  CheckedBlock block;
+  KeyHash hash;
+};
+
+// Bucket and entry of a block lie anywhere in the table. The walk asks for those of a group at once, while it still has
+// the group before it to do: the processor then looks up several of their pages together.
+struct Shard::RebuildGroup {
+  std::uint32_t count = 0;
+  std::array<RebuildBlock, 16> blocks;
+};
 
 void Shard::recover() noexcept {
   repair_after_damage();
@@ -82,87 +98,98 @@ void Shard::forget_commits() noexcept {
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
 void Shard::rebuild_heap() {
-  for (std::uint32_t cell = 0; cell < index_.cells(); ++cell) {
-    for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-      Entry& entry = index_.entry(cell * kSlotsPerCell + slot);
-      if ((entry.policy.load(std::memory_order_relaxed) & kSeen) != 0) {
-        entry.policy.fetch_and(~kSeen, std::memory_order_relaxed);
-      }
-    }
-  }
   PinCensus census = pin_census();
   std::uint32_t run = arena_.heap_begin();
-  std::uint32_t ahead = run;
-  for (std::uint32_t i = 0; i < kBlocksAhead; ++i) ahead = prefetch_rebuild(ahead);
-  for (std::uint32_t position = run; position < arena_.heap_end();) {
-    ahead = prefetch_rebuild(ahead);
-    const BlockShape shape = arena_.shape(position);
-    const std::uint32_t next = position + shape.size_units;
-    if (shape.used() && rebuild_block(position, census.count(position))) {
-      close_free_run(run, position);
-      run = next;
+  std::array<RebuildGroup, 2> groups;
+  std::uint32_t ahead = look_ahead(run, &groups[0]);
+  for (std::uint32_t i = 0; groups[i % 2].count != 0; ++i) {
+    const RebuildGroup& group = groups[i % 2];
+    prefetch_chains(group);
+    ahead = look_ahead(ahead, &groups[(i + 1) % 2]);
+    for (std::uint32_t k = 0; k < group.count; ++k) {
+      const RebuildBlock& met = group.blocks[k];
+      if (!met.shape.used() || !rebuild_block(met, census.count(met.position))) continue;
+      close_free_run(run, met.position);
+      run = met.position + met.shape.size_units;
     }
-    position = next;
   }
   close_free_run(run, arena_.heap_end());
   census.drop_strays();
 }
 
-// Asks for the lines of bucket and entry of the block at `position`, which lie anywhere in the table. Returns the
-// position of the block behind it.
-std::uint32_t Shard::prefetch_rebuild(std::uint32_t position) const {
-  if (position >= arena_.heap_end()) return position;
-  const std::uint32_t next = position + arena_.shape(position).size_units;
-  BlockContents block;
-  if (index_.cells() == 0 || !read_block(base(), size_, position, &block)) return next;
-  const KeyHash hash = hash_key({reinterpret_cast<const char*>(block.key), block.key_size}, hash_seed_);
-  prefetch_line<LineUse::kWrite>(&Index::bucket(header_, Index::bucket_of(hash.bucket_bits(), index_.cells())));
-  if (Index::names_entry(block.entry, index_.cells())) {
-    prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, block.entry));
+// Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
+std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) const {
+  group->count = 0;
+  while (group->count < group->blocks.size() && position < arena_.heap_end()) {
+    RebuildBlock& met = group->blocks[group->count++];
+    const std::byte* const further = base() + std::uint64_t{position} * kUnitSize + kAhead;
+    prefetch_line<LineUse::kWrite>(further);
+    prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
+    met.position = position;
+    met.shape = arena_.shape(position);
+    met.makes_sense = index_.cells() != 0 && check_block(base(), size_, position, &met.block);
+    if (met.makes_sense) met.hash = hash_key(met.block.key_text(), hash_seed_);
+    position += met.shape.size_units;
   }
-  return next;
+  for (std::uint32_t k = 0; k < group->count; ++k) {
+    const RebuildBlock& met = group->blocks[k];
+    if (!met.makes_sense) continue;
+    prefetch_line<LineUse::kWrite>(&Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells())));
+    const std::uint32_t id = owner_entry(met.block.owner());
+    if (Index::names_entry(id, index_.cells())) prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, id));
+  }
+  return position;
+}
+
+// The buckets have come by now, and name the first entries of their chains.
+void Shard::prefetch_chains(const RebuildGroup& group) const noexcept {
+  for (std::uint32_t k = 0; k < group.count; ++k) {
+    if (!group.blocks[k].makes_sense) continue;
+    const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
+    const std::uint32_t id = Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed);
+    if (id != 0) prefetch_line<LineUse::kRead>(&Index::entry_unchecked(header_, id));
+  }
 }
 
 // True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
-bool Shard::rebuild_block(std::uint32_t position, std::uint32_t pins) {
-  BlockHeader& header = arena_.block(position);
-  BlockShape shape = arena_.shape(position);
-  BlockContents block;
-  const bool makes_sense = read_block(base(), size_, position, &block);
-  const bool lives = makes_sense && owned(position) && rebuild_entry(block);
+bool Shard::rebuild_block(const RebuildBlock& met, std::uint32_t pins) {
+  const bool lives = met.makes_sense && owns(owner_entry(met.block.owner()), met.position) && rebuild_entry(met);
   if (!lives && pins == 0) return false;
-  if (!lives) space().pinned_memory += shape.size_bytes();
+  if (!lives) space().pinned_memory += met.shape.size_bytes();
+  BlockHeader& header = arena_.block(met.position);
   const std::uint64_t created_ms = header.created.load(std::memory_order_relaxed) >> kCreatedShift;
   header.created.store(created_word(created_ms, std::min(pins, kMaxPins)), std::memory_order_relaxed);
+  BlockShape shape = met.shape;
   shape.flags &= ~kBlockPrevFree;
   // Whoever holds it has its address; of what its sizes say nothing can be believed.
-  if (!makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
+  if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
   return true;
 }
 
 // Makes the entry that owns a block findable. False if the key has no place here: it belongs to another shard, another
 // entry has it already, its bucket is full.
-bool Shard::rebuild_entry(const BlockContents& block) {
-  const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
-  const Key key{bytes, hash_key(bytes, hash_seed_)};
-  if (bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key).id != 0 ||
+bool Shard::rebuild_entry(const RebuildBlock& met) {
+  const CheckedBlock& block = met.block;
+  const Key key{block.key_text(), met.hash};
+  if (key.bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key).id != 0 ||
       index_.overfull(key.hash.bucket_bits()) != 0) {
     return false;
   }
-  Entry& entry = index_.entry(block.entry);
+  const std::uint32_t id = owner_entry(block.owner());
+  Entry& entry = index_.entry(id);
   const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
   const std::uint32_t kept = (policy & kHits) | ((policy & kMain) != 0 ? kMain : kSmall);
-  const std::uint32_t expires = block.expires_ms != 0 ? kExpires : 0;
+  const std::uint32_t expires = block.expires_ms() != 0 ? kExpires : 0;
   entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
   entry.policy.store(policy_word(key.hash.tag()) | kept | expires | kSeen, std::memory_order_relaxed);
-  index_.link(block.entry);
+  index_.link(id);
   ShardSpace& s = space();
   ++s.entries;
   s.used_memory += block.stored_size;
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
-  eviction_.count_in(block.entry, kept | expires, block.stored_size);
+  eviction_.count_in(id, kept | expires, block.stored_size);
   return true;
 }
 
@@ -180,12 +207,19 @@ void Shard::close_free_run(std::uint32_t begin, std::uint32_t end) {
 // Entries that name no block that the walk met are damaged and go; empty ones become free.
 void Shard::rebuild_entries() {
   for (std::uint32_t cell = index_.cells(); cell-- > 0;) {
+    const std::byte* const further = Index::table(header_) + std::uint64_t{cell} * sizeof(Cell) - kAhead;
+    for (std::size_t line = 1; line < sizeof(Cell) / kCacheLineSize; ++line) {
+      prefetch_line<LineUse::kWrite>(further + line * kCacheLineSize);
+    }
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
       const std::uint32_t id = cell * kSlotsPerCell + slot;
       Entry& entry = index_.entry(id);
       const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
-      const bool seen = (entry.policy.fetch_and(~kSeen, std::memory_order_relaxed) & kSeen) != 0;
-      if (ref_is_live(ref) && seen) continue;
+      const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+      if (ref_is_live(ref) && (policy & kSeen) != 0) {
+        entry.policy.store(policy & ~kSeen, std::memory_order_relaxed);  // A reader's note between them may get lost.
+        continue;
+      }
       if (ref_is_live(ref) || ref_is_overwritten(ref)) {
         entry.ref.store(ref_empty(ref), std::memory_order_release);
         ++header_->counters.damaged;

@@ -18,8 +18,10 @@ constexpr std::uint64_t kSparePart = 32;
 // Whether the entry that a used block names is the one that owns it.
 bool Shard::owned(std::uint32_t position) const noexcept {
   CheckedBlock block;
-  if (!check_block(base(), size_, position, &block)) return false;
-  const std::uint32_t id = owner_entry(block.owner());
+  return check_block(base(), size_, position, &block) && owns(owner_entry(block.owner()), position);
+}
+
+bool Shard::owns(std::uint32_t id, std::uint32_t position) const noexcept {
   if (!Index::names_entry(id, index_.cells())) return false;
   const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
   return ref_is_live(ref) && ref_block(ref) == position;
