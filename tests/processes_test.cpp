@@ -57,6 +57,17 @@ TEST_CASE("the dead are found behind slots that were left, and their counts are 
   CHECK(processes.table.sum().hits == 7);
 }
 
+TEST_CASE("the slots of this process stay, and that of an earlier one that had its pid goes") {
+  Table processes;
+  ProcessSlot* const earlier = processes.claim();
+  ProcessSlot* const own = processes.claim();
+  --earlier->start_time;
+  REQUIRE(processes.table.clean_up(processes.deadline, processes.drop_pin) == Status::kOk);
+  CHECK(earlier->pid == 0);
+  CHECK(own->pid != 0);
+  CHECK(processes.header().dead_processes == 1);
+}
+
 TEST_CASE("a slot whose first process has only said its pid is looked at") {
   Table processes;
   processes.process_slot(0).pid = kDeadPid;

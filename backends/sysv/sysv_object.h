@@ -52,7 +52,7 @@ class SysvObject final : public SharedObject {
   int segment_id_;
   shmid_ds status_;
   std::vector<CreationLock> locks_;
-  std::unique_ptr<Segment> header_view_;  // Attached for reading at the first look at the header, for those after it too.
+  std::unique_ptr<Segment> header_view_;  // Attached at the first look at the header, for the later ones too.
 };
 
 }  // namespace memstream
