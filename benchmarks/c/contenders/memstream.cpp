@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -20,13 +21,16 @@ void require_ok(int status, const char* call) {
   throw std::runtime_error(std::string(call) + ": " + cache_strerror(status) + ": " + cache_last_error());
 }
 
-// The default size, or more: room enough that nothing is evicted, which is what an item costs, the uneven filling of
-// shards, and two large values each.
+// The default size, or more: room enough that nothing is evicted. That is what an item costs, two large values for each
+// shard, and the uneven filling of shards: one of them may have six standard deviations more than the mean.
 std::uint64_t segment_size(const DataSet& data) {
-  const std::uint64_t item = data.value_size + kKeySize + 160;
-  const std::uint64_t needed =
-      (std::uint64_t{64} << 20) + std::uint64_t{data.keys} * item * 5 / 4 + std::uint64_t{data.value_size} * 32;
-  return std::max(needed, std::uint64_t{256} << 20);
+  constexpr double kShardSize = 32 << 20;
+  const double item = data.value_size + kKeySize + 160;
+  const double most_items = kShardSize / item;
+  const double deviation = std::sqrt(9 + most_items) - 3;  // Of the mean, so that most_items are the mean and six.
+  const double mean_items = deviation * deviation;
+  const double needed = (64 << 20) + data.keys * item * most_items / mean_items + data.value_size * 32.0;
+  return std::max(static_cast<std::uint64_t>(needed), std::uint64_t{256} << 20) / 4096 * 4096;
 }
 
 // What a kind of MemStream has unless it says otherwise.
