@@ -10,8 +10,13 @@ constexpr std::uint32_t kLooks = 4096;   // Entries of any kind that one search 
 constexpr std::uint32_t kSpares = 64;    // ... and those with hits that it spares: then the coldest of them goes.
 constexpr std::uint32_t kMoves = 64;     // Entries that one search passes or moves to the main queue ...
 constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hits.
-// One in so many that the small queue would drop goes to the main one all the same: a stale main queue gives way.
-constexpr std::uint32_t kOneIn = 64;
+// One in so many that the small queue would drop goes to the main one all the same, if that gives way: mostly, and
+// where nothing that was dropped comes back. What is asked for over and over in a loop has to last until its turn.
+constexpr std::uint32_t kOneIn = 20;
+constexpr std::uint32_t kOneInOfALoop = 128;
+// Five fingerprints of ten bits: one key in two hundred meets its own by chance. Fewer returns than twice as many, of
+// so many drops one, are taken for that.
+constexpr std::uint64_t kDropsForAReturn = 100;
 
 // The small queue's part of all, in percent.
 constexpr std::uint64_t kLeastSmall = 5;
@@ -79,9 +84,17 @@ std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
 
   ShardSpace& s = space();
   ++(from_main ? s.main_returns : s.small_returns);
+  if (!drops_return()) return enter_small(id);
   move_border();
   // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
   return from_main ? enter_small(id) : kMain;
+}
+
+// Whether more comes back of what was dropped than fingerprints meet by chance.
+bool Eviction::drops_return() const noexcept {
+  const ShardSpace& s = space();
+  return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
+         std::uint64_t{s.small_drops} + s.main_drops;
 }
 
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.
@@ -196,7 +209,23 @@ inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search*
   if ((policy & kHits) > (adapts() ? 0U : 1U)) return true;
   // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
-  return ++space().small_left % kOneIn == 0;
+  return ++space().small_left % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
+}
+
+// Whether the next one of the main queue has no hits: it goes when the small one has its part.
+bool Eviction::main_gives_way() noexcept {
+  Search search{.looks = kLooks - kSpares};
+  const std::uint32_t id = next_of_main(&search);
+  if (id == 0) return true;
+  std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
+  const std::uint32_t policy = word.load(std::memory_order_relaxed);
+  if ((policy & kHits) == 0) {
+    space().main_hand = id;
+    return true;
+  }
+  // Where nothing else takes hits from the main queue, nothing would ever be without.
+  if (!drops_return()) word.store(policy - 1, std::memory_order_relaxed);
+  return false;
 }
 
 // The next one of the main queue without hits; those with hits go round again with one less.

@@ -83,6 +83,7 @@ class Eviction {
   bool adapts() const noexcept { return space().entries >= kFewEntries; }
   std::uint64_t small_memory() const noexcept;
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  bool drops_return() const noexcept;
   void move_border() noexcept;
   std::uint32_t next_marked(Search* search) noexcept;
   std::uint32_t next_of_main(Search* search) noexcept;
@@ -90,6 +91,7 @@ class Eviction {
   FoundEntry leave_small(Search* search);
   FoundEntry leave_main(Search* search);
   bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept;
+  bool main_gives_way() noexcept;
   const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept;
 
   ShardHeader* shard_;

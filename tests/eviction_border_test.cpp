@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <map>
 #include <set>
 
 #include "core/eviction.h"
@@ -132,6 +133,73 @@ TEST_CASE("a return moves the border the further the more often one queue is reg
       CHECK((static_cast<double>(space.small_target) - before) / block == doctest::Approx(regret.blocks).epsilon(0.01));
     }
     CHECK(returned);
+  }
+}
+
+TEST_CASE("what comes back no more often than by chance is new") {
+  TestQueues cache;
+  int next = cache.fill();
+  ShardSpace& space = cache.space();
+  for (const bool by_chance : {true, false}) {
+    CAPTURE(by_chance);
+    int returned = 0;
+    for (int i = next - 1; i > 0 && returned < 20; --i) {
+      if (cache.has(i)) continue;
+      space.small_target = space.used_memory / 3;
+      space.main_drops = space.main_returns = 0;
+      space.small_drops = 5000;
+      space.small_returns = by_chance ? 40 : 60;
+      const std::uint64_t target = cache.eviction.small_target();
+      cache.put(i);
+      if (space.small_returns == (by_chance ? 40U : 60U)) continue;
+      ++returned;
+      CHECK(cache.is_in(i, by_chance ? kSmall : kMain));
+      CHECK((cache.eviction.small_target() > target) == !by_chance);
+    }
+    CHECK(returned == 20);
+  }
+}
+
+TEST_CASE("the main queue gives way to one in twenty where it has no hits, and in a loop to fewer and takes hits") {
+  struct Case {
+    std::uint32_t returns;  // Of 3,000 drops.
+    std::uint32_t hits;     // That all of the main queue have.
+    int least_gone, most_gone, least_taken, most_taken;
+  };
+  // 1,280 are dropped: 64 may go to the main queue, and of a loop ten. Some six go there by chance.
+  for (const Case& when : {Case{1500, 0, 45, 90, 0, 20}, Case{1500, 1, 0, 20, 0, 1200}, Case{0, 0, 6, 20, 0, 20},
+                           Case{0, 2, 0, 0, 8, 12}}) {
+    CAPTURE(when.returns);
+    CAPTURE(when.hits);
+    TestQueues cache;
+    int next = cache.fill();
+    std::map<std::uint32_t, std::uint64_t> main;
+    cache.for_each_entry([&](std::uint32_t id, Entry& entry) {
+      if ((entry.policy & kMain) == 0) return;
+      entry.policy = (entry.policy & ~kHits) | when.hits;
+      main[id] = entry.ref;
+    });
+    ShardSpace& space = cache.space();
+    space.small_drops = 3000;
+    space.small_returns = when.returns;
+    space.main_drops = space.main_returns = when.returns / 10;  // Regretted more often, so that the border stands.
+    space.small_left = 0;
+    cache.evict(&next, 1280);
+    int gone = 0;
+    int taken = 0;
+    for (const auto& [id, ref] : main) {
+      const Entry& entry = Index::entry_unchecked(&cache.header(), id);
+      const bool stays = entry.ref == ref;
+      gone += stays ? 0 : 1;
+      taken += stays ? static_cast<int>(when.hits - (entry.policy & kHits)) : 0;
+    }
+    CAPTURE(gone);
+    CAPTURE(taken);
+    CHECK(gone >= when.least_gone);
+    CHECK(gone <= when.most_gone);
+    CHECK(taken >= when.least_taken);
+    CHECK(taken <= when.most_taken);
+    CHECK(cache.problems() == "");
   }
 }
 

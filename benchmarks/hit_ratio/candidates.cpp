@@ -18,8 +18,11 @@ struct Rule {
 constexpr unsigned kMostHits = 3;          // Hits are counted up to here: two bits.
 constexpr unsigned kGhostsPerBucket = 4;   // Of 16 bits: what a bucket of the engine's table has left ...
 constexpr unsigned kObjectsPerBucket = 6;  // ... beside so many entries.
-// One in so many that the small queue would drop goes to the main one all the same: a stale main queue gives way.
-constexpr unsigned kOneIn = 64;
+// One in so many that the small queue would drop goes to the main one all the same, if that gives way: mostly, and
+// where nothing that was dropped comes back.
+constexpr unsigned kOneIn = 20;
+constexpr unsigned kOneInOfALoop = 128;
+constexpr std::uint64_t kDropsForAReturn = 100;  // Fewer returns are taken for chance.
 constexpr std::uint64_t kMostBlocks = 8;  // What one return moves the border by, at most, in objects of average size.
 constexpr double kChance = 1.125;         // The small queue is regretted so much more often, or does not grow.
 
@@ -103,10 +106,12 @@ class StayFifo final : public Policy {
     if (size > capacity()) return false;
     bool from_main = false;
     const bool returns = ghosts_.take(object, &from_main);
-    if (returns) adapt(from_main);
+    if (returns) ++(from_main ? main_regret_ : small_regret_).returns;
+    const bool counts = returns && drops_return();
+    if (counts) adapt();
     while (small_.bytes() + main_.bytes() + size > capacity()) evict(size);
     // What the main queue dropped does not go straight back: in a loop it would push out what is needed next.
-    put(object, returns && !from_main ? Where::kMain : Where::kSmall);
+    put(object, counts && !from_main ? Where::kMain : Where::kSmall);
     return false;
   }
 
@@ -128,9 +133,11 @@ class StayFifo final : public Policy {
     main_regret_.fade();
     small_regret_.fade();
   }
+  bool drops_return() const noexcept {
+    return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn > small_regret_.drops + main_regret_.drops;
+  }
   // The queue whose drops are regretted more often gets room from the other with each object that returns.
-  void adapt(bool from_main) {
-    ++(from_main ? main_regret_ : small_regret_).returns;
+  void adapt() {
     const std::uint64_t average_size =
         (small_.bytes() + main_.bytes()) / std::max<std::size_t>(1, small_.count() + main_.count());
     if (small_regret_.rate() > main_regret_.rate() * kChance) {
@@ -155,11 +162,20 @@ class StayFifo final : public Policy {
     const std::uint32_t object = small_.pop_oldest();
     // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
     const bool main_has_room = main_.bytes() + size_of(object) <= capacity() - small_target_;
-    if (hits_[object] > rule_.promote_above || main_has_room || ++left_small_ % kOneIn == 0) {
+    if (hits_[object] > rule_.promote_above || main_has_room ||
+        (++left_small_ % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way())) {
       put(object, Where::kMain);
     } else {
       drop(object);
     }
+  }
+  // Whether the oldest of the main queue has no hits. If it has, it goes round; in a loop, where nothing else takes
+  // hits from the main queue, with one less.
+  bool main_gives_way() {
+    if (main_.empty() || hits_[main_.oldest()] == 0) return true;
+    if (!drops_return()) --hits_[main_.oldest()];
+    main_.renew(main_.oldest());
+    return false;
   }
   void leave_main() {
     while (hits_[main_.oldest()] > 0) {
