@@ -14,7 +14,7 @@ constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hi
 // where nothing that was dropped comes back. What is asked for over and over in a loop has to last until its turn.
 constexpr std::uint32_t kOneIn = 20;
 constexpr std::uint32_t kOneInOfALoop = 128;
-// Five fingerprints of ten bits: one key in two hundred meets its own by chance. Fewer returns than twice as many, of
+// Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
 // so many drops one, are taken for that.
 constexpr std::uint64_t kDropsForAReturn = 100;
 
