@@ -185,8 +185,7 @@ bool Shard::relocate(const FoundEntry& found) {
   const BlockContents old(found.block);
   const std::uint32_t position = arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size));
   if (position == 0) return false;
-  const std::string_view key(reinterpret_cast<const char*>(old.key), old.key_size);
-  const StoreRequest same{.key = {.bytes = key, .hash = {}},
+  const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
                           .value_size = old.value_size,
                           .expires_ms = old.expires_ms,
                           .caller_flags = old.caller_flags};

@@ -62,7 +62,7 @@ TEST_CASE("a new key has time in the small queue, also right before its hand") {
     cache.space().small_hand = cache.space().free_entry;
     const int newest = next;
     cache.put(next++);
-    if (cache.is_in(newest, kMain)) continue;  // One fingerprint in a hundred is taken for another key's.
+    if (cache.is_in(newest, kMain)) continue;  // One key in two hundred meets another one's fingerprint.
     CHECK(cache.is_in(newest, kYoung));
     // While the border has just moved up the main queue gives way, and the hand of the small one stands.
     for (int evictions = 0; evictions < 50 && cache.has(newest) && cache.is_in(newest, kYoung); ++evictions) {

@@ -70,7 +70,6 @@ bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept {
 
 void SysvObject::become(int segment_id, std::vector<CreationLock> locks) noexcept {
   segment_id_ = segment_id;
-  header_view_.reset();
   locks_ = std::move(locks);
   status_.shm_segsz = spec().size_bytes;
   status_.shm_perm.uid = status_.shm_perm.cuid = ::geteuid();

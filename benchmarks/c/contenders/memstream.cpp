@@ -21,16 +21,15 @@ void require_ok(int status, const char* call) {
   throw std::runtime_error(std::string(call) + ": " + cache_strerror(status) + ": " + cache_last_error());
 }
 
-// The default size, or more: room enough that nothing is evicted. That is what an item costs, two large values for each
-// shard, and the uneven filling of shards: one of them may have six standard deviations more than the mean.
+// The default size, or more: room enough that nothing is evicted. Shards fill unevenly: each has place for six standard
+// deviations more items than the mean, and for two more that are being written.
 std::uint64_t segment_size(const DataSet& data) {
   constexpr double kShardSize = 32 << 20;
   const double item = data.value_size + kKeySize + 160;
-  const double most_items = kShardSize / item;
-  const double deviation = std::sqrt(9 + most_items) - 3;  // Of the mean, so that most_items are the mean and six.
-  const double mean_items = deviation * deviation;
-  const double needed = (64 << 20) + data.keys * item * most_items / mean_items + data.value_size * 32.0;
-  return std::max(static_cast<std::uint64_t>(needed), std::uint64_t{256} << 20) / 4096 * 4096;
+  const double most_items = kShardSize / item - 2;
+  const double deviation = std::sqrt(9 + most_items) - 3;  // Of the mean, which is its square.
+  const double needed = (64 << 20) + kShardSize * data.keys / (deviation * deviation);
+  return std::max(static_cast<std::uint64_t>(needed), std::uint64_t{256} << 20);
 }
 
 // What a kind of MemStream has unless it says otherwise.
