@@ -285,7 +285,8 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   const Key hashed = make_key(key);
   PinSet pins(slot());
   PinnedBlock pinned;
-  const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), now_ms(), &pinned);
+  const auto now = [this] { return now_ms(); };
+  const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, &pinned);
   count_read(status);
   *held = {pinned.value, pinned.read, hashed.hash.shard(attached_.geometry.shards), pinned.position, pinned.pin};
   return status;

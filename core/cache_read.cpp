@@ -34,7 +34,8 @@ GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_b
   PinSet pins(slot());
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
-  Status status = shard.pin(key, pins, deadline, now, &pinned);
+  Status status = shard.pin(
+      key, pins, deadline, now, [now] { return now; }, &pinned);
   if (status == Status::kFull) return shard.get(key, {room, room_bytes}, deadline, now);
   if (status != Status::kOk) return {status, {}};
   if (pinned.read.value_size > room_bytes) {

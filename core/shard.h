@@ -143,8 +143,9 @@ class Shard final : private ShardRecovery {
 
   // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
 
-  // kFull if `pins` has no place left; the caller copies then.
-  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
+  // kFull if `pins` has no place left; the caller copies then. The instants are those of a get.
+  template <class Now>
+  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
              PinnedBlock* pinned) noexcept;
   // A block for a value, pinned and owned by nobody.
   Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,

@@ -1,4 +1,5 @@
-// The look-up without a lock, and the get that is made of it: inline, since this is what a cache does most of the time.
+// The look-up without a lock, the get that is made of it, and the pin that a view is: inline, since this is what a cache
+// does most of the time.
 // docs/performance.md follows a get through this file.
 #pragma once
 
@@ -191,6 +192,24 @@ inline void Shard::prefetch_write(const Key& key) const noexcept {
   look_into_bucket(key, &look);
   prefetch_entry<LineUse::kWrite>(look.first_id);
   prefetch_block<LineUse::kWrite>(look.first_id);
+}
+
+// With the lock, unlike a get: until the pin is counted in its block nothing else keeps that where it is.
+template <class Now>
+inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
+                         PinnedBlock* pinned) noexcept {
+  prefetch_write(key);
+  return write(Exclusion::kWriters, deadline, [&] {
+    const FoundEntry found = find(key);
+    if (found.id == 0) return Status::kMiss;
+    const BlockContents block(found.block);
+    if (block.expires_ms != 0 && block.expired(now_ms())) return Status::kMiss;
+    if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
+    pinned->value = const_cast<std::byte*>(block.value);
+    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found), block.caller_flags};
+    note_access(*found.entry, noted_ms);
+    return Status::kOk;
+  });
 }
 
 }  // namespace memstream

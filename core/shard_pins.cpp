@@ -30,21 +30,6 @@ void Shard::let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin) {
   arena_.free(position);
 }
 
-Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
-                  PinnedBlock* pinned) noexcept {
-  return write(Exclusion::kWriters, deadline, [&] {
-    const FoundEntry found = find(key);
-    if (found.id == 0) return Status::kMiss;
-    const BlockContents block(found.block);
-    if (block.expired(now_ms)) return Status::kMiss;
-    if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
-    pinned->value = const_cast<std::byte*>(block.value);
-    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found), block.caller_flags};
-    note_access(*found.entry, now_ms);
-    return Status::kOk;
-  });
-}
-
 Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline,
                       std::uint64_t now_ms, PinnedBlock* reserved) noexcept {
   const StoreRequest request{.key = key, .value_size = value_size};
@@ -103,6 +88,9 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
 }
 
 Status Shard::unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept {
+  // As prefetch_write() does. Whatever the position says: asking for a line that is not there does nothing.
+  prefetch_lock();
+  prefetch_line<LineUse::kWrite>(base() + std::uint64_t{position} * kUnitSize);
   const bool was_held = pins.holds(pin, offset_of(position));
   const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kWriters, deadline, [&] {

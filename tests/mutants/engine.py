@@ -52,6 +52,14 @@ MUTANTS = [
         ("access_clock_test",),
     ),
     Mutant(
+        "view-expiry-by-noted-instant",
+        "a view compares an expiry with the instant that it notes, which may be of earlier views",
+        "core/shard_lookup.h",
+        "block.expired(now_ms())",
+        "block.expired(noted_ms)",
+        ("access_clock_test",),
+    ),
+    Mutant(
         "plain-block-beyond-the-shard",
         "a get believes that a block ends where its first word says",
         "core/block.h",

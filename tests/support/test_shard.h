@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/format.h"
-#include "core/shard.h"
+#include "core/shard_lookup.h"
 #include "tests/support/memory_segment.h"
 
 namespace memstream::test {
@@ -68,7 +68,8 @@ class TestShard : public TestSegment {
   ReadResult read(std::string_view key_bytes);
   Status remove(std::string_view key_bytes) { return shard.remove(key(key_bytes), deadline(), now_ms); }
   Status pin(std::string_view key_bytes, PinnedBlock* pinned) {
-    return shard.pin(key(key_bytes), pins, deadline(), now_ms, pinned);
+    return shard.pin(
+        key(key_bytes), pins, deadline(), now_ms, [this] { return now_ms; }, pinned);
   }
   Status unpin(const PinnedBlock& pinned) { return shard.unpin(pinned.position, pins, pinned.pin, deadline()); }
   Status reserve(std::string_view key_bytes, std::uint64_t value_size, PinnedBlock* reserved) {
