@@ -8,7 +8,7 @@ usage() {
     cat <<TEXT
 usage: bench.sh COMMAND [ARGUMENT]...
 
-  c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--json FILE]
+  c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--fills N] [--json FILE]
                            throughput and latency beside the alternatives; "c --help" says it all
   python [--quick] [--contender NAME] [--size BYTES] [--json FILE]
                            the Python package, on both roads, beside what Python has; "python --help" says it all

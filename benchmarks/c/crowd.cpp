@@ -159,8 +159,8 @@ Round Crowd::run(const Order& order, std::chrono::milliseconds duration) {
 }
 
 void Crowd::take_latencies(Histogram* gets, Histogram* puts) {
-  *gets = gets_;
-  *puts = puts_;
+  gets->add(gets_);
+  puts->add(puts_);
   gets_ = {};
   puts_ = {};
 }

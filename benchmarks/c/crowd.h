@@ -87,7 +87,7 @@ class Crowd {
 
   Round run(const Order& order, std::chrono::milliseconds duration);
 
-  // Latencies of all rounds since the last call.
+  // Adds the latencies of all rounds since the last call.
   void take_latencies(Histogram* gets, Histogram* puts);
 
  private:

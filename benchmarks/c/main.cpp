@@ -6,9 +6,13 @@
 #include <algorithm>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "benchmarks/c/contender.h"
 #include "benchmarks/c/crowd.h"
@@ -45,16 +49,24 @@ std::vector<Filled> fill_stores(const std::vector<Contender>& contenders, const 
   return stores;
 }
 
+// A cell and what each store came to in it, over all fillings.
+struct Measured {
+  Cell cell;
+  std::vector<Outcome> outcomes;
+};
+
 // All cells of one data set and one number of processes: each store has its own workers, and the rounds of all stores
-// alternate, so that whatever happens to the machine happens to all of them.
-void run_cells(const Plan& plan, const std::vector<Filled>& stores, const std::vector<Cell>& cells, const Draws& draws,
-               std::uint64_t clock_ns, nlohmann::json* results) {
+// alternate, so that whatever happens to the machine happens to all of them. `finish` is told of each cell; may be empty.
+void run_cells(const Plan& plan, const std::vector<Filled>& stores, const Draws& draws, std::span<Measured> cells,
+               const std::function<void(const Measured&)>& finish) {
   std::vector<std::unique_ptr<Crowd>> crowds;
   for (const Filled& filled : stores) {
-    crowds.push_back(std::make_unique<Crowd>(*filled.store, cells.front().data, cells.front().processes, draws));
+    const Cell& first = cells.front().cell;
+    crowds.push_back(std::make_unique<Crowd>(*filled.store, first.data, first.processes, draws));
   }
-  for (const Cell& cell : cells) {
-    std::vector<Outcome> outcomes(stores.size());
+  for (Measured& measured : cells) {
+    auto& [cell, outcomes] = measured;
+    outcomes.resize(stores.size());
     for (unsigned round = 0; round <= plan.rounds; ++round) {
       for (std::size_t i = 0; i < stores.size(); ++i) {
         const Round done = crowds[i]->run({cell.distribution, cell.get_percent, round}, plan.duration);
@@ -72,9 +84,26 @@ void run_cells(const Plan& plan, const std::vector<Filled>& stores, const std::v
             fmt::format("{}: {} torn values in {}", stores[i].name, outcomes[i].torn, cell.name()));
       }
     }
-    print_table(cell, outcomes, clock_ns);
-    std::fflush(stdout);
-    results->push_back(to_json(cell, outcomes, clock_ns));
+    if (finish) finish(measured);
+  }
+}
+
+// All cells of one data set. Where the pages of a store come to lie in memory is chance, and all rounds of one filling
+// share it: so the stores are filled anew as often as the plan says. The last filling finishes each cell.
+void run_data_set(const Plan& plan, const Environment& environment, const DataSet& data,
+                  const std::function<void(const Measured&)>& finish) {
+  const Draws draws(data.keys);
+  std::vector<std::vector<Measured>> by_processes;
+  for (const unsigned processes : plan.processes()) {
+    std::vector<Measured> measured;
+    for (const Cell& cell : plan.cells_of(data, processes)) measured.push_back({cell, {}});
+    if (!measured.empty()) by_processes.push_back(std::move(measured));
+  }
+  for (unsigned left = plan.fills; left-- > 0;) {
+    const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data);
+    for (std::vector<Measured>& cells : by_processes) {
+      run_cells(plan, stores, draws, cells, left == 0 ? finish : nullptr);
+    }
   }
 }
 
@@ -82,19 +111,15 @@ int run(const Plan& plan, const std::string& json_path) {
   const Scratch scratch("bench");
   const Environment environment{scratch.path(), fmt::format("bench-{}", ::getpid())};
   const std::uint64_t clock_ns = measure_clock();
-  nlohmann::json report = {{"machine", describe_machine()},
-                           {"rounds", plan.rounds},
-                           {"round_ms", plan.duration.count()},
-                           {"clock_ns", clock_ns},
-                           {"cells", nlohmann::json::array()}};
-  for (const DataSet& data : plan.data_sets()) {
-    const Draws draws(data.keys);
-    const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data);
-    for (const unsigned processes : plan.processes()) {
-      const std::vector<Cell> cells = plan.cells_of(data, processes);
-      if (!cells.empty()) run_cells(plan, stores, cells, draws, clock_ns, &report["cells"]);
-    }
-  }
+  nlohmann::json report = {{"machine", describe_machine()}, {"fills", plan.fills},
+                           {"rounds", plan.rounds},         {"round_ms", plan.duration.count()},
+                           {"clock_ns", clock_ns},          {"cells", nlohmann::json::array()}};
+  const auto finish = [&](const Measured& measured) {
+    print_table(measured.cell, measured.outcomes, clock_ns);
+    std::fflush(stdout);
+    report["cells"].push_back(to_json(measured.cell, measured.outcomes, clock_ns));
+  };
+  for (const DataSet& data : plan.data_sets()) run_data_set(plan, environment, data, finish);
   if (!json_path.empty()) {
     std::ofstream file(json_path);
     file << report.dump(1) << '\n';

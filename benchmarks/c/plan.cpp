@@ -85,7 +85,12 @@ void add_plan_options(CLI::App* app, PlanOptions* options) {
   app->add_option("--backend", options->backend, "Only this backend of MemStream");
   app->add_option("--contender", options->contenders, "Only this contender (may be repeated)");
   app->add_option("--cell", options->cells, "Only cells with these parts, as in size=64/processes=2 (may be repeated)");
-  app->add_option("--rounds", options->rounds, "Rounds of each contender in each cell")->check(CLI::Range(1, 1000));
+  app->add_option("--fills", options->fills,
+                  "Make and fill every store anew so often: all rounds of one filling share its luck")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app->add_option("--rounds", options->rounds, "Rounds of each contender in each cell, after each filling")
+      ->check(CLI::Range(1, 1000));
   app->add_option("--round-ms", options->round_ms, "Duration of a round")->check(CLI::Range(1, 60'000));
 }
 
@@ -99,6 +104,7 @@ bool cell_matches(const std::string& filter, const Cell& cell) {
 Plan make_plan(const PlanOptions& options) {
   Plan plan;
   plan.contenders = choose_contenders(options);
+  plan.fills = options.fills;
   plan.rounds = options.rounds != 0 ? options.rounds : options.full ? 5 : 3;
   plan.duration = std::chrono::milliseconds(options.round_ms != 0 ? options.round_ms : options.full ? 200 : 50);
   for (const Cell& cell : all_cells(options.full)) {

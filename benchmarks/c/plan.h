@@ -16,7 +16,8 @@ struct PlanOptions {
   std::string backend{};                  // "": both.
   std::vector<std::string> contenders{};  // Names; empty: all.
   std::vector<std::string> cells{};       // Filters such as "size=64/processes=2"; empty: all.
-  unsigned rounds = 0;                    // 0: as quick or full have it.
+  unsigned fills = 1;
+  unsigned rounds = 0;  // 0: as quick or full have it.
   unsigned round_ms = 0;
 };
 
@@ -25,7 +26,8 @@ void add_plan_options(CLI::App* app, PlanOptions* options);
 struct Plan {
   std::vector<Contender> contenders;
   std::vector<Cell> cells;
-  unsigned rounds = 0;
+  unsigned fills = 0;   // How often every store is made and filled anew.
+  unsigned rounds = 0;  // Of each contender, after each filling.
   std::chrono::milliseconds duration{0};
 
   std::vector<DataSet> data_sets() const;

@@ -14,8 +14,8 @@ namespace memstream::bench {
 // One contender in one cell.
 struct Outcome {
   std::string contender;
-  std::vector<double> rates;            // Operations per second, by round.
-  std::vector<double> slowest_to_mean;  // By round.
+  std::vector<double> rates;            // Operations per second, by round of each filling.
+  std::vector<double> slowest_to_mean;  // The same.
   std::uint64_t torn = 0;
   Histogram gets{};
   Histogram puts{};

@@ -191,6 +191,8 @@ TEST_CASE("cells and contenders are chosen by name, and a name that does not exi
   const Plan full = make_plan({.full = true});
   CHECK(full.cells.size() == 192);
   CHECK(full.rounds == 5);
+  CHECK(full.fills == 1);
+  CHECK(make_plan({.fills = 3}).fills == 3);
   const Plan plan =
       make_plan({.full = true, .contenders = {"limit", "lmdb"}, .cells = {"keys=1000000/size=64/processes=2/gets=95"}});
   CHECK(plan.contenders.size() == 2);
