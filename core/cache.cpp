@@ -29,8 +29,8 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
     if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
     opened->settle_redo();
     opened->membership_.store(Membership::kInside, std::memory_order_release);
-    // Whoever comes cleans up after those that are gone; a failure here hinders nobody.
-    static_cast<void>(opened->process_table_.clean_up(Deadline(timeout), opened->pin_dropper()));
+    // Whoever comes cleans up after those that are gone, as far as that can be done at once.
+    static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait), opened->pin_dropper()));
   }
   *cache = std::move(opened);
   return Status::kOk;
@@ -130,9 +130,11 @@ Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offse
 
 DropPin Cache::pin_dropper() {
   return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) {
-    return drop_pin(slot, pin, offset, Deadline(timeout_));
+    return drop_pin(slot, pin, offset, Deadline(kNoWait));
   };
 }
+
+Status Cache::clean_up(const Deadline& deadline) { return process_table_.clean_up(deadline, pin_dropper()); }
 
 void Cache::end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept {
   PinSet pins(slot());
@@ -192,7 +194,7 @@ Status Cache::with_room_of_the_dead(Operation operation) {
 
 bool Cache::found_room_of_the_dead() {
   const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
-  if (process_table_.clean_up(Deadline(timeout_), pin_dropper()) != Status::kOk) return false;
+  static_cast<void>(clean_up(Deadline(timeout_)));  // What could be found is there, whether or not there is more.
   return header()->dead_processes.load(std::memory_order_relaxed) != dead;
 }
 

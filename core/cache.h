@@ -217,6 +217,8 @@ class Cache final : private ForkAware {
   void end_noted_pins() noexcept;
   Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline);
   DropPin pin_dropper();
+  // After all processes that have ended.
+  Status clean_up(const Deadline& deadline);
 
   // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
   class RedoClaim {

@@ -3,10 +3,19 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
+#include "core/cancellation.h"
 #include "core/identity.h"
 #include "core/robust_mutex.h"
 
 namespace memstream {
+namespace {
+
+constexpr std::chrono::milliseconds kPause{1};
+
+}  // namespace
 
 // The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
 // what was half done for a dead process is done again.
@@ -61,16 +70,15 @@ Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, Pr
   std::uint64_t start_time = 0;
   if (const Status status = own_start_time(&start_time); status != Status::kOk) return status;
   own_start_time_.store(start_time, std::memory_order_relaxed);
-  if (const Status status = lock(deadline); status != Status::kOk) return status;
-  Status status = Status::kOk;
-  *slot = enter(start_time);
-  if (*slot == nullptr) {
-    status = retire_dead(drop_pin);
+  const Status status = with_table(deadline, [&] {
     *slot = enter(start_time);
-  }
-  unlock();
-  if (*slot != nullptr) return Status::kOk;
-  if (status != Status::kOk) return status;
+    if (*slot != nullptr) return Status::kOk;
+    const Status cleaned_up = retire_dead(drop_pin);
+    *slot = enter(start_time);
+    if (*slot != nullptr) return Status::kOk;
+    return cleaned_up == Status::kOk ? Status::kProcessTableFull : cleaned_up;
+  });
+  if (status != Status::kProcessTableFull) return status;
   return fail_without_throwing(Status::kProcessTableFull, [&] {
     return fmt::format(
         "All {} process slots of the segment are taken by live processes. Close some, or create the segment with a "
@@ -80,17 +88,25 @@ Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, Pr
 }
 
 Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot) {
-  if (const Status status = lock(deadline); status != Status::kOk) return status;
-  const Status status = retire(slot, drop_pin);
-  unlock();
-  return status;
+  return with_table(deadline, [&] { return retire(slot, drop_pin); });
 }
 
 Status ProcessTable::clean_up(const Deadline& deadline, const DropPin& drop_pin) {
-  if (const Status status = lock(deadline); status != Status::kOk) return status;
-  const Status status = retire_dead(drop_pin);
-  unlock();
-  return status;
+  return with_table(deadline, [&] { return retire_dead(drop_pin); });
+}
+
+// Runs `attempt()` with the table locked, again and again while it is busy and the deadline has not passed. In between
+// the table is free: who waits for a shard to drop a pin in it must not keep out those who come.
+template <class Attempt>
+Status ProcessTable::with_table(const Deadline& deadline, const Attempt& attempt) {
+  for (;;) {
+    if (const Status status = lock(deadline); status != Status::kOk) return status;
+    const Status status = attempt();
+    unlock();
+    if (status != Status::kBusy || deadline.passed()) return status;
+    const UncancelledScope uncancelled;
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
@@ -109,7 +125,9 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
   return Status::kOk;
 }
 
+// One whose pins cannot be dropped now keeps no other one in the table.
 Status ProcessTable::retire_dead(const DropPin& drop_pin) {
+  Status first_failure = Status::kOk;
   const pid_t own_pid = getpid();
   const std::uint64_t own_start_time = own_start_time_.load(std::memory_order_relaxed);
   for (ProcessSlot& slot : used()) {
@@ -117,10 +135,13 @@ Status ProcessTable::retire_dead(const DropPin& drop_pin) {
     const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
     const bool is_own = pid == own_pid && start_time == own_start_time;  // No need to ask the kernel.
     if (pid == 0 || is_own || process_is_alive(pid, start_time)) continue;
-    if (const Status status = retire(&slot, drop_pin); status != Status::kOk) return status;
+    if (const Status status = retire(&slot, drop_pin); status != Status::kOk) {
+      if (first_failure == Status::kOk) first_failure = status;
+      continue;
+    }
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }
-  return Status::kOk;
+  return first_failure;
 }
 
 std::uint64_t ProcessTable::lease_owner_of(const ProcessSlot* slot) const noexcept {

@@ -12,7 +12,8 @@
 
 namespace memstream {
 
-// Drops one pin of a dead process: the word as it stands in `slot->pins[pin]`.
+// Drops one pin of a process that goes or has gone: the word as it stands in `slot->pins[pin]`. Called with the table
+// locked, so that it must not wait for a shard: it says kBusy, and is asked again until the caller's deadline.
 using DropPin = std::function<Status(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes)>;
 
 struct ProcessCounts {
@@ -32,7 +33,8 @@ class ProcessTable {
   // Takes the calling process out and keeps its counts. Pins that are left are dropped.
   Status give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot);
 
-  // Takes out every process that has ended. Safe to repeat: one that dies in here leaves the rest to the next.
+  // Takes out every process that has ended; kBusy if the pins of one could not be dropped until the deadline. Safe to
+  // repeat: one that dies in here leaves the rest to the next.
   Status clean_up(const Deadline& deadline, const DropPin& drop_pin);
 
   // Counts of all processes, past and present.
@@ -49,6 +51,8 @@ class ProcessTable {
   std::uint32_t number_of(const ProcessSlot* slot) const noexcept { return static_cast<std::uint32_t>(slot - slots_); }
 
  private:
+  template <class Attempt>
+  Status with_table(const Deadline& deadline, const Attempt& attempt);
   Status lock(const Deadline& deadline) noexcept;
   void unlock() noexcept;
   ProcessSlot* enter(std::uint64_t start_time) noexcept;

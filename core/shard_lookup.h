@@ -1,5 +1,5 @@
-// The look-up without a lock, the get that is made of it, and the pin that a view is: inline, since this is what a cache
-// does most of the time.
+// The look-up without a lock, the get that is made of it, and the pin that a view is: inline, since this is what a
+// cache does most of the time.
 // docs/performance.md follows a get through this file.
 #pragma once
 

@@ -56,7 +56,7 @@ struct Measured {
 };
 
 // All cells of one data set and one number of processes: each store has its own workers, and the rounds of all stores
-// alternate, so that whatever happens to the machine happens to all of them. `finish` is told of each cell; may be empty.
+// alternate, so that whatever happens to the machine happens to all of them. `finish` is told of each cell, or empty.
 void run_cells(const Plan& plan, const std::vector<Filled>& stores, const Draws& draws, std::span<Measured> cells,
                const std::function<void(const Measured&)>& finish) {
   std::vector<std::unique_ptr<Crowd>> crowds;

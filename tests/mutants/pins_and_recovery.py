@@ -82,6 +82,22 @@ MUTANTS = [
         ("format_test", "kill_test"),
     ),
     Mutant(
+        "dead-behind-a-busy-one-stay",
+        "while the pins of one dead process cannot be dropped nobody else is taken out of the table",
+        "core/processes.cpp",
+        "if (first_failure == Status::kOk) first_failure = status;\n      continue;",
+        "return status;",
+        ("processes_test",),
+    ),
+    Mutant(
+        "table-locked-while-waiting",
+        "the process table stays locked while a shard is waited for that the dead have pins in",
+        "core/processes.cpp",
+        "    const Status status = attempt();\n    unlock();\n",
+        "    Status status = attempt();\n    while (status == Status::kBusy && !deadline.passed()) status = attempt();\n    unlock();\n",
+        ("processes_test",),
+    ),
+    Mutant(
         "dead-never-noticed",
         "every process counts as alive for ever",
         "core/processes.cpp",
