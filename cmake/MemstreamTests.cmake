@@ -3,10 +3,35 @@
 # The programs that run under the thread sanitizer: of that build, the only ones that are needed.
 add_custom_target(threads_tests)
 
-# memstream_register_test(NAME name [LABELS label...] [TIMEOUT seconds] [BACKENDS])
+# Memcheck runs the programs as users get them, which are built anyway; not where another tool is built in, and not on
+# seeded bugs.
+find_program(MEMSTREAM_VALGRIND valgrind)
+set(memcheck)
+if(MEMSTREAM_VALGRIND AND NOT MEMSTREAM_SANITIZE AND NOT MEMSTREAM_COVERAGE AND NOT MEMSTREAM_MUTANT)
+  set(memcheck ${MEMSTREAM_VALGRIND} --quiet --error-exitcode=99 --leak-check=full --trace-children=yes --vgdb=no
+    --num-callers=30 --suppressions=${CMAKE_CURRENT_SOURCE_DIR}/valgrind.supp)
+endif()
+
+# memstream_declare_test(NAME name COMMAND command... [LABELS label...] [PROPERTIES name value...])
+#
+# add_test(), and, unless the label is no_valgrind or torture, the same once more under Valgrind: as memcheck.name, whose
+# only label is memcheck, by which the presets tell the two apart.
+function(memstream_declare_test)
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "" "NAME" "COMMAND;LABELS;PROPERTIES")
+  add_test(NAME ${ARG_NAME} COMMAND ${ARG_COMMAND})
+  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" ${ARG_PROPERTIES})
+  if(memcheck AND NOT ARG_LABELS MATCHES "no_valgrind|torture")
+    add_test(NAME memcheck.${ARG_NAME} COMMAND ${memcheck} ${ARG_COMMAND})
+    set_tests_properties(memcheck.${ARG_NAME} PROPERTIES LABELS memcheck ${ARG_PROPERTIES})
+  endif()
+endfunction()
+
+# memstream_register_test(NAME name [LABELS label...] [TIMEOUT seconds] [BACKEND backend] [BACKENDS] [COST cost])
 #
 # Registers the program `name` with ctest.
+#   BACKEND   told by MEMSTREAM_BACKEND, where the test is about one of them.
 #   BACKENDS  once per backend, as name.sysv and name.posix, told by MEMSTREAM_BACKEND.
+#   COST      the higher, the earlier it starts.
 #   LABELS    what the test needs or what it is worth running under:
 #     threads      runs threads against each other; the thread sanitizer's suite
 #     processes    starts processes; runs alone, since it counts on getting both cores
@@ -15,34 +40,30 @@ add_custom_target(threads_tests)
 #   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
 # Exit code 77 is "skipped": this machine cannot run it, and the test said why.
 function(memstream_register_test)
-  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT;BACKEND;COST" "LABELS")
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(threads_tests ${ARG_NAME})
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
-  if(ARG_BACKENDS)
-    set(variants .sysv .posix)
-  else()
-    set(variants ":")  # One variant, without a suffix.
+  set(properties TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77)
+  if(ARG_COST)
+    list(APPEND properties COST ${ARG_COST})
   endif()
-  foreach(variant IN LISTS variants)
-    string(REPLACE ":" "" suffix ${variant})
-    set(test ${ARG_NAME}${suffix})
-    add_test(NAME ${test} COMMAND ${MEMSTREAM_TEST_LAUNCHER} $<TARGET_FILE:${ARG_NAME}>)
-    set_tests_properties(${test} PROPERTIES
-      LABELS "${ARG_LABELS}"
-      TIMEOUT ${ARG_TIMEOUT}
-      SKIP_RETURN_CODE 77)
-    if(suffix)
-      string(SUBSTRING ${suffix} 1 -1 backend)
-      set_tests_properties(${test} PROPERTIES ENVIRONMENT MEMSTREAM_BACKEND=${backend})
-    endif()
-    if("processes" IN_LIST ARG_LABELS)
-      set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
-    endif()
-  endforeach()
+  if("processes" IN_LIST ARG_LABELS)
+    list(APPEND properties RUN_SERIAL ON)
+  endif()
+  set(declaration COMMAND $<TARGET_FILE:${ARG_NAME}> LABELS ${ARG_LABELS} PROPERTIES ${properties})
+  if(ARG_BACKENDS)
+    foreach(backend IN ITEMS sysv posix)
+      memstream_declare_test(NAME ${ARG_NAME}.${backend} ${declaration} ENVIRONMENT MEMSTREAM_BACKEND=${backend})
+    endforeach()
+  elseif(ARG_BACKEND)
+    memstream_declare_test(NAME ${ARG_NAME} ${declaration} ENVIRONMENT MEMSTREAM_BACKEND=${ARG_BACKEND})
+  else()
+    memstream_declare_test(NAME ${ARG_NAME} ${declaration})
+  endif()
 endfunction()
 
 # The headers that nearly every test includes, compiled once: parsing them was half of what building the tests took. An
@@ -56,18 +77,19 @@ target_precompile_headers(memstream_test_headers PRIVATE
   <doctest/doctest.h> <fmt/format.h>
   <algorithm> <atomic> <chrono> <cstring> <functional> <map> <memory> <random> <string> <string_view> <thread> <vector>)
 
-# memstream_add_test(NAME name SOURCES file... [LIBRARIES target...] [LABELS ...] [TIMEOUT ...] [BACKENDS])
+# memstream_add_test(NAME name SOURCES file... [LIBRARIES target...] [argument...])
 #
 # A doctest program. It links the engine, the backends, tests/support and the LIBRARIES given; the rest is as for
 # memstream_register_test.
 function(memstream_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT" "SOURCES;LIBRARIES;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "BACKENDS" "NAME;TIMEOUT;BACKEND;COST" "SOURCES;LIBRARIES;LABELS")
   add_executable(${ARG_NAME} ${ARG_SOURCES})
   target_link_libraries(${ARG_NAME} PRIVATE
     memstream_doctest_main memstream_test_support ${ARG_LIBRARIES} fmt::fmt)
   target_compile_options(${ARG_NAME} PRIVATE ${precompiled_options})
   target_precompile_headers(${ARG_NAME} REUSE_FROM memstream_test_headers)
-  set(options NAME ${ARG_NAME} TIMEOUT "${ARG_TIMEOUT}" LABELS ${ARG_LABELS})
+  set(options
+    NAME ${ARG_NAME} TIMEOUT "${ARG_TIMEOUT}" BACKEND "${ARG_BACKEND}" COST "${ARG_COST}" LABELS ${ARG_LABELS})
   if(ARG_BACKENDS)
     list(APPEND options BACKENDS)
   endif()

@@ -63,14 +63,18 @@ build() {
         cmake --build --preset "$1" --parallel "$jobs"
 }
 
-# suite PRESET [WRAPPER...]: builds a preset and runs its tests, for both backends where they go over one.
-suite() {
+# run_tests PRESET [WRAPPER...]: the tests of a preset, for both backends where they go over one.
+run_tests() {
     local preset=$1
     shift
     # ctest cuts the output of a test that passes to 1 KiB in the JUnit file; its last line is the one that counts.
-    build "$preset" &&
-        "$@" ctest --preset "$preset" --parallel "$jobs" --test-output-size-passed 1000000 \
-            --output-junit "$results/$preset.xml"
+    "$@" ctest --preset "$preset" --parallel "$jobs" --test-output-size-passed 1000000 \
+        --output-junit "$results/$preset.xml"
+}
+
+# suite PRESET [WRAPPER...]: builds a preset and runs its tests.
+suite() {
+    build "$1" && run_tests "$@"
 }
 
 step_release() {
@@ -99,8 +103,9 @@ step_tsan() {
     suite tsan "${no_randomisation[@]}"
 }
 
+# The programs of the release once more, under memcheck.
 step_valgrind() {
-    suite valgrind
+    build release && run_tests valgrind
 }
 
 # Ten seconds for each target, with its seeds and what fuzzing once found.
