@@ -6,6 +6,8 @@ target_compile_options(memstream_flags INTERFACE -Wall -Wextra -Wpedantic -Wshad
 # Root-relative includes ("core/segment.h"): every include line shows which layer it reaches into.
 target_include_directories(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(memstream_flags INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+# ccache reads what GCC has preprocessed, which else would say nothing of the precompiled headers.
+target_compile_options(memstream_flags INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
 
 set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_CXX_EXTENSIONS OFF)

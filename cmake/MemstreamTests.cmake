@@ -70,9 +70,6 @@ endfunction()
 # executable, since only its objects are compiled with just the options of the tests.
 add_executable(memstream_test_headers support/test_headers.cpp)
 target_link_libraries(memstream_test_headers PRIVATE memstream_doctest_main memstream_test_support fmt::fmt)
-# ccache reads what GCC has preprocessed, which else would say nothing of the precompiled headers.
-set(precompiled_options $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
-target_compile_options(memstream_test_headers PRIVATE ${precompiled_options})
 target_precompile_headers(memstream_test_headers PRIVATE
   <doctest/doctest.h> <fmt/format.h>
   <algorithm> <atomic> <chrono> <cstring> <functional> <map> <memory> <random> <string> <string_view> <thread> <vector>)
@@ -86,7 +83,6 @@ function(memstream_add_test)
   add_executable(${ARG_NAME} ${ARG_SOURCES})
   target_link_libraries(${ARG_NAME} PRIVATE
     memstream_doctest_main memstream_test_support ${ARG_LIBRARIES} fmt::fmt)
-  target_compile_options(${ARG_NAME} PRIVATE ${precompiled_options})
   target_precompile_headers(${ARG_NAME} REUSE_FROM memstream_test_headers)
   set(options
     NAME ${ARG_NAME} TIMEOUT "${ARG_TIMEOUT}" BACKEND "${ARG_BACKEND}" COST "${ARG_COST}" LABELS ${ARG_LABELS})

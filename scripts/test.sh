@@ -114,7 +114,8 @@ step_fuzz() {
 }
 
 # A preset of its own, in which every source stands once: the tests compile some of the library's again, and clang-tidy
-# would check those as often. Nothing has to be built for it.
+# would check those as often. It cannot read GCC's precompiled headers and gets none, so that it also sees whether each
+# source includes what it needs. Nothing has to be built for it.
 step_tidy() {
     cmake --preset tidy --log-level=WARNING >/dev/null && find core backends api -name '*.cpp' -print0 |
         nice -n 19 xargs --null --max-procs="$jobs" --max-args=1 \

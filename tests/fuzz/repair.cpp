@@ -1,5 +1,7 @@
 // An attach for writing to a damaged image whose locks are whole: calls are answered, damaged entries dropped, and
 // after a recovery the segment is as good as new.
+#include <fmt/format.h>
+
 #include <random>
 #include <string>
 #include <vector>
@@ -52,7 +54,7 @@ class Repair {
   const std::string& key(std::size_t number) const { return script_.scene->keys[number % script_.scene->keys.size()]; }
   static void note(int status, const char* call) {
     must_be_sane(status, call);
-    MUST(status != CACHE_BUSY, std::string(call) + ": nobody else is here: " + cache_last_error());
+    MUST(status != CACHE_BUSY, fmt::format("{}: nobody else is here: {}", call, cache_last_error()));
   }
   void write(const Record& record, const std::string& key);
   void write_many(const Record& record);
