@@ -225,6 +225,9 @@ class Gunicorn:
             "-m",
             "gunicorn",
             "--preload",
+            # A worker that is told to end before it listens to signals is not told again, only killed after this time.
+            "--graceful-timeout",
+            "5",
             *options,
             "--bind",
             f"unix:{self.socket}",
