@@ -94,7 +94,9 @@ MUTANTS = [
         "the process table stays locked while a shard is waited for that the dead have pins in",
         "core/processes.cpp",
         "    const Status status = attempt();\n    unlock();\n",
-        "    Status status = attempt();\n    while (status == Status::kBusy && !deadline.passed()) status = attempt();\n    unlock();\n",
+        "    Status status = attempt();\n"
+        "    while (status == Status::kBusy && !deadline.passed()) status = attempt();\n"
+        "    unlock();\n",
         ("processes_test",),
     ),
     Mutant(
