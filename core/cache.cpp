@@ -30,7 +30,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
     opened->settle_redo();
     opened->membership_.store(Membership::kInside, std::memory_order_release);
     // Whoever comes cleans up after those that are gone, as far as that can be done at once.
-    static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait), opened->pin_dropper()));
+    static_cast<void>(opened->clean_up(Deadline(kNoWait)));
   }
   *cache = std::move(opened);
   return Status::kOk;
@@ -105,7 +105,7 @@ std::uint32_t Cache::claim_redo() noexcept {
   return redo_record_;
 }
 
-Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline) {
+Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) {
   const Geometry& geometry = attached_.geometry;
   PinSet pins(slot);
   if (offset_bytes < geometry.shards_offset) {
@@ -119,7 +119,7 @@ Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offse
   }
   const std::uint64_t offset_in_shard = offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard));
   const Status status =
-      shards_[shard]->unpin(static_cast<std::uint32_t>(offset_in_shard / kUnitSize), pins, pin, deadline);
+      shards_[shard]->unpin(static_cast<std::uint32_t>(offset_in_shard / kUnitSize), pins, pin, Deadline(kNoWait));
   // A word that names no block, or whose shard had to be emptied, holds nothing any more.
   if (status == Status::kBadHandle || status == Status::kCorrupt) {
     pins.forget(pin, offset_bytes);
@@ -129,9 +129,7 @@ Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offse
 }
 
 DropPin Cache::pin_dropper() {
-  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) {
-    return drop_pin(slot, pin, offset, Deadline(kNoWait));
-  };
+  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) { return drop_pin(slot, pin, offset); };
 }
 
 Status Cache::clean_up(const Deadline& deadline) { return process_table_.clean_up(deadline, pin_dropper()); }
@@ -149,7 +147,7 @@ void Cache::end_noted_pins() noexcept {
   for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
     if (!noted_pins_[pin].exchange(false, std::memory_order_acq_rel) || own == nullptr) continue;
     const std::uint64_t offset = own->pins[pin].load(std::memory_order_acquire);
-    if (offset == 0 || drop_pin(own, pin, offset, Deadline(kNoWait)) != Status::kBusy) continue;
+    if (offset == 0 || drop_pin(own, pin, offset) != Status::kBusy) continue;
     noted_pins_[pin].store(true, std::memory_order_release);
     any_noted_pin_.store(true, std::memory_order_release);
   }

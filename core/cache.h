@@ -215,9 +215,10 @@ class Cache final : private ForkAware {
   // and ended by a later call.
   void end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept;
   void end_noted_pins() noexcept;
-  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes, const Deadline& deadline);
+  // kBusy if the shard is not free at once.
+  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes);
   DropPin pin_dropper();
-  // After all processes that have ended.
+  // Takes all processes that have ended out of the table.
   Status clean_up(const Deadline& deadline);
 
   // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.

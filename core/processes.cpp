@@ -38,6 +38,20 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
 
 void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
 
+// Runs `attempt()` with the table locked, again and again while it is busy and the deadline has not passed. In between
+// the table is free: who waits for a shard to drop a pin in it must not keep out those who come.
+template <class Attempt>
+Status ProcessTable::with_table(const Deadline& deadline, const Attempt& attempt) {
+  for (;;) {
+    if (const Status status = lock(deadline); status != Status::kOk) return status;
+    const Status status = attempt();
+    unlock();
+    if (status != Status::kBusy || deadline.passed()) return status;
+    const UncancelledScope uncancelled;
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 // Each process takes the first slot that is free, so that behind one which nobody ever had there is none.
 std::span<ProcessSlot> ProcessTable::used() const noexcept {
   std::uint32_t used = 0;
@@ -93,20 +107,6 @@ Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin
 
 Status ProcessTable::clean_up(const Deadline& deadline, const DropPin& drop_pin) {
   return with_table(deadline, [&] { return retire_dead(drop_pin); });
-}
-
-// Runs `attempt()` with the table locked, again and again while it is busy and the deadline has not passed. In between
-// the table is free: who waits for a shard to drop a pin in it must not keep out those who come.
-template <class Attempt>
-Status ProcessTable::with_table(const Deadline& deadline, const Attempt& attempt) {
-  for (;;) {
-    if (const Status status = lock(deadline); status != Status::kOk) return status;
-    const Status status = attempt();
-    unlock();
-    if (status != Status::kBusy || deadline.passed()) return status;
-    const UncancelledScope uncancelled;
-    std::this_thread::sleep_for(kPause);
-  }
 }
 
 Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {

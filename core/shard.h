@@ -141,7 +141,7 @@ class Shard final : private ShardRecovery {
   // A word that changes with every lease of the shard that ends; loaded before lease_holder(), and waited on after.
   std::atomic<std::uint32_t>& lease_events() const noexcept { return header_->lease_events; }
 
-  // ---- pins: reading and writing in place (core/shard_pins.cpp) ----
+  // ---- pins: reading and writing in place (core/shard_pins.cpp; pin() in core/shard_lookup.h) ----
 
   // kFull if `pins` has no place left; the caller copies then. The instants are those of a get.
   template <class Now>

@@ -99,7 +99,7 @@ TEST_CASE("the table is free while a shard is waited for in which a pin has to b
   CHECK(slot->pid == 0);
 }
 
-TEST_CASE("whoever finds the table full of the dead waits for their pins, and not for those of others") {
+TEST_CASE("whoever finds the table full is refused if all are alive, and waits for the pins of the dead if not") {
   Table processes;
   ProcessSlot* first = nullptr;
   for (std::uint32_t i = 0; i < processes.geometry().process_slots; ++i) {
