@@ -11,6 +11,7 @@ import gc
 import itertools
 import mmap
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -31,6 +32,10 @@ from memstream.errors import NoSegment  # noqa: E402
 BACKENDS = [os.environ["MEMSTREAM_BACKEND"]] if "MEMSTREAM_BACKEND" in os.environ else ["posix", "sysv"]
 MIB = 1024 * 1024
 _numbers = itertools.count()
+
+# A shell script starts what it sends to the background with SIGINT ignored, and so would the programs be that the tests
+# start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
