@@ -137,7 +137,8 @@ typedef struct cache_stats {
  *   MEMSTREAM_BACKEND     sysv or posix                            (posix)
  *   MEMSTREAM_NAME        1 to 64 of A-Z a-z 0-9 . _ -             (default)
  *   MEMSTREAM_SIZE        1M to the machine's limit; K, M, G       (256M)
- *   MEMSTREAM_SHARDS      1 to 64                                  (about one per 32 MiB)
+ *   MEMSTREAM_SHARDS      1 to 64                                  (about one per 32 MiB; of the
+ *                                                                  /dev/shm, if that is smaller)
  *   MEMSTREAM_TIMEOUT_MS  0 to 3600000: longest wait for a lock    (1000)
  *   MEMSTREAM_MODE        octal permission bits of a new segment   (0600)
  *   MEMSTREAM_HUGEPAGES   off, try or require                      (off)

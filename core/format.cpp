@@ -80,8 +80,9 @@ std::string SegmentFormat::name_of(const std::byte* header) const {
 }
 
 Status SegmentFormat::initialize(Segment& segment) {
+  const std::uint32_t shards = shards_ != 0 ? shards_ : default_shards(segment.size_bytes(), segment.room_bytes());
   Geometry geometry;
-  if (const Status status = make_geometry(segment.size_bytes(), shards_, &geometry); status != Status::kOk)
+  if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)
     return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.

@@ -25,6 +25,12 @@ std::uint64_t tables_end(const Geometry& geometry) {
 
 }  // namespace
 
+std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept {
+  const std::uint64_t least = std::max<std::uint64_t>((size_bytes + kMaxShardSize - 1) / kMaxShardSize, 1);
+  const std::uint64_t wanted = std::min(size_bytes, room_bytes) / kBytesPerShard;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(std::max(least, wanted), kMaxShards));
+}
+
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry) {
   if (size_bytes < kMinSegmentSize || size_bytes % kPageSize != 0) {
     return fail(Status::kBadSize,
@@ -32,15 +38,12 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
                             "multiple of {} bytes.",
                             size_bytes, kPageSize));
   }
-  if (shards > kMaxShards) {
+  if (shards == 0 || shards > kMaxShards) {
     return fail(Status::kBadShards, fmt::format("{} shards are not possible: 1 to {} are.", shards, kMaxShards));
   }
   Geometry result;
   result.size_bytes = size_bytes;
   result.shards = shards;
-  if (shards == 0) {
-    result.shards = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes / kBytesPerShard, 1, kMaxShards));
-  }
   result.process_slots =
       static_cast<std::uint32_t>(std::clamp(size_bytes / kBytesPerProcessSlot, kMinProcessSlots, kMaxProcessSlots));
   result.thread_slots = result.process_slots;

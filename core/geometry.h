@@ -36,9 +36,13 @@ struct Geometry {
 // The table of a new shard: one page of cells, which is also the step by which it grows.
 inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
 
-// Geometry of a new segment. `shards` 0: about one per 32 MiB, 1 to 64.
+// How many shards a new segment has if nobody says: about one per 32 MiB of what it can ever hold, which is no more
+// than `room_bytes` (Segment::room_bytes), 1 to 64; and as many as the size needs.
+std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept;
+
+// Geometry of a new segment.
 // kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if
-// there would be more than 64 or a shard would be smaller than half a MiB.
+// there would be none or more than 64, or a shard would be smaller than half a MiB.
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry);
 
 // True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts

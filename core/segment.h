@@ -47,6 +47,10 @@ class Segment {
   virtual std::size_t size_bytes() const noexcept = 0;
   virtual Access access() const noexcept = 0;
 
+  // Bytes that the system has for all such segments together, whoever uses them now: commit() can never have more. The
+  // largest value of the type if it sets no limit, or does not tell.
+  virtual std::size_t room_bytes() const noexcept = 0;
+
   // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
   // of memory. kNoMemory when the machine, the container or the file system has no more; nothing is lost then. The
   // range may be committed already, in part or whole. Rounded outwards to pages. Safe from any thread and process.

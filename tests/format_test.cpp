@@ -30,6 +30,7 @@ class CutSegment final : public Segment {
   Status commit(std::size_t, std::size_t) noexcept override { return Status::kOk; }
   Status prefault(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
+  std::size_t room_bytes() const noexcept override { return size_bytes(); }
 
  private:
   std::byte* data_;

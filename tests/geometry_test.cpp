@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <limits>
 #include <random>
 
 #include "tests/support/expectations.h"
@@ -15,20 +16,35 @@ namespace {
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
-Geometry made(std::uint64_t size_bytes, std::uint32_t shards = 0) {
+constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
+
+Geometry made(std::uint64_t size_bytes) {
   Geometry geometry;
-  REQUIRE_MESSAGE(make_geometry(size_bytes, shards, &geometry) == Status::kOk, last_error());
+  REQUIRE_MESSAGE(make_geometry(size_bytes, default_shards(size_bytes, kNoLimit), &geometry) == Status::kOk,
+                  last_error());
   return geometry;
 }
 
 TEST_CASE("a shard for every 32 MiB, at least 1, at most 64") {
-  CHECK(made(1 * kMiB).shards == 1);
-  CHECK(made(63 * kMiB).shards == 1);
-  CHECK(made(64 * kMiB).shards == 2);
-  CHECK(made(256 * kMiB).shards == 8);
-  CHECK(made(2 * kGiB).shards == 64);
-  CHECK(made(64 * kGiB).shards == 64);
-  CHECK(made(1 * kGiB, 5).shards == 5);
+  CHECK(default_shards(1 * kMiB, kNoLimit) == 1);
+  CHECK(default_shards(63 * kMiB, kNoLimit) == 1);
+  CHECK(default_shards(64 * kMiB, kNoLimit) == 2);
+  CHECK(default_shards(256 * kMiB, kNoLimit) == 8);
+  CHECK(default_shards(2 * kGiB, kNoLimit) == 64);
+  CHECK(default_shards(64 * kGiB, kNoLimit) == 64);
+}
+
+TEST_CASE("where the system has less memory than the segment is large, that counts") {
+  CHECK(default_shards(256 * kMiB, 64 * kMiB) == 2);
+  CHECK(default_shards(256 * kMiB, 255 * kMiB) == 7);
+  CHECK(default_shards(256 * kMiB, 256 * kMiB) == 8);
+  CHECK(default_shards(256 * kMiB, 1 * kMiB) == 1);
+  CHECK(default_shards(256 * kMiB, 0) == 1);
+  // Not fewer than can be of such a size.
+  CHECK(default_shards(kMaxShardSize, kMiB) == 1);
+  CHECK(default_shards(kMaxShardSize + kPageSize, kMiB) == 2);
+  Geometry geometry;
+  CHECK(make_geometry(200 * kGiB, default_shards(200 * kGiB, kMiB), &geometry) == Status::kOk);
 }
 
 TEST_CASE("every geometry that is made is sound, and wastes less than a page for every part") {
@@ -36,7 +52,8 @@ TEST_CASE("every geometry that is made is sound, and wastes less than a page for
   for (int i = 0; i < scaled(20'000); ++i) {
     const std::uint64_t size =
         (kMiB + random() % (random() % 2 == 0 ? 100 * kMiB : kMaxShards * kMaxShardSize)) / kPageSize * kPageSize;
-    const auto shards = static_cast<std::uint32_t>(random() % (kMaxShards + 1));
+    auto shards = static_cast<std::uint32_t>(random() % (kMaxShards + 1));
+    if (shards == 0) shards = default_shards(size, random() % (2 * size));
     Geometry geometry;
     if (make_geometry(size, shards, &geometry) != Status::kOk) continue;
     REQUIRE(geometry_is_sound(geometry));
@@ -63,14 +80,16 @@ TEST_CASE("a size that is too small, no whole number of pages or too large is re
   CHECK(make_geometry(kMiB - kPageSize, 1, &geometry) == Status::kBadSize);
   CHECK(message_has("1 MiB"));
   CHECK(make_geometry(kMiB + 1, 1, &geometry) == Status::kBadSize);
-  CHECK(make_geometry(0, 0, &geometry) == Status::kBadSize);
+  CHECK(make_geometry(0, 1, &geometry) == Status::kBadSize);
   CHECK(make_geometry(128 * kGiB, 1, &geometry) == Status::kBadSize);
   CHECK(message_has("64 GiB"));
   CHECK(make_geometry(128 * kGiB, 2, &geometry) == Status::kOk);
 }
 
-TEST_CASE("too many shards for the size are refused") {
+TEST_CASE("no shard, and too many for the size, are refused") {
   Geometry geometry;
+  CHECK(make_geometry(kMiB, 0, &geometry) == Status::kBadShards);
+  CHECK(message_has("1 to 64"));
   CHECK(make_geometry(kMiB, 2, &geometry) == Status::kBadShards);
   CHECK(message_has("512 KiB"));
   CHECK(make_geometry(kGiB, 65, &geometry) == Status::kBadShards);

@@ -18,8 +18,8 @@ namespace {
 constexpr std::uint64_t kTmpfsSize = 16 << 20;
 
 // Runs `body` with a cache of 1 GiB in a child whose /dev/shm has 16 MiB. Ends the program as skipped where the system
-// does not allow that to be made.
-Complaint with_small_memory(const std::function<Complaint(memstream_t* cache)>& body) {
+// does not allow that to be made. `shards` 0: as many as the library chooses.
+Complaint with_small_memory(std::uint32_t shards, const std::function<Complaint(memstream_t* cache)>& body) {
   const auto mount = [] { return mount_own_shm("size=16m"); };
   if (const Complaint obstacle = in_child(mount); !obstacle.empty()) {
     std::printf("skipped: a mount namespace with a /dev/shm of its own needs root (%s)\n", obstacle.c_str());
@@ -27,7 +27,7 @@ Complaint with_small_memory(const std::function<Complaint(memstream_t* cache)>& 
   }
   return in_child([&]() -> Complaint {
     if (const Complaint obstacle = mount(); !obstacle.empty()) return obstacle;
-    const TemporarySegment segment("small-memory", std::uint64_t{1} << 30);
+    const TemporarySegment segment("small-memory", std::uint64_t{1} << 30, shards);
     const OpenCache cache(segment.spec());
     return body(cache);
   });
@@ -72,7 +72,7 @@ Complaint judge(memstream_t* cache) {
 TEST_CASE("a cache of 1 GiB works in a /dev/shm of 16 MiB") {
   for (const std::size_t size_bytes : {100, 1000, 20'000}) {
     CAPTURE(size_bytes);
-    CHECK(with_small_memory([&](memstream_t* cache) -> Complaint {
+    CHECK(with_small_memory(32, [&](memstream_t* cache) -> Complaint {
             const auto keys = static_cast<std::uint32_t>(3 * kTmpfsSize / size_bytes);
             std::uint32_t refused = 0;
             for (std::uint32_t key = 0; key < keys; ++key) refused += put(cache, key, size_bytes) != CACHE_OK ? 1 : 0;
@@ -89,8 +89,18 @@ TEST_CASE("a cache of 1 GiB works in a /dev/shm of 16 MiB") {
   }
 }
 
+TEST_CASE("a new cache has shards for the memory that there is, and refuses no value that fits one") {
+  CHECK(with_small_memory(0, [](memstream_t* cache) -> Complaint {
+          for (std::uint32_t key = 0; key < 100; ++key) {
+            if (put(cache, key, 3 << 20) != CACHE_OK) return key_text(key) + ": " + cache_last_error();
+          }
+          if (present(cache, 100) < 3) return "most of the memory lies idle";
+          return judge(cache);
+        }) == "");
+}
+
 TEST_CASE("values larger than what memory is left are refused or stored, and the cache goes on") {
-  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+  CHECK(with_small_memory(32, [](memstream_t* cache) -> Complaint {
           std::uint32_t key = 0;
           for (const std::size_t size_bytes : {100, 5 << 20, 30'000, 12 << 20, 300 << 10, 1000, 15 << 20, 1 << 20}) {
             for (int i = 0; i < 100; ++i) {
@@ -109,7 +119,7 @@ TEST_CASE("values larger than what memory is left are refused or stored, and the
 }
 
 TEST_CASE("a shard without a key has room for one where another has taken all memory") {
-  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+  CHECK(with_small_memory(32, [](memstream_t* cache) -> Complaint {
           std::uint32_t key = 0;
           while (put(cache, key, 1 << 20) == CACHE_OK && key < 100) ++key;
           if (stats_of(cache).commit_failures == 0) return "there was memory enough";
@@ -122,7 +132,7 @@ TEST_CASE("a shard without a key has room for one where another has taken all me
 }
 
 TEST_CASE("reservations that memory is not there for are refused") {
-  CHECK(with_small_memory([](memstream_t* cache) -> Complaint {
+  CHECK(with_small_memory(32, [](memstream_t* cache) -> Complaint {
           std::vector<memstream_reservation_t> reservations;
           int status = CACHE_OK;
           while (status == CACHE_OK && reservations.size() < 100) {

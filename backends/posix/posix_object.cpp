@@ -6,10 +6,12 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <thread>
 
 #include "backends/huge_pages.h"
@@ -35,6 +37,7 @@ class PosixSegment final : public MappedSegment {
         wants_huge_pages_(spec.huge_pages != HugePages::kOff) {}
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
+  std::size_t room_bytes() const noexcept override;
   bool is_of(const struct stat& status) const noexcept { return device_ == status.st_dev && inode_ == status.st_ino; }
 
  private:
@@ -45,6 +48,15 @@ class PosixSegment final : public MappedSegment {
   ino_t inode_;
   bool wants_huge_pages_;
 };
+
+std::size_t PosixSegment::room_bytes() const noexcept {
+  struct statvfs file_system {};
+  // A tmpfs without a limit has 0 blocks.
+  if (::fstatvfs(file_->number(), &file_system) != 0 || file_system.f_blocks == 0) {
+    return std::numeric_limits<std::size_t>::max();
+  }
+  return file_system.f_blocks * file_system.f_frsize;
+}
 
 Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
   // A tmpfs that is mounted with huge=advise gives huge pages to faults in a mapping that asks for them, and not to

@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <limits>
 #include <string>
 
 #include "backends/mapped_segment.h"
@@ -23,6 +25,7 @@ class SysvSegment final : public MappedSegment {
       : MappedSegment(spec.name, data, size_bytes, access, spec.huge_pages), segment_id_(segment_id) {}
   ~SysvSegment() override { ::shmdt(data()); }
 
+  std::size_t room_bytes() const noexcept override;
   int segment_id() const noexcept { return segment_id_; }
 
  private:
@@ -30,6 +33,13 @@ class SysvSegment final : public MappedSegment {
 
   int segment_id_;
 };
+
+std::size_t SysvSegment::room_bytes() const noexcept {
+  // kernel.shmall has let the whole segment pass already, when it was made.
+  struct sysinfo machine {};
+  if (::sysinfo(&machine) != 0) return std::numeric_limits<std::size_t>::max();
+  return (machine.totalram + machine.totalswap) * machine.mem_unit;
+}
 
 Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
   if (uninterrupted([&] { return ::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE); }) == 0)

@@ -62,6 +62,7 @@ class ImageSegment final : public Segment {
     return Status::kOk;
   }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
+  std::size_t room_bytes() const noexcept override { return size_bytes(); }
 
  private:
   Access access_;

@@ -124,6 +124,14 @@ MUTANTS = [
         ("format_test", "torture_step_create"),
     ),
     Mutant(
+        "shards-for-memory-that-is-not-there",
+        "a new segment has as many shards in a small /dev/shm as in a large one",
+        "backends/posix/posix_object.cpp",
+        "return file_system.f_blocks * file_system.f_frsize;",
+        "return std::numeric_limits<std::size_t>::max();",
+        ("small_memory_test",),
+    ),
+    Mutant(
         "creation-lock-outlives-its-holder",
         "the System V creation lock is not dropped when its holder dies",
         "backends/sysv/creation_lock.cpp",

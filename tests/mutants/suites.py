@@ -57,6 +57,7 @@ SUITES = [
     unit("segment_sysv_test"),
     unit("segment_posix_test"),
     unit("segment_race_test"),
+    unit("small_memory_test", "posix"),
     Suite("histories", "memstream-histories", "memstream-histories", ("--histories", "150"), limit_seconds=150),
     Suite(
         "histories_evicting",

@@ -109,7 +109,8 @@ class Connection:
             name: 1 to 64 characters of A-Z a-z 0-9 . _ -; None: MEMSTREAM_NAME, or "default".
             backend: "posix" or "sysv"; None: MEMSTREAM_BACKEND, or "posix".
             size: bytes of a new segment, from 1 MiB; None: MEMSTREAM_SIZE, or 256 MiB.
-            shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or one for each 32 MiB.
+            shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or one for each 32 MiB that it can
+                ever have.
             mode: permission bits of a new segment, such as 0o660; None: MEMSTREAM_MODE, or 0o600.
             timeout: seconds that a call waits for others at most, 0 to 3,600; None: MEMSTREAM_TIMEOUT_MS, or 1 second.
             read_only: map the segment for reading only; nothing is ever written to it, no access is counted.
