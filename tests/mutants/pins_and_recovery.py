@@ -280,4 +280,12 @@ MUTANTS = [
         "for (;;) {",
         ("shard_lock_test",),
     ),
+    Mutant(
+        "lease-ends-in-silence",
+        "who waits for a lease is not woken when it ends",
+        "core/shard_lease.cpp",
+        "  header_->lease_events.fetch_add(1, std::memory_order_release);\n  futex_wake_all(header_->lease_events);\n",
+        "  header_->lease_events.fetch_add(1, std::memory_order_release);\n",
+        ("lease_kill_test",),
+    ),
 ]
