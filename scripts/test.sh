@@ -189,13 +189,21 @@ clean_up() {
     rm -rf "$scratch"
 }
 
+# Seconds of processor time that the ended children of this shell have taken, with theirs.
+cpu_seconds() {
+    local -a numbers
+    read -r -a numbers </proc/$$/stat  # The second, the program's name, has no blank in it.
+    echo $(((numbers[15] + numbers[16]) / $(getconf CLK_TCK)))
+}
+
 # run_step STEP: runs it with its output on the terminal and in a log, or waits for it if it was started ahead, and adds
 # a line to the table. Inside a step "set -e" is without effect, as bash has it for whatever stands before "||": steps
 # chain their commands with "&&".
 run_step() {
-    local step=$1 started=$SECONDS verdict=passed passed failed skipped
+    local step=$1 started=$SECONDS started_cpu verdict=passed passed failed skipped
     local -a reports
     say "$step"
+    started_cpu=$(cpu_seconds)
     if [[ -v ahead[$step] ]]; then
         wait "${ahead[$step]}" || verdict=FAILED
         unset "ahead[$step]"
@@ -215,7 +223,8 @@ run_step() {
     fi
     total_passed=$((total_passed + passed))
     total_failed=$((total_failed + failed))
-    table+=$(printf '%-14s %-7s %7d %7d %8d %8d' "$step" "$verdict" "$passed" "$failed" "$skipped" $((SECONDS - started)))
+    table+=$(printf '%-14s %-7s %7d %7d %8d %8d %8d' "$step" "$verdict" "$passed" "$failed" "$skipped" \
+        $((SECONDS - started)) $(($(cpu_seconds) - started_cpu)))
     table+=$'\n'
 }
 
@@ -259,7 +268,7 @@ for step in "${steps[@]}"; do
     run_step "$step"
 done
 
-printf '\n%-14s %-7s %7s %7s %8s %8s\n%s' step result passed failed skipped seconds "$table"
+printf '\n%-14s %-7s %7s %7s %8s %8s %8s\n%s' step result passed failed skipped seconds cpu "$table"
 printf '%d seconds in all; logs in build/test-results/\n' "$SECONDS"
 if ((${#failed_steps[@]} > 0)); then
     printf 'failed steps: %s\n' "${failed_steps[*]}"
