@@ -52,7 +52,8 @@ class PosixSegment final : public MappedSegment {
 std::size_t PosixSegment::room_bytes() const noexcept {
   struct statvfs file_system {};
   // A tmpfs without a limit has 0 blocks.
-  if (::fstatvfs(file_->number(), &file_system) != 0 || file_system.f_blocks == 0) {
+  const bool is_known = uninterrupted([&] { return ::fstatvfs(file_->number(), &file_system); }) == 0;
+  if (!is_known || file_system.f_blocks == 0) {
     return std::numeric_limits<std::size_t>::max();
   }
   return file_system.f_blocks * file_system.f_frsize;

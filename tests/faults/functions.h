@@ -15,6 +15,7 @@
   X(shm_unlink, kMinusOne, EACCES, EPERM)                                            \
   X(ftruncate, kMinusOne, ENOSPC, EINTR)                                             \
   X(fstat, kMinusOne, EOVERFLOW)                                                     \
+  X(fstatvfs, kMinusOne, EIO, EINTR)                                                 \
   X(fchmod, kMinusOne, EPERM)                                                        \
   X(flock, kMinusOne, ENOLCK, EINTR)                                                 \
   X(pread, kMinusOne, EIO, EINTR)                                                    \
@@ -30,6 +31,7 @@
   X(shmat, kMinusOne, ENOMEM, EACCES, EIDRM)                                         \
   X(shmdt, kMinusOne, EINVAL)                                                        \
   X(shmctl, kMinusOne, EPERM, EACCES, EIDRM)                                         \
+  X(sysinfo, kMinusOne, EPERM)                                                       \
   X(semget, kMinusOne, ENOSPC, EACCES)                                               \
   X(semctl, kMinusOne, EPERM, EACCES, EIDRM)                                         \
   X(semop, kMinusOne, EINTR, ENOMEM)                                                 \

@@ -20,6 +20,8 @@
 
 struct iovec;
 struct rlimit;
+struct statvfs;
+struct sysinfo;
 
 namespace memstream::test {
 namespace {
@@ -129,6 +131,8 @@ long outstanding_allocations() { return outstanding.load(std::memory_order_relax
 INTERPOSE(int, shm_open, (const char* name, int flags, mode_t mode), name, flags, mode)
 INTERPOSE(int, shm_unlink, (const char* name), name)
 INTERPOSE(int, ftruncate, (int file, off_t size), file, size)
+INTERPOSE(int, fstatvfs, (int file, struct statvfs* status), file, status)
+INTERPOSE(int, sysinfo, (struct sysinfo * info), info)
 INTERPOSE(int, fstat, (int file, struct stat* status), file, status)
 INTERPOSE(int, fchmod, (int file, mode_t mode), file, mode)
 INTERPOSE(int, flock, (int file, int operation), file, operation)

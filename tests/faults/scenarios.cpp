@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <new>
@@ -281,16 +282,38 @@ ShardHeader* first_shard(const CacheSpec& spec, std::unique_ptr<Segment>* segmen
   return reinterpret_cast<ShardHeader*>((*segment)->data() + attached.geometry.shard_offset(0));
 }
 
-// A process dies with the write lock of the shard: whoever comes next recovers.
-std::shared_ptr<void> leave_lock_behind(const CacheSpec& spec) {
+// A process does what `before_death` says in the shard and is killed.
+std::shared_ptr<void> leave_behind(const CacheSpec& spec, const std::function<Complaint(ShardHeader&)>& before_death) {
   const Complaint end = in_child([&]() -> Complaint {
-    std::unique_ptr<Segment> segment;
-    if (::pthread_mutex_lock(&first_shard(spec, &segment)->write_mutex) != 0) return "the lock is not to be had";
+    std::unique_ptr<Segment> segment;  // Mapped until then: the kernel finds the locks of the dead in it.
+    if (Complaint complaint = before_death(*first_shard(spec, &segment)); !complaint.empty()) return complaint;
     ::raise(SIGKILL);
     return "alive";
   });
   if (end != "killed by signal 9") throw std::runtime_error(end);
   return nullptr;
+}
+
+// A process dies with a view, and so with a process slot, and with the write lock of the shard: whoever comes next
+// recovers.
+std::shared_ptr<void> leave_lock_behind(const CacheSpec& spec) {
+  return leave_behind(spec, [&](ShardHeader& shard) -> Complaint {
+    const memstream_options_t options = spec.options();
+    memstream_t* cache = nullptr;
+    memstream_view_t view{};
+    if (memstream_open(&options, &cache) != CACHE_OK || memstream_view(cache, "kept", 4, &view) != CACHE_OK)
+      return cache_last_error();
+    return ::pthread_mutex_lock(&shard.write_mutex) == 0 ? "" : "the lock is not to be had";
+  });
+}
+
+// A process dies as a slow reader of the shard: the next writer has to find out that nobody is in its way.
+std::shared_ptr<void> leave_reader_behind(const CacheSpec& spec) {
+  return leave_behind(spec, [](ShardHeader& shard) -> Complaint {
+    const std::uint64_t epoch = shard.epoch;
+    ++shard.announced[epoch & 1];
+    return ::pthread_rwlock_rdlock(&shard.rw[epoch & 1]) == 0 ? "" : "the shared lock is not to be had";
+  });
 }
 
 // Another process has the write lock and lives.
@@ -328,6 +351,7 @@ const Scenario kScenarios[] = {
     {"read only", true, nullptr, 0, read_only},
     {"default connection", false, nullptr, 0, default_connection},
     {"recover", true, leave_lock_behind, 0, attach},
+    {"write past a dead reader", true, leave_reader_behind, 0, attach},
     {"wait in vain", true, keep_lock, CACHE_BUSY, write_and_read},
     {"destroy by name", true, nullptr, 0, destroy_by_name},
     {"list", true, nullptr, 0, list_segments},
