@@ -13,7 +13,7 @@ namespace memstream {
 struct OpenOptions {
   std::unique_ptr<SegmentBackend> backend;
   SegmentSpec spec;
-  std::uint32_t shards = 0;  // 0: according to the size.
+  std::uint32_t shards = 0;  // 0: according to the size, and to the memory that there is.
   bool read_only = false;
   bool existing_only = false;
   bool prefault = false;
