@@ -160,7 +160,7 @@ Complaint check_peer(memstream_t* peer, const Fault& fault, bool is_destroyed) {
   if (is_destroyed) return "";
   if (Complaint complaint = use_as_peer(peer); !complaint.empty()) return "the peer: " + complaint;
   if (may_keep_slot(fault)) return "";
-  // Not the statistics: they read /proc/self/smaps, which took half the time of this test under the address sanitizer.
+  // Not the statistics: they read /proc/self/smaps, which took a fifth of this test under the address sanitizer.
   memstream_process_t processes[4];
   std::size_t count = 0;
   if (memstream_processes(peer, processes, std::size(processes), &count) != CACHE_OK) return cache_last_error();
