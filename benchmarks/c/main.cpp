@@ -7,9 +7,11 @@
 #include <exception>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <span>
+#include <numeric>
+#include <random>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -35,6 +37,8 @@ std::uint64_t measure_clock() {
   return histogram.quantile(0.5);
 }
 
+constexpr std::uint32_t kSeed = 20240229;  // Of the order of the rounds.
+
 struct Filled {
   std::string name;
   std::unique_ptr<Prepared> store;
@@ -55,54 +59,75 @@ struct Measured {
   std::vector<Outcome> outcomes;
 };
 
-// All cells of one data set and one number of processes: each store has its own workers, and the rounds of all stores
-// alternate, so that whatever happens to the machine happens to all of them. `finish` is told of each cell, or empty.
-void run_cells(const Plan& plan, const std::vector<Filled>& stores, const Draws& draws, std::span<Measured> cells,
-               const std::function<void(const Measured&)>& finish) {
-  std::vector<std::unique_ptr<Crowd>> crowds;
-  for (const Filled& filled : stores) {
-    const Cell& first = cells.front().cell;
-    crowds.push_back(std::make_unique<Crowd>(*filled.store, first.data, first.processes, draws));
+// The workers of every store, by number of processes.
+using Crowds = std::map<unsigned, std::vector<std::unique_ptr<Crowd>>>;
+
+Crowds start_crowds(const std::vector<Filled>& stores, const Draws& draws, const DataSet& data,
+                    const std::vector<unsigned>& processes) {
+  Crowds crowds;
+  for (const unsigned count : processes) {
+    for (const Filled& filled : stores) {
+      crowds[count].push_back(std::make_unique<Crowd>(*filled.store, data, count, draws));
+    }
   }
-  for (Measured& measured : cells) {
-    auto& [cell, outcomes] = measured;
-    outcomes.resize(stores.size());
-    for (unsigned round = 0; round <= plan.rounds; ++round) {
-      for (std::size_t i = 0; i < stores.size(); ++i) {
-        const Round done = crowds[i]->run({cell.distribution, cell.get_percent, round}, plan.duration);
+  return crowds;
+}
+
+// Cells that differ in the number of processes alone. The rounds of all numbers and all stores alternate, so that
+// whatever happens to the machine happens to all of them; in another order each time, since who comes after whom finds
+// its own lines in the processor's caches or not: with the limit always first the others came to some percent less.
+void run_cells(const Plan& plan, const std::vector<Filled>& stores, Crowds& crowds, std::mt19937* random,
+               std::vector<Measured>* cells) {
+  std::vector<std::size_t> store_order(stores.size());
+  std::iota(store_order.begin(), store_order.end(), std::size_t{0});
+  std::vector<std::size_t> cell_order(cells->size());
+  std::iota(cell_order.begin(), cell_order.end(), std::size_t{0});
+  for (unsigned round = 0; round <= plan.rounds; ++round) {
+    std::shuffle(cell_order.begin(), cell_order.end(), *random);
+    for (const std::size_t which : cell_order) {
+      auto& [cell, outcomes] = cells->at(which);
+      outcomes.resize(stores.size());
+      std::shuffle(store_order.begin(), store_order.end(), *random);
+      for (const std::size_t i : store_order) {
+        Crowd& crowd = *crowds.at(cell.processes)[i];
+        const Round done = crowd.run({cell.distribution, cell.get_percent, round}, plan.duration);
         outcomes[i].torn += done.torn;
         if (round == 0) continue;  // Warms up.
         outcomes[i].rates.push_back(done.operations_per_second);
         outcomes[i].slowest_to_mean.push_back(done.slowest_to_mean);
       }
     }
+  }
+  for (auto& [cell, outcomes] : *cells) {
     for (std::size_t i = 0; i < stores.size(); ++i) {
       outcomes[i].contender = stores[i].name;
-      crowds[i]->take_latencies(&outcomes[i].gets, &outcomes[i].puts);
+      crowds.at(cell.processes)[i]->take_latencies(&outcomes[i].gets, &outcomes[i].puts);
       if (outcomes[i].torn != 0 && !stores[i].store->may_tear()) {
         throw std::runtime_error(
             fmt::format("{}: {} torn values in {}", stores[i].name, outcomes[i].torn, cell.name()));
       }
     }
-    if (finish) finish(measured);
   }
 }
 
 // All cells of one data set. Where the pages of a store come to lie in memory is chance, and all rounds of one filling
-// share it: so the stores are filled anew as often as the plan says. The last filling finishes each cell.
+// share it: so the stores are filled anew as often as the plan says. `finish` is told of what differs in the number of
+// processes alone, after the last filling.
 void run_data_set(const Plan& plan, const Environment& environment, const DataSet& data,
-                  const std::function<void(const Measured&)>& finish) {
+                  const std::function<void(const std::vector<Measured>&)>& finish) {
   const Draws draws(data.keys);
-  std::vector<std::vector<Measured>> by_processes;
-  for (const unsigned processes : plan.processes()) {
-    std::vector<Measured> measured;
-    for (const Cell& cell : plan.cells_of(data, processes)) measured.push_back({cell, {}});
-    if (!measured.empty()) by_processes.push_back(std::move(measured));
+  std::mt19937 random(kSeed);
+  std::vector<std::vector<Measured>> groups;
+  for (const std::vector<Cell>& cells : plan.groups_of(data)) {
+    groups.emplace_back();
+    for (const Cell& cell : cells) groups.back().push_back({cell, {}});
   }
   for (unsigned left = plan.fills; left-- > 0;) {
     const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data);
-    for (std::vector<Measured>& cells : by_processes) {
-      run_cells(plan, stores, draws, cells, left == 0 ? finish : nullptr);
+    Crowds crowds = start_crowds(stores, draws, data, plan.processes_of(data));
+    for (std::vector<Measured>& cells : groups) {
+      run_cells(plan, stores, crowds, &random, &cells);
+      if (left == 0) finish(cells);
     }
   }
 }
@@ -114,10 +139,16 @@ int run(const Plan& plan, const std::string& json_path) {
   nlohmann::json report = {{"machine", describe_machine()}, {"fills", plan.fills},
                            {"rounds", plan.rounds},         {"round_ms", plan.duration.count()},
                            {"clock_ns", clock_ns},          {"cells", nlohmann::json::array()}};
-  const auto finish = [&](const Measured& measured) {
-    print_table(measured.cell, measured.outcomes, clock_ns);
+  const auto finish = [&](const std::vector<Measured>& cells) {
+    const std::vector<Outcome>* of_two = nullptr;
+    for (const Measured& measured : cells) {
+      if (measured.cell.processes == 2) of_two = &measured.outcomes;
+    }
+    for (const Measured& measured : cells) {
+      print_table(measured.cell, measured.outcomes, of_two, clock_ns);
+      report["cells"].push_back(to_json(measured.cell, measured.outcomes, of_two, clock_ns));
+    }
     std::fflush(stdout);
-    report["cells"].push_back(to_json(measured.cell, measured.outcomes, clock_ns));
   };
   for (const DataSet& data : plan.data_sets()) run_data_set(plan, environment, data, finish);
   if (!json_path.empty()) {

@@ -125,18 +125,24 @@ std::vector<DataSet> Plan::data_sets() const {
   return without_repeats(sets);
 }
 
-std::vector<unsigned> Plan::processes() const {
+std::vector<unsigned> Plan::processes_of(const DataSet& data) const {
   std::vector<unsigned> counts;
-  for (const Cell& cell : cells) counts.push_back(cell.processes);
+  for (const Cell& cell : cells) {
+    if (cell.data == data) counts.push_back(cell.processes);
+  }
   return without_repeats(counts);
 }
 
-std::vector<Cell> Plan::cells_of(const DataSet& data, unsigned processes) const {
-  std::vector<Cell> chosen;
+std::vector<std::vector<Cell>> Plan::groups_of(const DataSet& data) const {
+  std::vector<std::vector<Cell>> groups;
   for (const Cell& cell : cells) {
-    if (cell.data == data && cell.processes == processes) chosen.push_back(cell);
+    if (cell.data != data) continue;
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const std::vector<Cell>& group) {
+      return group.front().distribution == cell.distribution && group.front().get_percent == cell.get_percent;
+    });
+    (same != groups.end() ? *same : groups.emplace_back()).push_back(cell);
   }
-  return chosen;
+  return groups;
 }
 
 }  // namespace memstream::bench

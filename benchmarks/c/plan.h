@@ -31,8 +31,9 @@ struct Plan {
   std::chrono::milliseconds duration{0};
 
   std::vector<DataSet> data_sets() const;
-  std::vector<unsigned> processes() const;
-  std::vector<Cell> cells_of(const DataSet& data, unsigned processes) const;
+  std::vector<unsigned> processes_of(const DataSet& data) const;
+  // The cells of a data set, those together that differ in the number of processes alone.
+  std::vector<std::vector<Cell>> groups_of(const DataSet& data) const;
 };
 
 // Whether every part of the filter ("size=64/processes=2") is a part of the cell's name.

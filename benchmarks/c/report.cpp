@@ -18,10 +18,11 @@ std::string first_line(const char* path, const std::string& prefix) {
   return "";
 }
 
-const Outcome* find_limit(const std::vector<Outcome>& outcomes) {
+const Outcome* find(const std::vector<Outcome>* outcomes, const std::string& contender) {
+  if (outcomes == nullptr) return nullptr;
   const auto found =
-      std::find_if(outcomes.begin(), outcomes.end(), [](const Outcome& one) { return one.contender == "limit"; });
-  return found == outcomes.end() ? nullptr : &*found;
+      std::find_if(outcomes->begin(), outcomes->end(), [&](const Outcome& one) { return one.contender == contender; });
+  return found == outcomes->end() ? nullptr : &*found;
 }
 
 std::uint64_t without(std::uint64_t ns, std::uint64_t clock_ns) { return ns > clock_ns ? ns - clock_ns : 0; }
@@ -77,8 +78,9 @@ nlohmann::json describe_machine() {
       {"compiler", MEMSTREAM_COMPILER}};
 }
 
-nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, std::uint64_t clock_ns) {
-  const Outcome* limit = find_limit(outcomes);
+nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
+                       std::uint64_t clock_ns) {
+  const Outcome* limit = find(&outcomes, "limit");
   nlohmann::json contenders = nlohmann::json::array();
   for (const Outcome& outcome : outcomes) {
     nlohmann::json one = {{"name", outcome.contender},
@@ -90,6 +92,7 @@ nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, s
                           {"put_ns", latencies(outcome.puts, clock_ns)},
                           {"get_distribution", distribution(outcome.gets, clock_ns)}};
     if (limit != nullptr) one["ratio_to_limit"] = ratio(outcome, *limit);
+    if (const Outcome* two = find(of_two, outcome.contender)) one["ratio_to_two_processes"] = ratio(outcome, *two);
     contenders.push_back(std::move(one));
   }
   return {{"name", cell.name()},
@@ -101,19 +104,22 @@ nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, s
           {"contenders", std::move(contenders)}};
 }
 
-void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, std::uint64_t clock_ns) {
-  fmt::print("{}\n  {:<20} {:>9} {:>8} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7} {:>6}\n", cell.name(), "", "Mops/s",
-             "spread", "limit", "p50 ns", "p99", "p99.9", "max", "slowest", "torn");
-  const Outcome* limit = find_limit(outcomes);
+void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
+                 std::uint64_t clock_ns) {
+  const auto in_parts = [](const Outcome* denominator, const Outcome& outcome) {
+    return denominator != nullptr ? fmt::format("{:.2f}", ratio(outcome, *denominator)) : std::string("-");
+  };
+  fmt::print("{}\n  {:<20} {:>9} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7} {:>6}\n", cell.name(), "", "Mops/s",
+             "spread", "limit", "of two", "p50 ns", "p99", "p99.9", "max", "slowest", "torn");
+  const Outcome* limit = find(&outcomes, "limit");
   for (const Outcome& outcome : outcomes) {
     const Histogram& calls = outcome.gets.samples != 0 ? outcome.gets : outcome.puts;
     const auto [least, most] = std::minmax_element(outcome.rates.begin(), outcome.rates.end());
-    fmt::print("  {:<20} {:>9.3f} {:>7.0f}% {:>7} {:>8} {:>8} {:>9} {:>10} {:>7.2f} {:>6}\n", outcome.contender,
-               median(outcome.rates) / 1e6, (*most - *least) / median(outcome.rates) * 100,
-               limit != nullptr ? fmt::format("{:.2f}", ratio(outcome, *limit)) : "-",
-               without(calls.quantile(0.5), clock_ns), without(calls.quantile(0.99), clock_ns),
-               without(calls.quantile(0.999), clock_ns), without(calls.max_ns, clock_ns),
-               median(outcome.slowest_to_mean), outcome.torn);
+    fmt::print("  {:<20} {:>9.3f} {:>7.0f}% {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7.2f} {:>6}\n", outcome.contender,
+               median(outcome.rates) / 1e6, (*most - *least) / median(outcome.rates) * 100, in_parts(limit, outcome),
+               in_parts(find(of_two, outcome.contender), outcome), without(calls.quantile(0.5), clock_ns),
+               without(calls.quantile(0.99), clock_ns), without(calls.quantile(0.999), clock_ns),
+               without(calls.max_ns, clock_ns), median(outcome.slowest_to_mean), outcome.torn);
   }
 }
 

@@ -30,8 +30,11 @@ double ratio(const Outcome& outcome, const Outcome& denominator);
 nlohmann::json describe_machine();
 
 // REQUIRES: `outcomes` is not empty. Ratios are to the contender "limit" where it took part. `clock_ns` is what timing
-// a call costs, and is taken off each latency.
-nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, std::uint64_t clock_ns);
-void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, std::uint64_t clock_ns);
+// a call costs, and is taken off each latency. `of_two`: what the same contenders came to in the same rounds with two
+// processes, null if that was not measured.
+nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
+                       std::uint64_t clock_ns);
+void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
+                 std::uint64_t clock_ns);
 
 }  // namespace memstream::bench

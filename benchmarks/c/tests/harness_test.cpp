@@ -187,9 +187,41 @@ TEST_CASE("a ratio is the median of the rounds' ratios") {
   CHECK(median({4, 1, 3, 2}) == doctest::Approx(2.5));
 }
 
+TEST_CASE("a report compares with the limit, and with two processes, where these took part") {
+  const auto outcome = [](const char* name, std::vector<double> rates) {
+    Outcome one;
+    one.contender = name;
+    one.slowest_to_mean = std::vector<double>(rates.size(), 1);
+    one.rates = std::move(rates);
+    return one;
+  };
+  const std::vector<Outcome> two = {outcome("limit", {10, 20}), outcome("other", {5, 8})};
+  const std::vector<Outcome> four = {outcome("limit", {8, 30}), outcome("other", {4, 6})};
+  const nlohmann::json report = to_json({kSmall, Distribution::kZipf, 95, 4}, four, &two, 0);
+  CHECK(report["contenders"][0]["ratio_to_two_processes"] == doctest::Approx((0.8 + 1.5) / 2));
+  CHECK(report["contenders"][1]["ratio_to_two_processes"] == doctest::Approx((0.8 + 0.75) / 2));
+  CHECK(report["contenders"][1]["ratio_to_limit"] == doctest::Approx((0.5 + 0.2) / 2));
+  const nlohmann::json alone = to_json({kSmall, Distribution::kZipf, 95, 4}, {four[1]}, nullptr, 0);
+  CHECK_FALSE(alone["contenders"][0].contains("ratio_to_two_processes"));
+  CHECK_FALSE(alone["contenders"][0].contains("ratio_to_limit"));
+}
+
 TEST_CASE("cells and contenders are chosen by name, and a name that does not exist is refused") {
   const Plan full = make_plan({.full = true});
   CHECK(full.cells.size() == 192);
+  std::size_t grouped = 0;
+  for (const DataSet& data : full.data_sets()) {
+    CHECK(full.processes_of(data) == std::vector<unsigned>{1, 2, 4, 16});
+    for (const std::vector<Cell>& group : full.groups_of(data)) {
+      grouped += group.size();
+      for (const Cell& cell : group) {
+        CHECK(cell.data == data);
+        CHECK(cell.distribution == group.front().distribution);
+        CHECK(cell.get_percent == group.front().get_percent);
+      }
+    }
+  }
+  CHECK(grouped == full.cells.size());
   CHECK(full.rounds == 5);
   CHECK(full.fills == 1);
   CHECK(make_plan({.fills = 3}).fills == 3);
@@ -198,6 +230,7 @@ TEST_CASE("cells and contenders are chosen by name, and a name that does not exi
   CHECK(plan.contenders.size() == 2);
   CHECK(plan.cells.size() == 2);
   CHECK(plan.data_sets().size() == 1);
+  CHECK(plan.groups_of(plan.data_sets().front()).size() == 2);  // Two distributions.
   for (const Contender& contender : make_plan({.backend = "sysv", .cells = {"size=64"}}).contenders) {
     const bool is_ours = contender.name.starts_with("memstream-");
     CHECK_MESSAGE((!is_ours || contender.name.starts_with("memstream-sysv")), contender.name);
