@@ -40,8 +40,6 @@ constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) n
 constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
 constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
-constexpr std::uint64_t page_floor(std::uint64_t bytes) noexcept { return bytes / kPageSize * kPageSize; }
-
 }  // namespace
 
 // ---- the free lists ----
@@ -242,7 +240,7 @@ void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::ui
 // ---- the border between table and heap, and the memory under both ----
 
 bool Arena::raise_table(std::uint64_t now_ms) {
-  const std::uint64_t new_end = table_end_bytes() + kTableStepCells * sizeof(Cell);
+  const std::uint64_t new_end = table_end_bytes() + kTableStepSize;
   if (new_end > std::uint64_t{heap_begin()} * kUnitSize || !commit_table(new_end, now_ms)) return false;
   const std::uint32_t cells = space().table_cells.load(std::memory_order_relaxed);
   space().table_cells.store(cells + kTableStepCells, std::memory_order_release);
@@ -280,7 +278,7 @@ void Arena::commit_first_step() noexcept {
 void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {
   ShardSpace& s = space();
   const std::uint64_t heap_bytes = shard_size_bytes_ - std::uint64_t{heap_begin()} * kUnitSize;
-  const std::uint64_t grown_bytes = table_end_bytes() - kShardHeaderSize - kTableStepCells * sizeof(Cell);
+  const std::uint64_t grown_bytes = table_end_bytes() - kShardHeaderSize - kTableStepSize;
   if (heap_bytes == 0 || grown_bytes == 0) return;
   const std::uint64_t share = page_floor(heap_step_bytes * grown_bytes / heap_bytes);
   const std::uint64_t upper = s.table_committed + share;
@@ -291,8 +289,8 @@ bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
   if (to_bytes <= s.table_committed || s.heap_committed <= s.table_committed) return true;
   if (now_ms < s.commit_retry_ms) return false;
-  const std::uint64_t least = std::min(to_bytes, s.heap_committed);
-  const std::uint64_t ahead = std::min(to_bytes + kMinCommitStep, s.heap_committed);
+  const std::uint64_t least = std::min(page_ceil(to_bytes), s.heap_committed);
+  const std::uint64_t ahead = std::min(least + kMinCommitStep, s.heap_committed);
   for (const std::uint64_t upper : {ahead, least}) {
     if (commit(s.table_committed, upper)) {
       s.table_committed = upper;

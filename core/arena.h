@@ -52,6 +52,11 @@ class Arena {
   // Turns one step of wilderness into table room. False if it is too small or cannot be committed.
   bool raise_table(std::uint64_t now_ms);
 
+  // From the shard's start.
+  std::uint64_t table_end_bytes() const noexcept {
+    return kShardHeaderSize + std::uint64_t{space().table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
+  }
+
   // Bytes between table and heap.
   std::uint64_t wilderness_bytes() const noexcept {
     return std::uint64_t{heap_begin()} * kUnitSize - table_end_bytes();
@@ -97,9 +102,6 @@ class Arena {
   ShardSpace& space() const noexcept { return shard_->space; }
   FreeLists& lists() const noexcept { return shard_->free_lists; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(shard_); }
-  std::uint64_t table_end_bytes() const noexcept {
-    return kShardHeaderSize + std::uint64_t{space().table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
-  }
 
   // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
   // that was there before.

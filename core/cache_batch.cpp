@@ -87,16 +87,12 @@ class WritesAhead {
       const Key& key = keys_[group[i]];
       Shard& shard = shard_of(key);
       shard.prefetch_lock();
-      if (shard.begin_look(key, &looks[i])) prefetch_line<LineUse::kRead>(looks[i].bucket);
+      static_cast<void>(shard.begin_look(key, &looks[i]));
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       const Key& key = keys_[group[i]];
       if (looks[i].bucket == nullptr) continue;
-      shard_of(key).look_into_bucket(key, &looks[i]);
-      shard_of(key).template prefetch_entry<LineUse::kWrite>(looks[i].first_id);
-    }
-    for (std::size_t i = 0; i < group.size(); ++i) {
-      shard_of(keys_[group[i]]).template prefetch_block<LineUse::kWrite>(looks[i].first_id);
+      shard_of(key).template look_into_bucket<LineUse::kWrite>(key, &looks[i]);
     }
   }
 

@@ -87,15 +87,10 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       Shard& shard = shard_of(keys[begin + i]);
       if (!shard.begin_look(keys[begin + i], &looks[i].look)) continue;
       looks[i].shard = &shard;
-      prefetch_line<LineUse::kRead>(looks[i].look.bucket);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       if (looks[i].shard == nullptr) continue;
-      looks[i].shard->look_into_bucket(keys[begin + i], &looks[i].look);
-      looks[i].shard->prefetch_entry<LineUse::kRead>(looks[i].look.first_id);
-    }
-    for (std::size_t i = 0; i < group.size(); ++i) {
-      if (looks[i].shard != nullptr) looks[i].shard->prefetch_block<LineUse::kRead>(looks[i].look.first_id);
+      looks[i].shard->look_into_bucket<LineUse::kRead>(keys[begin + i], &looks[i].look);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       BatchItem& item = group[i];

@@ -13,8 +13,6 @@ constexpr std::uint64_t kBytesPerProcessSlot = std::uint64_t{256} << 10;
 constexpr std::uint64_t kMinProcessSlots = 32;
 constexpr std::uint64_t kMaxProcessSlots = 2048;
 
-constexpr std::uint64_t page_ceil(std::uint64_t bytes) { return (bytes + kPageSize - 1) / kPageSize * kPageSize; }
-
 std::uint64_t process_tables_end(const Geometry& geometry) {
   return page_ceil(geometry.redo_records_offset() + geometry.redo_records() * sizeof(RedoRecord));
 }

@@ -33,8 +33,12 @@ struct Geometry {
   }
 };
 
-// The table of a new shard: one page of cells, which is also the step by which it grows.
+constexpr std::uint64_t page_floor(std::uint64_t bytes) noexcept { return bytes / kPageSize * kPageSize; }
+constexpr std::uint64_t page_ceil(std::uint64_t bytes) noexcept { return page_floor(bytes + kPageSize - 1); }
+
+// The table of a new shard: as many cells as fit a page, which is also the step by which it grows.
 inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
+inline constexpr std::uint64_t kTableStepSize = kTableStepCells * sizeof(Cell);
 
 // How many shards a new segment has if nobody says: about one per 32 MiB of what it can ever hold, which is no more
 // than `room_bytes` (Segment::room_bytes), 1 to 64; and as many as the size needs.

@@ -27,12 +27,42 @@ void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::
   bucket.slots[slot].store(id, std::memory_order_release);
 }
 
+void Index::fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id) {
+  const Entry& named = entry(id);
+  bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  set_slot(bucket, slot, id, policy_tag(named.policy.load(std::memory_order_relaxed)));
+}
+
+Bucket& Index::bucket_with(std::uint32_t id) const {
+  return bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
+}
+
+// kNoSlot: it is in the chain.
+std::uint32_t Index::slot_of(const Bucket& bucket, std::uint32_t id) noexcept {
+  std::uint32_t slot = 0;
+  while (slot < kBucketWidth && bucket.slots[slot].load(std::memory_order_relaxed) != id) ++slot;
+  return slot;
+}
+
+void Index::renew_hint(std::uint32_t id) {
+  Bucket& target = bucket_with(id);
+  const std::uint32_t slot = slot_of(target, id);
+  if (slot == kNoSlot) return;
+  target.hints[slot].store(ref_block(entry(id).ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+}
+
+std::uint32_t Index::hint_of(std::uint32_t id) const {
+  const Bucket& target = bucket_with(id);
+  const std::uint32_t slot = slot_of(target, id);
+  return slot == kNoSlot ? 0 : target.hints[slot].load(std::memory_order_relaxed);
+}
+
 void Index::link_in(Bucket& bucket, std::uint32_t id) {
   // Empty slots have no tag. No branch for each slot, of which every one would be a guess.
   for (std::uint32_t slots = matching_slots(bucket, 0); slots != 0; slots &= slots - 1) {
     const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots)) / kBitsPerSlot;
     if (bucket.slots[slot].load(std::memory_order_relaxed) != 0) continue;
-    set_slot(bucket, slot, id, tag_of(id));
+    fill_slot(bucket, slot, id);
     return;
   }
   entry(id).next.store(bucket.overflow.load(std::memory_order_relaxed), std::memory_order_relaxed);
@@ -40,21 +70,24 @@ void Index::link_in(Bucket& bucket, std::uint32_t id) {
 }
 
 void Index::link(std::uint32_t id) {
-  Bucket& target = bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
+  Bucket& target = bucket_with(id);
   write_begin(target);
   link_in(target, id);
   write_end(target);
 }
 
 void Index::unlink(std::uint32_t id) {
-  Bucket& target = bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
-  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
-    if (target.slots[slot].load(std::memory_order_relaxed) != id) continue;
+  Bucket& target = bucket_with(id);
+  if (const std::uint32_t slot = slot_of(target, id); slot != kNoSlot) {
     // The first of the chain moves up: most keys are found in the bucket's own line.
     const std::uint32_t promoted = target.overflow.load(std::memory_order_relaxed);
     const std::uint32_t rest = promoted == 0 ? 0 : entry(promoted).next.load(std::memory_order_relaxed);
     write_begin(target);
-    set_slot(target, slot, promoted, promoted == 0 ? std::uint16_t{0} : tag_of(promoted));
+    if (promoted == 0) {
+      clear_slot(target, slot);
+    } else {
+      fill_slot(target, slot, promoted);
+    }
     target.overflow.store(rest, std::memory_order_relaxed);
     write_end(target);
     return;
@@ -130,7 +163,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   write_begin(old_bucket);
   write_begin(new_bucket);
   new_bucket.eviction = old_bucket.eviction & kGhosts;  // They do not say to which of the two their keys lead now.
-  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(old_bucket, slot, 0, 0);
+  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) clear_slot(old_bucket, slot);
   old_bucket.overflow.store(0, std::memory_order_relaxed);
   shard_->cells.store(to + 1, std::memory_order_release);
   for (std::size_t i = 0; i < count; ++i) {
@@ -163,7 +196,7 @@ void Index::reset() noexcept {
   for (std::uint32_t cell = 0; cell < cells(); ++cell) {
     Bucket& current = bucket(shard_, cell);
     write_begin(current);
-    for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) set_slot(current, slot, 0, 0);
+    for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) clear_slot(current, slot);
     current.overflow.store(0, std::memory_order_relaxed);
     current.eviction = 0;
     write_end(current);

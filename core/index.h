@@ -15,7 +15,7 @@ namespace memstream {
 
 // Linear hashing: with n cells in use there are n buckets, and adding a cell splits one of them. An entry never moves,
 // so that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table;
-// the first two of every eight are the bucket and name no entry.
+// the first three of every nine are the bucket and name no entry.
 //
 // Functions that change something need the shard's write lock and throw ShardDamage on bytes that make no sense. The
 // static ones are also used by readers without a lock, on numbers that they have checked.
@@ -55,6 +55,12 @@ class Index {
     InSlots(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept
         : bucket_(&bucket), cells_(cells), slots_(matching_slots(bucket, tag)) {}
 
+    // Where the block of the next one is, as the bucket has it; anything if there is none. No branch.
+    std::uint32_t hint() const noexcept {
+      constexpr std::uint32_t kLastSlot = 1U << (kBucketWidth - 1) * kBitsPerSlot;
+      const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots_ | kLastSlot)) / kBitsPerSlot;
+      return bucket_->hints[slot].load(std::memory_order_relaxed);
+    }
     // The next one, 0 at the end.
     std::uint32_t next() noexcept {
       while (slots_ != 0) {
@@ -100,6 +106,10 @@ class Index {
   // Makes `id` findable. Its hash and the tag in its policy word must be stored.
   void link(std::uint32_t id);
   void unlink(std::uint32_t id);
+  // After a linked entry got another block.
+  void renew_hint(std::uint32_t id);
+  // Where the bucket says that the block of a linked entry is. 0 if it says nothing: those of a chain have no hint.
+  std::uint32_t hint_of(std::uint32_t id) const;
 
   // The coldest entry of a chain that has reached its bound, 0 if the bucket of `bucket_bits` has room for one more.
   std::uint32_t overfull(std::uint32_t bucket_bits) const;
@@ -115,16 +125,21 @@ class Index {
   void reset() noexcept;
 
  private:
+  static constexpr std::uint32_t kNoSlot = kBucketWidth;
+  static std::uint32_t slot_of(const Bucket& bucket, std::uint32_t id) noexcept;
   // The slots whose tag fits, each as the lower of its two bits: empty ones too if the tag is 0.
   static constexpr std::uint32_t kBitsPerSlot = 2;
   static std::uint32_t matching_slots(const Bucket& bucket, std::uint16_t tag) noexcept;
 
   void write_begin(Bucket& bucket) noexcept;
   void write_end(Bucket& bucket) noexcept;
+  // Leaves the hint, which says nothing then.
+  static void clear_slot(Bucket& bucket, std::uint32_t slot) noexcept { set_slot(bucket, slot, 0, 0); }
   static void set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept;
+  void fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id);
+  Bucket& bucket_with(std::uint32_t id) const;
   void link_in(Bucket& bucket, std::uint32_t id);
   void split(std::uint32_t from, std::uint32_t to);
-  std::uint16_t tag_of(std::uint32_t id) const { return policy_tag(entry(id).policy.load(std::memory_order_relaxed)); }
 
   ShardHeader* shard_;
 };

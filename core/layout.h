@@ -5,7 +5,7 @@
 //           start.
 //   block   a run of units in the arena: header, key, value; or a free run.
 //   entry   the 32-byte record of one key. Its `ref` names the block that holds key and value.
-//   cell    256 bytes of a shard's table: one bucket and six entries.
+//   cell    288 bytes of a shard's table: one bucket and six entries.
 //   table   the cells of a shard; it grows upwards from the shard header.
 //   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
 //
@@ -25,7 +25,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 5;
+inline constexpr std::uint32_t kLayoutVersion = 6;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -45,8 +45,8 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
 
 // ---- entries and buckets ----
 
-inline constexpr std::uint32_t kSlotsPerCell = 8;    // Eight runs of 32 bytes in a cell ...
-inline constexpr std::uint32_t kBucketSlots = 2;     // ... of which the bucket takes the first two ...
+inline constexpr std::uint32_t kSlotsPerCell = 9;    // Nine runs of 32 bytes in a cell ...
+inline constexpr std::uint32_t kBucketSlots = 3;     // ... of which the bucket takes the first three ...
 inline constexpr std::uint32_t kEntriesPerCell = 6;  // ... and entries the rest.
 inline constexpr std::uint32_t kBucketWidth = 8;     // Entries that a bucket names before it overflows into a chain.
 inline constexpr std::uint32_t kMaxChain = 48;       // A longer overflow chain loses its coldest entry.
@@ -76,22 +76,26 @@ static_assert(sizeof(Entry) == 32 && offsetof(Entry, hash) == 8 && offsetof(Entr
 static_assert(offsetof(Entry, last_access_ms) == 16 && offsetof(Entry, access_count) == 24);
 static_assert(offsetof(Entry, policy) == 28);
 
-// One cache line that names up to eight entries, with a 16-bit tag of the hash for each. Empty slots hold entry 0.
+// Names up to eight entries, with a 16-bit tag of the hash for each. Empty slots hold entry 0. Behind that stands where
+// their blocks are, so that a reader can ask for an entry and its block at the same time.
 struct Bucket {
   std::atomic<std::uint32_t> version;   // Odd while the bucket changes: a miss counts only if it did not move.
   std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
   std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
   std::atomic<std::uint32_t> slots[kBucketWidth];
   std::uint64_t eviction;  // Fingerprints of keys evicted from here (56) | marks of the cell's entries (6). Under W.
+  // Positions of those entries' blocks; after damage anything. A reader asks for them early and believes nothing.
+  std::atomic<std::uint32_t> hints[kBucketWidth];
 };
 inline constexpr std::uint64_t kGhosts = ~std::uint64_t{0} >> 8;  // The part of Bucket::eviction with fingerprints.
-static_assert(sizeof(Bucket) == kCacheLineSize && offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
+static_assert(offsetof(Bucket, hints) == kCacheLineSize && sizeof(Bucket) == kBucketSlots * sizeof(Entry));
+static_assert(offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
 
 struct Cell {
   Bucket bucket;
   Entry entries[kEntriesPerCell];
 };
-static_assert(sizeof(Cell) == 256 && sizeof(Cell) == kSlotsPerCell * sizeof(Entry));
+static_assert(sizeof(Cell) == 288 && sizeof(Cell) == kSlotsPerCell * sizeof(Entry));
 static_assert(offsetof(Cell, entries) == kBucketSlots * sizeof(Entry));
 
 inline constexpr std::uint64_t kLiveBit = std::uint64_t{1} << 63;

@@ -46,8 +46,8 @@ class Shard final : private ShardRecovery {
   // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
   bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;
-  // And that look in its steps, which other keys' steps may come between: begin_look(), look_into_bucket(),
-  // finish_get(). After each of the first two another cache line can be asked for.
+  // And that look in its steps, which other keys' steps may come between: begin_look() and look_into_bucket(), which
+  // ask for the lines of the step behind them, and finish_get().
   struct Look {
     const Bucket* bucket = nullptr;
     std::uint64_t seq = 0;
@@ -57,6 +57,7 @@ class Shard final : private ShardRecovery {
     Index::InSlots in_slots;     // Those behind it.
   };
   bool begin_look(const Key& key, Look* look) const noexcept;
+  template <LineUse kUse>
   void look_into_bucket(const Key& key, Look* look) const noexcept;
   template <class Now>
   bool finish_get(const Key& key, Look* look, const ReadRoom& room, std::uint64_t noted_ms, Now now_ms,
@@ -113,12 +114,8 @@ class Shard final : private ShardRecovery {
   void remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
                    std::uint64_t now_ms) noexcept;
 
-  // Asks for the cache line of the lock, of an entry, and for those of its block. Any bytes may stand there.
+  // Asks for the cache line of the lock.
   void prefetch_lock() const noexcept { prefetch_line<LineUse::kWrite>(&header_->write_mutex); }
-  template <LineUse kUse>
-  void prefetch_entry(std::uint32_t likely_entry) const noexcept;
-  template <LineUse kUse>
-  void prefetch_block(std::uint32_t likely_entry) const noexcept;
 
   // ---- leases: one process of many computes a value (core/shard_lease.cpp) ----
 
@@ -193,8 +190,6 @@ class Shard final : private ShardRecovery {
   bool find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
   template <class Now>
   Took take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms, ReadResult* result) const noexcept;
-  template <LineUse kUse>
-  void prefetch_rest_of_block(std::uint64_t ref) const noexcept;
   void note_access(Entry& entry, std::uint64_t noted_ms) const noexcept;
   static void note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],

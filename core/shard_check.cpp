@@ -129,7 +129,11 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
       problems->push_back(fmt::format("entry {}: eviction will not look at it", current));
     }
     if (queues == kSmall) small += block.stored_size;
-    if (find(key).id != current) problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
+    if (find(key).id != current) {
+      problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
+    } else if (const std::uint32_t hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
+      problems->push_back(fmt::format("entry {}: its bucket looks for its block elsewhere", current));
+    }
     if (key.hash.shard(geometry_.shards) != number_) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }

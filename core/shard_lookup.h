@@ -20,11 +20,11 @@ template <class Consume>
   Look look;
   if (!begin_look(key, &look)) [[unlikely]]
     return Lookup::kUnstable;
-  look_into_bucket(key, &look);
+  look_into_bucket<LineUse::kRead>(key, &look);
   return finish_look(key, &look, consume);
 }
 
-// The steps of lookup(), between which a batch looks at other keys: each asks for one cache line that the next needs.
+// The steps of lookup(), between which a batch looks at other keys: each asks for the cache lines that the next needs.
 // First the shard's line, which says where the bucket is. False if the shard is being rebuilt, or makes no sense.
 [[gnu::always_inline]] inline bool Shard::begin_look(const Key& key, Look* look) const noexcept {
   look->seq = header_->seq.load(std::memory_order_acquire);
@@ -32,14 +32,27 @@ template <class Consume>
   if ((look->seq & 1) != 0 || look->cells == 0 || look->cells > max_cells_) [[unlikely]]
     return false;
   look->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), look->cells));
+  prefetch_line<LineUse::kRead>(look->bucket);
+  prefetch_line<LineUse::kRead>(look->bucket->hints);
   return true;
 }
 
-// Then the bucket, which names the entries.
+// Then the bucket, which names the entries, and says where their blocks are: both are asked for at the same time, and
+// one is not waited for to ask for the other. Of the block as far as a key of 16 bytes and a value of 64 go; larger
+// values the processor's own prefetcher follows. Whatever the hint says: asking for a line that is not there does
+// nothing.
+template <LineUse kUse>
 [[gnu::always_inline]] inline void Shard::look_into_bucket(const Key& key, Look* look) const noexcept {
+  constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
   look->version = look->bucket->version.load(std::memory_order_acquire);
   look->in_slots = Index::InSlots(*look->bucket, key.hash.tag(), look->cells);
+  const std::byte* const block = base() + std::uint64_t{look->in_slots.hint()} * kUnitSize;
   look->first_id = look->in_slots.next();
+  if (look->first_id == 0) return;
+  prefetch_line<kUse>(&Index::entry_unchecked(header_, look->first_id));
+  prefetch_line<kUse>(block);
+  prefetch_line<kUse>(block + kCacheLineSize);
+  prefetch_line<kUse>(block + kSmallBlock - 1);
 }
 
 // At last the entries and their blocks.
@@ -74,7 +87,6 @@ template <class Consume>
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
-    prefetch_rest_of_block<LineUse::kRead>(ref);
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
     const auto* const bytes = reinterpret_cast<const std::byte*>(shard);
     if (check_plain_block(bytes, size, ref_block(ref), key.bytes.size(), &candidate->block) &&
@@ -116,9 +128,8 @@ template <class Noted, class Now>
   Look look;
   if (!begin_look(key, &look)) [[unlikely]]
     return false;
-  prefetch_line<LineUse::kRead>(look.bucket);
   const std::uint64_t noted = noted_ms();  // While the bucket is on its way.
-  look_into_bucket(key, &look);
+  look_into_bucket<LineUse::kRead>(key, &look);
   return finish_get(key, &look, room, noted, now_ms, got);
 }
 
@@ -159,39 +170,13 @@ template <class Now>
   if ((policy & kHits) != kHits) entry.policy.compare_exchange_strong(policy, policy + 1, std::memory_order_relaxed);
 }
 
-template <LineUse kUse>
-inline void Shard::prefetch_entry(std::uint32_t likely_entry) const noexcept {
-  if (likely_entry != 0) prefetch_line<kUse>(&Index::entry_unchecked(header_, likely_entry));
-}
-
-template <LineUse kUse>
-inline void Shard::prefetch_block(std::uint32_t likely_entry) const noexcept {
-  if (likely_entry == 0) return;
-  const std::uint64_t ref = Index::entry_unchecked(header_, likely_entry).ref.load(std::memory_order_relaxed);
-  if (!ref_is_live(ref)) return;
-  prefetch_line<kUse>(base() + std::uint64_t{ref_block(ref)} * kUnitSize);
-  prefetch_rest_of_block<kUse>(ref);
-}
-
-// Asks for what follows the first line of a block before that has come and says how long the key is and where the
-// value begins: as far as a key of 16 bytes and a value of 64 go. Larger values the processor's own prefetcher follows.
-template <LineUse kUse>
-[[gnu::always_inline]] inline void Shard::prefetch_rest_of_block(std::uint64_t ref) const noexcept {
-  constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
-  const std::byte* const block = base() + std::uint64_t{ref_block(ref)} * kUnitSize;
-  prefetch_line<kUse>(block + kCacheLineSize);
-  prefetch_line<kUse>(block + kSmallBlock - 1);
-}
-
 // The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
 // lock held they would keep others waiting as well.
 inline void Shard::prefetch_write(const Key& key) const noexcept {
   prefetch_lock();
   Look look;
   if (!begin_look(key, &look)) return;
-  look_into_bucket(key, &look);
-  prefetch_entry<LineUse::kWrite>(look.first_id);
-  prefetch_block<LineUse::kWrite>(look.first_id);
+  look_into_bucket<LineUse::kWrite>(key, &look);
 }
 
 // With the lock, unlike a get: until the pin is counted in its block nothing else keeps that where it is.

@@ -18,7 +18,7 @@ template <class Consume>
 Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
   Look look;
   if (!begin_look(key, &look)) return Lookup::kUnstable;
-  look_into_bucket(key, &look);
+  look_into_bucket<LineUse::kRead>(key, &look);
   const auto take_from = [&](std::uint32_t id) {
     Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);

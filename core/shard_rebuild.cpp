@@ -92,7 +92,7 @@ void Shard::rebuild_borders() {
 // Committing twice is harmless; believing in memory that was never given is not.
 void Shard::forget_commits() noexcept {
   ShardSpace& s = space();
-  s.table_committed = kShardHeaderSize + std::uint64_t{s.table_cells.load(std::memory_order_relaxed)} * sizeof(Cell);
+  s.table_committed = page_ceil(arena_.table_end_bytes());
   s.heap_committed = size_;
 }
 
@@ -134,7 +134,9 @@ std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) con
   for (std::uint32_t k = 0; k < group->count; ++k) {
     const RebuildBlock& met = group->blocks[k];
     if (!met.makes_sense) continue;
-    prefetch_line<LineUse::kWrite>(&Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells())));
+    const Bucket& bucket = Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells()));
+    prefetch_line<LineUse::kWrite>(&bucket);
+    prefetch_line<LineUse::kWrite>(bucket.hints);
     const std::uint32_t id = owner_entry(met.block.owner());
     if (Index::names_entry(id, index_.cells())) prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, id));
   }
@@ -208,8 +210,8 @@ void Shard::close_free_run(std::uint32_t begin, std::uint32_t end) {
 void Shard::rebuild_entries() {
   for (std::uint32_t cell = index_.cells(); cell-- > 0;) {
     const std::byte* const further = Index::table(header_) + std::uint64_t{cell} * sizeof(Cell) - kAhead;
-    for (std::size_t line = 1; line < sizeof(Cell) / kCacheLineSize; ++line) {
-      prefetch_line<LineUse::kWrite>(further + line * kCacheLineSize);
+    for (std::size_t offset = sizeof(Bucket); offset < sizeof(Cell); offset += kCacheLineSize) {
+      prefetch_line<LineUse::kWrite>(further + offset);
     }
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
       const std::uint32_t id = cell * kSlotsPerCell + slot;

@@ -201,6 +201,7 @@ bool Shard::relocate(const FoundEntry& found) {
 
   found.entry->ref.store(ref_live(found.ref, position), std::memory_order_release);
 
+  index_.renew_hint(found.id);
   space().used_memory += block.stored_size - found.block.stored_size;
   return true;
 }
@@ -226,7 +227,7 @@ std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_
   if (id != 0) return id;
   if (index_.add_cell()) return index_.take_free_entry();
   const bool spare = space().free_memory > space().max_memory / kSparePart;
-  if (arena_.raise_table(now_ms) || (spare && make_wilderness(kPageSize, now_ms) && arena_.raise_table(now_ms))) {
+  if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();
     return index_.take_free_entry();
   }

@@ -202,6 +202,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
   if (replaces) {
+    index_.renew_hint(id);
     give_up_block(ref_block(old_ref), old_block);
   } else {
     ++s.entries;

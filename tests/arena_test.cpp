@@ -62,7 +62,7 @@ class TestArena : public TestShard {
 TEST_CASE("a blank heap is all wilderness, and the first block ends at its end") {
   TestArena heap;
   CHECK(heap.arena.heap_begin() == heap.arena.heap_end());
-  CHECK(heap.arena.wilderness_bytes() == heap.shard_size() - kShardHeaderSize - kPageSize);
+  CHECK(heap.arena.wilderness_bytes() == heap.shard_size() - kShardHeaderSize - kTableStepSize);
   const std::uint32_t block = heap.allocate(10);
   CHECK(block == heap.arena.heap_end() - 10);
   CHECK(heap.arena.heap_begin() == block);
@@ -163,16 +163,16 @@ TEST_CASE("more than the heap can hold is no block, and changes nothing") {
   CHECK(heap.allocate(2) == 0);
 }
 
-TEST_CASE("the table rises into the wilderness by a page at a time, and stops at the lowest block") {
+TEST_CASE("the table rises into the wilderness a step at a time, and stops at the lowest block") {
   TestArena heap;
   const std::uint64_t room = heap.arena.wilderness_bytes();
-  heap.allocate((room - 2 * kPageSize - kPageSize / 2) / kUnitSize);
+  heap.allocate((room - 2 * kTableStepSize - kTableStepSize / 2) / kUnitSize);
   CHECK(heap.arena.raise_table(kNow));
   CHECK(heap.arena.raise_table(kNow));
   CHECK(heap.header().space.table_cells == 3 * kTableStepCells);
   CHECK_FALSE(heap.arena.raise_table(kNow));
   CHECK(heap.header().space.table_cells == 3 * kTableStepCells);
-  CHECK(heap.arena.wilderness_bytes() <= kPageSize / 2 + kUnitSize);
+  CHECK(heap.arena.wilderness_bytes() <= kTableStepSize / 2 + kUnitSize);
 }
 
 TEST_CASE("memory that is refused is no block; it is counted, and asked for again after a second") {

@@ -40,11 +40,13 @@ class TestIndex : public TestShard {
     entry.hash = KeyHash{hash}.bucket_bits();
     entry.policy = policy_word(KeyHash{hash}.tag());
     entry.last_access_ms = last_access_ms;
+    entry.ref = ref_live(entry.ref, next_block_++);
     index.link(id);
     return id;
   }
   void remove(std::uint32_t id) {
     index.unlink(id);
+    index.entry(id).ref = ref_empty(index.entry(id).ref);
     index.give_free_entry(id);
   }
   // Every entry that a look-up of `hash` meets, in its order.
@@ -67,8 +69,15 @@ class TestIndex : public TestShard {
 
   Index index;
 
+  // What a look-up asks for before it has seen the entry.
+  std::uint32_t hint(std::uint64_t hash) {
+    return Index::InSlots(bucket(hash), KeyHash{hash}.tag(), index.cells()).hint();
+  }
+  std::uint32_t block_of(std::uint32_t id) { return ref_block(index.entry(id).ref); }
+
  private:
   Arena arena_;
+  std::uint32_t next_block_ = 1000;
 };
 
 constexpr std::uint64_t hash_of(std::uint32_t bucket_bits, std::uint16_t tag) {
@@ -95,17 +104,17 @@ TEST_CASE("a hash leads to the bucket of its low bits, folded where that bucket 
 
 TEST_CASE("entry numbers leave out the buckets") {
   CHECK_FALSE(Index::names_entry(0, 4));
-  CHECK_FALSE(Index::names_entry(1, 4));
-  CHECK(Index::names_entry(2, 4));
-  CHECK(Index::names_entry(31, 4));
-  CHECK_FALSE(Index::names_entry(32, 4));
-  CHECK_FALSE(Index::names_entry(34, 4));
-  CHECK(Index::entry_at_or_after(0) == 2);
-  CHECK(Index::entry_at_or_after(7) == 7);
-  CHECK(Index::entry_at_or_after(8) == 10);
+  CHECK_FALSE(Index::names_entry(2, 4));
+  CHECK(Index::names_entry(3, 4));
+  CHECK(Index::names_entry(35, 4));
+  CHECK_FALSE(Index::names_entry(36, 4));
+  CHECK_FALSE(Index::names_entry(39, 4));
+  CHECK(Index::entry_at_or_after(0) == 3);
+  CHECK(Index::entry_at_or_after(8) == 8);
+  CHECK(Index::entry_at_or_after(9) == 12);
   TestIndex table;
-  CHECK_THROWS_AS(table.index.entry(1), ShardDamage);
-  CHECK_THROWS_AS(table.index.entry(table.index.cells() * kSlotsPerCell + 2), ShardDamage);
+  CHECK_THROWS_AS(table.index.entry(2), ShardDamage);
+  CHECK_THROWS_AS(table.index.entry(table.index.cells() * kSlotsPerCell + 3), ShardDamage);
 }
 
 TEST_CASE("a blank table has a page of cells, all of whose entries are free") {
@@ -240,6 +249,53 @@ TEST_CASE("random links and unlinks agree with a map") {
     }
   }
   for (const auto& [id, hash] : model) REQUIRE(table.finds(hash, id));
+}
+
+TEST_CASE("a bucket says where the blocks of its entries are, whatever happens to them") {
+  TestIndex table;
+  std::vector<std::uint32_t> ids;
+  const auto tag_of = [](std::size_t i) { return static_cast<std::uint16_t>(i + 1); };
+  const auto hints_are_right = [&](std::uint32_t bucket_bits, std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < to; ++i) {
+      if (table.hint(hash_of(bucket_bits, tag_of(i))) != table.block_of(ids[i])) return false;
+      if (table.index.hint_of(ids[i]) != table.block_of(ids[i])) return false;
+    }
+    return true;
+  };
+  for (std::size_t i = 0; i < kBucketWidth + 3; ++i) ids.push_back(table.add(hash_of(2, tag_of(i))));
+  CHECK(hints_are_right(2, 0, kBucketWidth));
+  for (std::size_t i = kBucketWidth; i < ids.size(); ++i) CHECK(table.index.hint_of(ids[i]) == 0);  // In the chain.
+  // Another block.
+  Entry& moved = table.index.entry(ids[5]);
+  moved.ref = ref_live(moved.ref, 77);
+  CHECK_FALSE(hints_are_right(2, 5, 6));
+  table.index.renew_hint(ids[5]);
+  CHECK(hints_are_right(2, 0, kBucketWidth));
+  table.index.renew_hint(ids.back());
+  CHECK(table.index.hint_of(ids.back()) == 0);
+  // The first of the chain moves up: the last that came.
+  table.remove(ids[0]);
+  CHECK(table.index.hint_of(ids.back()) == table.block_of(ids.back()));
+  CHECK(hints_are_right(2, 1, kBucketWidth));
+}
+
+TEST_CASE("a split takes the hints along") {
+  TestIndex table;
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> all;
+  for (std::uint32_t i = 0; i < 400; ++i) {
+    const std::uint64_t hash = hash_of(i * 7919, static_cast<std::uint16_t>(i + 1));
+    all.emplace_back(hash, table.add(hash));
+  }
+  CHECK(table.index.cells() > 4 * kTableStepCells);
+  std::size_t with_hint = 0;
+  for (const auto& [hash, id] : all) {
+    const std::uint32_t hint = table.index.hint_of(id);
+    if (hint == 0) continue;
+    ++with_hint;
+    REQUIRE(hint == table.block_of(id));
+    REQUIRE(table.hint(hash) == hint);
+  }
+  CHECK(with_hint > all.size() * 9 / 10);
 }
 
 TEST_CASE("a probe of any bytes whatever ends and names only entries that exist") {

@@ -111,7 +111,7 @@ const std::map<std::string, Layout> kCompiled = {
     {"Bucket",
      {sizeof(Bucket),
       {FIELD(Bucket, version), FIELD(Bucket, overflow), FIELD(Bucket, tags), FIELD(Bucket, slots),
-       FIELD(Bucket, eviction)}}},
+       FIELD(Bucket, eviction), FIELD(Bucket, hints)}}},
     {"Entry",
      {sizeof(Entry),
       {FIELD(Entry, ref), FIELD(Entry, hash), FIELD(Entry, next), FIELD(Entry, last_access_ms),

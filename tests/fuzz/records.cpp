@@ -79,7 +79,7 @@ std::size_t offset_of(const Record& record, const Scene& scene, std::size_t shar
     case kBucket:
       return table + record.index % 512 * sizeof(Cell) + record.field * 4U % sizeof(Bucket);
     case kEntry:
-      return table + record.index % 512 * sizeof(Cell) + sizeof(Bucket) + record.field * 4U % (6 * sizeof(Entry));
+      return table + record.index % 512 * sizeof(Cell) + sizeof(Bucket) + record.field * 4U % sizeof(Cell::entries);
     case kBlock:
       return block + record.field * 4U % sizeof(BlockHeader);
     case kContents:

@@ -130,6 +130,7 @@ MUTANTS = [
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
   if (replaces) {
+    index_.renew_hint(id);
     give_up_block(ref_block(old_ref), old_block);
   } else {""",
         """  if (replaces) give_up_block(ref_block(old_ref), old_block);
@@ -139,7 +140,9 @@ MUTANTS = [
   s.used_memory += block.stored_size;
   s.key_memory += block.key_size;
   s.value_memory += block.value_size;
-  if (!replaces) {""",
+  if (replaces) {
+    index_.renew_hint(id);
+  } else {""",
         ("torture_step_put", "histories"),
     ),
     Mutant(
