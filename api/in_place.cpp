@@ -45,6 +45,14 @@ Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* vie
   }
 }
 
+Status release_view(memstream_t* cache, std::uint64_t token) {
+  if ((token & memstream_handle::kPinnedToken) != 0) {
+    return cache->cache().release(memstream_handle::pinned_block(token));
+  }
+  HeldItem copy;
+  return cache->take(token, HeldItem::Kind::kView, &copy);
+}
+
 }  // namespace
 
 extern "C" {
@@ -73,10 +81,7 @@ int memstream_release(memstream_t* cache, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, view", cache, view); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    HeldItem item;
-    const Status status = (view->token & memstream_handle::kPinnedToken) != 0
-                              ? cache->cache().release(memstream_handle::pinned_block(view->token))
-                              : cache->take(view->token, HeldItem::Kind::kView, &item);
+    const Status status = release_view(cache, view->token);
     if (status == Status::kOk) *view = {};
     return status;
   });

@@ -284,11 +284,10 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   PinSet pins(slot());
-  PinnedBlock pinned;
+  held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_ms(); };
-  const Status status = shard_of(hashed).pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, &pinned);
+  const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
   count_read(status);
-  *held = {pinned.value, pinned.read, hashed.hash.shard(attached_.geometry.shards), pinned.position, pinned.pin};
   return status;
 }
 
@@ -307,12 +306,9 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   PinSet pins(slot());
-  PinnedBlock reserved;
-  const Status status = with_room_of_the_dead(
-      [&] { return shard_of(hashed).reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), &reserved); });
-  *held = {reserved.value, reserved.read, hashed.hash.shard(attached_.geometry.shards), reserved.position,
-           reserved.pin};
-  return status;
+  held->shard = hashed.hash.shard(attached_.geometry.shards);
+  return with_room_of_the_dead(
+      [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), held); });
 }
 
 Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
@@ -330,8 +326,7 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
                 "This process does not hold that reservation: it was committed or aborted before, or made "
                 "before a fork.");
   }
-  const PinnedBlock reserved{held.value, held.read, held.position, held.pin};
-  const Status status = shards_[held.shard]->commit(request, reserved, pins, Deadline(timeout_), now_ms());
+  const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now_ms());
   if (status == Status::kOk) count_puts(1);
   return status;
 }

@@ -48,13 +48,9 @@ struct ProcessInfo {
   std::uint64_t puts = 0;
 };
 
-// A block that this process holds: where it is, and which pin says so.
-struct HeldBlock {
-  std::byte* value = nullptr;
-  ReadResult read;
+// A block that this process holds, and the shard that it lies in.
+struct HeldBlock : PinnedBlock {
   std::uint32_t shard = 0;
-  std::uint32_t position = 0;
-  std::uint32_t pin = 0;
 };
 
 // One key of a batch: what is to be stored, or where the value was copied to and what else was read.

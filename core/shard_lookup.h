@@ -187,11 +187,16 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
   return write(Exclusion::kWriters, deadline, [&] {
     const FoundEntry found = find(key);
     if (found.id == 0) return Status::kMiss;
-    const BlockContents block(found.block);
-    if (block.expires_ms != 0 && block.expired(now_ms())) return Status::kMiss;
+    const CheckedBlock& block = found.block;
+    const std::uint64_t expires_ms = block.expires_ms();
+    if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Status::kMiss;
     if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
     pinned->value = const_cast<std::byte*>(block.value);
-    pinned->read = {block.value_size, block.created_ms, block.expires_ms, cas_token(found), block.caller_flags};
+    pinned->read.value_size = block.value_size;
+    pinned->read.created_ms = block.created_ms();
+    pinned->read.expires_ms = expires_ms;
+    pinned->read.cas = cas_token(found);
+    pinned->read.caller_flags = owner_flags(block.owner());
     note_access(*found.entry, noted_ms);
     return Status::kOk;
   });

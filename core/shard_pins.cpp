@@ -18,8 +18,8 @@ Status Shard::hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned) {
 // The reverse: the process slot first, then the count, and with the last one the block. A pin whose block went when a
 // damaged shard was emptied is merely dropped.
 void Shard::let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin) {
-  BlockContents block;
-  const bool stands = position >= arena_.heap_begin() && read_block(base(), size_, position, &block);
+  CheckedBlock block;
+  const bool stands = position >= arena_.heap_begin() && check_block(base(), size_, position, &block);
   pins.drop(pin);
   if (!stands || pins_of(position) == 0) return;
   BlockHeader& header = arena_.block(position);
