@@ -37,10 +37,9 @@ template <class Consume>
   return true;
 }
 
-// Then the bucket, which names the entries, and says where their blocks are: both are asked for at the same time, and
-// one is not waited for to ask for the other. Of the block as far as a key of 16 bytes and a value of 64 go; larger
-// values the processor's own prefetcher follows. Whatever the hint says: asking for a line that is not there does
-// nothing.
+// Then the bucket, which names the entries and says where their blocks are, so that both are asked for at once. Of the
+// block as far as a key of 16 bytes and a value of 64 go; larger values the processor's own prefetcher follows.
+// Whatever the hint says: asking for a line that is not there does nothing.
 template <LineUse kUse>
 [[gnu::always_inline]] inline void Shard::look_into_bucket(const Key& key, Look* look) const noexcept {
   constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
