@@ -37,18 +37,27 @@ std::uint64_t measure_clock() {
   return histogram.quantile(0.5);
 }
 
-constexpr std::uint32_t kSeed = 20240229;  // Of the order of the rounds.
+constexpr std::uint32_t kSeed = 20240229;  // Of who comes after whom.
 
 struct Filled {
   std::string name;
   std::unique_ptr<Prepared> store;
 };
 
+// The numbers from 0 on, in any order.
+std::vector<std::size_t> shuffled(std::size_t count, std::mt19937* random) {
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), *random);
+  return order;
+}
+
+// In another order each time: who comes first gets the scattered pages, and who comes last those that lie together.
 std::vector<Filled> fill_stores(const std::vector<Contender>& contenders, const Environment& environment,
-                                const DataSet& data) {
-  std::vector<Filled> stores;
-  for (const Contender& contender : contenders) {
-    stores.push_back({contender.name, contender.prepare(environment, data)});
+                                const DataSet& data, std::mt19937* random) {
+  std::vector<Filled> stores(contenders.size());
+  for (const std::size_t i : shuffled(stores.size(), random)) {
+    stores[i] = {contenders[i].name, contenders[i].prepare(environment, data)};
   }
   return stores;
 }
@@ -78,17 +87,11 @@ Crowds start_crowds(const std::vector<Filled>& stores, const Draws& draws, const
 // its own lines in the processor's caches or not: with the limit always first the others came to some percent less.
 void run_cells(const Plan& plan, const std::vector<Filled>& stores, Crowds& crowds, std::mt19937* random,
                std::vector<Measured>* cells) {
-  std::vector<std::size_t> store_order(stores.size());
-  std::iota(store_order.begin(), store_order.end(), std::size_t{0});
-  std::vector<std::size_t> cell_order(cells->size());
-  std::iota(cell_order.begin(), cell_order.end(), std::size_t{0});
   for (unsigned round = 0; round <= plan.rounds; ++round) {
-    std::shuffle(cell_order.begin(), cell_order.end(), *random);
-    for (const std::size_t which : cell_order) {
+    for (const std::size_t which : shuffled(cells->size(), random)) {
       auto& [cell, outcomes] = cells->at(which);
       outcomes.resize(stores.size());
-      std::shuffle(store_order.begin(), store_order.end(), *random);
-      for (const std::size_t i : store_order) {
+      for (const std::size_t i : shuffled(stores.size(), random)) {
         Crowd& crowd = *crowds.at(cell.processes)[i];
         const Round done = crowd.run({cell.distribution, cell.get_percent, round}, plan.duration);
         outcomes[i].torn += done.torn;
@@ -123,7 +126,7 @@ void run_data_set(const Plan& plan, const Environment& environment, const DataSe
     for (const Cell& cell : cells) groups.back().push_back({cell, {}});
   }
   for (unsigned left = plan.fills; left-- > 0;) {
-    const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data);
+    const std::vector<Filled> stores = fill_stores(plan.contenders, environment, data, &random);
     Crowds crowds = start_crowds(stores, draws, data, plan.processes_of(data));
     for (std::vector<Measured>& cells : groups) {
       run_cells(plan, stores, crowds, &random, &cells);

@@ -40,7 +40,7 @@ MUTANTS = [
         "hint-lost-on-the-way",
         "a bucket does not say where the block of a new entry is",
         "core/index.cpp",
-        "  bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);\n",
+        "bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);",
         "",
         ("index_test", "shard_test"),
     ),
