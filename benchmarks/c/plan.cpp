@@ -81,7 +81,7 @@ std::vector<Contender> choose_contenders(const PlanOptions& options) {
 void add_plan_options(CLI::App* app, PlanOptions* options) {
   auto* quick =
       app->add_flag("--quick", options->quick, "100,000 keys, Zipf, 1 and 2 processes, 3 short rounds (the default)");
-  app->add_flag("--full", options->full, "Every cell, 5 rounds; needs a quiet machine with 16 GiB")->excludes(quick);
+  app->add_flag("--full", options->full, "Every cell, 5 rounds; needs a quiet machine with 24 GiB")->excludes(quick);
   app->add_option("--backend", options->backend, "Only this backend of MemStream");
   app->add_option("--contender", options->contenders, "Only this contender (may be repeated)");
   app->add_option("--cell", options->cells, "Only cells with these parts, as in size=64/processes=2 (may be repeated)");
