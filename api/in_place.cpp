@@ -142,13 +142,8 @@ int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
     if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
         status != Status::kOk)
       return status;
-    const Status status = item.copy ? Status::kOk : cache->cache().release(item.block);
-    if (status == Status::kBusy) {
-      reservation->token = cache->keep(std::move(item));
-      return status;
-    }
     *reservation = {};
-    return status;
+    return item.copy ? Status::kOk : cache->cache().release(item.block);
   });
 }
 

@@ -247,14 +247,15 @@ typedef struct memstream_view_t {
 
 /*
  * Gives the value of `key` in place. The bytes stay as they are, through replace, delete and eviction by anyone, until
- * memstream_release(). When the table of views is full the library copies the value to its own memory instead, so the
- * call does not fail. A view belongs to the process that took it: a forked child must not use or release it.
+ * memstream_release(). No lock is taken, unless the value is being written at that moment: CACHE_BUSY says that whoever
+ * writes it stood still until the deadline. When the table of views is full the library copies the value to its own
+ * memory instead, so the call does not fail. A view belongs to the process that took it: a forked child must not use or
+ * release it.
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
 /*
- * Ends a view; `*view` is zeroed. CACHE_BAD_HANDLE if this process does not hold it. CACHE_BUSY leaves the view as it
- * is: release it again later.
+ * Ends a view; `*view` is zeroed. Waits for nobody. CACHE_BAD_HANDLE if this process does not hold it.
  */
 CACHE_API int memstream_release(memstream_t *cache, memstream_view_t *view);
 
@@ -281,7 +282,7 @@ CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_
 CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms,
                                uint32_t flags);
 
-/* Gives the room back; `*reservation` is zeroed. CACHE_BUSY as for memstream_commit(). */
+/* Gives the room back; `*reservation` is zeroed. Waits for nobody. */
 CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reservation);
 
 /* ---- looking at the cache ---- */

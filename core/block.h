@@ -9,13 +9,12 @@
 
 namespace memstream {
 
-inline constexpr std::uint32_t kCreatedShift = 16;
-constexpr std::uint64_t created_word(std::uint64_t created_ms, std::uint32_t pins) noexcept {
-  return created_ms << kCreatedShift | pins;
+// Where the ring of the orphans goes on from one of them.
+constexpr std::uint64_t ring_word(std::uint32_t next, std::uint32_t previous) noexcept {
+  return next | std::uint64_t{previous} << 32;
 }
-constexpr std::uint32_t created_pins(std::uint64_t word) noexcept {
-  return static_cast<std::uint32_t>(word & kMaxPins);
-}
+constexpr std::uint32_t ring_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+constexpr std::uint32_t ring_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
 constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint32_t caller_flags) noexcept {
   return entry | std::uint64_t{caller_flags} << 32;
@@ -39,7 +38,7 @@ struct CheckedBlock {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
   std::uint64_t expires_ms() const noexcept { return header->expires_ms.load(std::memory_order_relaxed); }
-  std::uint64_t created_ms() const noexcept { return header->created.load(std::memory_order_relaxed) >> kCreatedShift; }
+  std::uint64_t created_ms() const noexcept { return header->created_ms.load(std::memory_order_relaxed); }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
   std::uint64_t value_start() const noexcept {
     return static_cast<std::uint64_t>(value - reinterpret_cast<const std::byte*>(header));
@@ -50,7 +49,6 @@ struct CheckedBlock {
   std::uint32_t moves() const noexcept {
     return BlockShape::unpack(header->shape.load(std::memory_order_relaxed)).moves();
   }
-  std::uint32_t pins() const noexcept { return created_pins(header->created.load(std::memory_order_relaxed)); }
 };
 
 constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {

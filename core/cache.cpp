@@ -25,12 +25,12 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
   if (const Status status = check_header(*segment, name, &attached); status != Status::kOk) return status;
   auto opened = std::unique_ptr<Cache>(new Cache(std::move(segment), attached, timeout));
   if (!opened->read_only()) {
-    const Status status = opened->process_table_.claim(Deadline(timeout), opened->pin_dropper(), &opened->slot_);
+    const Status status = opened->process_table_.claim(Deadline(timeout), &opened->slot_);
     if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
     opened->settle_redo();
     opened->membership_.store(Membership::kInside, std::memory_order_release);
     // Whoever comes cleans up after those that are gone, as far as that can be done at once.
-    static_cast<void>(opened->clean_up(Deadline(kNoWait)));
+    static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait)));
   }
   *cache = std::move(opened);
   return Status::kOk;
@@ -54,14 +54,12 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
 Cache::~Cache() {
   if (membership_.load(std::memory_order_acquire) != Membership::kInside) return;
   // If the deadline passes, the slot stays until somebody finds this process ended.
-  static_cast<void>(process_table_.give_back(Deadline(timeout_), pin_dropper(), slot_));
+  static_cast<void>(process_table_.give_back(Deadline(timeout_), slot_));
 }
 
 void Cache::after_fork_in_child() noexcept {
   slot_ = nullptr;
   redo_taken_.store(false, std::memory_order_relaxed);  // A thread that had it may not be in the child.
-  any_noted_pin_.store(false, std::memory_order_relaxed);
-  for (auto& noted : noted_pins_) noted.store(false, std::memory_order_relaxed);
   membership_.store(Membership::kOutside, std::memory_order_release);
 }
 
@@ -76,7 +74,7 @@ ProcessSlot* Cache::enter() noexcept {
     }
     if (!membership_.compare_exchange_strong(membership, Membership::kEntering, std::memory_order_acq_rel)) continue;
     ProcessSlot* entered = nullptr;
-    const Status status = process_table_.claim(Deadline(timeout_), pin_dropper(), &entered);
+    const Status status = process_table_.claim(Deadline(timeout_), &entered);
     slot_ = entered;
     if (status == Status::kOk) settle_redo();
     membership_.store(status == Status::kOk ? Membership::kInside : Membership::kRefused, std::memory_order_release);
@@ -103,54 +101,6 @@ std::uint32_t Cache::claim_redo() noexcept {
   if (redo_taken_.load(std::memory_order_relaxed)) return 0;
   redo_taken_.store(true, std::memory_order_relaxed);
   return redo_record_;
-}
-
-Status Cache::drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) {
-  const Geometry& geometry = attached_.geometry;
-  PinSet pins(slot);
-  if (offset_bytes < geometry.shards_offset) {
-    pins.drop(pin);
-    return Status::kOk;
-  }
-  const std::uint64_t shard = (offset_bytes - geometry.shards_offset) / geometry.shard_size;
-  if (shard >= geometry.shards) {
-    pins.drop(pin);
-    return Status::kOk;
-  }
-  const std::uint64_t offset_in_shard = offset_bytes - geometry.shard_offset(static_cast<std::uint32_t>(shard));
-  const Status status =
-      shards_[shard]->unpin(static_cast<std::uint32_t>(offset_in_shard / kUnitSize), pins, pin, Deadline(kNoWait));
-  // A word that names no block, or whose shard had to be emptied, holds nothing any more.
-  if (status == Status::kBadHandle || status == Status::kCorrupt) {
-    pins.forget(pin, offset_bytes);
-    return Status::kOk;
-  }
-  return status;
-}
-
-DropPin Cache::pin_dropper() {
-  return [this](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) { return drop_pin(slot, pin, offset); };
-}
-
-Status Cache::clean_up(const Deadline& deadline) { return process_table_.clean_up(deadline, pin_dropper()); }
-
-void Cache::end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept {
-  PinSet pins(slot());
-  if (shard.unpin(position, pins, pin, deadline) != Status::kBusy) return;
-  noted_pins_[pin].store(true, std::memory_order_release);
-  any_noted_pin_.store(true, std::memory_order_release);
-}
-
-void Cache::end_noted_pins() noexcept {
-  if (!any_noted_pin_.exchange(false, std::memory_order_acq_rel)) return;
-  ProcessSlot* own = slot();
-  for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
-    if (!noted_pins_[pin].exchange(false, std::memory_order_acq_rel) || own == nullptr) continue;
-    const std::uint64_t offset = own->pins[pin].load(std::memory_order_acquire);
-    if (offset == 0 || drop_pin(own, pin, offset) != Status::kBusy) continue;
-    noted_pins_[pin].store(true, std::memory_order_release);
-    any_noted_pin_.store(true, std::memory_order_release);
-  }
 }
 
 // ---- what every operation asks first ----
@@ -192,7 +142,8 @@ Status Cache::with_room_of_the_dead(Operation operation) {
 
 bool Cache::found_room_of_the_dead() {
   const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
-  static_cast<void>(clean_up(Deadline(timeout_)));  // What could be found is there, whether or not there is more.
+  // What could be found is there, whether or not there is more.
+  static_cast<void>(process_table_.clean_up(Deadline(timeout_)));
   return header()->dead_processes.load(std::memory_order_relaxed) != dead;
 }
 
@@ -224,7 +175,6 @@ Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
 Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
-  end_noted_pins();
   PinSet pins(slot());
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
@@ -234,10 +184,8 @@ Status Cache::store_large(const StoreRequest& request, const Deadline& deadline,
   if (status != Status::kOk) return status;
   copy_to_shared(reserved.value, request.value, request.value_size);
   const Status committed = shard.commit(request, reserved, pins, deadline, now);
-  if (committed == Status::kBusy) {
-    // The value is not stored, so its room must not stay taken either.
-    end_pin(shard, reserved.position, reserved.pin, Deadline(timeout_));
-  }
+  // The value is not stored then, so its room must not stay taken either.
+  if (committed == Status::kBusy) pins.release(reserved.pin, shard.offset_of(reserved.position));
   return committed;
 }
 
@@ -294,8 +242,8 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
 Status Cache::release(const HeldBlock& held) noexcept {
   PinSet pins(slot());
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
-  const Status status = shards_[held.shard]->unpin(held.position, pins, held.pin, Deadline(timeout_));
-  if (status != Status::kBadHandle) return status;
+  if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
+    return Status::kOk;
   return fail(Status::kBadHandle,
               "This process does not hold that view or reservation: it was released before, or taken "
               "before a fork.");
@@ -321,7 +269,7 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
                              .caller_flags = value.caller_flags,
                              .mode = mode,
                              .cas = cas};
-  if (!pins.holds(held.pin, shard_offset(held.shard) + std::uint64_t{held.position} * kUnitSize)) {
+  if (!pins.holds(held.pin, shards_[held.shard]->offset_of(held.position))) {
     return fail(Status::kBadHandle,
                 "This process does not hold that reservation: it was committed or aborted before, or made "
                 "before a fork.");

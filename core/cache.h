@@ -1,7 +1,6 @@
 // An open cache: a segment, its shards, and this process's place in it. The whole engine behind one class.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -179,8 +178,9 @@ class Cache final : private ForkAware {
   [[gnu::cold]] static Status why_not_writable() noexcept;
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
-  // A get that does not end at once.
-  [[gnu::cold]] GetResult get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept;
+  // A get that does not end at once: `is_large` if only because of the size of the value.
+  [[gnu::cold]] GetResult get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                                        bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
                                      const Deadline& deadline, std::uint64_t now) noexcept;
   GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
@@ -207,15 +207,6 @@ class Cache final : private ForkAware {
     return enter();
   }
   [[gnu::cold]] ProcessSlot* enter() noexcept;
-  // Ends a pin of the library's own. One that cannot end now, because the shard is busy beyond the deadline, is noted
-  // and ended by a later call.
-  void end_pin(Shard& shard, std::uint32_t position, std::uint32_t pin, const Deadline& deadline) noexcept;
-  void end_noted_pins() noexcept;
-  // kBusy if the shard is not free at once.
-  Status drop_pin(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes);
-  DropPin pin_dropper();
-  // Takes all processes that have ended out of the table.
-  Status clean_up(const Deadline& deadline);
 
   // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
   class RedoClaim {
@@ -252,8 +243,6 @@ class Cache final : private ForkAware {
   std::uint32_t redo_record_ = 0;  // As StoreRequest::redo has it.
   std::atomic<bool> redo_taken_{false};
   AccessClock access_clock_;
-  std::array<std::atomic<bool>, kPinsPerProcess> noted_pins_{};
-  std::atomic<bool> any_noted_pin_{false};
   ForkRegistration fork_registration_{this};
 };
 

@@ -34,7 +34,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
   *statistics = {};
   if (!read_only()) {
-    const Status status = clean_up(Deadline(timeout_));
+    const Status status = process_table_.clean_up(Deadline(timeout_));
     if (status != Status::kOk) return status;
   }
   ShardStatistics& sum = statistics->shards;
@@ -72,7 +72,7 @@ Status Cache::prefault() noexcept {
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
   if (const Status status = present(); status != Status::kOk) return status;
   if (!read_only()) {
-    const Status status = clean_up(Deadline(timeout_));
+    const Status status = process_table_.clean_up(Deadline(timeout_));
     if (status != Status::kOk) return status;
   }
   processes->clear();

@@ -44,7 +44,7 @@ Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t
   Status status = shard.grant_lease(request, deadline, now, token);
   if (status == Status::kFull && request.owner != 0) {
     // Those of processes that have died are free once these have left the process table.
-    if (clean_up(deadline) == Status::kOk) {
+    if (process_table_.clean_up(deadline) == Status::kOk) {
       status = shard.grant_lease(request, deadline, now, token);
     }
   }

@@ -29,7 +29,7 @@ inline void Cache::count_read(Status status) noexcept {
   const Key hashed = make_key(key);
   GetResult got;
   if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_}, noted, now, &got)) [[unlikely]]
-    return get_otherwise(key, room, room_bytes);
+    return get_otherwise(key, room, room_bytes, got.status == Status::kOk);
   if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
     count_reads(1, 0);
   } else {

@@ -13,8 +13,11 @@ constexpr std::uint64_t kValueAlignment = 16;
 
 }  // namespace
 
-GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept {
-  const GetResult got = get_hashed(make_key(key), room, room_bytes, Deadline(timeout_), now_ms());
+GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                               bool is_large) noexcept {
+  const Key hashed = make_key(key);
+  const GetResult got = is_large ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
+                                 : get_hashed(hashed, room, room_bytes, Deadline(timeout_), now_ms());
   count_read(got.status);
   return got;
 }
@@ -30,7 +33,6 @@ GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_
 // it copies in place like a small one.
 GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                            std::uint64_t now) noexcept {
-  end_noted_pins();
   PinSet pins(slot());
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
@@ -43,7 +45,7 @@ GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_b
   } else {
     copy_from_shared(room, pinned.value, pinned.read.value_size);
   }
-  end_pin(shard, pinned.position, pinned.pin, deadline);
+  pins.release(pinned.pin, shard.offset_of(pinned.position));
   return {status, pinned.read};
 }
 
@@ -101,7 +103,8 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       GetResult got;
       if (looks[i].shard == nullptr ||
           !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, same_now, &got)) [[unlikely]]
-        got = get_hashed(key, to, left, deadline, now);
+        got = got.status == Status::kOk ? get_large(key, to, left, deadline, now)
+                                        : get_hashed(key, to, left, deadline, now);
       item.status = got.status;
       item.read = got.read;
       if (item.failed()) failure = item.status;

@@ -192,7 +192,7 @@ inline FoundEntry Eviction::leave_small(Search* search) {
     search->looked_at_expiry = true;
   }
   const FoundEntry found = look_at(id);
-  if (found.block.pins() != 0) return {};
+  if (pins_->hold_block_of(found.ref)) return {};
   if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
   if ((policy & kSmall) == 0) return {};
   if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
@@ -244,7 +244,7 @@ FoundEntry Eviction::leave_main(Search* search) {
       if (hits >= fewest && (policy & kExpires) == 0) continue;
     }
     const FoundEntry found = look_at(id);
-    if (found.block.pins() != 0) continue;
+    if (pins_->hold_block_of(found.ref)) continue;
     if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
     if (hits == 0) return drop(found, policy);
     if (hits < fewest) {

@@ -8,6 +8,7 @@
 #include "core/hash.h"
 #include "core/index.h"
 #include "core/layout.h"
+#include "core/pins.h"
 
 namespace memstream {
 
@@ -21,9 +22,9 @@ namespace memstream {
 // All functions need the shard's write lock. They throw ShardDamage on bytes that make no sense.
 class Eviction {
  public:
-  // REQUIRES: index and arena are those of the shard, and outlive this.
-  Eviction(ShardHeader* shard, const Index* index, const Arena* arena) noexcept
-      : shard_(shard), index_(index), arena_(arena) {}
+  // REQUIRES: index, arena and pins are those of the shard, and outlive this.
+  Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins) noexcept
+      : shard_(shard), index_(index), arena_(arena), pins_(pins) {}
 
   // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
   // is forgotten, and the border between the queues moves.
@@ -97,6 +98,7 @@ class Eviction {
   ShardHeader* shard_;
   const Index* index_;
   const Arena* arena_;
+  const PinTable* pins_;
 };
 
 }  // namespace memstream

@@ -11,7 +11,8 @@
 //
 // Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
 // redo records that shards name, and the owners of the leases.
-// Everything else (buckets, free lists, counters, hands, pin counts) is derived, and core/rebuild.cpp makes it anew.
+// Everything else (buckets, free lists, counters, hands, the ring of orphans) is derived, and core/shard_rebuild.cpp
+// makes it anew.
 //
 // No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
 #pragma once
@@ -25,7 +26,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 6;
+inline constexpr std::uint32_t kLayoutVersion = 7;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -63,8 +64,9 @@ constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return stati
 
 // One key. 32 bytes, so that two share a cache line and none straddles one.
 struct Entry {
-  // Live bit, generation, position of the block. Storing it is the commit of every write; it never has the same value
-  // twice (until the 31-bit generation wraps), which is how a reader without a lock knows that nothing moved.
+  // Live bit, viewed bit, generation, position of the block. Storing it is the commit of every write; but for the
+  // viewed bit it never has the same value twice (until the 30-bit generation wraps), which is how a reader without a
+  // lock knows that nothing moved.
   std::atomic<std::uint64_t> ref;
   std::atomic<std::uint32_t> hash;            // Low half of the key's hash: names the bucket.
   std::atomic<std::uint32_t> next;            // Next in the bucket's overflow chain, or in the list of free entries.
@@ -99,10 +101,17 @@ static_assert(sizeof(Cell) == 288 && sizeof(Cell) == kSlotsPerCell * sizeof(Entr
 static_assert(offsetof(Cell, entries) == kBucketSlots * sizeof(Entry));
 
 inline constexpr std::uint64_t kLiveBit = std::uint64_t{1} << 63;
-inline constexpr std::uint64_t kGenerationMask = 0x7fff'ffff;
+inline constexpr std::uint64_t kViewedBit = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t kGenerationMask = 0x3fff'ffff;
 
 constexpr bool ref_is_live(std::uint64_t ref) noexcept { return (ref & kLiveBit) != 0; }
 constexpr std::uint32_t ref_block(std::uint64_t ref) noexcept { return static_cast<std::uint32_t>(ref); }
+// Whether anybody has pinned the block since the entry has it: only then the pins of the processes are looked at before
+// it is given up. The one change of a ref that is made without W, and the one that changes nothing of the value.
+constexpr bool ref_was_viewed(std::uint64_t ref) noexcept { return (ref & kViewedBit) != 0; }
+constexpr bool is_same_ref(std::uint64_t ref, std::uint64_t other) noexcept {
+  return ((ref ^ other) & ~kViewedBit) == 0;
+}
 constexpr std::uint64_t ref_next_generation(std::uint64_t ref) noexcept { return ((ref >> 32) + 1) & kGenerationMask; }
 // The ref that follows `ref` when the entry gets a new block, and when it becomes empty.
 constexpr std::uint64_t ref_live(std::uint64_t ref, std::uint32_t block) noexcept {
@@ -125,14 +134,14 @@ inline constexpr std::uint32_t kMovesShift = 3;         // The flags from here o
 inline constexpr std::uint32_t kMaxMoves = 31;          // ... since it was written, counted up to 31.
 inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
 inline constexpr std::uint32_t kMinBlockUnits = 2;
-inline constexpr std::uint32_t kMaxPins = 0xffff;
+inline constexpr std::uint32_t kOrphan = 0xffff'ffff;  // In the place of the owner: only pins keep the block.
 
 // What stands before key and value. Words, not fields: readers without a lock load each once, whatever writers do.
 struct BlockHeader {
   std::atomic<std::uint64_t> shape;       // size in units (32) | flags (8) | slack bytes (8) | key size (16)
   std::atomic<std::uint64_t> owner;       // used: entry (32) | caller's flags (32). free: next (32) | previous (32)
-  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never.
-  std::atomic<std::uint64_t> created;     // ms on the segment's clock (48) << 16 | pins (16)
+  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never. Of an orphan: next (32) | previous (32)
+  std::atomic<std::uint64_t> created_ms;  // On the segment's clock.
 };
 static_assert(sizeof(BlockHeader) == 32 && sizeof(BlockHeader) == kMinBlockUnits * kUnitSize);
 
@@ -206,6 +215,10 @@ struct ShardSpace {
   std::uint32_t small_returns;  // ... and what of that was stored again: they are halved together.
   std::uint32_t main_drops;
   std::uint32_t main_returns;
+
+  // Orphans: used blocks that no entry owns. They form a ring.
+  std::uint32_t orphan_hand;  // The one that is looked at next; 0: there is none.
+  std::uint32_t orphans;      // How many there are.
 };
 
 struct ShardCounters {
@@ -291,15 +304,21 @@ static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, v
 // One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
 // mutex.
 struct ProcessSlot {
+  // One cache line with the first pins: who asks whether a block is held mostly needs no other.
   std::atomic<std::uint32_t> pid;         // 0: free.
   std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
   std::atomic<std::uint64_t> start_time;  // Clock ticks since boot: tells a process from a later one with its pid.
-  std::byte unused1[48];
-  ProcessCounters counters;
+  std::atomic<std::uint32_t> pins_used;   // Places behind these were never taken by this process.
+  std::byte unused1[4];
+  std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsNew; 0: free (truth).
   std::byte unused2[40];
-  std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment; 0: free (truth).
+  ProcessCounters counters;
+  std::byte unused3[40];
 };
-static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, counters) == 64);
+static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, pins) == 24);
+static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
+// In a pin: whoever took it has not made sure yet that the block is still that of its key.
+inline constexpr std::uint64_t kPinIsNew = 1;
 
 // A place in which a slow reader announces itself. Whoever locks the mutex has the slot; the kernel says when it died.
 struct ThreadSlot {
@@ -348,7 +367,8 @@ struct SegmentHeader {
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
   ProcessCounters retired;         // Counts of processes that have gone.
   std::atomic<std::uint64_t> dead_processes;
-  std::byte unused2[56];
+  std::atomic<std::uint32_t> slots_in_use;  // Process slots behind these are free.
+  std::byte unused2[52];
 };
 static_assert(sizeof(SegmentHeader) <= kPageSize);
 static_assert(offsetof(SegmentHeader, state) % kCacheLineSize == 0);

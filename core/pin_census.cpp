@@ -6,15 +6,17 @@
 
 namespace memstream {
 
-// Calls visit(pin, offset in the shard) for every pin of a process that names a place in the shard.
+// Calls visit(pin, its word, offset in the shard) for every pin of a process that names a place in the shard.
 template <class Visit>
 void PinCensus::for_each_pin(Visit visit) const {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   for (std::uint32_t slot = 0; slot < slot_count_; ++slot) {
     if (slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
     for (auto& pin : slots_[slot].pins) {
-      const std::uint64_t offset = pin.load(std::memory_order_relaxed);
+      const std::uint64_t word = pin.load(std::memory_order_acquire);
+      const std::uint64_t offset = word & ~kPinIsNew;
       if (offset < shard_offset_bytes_ || offset - shard_offset_bytes_ >= shard_size_bytes_) continue;
-      visit(pin, offset - shard_offset_bytes_);
+      visit(pin, word, offset - shard_offset_bytes_);
     }
   }
 }
@@ -26,11 +28,12 @@ PinCensus::PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t
       shard_offset_bytes_(shard_offset_bytes),
       shard_size_bytes_(shard_size_bytes) {
   try {
-    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t offset) {
+    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t word, std::uint64_t offset) {
+      const std::uint32_t confirmed = (word & kPinIsNew) == 0 ? 1 : 0;
       if (offset % kUnitSize != 0) {
-        ++misplaced_;
+        misplaced_ += confirmed;
       } else {
-        held_.push_back({static_cast<std::uint32_t>(offset / kUnitSize), 1, false});
+        held_.push_back({static_cast<std::uint32_t>(offset / kUnitSize), confirmed, false});
       }
     });
   } catch (const std::bad_alloc&) {
@@ -42,7 +45,7 @@ PinCensus::PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t
   std::size_t kept = 0;
   for (const Held& held : held_) {
     if (kept != 0 && held_[kept - 1].position == held.position) {
-      ++held_[kept - 1].pins;
+      held_[kept - 1].confirmed += held.confirmed;
     } else {
       held_[kept++] = held;
     }
@@ -58,30 +61,32 @@ PinCensus::Held* PinCensus::find(std::uint64_t offset_bytes) noexcept {
   return found != held_.end() && found->position == position ? &*found : nullptr;
 }
 
-std::uint32_t PinCensus::count(std::uint32_t position) noexcept {
+bool PinCensus::holds(std::uint32_t position) noexcept {
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (!listed_) {
-    std::uint32_t pins = 0;
-    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t pinned) { pins += pinned == offset ? 1U : 0U; });
-    return pins;
+    bool held = false;
+    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t, std::uint64_t pinned) { held |= pinned == offset; });
+    return held;
   }
   Held* held = find(offset);
-  if (held == nullptr) return 0;
+  if (held == nullptr) return false;
   held->is_block = true;
-  return held->pins;
+  return true;
 }
 
 std::uint32_t PinCensus::strays() const noexcept {
   std::uint32_t pins = misplaced_;
-  for (const Held& held : held_) pins += held.is_block ? 0 : held.pins;
+  for (const Held& held : held_) pins += held.is_block ? 0 : held.confirmed;
   return pins;
 }
 
 void PinCensus::drop_strays() noexcept {
   if (!listed_ || strays() == 0) return;
-  for_each_pin([&](std::atomic<std::uint64_t>& pin, std::uint64_t offset) {
+  for_each_pin([&](std::atomic<std::uint64_t>& pin, std::uint64_t word, std::uint64_t offset) {
+    if ((word & kPinIsNew) != 0) return;  // Whoever took it is going to see that the shard has changed.
     const Held* held = find(offset);
-    if (held == nullptr || !held->is_block) pin.store(0, std::memory_order_release);
+    // Compared, for its process may have taken the place for something else meanwhile.
+    if (held == nullptr || !held->is_block) pin.compare_exchange_strong(word, 0, std::memory_order_acq_rel);
   });
 }
 

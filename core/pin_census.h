@@ -1,4 +1,4 @@
-// Which blocks of a shard are held, by how many pins: one look at the process table instead of one for every block.
+// Which blocks of a shard are held: one look at the process table instead of one for every block.
 #pragma once
 
 #include <cstdint>
@@ -8,25 +8,26 @@
 
 namespace memstream {
 
-// Taken under the shard's write lock, under which no pin of the shard's blocks comes or goes. A process slot may hold
-// any bytes. When this process has no memory for the list, each count looks at the whole process table.
+// Taken under the shard's write lock. What it does not know of has no pin, if the block was nobody's then (PinTable
+// says why); what it knows of may have lost it since. A process slot may hold any bytes. When this process has no
+// memory for the list, each question looks at the whole process table.
 class PinCensus {
  public:
   PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
             std::uint64_t shard_size_bytes) noexcept;
 
-  // Pins on the block at `position`. The block is taken for one that there is.
-  std::uint32_t count(std::uint32_t position) noexcept;
+  // Whether anybody holds the block at `position`, which is taken for one that there is.
+  bool holds(std::uint32_t position) noexcept;
 
-  // Pins that name no block which count() was asked about, or lie between two units.
+  // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
   std::uint32_t strays() const noexcept;
-  // Takes those out of the process table: released later, they would free what is not theirs.
+  // Takes those out of the process table, so that whoever made a reservation learns that it is gone.
   void drop_strays() noexcept;
 
  private:
   struct Held {
     std::uint32_t position;
-    std::uint32_t pins;
+    std::uint32_t confirmed;  // Pins that are not new.
     bool is_block;
   };
 

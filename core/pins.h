@@ -1,40 +1,60 @@
-// The pins of one process: which blocks it holds in place. Pins are the truth; the counts in the blocks follow from
-// them.
+// The pins of the processes: which blocks each holds in place. A pin is a hazard pointer: it is set without a lock by
+// who begins to look at a block, and seen by who is about to give the block up. docs/locking.md says why none is
+// missed.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "core/layout.h"
+#include "core/single_thread.h"
 
 namespace memstream {
 
-// Places for pins in a process slot. Safe from all threads of the process.
+// The places for pins in the slot of one process, the caller's own. Safe from all its threads.
 class PinSet {
  public:
   static constexpr std::uint32_t kNone = kPinsPerProcess;
 
   explicit PinSet(ProcessSlot* slot) noexcept : slot_(slot) {}
 
-  // Notes that the block at `offset_bytes` of the segment is held. kNone if all places are taken.
-  // REQUIRES: the write lock of the block's shard is held.
+  // Takes a place for the block at `offset_bytes` of the segment; kNone if there is none left. Whoever cannot be sure
+  // that the block stands has kPinIsNew added to the offset, lets a sequentially consistent fence follow, looks whether
+  // the entry still has the block, and then calls confirm() or drop().
   std::uint32_t claim(std::uint64_t offset_bytes) noexcept {
     if (slot_ == nullptr) return kNone;
     for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
-      std::uint64_t expected = 0;
-      if (slot_->pins[pin].load(std::memory_order_relaxed) == 0 &&
-          slot_->pins[pin].compare_exchange_strong(expected, offset_bytes, std::memory_order_acq_rel)) {
-        return pin;
+      std::atomic<std::uint64_t>& place = slot_->pins[pin];
+      if (place.load(std::memory_order_relaxed) != 0) continue;
+      if (slot_->pins_used.load(std::memory_order_relaxed) <= pin) [[unlikely]]
+        use(pin);
+      std::uint64_t free = 0;
+      if (has_one_thread()) {
+        place.store(offset_bytes, std::memory_order_release);
+      } else if (!place.compare_exchange_strong(free, offset_bytes, std::memory_order_acq_rel)) {
+        continue;
       }
+      return pin;
     }
     return kNone;
   }
 
-  // REQUIRES: as claim().
+  void confirm(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+    slot_->pins[pin].store(offset_bytes, std::memory_order_relaxed);
+  }
+
+  // Whatever was read of the block has been read before.
   void drop(std::uint32_t pin) noexcept { slot_->pins[pin].store(0, std::memory_order_release); }
 
-  // Without the write lock, for a pin that holds nothing: nobody else is deprived of a place that he has claimed since.
-  void forget(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
-    slot_->pins[pin].compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
+  // As drop(), by one of those who may try. False if the pin holds another block, or none.
+  bool release(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+    if (!holds(pin, offset_bytes)) return false;
+    if (!has_one_thread()) {
+      return slot_->pins[pin].compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
+    }
+    drop(pin);
+    return true;
   }
 
   bool holds(std::uint32_t pin, std::uint64_t offset_bytes) const noexcept {
@@ -43,7 +63,48 @@ class PinSet {
   }
 
  private:
+  [[gnu::cold]] void use(std::uint32_t pin) noexcept {
+    std::uint32_t used = slot_->pins_used.load(std::memory_order_relaxed);
+    while (used <= pin && !slot_->pins_used.compare_exchange_weak(used, pin + 1, std::memory_order_relaxed)) {
+    }
+  }
+
   ProcessSlot* slot_;
+};
+
+// The pins of all processes on the blocks of one shard. Nothing is written; a process slot may hold any bytes.
+class PinTable {
+ public:
+  PinTable(const SegmentHeader* header, const ProcessSlot* slots, std::uint32_t slot_count,
+           std::uint64_t shard_offset_bytes) noexcept
+      : header_(header), slots_(slots), slot_count_(slot_count), shard_offset_bytes_(shard_offset_bytes) {}
+
+  // Whether a process holds the block at `position`. One line is looked at for each process that is
+  // attached, all of them independently.
+  // REQUIRES: W of its shard is held. No entry has the block any more, or none had it when it was filled; otherwise the
+  // answer may be out of date.
+  bool hold(std::uint32_t position) const noexcept {
+    const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const std::uint32_t in_use = std::min(header_->slots_in_use.load(std::memory_order_relaxed), slot_count_);
+    for (std::uint32_t i = 0; i < in_use; ++i) {
+      const ProcessSlot& slot = slots_[i];
+      const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);
+      for (std::uint32_t pin = 0; pin < used; ++pin) {
+        if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;
+      }
+    }
+    return false;
+  }
+
+  // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
+  bool hold_block_of(std::uint64_t ref) const noexcept { return ref_was_viewed(ref) && hold(ref_block(ref)); }
+
+ private:
+  const SegmentHeader* header_;
+  const ProcessSlot* slots_;
+  std::uint32_t slot_count_;
+  std::uint64_t shard_offset_bytes_;
 };
 
 }  // namespace memstream

@@ -3,19 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <thread>
+#include <algorithm>
 
-#include "core/cancellation.h"
 #include "core/identity.h"
 #include "core/robust_mutex.h"
 
 namespace memstream {
-namespace {
-
-constexpr std::chrono::milliseconds kPause{1};
-
-}  // namespace
 
 // The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
 // what was half done for a dead process is done again.
@@ -38,20 +31,6 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
 
 void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
 
-// Runs `attempt()` with the table locked, again and again while it is busy and the deadline has not passed. In between
-// the table is free: who waits for a shard to drop a pin in it must not keep out those who come.
-template <class Attempt>
-Status ProcessTable::with_table(const Deadline& deadline, const Attempt& attempt) {
-  for (;;) {
-    if (const Status status = lock(deadline); status != Status::kOk) return status;
-    const Status status = attempt();
-    unlock();
-    if (status != Status::kBusy || deadline.passed()) return status;
-    const UncancelledScope uncancelled;
-    std::this_thread::sleep_for(kPause);
-  }
-}
-
 // Each process takes the first slot that is free, so that behind one which nobody ever had there is none.
 std::span<ProcessSlot> ProcessTable::used() const noexcept {
   std::uint32_t used = 0;
@@ -70,29 +49,33 @@ ProcessSlot* ProcessTable::enter(std::uint64_t start_time) noexcept {
     slot.counters.misses.store(0, std::memory_order_relaxed);
     slot.counters.puts.store(0, std::memory_order_relaxed);
     for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
+    slot.pins_used.store(0, std::memory_order_relaxed);
     // Before the pid: leases of whoever had the slot last are void from here on.
     slot.generation.fetch_add(1, std::memory_order_relaxed);
     slot.start_time.store(start_time, std::memory_order_relaxed);
+    // Before the first pin. Who dies here leaves a number that is too large, until the next one leaves the table.
+    if (header_->slots_in_use.load(std::memory_order_relaxed) <= i) {
+      header_->slots_in_use.store(i + 1, std::memory_order_relaxed);
+    }
     slot.pid.store(static_cast<std::uint32_t>(getpid()), std::memory_order_release);
     return &slot;
   }
   return nullptr;
 }
 
-Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot** slot) {
+Status ProcessTable::claim(const Deadline& deadline, ProcessSlot** slot) {
   // Without it the slot could never be told from that of a later process with this pid.
   std::uint64_t start_time = 0;
   if (const Status status = own_start_time(&start_time); status != Status::kOk) return status;
   own_start_time_.store(start_time, std::memory_order_relaxed);
-  const Status status = with_table(deadline, [&] {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  *slot = enter(start_time);
+  if (*slot == nullptr) {
+    retire_dead();
     *slot = enter(start_time);
-    if (*slot != nullptr) return Status::kOk;
-    const Status cleaned_up = retire_dead(drop_pin);
-    *slot = enter(start_time);
-    if (*slot != nullptr) return Status::kOk;
-    return cleaned_up == Status::kOk ? Status::kProcessTableFull : cleaned_up;
-  });
-  if (status != Status::kProcessTableFull) return status;
+  }
+  unlock();
+  if (*slot != nullptr) return Status::kOk;
   return fail_without_throwing(Status::kProcessTableFull, [&] {
     return fmt::format(
         "All {} process slots of the segment are taken by live processes. Close some, or create the segment with a "
@@ -101,20 +84,22 @@ Status ProcessTable::claim(const Deadline& deadline, const DropPin& drop_pin, Pr
   });
 }
 
-Status ProcessTable::give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot) {
-  return with_table(deadline, [&] { return retire(slot, drop_pin); });
+Status ProcessTable::give_back(const Deadline& deadline, ProcessSlot* slot) {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  retire(slot);
+  unlock();
+  return Status::kOk;
 }
 
-Status ProcessTable::clean_up(const Deadline& deadline, const DropPin& drop_pin) {
-  return with_table(deadline, [&] { return retire_dead(drop_pin); });
+Status ProcessTable::clean_up(const Deadline& deadline) {
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  retire_dead();
+  unlock();
+  return Status::kOk;
 }
 
-Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
-  for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
-    const std::uint64_t offset = slot->pins[pin].load(std::memory_order_acquire);
-    if (offset == 0) continue;
-    if (const Status status = drop_pin(slot, pin, offset); status != Status::kOk) return status;
-  }
+void ProcessTable::retire(ProcessSlot* slot) noexcept {
+  for (auto& pin : slot->pins) pin.store(0, std::memory_order_release);
   header_->retired.hits.fetch_add(slot->counters.hits.exchange(0, std::memory_order_relaxed),
                                   std::memory_order_relaxed);
   header_->retired.misses.fetch_add(slot->counters.misses.exchange(0, std::memory_order_relaxed),
@@ -122,12 +107,12 @@ Status ProcessTable::retire(ProcessSlot* slot, const DropPin& drop_pin) {
   header_->retired.puts.fetch_add(slot->counters.puts.exchange(0, std::memory_order_relaxed),
                                   std::memory_order_relaxed);
   slot->pid.store(0, std::memory_order_release);
-  return Status::kOk;
+  std::uint32_t in_use = std::min(header_->slots_in_use.load(std::memory_order_relaxed), count_);
+  while (in_use > 0 && slots_[in_use - 1].pid.load(std::memory_order_relaxed) == 0) --in_use;
+  header_->slots_in_use.store(in_use, std::memory_order_relaxed);
 }
 
-// One whose pins cannot be dropped now keeps no other one in the table.
-Status ProcessTable::retire_dead(const DropPin& drop_pin) {
-  Status first_failure = Status::kOk;
+void ProcessTable::retire_dead() noexcept {
   const pid_t own_pid = getpid();
   const std::uint64_t own_start_time = own_start_time_.load(std::memory_order_relaxed);
   for (ProcessSlot& slot : used()) {
@@ -135,13 +120,9 @@ Status ProcessTable::retire_dead(const DropPin& drop_pin) {
     const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
     const bool is_own = pid == own_pid && start_time == own_start_time;  // No need to ask the kernel.
     if (pid == 0 || is_own || process_is_alive(pid, start_time)) continue;
-    if (const Status status = retire(&slot, drop_pin); status != Status::kOk) {
-      if (first_failure == Status::kOk) first_failure = status;
-      continue;
-    }
+    retire(&slot);
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }
-  return first_failure;
 }
 
 std::uint64_t ProcessTable::lease_owner_of(const ProcessSlot* slot) const noexcept {

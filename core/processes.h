@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <span>
 
 #include "core/clock.h"
@@ -11,10 +10,6 @@
 #include "core/status.h"
 
 namespace memstream {
-
-// Drops one pin of a process that goes or has gone: the word as it stands in `slot->pins[pin]`. Called with the table
-// locked, so that it must not wait for a shard: it says kBusy, and is asked again until the caller's deadline.
-using DropPin = std::function<Status(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes)>;
 
 struct ProcessCounts {
   std::uint64_t hits = 0;
@@ -28,14 +23,14 @@ class ProcessTable {
       : header_(header), slots_(slots), count_(count) {}
 
   // Enters the calling process; when the table is full, after cleaning up. kProcessTableFull if all are alive.
-  Status claim(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot** slot);
+  Status claim(const Deadline& deadline, ProcessSlot** slot);
 
-  // Takes the calling process out and keeps its counts. Pins that are left are dropped.
-  Status give_back(const Deadline& deadline, const DropPin& drop_pin, ProcessSlot* slot);
+  // Takes the calling process out and keeps its counts. Pins that are left end.
+  Status give_back(const Deadline& deadline, ProcessSlot* slot);
 
-  // Takes out every process that has ended; kBusy if the pins of one could not be dropped until the deadline. Safe to
-  // repeat: one that dies in here leaves the rest to the next.
-  Status clean_up(const Deadline& deadline, const DropPin& drop_pin);
+  // Takes out every process that has ended; what its pins held is free for whoever looks next. Safe to repeat: one that
+  // dies in here leaves the rest to the next.
+  Status clean_up(const Deadline& deadline);
 
   // Counts of all processes, past and present.
   ProcessCounts sum() const noexcept;
@@ -51,13 +46,11 @@ class ProcessTable {
   std::uint32_t number_of(const ProcessSlot* slot) const noexcept { return static_cast<std::uint32_t>(slot - slots_); }
 
  private:
-  template <class Attempt>
-  Status with_table(const Deadline& deadline, const Attempt& attempt);
   Status lock(const Deadline& deadline) noexcept;
   void unlock() noexcept;
   ProcessSlot* enter(std::uint64_t start_time) noexcept;
-  Status retire(ProcessSlot* slot, const DropPin& drop_pin);
-  Status retire_dead(const DropPin& drop_pin);
+  void retire(ProcessSlot* slot) noexcept;
+  void retire_dead() noexcept;
 
   SegmentHeader* header_;
   ProcessSlot* slots_;

@@ -16,9 +16,10 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       geometry_(geometry),
       process_slots_(reinterpret_cast<ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
       redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
+      pins_(reinterpret_cast<const SegmentHeader*>(segment->data()), process_slots_, geometry.process_slots, offset_),
       arena_(header_, offset_, size_, segment),
       index_(header_),
-      eviction_(header_, &index_, &arena_),
+      eviction_(header_, &index_, &arena_, &pins_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
             geometry.thread_slots, this) {}
 

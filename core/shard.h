@@ -42,7 +42,8 @@ class Shard final : private ShardRecovery {
   // Copies the value. kTooSmall if it exceeds the room; `read.value_size` is set then too. A value of `room.copy_below`
   // and more is not copied; kOk comes back for it, and its size tells.
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
-  // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not.
+  // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not, with
+  // kOk for a value that was found and is only too large to be copied there.
   // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
   bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;
@@ -140,7 +141,9 @@ class Shard final : private ShardRecovery {
 
   // ---- pins: reading and writing in place (core/shard_pins.cpp; pin() in core/shard_lookup.h) ----
 
-  // kFull if `pins` has no place left; the caller copies then. The instants are those of a get.
+  // Lets `pins` hold the block of the key's value: without a lock, unless the value is being written at that moment.
+  // kFull if `pins` has no place left; the caller copies then. The instants are those of a get. What is held ends with
+  // PinSet::release(), whatever has become of the key.
   template <class Now>
   Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
              PinnedBlock* pinned) noexcept;
@@ -148,11 +151,13 @@ class Shard final : private ShardRecovery {
   Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
                  PinnedBlock* reserved) noexcept;
   // Makes a filled reservation the value of its key, as store() would; `request.value` is not used. The pin ends unless
-  // the status is kBusy.
+  // the status is kBusy. A reservation whose pin ends before is given up.
   Status commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
                 std::uint64_t now_ms) noexcept;
-  // Ends a pin, and with the last one the block if nobody owns it.
-  Status unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept;
+  // Where the block at `position` lies in the segment, as pins have it.
+  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+    return offset_ + std::uint64_t{position} * kUnitSize;
+  }
 
   // ---- verifying (core/shard_check.cpp) ----
 
@@ -214,29 +219,43 @@ class Shard final : private ShardRecovery {
   Status remove_key(const Key& key, std::uint64_t now_ms);
   CheckedBlock fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
-               std::uint32_t new_id, std::uint64_t now_ms);
+               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned = false);
   static std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreRequest& request) noexcept {
     // A write counts as a hit, and does not change the queue.
     return policy_word(request.key.hash.tag()) | (request.expires_ms != 0 ? kExpires : 0) |
            (old_policy & (kSmall | kMain | kYoung)) | std::min((old_policy & kHits) + 1, kHits);
   }
   bool may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept;
-  void overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept;
+  bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept;
   static void apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept;
   void finish_overwrite();
-  Status hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned);
-  void let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin);
   CheckedBlock checked_block(std::uint32_t position) const {
     CheckedBlock block;
     if (!check_block(base(), size_, position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
     return block;
   }
-  bool owned(std::uint32_t position) const noexcept;
-  bool owns(std::uint32_t id, std::uint32_t position) const noexcept;
+  std::uint64_t owning_ref(std::uint32_t position) const noexcept;
+  std::uint64_t owning_ref(std::uint32_t id, std::uint32_t position) const noexcept;
   // Whether the shard was rebuilt or emptied since `seq` was loaded.
   bool was_rebuilt_since(std::uint64_t seq) const noexcept {
     return header_->seq.load(std::memory_order_relaxed) != seq;
   }
+
+  // Pins. An orphan is a used block that no entry owns. With W held, but for the first two.
+  enum class Pinned { kPinned, kExpired, kNoPlace };
+  static void describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept;
+  [[gnu::cold]] Status pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms,
+                                  std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
+  static constexpr std::uint32_t kOrphanLooks = 2;  // Before something else is done about room.
+  bool is_orphan(std::uint32_t position) const;
+  std::uint32_t next_orphan(std::uint32_t position) const;
+  void add_orphan(std::uint32_t position, std::uint64_t stored_size);
+  void link_orphans(std::uint32_t position, std::uint32_t next);
+  void remove_orphan(std::uint32_t position);
+  template <class IsHeld>
+  void look_at_orphans(std::uint32_t looks, const IsHeld& is_held);
+  void free_some_orphans();
+  void free_orphans();
 
   // Leases; with W held.
   Lease* choose_lease(std::uint64_t now_ms) noexcept;
@@ -258,7 +277,9 @@ class Shard final : private ShardRecovery {
 
   // Making room (core/shard_reclaim.cpp); with W held.
   std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
   std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms);
   struct Window {  // Blocks in [begin, end), each of them evictable().
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
@@ -271,14 +292,12 @@ class Shard final : private ShardRecovery {
   std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);
   void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept;
   std::uint32_t remove_entry(const FoundEntry& found);
-  void drop_entry(const FoundEntry& found);
+  std::uint64_t drop_entry(const FoundEntry& found);
   void count_out(const CheckedBlock& block) noexcept;
-  std::uint32_t give_up_block(std::uint32_t position, const CheckedBlock& block);
+  std::uint32_t give_up_block(std::uint64_t ref, const CheckedBlock& block);
+  bool keep_for_viewers(std::uint64_t ref, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   bool is_new(std::uint32_t position) const;
-  std::uint32_t pins_of(std::uint32_t position) const {
-    return created_pins(arena_.block(position).created.load(std::memory_order_relaxed));
-  }
   Status no_room(std::uint64_t bytes) const noexcept;
 
   // Verifying; with W held.
@@ -288,6 +307,8 @@ class Shard final : private ShardRecovery {
 
   // Rebuilding (core/shard_rebuild.cpp); with W held and slow readers shut out.
   void recover() noexcept override;
+  void begin_rebuild() noexcept;
+  void end_rebuild() noexcept;
   void repair_after_damage() noexcept;
   Status give_up(const ShardDamage& damage) noexcept;
   void rebuild();
@@ -297,7 +318,7 @@ class Shard final : private ShardRecovery {
   struct RebuildGroup;
   std::uint32_t look_ahead(std::uint32_t position, RebuildGroup* group) const;
   void prefetch_chains(const RebuildGroup& group) const noexcept;
-  bool rebuild_block(const RebuildBlock& met, std::uint32_t pins);
+  bool rebuild_block(const RebuildBlock& met, bool is_held);
   bool rebuild_entry(const RebuildBlock& met);
   void rebuild_entries();
   void close_free_run(std::uint32_t begin, std::uint32_t end);
@@ -306,16 +327,13 @@ class Shard final : private ShardRecovery {
 
   // Another one after every write of the entry, and the same where the value has only moved: each move is a generation.
   static std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref, std::uint32_t moves) noexcept {
-    const auto live_generation = static_cast<std::uint32_t>(ref >> 32);
-    return ((live_generation - moves) | kLiveBit >> 32) ^ id * 0x9e37'79b9'7f4a'7c15ULL;
+    const auto generation = static_cast<std::uint32_t>(ref >> 32);
+    return (((generation - moves) & kGenerationMask) | kLiveBit >> 32) ^ id * 0x9e37'79b9'7f4a'7c15ULL;
   }
   static std::uint64_t cas_token(const FoundEntry& found) noexcept {
     return cas_token(found.id, found.ref, found.block.moves());
   }
   ShardSpace& space() const noexcept { return header_->space; }
-  std::uint64_t offset_of(std::uint32_t position) const noexcept {
-    return offset_ + std::uint64_t{position} * kUnitSize;
-  }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
   PinCensus pin_census() const noexcept { return {process_slots_, geometry_.process_slots, offset_, size_}; }
@@ -330,6 +348,7 @@ class Shard final : private ShardRecovery {
   Geometry geometry_;
   ProcessSlot* process_slots_;
   RedoRecord* redo_records_;
+  PinTable pins_;
   Arena arena_;
   Index index_;
   Eviction eviction_;

@@ -39,7 +39,7 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
 void Shard::check_heap(std::vector<std::string>* problems) const {
   const ShardSpace& s = space();
   PinCensus census = pin_census();
-  std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0;
+  std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0, orphans = 0;
   bool previous_free = false;
   for (std::uint32_t position = arena_.heap_begin(); position < arena_.heap_end();) {
     const BlockShape shape = arena_.shape(position);
@@ -55,13 +55,10 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
     } else if (!read_block(base(), size_, position, &block)) {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
-      const bool has_owner = owned(position);
-      const std::uint32_t pins = census.count(position);
-      if (pins != pins_of(position)) {
-        problems->push_back(
-            fmt::format("block {}: counts {} pins, processes hold {}", position, pins_of(position), pins));
-      }
-      if (!has_owner && pins == 0) problems->push_back(fmt::format("block {}: used by nobody", position));
+      const bool has_owner = owning_ref(position) != 0;
+      static_cast<void>(census.holds(position));
+      if (!has_owner && !is_orphan(position)) problems->push_back(fmt::format("block {}: used by nobody", position));
+      orphans += has_owner ? 0 : 1;
       (has_owner ? used : pinned) += shape.size_bytes();
       keys += has_owner ? block.key_size : 0;
       values += has_owner ? block.value_size : 0;
@@ -72,6 +69,16 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
   if (census.strays() != 0) {
     problems->push_back(fmt::format("{} pins of processes name what is no block", census.strays()));
   }
+  expect_equal(problems, "orphans", s.orphans, orphans);
+  std::uint32_t in_ring = s.orphan_hand;
+  for (std::uint32_t left = s.orphans; left != 0; --left) {
+    const std::uint32_t next = next_orphan(in_ring);
+    if (!is_orphan(next) || ring_previous(arena_.block(next).expires_ms.load(std::memory_order_relaxed)) != in_ring) {
+      throw ShardDamage{"a ring of orphans that is not linked both ways"};
+    }
+    in_ring = next;
+  }
+  if (in_ring != s.orphan_hand) problems->push_back("the ring of orphans does not end where it begins");
   expect_equal(problems, "used memory", s.used_memory, used);
   expect_equal(problems, "pinned memory", s.pinned_memory, pinned);
   expect_equal(problems, "free memory", s.free_memory, free);

@@ -12,8 +12,9 @@ namespace memstream {
 // One try to read `key` without a lock. `consume(candidate)` gets the entry and its block while they may still change;
 // what it made of them counts only if kFound comes back. Safe on any bytes.
 //
-// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the
-// same. A block is given up only after its entry's ref has changed, and a ref never returns to an old value.
+// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the same
+// but for the viewed bit. A block is given up only after its entry's ref has changed, and a ref never returns to an old
+// value.
 // Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
 template <class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
@@ -63,7 +64,7 @@ template <class Consume>
   if (outcome == Lookup::kFound) {
     consume(std::as_const(candidate));
     std::atomic_thread_fence(std::memory_order_acquire);
-    const bool moved = candidate.entry->ref.load(std::memory_order_relaxed) != candidate.ref;
+    const bool moved = !is_same_ref(candidate.entry->ref.load(std::memory_order_relaxed), candidate.ref);
     if (moved) outcome = Lookup::kUnstable;
   }
 
@@ -94,7 +95,7 @@ template <class Consume>
     if (check_block(bytes, size, ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
       return Lookup::kFound;
     std::atomic_thread_fence(std::memory_order_acquire);
-    const bool moved = entry.ref.load(std::memory_order_relaxed) != ref;
+    const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
   };
   for (std::uint32_t id = look->first_id; id != 0; id = look->in_slots.next()) {
@@ -149,7 +150,7 @@ template <class Now>
     *got = {Status::kOk, read};
     return true;
   }
-  *got = {Status::kMiss, {}};
+  *got = {outcome == Lookup::kFound && took == Took::kLarge ? Status::kOk : Status::kMiss, {}};
   return outcome == Lookup::kAbsent;
 }
 
@@ -178,27 +179,52 @@ inline void Shard::prefetch_write(const Key& key) const noexcept {
   look_into_bucket<LineUse::kWrite>(key, &look);
 }
 
-// With the lock, unlike a get: until the pin is counted in its block nothing else keeps that where it is.
+inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept {
+  const CheckedBlock& block = found.block;
+  pinned->position = found.position();
+  pinned->value = const_cast<std::byte*>(block.value);
+  pinned->read = {block.value_size, block.created_ms(), block.expires_ms(), cas_token(found),
+                  owner_flags(block.owner())};
+}
+
+// As a get, with a pin in the place of the copy. Why it holds: the pin is set before the ref is looked at for the last
+// time, and a writer looks at the pins after he has changed the ref. So either the change is seen here, or the pin
+// there. That there may be one, he sees by the viewed bit, which he takes away with the same exchange that changes the
+// ref.
 template <class Now>
 inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
                          PinnedBlock* pinned) noexcept {
-  prefetch_write(key);
-  return write(Exclusion::kWriters, deadline, [&] {
-    const FoundEntry found = find(key);
-    if (found.id == 0) return Status::kMiss;
-    const CheckedBlock& block = found.block;
-    const std::uint64_t expires_ms = block.expires_ms();
-    if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Status::kMiss;
-    if (const Status status = hold(found.position(), pins, pinned); status != Status::kOk) return status;
-    pinned->value = const_cast<std::byte*>(block.value);
-    pinned->read.value_size = block.value_size;
-    pinned->read.created_ms = block.created_ms();
-    pinned->read.expires_ms = expires_ms;
-    pinned->read.cas = cas_token(found);
-    pinned->read.caller_flags = owner_flags(block.owner());
-    note_access(*found.entry, noted_ms);
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
+    return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  look_into_bucket<LineUse::kRead>(key, &look);
+  Pinned did = Pinned::kExpired;
+  Entry* entry = nullptr;
+  pinned->pin = PinSet::kNone;
+  const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
+    entry = candidate.entry;
+    describe_pinned(candidate, pinned);
+    const std::uint64_t expires_ms = pinned->read.expires_ms;
+    did = Pinned::kExpired;
+    if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;
+    did = Pinned::kNoPlace;
+    pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsNew);
+    if (pinned->pin == PinSet::kNone) return;
+    did = Pinned::kPinned;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    std::uint64_t ref = candidate.ref;
+    // If it fails somebody else has set the bit, or the ref has changed otherwise, as the last look at it tells.
+    if (!ref_was_viewed(ref)) entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);
+  };
+  const Lookup outcome = finish_look(key, &look, consume);
+  if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
+    pins.confirm(pinned->pin, offset_of(pinned->position));
+    note_access(*entry, noted_ms);
     return Status::kOk;
-  });
+  }
+  if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
+  if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
 }
 
 }  // namespace memstream

@@ -19,13 +19,14 @@ constexpr std::uint32_t kSpareUnits = kMinBlockUnits - 1;
 bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept {
   if (request.redo == 0 || found.id == 0 || request.value_size > kRedoValueSize) return false;
   const std::uint64_t has_units = found.block.stored_size / kUnitSize;
-  // Whoever pins the value goes on seeing it, so that the new one needs a block of its own.
-  return has_units >= units && has_units - units <= kSpareUnits && found.block.pins() == 0 &&
+  // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
+  return has_units >= units && has_units - units <= kSpareUnits && !ref_was_viewed(found.ref) &&
          found.block.value_is_unaligned();
 }
 
-// REQUIRES: may_overwrite(). From the first store on nothing here can fail.
-void Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
+// False, and nothing has happened, if somebody has begun to view the value since it was found.
+// REQUIRES: may_overwrite(). From the commit on nothing here can fail.
+bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
   RedoRecord& redo = redo_records_[request.redo - 1];
   const CheckedBlock& old = found.block;
   // From what was checked, but for the mark about the block before it.
@@ -47,12 +48,17 @@ void Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   redo.block.shape.store(shape.pack(), std::memory_order_relaxed);
   redo.block.owner.store(owner_word(found.id, request.caller_flags), std::memory_order_relaxed);
   redo.block.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-  redo.block.created.store(created_word(now_ms, 0), std::memory_order_relaxed);
+  redo.block.created_ms.store(now_ms, std::memory_order_relaxed);
   copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
-  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it.
-  found.entry->ref.store(ref, std::memory_order_release);
+  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it. Views
+  // begin by changing the ref, and only where it is live.
+  std::uint64_t unviewed = found.ref;
+  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
+    header_->redo.store(0, std::memory_order_release);
+    return false;
+  }
   std::atomic_thread_fence(std::memory_order_release);
   apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
   found.entry->ref.store(ref_finished(ref), std::memory_order_release);
@@ -66,6 +72,7 @@ void Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   }
   if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;
   end_lease_of(request.key);
+  return true;
 }
 
 void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept {
@@ -75,7 +82,7 @@ void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value,
   copy(header.shape, redo.block.shape);
   copy(header.owner, redo.block.owner);
   copy(header.expires_ms, redo.block.expires_ms);
-  copy(header.created, redo.block.created);
+  copy(header.created_ms, redo.block.created_ms);
   copy_to_shared(value, redo.value, value_size);
 }
 

@@ -1,34 +1,119 @@
-// Blocks held in place: views, reservations, and the copying of large values outside every lock.
+// Blocks held in place: what is to be done under W for views, reservations, and what they leave behind.
 #include "core/shard_lookup.h"
 
 namespace memstream {
 
-// Notes the pin in the process slot first (truth), then counts it in the block (derived).
-Status Shard::hold(std::uint32_t position, PinSet& pins, PinnedBlock* pinned) {
-  BlockHeader& header = arena_.block(position);
-  const std::uint64_t created = header.created.load(std::memory_order_relaxed);
-  if (created_pins(created) == kMaxPins) return Status::kFull;
-  pinned->position = position;
-  pinned->pin = pins.claim(offset_of(position));
-  if (pinned->pin == PinSet::kNone) return Status::kFull;
-  header.created.store(created + 1, std::memory_order_relaxed);
-  return Status::kOk;
+// ---- orphans: used blocks that no entry owns ----
+
+// They form a ring, linked by the words that hold the expiry of others. A pin ends without a lock, so that nobody is
+// told when the last one does: the ring is looked at when room is wanted, and when another block comes to it.
+
+// Whether an orphan stands at `position`, as its header says.
+bool Shard::is_orphan(std::uint32_t position) const {
+  return owner_entry(arena_.block(position).owner.load(std::memory_order_relaxed)) == kOrphan;
 }
 
-// The reverse: the process slot first, then the count, and with the last one the block. A pin whose block went when a
-// damaged shard was emptied is merely dropped.
-void Shard::let_go(std::uint32_t position, PinSet& pins, std::uint32_t pin) {
-  CheckedBlock block;
-  const bool stands = position >= arena_.heap_begin() && check_block(base(), size_, position, &block);
-  pins.drop(pin);
-  if (!stands || pins_of(position) == 0) return;
-  BlockHeader& header = arena_.block(position);
-  const std::uint64_t created = header.created.load(std::memory_order_relaxed) - 1;
-  header.created.store(created, std::memory_order_relaxed);
-  if (created_pins(created) != 0 || owned(position)) return;
-  space().pinned_memory -= arena_.shape(position).size_bytes();
-  arena_.free(position);
+std::uint32_t Shard::next_orphan(std::uint32_t position) const {
+  if (!is_orphan(position)) throw ShardDamage{"a ring of orphans with something else in it"};
+  return ring_next(arena_.block(position).expires_ms.load(std::memory_order_relaxed));
 }
+
+// The last to be looked at.
+void Shard::add_orphan(std::uint32_t position, std::uint64_t stored_size) {
+  // Whoever reads without a lock what is written to the header here sees that the entry has let go of it.
+  std::atomic_thread_fence(std::memory_order_release);
+  ShardSpace& s = space();
+  BlockHeader& header = arena_.block(position);
+  const std::uint32_t next = s.orphan_hand != 0 ? s.orphan_hand : position;
+  std::uint32_t previous = position;
+  if (next != position) {
+    if (!is_orphan(next)) throw ShardDamage{"a ring of orphans with something else in it"};
+    previous = ring_previous(arena_.block(next).expires_ms.load(std::memory_order_relaxed));
+  }
+  const std::uint32_t flags = owner_flags(header.owner.load(std::memory_order_relaxed));
+  header.owner.store(owner_word(kOrphan, flags), std::memory_order_relaxed);
+  header.expires_ms.store(ring_word(next, previous), std::memory_order_relaxed);
+  if (next == position) {
+    s.orphan_hand = position;
+  } else {
+    link_orphans(previous, position);
+    link_orphans(position, next);
+  }
+  ++s.orphans;
+  s.pinned_memory += stored_size;
+}
+
+// Lets one follow the other.
+void Shard::link_orphans(std::uint32_t position, std::uint32_t next) {
+  const auto set = [&](std::uint32_t at, bool is_first) {
+    if (!is_orphan(at)) throw ShardDamage{"a ring of orphans with something else in it"};
+    std::atomic<std::uint64_t>& word = arena_.block(at).expires_ms;
+    const std::uint64_t links = word.load(std::memory_order_relaxed);
+    word.store(is_first ? ring_word(next, ring_previous(links)) : ring_word(ring_next(links), position),
+               std::memory_order_relaxed);
+  };
+  set(position, true);
+  set(next, false);
+}
+
+// The block stays, used and nobody's.
+void Shard::remove_orphan(std::uint32_t position) {
+  ShardSpace& s = space();
+  const std::uint32_t next = next_orphan(position);
+  if (s.orphans == 0) throw ShardDamage{"a ring of orphans that nobody counted"};
+  link_orphans(ring_previous(arena_.block(position).expires_ms.load(std::memory_order_relaxed)), next);
+  if (s.orphan_hand == position) s.orphan_hand = next != position ? next : 0;
+  BlockHeader& header = arena_.block(position);
+  header.owner.store(owner_word(0, owner_flags(header.owner.load(std::memory_order_relaxed))),
+                     std::memory_order_relaxed);
+  --s.orphans;
+  s.pinned_memory -= arena_.shape(position).size_bytes();
+}
+
+// Frees those of the next `looks` orphans for which `is_held(position)` is false.
+template <class IsHeld>
+void Shard::look_at_orphans(std::uint32_t looks, const IsHeld& is_held) {
+  ShardSpace& s = space();
+  for (std::uint32_t left = std::min(looks, s.orphans); left != 0; --left) {
+    const std::uint32_t position = s.orphan_hand;
+    s.orphan_hand = next_orphan(position);
+    if (is_held(position)) continue;
+    remove_orphan(position);
+    arena_.free(position);
+  }
+}
+
+void Shard::free_some_orphans() {
+  look_at_orphans(kOrphanLooks, [this](std::uint32_t position) { return pins_.hold(position); });
+}
+
+void Shard::free_orphans() {
+  if (space().orphans <= kOrphanLooks) return free_some_orphans();
+  PinCensus census = pin_census();
+  look_at_orphans(space().orphans, [&](std::uint32_t position) { return census.holds(position); });
+}
+
+// ---- views ----
+
+// As pin(), with W: for a key that is being written, or whose shard is.
+Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms,
+                         std::uint64_t now_ms, PinnedBlock* pinned) noexcept {
+  return write(Exclusion::kWriters, deadline, [&] {
+    const FoundEntry found = find(key);
+    if (found.id == 0 || has_expired(found.block.expires_ms(), now_ms)) return Status::kMiss;
+    const std::uint64_t offset = offset_of(found.position());
+    pinned->pin = pins.claim(offset | kPinIsNew);
+    if (pinned->pin == PinSet::kNone) return Status::kFull;
+    // With W nobody gives the block up; whoever does later sees bit and pin, since he had W after this.
+    found.entry->ref.fetch_or(kViewedBit, std::memory_order_relaxed);
+    pins.confirm(pinned->pin, offset);
+    describe_pinned(found, pinned);
+    note_access(*found.entry, noted_ms);
+    return Status::kOk;
+  });
+}
+
+// ---- reservations: orphans that are going to have an owner ----
 
 Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline,
                       std::uint64_t now_ms, PinnedBlock* reserved) noexcept {
@@ -39,11 +124,13 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
     const std::uint32_t position = make_room(units, now_ms);
     if (position == 0) return no_room(units * kUnitSize);
     const CheckedBlock block = fill(position, request, now_ms);
-    if (hold(position, pins, reserved) != Status::kOk) {
+    reserved->pin = pins.claim(offset_of(position));
+    if (reserved->pin == PinSet::kNone) {
       arena_.free(position);
       return Status::kFull;
     }
-    space().pinned_memory += block.stored_size;
+    add_orphan(position, block.stored_size);
+    reserved->position = position;
     reserved->value = const_cast<std::byte*>(block.value);
     reserved->read = {.value_size = value_size};
     return Status::kOk;
@@ -52,54 +139,40 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
 
 Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,
                      std::uint64_t now_ms) noexcept {
-  const bool was_held = pins.holds(reserved.pin, offset_of(reserved.position));
+  const std::uint32_t position = reserved.position;
+  const bool was_held = pins.holds(reserved.pin, offset_of(position));
   const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kEverybody, deadline, [&] {
     const FoundEntry found = find_fresh(request.key, now_ms);
-    if (found.id != 0 && found.position() == reserved.position) {
+    if (found.id != 0 && found.position() == position) {
       // Run once more after damage was met behind the commit itself: it stands.
-      let_go(reserved.position, pins, reserved.pin);
+      pins.release(reserved.pin, offset_of(position));
       end_lease_of(request.key);
       return Status::kOk;
     }
-    if (!pins.holds(reserved.pin, offset_of(reserved.position))) {
+    if (!pins.holds(reserved.pin, offset_of(position))) {
       if (!was_held || !was_rebuilt_since(seq)) return Status::kBadHandle;
       return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
     }
-    const CheckedBlock filled = checked_block(reserved.position);
+    const CheckedBlock filled = checked_block(position);
     Status status = admit(request, found);
     if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
       status = fail(Status::kCorrupt, "Something wrote over the reservation; its value is lost.");
     }
     const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(filled.stored_size, now_ms) : 0;
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));
+    remove_orphan(position);
     if (status == Status::kOk) {
-      BlockHeader& header = arena_.block(reserved.position);
-      const std::uint32_t held = created_pins(header.created.load(std::memory_order_relaxed));
+      BlockHeader& header = arena_.block(position);
       header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
       header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-      header.created.store(created_word(now_ms, held), std::memory_order_relaxed);
-      space().pinned_memory -= filled.stored_size;
-      publish(reserved.position, filled, request, found, new_id, now_ms);
+      header.created_ms.store(now_ms, std::memory_order_relaxed);
+      publish(position, filled, request, found, new_id, now_ms, true);
+    } else {
+      arena_.free(position);
     }
-    let_go(reserved.position, pins, reserved.pin);
+    pins.drop(reserved.pin);
     return status;
-  });
-}
-
-Status Shard::unpin(std::uint32_t position, PinSet& pins, std::uint32_t pin, const Deadline& deadline) noexcept {
-  // As prefetch_write() does. Whatever the position says: asking for a line that is not there does nothing.
-  prefetch_lock();
-  prefetch_line<LineUse::kWrite>(base() + std::uint64_t{position} * kUnitSize);
-  const bool was_held = pins.holds(pin, offset_of(position));
-  const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
-  return write(Exclusion::kWriters, deadline, [&] {
-    // After damage was met, the pin has gone with a first run, or with a shard that had to be emptied.
-    if (!pins.holds(pin, offset_of(position))) {
-      return was_held && was_rebuilt_since(seq) ? Status::kOk : Status::kBadHandle;
-    }
-    let_go(position, pins, pin);
-    return Status::kOk;
   });
 }
 

@@ -148,7 +148,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   scanned->cas = cas_token(id, ref_finished(ref), scanned->block.moves);
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
-  return entry.ref.load(std::memory_order_relaxed) == ref && !scanned->block.expired(now_ms);
+  return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
 }
 
 Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
@@ -200,7 +200,8 @@ Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcep
 }
 
 Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept {
-  return copy_numbers(deadline, [&] {
+  std::uint32_t orphans = 0;
+  const auto copy = [&] {
     // Loaded as bytes: a read-only attach looks while others write.
     alignas(ShardSpace) std::byte bytes[sizeof(ShardSpace)];
     copy_from_shared(bytes, &header_->space, sizeof(ShardSpace));
@@ -219,7 +220,16 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
                                        : numbers.table_committed + (size_ - numbers.heap_committed);
     statistics->entries = numbers.entries;
     statistics->entry_capacity = cells * kEntriesPerCell;
+    orphans = numbers.orphans;
+  };
+  const Status status = copy_numbers(deadline, copy);
+  if (status != Status::kOk || orphans == 0 || read_only_) return status;
+  // What views have held until a moment ago is no longer pinned.
+  const Status freed = write(Exclusion::kWriters, deadline, [&] {
+    free_orphans();
+    return Status::kOk;
   });
+  return freed == Status::kOk ? copy_numbers(deadline, copy) : freed;
 }
 
 }  // namespace memstream

@@ -33,29 +33,38 @@ struct Shard::RebuildGroup {
   std::array<RebuildBlock, 16> blocks;
 };
 
+// Readers without a lock see either this, or nothing of what follows; and whoever pins a block without a lock sees
+// this, or his pin is seen from here on.
+void Shard::begin_rebuild() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void Shard::end_rebuild() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
 void Shard::recover() noexcept {
   repair_after_damage();
   ++header_->counters.recoveries;
 }
 
 void Shard::repair_after_damage() noexcept {
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);
+  begin_rebuild();
   try {
     rebuild();
   } catch (const ShardDamage&) {
     ++header_->counters.damaged;
     empty();
   }
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  end_rebuild();
 }
 
 Status Shard::give_up(const ShardDamage& damage) noexcept {
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);
+  begin_rebuild();
   ++header_->counters.damaged;
   empty();
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  end_rebuild();
   return fail_without_throwing(Status::kCorrupt, [&] {
     return fmt::format(
         "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are as they were. Something "
@@ -70,6 +79,7 @@ void Shard::rebuild() {
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
+  s.orphan_hand = s.orphans = 0;
   s.commit_retry_ms = 0;
   index_.reset();
   eviction_.reset();
@@ -108,7 +118,7 @@ void Shard::rebuild_heap() {
     ahead = look_ahead(ahead, &groups[(i + 1) % 2]);
     for (std::uint32_t k = 0; k < group.count; ++k) {
       const RebuildBlock& met = group.blocks[k];
-      if (!met.shape.used() || !rebuild_block(met, census.count(met.position))) continue;
+      if (!met.shape.used() || !rebuild_block(met, census.holds(met.position))) continue;
       close_free_run(run, met.position);
       run = met.position + met.shape.size_units;
     }
@@ -154,13 +164,12 @@ void Shard::prefetch_chains(const RebuildGroup& group) const noexcept {
 }
 
 // True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
-bool Shard::rebuild_block(const RebuildBlock& met, std::uint32_t pins) {
-  const bool lives = met.makes_sense && owns(owner_entry(met.block.owner()), met.position) && rebuild_entry(met);
-  if (!lives && pins == 0) return false;
-  if (!lives) space().pinned_memory += met.shape.size_bytes();
+bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
+  const bool lives =
+      met.makes_sense && owning_ref(owner_entry(met.block.owner()), met.position) != 0 && rebuild_entry(met);
+  if (!lives && !is_held) return false;
+  if (!lives) add_orphan(met.position, met.shape.size_bytes());
   BlockHeader& header = arena_.block(met.position);
-  const std::uint64_t created_ms = header.created.load(std::memory_order_relaxed) >> kCreatedShift;
-  header.created.store(created_word(created_ms, std::min(pins, kMaxPins)), std::memory_order_relaxed);
   BlockShape shape = met.shape;
   shape.flags &= ~kBlockPrevFree;
   // Whoever holds it has its address; of what its sizes say nothing can be believed.
@@ -238,6 +247,7 @@ void Shard::empty() noexcept {
   s.leases = count_leases();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
+  s.orphan_hand = s.orphans = 0;
   s.free_entry = 0;
   eviction_.reset();
   s.commit_retry_ms = 0;

@@ -15,20 +15,22 @@ constexpr std::uint64_t kSparePart = 32;
 
 }  // namespace
 
-// Whether the entry that a used block names is the one that owns it.
-bool Shard::owned(std::uint32_t position) const noexcept {
+// The ref of the entry that a used block names, if it owns the block; 0 if not.
+std::uint64_t Shard::owning_ref(std::uint32_t position) const noexcept {
   CheckedBlock block;
-  return check_block(base(), size_, position, &block) && owns(owner_entry(block.owner()), position);
+  return check_block(base(), size_, position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
 }
 
-bool Shard::owns(std::uint32_t id, std::uint32_t position) const noexcept {
-  if (!Index::names_entry(id, index_.cells())) return false;
+std::uint64_t Shard::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {
+  if (!Index::names_entry(id, index_.cells())) return 0;
   const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
-  return ref_is_live(ref) && ref_block(ref) == position;
+  return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
 }
 
 bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
-  return !shape.used() || (pins_of(position) == 0 && owned(position));
+  if (!shape.used()) return true;
+  const std::uint64_t ref = owning_ref(position);
+  return ref != 0 && !pins_.hold_block_of(ref);
 }
 
 void Shard::count_out(const CheckedBlock& block) noexcept {
@@ -44,29 +46,36 @@ bool Shard::is_new(std::uint32_t position) const {
   return (Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed) & kSmall) != 0;
 }
 
-// The block of an entry that has let go of it. Returns the free block that it became part of, 0 if there is none.
-std::uint32_t Shard::give_up_block(std::uint32_t position, const CheckedBlock& block) {
+// The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,
+// 0 if there is none.
+std::uint32_t Shard::give_up_block(std::uint64_t ref, const CheckedBlock& block) {
   count_out(block);
-  if (created_pins(block.header->created.load(std::memory_order_relaxed)) == 0) return arena_.free(position);
-  space().pinned_memory += block.stored_size;  // The last unpin frees it.
+  if (!keep_for_viewers(ref, block)) [[likely]]
+    return arena_.free(ref_block(ref));
+  free_some_orphans();
   return 0;
 }
 
-// The block stays, used and nobody's.
-[[gnu::always_inline]] inline void Shard::drop_entry(const FoundEntry& found) {
-  found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
+// Whether the block, whose entry has let go of it, is held. It is an orphan then.
+inline bool Shard::keep_for_viewers(std::uint64_t ref, const CheckedBlock& block) {
+  if (!pins_.hold_block_of(ref)) return false;
+  add_orphan(ref_block(ref), block.stored_size);
+  return true;
+}
+
+// The block stays, used and nobody's. Returns what the ref was.
+[[gnu::always_inline]] inline std::uint64_t Shard::drop_entry(const FoundEntry& found) {
+  const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
   index_.unlink(found.id);
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
   found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
   index_.give_free_entry(found.id);
+  return ref;
 }
 
 // Returns what give_up_block() returned.
-std::uint32_t Shard::remove_entry(const FoundEntry& found) {
-  drop_entry(found);
-  return give_up_block(found.position(), found.block);
-}
+std::uint32_t Shard::remove_entry(const FoundEntry& found) { return give_up_block(drop_entry(found), found.block); }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
 std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
@@ -96,6 +105,22 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
+  if (space().orphans != 0) {
+    free_some_orphans();
+    position = arena_.allocate(units, now_ms);
+    if (position != 0) return position;
+  }
+  position = evict_for(units, now_ms);
+  if (position != 0 || space().orphans == 0) [[likely]]
+    return position;
+  // All that anybody has let go of, and what a view has taken out of a window that was being cleared.
+  free_orphans();
+  position = arena_.allocate(units, now_ms);
+  return position != 0 ? position : evict_for(units, now_ms);
+}
+
+std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
+  std::uint32_t position = 0;
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   Window window;
@@ -160,15 +185,20 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
     position += shape.size_units;
   }
   for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
-    if (!owned(position)) continue;
+    if (owning_ref(position) == 0) continue;
     const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
     if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
     count_eviction(found, now_ms);
-    drop_entry(found);
+    const std::uint64_t ref = drop_entry(found);
     count_out(found.block);
+    keep_for_viewers(ref, found.block);
   }
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
+    if (is_orphan(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
+      position += arena_.shape(position).size_units;
+      continue;
+    }
     cleared = arena_.free(position);
     position = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
   }
@@ -199,10 +229,11 @@ bool Shard::relocate(const FoundEntry& found) {
   const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
   eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
 
-  found.entry->ref.store(ref_live(found.ref, position), std::memory_order_release);
+  const std::uint64_t ref = found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);
 
   index_.renew_hint(found.id);
   space().used_memory += block.stored_size - found.block.stored_size;
+  keep_for_viewers(ref, found.block);
   return true;
 }
 
@@ -221,18 +252,26 @@ bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
 }
 
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
-// spare, or from an evicted key.
+// spare, or from an evicted key. 0 only if pins or a lack of memory stand in the way everywhere.
 std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   std::uint32_t id = index_.take_free_entry();
   if (id != 0) return id;
   if (index_.add_cell()) return index_.take_free_entry();
+  id = make_entry(newcomer_bytes, now_ms);
+  if (id != 0 || space().orphans == 0) [[likely]]
+    return id;
+  free_orphans();
+  return make_entry(newcomer_bytes, now_ms);
+}
+
+std::uint32_t Shard::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   const bool spare = space().free_memory > space().max_memory / kSparePart;
   if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();
     return index_.take_free_entry();
   }
   // What was evicted at the border left its entries behind.
-  id = index_.take_free_entry();
+  std::uint32_t id = index_.take_free_entry();
   if (id == 0 && evict_one(newcomer_bytes, now_ms)) id = index_.take_free_entry();
   return id;
 }

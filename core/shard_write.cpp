@@ -121,10 +121,7 @@ Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, s
 // Stores unconditionally; `found` is the key's entry, if it has one.
 Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
-  if (may_overwrite(request, found, units)) {
-    overwrite(request, found, now_ms);
-    return Status::kOk;
-  }
+  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;
   const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
   if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
   const std::uint32_t position = make_room(units, now_ms);
@@ -152,7 +149,7 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, st
   copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
   header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-  header.created.store(created_word(now_ms, 0), std::memory_order_relaxed);
+  header.created_ms.store(now_ms, std::memory_order_relaxed);
   Arena::set_shape(header, shape);
   return {.header = &header,
           .value = reinterpret_cast<const std::byte*>(&header) + value_start,
@@ -162,9 +159,10 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, st
 }
 
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
-// `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block.
+// `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
+// block is held already, by who filled it.
 void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
-                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms) {
+                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
   const KeyHash hash = request.key.hash;
   const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
   if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
@@ -173,14 +171,14 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   Entry& entry = replaces ? *found.entry : index_.entry(new_id);
   arena_.block(position).owner.store(owner_word(id, request.caller_flags), std::memory_order_relaxed);
 
-  const std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
+  std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
   CheckedBlock old_block = found.block;
   std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
   if (replaces) {
     const std::uint32_t old_policy = entry.policy.load(std::memory_order_relaxed);
     policy = policy_of_write(old_policy, request);
     // A ref never comes back.
-    if (old_ref != found.ref) [[unlikely]]
+    if (!is_same_ref(old_ref, found.ref)) [[unlikely]]
       old_block = checked_block(ref_block(old_ref));
     eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
   } else {
@@ -195,7 +193,8 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   }
   entry.policy.store(policy, std::memory_order_relaxed);
 
-  entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
+  const std::uint64_t ref = ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);
+  old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
   s.used_memory += block.stored_size;
@@ -203,7 +202,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    give_up_block(ref_block(old_ref), old_block);
+    give_up_block(old_ref, old_block);
   } else {
     ++s.entries;
     index_.link(id);

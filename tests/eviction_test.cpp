@@ -114,10 +114,22 @@ TEST_CASE("pinned blocks stay in both queues, and a shard full of them evicts no
   cache.evict(&next, 3000);
   for (const int key : keys) CHECK(cache.has(key));
   for (const PinnedBlock& pin : pinned) REQUIRE(cache.unpin(pin) == Status::kOk);
+  std::uint32_t held = 0;
   cache.for_each_entry([&](std::uint32_t, Entry& entry) {
-    reinterpret_cast<BlockHeader*>(cache.shard_data() + std::uint64_t{ref_block(entry.ref)} * kUnitSize)->created |= 1;
+    ProcessSlot& slot = cache.process_slot(held / kPinsPerProcess);
+    cache.TestSegment::header().slots_in_use = held / kPinsPerProcess + 1;
+    slot.pins_used = kPinsPerProcess;
+    slot.pins[held++ % kPinsPerProcess] = cache.shard.offset_of(ref_block(entry.ref));
+    entry.ref |= kViewedBit;
   });
+  REQUIRE(held <= cache.geometry().process_slots * kPinsPerProcess);
   CHECK(cache.eviction.choose_victim(300, cache.now_ms).id == 0);
+  // What was viewed goes as soon as nobody views it any more.
+  std::set<std::uint64_t> free_again;
+  for (auto& pin : cache.process_slot(0).pins) free_again.insert(pin.exchange(0));
+  const FoundEntry victim = cache.eviction.choose_victim(300, cache.now_ms);
+  REQUIRE(victim.id != 0);
+  CHECK(free_again.count(cache.shard.offset_of(victim.position())) == 1);
 }
 
 TEST_CASE("a rebuild keeps the queue and the hits of each entry, and forgets what was dropped") {

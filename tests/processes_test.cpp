@@ -18,14 +18,10 @@ namespace {
 struct Table : TestSegment {
   ProcessTable table{&header(), &process_slot(0), geometry().process_slots};
   Deadline deadline{std::chrono::seconds(2)};
-  DropPin drop_pin = [](ProcessSlot* slot, std::uint32_t pin, std::uint64_t) {
-    slot->pins[pin] = 0;
-    return Status::kOk;
-  };
 
   ProcessSlot* claim() {
     ProcessSlot* slot = nullptr;
-    REQUIRE(table.claim(deadline, drop_pin, &slot) == Status::kOk);
+    REQUIRE(table.claim(deadline, &slot) == Status::kOk);
     return slot;
   }
 };
@@ -38,10 +34,35 @@ TEST_CASE("processes take the first slot that is free, and those that somebody h
   CHECK(first == &processes.process_slot(0));
   CHECK(second == &processes.process_slot(1));
   CHECK(processes.table.used().size() == 2);
-  REQUIRE(processes.table.give_back(processes.deadline, processes.drop_pin, first) == Status::kOk);
+  REQUIRE(processes.table.give_back(processes.deadline, first) == Status::kOk);
   CHECK(processes.table.used().size() == 2);
   CHECK(processes.claim() == first);
   CHECK(processes.table.used().size() == 2);
+}
+
+TEST_CASE("no more slots are in use than up to the last process, whoever leaves first") {
+  Table processes;
+  std::atomic<std::uint32_t>& in_use = processes.header().slots_in_use;
+  CHECK(in_use == 0);
+  ProcessSlot* slots[5];
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    slots[i] = processes.claim();
+    CHECK(in_use == i + 1);
+  }
+  const auto leave = [&](int slot) {
+    REQUIRE(processes.table.give_back(processes.deadline, slots[slot]) == Status::kOk);
+    return in_use.load();
+  };
+  CHECK(leave(2) == 5);
+  CHECK(leave(3) == 5);
+  CHECK(leave(4) == 2);
+  CHECK(processes.claim() == slots[2]);
+  CHECK(in_use == 3);
+  in_use = 20;  // Of one that was killed on its way in.
+  CHECK(leave(0) == 3);
+  slots[1]->pid = slots[2]->pid = kDeadPid;
+  REQUIRE(processes.table.clean_up(processes.deadline) == Status::kOk);
+  CHECK(in_use == 0);
 }
 
 TEST_CASE("the dead are found behind slots that were left, and their counts are kept") {
@@ -51,55 +72,16 @@ TEST_CASE("the dead are found behind slots that were left, and their counts are 
   dead->pid = kDeadPid;
   dead->counters.hits = 7;
   dead->pins[3] = 4096;
-  REQUIRE(processes.table.give_back(processes.deadline, processes.drop_pin, left) == Status::kOk);
+  REQUIRE(processes.table.give_back(processes.deadline, left) == Status::kOk);
   CHECK(processes.table.sum().hits == 7);
-  REQUIRE(processes.table.clean_up(processes.deadline, processes.drop_pin) == Status::kOk);
+  REQUIRE(processes.table.clean_up(processes.deadline) == Status::kOk);
   CHECK(dead->pid == 0);
   CHECK(dead->pins[3] == 0);
   CHECK(processes.header().dead_processes == 1);
   CHECK(processes.table.sum().hits == 7);
 }
 
-TEST_CASE("one of the dead whose pins cannot be dropped keeps no other one in the table") {
-  Table processes;
-  ProcessSlot* const holding = processes.claim();
-  ProcessSlot* const other = processes.claim();
-  for (ProcessSlot* slot : {holding, other}) slot->pid = kDeadPid;
-  holding->pins[0] = 4096;
-  const DropPin busy = [](ProcessSlot*, std::uint32_t, std::uint64_t) { return Status::kBusy; };
-  CHECK(processes.table.clean_up(Deadline(std::chrono::milliseconds(0)), busy) == Status::kBusy);
-  CHECK(holding->pid == kDeadPid);
-  CHECK(holding->pins[0] == 4096);
-  CHECK(other->pid == 0);
-  CHECK(processes.header().dead_processes == 1);
-}
-
-TEST_CASE("the table is free while a shard is waited for in which a pin has to be dropped") {
-  Table processes;
-  ProcessSlot* const slot = processes.claim();
-  slot->pins[0] = 4096;
-  pthread_mutex_t& mutex = processes.header().registry_mutex;
-  std::atomic<bool> somebody_came = false;
-  const DropPin busy_until_then = [&](ProcessSlot* of, std::uint32_t pin, std::uint64_t offset) {
-    return somebody_came ? processes.drop_pin(of, pin, offset) : Status::kBusy;
-  };
-  std::thread newcomer([&] {
-    ::pthread_mutex_lock(&mutex);
-    somebody_came = true;
-    ::pthread_mutex_unlock(&mutex);
-  });
-  SUBCASE("one of a dead process") {
-    slot->pid = kDeadPid;
-    CHECK(processes.table.clean_up(processes.deadline, busy_until_then) == Status::kOk);
-  }
-  SUBCASE("one of a process that leaves") {
-    CHECK(processes.table.give_back(processes.deadline, busy_until_then, slot) == Status::kOk);
-  }
-  newcomer.join();
-  CHECK(slot->pid == 0);
-}
-
-TEST_CASE("whoever finds the table full is refused if all are alive, and waits for the pins of the dead if not") {
+TEST_CASE("whoever finds the table full takes the place of a dead process, and is refused if all are alive") {
   Table processes;
   ProcessSlot* first = nullptr;
   for (std::uint32_t i = 0; i < processes.geometry().process_slots; ++i) {
@@ -107,16 +89,36 @@ TEST_CASE("whoever finds the table full is refused if all are alive, and waits f
     if (first == nullptr) first = slot;
   }
   ProcessSlot* claimed = nullptr;
-  CHECK(processes.table.claim(processes.deadline, processes.drop_pin, &claimed) == Status::kProcessTableFull);
+  CHECK(processes.table.claim(processes.deadline, &claimed) == Status::kProcessTableFull);
   first->pid = kDeadPid;
-  first->pins[0] = 4096;
-  int tries = 0;
-  const DropPin busy_twice = [&](ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset) {
-    return ++tries > 2 ? processes.drop_pin(slot, pin, offset) : Status::kBusy;
-  };
-  CHECK(processes.table.claim(Deadline(std::chrono::milliseconds(0)), busy_twice, &claimed) == Status::kBusy);
-  CHECK(processes.table.claim(processes.deadline, busy_twice, &claimed) == Status::kOk);
-  CHECK(claimed == first);
+  first->pins[7] = 4096;
+  first->pins_used = 8;
+  CHECK(processes.claim() == first);
+  CHECK(first->pins[7] == 0);
+  CHECK(first->pins_used == 0);
+}
+
+TEST_CASE("a table that stays locked beyond the deadline is busy to whoever comes, goes, or cleans up") {
+  Table processes;
+  ProcessSlot* const slot = processes.claim();
+  pthread_mutex_t& mutex = processes.header().registry_mutex;
+  const Deadline now{std::chrono::milliseconds(0)};
+  std::atomic<int> stage = 0;
+  std::thread holder([&] {
+    ::pthread_mutex_lock(&mutex);
+    stage = 1;
+    while (stage != 2) std::this_thread::yield();
+    ::pthread_mutex_unlock(&mutex);
+  });
+  while (stage != 1) std::this_thread::yield();
+  ProcessSlot* claimed = nullptr;
+  CHECK(processes.table.claim(now, &claimed) == Status::kBusy);
+  CHECK(processes.table.clean_up(now) == Status::kBusy);
+  CHECK(processes.table.give_back(now, slot) == Status::kBusy);
+  stage = 2;
+  holder.join();
+  CHECK(slot->pid != 0);
+  CHECK(claimed == nullptr);
 }
 
 TEST_CASE("the slots of this process stay, and that of an earlier one that had its pid goes") {
@@ -124,7 +126,7 @@ TEST_CASE("the slots of this process stay, and that of an earlier one that had i
   ProcessSlot* const earlier = processes.claim();
   ProcessSlot* const own = processes.claim();
   --earlier->start_time;
-  REQUIRE(processes.table.clean_up(processes.deadline, processes.drop_pin) == Status::kOk);
+  REQUIRE(processes.table.clean_up(processes.deadline) == Status::kOk);
   CHECK(earlier->pid == 0);
   CHECK(own->pid != 0);
   CHECK(processes.header().dead_processes == 1);
@@ -134,7 +136,7 @@ TEST_CASE("a slot whose first process has only said its pid is looked at") {
   Table processes;
   processes.process_slot(0).pid = kDeadPid;
   CHECK(processes.table.used().size() == 1);
-  REQUIRE(processes.table.clean_up(processes.deadline, processes.drop_pin) == Status::kOk);
+  REQUIRE(processes.table.clean_up(processes.deadline) == Status::kOk);
   CHECK(processes.process_slot(0).pid == 0);
 }
 

@@ -11,13 +11,15 @@
 namespace memstream::test {
 namespace {
 
-// A shard with live entries, a free block between two of them, an overflow chain and a pin: something of everything.
+// A shard with live entries, a free block between two of them, a pin and three orphans: something of everything.
 class SoundShard : public TestShard {
  public:
   SoundShard() {
     for (int i = 0; i < 60; ++i) REQUIRE(set("key-" + std::to_string(i), pattern(500, 1)) == Status::kOk);
     REQUIRE(remove("key-20") == Status::kOk);
-    REQUIRE(pin("key-3", &pinned_) == Status::kOk);
+    PinnedBlock pinned;
+    for (const char* held : {"key-3", "key-40", "key-42", "key-44"}) REQUIRE(pin(held, &pinned) == Status::kOk);
+    for (const char* orphaned : {"key-40", "key-42", "key-44"}) REQUIRE(remove(orphaned) == Status::kOk);
     REQUIRE(problems() == "");
   }
 
@@ -36,10 +38,8 @@ class SoundShard : public TestShard {
   Bucket& bucket_of(std::string_view key_bytes) const {
     return Index::bucket(&header(), Index::bucket_of(key(key_bytes).hash.bucket_bits(), header().cells));
   }
+  BlockHeader& orphan() const { return block_at(header().space.orphan_hand); }
   std::uint32_t id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
-
- private:
-  PinnedBlock pinned_;
 };
 
 void change_shape(BlockHeader& block, void (*change)(BlockShape&)) {
@@ -66,13 +66,15 @@ const Corruption kCorruptions[] = {
      }},
     {"its sizes contradict one another",
      [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.key_size = 1000; }); }},
-    {"counts 1 pins, processes hold 0", [](SoundShard& s) { s.block("key-7").created.fetch_add(1); }},
-    {"counts 1 pins, processes hold 0",
-     [](SoundShard& s) {
-       for (auto& pin : s.process_slot(0).pins) pin = 0;
-     }},
-    {"counts 1 pins, processes hold 2",
-     [](SoundShard& s) { s.process_slot(0).pins[9] = s.process_slot(0).pins[0].load(); }},
+    {"orphans: the shard notes 2", [](SoundShard& s) { s.header().space.orphans -= 1; }},
+    {"a ring of orphans with something else in it",
+     [](SoundShard& s) { s.header().space.orphan_hand = ref_block(s.entry("key-7").ref); }},
+    {"a ring of orphans that is not linked both ways",
+     [](SoundShard& s) { s.orphan().expires_ms = ring_word(ref_block(s.entry("key-7").ref), 0); }},
+    {"a ring of orphans that is not linked both ways",
+     [](SoundShard& s) { s.orphan().expires_ms = ring_word(ring_next(s.orphan().expires_ms), 0); }},
+    {"the ring of orphans does not end where it begins", [](SoundShard& s) { s.header().space.orphans -= 1; }},
+    {"used by nobody", [](SoundShard& s) { s.orphan().owner = owner_word(0, 0); }},
     {"used by nobody",
      [](SoundShard& s) {
        Arena arena(&s.header(), s.geometry().shards_offset, s.shard_size(), &s.segment());

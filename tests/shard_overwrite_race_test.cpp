@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -18,15 +19,15 @@
 namespace memstream::test {
 namespace {
 
-// Memory to copy to, of which the second half cannot be written until `meanwhile` has been called, in the middle of the
-// copy that comes to it: in a signal handler, so that it must not allocate. One at a time.
+// Memory to copy to or from, of which the second half cannot be touched until `meanwhile` has been called, in the
+// middle of the copy that comes to it: in a signal handler, so that it must not allocate. One at a time.
 class InterruptingRoom {
  public:
   explicit InterruptingRoom(std::function<void()> meanwhile) : meanwhile_(std::move(meanwhile)) {
     void* pages = ::mmap(nullptr, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(pages != MAP_FAILED);
     border_ = static_cast<std::byte*>(pages) + kPageSize;
-    REQUIRE(::mprotect(border_, kPageSize, PROT_READ) == 0);
+    REQUIRE(::mprotect(border_, kPageSize, PROT_NONE) == 0);
     current = this;
     struct sigaction action {};
     action.sa_sigaction = interrupt;
@@ -42,6 +43,14 @@ class InterruptingRoom {
 
   // Of so many bytes, at most two pages.
   ReadRoom of(std::size_t size_bytes) const { return {border_ - size_bytes / 2, size_bytes}; }
+  // What holds this value.
+  std::string_view with(const std::string& value) {
+    std::byte* const begin = of(value.size()).data;
+    REQUIRE(::mprotect(border_, kPageSize, PROT_READ | PROT_WRITE) == 0);
+    std::memcpy(begin, value.data(), value.size());
+    REQUIRE(::mprotect(border_, kPageSize, PROT_NONE) == 0);
+    return {reinterpret_cast<const char*>(begin), value.size()};
+  }
   int interruptions() const { return interruptions_; }
 
  private:
@@ -94,6 +103,43 @@ TEST_CASE("a value that is overwritten in the middle of the copy is not believed
   CHECK(got.status == Status::kOk);
   CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
   CHECK(got.read.cas == cache.read("key").cas);
+}
+
+// The writer has found the value unviewed, and is copying the new one to his record: he sees the view by the commit.
+TEST_CASE("a value that somebody begins to view just before the commit is not overwritten") {
+  OverwritingShard cache;
+  const std::string value = pattern(kRedoValueSize, 1);
+  REQUIRE(cache.put("key", value) == Status::kOk);
+  PinnedBlock view;
+  Status meanwhile = Status::kInternal;
+  InterruptingRoom room([&] { meanwhile = cache.pin("key", &view); });
+  REQUIRE(cache.put("key", room.with(pattern(kRedoValueSize, 2))) == Status::kOk);
+  CHECK(room.interruptions() == 1);
+  REQUIRE(meanwhile == Status::kOk);
+  CHECK(std::string(reinterpret_cast<const char*>(view.value), view.read.value_size) == value);
+  CHECK(cache.position("key") != view.position);
+  CHECK(cache.header().redo == 0);
+  CHECK(cache.get("key") == pattern(kRedoValueSize, 2));
+  REQUIRE(cache.unpin(view) == Status::kOk);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a value that somebody begins to view while the one after it is filled is kept") {
+  OverwritingShard cache;
+  const std::string value = pattern(2 * kRedoValueSize, 1);
+  REQUIRE(cache.put("key", value) == Status::kOk);
+  PinnedBlock view;
+  Status meanwhile = Status::kInternal;
+  InterruptingRoom room([&] { meanwhile = cache.pin("key", &view); });
+  REQUIRE(cache.put("key", room.with(pattern(2 * kRedoValueSize, 2))) == Status::kOk);
+  CHECK(room.interruptions() == 1);
+  REQUIRE(meanwhile == Status::kOk);
+  REQUIRE(cache.put("other", pattern(2 * kRedoValueSize, 3)) == Status::kOk);
+  CHECK(std::string(reinterpret_cast<const char*>(view.value), view.read.value_size) == value);
+  REQUIRE(cache.unpin(view) == Status::kOk);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.problems() == "");
 }
 
 TEST_CASE("readers beside a writer that overwrites see whole values, each at least as new as the last") {

@@ -96,6 +96,21 @@ TEST_CASE("a value that is viewed stays as it is") {
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("where a value was viewed the next one gets a block of its own, and the one after it is written over that") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
+  PinnedBlock view;
+  REQUIRE(cache.pin("key", &view) == Status::kOk);
+  REQUIRE(cache.unpin(view) == Status::kOk);
+  REQUIRE(cache.put("key", pattern(64, 2)) == Status::kOk);
+  const std::uint32_t position = cache.position("key");
+  CHECK(position != view.position);
+  REQUIRE(cache.put("key", pattern(64, 3)) == Status::kOk);
+  CHECK(cache.position("key") == position);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("without a redo record every value gets a block of its own") {
   OverwritingShard cache;
   REQUIRE(cache.set("key", pattern(64, 1)) == Status::kOk);

@@ -1,13 +1,18 @@
 // Blocks held in place: a pinned value stays as it is whatever happens to its key, and a reservation becomes a value or
 // nothing.
 #include <doctest/doctest.h>
+#include <pthread.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/shard.h"
 #include "tests/support/expectations.h"
+#include "tests/support/overwriting_shard.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::test {
@@ -58,14 +63,16 @@ TEST_CASE("a pinned value stands through whatever takes its key away, and its bl
 
 TEST_CASE("eviction passes over pinned blocks, one by one and by windows") {
   TestShard cache;
-  std::vector<PinnedBlock> pinned(10);
+  constexpr int kPinned = 100;
+  std::vector<PinnedBlock> pinned(kPinned);
   for (int i = 0; i < 300; ++i) REQUIRE(cache.set("small-" + std::to_string(i), pattern(2000, 1)) == Status::kOk);
-  for (int i = 0; i < 10; ++i) REQUIRE(cache.pin("small-" + std::to_string(i * 30), &pinned[i]) == Status::kOk);
+  for (int i = 0; i < kPinned; ++i) REQUIRE(cache.pin("small-" + std::to_string(i * 3), &pinned[i]) == Status::kOk);
   for (int i = 0; i < 2000; ++i) REQUIRE(cache.set("more-" + std::to_string(i), pattern(2000, 2)) == Status::kOk);
   for (int i = 0; i < 50; ++i) REQUIRE(cache.set("wide-" + std::to_string(i), pattern(30'000, 3)) == Status::kOk);
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < kPinned; ++i) {
     CHECK(bytes_of(pinned[i]) == pattern(2000, 1));
-    CHECK(cache.get("small-" + std::to_string(i * 30)) == pattern(2000, 1));
+    CHECK(cache.get("small-" + std::to_string(i * 3)) == pattern(2000, 1));
+    CHECK(ref_block(cache.entry("small-" + std::to_string(i * 3)).ref) == pinned[i].position);  // Nothing moved it.
     REQUIRE(cache.unpin(pinned[i]) == Status::kOk);
   }
   CHECK(cache.problems() == "");
@@ -85,6 +92,143 @@ TEST_CASE("a pin counts an access and tells what a get tells") {
   CHECK(cache.pin("absent", &pinned) == Status::kMiss);
   cache.now_ms = 5000;
   CHECK(cache.pin("key", &pinned) == Status::kMiss);
+}
+
+// What happens between the look for a key and the pin of its block: the instant at which an expiry is compared is asked
+// for there.
+TEST_CASE("what changes while a value is being pinned is seen") {
+  struct Change {
+    const char* what;
+    void (*happen)(OverwritingShard&);
+    const char* value;  // That is pinned in the end; null: none.
+  };
+  const Change changes[] = {
+      {"nothing", [](OverwritingShard&) {}, "old"},
+      {"a view of another",
+       [](OverwritingShard& cache) {
+         PinnedBlock other;
+         REQUIRE(cache.pin("key", &other) == Status::kOk);
+       },
+       "old"},
+      {"overwritten", [](OverwritingShard& cache) { REQUIRE(cache.put("key", "new", 5000) == Status::kOk); }, "new"},
+      {"replaced", [](OverwritingShard& cache) { REQUIRE(cache.set("key", "new", 5000) == Status::kOk); }, "new"},
+      {"removed", [](OverwritingShard& cache) { REQUIRE(cache.remove("key") == Status::kOk); }, nullptr},
+      {"removed and stored again",
+       [](OverwritingShard& cache) {
+         REQUIRE(cache.remove("key") == Status::kOk);
+         REQUIRE(cache.set("key", "old", 5000) == Status::kOk);
+       },
+       "old"},
+      {"rebuilt", [](OverwritingShard& cache) { cache.recover(); }, "old"},
+  };
+  for (const Change& change : changes) {
+    CAPTURE(change.what);
+    OverwritingShard cache;
+    REQUIRE(cache.put("key", "old", 5000) == Status::kOk);
+    bool happened = false;
+    const auto now = [&] {
+      if (!happened) {
+        happened = true;
+        change.happen(cache);
+      }
+      return cache.now_ms;
+    };
+    PinnedBlock pinned;
+    const Status status = cache.shard.pin(cache.key("key"), cache.pins, cache.deadline(), cache.now_ms, now, &pinned);
+    CHECK(happened);
+    if (change.value == nullptr) {
+      CHECK(status == Status::kMiss);
+    } else {
+      REQUIRE(status == Status::kOk);
+      CHECK(bytes_of(pinned) == change.value);
+      CHECK(pinned.read.cas == cache.read("key").cas);
+      // Held in truth: what is stored now goes elsewhere.
+      REQUIRE(cache.put("key", "even newer") == Status::kOk);
+      for (int i = 0; i < 100; ++i) REQUIRE(cache.put("other-" + std::to_string(i), pattern(40, i)) == Status::kOk);
+      CHECK(bytes_of(pinned) == change.value);
+      CHECK(cache.unpin(pinned) == Status::kOk);
+    }
+    int pins = 0;
+    for (const auto& pin : cache.process_slot(0).pins) pins += pin != 0 ? 1 : 0;
+    CHECK(pins == (change.what == std::string("a view of another") ? 1 : 0));
+    CHECK(cache.problems() == "");
+  }
+}
+
+TEST_CASE("a value that is being overwritten is pinned when that is done, or the shard is busy") {
+  OverwritingShard cache;
+  cache.timeout = std::chrono::milliseconds(0);
+  REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
+  PinnedBlock pinned;
+  SUBCASE("by a writer that stands still") {
+    Entry& entry = cache.entry("key");
+    std::atomic<int> stage = 0;
+    std::thread writer([&] {
+      REQUIRE(::pthread_mutex_lock(&cache.header().write_mutex) == 0);
+      stage = 1;
+      while (stage != 2) std::this_thread::yield();
+      REQUIRE(::pthread_mutex_unlock(&cache.header().write_mutex) == 0);
+    });
+    while (stage != 1) std::this_thread::yield();
+    const std::uint64_t ref = entry.ref;
+    entry.ref = ref_overwritten(ref);
+    CHECK(cache.pin("key", &pinned) == Status::kBusy);
+    entry.ref = ref_finished(ref_overwritten(ref));
+    stage = 2;
+    writer.join();
+  }
+  SUBCASE("by one that was killed") { cache.die_overwriting("key", pattern(64, 1), 20); }
+  cache.timeout = std::chrono::milliseconds(2000);
+  REQUIRE(cache.pin("key", &pinned) == Status::kOk);
+  CHECK(bytes_of(pinned) == pattern(64, 1));
+  CHECK(ref_was_viewed(cache.entry("key").ref));
+  REQUIRE(cache.put("key", pattern(64, 2)) == Status::kOk);
+  CHECK(bytes_of(pinned) == pattern(64, 1));
+  REQUIRE(cache.unpin(pinned) == Status::kOk);
+  CHECK(cache.problems() == "");
+}
+
+TEST_CASE("a view changes nothing that others read of the value") {
+  TestShard cache;
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  const std::uint64_t token = cache.read("key").cas;
+  PinnedBlock pinned;
+  REQUIRE(cache.pin("key", &pinned) == Status::kOk);
+  CHECK(cache.read("key").cas == token);
+  CHECK(cache.scan().size() == 1);
+  CHECK(cache.store("key", "other", StoreMode::kCas, token) == Status::kOk);
+  CHECK(bytes_of(pinned) == "value");
+  CHECK(cache.read("key").cas != token);
+}
+
+TEST_CASE("pins of every process count, wherever they stand and however new they are") {
+  for (const std::uint64_t mark : {std::uint64_t{0}, kPinIsNew}) {
+    for (const std::uint32_t slot : {0U, 1U, 7U}) {
+      for (const std::uint32_t place : {0U, 5U, kPinsPerProcess - 1}) {
+        CAPTURE(mark);
+        CAPTURE(slot);
+        CAPTURE(place);
+        TestShard cache;
+        REQUIRE(cache.set("key", pattern(100, 1)) == Status::kOk);
+        cache.TestSegment::header().slots_in_use = slot + 1;
+        PinSet other(&cache.process_slot(slot));
+        for (std::uint32_t i = 0; i < place; ++i) REQUIRE(other.claim(64) == i);  // Of something else.
+        PinnedBlock pinned;
+        const auto now = [&] { return cache.now_ms; };
+        REQUIRE(cache.shard.pin(cache.key("key"), other, cache.deadline(), now(), now, &pinned) == Status::kOk);
+        REQUIRE(pinned.pin == place);
+        const std::uint64_t offset = cache.shard.offset_of(pinned.position);
+        REQUIRE(other.holds(place, offset));
+        cache.process_slot(slot).pins[place] |= mark;
+        REQUIRE(cache.remove("key") == Status::kOk);
+        CHECK(cache.statistics().pinned_memory >= 100);
+        REQUIRE(cache.set("key", pattern(100, 2)) == Status::kOk);
+        CHECK(bytes_of(pinned) == pattern(100, 1));
+        cache.process_slot(slot).pins[place] = 0;
+        CHECK(cache.statistics().pinned_memory == 0);
+      }
+    }
+  }
 }
 
 TEST_CASE("a pin that is not held cannot be dropped") {
@@ -164,6 +308,20 @@ TEST_CASE("a value that was pinned from a committed reservation is a value like 
   REQUIRE(cache.pin("key", &pinned) == Status::kOk);
   CHECK(pinned.value == reserved.value);  // Never copied.
   CHECK(bytes_of(pinned) == "abc");
+}
+
+// Of whoever is killed between the commit of a reservation and the end of its pin.
+TEST_CASE("the block of a committed reservation is held until its pin has ended") {
+  TestShard cache;
+  PinnedBlock reserved;
+  REQUIRE(cache.reserve("key", 3, &reserved) == Status::kOk);
+  std::string("abc").copy(reinterpret_cast<char*>(reserved.value), 3);
+  REQUIRE(cache.commit("key", reserved) == Status::kOk);
+  cache.process_slot(0).pins[reserved.pin] = cache.shard.offset_of(reserved.position);
+  REQUIRE(cache.set("key", "other") == Status::kOk);
+  CHECK(bytes_of(reserved) == "abc");
+  CHECK(cache.problems() == "");
+  CHECK(cache.statistics().pinned_memory != 0);
 }
 
 TEST_CASE("when pins hold everything a put is refused with what to do, and works again after") {

@@ -66,7 +66,8 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
   }
   for (std::uint32_t* number :
        {&space.heap_end, &space.entries, &space.free_entry, &space.reclaim_hand, &space.small_hand, &space.main_hand,
-        &space.small_left, &space.small_drops, &space.small_returns, &space.main_drops, &space.main_returns}) {
+        &space.small_left, &space.small_drops, &space.small_returns, &space.main_drops, &space.main_returns,
+        &space.orphan_hand, &space.orphans}) {
     *number = word();
   }
   for (std::uint32_t cell = 0; cell < header.cells; ++cell) {
@@ -90,8 +91,8 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
     position += shape.size_units;
     if (!shape.used()) {
       block.owner = word() | std::uint64_t{word()} << 32;
-    } else {
-      block.created = (block.created & ~std::uint64_t{kMaxPins}) | (word() & kMaxPins);
+    } else if (owner_entry(block.owner) == kOrphan) {
+      block.expires_ms = word() | std::uint64_t{word()} << 32;
     }
     shape.flags ^= word() & kBlockPrevFree;
     block.shape = shape.pack();

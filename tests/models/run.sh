@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the models of the lock and of the read without a lock exhaustively with Spin, and that each mutant, which
-# leaves out one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run; all
-# otherwise.
+# Checks the models of the lock, of the read without a lock and of pins exhaustively with Spin, and that each mutant,
+# which leaves out one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run;
+# all otherwise.
 set -euo pipefail
 
 models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +17,9 @@ checks=(
     "fast-read|fast_read|clean|"
     "fast-read-death|fast_read|clean|-DSTEPS=2 -DDEATHS=1"
     "fast-read-deaths|fast_read|clean|-DSTEPS=1 -DDEATHS=2"
+    "pins|pins|clean|-DSTEPS=3 -DVIEWERS=1"
+    "pins-two-viewers|pins|clean|-DSTEPS=2 -DVIEWER_DEATHS=0"
+    "pins-deaths|pins|clean|-DSTEPS=2 -DVIEWERS=1 -DWRITER_DEATHS=2"
     "no-second-look|lock|caught|-DMUTANT_NO_SECOND_LOOK"
     "no-wait-for-slots|lock|caught|-DMUTANT_NO_WAIT_FOR_SLOTS"
     "ignore-wait|lock|caught|-DMUTANT_IGNORE_WAIT"
@@ -45,6 +48,15 @@ checks=(
     "take-over-at-once|fast_read|caught|-DMUTANT_TAKE_OVER_AT_ONCE -DSTEPS=1 -DDEATHS=1"
     "no-roll-forward|fast_read|caught|-DMUTANT_NO_ROLL_FORWARD -DSTEPS=1 -DDEATHS=1"
     "finish-uncommitted|fast_read|caught|-DMUTANT_FINISH_UNCOMMITTED -DSTEPS=1 -DDEATHS=1"
+    "pin-after-last-look|pins|caught|-DMUTANT_PIN_AFTER_THE_LAST_LOOK"
+    "no-last-look|pins|caught|-DMUTANT_NO_LAST_LOOK"
+    "no-viewed-bit|pins|caught|-DMUTANT_NO_BIT"
+    "no-seq-for-viewers|pins|caught|-DMUTANT_NO_SEQ"
+    "new-pins-ignored|pins|caught|-DMUTANT_NEW_PINS_IGNORED"
+    "bit-read-before|pins|caught|-DMUTANT_BIT_READ_BEFORE"
+    "pins-before-ref|pins|caught|-DMUTANT_LOOK_BEFORE_THE_REF"
+    "overwrite-unseen|pins|caught|-DMUTANT_OVERWRITE_UNSEEN"
+    "census-before-seq|pins|caught|-DMUTANT_CENSUS_BEFORE_SEQ"
 )
 
 # check NAME MODEL VERDICT DEFINITION...

@@ -7,7 +7,7 @@ MUTANTS = [
         "no-second-look-at-ref",
         "a fast read accepts its copy without looking at the ref again",
         "core/shard_lookup.h",
-        "const bool moved = candidate.entry->ref.load(std::memory_order_relaxed) != candidate.ref;",
+        "const bool moved = !is_same_ref(candidate.entry->ref.load(std::memory_order_relaxed), candidate.ref);",
         "const bool moved = false;",
         ("histories",),
     ),
@@ -55,8 +55,8 @@ MUTANTS = [
         "view-expiry-by-noted-instant",
         "a view compares an expiry with the instant that it notes, which may be of earlier views",
         "core/shard_lookup.h",
-        "has_expired(expires_ms, now_ms())) return Status::kMiss;",
-        "has_expired(expires_ms, noted_ms)) return Status::kMiss;",
+        "if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;",
+        "if (expires_ms != 0 && has_expired(expires_ms, noted_ms)) return;",
         ("access_clock_test",),
     ),
     Mutant(
@@ -115,15 +115,15 @@ MUTANTS = [
         "generation-stands-still",
         "a ref is stored without a new generation",
         "core/shard_write.cpp",
-        "entry.ref.store(ref_live(old_ref, position), std::memory_order_release);",
-        "entry.ref.store(ref_live(old_ref - (std::uint64_t{1} << 32), position), std::memory_order_release);",
+        "const std::uint64_t ref = ref_live(old_ref, position) |",
+        "const std::uint64_t ref = ref_live(old_ref - (std::uint64_t{1} << 32), position) |",
         ("shard_test", "histories"),
     ),
     Mutant(
         "free-before-commit",
         "a replace frees the old block before it stores the new ref",
         "core/shard_write.cpp",
-        """  entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
+        """  old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
   s.used_memory += block.stored_size;
@@ -131,10 +131,10 @@ MUTANTS = [
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    give_up_block(ref_block(old_ref), old_block);
+    give_up_block(old_ref, old_block);
   } else {""",
-        """  if (replaces) give_up_block(ref_block(old_ref), old_block);
-  entry.ref.store(ref_live(old_ref, position), std::memory_order_release);
+        """  if (replaces) give_up_block(old_ref, old_block);
+  old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
   s.used_memory += block.stored_size;
@@ -149,11 +149,12 @@ MUTANTS = [
         "free-before-delete",
         "a delete frees the block before it empties the ref",
         "core/shard_reclaim.cpp",
-        """  drop_entry(found);
-  return give_up_block(found.position(), found.block);""",
-        """  const std::uint32_t given_up = give_up_block(found.position(), found.block);
+        "{ return give_up_block(drop_entry(found), found.block); }",
+        """{
+  const std::uint32_t given_up = give_up_block(found.ref, found.block);
   drop_entry(found);
-  return given_up;""",
+  return given_up;
+}""",
         ("torture_step_delete", "histories"),
     ),
     Mutant(
@@ -240,16 +241,32 @@ MUTANTS = [
         "evict-what-is-pinned",
         "the blocks that views and reservations hold are evicted with the others",
         "core/shard_reclaim.cpp",
-        "return !shape.used() || (pins_of(position) == 0 && owned(position));",
-        "return !shape.used() || owned(position);",
+        "  return ref != 0 && !pins_.hold_block_of(ref);",
+        "  return ref != 0;",
         ("shard_pins_test", "shard_full_test"),
     ),
     Mutant(
         "free-what-is-pinned",
         "a replaced or deleted block is freed although somebody holds it",
         "core/shard_reclaim.cpp",
-        "if (created_pins(block.header->created.load(std::memory_order_relaxed)) == 0) return arena_.free(position);",
-        "return arena_.free(position);",
+        "  if (!pins_.hold_block_of(ref)) return false;\n",
+        "  if (!pins_.hold_block_of(ref) || block.key_size != 0) return false;\n",
         ("shard_pins_test",),
+    ),
+    Mutant(
+        "free-by-the-ref-of-the-look",
+        "whether a replaced block was viewed is asked of the ref before the new value was filled",
+        "core/shard_write.cpp",
+        "    give_up_block(old_ref, old_block);",
+        "    give_up_block(found.ref, old_block);",
+        ("shard_overwrite_race_test",),
+    ),
+    Mutant(
+        "evict-one-that-is-held",
+        "the hands of eviction take entries whose values are viewed",
+        "core/eviction.cpp",
+        "    if (pins_->hold_block_of(found.ref)) continue;\n",
+        "",
+        ("eviction_test",),
     ),
 ]

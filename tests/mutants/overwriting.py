@@ -7,10 +7,7 @@ MUTANTS = [
         "overwrite-without-record",
         "a value of the same size is written over the old one, with no record and under the same ref",
         "core/shard_write.cpp",
-        """  if (may_overwrite(request, found, units)) {
-    overwrite(request, found, now_ms);
-    return Status::kOk;
-  }""",
+        "  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;",
         """  if (found.id != 0 && found.block.value_size == request.value_size) {
     copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
     return Status::kOk;
@@ -21,12 +18,9 @@ MUTANTS = [
         "overwrite-before-busy-ref",
         "the block is written before the entry has the ref that says so",
         "core/shard_overwrite.cpp",
-        """  found.entry->ref.store(ref, std::memory_order_release);
-  std::atomic_thread_fence(std::memory_order_release);
-  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
-""",
+        "  std::uint64_t unviewed = found.ref;\n",
         """  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
-  found.entry->ref.store(ref, std::memory_order_release);
+  std::uint64_t unviewed = found.ref;
 """,
         ("torture_step_put", "shard_overwrite_race_test"),
     ),
@@ -37,13 +31,21 @@ MUTANTS = [
         """  copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
-  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it.
-  found.entry->ref.store(ref, std::memory_order_release);
+  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it. Views
+  // begin by changing the ref, and only where it is live.
+  std::uint64_t unviewed = found.ref;
+  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
+    header_->redo.store(0, std::memory_order_release);
+    return false;
+  }
 """,
         """  header_->redo.store(request.redo, std::memory_order_release);
 
-  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it.
-  found.entry->ref.store(ref, std::memory_order_release);
+  std::uint64_t unviewed = found.ref;
+  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
+    header_->redo.store(0, std::memory_order_release);
+    return false;
+  }
   copy_to_shared(redo.value, request.value, request.value_size);
 """,
         ("torture_step_put", "shard_overwrite_race_test"),
@@ -150,9 +152,17 @@ MUTANTS = [
         "overwrite-what-is-pinned",
         "a value is overwritten although a view shows it",
         "core/shard_overwrite.cpp",
-        " && found.block.pins() == 0 &&\n",
+        " && !ref_was_viewed(found.ref) &&\n",
         " &&\n",
         ("shard_overwrite_test", "abi_memstream_test"),
+    ),
+    Mutant(
+        "overwrite-without-looking-again",
+        "a value is overwritten although a view of it has begun since it was found",
+        "core/shard_overwrite.cpp",
+        "  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {",
+        "  found.entry->ref.store(ref, std::memory_order_release);\n  if (unviewed == 0) {",
+        ("shard_overwrite_race_test",),
     ),
     Mutant(
         "overwritten-taken-for-absent",

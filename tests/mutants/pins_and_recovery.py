@@ -4,55 +4,93 @@ from mutant import Mutant
 
 MUTANTS = [
     Mutant(
-        "count-before-pin",
-        "a pin is counted in its block before it is recorded in the process slot",
-        "core/shard_pins.cpp",
-        """  pinned->pin = pins.claim(offset_of(position));
-  if (pinned->pin == PinSet::kNone) return Status::kFull;
-  header.created.store(created + 1, std::memory_order_relaxed);""",
-        """  header.created.store(created + 1, std::memory_order_relaxed);
-  pinned->pin = pins.claim(offset_of(position));
-  if (pinned->pin == PinSet::kNone) return Status::kFull;""",
+        "pin-without-viewed-bit",
+        "a view does not say in the ref that there is one",
+        "core/shard_lookup.h",
+        "if (!ref_was_viewed(ref)) "
+        "entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);",
+        "static_cast<void>(ref);",
         ("shard_pins_test",),
     ),
     Mutant(
-        "pin-not-recorded",
-        "a pin is counted and recorded nowhere that survives a death",
-        "core/shard_pins.cpp",
-        "if (pinned->pin == PinSet::kNone) return Status::kFull;",
-        "if (pinned->pin == PinSet::kNone) return Status::kFull;\n  pins.drop(pinned->pin);",
+        "pin-believed-unseen",
+        "a pin counts although the entry has let go of the block before it was set",
+        "core/shard_lookup.h",
+        "  if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {",
+        "  if (did == Pinned::kPinned) [[likely]] {",
         ("shard_pins_test",),
     ),
     Mutant(
-        "last-unpin-frees-nothing",
-        "the block of a replaced value is not freed with its last pin",
-        "core/shard_pins.cpp",
-        "if (created_pins(created) != 0 || owned(position)) return;",
-        "return;",
+        "new-pins-do-not-count",
+        "a pin that is not confirmed yet holds nothing",
+        "core/pins.h",
+        "if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;",
+        "if (slot.pins[pin].load(std::memory_order_acquire) == offset_bytes) return true;",
         ("shard_pins_test",),
     ),
     Mutant(
-        "release-without-lock",
-        "a pin is let go without the write lock",
+        "only-the-first-pin-counts",
+        "who asks whether a block is held looks at one pin of each process",
+        "core/pins.h",
+        "const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);",
+        "const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), 1U);",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "place-not-noted",
+        "a process takes a place for a pin without saying that it uses that one, too",
+        "core/pins.h",
+        "pin + 1, std::memory_order_relaxed)) {",
+        "1, std::memory_order_relaxed)) {\n      if (used != 0) break;",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "release-of-another",
+        "a pin ends although it holds another block",
+        "core/pins.h",
+        "    if (!holds(pin, offset_bytes)) return false;\n",
+        "    if (slot_ == nullptr || pin >= kPinsPerProcess) return false;\n",
+        ("abi_memstream_test",),
+    ),
+    Mutant(
+        "orphans-never-freed",
+        "the block of a replaced value is not freed when its last view has ended",
         "core/shard_pins.cpp",
-        """  return write(Exclusion::kWriters, deadline, [&] {
-    // After damage was met, the pin has gone with a first run, or with a shard that had to be emptied.
-    if (!pins.holds(pin, offset_of(position))) {
-      return was_held && was_rebuilt_since(seq) ? Status::kOk : Status::kBadHandle;
-    }
-    let_go(position, pins, pin);
-    return Status::kOk;
-  });""",
-        """  static_cast<void>(deadline);
-  static_cast<void>(was_held && was_rebuilt_since(seq));
-  try {
-    if (!pins.holds(pin, offset_of(position))) return Status::kBadHandle;
-    let_go(position, pins, pin);
-    return Status::kOk;
-  } catch (const ShardDamage&) {
-    return Status::kCorrupt;
-  }""",
-        ("histories",),
+        "    if (is_held(position)) continue;\n",
+        "    static_cast<void>(is_held(position));\n    continue;\n",
+        ("shard_orphans_test",),
+    ),
+    Mutant(
+        "orphans-not-freed-for-room",
+        "room is refused although views that have ended would give it",
+        "core/shard_reclaim.cpp",
+        "  free_orphans();\n  position = arena_",
+        "  position = arena_",
+        ("shard_orphans_test",),
+    ),
+    Mutant(
+        "committed-without-the-bit",
+        "a reservation becomes a value, and its ref does not say that somebody holds it",
+        "core/shard_write.cpp",
+        "ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);",
+        "ref_live(old_ref, position) | (is_pinned ? 0 : 0);",
+        ("shard_pins_test",),
+    ),
+    Mutant(
+        "window-frees-what-is-viewed",
+        "a block in a window is freed although a view of it has begun since the window was found",
+        "core/shard_reclaim.cpp",
+        "    if (is_orphan(position)) [[unlikely]] {",
+        "    if (false) {",
+        ("shard_pins_race_test",),
+    ),
+    Mutant(
+        "token-with-the-viewed-bit",
+        "a view changes the token of the value",
+        "core/shard.h",
+        "((generation - moves) & kGenerationMask)",
+        "(generation - moves)",
+        ("shard_pins_test",),
     ),
     Mutant(
         "reservation-visible",
@@ -70,33 +108,23 @@ MUTANTS = [
         "a large get lets the block go before it has copied it",
         "core/cache_read.cpp",
         "  if (pinned.read.value_size > room_bytes) {",
-        "  end_pin(shard, pinned.position, pinned.pin, deadline);\n  if (pinned.read.value_size > room_bytes) {",
+        "  pins.release(pinned.pin, shard.offset_of(pinned.position));\n  if (pinned.read.value_size > room_bytes) {",
         ("histories",),
     ),
     Mutant(
         "pins-of-the-dead-stay",
-        "the slot of a dead process is freed and its pins stay counted",
+        "the slot of a dead process is freed and its pins stay",
         "core/processes.cpp",
-        "if (const Status status = drop_pin(slot, pin, offset); status != Status::kOk) return status;",
-        "slot->pins[pin].store(0, std::memory_order_relaxed);",
-        ("format_test", "kill_test"),
-    ),
-    Mutant(
-        "dead-behind-a-busy-one-stay",
-        "while the pins of one dead process cannot be dropped nobody else is taken out of the table",
-        "core/processes.cpp",
-        "if (first_failure == Status::kOk) first_failure = status;\n      continue;",
-        "return status;",
+        "  for (auto& pin : slot->pins) pin.store(0, std::memory_order_release);\n",
+        "",
         ("processes_test",),
     ),
     Mutant(
-        "table-locked-while-waiting",
-        "the process table stays locked while a shard is waited for that the dead have pins in",
+        "leaving-hides-the-others",
+        "whoever leaves the process table takes the pins of others out of sight",
         "core/processes.cpp",
-        "    const Status status = attempt();\n    unlock();\n",
-        "    Status status = attempt();\n"
-        "    while (status == Status::kBusy && !deadline.passed()) status = attempt();\n"
-        "    unlock();\n",
+        "slots_[in_use - 1].pid.load(std::memory_order_relaxed) == 0) --in_use;",
+        "slots_[in_use - 1].pid.load(std::memory_order_relaxed) >= 0) --in_use;",
         ("processes_test",),
     ),
     Mutant(
@@ -160,10 +188,8 @@ MUTANTS = [
         "no-seq-in-rebuild",
         "readers without a lock are not told that the shard is being rebuilt",
         "core/shard_rebuild.cpp",
-        """void Shard::repair_after_damage() noexcept {
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);""",
-        """void Shard::repair_after_damage() noexcept {
-  header_->seq.store(header_->seq.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);""",
+        "header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);",
+        "header_->seq.store(header_->seq.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);",
         ("shard_rebuild_test", "shard_conditions_test"),
     ),
     Mutant(

@@ -199,8 +199,9 @@ MUTANTS = [
         "moved-without-a-generation",
         "the ref of a value that moves keeps its generation, so that it may come back",
         "core/shard_reclaim.cpp",
-        "found.entry->ref.store(ref_live(found.ref, position), std::memory_order_release);",
-        "found.entry->ref.store(ref_live(found.ref - (std::uint64_t{1} << 32), position), std::memory_order_release);",
+        "found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);",
+        "found.entry->ref.exchange("
+        "ref_live(found.ref - (std::uint64_t{1} << 32), position), std::memory_order_acq_rel);",
         ("shard_full_test",),
     ),
     Mutant(

@@ -19,7 +19,8 @@ class TestQueues : public TestShard {
       : TestShard(size_bytes),
         index_(&header()),
         arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
-        eviction(&header(), &index_, &arena_) {}
+        pin_table_(&TestSegment::header(), &process_slot(0), geometry().process_slots, geometry().shards_offset),
+        eviction(&header(), &index_, &arena_, &pin_table_) {}
 
   static std::string name(int number) { return "key-" + std::to_string(number); }
   void put(int number) { REQUIRE(set(name(number), pattern(kValueSize, 1)) == Status::kOk); }
@@ -54,6 +55,7 @@ class TestQueues : public TestShard {
  private:
   Index index_;
   Arena arena_;
+  PinTable pin_table_;
 
  public:
   Eviction eviction;

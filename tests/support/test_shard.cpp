@@ -51,6 +51,7 @@ TestShard::TestShard(std::uint64_t size_bytes)
       shard(&segment(), geometry(), 0, attached().hash_seed),
       room_(max_value("k")) {
   process_slot(0).pid = static_cast<std::uint32_t>(::getpid());
+  TestSegment::header().slots_in_use = 1;
 }
 
 Status TestShard::set(std::string_view key_bytes, std::string_view value, std::uint64_t expires_ms,

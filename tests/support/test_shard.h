@@ -71,7 +71,9 @@ class TestShard : public TestSegment {
     return shard.pin(
         key(key_bytes), pins, deadline(), now_ms, [this] { return now_ms; }, pinned);
   }
-  Status unpin(const PinnedBlock& pinned) { return shard.unpin(pinned.position, pins, pinned.pin, deadline()); }
+  Status unpin(const PinnedBlock& pinned) {
+    return pins.release(pinned.pin, shard.offset_of(pinned.position)) ? Status::kOk : Status::kBadHandle;
+  }
   Status reserve(std::string_view key_bytes, std::uint64_t value_size, PinnedBlock* reserved) {
     return shard.reserve(key(key_bytes), value_size, pins, deadline(), now_ms, reserved);
   }
