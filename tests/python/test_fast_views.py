@@ -211,33 +211,6 @@ def replace_release(monkeypatch: pytest.MonkeyPatch, instead: Callable[[Callable
     monkeypatch.setattr(library, "memstream_release", replacement)
 
 
-def test_what_cannot_end_because_others_hold_the_shard_ends_later(
-    segment: Segment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    busy: List[bool] = []  # For the next calls, in this order; then it is no more.
-    replace_release(monkeypatch, lambda release: int(Status.BUSY) if busy and busy.pop(0) else release())
-    with Cache() as watcher, Cache() as cache:
-
-        def held() -> int:
-            return sum(process.pins for process in watcher.processes())
-
-        cache["key"] = b"value"
-        busy += [True, True, True]
-        for number in range(3):
-            cache.view("key").release()
-            assert held() == number + 1
-        busy += [False, False, True]  # Its own, one that was kept, and not the second one.
-        cache.view("key").release()
-        assert held() == 2 and not busy
-        cache.view("key").release()
-        assert held() == 0
-        busy += [True]
-        cache.view("key").release()
-        assert held() == 1
-        cache.close()  # What is still kept goes with the handle.
-        assert held() == 0
-
-
 def test_a_memoryview_without_its_view_raises_in_a_forked_child(cache: Cache, in_child: Callable[..., int]) -> None:
     cache["key"] = b"value"
     memory = cache.view("key").memory

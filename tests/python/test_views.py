@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 from conftest import MIB, Segment, pins, raises_value_error
 
-from memstream import Cache, CacheMiss, Status, errors
+from memstream import Cache, CacheMiss, errors
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 5 * MIB])
@@ -216,28 +216,6 @@ for order in itertools.permutations(range(4)):
 print("done")
 """
     assert segment.code(code) == b"done\n"
-
-
-def test_what_cannot_end_because_others_hold_the_shard_ends_later(
-    plain_road: None, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = cache._library.c
-    is_busy = True
-
-    def while_busy(function: Callable[..., int]) -> Callable[..., int]:
-        return lambda handle, held: int(Status.BUSY) if is_busy else function(handle, held)
-
-    monkeypatch.setattr(library, "memstream_release", while_busy(library.memstream_release))
-    monkeypatch.setattr(cache._library, "raw_release", while_busy(cache._library.raw_release))
-    monkeypatch.setattr(library, "memstream_abort", while_busy(library.memstream_abort))
-    cache["key"], cache["large"] = b"value", bytes(MIB)
-    cache.view("key").release()
-    assert cache.get("large") == bytes(MIB)
-    cache.reserve("key", 1).abort()
-    assert pins(cache) == 3
-    is_busy = False
-    cache.view("key").release()
-    assert pins(cache) == 0
 
 
 def test_more_views_than_the_table_holds_are_copies(cache: Cache) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
-from collections import deque
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
 
 from memstream import _abi
 from memstream._abi import Status
@@ -15,9 +14,6 @@ from memstream._library import Library, load
 from memstream.errors import BadMode, BadPrefault, BadShards, BadSize, BadTimeout, ClosedError
 
 _Self = TypeVar("_Self", bound="Connection")
-
-# A plain number: looking a member of an enum up costs as much as a short call's own work.
-_BUSY = int(Status.BUSY)
 
 
 class Handle(c_void_p):
@@ -31,31 +27,15 @@ class Handle(c_void_p):
         self.library = library
         # Who has memory of this handle: ids, since references would be a circle.
         self.holders: Set[int] = set()
-        self._unended: Deque[Tuple[Callable[..., int], Any]] = deque()
 
     def end(self, function: Callable[..., int], held: Any) -> None:
-        """Ends a view or a reservation.
-
-        If others hold the shard until the deadline, the library keeps what we hold. It ends together with the next one
-        that does, or with the handle. Any other failure means that it is gone already.
+        """Ends a view or a reservation. It waits for nobody; a failure means that it is gone already.
 
         Args:
             function: memstream_release or memstream_abort.
             held: the struct that the library has filled.
         """
-        if not self._unended:  # As nearly always.
-            if function(self, byref(held)) == _BUSY:
-                self._unended.append((function, held))
-            return
-        self._unended.append((function, held))
-        while self._unended:
-            try:
-                function, held = self._unended.popleft()
-            except IndexError:
-                return  # Another thread has taken the last one.
-            if function(self, byref(held)) == _BUSY:
-                self._unended.append((function, held))
-                return
+        function(self, byref(held))
 
     def __del__(self) -> None:
         if not self.value:

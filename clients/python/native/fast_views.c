@@ -15,18 +15,11 @@
  * road, which lets the interpreter's lock go meanwhile. */
 #define MOST_VIEWS 100
 
-/* A view that others did not let us end; the same for the next one. */
-typedef struct kept_view {
-  memstream_view_t raw;
-  struct kept_view *next;
-} kept_view_t;
-
 struct view_source {
   size_t users; /* the road, and the windows */
   int (*release)(memstream_t *, memstream_view_t *);
   memstream_t *cache;
-  PyObject *handle;  /* keeps `cache` open, and with it the memory of the windows */
-  kept_view_t *kept; /* ended together with the next view that ends, or with the handle */
+  PyObject *handle; /* keeps `cache` open, and with it the memory of the windows */
 };
 
 typedef struct window {
@@ -59,39 +52,21 @@ static uint64_t forks; /* how often this process has become a child */
 
 view_source_t *road_view_source(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle) {
   view_source_t *source = malloc(sizeof *source);
-  if (source != NULL) *source = (view_source_t){1, calls->release, cache, road_new(handle), NULL};
+  if (source != NULL) *source = (view_source_t){1, calls->release, cache, road_new(handle)};
   return source;
 }
 
 void road_leave_views(view_source_t *source) {
   if (--source->users > 0) return;
-  while (source->kept != NULL) {
-    kept_view_t *first = source->kept;
-    source->kept = first->next;
-    free(first);
-  }
   PyObject *handle = source->handle;
   free(source);
   Py_DecRef(handle);
 }
 
-/* Gives the block back. If others hold the shard until the deadline the library keeps it, and so do we; any other
- * failure means that it is gone already. */
+/* Gives the block back. It waits for nobody; a failure means that it is gone already. */
 static void end_view(view_source_t *source, const memstream_view_t *raw) {
   memstream_view_t held = *raw;
-  if (source->release(source->cache, &held) == CACHE_BUSY) {
-    kept_view_t *kept = malloc(sizeof *kept);
-    if (kept == NULL) return; /* It ends with the handle. */
-    *kept = (kept_view_t){*raw, source->kept};
-    source->kept = kept;
-    return;
-  }
-  while (source->kept != NULL) {
-    kept_view_t *first = source->kept;
-    if (source->release(source->cache, &first->raw) == CACHE_BUSY) return;
-    source->kept = first->next;
-    free(first);
-  }
+  source->release(source->cache, &held);
 }
 
 /* ---- the window ---- */
