@@ -32,6 +32,7 @@ OPERATIONS = (
     "set_many",
     "set_evicting",
     "view_release",
+    "set_viewed",
     "delete",
 )
 HOW_TO_RECORD = "If it is meant, record it: scripts/bench.sh instructions --record, and commit benchmarks/instructions/"
