@@ -13,6 +13,14 @@ MUTANTS = [
         ("shard_pins_test",),
     ),
     Mutant(
+        "pin-without-a-fence",
+        "a pin may become visible to others after the last look at the ref",
+        "core/shard_lookup.h",
+        "    std::atomic_thread_fence(std::memory_order_seq_cst);\n    std::uint64_t ref = candidate.ref;",
+        "    std::uint64_t ref = candidate.ref;",
+        ("view_race_test",),
+    ),
+    Mutant(
         "pin-believed-unseen",
         "a pin counts although the entry has let go of the block before it was set",
         "core/shard_lookup.h",

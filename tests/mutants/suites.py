@@ -55,6 +55,7 @@ SUITES = [
     unit("cache_overwrite_test"),
     unit("abi_cache_test", "sysv", "posix"),
     unit("abi_memstream_test", "sysv", "posix"),
+    unit("view_race_test", "posix"),
     unit("segment_conformance_test"),
     unit("segment_sysv_test"),
     unit("segment_posix_test"),
