@@ -79,14 +79,18 @@ class PinTable {
            std::uint64_t shard_offset_bytes) noexcept
       : header_(header), slots_(slots), slot_count_(slot_count), shard_offset_bytes_(shard_offset_bytes) {}
 
-  // Whether a process holds the block at `position`. One line is looked at for each process that is
-  // attached, all of them independently.
-  // REQUIRES: W of its shard is held. No entry has the block any more, or none had it when it was filled; otherwise the
-  // answer may be out of date.
+  // Behind these nobody has a pin.
+  std::uint32_t slots_in_use() const noexcept {
+    return std::min(header_->slots_in_use.load(std::memory_order_relaxed), slot_count_);
+  }
+
+  // Whether a process holds the block at `position`. One line is looked at for each process that is attached, all of
+  // them independently.
+  // REQUIRES: W of the shard is held. "No" is final only if no entry names the block any more.
   bool hold(std::uint32_t position) const noexcept {
     const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    const std::uint32_t in_use = std::min(header_->slots_in_use.load(std::memory_order_relaxed), slot_count_);
+    const std::uint32_t in_use = slots_in_use();
     for (std::uint32_t i = 0; i < in_use; ++i) {
       const ProcessSlot& slot = slots_[i];
       const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);

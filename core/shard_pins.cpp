@@ -89,7 +89,7 @@ void Shard::free_some_orphans() {
 
 void Shard::free_orphans() {
   if (space().orphans <= kOrphanLooks) return free_some_orphans();
-  PinCensus census = pin_census();
+  PinCensus census(process_slots_, pins_.slots_in_use(), offset_, size_);
   look_at_orphans(space().orphans, [&](std::uint32_t position) { return census.holds(position); });
 }
 
@@ -124,12 +124,14 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
     const std::uint32_t position = make_room(units, now_ms);
     if (position == 0) return no_room(units * kUnitSize);
     const CheckedBlock block = fill(position, request, now_ms);
+    // The pin last: where damage is met before, nothing is left of the attempt.
+    add_orphan(position, block.stored_size);
     reserved->pin = pins.claim(offset_of(position));
     if (reserved->pin == PinSet::kNone) {
+      remove_orphan(position);
       arena_.free(position);
       return Status::kFull;
     }
-    add_orphan(position, block.stored_size);
     reserved->position = position;
     reserved->value = const_cast<std::byte*>(block.value);
     reserved->read = {.value_size = value_size};

@@ -98,9 +98,6 @@ bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
 // ---- room for a block ----
 
 // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
-//
-// What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
-// heap. Then one window is cleared, and what lives there moves to such gaps.
 std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
@@ -119,8 +116,9 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   return position != 0 ? position : evict_for(units, now_ms);
 }
 
+// What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
+// heap. Then one window is cleared, and what lives there moves to such gaps.
 std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
-  std::uint32_t position = 0;
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   Window window;
@@ -132,8 +130,7 @@ std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
   for (int victims = 0; victims < kVictims; ++victims) {
     if (space().used_memory <= least_used || space().free_memory >= most_free) break;
     if (!evict_one(bytes, now_ms)) break;
-    position = arena_.allocate(units, now_ms);
-    if (position != 0) return position;
+    if (const std::uint32_t position = arena_.allocate(units, now_ms); position != 0) return position;
   }
   return find_window(units, now_ms, &window) ? clear_window(window, units, now_ms) : 0;
 }

@@ -190,6 +190,21 @@ TEST_CASE("what is held while its shard is emptied under the call: a release is 
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("a reservation that meets damage leaves no pin but its own") {
+  TestShard cache;
+  PinnedBlock first, second;
+  REQUIRE(cache.reserve("first", 100, &first) == Status::kOk);
+  cache.header().space.orphan_hand = 1;
+  REQUIRE(cache.reserve("second", 100, &second) == Status::kOk);
+  int pins = 0;
+  for (const auto& pin : cache.process_slot(0).pins) pins += pin != 0 ? 1 : 0;
+  CHECK(pins == 2);
+  CHECK(cache.unpin(first) == Status::kOk);
+  CHECK(cache.unpin(second) == Status::kOk);
+  CHECK(cache.statistics().pinned_memory == 0);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("pins that name no block are reported, and gone after a rebuild") {
   TestShard cache;
   REQUIRE(cache.set("key", pattern(100, 1)) == Status::kOk);
