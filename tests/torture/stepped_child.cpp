@@ -32,10 +32,6 @@ long trace_call(__ptrace_request request, pid_t process_id, std::uintptr_t addre
   return result;
 }
 
-constexpr std::uintptr_t debug_register(std::size_t number) {
-  return offsetof(user, u_debugreg) + number * sizeof(user::u_debugreg[0]);
-}
-
 // The two marks raise different signals, so that no further question is needed at each stop.
 [[gnu::noinline]] void mark_begin() { asm volatile("int3" ::: "memory"); }
 [[gnu::noinline]] void mark_end() { asm volatile("ud2" ::: "memory"); }
@@ -158,13 +154,11 @@ bool SteppedChild::go(const std::vector<Route::Leg>& legs) {
 }
 
 bool SteppedChild::pass(const Route::Leg& leg, bool from_start) {
-  set_breakpoint(leg.address);
-  // A breakpoint where the child stands now would not be noticed: it has passed there already.
+  // Where the child stands now it has arrived already.
   std::uint32_t passages = from_start && instruction_pointer() == leg.address ? 1 : 0;
   for (; passages < leg.passages; ++passages) {
-    if (resume() == Stop::kEnd) return false;
+    if (run_to(leg.address) == Stop::kEnd) return false;
   }
-  clear_breakpoint();
   for (std::uint32_t steps = 0; steps < leg.steps; ++steps) {
     if (step() == Stop::kEnd) return false;
   }
@@ -209,11 +203,19 @@ std::uint64_t SteppedChild::instruction_pointer() const {
   return static_cast<std::uint64_t>(trace_call(PTRACE_PEEKUSER, process_id_, offsetof(user, regs.rip), 0));
 }
 
-void SteppedChild::set_breakpoint(std::uint64_t address) {
-  trace_call(PTRACE_POKEUSER, process_id_, debug_register(0), address);
-  trace_call(PTRACE_POKEUSER, process_id_, debug_register(7), 1);  // Execution, one byte, this process.
+// To the next arrival at `address`. The breakpoint is an instruction in the child's own copy of the code: the processor's
+// debug registers are without effect in some virtual machines, and nothing says so.
+SteppedChild::Stop SteppedChild::run_to(std::uint64_t address) {
+  constexpr std::uintptr_t kBreakpoint = 0xcc;  // int3
+  while (instruction_pointer() == address) {    // Off it, and all of a repeated one.
+    if (step() == Stop::kEnd) return Stop::kEnd;
+  }
+  const auto code = static_cast<std::uintptr_t>(trace_call(PTRACE_PEEKTEXT, process_id_, address, 0));
+  trace_call(PTRACE_POKETEXT, process_id_, address, (code & ~std::uintptr_t{0xff}) | kBreakpoint);
+  const Stop stop = resume();
+  trace_call(PTRACE_POKETEXT, process_id_, address, code);
+  if (stop == Stop::kTrap) trace_call(PTRACE_POKEUSER, process_id_, offsetof(user, regs.rip), address);
+  return stop;
 }
-
-void SteppedChild::clear_breakpoint() { trace_call(PTRACE_POKEUSER, process_id_, debug_register(7), 0); }
 
 }  // namespace memstream::torture

@@ -72,8 +72,7 @@ class SteppedChild {
   Stop resume();
   Stop wait_for_stop();
   std::uint64_t instruction_pointer() const;
-  void set_breakpoint(std::uint64_t address);
-  void clear_breakpoint();
+  Stop run_to(std::uint64_t address);
 
   pid_t process_id_ = -1;
 };
