@@ -133,7 +133,7 @@ int cache_get(const char* key, void* value, size_t* value_size) {
     }
     memstream::GetResult got;
     const Status status = DefaultConnection::instance().use([&](memstream_handle& handle) {
-      got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size);
+      got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size, false);
       return got.status;
     });
     *value_size = status == Status::kOk || status == Status::kTooSmall ? got.read.value_size : 0;

@@ -90,7 +90,8 @@ int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* va
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    const GetResult got = cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size);
+    const GetResult got =
+        cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, meta != nullptr);
     if (got.status != Status::kOk && got.status != Status::kTooSmall) {
       *value_size = 0;
       return got.status;

@@ -81,7 +81,7 @@ CACHE_API int memstream_destroy_named(const memstream_options_t *options);
 /* What is known of an entry besides its bytes. */
 typedef struct memstream_meta {
   uint64_t cas;           /* token for memstream_cas(): another one after every write of the entry */
-  uint64_t created_at_ms; /* when this value was stored */
+  uint64_t created_at_ms; /* when this value was stored; in a segment older than two years not exact */
   uint64_t expires_at_ms; /* 0: never */
   uint32_t flags;         /* the caller's own 32 bits, as set */
   uint32_t reserved;
@@ -121,7 +121,11 @@ CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size
 /* Removes the key; CACHE_MISS if it was not there. */
 CACHE_API int memstream_delete(memstream_t *cache, const void *key, size_t key_size);
 
-/* Gives the entry a new time to live (0: for ever) and leaves its value alone; CACHE_MISS if it is not there. */
+/*
+ * Gives the entry a new time to live (0: for ever) and leaves its value and its cas token alone; CACHE_MISS if it is
+ * not there. A value below 4,096 bytes that was stored without time to live and flags moves to a block with room for
+ * them: CACHE_FULL, and nothing has changed, if views and reservations hold all that could make way for it.
+ */
 CACHE_API int memstream_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms);
 
 /*

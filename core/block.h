@@ -1,6 +1,7 @@
 // A block as a reader sees it: every field loaded once, checked against bounds that no one else can move.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 
@@ -9,18 +10,24 @@
 
 namespace memstream {
 
-// Where the ring of the orphans goes on from one of them.
+// Where the ring of the orphans goes on from one of them, as its `owner` says.
 constexpr std::uint64_t ring_word(std::uint32_t next, std::uint32_t previous) noexcept {
   return next | std::uint64_t{previous} << 32;
 }
 constexpr std::uint32_t ring_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
 constexpr std::uint32_t ring_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
-constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint32_t caller_flags) noexcept {
-  return entry | std::uint64_t{caller_flags} << 32;
+// Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
+constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint64_t created_ms) noexcept {
+  return entry | std::min(created_ms, kLastCreatedMs) << 32;
+}
+constexpr std::uint32_t created_flags(std::uint64_t created_ms) noexcept {
+  return static_cast<std::uint32_t>(std::min(created_ms, kLastCreatedMs) >> 32) << kCreatedShift;
+}
+constexpr std::uint64_t created_of(std::uint64_t owner, std::uint32_t flags) noexcept {
+  return owner >> 32 | std::uint64_t{flags >> kCreatedShift} << 32;
 }
 constexpr std::uint32_t owner_entry(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
-constexpr std::uint32_t owner_flags(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
 // A used block, as far as the first word of its header describes it. Both key and value lie inside the shard; whether
 // the bytes stand still is for the caller to know (it holds a lock or a pin) or to find out afterwards (the entry's ref
@@ -31,24 +38,39 @@ struct CheckedBlock {
   std::uint64_t value_size = 0;
   std::uint64_t stored_size = 0;  // Of the whole block.
   std::uint32_t key_size = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t key_start = 0;  // From the header on.
 
-  const std::byte* key() const noexcept { return reinterpret_cast<const std::byte*>(header + 1); }
+  bool has_extras() const noexcept { return (flags & kBlockExtras) != 0; }
+  const std::byte* key() const noexcept { return reinterpret_cast<const std::byte*>(header) + key_start; }
   std::string_view key_text() const noexcept { return {reinterpret_cast<const char*>(key()), key_size}; }
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
-  std::uint64_t expires_ms() const noexcept { return header->expires_ms.load(std::memory_order_relaxed); }
-  std::uint64_t created_ms() const noexcept { return header->created_ms.load(std::memory_order_relaxed); }
+  // Where there are no extras there is something else in their place, which is loaded and not used: that costs less
+  // than a branch that goes either way.
+  std::uint64_t expires_ms() const noexcept {
+    return extras().expires_ms.load(std::memory_order_relaxed) & if_extras();
+  }
+  std::uint32_t caller_flags() const noexcept {
+    return static_cast<std::uint32_t>(extras().caller_flags.load(std::memory_order_relaxed) & if_extras());
+  }
+  std::uint64_t created_ms() const noexcept { return created_of(owner(), flags); }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
   std::uint64_t value_start() const noexcept {
     return static_cast<std::uint64_t>(value - reinterpret_cast<const std::byte*>(header));
   }
   // Whether the value begins where the key ends, as small ones do, and not at a multiple of 64 bytes behind that.
-  bool value_is_unaligned() const noexcept { return value_start() == BlockShape{.key_size = key_size}.value_start(0); }
-  // Since the value was written.
-  std::uint32_t moves() const noexcept {
-    return BlockShape::unpack(header->shape.load(std::memory_order_relaxed)).moves();
+  bool value_is_unaligned() const noexcept { return value_start() == unaligned_value_start(); }
+  std::uint64_t unaligned_value_start() const noexcept {
+    return (key_start + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
   }
+  // Since the value was written.
+  std::uint32_t moves() const noexcept { return BlockShape{.flags = flags}.moves(); }
+
+ private:
+  const BlockExtras& extras() const noexcept { return *reinterpret_cast<const BlockExtras*>(header + 1); }
+  std::uint64_t if_extras() const noexcept { return has_extras() ? ~std::uint64_t{0} : 0; }
 };
 
 constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {
@@ -59,7 +81,7 @@ constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexc
 inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
                         CheckedBlock* block) noexcept {
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
-  if (offset < kShardHeaderSize || offset > shard_size_bytes - sizeof(BlockHeader)) return false;
+  if (offset < kShardHeaderSize || offset > shard_size_bytes - kMinBlockUnits * kUnitSize) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const BlockShape shape = BlockShape::unpack(header->shape.load(std::memory_order_relaxed));
   const std::uint64_t size = shape.size_bytes();
@@ -73,6 +95,8 @@ inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, 
   block->value_size = size - value_start - shape.slack;
   block->stored_size = size;
   block->key_size = shape.key_size;
+  block->flags = shape.flags;
+  block->key_start = shape.key_start();
   return true;
 }
 
@@ -80,21 +104,31 @@ inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, 
 // Only of blocks whose value begins right behind the key, as small ones do; others are for check_block().
 inline bool check_plain_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
                               std::uint64_t key_size, CheckedBlock* block) noexcept {
-  constexpr std::uint64_t kKnown = std::uint64_t{0xffff} << 48 | std::uint64_t{kBlockUsed | kBlockAligned} << 32;
+  constexpr std::uint32_t kShift = BlockShape::kKeySizeShift;
+  constexpr std::uint64_t kKnown = ~std::uint64_t{0} << kShift | std::uint64_t{kBlockUsed | kBlockAligned} << 32;
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
-  if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - sizeof(BlockHeader)) return false;
+  if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - kMinBlockUnits * kUnitSize) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const std::uint64_t word = header->shape.load(std::memory_order_relaxed);
-  if ((word & kKnown) != (key_size << 48 | std::uint64_t{kBlockUsed} << 32)) return false;
+  if ((word & kKnown) != (key_size << kShift | std::uint64_t{kBlockUsed} << 32)) return false;
   const BlockShape shape = BlockShape::unpack(word);
   const std::uint64_t size = shape.size_bytes();
-  const std::uint64_t value_start = BlockShape{.key_size = static_cast<std::uint32_t>(key_size)}.value_start(0);
+  // By a branch, which the processor guesses, and not by the word: so that it goes on to the key and to all lines of
+  // the value while it still waits for the first one of the block.
+  std::uint64_t key_start = sizeof(BlockHeader);
+  if (shape.has_extras()) [[unlikely]] {
+    key_start += sizeof(BlockExtras);
+    asm volatile("" : "+r"(key_start));  // Or the compiler makes a sum of it.
+  }
+  const std::uint64_t value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
   if (size > shard_size_bytes - offset || value_start + shape.slack > size) return false;
   block->header = header;
   block->value = shard + offset + value_start;
   block->value_size = size - value_start - shape.slack;
   block->stored_size = size;
   block->key_size = static_cast<std::uint32_t>(key_size);
+  block->flags = shape.flags;
+  block->key_start = key_start;
   return true;
 }
 
@@ -130,11 +164,9 @@ struct BlockContents {
         expires_ms(block.expires_ms()),
         created_ms(block.created_ms()),
         key_size(block.key_size),
-        moves(block.moves()) {
-    const std::uint64_t owner = block.owner();
-    entry = owner_entry(owner);
-    caller_flags = owner_flags(owner);
-  }
+        moves(block.moves()),
+        entry(owner_entry(block.owner())),
+        caller_flags(block.caller_flags()) {}
 
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key, wanted.data(), wanted.size());

@@ -200,7 +200,8 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now_ms());
+  return with_room_of_the_dead(
+      [&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now_ms()); });
 }
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,

@@ -85,7 +85,8 @@ class Cache final : private ForkAware {
   // Leaves the process table; what it still holds is let go.
   ~Cache();
 
-  GetResult get(std::string_view key, std::byte* room, std::uint64_t room_bytes) noexcept;  // core/cache_lookup.h
+  // core/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
+  GetResult get(std::string_view key, std::byte* room, std::uint64_t room_bytes, bool wants_all = true) noexcept;
   Status exists(std::string_view key) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;

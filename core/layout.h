@@ -26,7 +26,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 7;
+inline constexpr std::uint32_t kLayoutVersion = 8;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -130,20 +130,33 @@ constexpr bool ref_is_overwritten(std::uint64_t ref) noexcept { return !ref_is_l
 inline constexpr std::uint32_t kBlockUsed = 1;          // Otherwise free.
 inline constexpr std::uint32_t kBlockPrevFree = 2;      // The block before it is free; its last 4 bytes are its size.
 inline constexpr std::uint32_t kBlockAligned = 4;       // The value starts at a multiple of 64 bytes instead of 16.
-inline constexpr std::uint32_t kMovesShift = 3;         // The flags from here on: how often the value has moved ...
+inline constexpr std::uint32_t kBlockExtras = 8;        // BlockExtras stand behind the header.
+inline constexpr std::uint32_t kBlockOrphan = 16;       // No entry owns it: only pins keep it.
+inline constexpr std::uint32_t kMovesShift = 5;         // Five bits: how often the value has moved ...
 inline constexpr std::uint32_t kMaxMoves = 31;          // ... since it was written, counted up to 31.
+inline constexpr std::uint32_t kCreatedShift = 10;      // Four bits: the upper part of when it was written.
 inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
 inline constexpr std::uint32_t kMinBlockUnits = 2;
-inline constexpr std::uint32_t kOrphan = 0xffff'ffff;  // In the place of the owner: only pins keep the block.
 
 // What stands before key and value. Words, not fields: readers without a lock load each once, whatever writers do.
 struct BlockHeader {
-  std::atomic<std::uint64_t> shape;       // size in units (32) | flags (8) | slack bytes (8) | key size (16)
-  std::atomic<std::uint64_t> owner;       // used: entry (32) | caller's flags (32). free: next (32) | previous (32)
-  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never. Of an orphan: next (32) | previous (32)
-  std::atomic<std::uint64_t> created_ms;  // On the segment's clock.
+  std::atomic<std::uint64_t> shape;  // size in units (32) | flags (14) | slack bytes (7) | key size (11)
+  // Of a live block: entry (32) | when it was written, ms on the segment's clock, lower part (32). Of an orphan or a
+  // free one: next (32) | previous (32).
+  std::atomic<std::uint64_t> owner;
 };
-static_assert(sizeof(BlockHeader) == 32 && sizeof(BlockHeader) == kMinBlockUnits * kUnitSize);
+static_assert(sizeof(BlockHeader) == kUnitSize);
+
+// What most values do without. It follows the header of those that have any of it, and of those that are large enough
+// for a few bytes more to be nothing: whatever has it can be given an expiry where it is.
+struct BlockExtras {
+  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never.
+  std::atomic<std::uint64_t> caller_flags;
+};
+static_assert(sizeof(BlockHeader) + sizeof(BlockExtras) == kMinBlockUnits * kUnitSize);
+
+// When a value was written stands in 36 bits: beyond two years of a segment all later ones have the last instant.
+inline constexpr std::uint64_t kLastCreatedMs = (std::uint64_t{1} << 36) - 1;
 
 // The first word of a block, taken apart.
 struct BlockShape {
@@ -152,19 +165,27 @@ struct BlockShape {
   std::uint32_t slack = 0;  // Bytes behind the value that belong to the block.
   std::uint32_t key_size = 0;
 
+  static constexpr std::uint32_t kKeySizeShift = 53;
+
   static constexpr BlockShape unpack(std::uint64_t word) noexcept {
-    return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32 & 0xff),
-            static_cast<std::uint32_t>(word >> 40 & 0xff), static_cast<std::uint32_t>(word >> 48)};
+    return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32 & 0x3fff),
+            static_cast<std::uint32_t>(word >> 46 & 0x7f), static_cast<std::uint32_t>(word >> kKeySizeShift)};
   }
   constexpr std::uint64_t pack() const noexcept {
-    return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << 40 | std::uint64_t{key_size} << 48;
+    return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << 46 |
+           std::uint64_t{key_size} << kKeySizeShift;
   }
   constexpr bool used() const noexcept { return (flags & kBlockUsed) != 0; }
-  constexpr std::uint32_t moves() const noexcept { return flags >> kMovesShift; }
+  constexpr bool has_extras() const noexcept { return (flags & kBlockExtras) != 0; }
+  constexpr std::uint32_t moves() const noexcept { return flags >> kMovesShift & kMaxMoves; }
   constexpr std::uint64_t size_bytes() const noexcept { return std::uint64_t{size_units} * kUnitSize; }
-  // Where the value starts in a block at `position` units, in bytes from the block's start.
+  // Where key and value start in a block at `position` units, in bytes from the block's start.
+  constexpr std::uint64_t key_start() const noexcept {
+    static_assert(kBlockExtras * 2 == sizeof(BlockExtras));
+    return sizeof(BlockHeader) + (flags & kBlockExtras) * 2;
+  }
   constexpr std::uint64_t value_start(std::uint32_t position) const noexcept {
-    const std::uint64_t key_end = sizeof(BlockHeader) + key_size;
+    const std::uint64_t key_end = key_start() + key_size;
     if ((flags & kBlockAligned) == 0) [[likely]]
       return (key_end + kUnitSize - 1) & ~(kUnitSize - 1);
     const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
@@ -296,6 +317,7 @@ struct RedoRecord {
   std::atomic<std::uint32_t> entry;
   std::atomic<std::uint32_t> shard;  // In which it was last used.
   BlockHeader block;
+  BlockExtras extras;  // Behind the header, as in a block. If the block has them.
   std::byte unused[16];
   std::byte value[kRedoValueSize];
 };

@@ -102,13 +102,28 @@ class PinTable {
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
-  bool hold_block_of(std::uint64_t ref) const noexcept { return ref_was_viewed(ref) && hold(ref_block(ref)); }
+  bool hold_block_of(std::uint64_t ref) const noexcept {
+    return (ref_was_viewed(ref) && hold(ref_block(ref))) || ref_block(ref) == kept_;
+  }
+
+  // As long as it lives, the block at `position` counts as held, by whoever has W: for a value that room is made for.
+  class Kept {
+   public:
+    Kept(PinTable* pins, std::uint32_t position) noexcept : pins_(pins) { pins->kept_ = position; }
+    ~Kept() { pins_->kept_ = 0; }
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+
+   private:
+    PinTable* pins_;
+  };
 
  private:
   const SegmentHeader* header_;
   const ProcessSlot* slots_;
   std::uint32_t slot_count_;
   std::uint64_t shard_offset_bytes_;
+  std::uint32_t kept_ = 0;  // Position, 0: none.
 };
 
 }  // namespace memstream

@@ -32,6 +32,9 @@ struct StoreRequest {
   std::uint64_t lease_owner = 0;  // For kLease: who stores.
   // Number + 1 of a redo record that is this thread's for the call: the value may be overwritten in place. 0: none.
   std::uint32_t redo = 0;
+
+  // Whether its block has to have BlockExtras.
+  bool has_extras() const noexcept { return expires_ms != 0 || caller_flags != 0 || value_size >= kAlignedValueSize; }
 };
 
 // What a read brought.
@@ -56,6 +59,7 @@ struct ReadRoom {
   std::byte* data = nullptr;
   std::uint64_t size_bytes = 0;
   std::uint64_t copy_below = kCopyAll;
+  bool wants_all = true;  // Or of what a read brings nothing but value and size.
 };
 
 // A block that a pin holds in place, and which pin that is.

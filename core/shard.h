@@ -212,12 +212,14 @@ class Shard final : private ShardRecovery {
   FoundEntry find(const Key& key) const;
   FoundEntry find_fresh(const Key& key, std::uint64_t now_ms);
   FoundEntry live_entry(std::uint32_t id) const;
+  void note_expiry(const FoundEntry& found) noexcept;
   Status admit(const StoreRequest& request, const FoundEntry& found) const noexcept;
   Status check_size(const StoreRequest& request) const noexcept;
   Status store_if_admitted(const StoreRequest& request, std::uint64_t now_ms);
   Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms);
   Status remove_key(const Key& key, std::uint64_t now_ms);
-  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms);
+  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras, std::uint64_t created_ms);
+  static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
                std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned = false);
   static std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreRequest& request) noexcept {
@@ -287,6 +289,8 @@ class Shard final : private ShardRecovery {
   bool find_window(std::uint64_t units, std::uint64_t now_ms, Window* window);
   std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms);
   bool relocate(const FoundEntry& found);
+  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms);
+  Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms);
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
   std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);

@@ -57,7 +57,9 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
     } else {
       const bool has_owner = owning_ref(position) != 0;
       static_cast<void>(census.holds(position));
-      if (!has_owner && !is_orphan(position)) problems->push_back(fmt::format("block {}: used by nobody", position));
+      const bool is_marked = (shape.flags & kBlockOrphan) != 0;
+      if (!has_owner && !is_marked) problems->push_back(fmt::format("block {}: used by nobody", position));
+      if (has_owner && is_marked) problems->push_back(fmt::format("block {}: live, and marked as nobody's", position));
       orphans += has_owner ? 0 : 1;
       (has_owner ? used : pinned) += shape.size_bytes();
       keys += has_owner ? block.key_size : 0;
@@ -73,7 +75,7 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
   std::uint32_t in_ring = s.orphan_hand;
   for (std::uint32_t left = s.orphans; left != 0; --left) {
     const std::uint32_t next = next_orphan(in_ring);
-    if (!is_orphan(next) || ring_previous(arena_.block(next).expires_ms.load(std::memory_order_relaxed)) != in_ring) {
+    if (!is_orphan(next) || ring_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != in_ring) {
       throw ShardDamage{"a ring of orphans that is not linked both ways"};
     }
     in_ring = next;

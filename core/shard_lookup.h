@@ -114,7 +114,13 @@ template <class Now>
                                                       ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
-  *result = {block.value_size, block.created_ms(), expires_ms, cas_token(candidate), owner_flags(block.owner())};
+  result->value_size = block.value_size;
+  if (room.wants_all) {
+    result->created_ms = block.created_ms();
+    result->expires_ms = expires_ms;
+    result->cas = cas_token(candidate);
+    result->caller_flags = block.caller_flags();
+  }
   if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
   if (block.value_size > room.size_bytes) return Took::kTooSmall;
   if (block.value_size >= room.copy_below) return Took::kLarge;
@@ -183,8 +189,7 @@ inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned)
   const CheckedBlock& block = found.block;
   pinned->position = found.position();
   pinned->value = const_cast<std::byte*>(block.value);
-  pinned->read = {block.value_size, block.created_ms(), block.expires_ms(), cas_token(found),
-                  owner_flags(block.owner())};
+  pinned->read = {block.value_size, block.created_ms(), block.expires_ms(), cas_token(found), block.caller_flags()};
 }
 
 // As a get, with a pin in the place of the copy. Why it holds: the pin is set before the ref is looked at for the last

@@ -21,7 +21,7 @@ bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, 
   const std::uint64_t has_units = found.block.stored_size / kUnitSize;
   // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
   return has_units >= units && has_units - units <= kSpareUnits && !ref_was_viewed(found.ref) &&
-         found.block.value_is_unaligned();
+         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();
 }
 
 // False, and nothing has happened, if somebody has begun to view the value since it was found.
@@ -33,7 +33,7 @@ bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   const BlockShape present = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
   const BlockShape shape{
       .size_units = static_cast<std::uint32_t>(old.stored_size / kUnitSize),
-      .flags = kBlockUsed | (present.flags & kBlockPrevFree),
+      .flags = kBlockUsed | (present.flags & (kBlockPrevFree | kBlockExtras)) | created_flags(now_ms),
       .slack = static_cast<std::uint32_t>(old.stored_size - old.value_start() - request.value_size),
       .key_size = old.key_size,
   };
@@ -46,9 +46,9 @@ bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   redo.entry.store(found.id, std::memory_order_relaxed);
   redo.shard.store(number_, std::memory_order_relaxed);
   redo.block.shape.store(shape.pack(), std::memory_order_relaxed);
-  redo.block.owner.store(owner_word(found.id, request.caller_flags), std::memory_order_relaxed);
-  redo.block.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-  redo.block.created_ms.store(now_ms, std::memory_order_relaxed);
+  redo.block.owner.store(owner_word(found.id, now_ms), std::memory_order_relaxed);
+  redo.extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+  redo.extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
   copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
@@ -81,8 +81,11 @@ void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value,
   };
   copy(header.shape, redo.block.shape);
   copy(header.owner, redo.block.owner);
-  copy(header.expires_ms, redo.block.expires_ms);
-  copy(header.created_ms, redo.block.created_ms);
+  if (BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed)).has_extras()) {
+    auto& extras = *reinterpret_cast<BlockExtras*>(&header + 1);
+    copy(extras.expires_ms, redo.extras.expires_ms);
+    copy(extras.caller_flags, redo.extras.caller_flags);
+  }
   copy_to_shared(value, redo.value, value_size);
 }
 
@@ -100,8 +103,9 @@ bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) c
   const std::uint64_t value_start = shape.value_start(ref_block(ref));
   // The key stays as it is, and with it everything but the end of the value.
   if (!shape.used() || (shape.flags & kBlockAligned) != 0 || !block.value_is_unaligned() ||
-      shape.size_bytes() != block.stored_size || shape.key_size != block.key_size || value_start > value_end ||
-      value_end - value_start > kRedoValueSize || owner_entry(redo.block.owner.load(std::memory_order_relaxed)) != id) {
+      shape.size_bytes() != block.stored_size || shape.key_size != block.key_size ||
+      shape.has_extras() != block.has_extras() || value_start > value_end || value_end - value_start > kRedoValueSize ||
+      owner_entry(redo.block.owner.load(std::memory_order_relaxed)) != id) {
     return false;
   }
   found->record = &redo;
@@ -109,7 +113,9 @@ bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) c
                     .value = redo.value,
                     .value_size = value_end - value_start,
                     .stored_size = block.stored_size,
-                    .key_size = block.key_size};
+                    .key_size = block.key_size,
+                    .flags = shape.flags,
+                    .key_start = block.key_start};
   return true;
 }
 

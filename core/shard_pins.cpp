@@ -5,17 +5,15 @@ namespace memstream {
 
 // ---- orphans: used blocks that no entry owns ----
 
-// They form a ring, linked by the words that hold the expiry of others. A pin ends without a lock, so that nobody is
+// They form a ring, linked by the words that say of others whose they are. A pin ends without a lock, so that nobody is
 // told when the last one does: the ring is looked at when room is wanted, and when another block comes to it.
 
 // Whether an orphan stands at `position`, as its header says.
-bool Shard::is_orphan(std::uint32_t position) const {
-  return owner_entry(arena_.block(position).owner.load(std::memory_order_relaxed)) == kOrphan;
-}
+bool Shard::is_orphan(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockOrphan) != 0; }
 
 std::uint32_t Shard::next_orphan(std::uint32_t position) const {
   if (!is_orphan(position)) throw ShardDamage{"a ring of orphans with something else in it"};
-  return ring_next(arena_.block(position).expires_ms.load(std::memory_order_relaxed));
+  return ring_next(arena_.block(position).owner.load(std::memory_order_relaxed));
 }
 
 // The last to be looked at.
@@ -28,11 +26,12 @@ void Shard::add_orphan(std::uint32_t position, std::uint64_t stored_size) {
   std::uint32_t previous = position;
   if (next != position) {
     if (!is_orphan(next)) throw ShardDamage{"a ring of orphans with something else in it"};
-    previous = ring_previous(arena_.block(next).expires_ms.load(std::memory_order_relaxed));
+    previous = ring_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
   }
-  const std::uint32_t flags = owner_flags(header.owner.load(std::memory_order_relaxed));
-  header.owner.store(owner_word(kOrphan, flags), std::memory_order_relaxed);
-  header.expires_ms.store(ring_word(next, previous), std::memory_order_relaxed);
+  BlockShape shape = arena_.shape(position);
+  shape.flags |= kBlockOrphan;
+  Arena::set_shape(header, shape);
+  header.owner.store(ring_word(next, previous), std::memory_order_relaxed);
   if (next == position) {
     s.orphan_hand = position;
   } else {
@@ -47,7 +46,7 @@ void Shard::add_orphan(std::uint32_t position, std::uint64_t stored_size) {
 void Shard::link_orphans(std::uint32_t position, std::uint32_t next) {
   const auto set = [&](std::uint32_t at, bool is_first) {
     if (!is_orphan(at)) throw ShardDamage{"a ring of orphans with something else in it"};
-    std::atomic<std::uint64_t>& word = arena_.block(at).expires_ms;
+    std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
     word.store(is_first ? ring_word(next, ring_previous(links)) : ring_word(ring_next(links), position),
                std::memory_order_relaxed);
@@ -61,13 +60,15 @@ void Shard::remove_orphan(std::uint32_t position) {
   ShardSpace& s = space();
   const std::uint32_t next = next_orphan(position);
   if (s.orphans == 0) throw ShardDamage{"a ring of orphans that nobody counted"};
-  link_orphans(ring_previous(arena_.block(position).expires_ms.load(std::memory_order_relaxed)), next);
+  link_orphans(ring_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
   if (s.orphan_hand == position) s.orphan_hand = next != position ? next : 0;
-  BlockHeader& header = arena_.block(position);
-  header.owner.store(owner_word(0, owner_flags(header.owner.load(std::memory_order_relaxed))),
-                     std::memory_order_relaxed);
+  const Arena::HeapBlock block = arena_.look_at(position);
+  BlockShape shape = block.shape;
+  shape.flags &= ~kBlockOrphan;
+  Arena::set_shape(*block.header, shape);
+  block.header->owner.store(owner_word(0, 0), std::memory_order_relaxed);
   --s.orphans;
-  s.pinned_memory -= arena_.shape(position).size_bytes();
+  s.pinned_memory -= shape.size_bytes();
 }
 
 // Frees those of the next `looks` orphans for which `is_held(position)` is false.
@@ -120,10 +121,11 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
   const StoreRequest request{.key = key, .value_size = value_size};
   if (const Status status = check_size(request); status != Status::kOk) return status;
   return write(Exclusion::kEverybody, deadline, [&] {
-    const std::uint64_t units = block_units_for(key.bytes.size(), value_size);
+    // With extras: what the value is going to have of them is not known before the commit.
+    const std::uint64_t units = block_units_for(key.bytes.size(), value_size, true);
     const std::uint32_t position = make_room(units, now_ms);
     if (position == 0) return no_room(units * kUnitSize);
-    const CheckedBlock block = fill(position, request, now_ms);
+    const CheckedBlock block = fill(position, request, true, now_ms);
     // The pin last: where damage is met before, nothing is left of the attempt.
     add_orphan(position, block.stored_size);
     reserved->pin = pins.claim(offset_of(position));
@@ -165,10 +167,11 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));
     remove_orphan(position);
     if (status == Status::kOk) {
-      BlockHeader& header = arena_.block(position);
-      header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
-      header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-      header.created_ms.store(now_ms, std::memory_order_relaxed);
+      const Arena::HeapBlock block = arena_.look_at(position);
+      BlockShape shape = block.shape;
+      shape.flags = (shape.flags & ((1U << kCreatedShift) - 1)) | created_flags(now_ms);
+      Arena::set_shape(*block.header, shape);
+      set_extras(*block.header, request);
       publish(position, filled, request, found, new_id, now_ms, true);
     } else {
       arena_.free(position);

@@ -115,7 +115,7 @@ Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t no
     // Where the value is, or is going to be when it is being overwritten, and not where a redo record has it.
     const std::byte* const block = base() + std::uint64_t{candidate.position()} * kUnitSize;
     if (reinterpret_cast<const std::byte*>(candidate.block.header) != block) {
-      scanned.block.value = block + BlockShape{.key_size = candidate.block.key_size}.value_start(candidate.position());
+      scanned.block.value = block + candidate.block.unaligned_value_start();
     }
   });
   if (status != Status::kOk) return status;

@@ -168,13 +168,13 @@ bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
   const bool lives =
       met.makes_sense && owning_ref(owner_entry(met.block.owner()), met.position) != 0 && rebuild_entry(met);
   if (!lives && !is_held) return false;
-  if (!lives) add_orphan(met.position, met.shape.size_bytes());
   BlockHeader& header = arena_.block(met.position);
   BlockShape shape = met.shape;
-  shape.flags &= ~kBlockPrevFree;
+  shape.flags &= ~(kBlockPrevFree | kBlockOrphan);
   // Whoever holds it has its address; of what its sizes say nothing can be believed.
   if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
+  if (!lives) add_orphan(met.position, shape.size_bytes());
   return true;
 }
 

@@ -209,20 +209,29 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
 // Gives an entry another block with the same contents. False if no free block is large enough. The old one stays, used
 // and nobody's.
 bool Shard::relocate(const FoundEntry& found) {
-  const BlockContents old(found.block);
-  const std::uint32_t position = arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size));
+  const CheckedBlock& old = found.block;
+  const std::uint32_t position =
+      arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size, old.has_extras()));
   if (position == 0) return false;
+  keep_for_viewers(move_to(position, found, old.expires_ms()), old);
+  return true;
+}
+
+// The same with the block at `position`, which is a new one, and another expiry. Returns what the ref was.
+// REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
+std::uint64_t Shard::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
+  const BlockContents old(found.block);
   const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
                           .value_size = old.value_size,
-                          .expires_ms = old.expires_ms,
+                          .expires_ms = expires_ms,
                           .caller_flags = old.caller_flags};
-  const CheckedBlock block = fill(position, same, old.created_ms);
+  const CheckedBlock block = fill(position, same, found.block.has_extras() || expires_ms != 0, old.created_ms);
   copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);
   BlockShape shape = arena_.shape(position);
   shape.flags |= std::min(old.moves + 1, kMaxMoves) << kMovesShift;
   BlockHeader& header = arena_.block(position);
   Arena::set_shape(header, shape);
-  header.owner.store(owner_word(found.id, old.caller_flags), std::memory_order_relaxed);
+  header.owner.store(owner_word(found.id, old.created_ms), std::memory_order_relaxed);
   const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
   eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
 
@@ -230,8 +239,22 @@ bool Shard::relocate(const FoundEntry& found) {
 
   index_.renew_hint(found.id);
   space().used_memory += block.stored_size - found.block.stored_size;
-  keep_for_viewers(ref, found.block);
-  return true;
+  return ref;
+}
+
+// For a block without extras: the value, which is a small one, moves to one that has them.
+Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
+  const std::uint64_t units = block_units_for(found.block.key_size, found.block.value_size, true);
+  std::uint32_t position = 0;
+  {
+    const PinTable::Kept kept(&pins_, found.position());
+    position = make_room(units, now_ms);
+  }
+  if (position == 0) return no_room(units * kUnitSize);
+  note_expiry(found);
+  const std::uint64_t ref = move_to(position, found, expires_ms);
+  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());
+  return Status::kOk;
 }
 
 // ---- room for an entry ----

@@ -120,7 +120,7 @@ Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, s
 
 // Stores unconditionally; `found` is the key's entry, if it has one.
 Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
-  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size);
+  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
   if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;
   const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
   if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
@@ -129,33 +129,45 @@ Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, 
     if (new_id != 0) index_.give_free_entry(new_id);
     return no_room(units * kUnitSize);
   }
-  const CheckedBlock block = fill(position, request, now_ms);
+  const CheckedBlock block = fill(position, request, request.has_extras(), now_ms);
   copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   publish(position, block, request, found, new_id, now_ms);
   return Status::kOk;
 }
 
-// Writes everything of the block but the value.
-CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, std::uint64_t now_ms) {
+// Writes everything of the block but the value, and but for whose it is.
+CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                         std::uint64_t created_ms) {
   Arena::HeapBlock filled = arena_.look_at(position);
   BlockHeader& header = *filled.header;
   BlockShape& shape = filled.shape;
   shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
-  shape.flags &= ~kBlockAligned;
+  shape.flags &= kBlockUsed | kBlockPrevFree;
+  shape.flags |= created_flags(created_ms);
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
+  if (has_extras) shape.flags |= kBlockExtras;
   const std::uint64_t value_start = shape.value_start(position);
   if (value_start + request.value_size > shape.size_bytes()) throw ShardDamage{"a block that is too small"};
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
-  copy_to_shared(&header + 1, request.key.bytes.data(), request.key.bytes.size());
-  header.owner.store(owner_word(0, request.caller_flags), std::memory_order_relaxed);
-  header.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
-  header.created_ms.store(now_ms, std::memory_order_relaxed);
+  auto* const bytes = reinterpret_cast<std::byte*>(&header);
+  copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
+  header.owner.store(owner_word(0, created_ms), std::memory_order_relaxed);
+  if (has_extras) set_extras(header, request);
   Arena::set_shape(header, shape);
   return {.header = &header,
-          .value = reinterpret_cast<const std::byte*>(&header) + value_start,
+          .value = bytes + value_start,
           .value_size = request.value_size,
           .stored_size = shape.size_bytes(),
-          .key_size = shape.key_size};
+          .key_size = shape.key_size,
+          .flags = shape.flags,
+          .key_start = shape.key_start()};
+}
+
+// Of a block that has them.
+void Shard::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
+  auto& extras = *reinterpret_cast<BlockExtras*>(&header + 1);
+  extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+  extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
 }
 
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
@@ -169,7 +181,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   if (!replaces && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
   const std::uint32_t id = replaces ? found.id : new_id;
   Entry& entry = replaces ? *found.entry : index_.entry(new_id);
-  arena_.block(position).owner.store(owner_word(id, request.caller_flags), std::memory_order_relaxed);
+  arena_.block(position).owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
 
   std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
   CheckedBlock old_block = found.block;
@@ -232,14 +244,19 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
   return write(Exclusion::kEverybody, deadline, [&] {
     const FoundEntry found = find_fresh(key, now_ms);
     if (found.id == 0) return Status::kMiss;
-    // The policy bit first: an expiry that eviction does not know of would only be found by a get.
-    if (expires_ms != 0) {
-      found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
-      eviction_.mark(found.id);
-    }
-    arena_.block(found.position()).expires_ms.store(expires_ms, std::memory_order_release);
+    if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
+    if (!found.block.has_extras()) return give_expiry(found, expires_ms, now_ms);
+    if (expires_ms != 0) note_expiry(found);
+    auto& extras = *reinterpret_cast<BlockExtras*>(&arena_.block(found.position()) + 1);
+    extras.expires_ms.store(expires_ms, std::memory_order_release);
     return Status::kOk;
   });
+}
+
+// Before the expiry itself: one that eviction does not know of would only be found by a get.
+void Shard::note_expiry(const FoundEntry& found) noexcept {
+  found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+  eviction_.mark(found.id);
 }
 
 Status Shard::increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,

@@ -81,8 +81,6 @@ class TwoShards {
     redo.shard = 0;
     redo.block.shape = block->shape.load();
     redo.block.owner = block->owner.load();
-    redo.block.expires_ms = block->expires_ms.load();
-    redo.block.created_ms = block->created_ms.load();
     std::memcpy(redo.value, value.data(), value.size());
     shard(0).redo = 1;
     shard(0).wait = 1;

@@ -134,26 +134,34 @@ TEST_CASE("a geometry of which any part is off is not sound") {
 TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {
   for (std::uint32_t key_size : {1U, 15U, 16U, 17U, 100U, 1024U}) {
     for (std::uint64_t value_size : {0U, 1U, 15U, 16U, 17U, 4095U, 4096U, 4097U, 100'000U}) {
-      const std::uint64_t units = block_units_for(key_size, value_size);
-      for (std::uint32_t position = 1000; position < 1004; ++position) {
-        const BlockShape shape{.size_units = static_cast<std::uint32_t>(units),
-                               .flags = kBlockUsed | (value_size >= kAlignedValueSize ? kBlockAligned : 0),
-                               .key_size = key_size};
-        CHECK(shape.value_start(position) + value_size <= shape.size_bytes());
-        CHECK(shape.size_bytes() - shape.value_start(position) - value_size < 64 + kUnitSize);
+      for (const bool has_extras : {false, true}) {
+        const std::uint64_t units = block_units_for(key_size, value_size, has_extras);
+        for (std::uint32_t position = 1000; position < 1004; ++position) {
+          const BlockShape shape{.size_units = static_cast<std::uint32_t>(units),
+                                 .flags = kBlockUsed | (value_size >= kAlignedValueSize ? kBlockAligned : 0) |
+                                          (has_extras ? kBlockExtras : 0),
+                                 .key_size = key_size};
+          CHECK(shape.key_start() == sizeof(BlockHeader) + (has_extras ? sizeof(BlockExtras) : 0));
+          CHECK(shape.value_start(position) >= shape.key_start() + key_size);
+          CHECK(shape.value_start(position) + value_size <= shape.size_bytes());
+          CHECK(shape.size_bytes() - shape.value_start(position) - value_size < 64 + kUnitSize);
+        }
       }
     }
   }
 }
 
-TEST_CASE("an item costs, besides key and value, at most 90 bytes of block and entry") {
+TEST_CASE("an item costs, besides key and value, at most 72 bytes of block and entry, and 16 more with extras") {
   constexpr double kTablePerEntry = static_cast<double>(sizeof(Cell)) / kEntriesPerCell;
-  double sum = 0;
-  int count = 0;
-  for (std::uint64_t value_size = 0; value_size < 4096; ++value_size, ++count) {
-    sum += static_cast<double>(block_units_for(16, value_size) * kUnitSize - 16 - value_size) + kTablePerEntry;
+  for (const bool has_extras : {false, true}) {
+    double sum = 0;
+    int count = 0;
+    for (std::uint64_t value_size = 0; value_size < kAlignedValueSize; ++value_size, ++count) {
+      const std::uint64_t bytes = block_units_for(16, value_size, has_extras) * kUnitSize;
+      sum += static_cast<double>(bytes - 16 - value_size) + kTablePerEntry;
+    }
+    CHECK(sum / count <= (has_extras ? 88 : 72));
   }
-  CHECK(sum / count <= 90);
 }
 
 TEST_CASE("the largest value's block is the largest block, and two of them fit into a shard") {
@@ -161,8 +169,8 @@ TEST_CASE("the largest value's block is the largest block, and two of them fit i
     const Geometry geometry = made(size);
     for (const std::uint64_t key_size : {1U, 16U, 17U, 1024U}) {
       const std::uint64_t limit = max_value_size(geometry, key_size);
-      CHECK(block_units_for(key_size, limit) * kUnitSize <= max_block_size(geometry));
-      CHECK(block_units_for(key_size, limit + kUnitSize) * kUnitSize > max_block_size(geometry));
+      CHECK(block_units_for(key_size, limit, true) * kUnitSize <= max_block_size(geometry));
+      CHECK(block_units_for(key_size, limit + kUnitSize, true) * kUnitSize > max_block_size(geometry));
     }
     CHECK(2 * max_block_size(geometry) + kShardHeaderSize + kPageSize <= geometry.shard_size);
     CHECK(max_value_size(geometry, 1) > geometry.shard_size / 2 - 16 * 1024);

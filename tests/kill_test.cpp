@@ -309,6 +309,31 @@ TEST_CASE("what a dead process had reserved does not stand in the way of a put")
   CHECK(problems_of(cache) == "");
 }
 
+TEST_CASE("nor in the way of a value that needs room for a time to live") {
+  const TemporarySegment segment("touched", 16 << 20, 1, kDeadlineMs);
+  const OpenCache cache(segment.spec());
+  const std::string value(32, 'v');
+  const auto touch = [&](memstream_t* of) { return memstream_touch(of, "key", 3, 3'600'000); };
+  CHECK(in_child([&]() -> Complaint {
+          const OpenCache own(segment.spec());
+          // 64 bytes, as the value takes without a time to live: what is left is room for that.
+          memstream_reservation_t given_back{};
+          require_ok(memstream_reserve(own, "key", 3, 16, &given_back), "reserve");
+          for (const std::size_t size : {1 << 20, 64 << 10, 4 << 10, 256, 16}) reserve_all(own, size);
+          require_ok(memstream_abort(own, &given_back), "abort");
+          require_ok(memstream_set(own, "key", 3, value.data(), value.size(), 0, 0), "set");
+          if (const int status = touch(own); status != CACHE_FULL) return "touch came to " + std::to_string(status);
+          ::raise(SIGKILL);
+          return "";
+        }) == "killed by signal 9");
+  CHECK(touch(cache) == CACHE_OK);
+  memstream_entry_t entry;
+  REQUIRE(memstream_entry_info(cache, "key", 3, &entry) == CACHE_OK);
+  CHECK(entry.expires_at_ms != 0);
+  CHECK(entry.value_size == value.size());
+  CHECK(problems_of(cache) == "");
+}
+
 TEST_CASE("a view stays readable when the process that wrote the value is killed and the key is replaced") {
   const TemporarySegment segment("view", 16 << 20, 1, kDeadlineMs);
   const OpenCache cache(segment.spec());

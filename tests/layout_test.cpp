@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "core/block.h"
+
 namespace memstream::test {
 namespace {
 
@@ -78,7 +80,7 @@ const std::map<std::string, Layout> kCompiled = {
     {"RedoRecord",
      {sizeof(RedoRecord),
       {FIELD(RedoRecord, ref), FIELD(RedoRecord, entry), FIELD(RedoRecord, shard), FIELD(RedoRecord, block),
-       FIELD(RedoRecord, unused), FIELD(RedoRecord, value)}}},
+       FIELD(RedoRecord, extras), FIELD(RedoRecord, unused), FIELD(RedoRecord, value)}}},
     {"ThreadSlot",
      {sizeof(ThreadSlot), {FIELD(ThreadSlot, mutex), FIELD(ThreadSlot, hold), FIELD(ThreadSlot, unused)}}},
     {"ShardHeader",
@@ -117,10 +119,8 @@ const std::map<std::string, Layout> kCompiled = {
      {sizeof(Entry),
       {FIELD(Entry, ref), FIELD(Entry, hash), FIELD(Entry, next), FIELD(Entry, last_access_ms),
        FIELD(Entry, access_count), FIELD(Entry, policy)}}},
-    {"BlockHeader",
-     {sizeof(BlockHeader),
-      {FIELD(BlockHeader, shape), FIELD(BlockHeader, owner), FIELD(BlockHeader, expires_ms),
-       FIELD(BlockHeader, created_ms)}}},
+    {"BlockHeader", {sizeof(BlockHeader), {FIELD(BlockHeader, shape), FIELD(BlockHeader, owner)}}},
+    {"BlockExtras", {sizeof(BlockExtras), {FIELD(BlockExtras, expires_ms), FIELD(BlockExtras, caller_flags)}}},
 };
 
 // Headings of the form "### `Name`, N bytes", each followed by rows of the form "| offset | size | `name` | ... |".
@@ -179,18 +179,28 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
   CHECK_FALSE(ref_is_live(ref_empty(live)));
   CHECK(ref_block(ref_empty(live)) == 0);
   CHECK(ref_next_generation(live) == 2);
-  // The generation has 31 bits and wraps without touching the live bit.
+  // The generation has 30 bits and wraps without touching the live bit.
   const std::uint64_t last = ref_empty((kGenerationMask - 1) << 32);
   CHECK((last >> 32) == kGenerationMask);
   CHECK(ref_live(last, 7) == (kLiveBit | 7));
   CHECK(ref_empty(kLiveBit | last) == 0);
 
-  const BlockShape shape{.size_units = 0xfedc'ba98, .flags = 0x87, .slack = 0x65, .key_size = 0x4321};
+  const BlockShape shape{.size_units = 0xfedc'ba98, .flags = 0x2a87, .slack = 0x65, .key_size = 0x421};
   const BlockShape again = BlockShape::unpack(shape.pack());
   CHECK(again.size_units == shape.size_units);
   CHECK(again.flags == shape.flags);
   CHECK(again.slack == shape.slack);
   CHECK(again.key_size == shape.key_size);
+
+  // When a value was written stands in two words, beside what else they hold.
+  for (const std::uint64_t created : {std::uint64_t{0}, std::uint64_t{0x1'2345'6789}, kLastCreatedMs}) {
+    const std::uint64_t owner = owner_word(0xfedc'ba98, created);
+    CHECK(owner_entry(owner) == 0xfedc'ba98);
+    const std::uint32_t flags = created_flags(created) | kBlockUsed | kMaxMoves << kMovesShift;
+    CHECK(created_of(owner, BlockShape::unpack(BlockShape{.flags = flags}.pack()).flags) == created);
+    CHECK(BlockShape{.flags = flags}.moves() == kMaxMoves);
+  }
+  CHECK(created_of(owner_word(1, kLastCreatedMs + 1), created_flags(kLastCreatedMs + 1)) == kLastCreatedMs);
 
   CHECK(policy_tag(policy_word(0xabcd) | kHits | kExpires | kSeen | kSmall | kMain | kYoung) == 0xabcd);
 }

@@ -70,11 +70,14 @@ const Corruption kCorruptions[] = {
     {"a ring of orphans with something else in it",
      [](SoundShard& s) { s.header().space.orphan_hand = ref_block(s.entry("key-7").ref); }},
     {"a ring of orphans that is not linked both ways",
-     [](SoundShard& s) { s.orphan().expires_ms = ring_word(ref_block(s.entry("key-7").ref), 0); }},
+     [](SoundShard& s) { s.orphan().owner = ring_word(ref_block(s.entry("key-7").ref), 0); }},
     {"a ring of orphans that is not linked both ways",
-     [](SoundShard& s) { s.orphan().expires_ms = ring_word(ring_next(s.orphan().expires_ms), 0); }},
+     [](SoundShard& s) { s.orphan().owner = ring_word(ring_next(s.orphan().owner), 0); }},
     {"the ring of orphans does not end where it begins", [](SoundShard& s) { s.header().space.orphans -= 1; }},
-    {"used by nobody", [](SoundShard& s) { s.orphan().owner = owner_word(0, 0); }},
+    {"used by nobody",
+     [](SoundShard& s) { change_shape(s.orphan(), [](BlockShape& shape) { shape.flags ^= kBlockOrphan; }); }},
+    {"live, and marked as nobody's",
+     [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.flags ^= kBlockOrphan; }); }},
     {"used by nobody",
      [](SoundShard& s) {
        Arena arena(&s.header(), s.geometry().shards_offset, s.shard_size(), &s.segment());

@@ -138,7 +138,7 @@ TEST_CASE("one large value costs exactly one window: about its size in small one
     const std::uint64_t before = cache.counters().evictions;
     REQUIRE(cache.set(numbered("large-", static_cast<int>(large)), pattern(large, 2)) == Status::kOk);
     const std::uint64_t evicted = cache.counters().evictions - before;
-    const std::uint64_t stored = block_units_for(7, kSmall) * kUnitSize;
+    const std::uint64_t stored = block_units_for(7, kSmall, false) * kUnitSize;
     CHECK(evicted <= large / stored + 2);
     CHECK(cache.problems() == "");
   }

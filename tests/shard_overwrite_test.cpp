@@ -21,7 +21,7 @@ TEST_CASE("a value of the same size takes the place of the one before it") {
   const std::uint32_t position = cache.position("key");
   const std::uint64_t cas = cache.read("key").cas;
   const ShardStatistics before = cache.statistics();
-  cache.now_ms += 5;
+  cache.now_ms = kLastCreatedMs - 1000;
   REQUIRE(cache.put("key", pattern(64, 3), cache.now_ms + 100, 9) == Status::kOk);
   CHECK(cache.position("key") == position);
   CHECK(cache.get("key") == pattern(64, 3));
@@ -40,9 +40,29 @@ TEST_CASE("a value of the same size takes the place of the one before it") {
   CHECK(cache.get("key") == std::nullopt);  // The expiry is the new value's.
 }
 
+// Of the same size as the one before it, with what the extras take.
+TEST_CASE("a value with an expiry does not overwrite one whose block has no room for that, and the other way round") {
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
+  const std::uint32_t position = cache.position("key");
+  const std::uint64_t used_memory = cache.statistics().used_memory;
+  REQUIRE(cache.put("key", pattern(48, 2), cache.now_ms + 100, 9) == Status::kOk);
+  CHECK(cache.position("key") != position);
+  CHECK(cache.statistics().used_memory == used_memory);
+  CHECK(cache.get("key") == pattern(48, 2));
+  CHECK(cache.read("key").expires_ms == cache.now_ms + 100);
+  CHECK(cache.read("key").caller_flags == 9);
+  REQUIRE(cache.put("key", pattern(64, 3)) == Status::kOk);
+  CHECK(cache.statistics().used_memory == used_memory);
+  CHECK(cache.get("key") == pattern(64, 3));
+  CHECK(cache.read("key").expires_ms == 0);
+  CHECK(cache.read("key").caller_flags == 0);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("a value that fills its block to another degree does too, and sizes are counted anew") {
   OverwritingShard cache;
-  // Key and value of 49 to 64 bytes behind a header of 32: four units, and four more for the value.
+  // Key and value of 49 to 64 bytes behind a header of 16: two units, and four more for the value.
   REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
   const std::uint32_t position = cache.position("key");
   for (std::size_t size = 64; size >= 49; --size) {
@@ -150,20 +170,23 @@ TEST_CASE("an increment overwrites the number") {
 // ---- a writer that is killed ----
 
 TEST_CASE("what a dead writer had committed is read before anybody has recovered the shard, and after") {
-  for (std::size_t written = 0; written <= 112; written += 8) {
+  // Of a block of 112 bytes with extras, and one of 96 without.
+  for (std::size_t written = 0; written <= 112 + 96; written += 8) {
     CAPTURE(written);
     OverwritingShard cache;
-    REQUIRE(cache.put("key", pattern(64, 1), 0, 1) == Status::kOk);
+    const bool has_extras = written <= 112;
+    REQUIRE(cache.put("key", pattern(64, 1), 0, has_extras ? 1 : 0) == Status::kOk);
     REQUIRE(cache.put("other", pattern(64, 2)) == Status::kOk);
-    cache.die_overwriting("key", pattern(60, 3), written);
+    cache.die_overwriting("key", pattern(60, 3), has_extras ? written : written - 112, has_extras ? 2 : 0);
     // A get takes no lock, so that it finds the shard as the dead one left it.
     CHECK(cache.get("key") == pattern(60, 3));
-    CHECK(cache.read("key").caller_flags == 0);
+    CHECK(cache.read("key").caller_flags == (has_extras ? 2 : 0));
     CHECK(cache.get("other") == pattern(64, 2));
     CHECK(cache.header().redo == 1);
     cache.recover();
     CHECK(cache.header().redo == 0);
     CHECK(cache.get("key") == pattern(60, 3));
+    CHECK(cache.read("key").caller_flags == (has_extras ? 2 : 0));
     CHECK(cache.get("other") == pattern(64, 2));
     CHECK(cache.counters().damaged == 0);
     CHECK(cache.problems() == "");
@@ -256,11 +279,12 @@ TEST_CASE("a record that makes no sense costs the key, and nothing else") {
       {"another owner", [](OverwritingShard&, RedoRecord& redo) { redo.block.owner = redo.block.owner + 1; }},
       {"another size", [](OverwritingShard&, RedoRecord& redo) { redo.block.shape = redo.block.shape + 1; }},
       {"a size beyond the record", [](OverwritingShard&, RedoRecord& redo) { redo.block.shape |= 0xff00; }},
-      {"another key", [](OverwritingShard&, RedoRecord& redo) { redo.block.shape += std::uint64_t{1} << 48; }},
+      {"another key", [](OverwritingShard&, RedoRecord& redo) { redo.block.shape += std::uint64_t{1} << 53; }},
+      {"extras", [](OverwritingShard&, RedoRecord& redo) { redo.block.shape ^= std::uint64_t{kBlockExtras} << 32; }},
       {"an aligned value",
        [](OverwritingShard&, RedoRecord& redo) { redo.block.shape |= std::uint64_t{kBlockAligned} << 32; }},
       {"more slack than the block has",
-       [](OverwritingShard&, RedoRecord& redo) { redo.block.shape |= std::uint64_t{0xff} << 40; }},
+       [](OverwritingShard&, RedoRecord& redo) { redo.block.shape |= std::uint64_t{0x7f} << 46; }},
   };
   for (const Damage& damage : damages) {
     const std::string what = damage.what;

@@ -89,12 +89,9 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
     BlockHeader& block = block_at(cache, position);
     BlockShape shape = BlockShape::unpack(block.shape);
     position += shape.size_units;
-    if (!shape.used()) {
-      block.owner = word() | std::uint64_t{word()} << 32;
-    } else if (owner_entry(block.owner) == kOrphan) {
-      block.expires_ms = word() | std::uint64_t{word()} << 32;
-    }
-    shape.flags ^= word() & kBlockPrevFree;
+    const bool is_orphan = (shape.flags & kBlockOrphan) != 0;
+    if (!shape.used() || is_orphan) block.owner = word() | std::uint64_t{word()} << 32;
+    shape.flags ^= word() & (kBlockPrevFree | kBlockOrphan);
     block.shape = shape.pack();
   }
 }

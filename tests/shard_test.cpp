@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <random>
 #include <string>
@@ -101,28 +102,6 @@ TEST_CASE("an expired entry counts as absent for every mode of storing") {
   }
 }
 
-TEST_CASE("touch gives a new time to live, longer, shorter or none, and keeps value and token") {
-  TestShard cache;
-  REQUIRE(cache.set("key", "value", cache.now_ms + 10, 77) == Status::kOk);
-  const ReadResult before = cache.read("key");
-  const auto touch = [&](std::uint64_t expires_ms) {
-    return cache.shard.touch(cache.key("key"), expires_ms, cache.deadline(), cache.now_ms);
-  };
-  CHECK(touch(cache.now_ms + 1000) == Status::kOk);
-  cache.now_ms += 500;
-  const ReadResult after = cache.read("key");
-  CHECK(after.expires_ms == 2000);
-  CHECK(after.cas == before.cas);
-  CHECK(after.caller_flags == 77);
-  CHECK(touch(0) == Status::kOk);
-  cache.now_ms += 1'000'000;
-  CHECK(cache.get("key") == "value");
-  CHECK(touch(cache.now_ms + 1) == Status::kOk);
-  cache.now_ms += 1;
-  CHECK(touch(0) == Status::kMiss);
-  CHECK(cache.get("key") == std::nullopt);
-}
-
 TEST_CASE("flags, instants and access counts of an entry are told as they are") {
   TestShard cache;
   REQUIRE(cache.set("key", "value", 9000, 0xdead'beef) == Status::kOk);
@@ -142,6 +121,40 @@ TEST_CASE("flags, instants and access counts of an entry are told as they are") 
   CHECK(seen.cas == cache.read("key").cas);
   CHECK(cache.shard.inspect(cache.key("other"), cache.deadline(), 3000, {}) == Status::kMiss);
   CHECK(cache.shard.inspect(cache.key("key"), cache.deadline(), 9000, {}) == Status::kMiss);
+}
+
+// 32 of its bits stand in one word of the block, four in the other.
+TEST_CASE("the instant at which a value was written is told as it is, whichever way it came into its block") {
+  TestShard cache;
+  for (const std::uint64_t now_ms : {std::uint64_t{1000}, std::uint64_t{0x5'4321'0fed}, kLastCreatedMs}) {
+    CAPTURE(now_ms);
+    cache.now_ms = now_ms;
+    REQUIRE(cache.set("key", "value") == Status::kOk);
+    CHECK(cache.read("key").created_ms == now_ms);
+    PinnedBlock viewed;
+    REQUIRE(cache.pin("key", &viewed) == Status::kOk);
+    CHECK(viewed.read.created_ms == now_ms);
+    CHECK(cache.unpin(viewed) == Status::kOk);
+    --cache.now_ms;
+    PinnedBlock reserved;
+    REQUIRE(cache.reserve("filled", 5, &reserved) == Status::kOk);
+    ++cache.now_ms;
+    std::memcpy(reserved.value, "value", 5);
+    REQUIRE(cache.commit("filled", reserved) == Status::kOk);
+    CHECK(cache.read("filled").created_ms == now_ms);
+    // A move is no write.
+    ++cache.now_ms;
+    REQUIRE(cache.shard.touch(cache.key("key"), now_ms + 1000, cache.deadline(), cache.now_ms) == Status::kOk);
+    CHECK(cache.read("key").created_ms == now_ms);
+    cache.recover();
+    CHECK(cache.read("key").created_ms == now_ms);
+    CHECK(cache.problems() == "");
+    REQUIRE(cache.remove("key") == Status::kOk);
+  }
+  // Later instants than the last one there is are as late as can be told.
+  CHECK(cache.now_ms > kLastCreatedMs);
+  REQUIRE(cache.set("key", "value") == Status::kOk);
+  CHECK(cache.read("key").created_ms == kLastCreatedMs);
 }
 
 TEST_CASE("access counts are exact to 1,024 and close after that") {

@@ -81,7 +81,7 @@ std::size_t offset_of(const Record& record, const Scene& scene, std::size_t shar
     case kEntry:
       return table + record.index % 512 * sizeof(Cell) + sizeof(Bucket) + record.field * 4U % sizeof(Cell::entries);
     case kBlock:
-      return block + record.field * 4U % sizeof(BlockHeader);
+      return block + record.field * 4U % (sizeof(BlockHeader) + sizeof(BlockExtras));
     case kContents:
       return block + sizeof(BlockHeader) + record.extra % 512;
     case kProcess:

@@ -51,6 +51,40 @@ MUTANTS = [
         ("torture_step_put", "shard_overwrite_race_test"),
     ),
     Mutant(
+        "overwrite-between-blocks-of-two-kinds",
+        "a value with an expiry overwrites one whose block has no room for it",
+        "core/shard_overwrite.cpp",
+        "         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();",
+        "         found.block.value_is_unaligned();",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "record-of-the-other-kind",
+        "a recovery believes a record that says extras of a block without, and the other way round",
+        "core/shard_overwrite.cpp",
+        "shape.has_extras() != block.has_extras() ||",
+        "",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwrite-leaves-extras",
+        "expiry and flags stay those of the value that was overwritten",
+        "core/shard_overwrite.cpp",
+        """    copy(extras.expires_ms, redo.extras.expires_ms);
+    copy(extras.caller_flags, redo.extras.caller_flags);
+""",
+        "    static_cast<void>(extras);\n",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
+        "overwrite-in-32-bits",
+        "the upper part of the instant at which a value was overwritten is lost",
+        "core/shard_overwrite.cpp",
+        " | created_flags(now_ms),",
+        ",",
+        ("shard_overwrite_test",),
+    ),
+    Mutant(
         "record-not-named",
         "the shard does not say which record is being carried out",
         "core/shard_overwrite.cpp",

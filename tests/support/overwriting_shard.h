@@ -36,11 +36,12 @@ class OverwritingShard : public TestShard {
 
   // The state in the middle of `put(key, value)`: the new value is committed, and of the block only the first `written`
   // bytes are. REQUIRES: the put overwrites.
-  void begin_overwriting(std::string_view key_bytes, std::string_view value, std::size_t written) {
+  void begin_overwriting(std::string_view key_bytes, std::string_view value, std::size_t written,
+                         std::uint32_t flags = 0) {
     block_ = &block(key_bytes);
     entry_ = &entry(key_bytes);
     const std::string before = bytes();
-    REQUIRE(put(key_bytes, value) == Status::kOk);
+    REQUIRE(put(key_bytes, value, 0, flags) == Status::kOk);
     REQUIRE(&block(key_bytes) == block_);
     after_ = bytes();
     write(after_.substr(0, written) + before.substr(written));
@@ -54,8 +55,9 @@ class OverwritingShard : public TestShard {
     header().redo = 0;
   }
   // As begin_overwriting(), by a writer that was killed then.
-  void die_overwriting(std::string_view key_bytes, std::string_view value, std::size_t written) {
-    begin_overwriting(key_bytes, value, written);
+  void die_overwriting(std::string_view key_bytes, std::string_view value, std::size_t written,
+                       std::uint32_t flags = 0) {
+    begin_overwriting(key_bytes, value, written, flags);
     header().wait = 1;
     die_with_lock();
   }

@@ -15,6 +15,14 @@ Action put(std::string_view key, std::size_t size_bytes) {
   return [key, value = make_value(key, 2, size_bytes)](Scene& scene) { scene.cache.put(key, value); };
 }
 
+// With an expiry and flags, for which the block of a small value without them has no room.
+Action put_with_extras(std::string_view key, std::size_t size_bytes) {
+  return [key, value = make_value(key, 2, size_bytes)](Scene& scene) {
+    require(memstream_set(scene.cache.handle(), key.data(), key.size(), value.data(), value.size(), 3'600'000, 7),
+            "memstream_set");
+  };
+}
+
 Action get(std::string_view key) {
   return [key](Scene& scene) {
     static std::string value;
@@ -251,6 +259,8 @@ const std::vector<Operation>& operations() {
   static const std::vector<Operation> all = {
       {"put-new", "a key that is not there", prepare_some, put(kNewKey, 300)},
       {"put-replace", "a value of the same size", prepare_some, put(kOldKey, 49)},
+      {"put-replace-extras", "one with an expiry and flags, where the one before it had them", prepare_some,
+       put_with_extras(kOldKey, 49), touch(kOldKey)},
       {"put-replace-long", "one that nearly fills a redo record", prepare_some, put("key-32", 32 * 32)},
       {"put-hole", "a key in a free block of which a part is left", prepare_hole, put(kNewKey, 100)},
       {"put-larger", "a larger value instead", prepare_some, put(kOldKey, 4500)},
@@ -281,7 +291,8 @@ const std::vector<Operation>& operations() {
       {"reserve-abort", "room asked for and given back", prepare_some,
        [](Scene& s) { reserve_then(s, memstream_abort); }},
       with(Effect::kRemoves, {"delete", "a key that is there", prepare_some, remove(kOldKey)}),
-      {"touch", "a new time to live", prepare_some, touch(kOldKey)},
+      {"touch", "a time to live, where the value had none", prepare_some, touch(kOldKey)},
+      {"touch-again", "another time to live", prepare_some, touch(kOldKey), touch(kOldKey)},
       with(Effect::kIncrements, {"incr", "a counter", prepare_some, increment}),
       with(Effect::kSetsIfUnchanged, {"cas", "with the right token", prepare_some, compare_and_set, read_token}),
       {"set-many", "three keys in one batch", prepare_some, put_many},

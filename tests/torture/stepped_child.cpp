@@ -203,8 +203,8 @@ std::uint64_t SteppedChild::instruction_pointer() const {
   return static_cast<std::uint64_t>(trace_call(PTRACE_PEEKUSER, process_id_, offsetof(user, regs.rip), 0));
 }
 
-// To the next arrival at `address`. The breakpoint is an instruction in the child's own copy of the code: the processor's
-// debug registers are without effect in some virtual machines, and nothing says so.
+// To the next arrival at `address`. The breakpoint is an instruction in the child's own copy of the code: the
+// processor's debug registers are without effect in some virtual machines, and nothing says so.
 SteppedChild::Stop SteppedChild::run_to(std::uint64_t address) {
   constexpr std::uintptr_t kBreakpoint = 0xcc;  // int3
   while (instruction_pointer() == address) {    // Off it, and all of a repeated one.

@@ -330,6 +330,8 @@ class Operations(Connection):
 
         Raises:
             BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
+            CacheFull: a small value that was stored without ttl and flags moves to a block that has room for a ttl,
+                and views and reservations hold everything that could make way; ttl and value are as they were.
 
         Source: memstream_touch.
         """
