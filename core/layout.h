@@ -181,8 +181,8 @@ struct BlockShape {
   constexpr std::uint64_t size_bytes() const noexcept { return std::uint64_t{size_units} * kUnitSize; }
   // Where key and value start in a block at `position` units, in bytes from the block's start.
   constexpr std::uint64_t key_start() const noexcept {
-    static_assert(kBlockExtras * 2 == sizeof(BlockExtras));
-    return sizeof(BlockHeader) + (flags & kBlockExtras) * 2;
+    static_assert(std::uint64_t{kBlockExtras} * 2 == sizeof(BlockExtras));
+    return sizeof(BlockHeader) + std::uint64_t{flags & kBlockExtras} * 2;
   }
   constexpr std::uint64_t value_start(std::uint32_t position) const noexcept {
     const std::uint64_t key_end = key_start() + key_size;
