@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/block.h"
 #include "core/geometry.h"
 
 namespace memstream {
@@ -33,12 +34,6 @@ constexpr Bin bin_that_fits(std::uint32_t units) noexcept {
   if (rounded > 0xffff'ffff) return {kBinLevels, 0};
   return bin_of(static_cast<std::uint32_t>(rounded));
 }
-
-constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
-  return next | std::uint64_t{previous} << 32;
-}
-constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
-constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
 }  // namespace
 

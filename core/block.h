@@ -10,12 +10,12 @@
 
 namespace memstream {
 
-// Where the ring of the orphans goes on from one of them, as its `owner` says.
-constexpr std::uint64_t ring_word(std::uint32_t next, std::uint32_t previous) noexcept {
+// The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the orphans.
+constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
   return next | std::uint64_t{previous} << 32;
 }
-constexpr std::uint32_t ring_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
-constexpr std::uint32_t ring_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
+constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
 // Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
 constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint64_t created_ms) noexcept {
@@ -28,6 +28,12 @@ constexpr std::uint64_t created_of(std::uint64_t owner, std::uint32_t flags) noe
   return owner >> 32 | std::uint64_t{flags >> kCreatedShift} << 32;
 }
 constexpr std::uint32_t owner_entry(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+
+// Of a block that has them.
+inline BlockExtras& extras_of(BlockHeader& header) noexcept { return *reinterpret_cast<BlockExtras*>(&header + 1); }
+inline const BlockExtras& extras_of(const BlockHeader& header) noexcept {
+  return *reinterpret_cast<const BlockExtras*>(&header + 1);
+}
 
 // A used block, as far as the first word of its header describes it. Both key and value lie inside the shard; whether
 // the bytes stand still is for the caller to know (it holds a lock or a pin) or to find out afterwards (the entry's ref
@@ -50,10 +56,10 @@ struct CheckedBlock {
   // Where there are no extras there is something else in their place, which is loaded and not used: that costs less
   // than a branch that goes either way.
   std::uint64_t expires_ms() const noexcept {
-    return extras().expires_ms.load(std::memory_order_relaxed) & if_extras();
+    return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();
   }
   std::uint32_t caller_flags() const noexcept {
-    return static_cast<std::uint32_t>(extras().caller_flags.load(std::memory_order_relaxed) & if_extras());
+    return static_cast<std::uint32_t>(extras_of(*header).caller_flags.load(std::memory_order_relaxed) & if_extras());
   }
   std::uint64_t created_ms() const noexcept { return created_of(owner(), flags); }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
@@ -69,7 +75,6 @@ struct CheckedBlock {
   std::uint32_t moves() const noexcept { return BlockShape{.flags = flags}.moves(); }
 
  private:
-  const BlockExtras& extras() const noexcept { return *reinterpret_cast<const BlockExtras*>(header + 1); }
   std::uint64_t if_extras() const noexcept { return has_extras() ? ~std::uint64_t{0} : 0; }
 };
 

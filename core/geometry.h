@@ -59,19 +59,22 @@ constexpr std::uint64_t max_block_size(const Geometry& geometry) noexcept {
   return room / 2 / kUnitSize * kUnitSize;
 }
 
+// Bytes of a block up to where a value can begin.
+constexpr std::uint64_t key_end_for(std::uint64_t key_size, bool has_extras) noexcept {
+  const std::uint64_t key_start = sizeof(BlockHeader) + (has_extras ? sizeof(BlockExtras) : 0);
+  return (key_start + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
+}
+
 // Units of the block that a value needs, with room to align the value, and the bytes it must have at least.
 constexpr std::uint64_t block_units_for(std::uint64_t key_size, std::uint64_t value_size, bool has_extras) noexcept {
-  const std::uint64_t key_start = sizeof(BlockHeader) + (has_extras ? sizeof(BlockExtras) : 0);
-  const std::uint64_t key_end = (key_start + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
+  const std::uint64_t key_end = key_end_for(key_size, has_extras);
   const std::uint64_t alignment_room = value_size >= kAlignedValueSize ? kCacheLineSize - kUnitSize : 0;
   return (key_end + alignment_room + value_size + kUnitSize - 1) / kUnitSize;
 }
 
 // Largest value that a put accepts with a key of `key_size` bytes.
 constexpr std::uint64_t max_value_size(const Geometry& geometry, std::uint64_t key_size) noexcept {
-  const std::uint64_t key_start = sizeof(BlockHeader) + sizeof(BlockExtras);
-  const std::uint64_t key_end = (key_start + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
-  return max_block_size(geometry) - key_end - (kCacheLineSize - kUnitSize);
+  return max_block_size(geometry) - key_end_for(key_size, true) - (kCacheLineSize - kUnitSize);
 }
 
 }  // namespace memstream

@@ -75,7 +75,7 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
   std::uint32_t in_ring = s.orphan_hand;
   for (std::uint32_t left = s.orphans; left != 0; --left) {
     const std::uint32_t next = next_orphan(in_ring);
-    if (!is_orphan(next) || ring_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != in_ring) {
+    if (!is_orphan(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != in_ring) {
       throw ShardDamage{"a ring of orphans that is not linked both ways"};
     }
     in_ring = next;

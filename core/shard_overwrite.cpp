@@ -82,7 +82,7 @@ void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value,
   copy(header.shape, redo.block.shape);
   copy(header.owner, redo.block.owner);
   if (BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed)).has_extras()) {
-    auto& extras = *reinterpret_cast<BlockExtras*>(&header + 1);
+    BlockExtras& extras = extras_of(header);
     copy(extras.expires_ms, redo.extras.expires_ms);
     copy(extras.caller_flags, redo.extras.caller_flags);
   }

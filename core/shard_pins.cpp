@@ -13,7 +13,7 @@ bool Shard::is_orphan(std::uint32_t position) const { return (arena_.shape(posit
 
 std::uint32_t Shard::next_orphan(std::uint32_t position) const {
   if (!is_orphan(position)) throw ShardDamage{"a ring of orphans with something else in it"};
-  return ring_next(arena_.block(position).owner.load(std::memory_order_relaxed));
+  return link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
 }
 
 // The last to be looked at.
@@ -26,12 +26,12 @@ void Shard::add_orphan(std::uint32_t position, std::uint64_t stored_size) {
   std::uint32_t previous = position;
   if (next != position) {
     if (!is_orphan(next)) throw ShardDamage{"a ring of orphans with something else in it"};
-    previous = ring_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
+    previous = link_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
   }
   BlockShape shape = arena_.shape(position);
   shape.flags |= kBlockOrphan;
   Arena::set_shape(header, shape);
-  header.owner.store(ring_word(next, previous), std::memory_order_relaxed);
+  header.owner.store(links_word(next, previous), std::memory_order_relaxed);
   if (next == position) {
     s.orphan_hand = position;
   } else {
@@ -48,7 +48,7 @@ void Shard::link_orphans(std::uint32_t position, std::uint32_t next) {
     if (!is_orphan(at)) throw ShardDamage{"a ring of orphans with something else in it"};
     std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
-    word.store(is_first ? ring_word(next, ring_previous(links)) : ring_word(ring_next(links), position),
+    word.store(is_first ? links_word(next, link_previous(links)) : links_word(link_next(links), position),
                std::memory_order_relaxed);
   };
   set(position, true);
@@ -60,7 +60,7 @@ void Shard::remove_orphan(std::uint32_t position) {
   ShardSpace& s = space();
   const std::uint32_t next = next_orphan(position);
   if (s.orphans == 0) throw ShardDamage{"a ring of orphans that nobody counted"};
-  link_orphans(ring_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
+  link_orphans(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
   if (s.orphan_hand == position) s.orphan_hand = next != position ? next : 0;
   const Arena::HeapBlock block = arena_.look_at(position);
   BlockShape shape = block.shape;

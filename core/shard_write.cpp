@@ -165,7 +165,7 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bo
 
 // Of a block that has them.
 void Shard::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
-  auto& extras = *reinterpret_cast<BlockExtras*>(&header + 1);
+  BlockExtras& extras = extras_of(header);
   extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
   extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
 }
@@ -247,8 +247,7 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& de
     if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
     if (!found.block.has_extras()) return give_expiry(found, expires_ms, now_ms);
     if (expires_ms != 0) note_expiry(found);
-    auto& extras = *reinterpret_cast<BlockExtras*>(&arena_.block(found.position()) + 1);
-    extras.expires_ms.store(expires_ms, std::memory_order_release);
+    extras_of(arena_.block(found.position())).expires_ms.store(expires_ms, std::memory_order_release);
     return Status::kOk;
   });
 }

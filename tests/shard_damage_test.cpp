@@ -236,9 +236,9 @@ TEST_CASE("a damaged ring of orphans is made anew, and no view loses its value")
   };
   const Damage damages[] = {
       {"an owner", [](TestShard&, BlockHeader& orphan) { orphan.shape.fetch_xor(std::uint64_t{kBlockOrphan} << 32); }},
-      {"a link out of bounds", [](TestShard&, BlockHeader& orphan) { orphan.owner = ring_word(1, 1); }},
+      {"a link out of bounds", [](TestShard&, BlockHeader& orphan) { orphan.owner = links_word(1, 1); }},
       {"a link to a value",
-       [&](TestShard& cache, BlockHeader& orphan) { orphan.owner = ring_word(other_link(cache), other_link(cache)); }},
+       [&](TestShard& cache, BlockHeader& orphan) { orphan.owner = links_word(other_link(cache), other_link(cache)); }},
       {"a hand on a value",
        [&](TestShard& cache, BlockHeader&) { cache.header().space.orphan_hand = other_link(cache); }},
       {"no hand", [](TestShard& cache, BlockHeader&) { cache.header().space.orphan_hand = 0; }},

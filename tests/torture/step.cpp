@@ -238,7 +238,8 @@ void run_step(const CommonOptions& common, const StepOptions& options, Report& r
       section.set("operations", operations.size());
       total.report(section, with_peer);
       // The way through an operation differs from child to child, by a point here and there.
-      if (total.covered < total.points - total.points / 4) section.find("most of the points were not come to");
+      if (total.covered < total.points - total.points / 4)
+        section.find("more than a quarter of the points were not come to");
       report.add(section);
     }
   }
