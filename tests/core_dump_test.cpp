@@ -83,8 +83,9 @@ Complaint fill_memory(const CacheSpec& spec, const OpenCache& cache) {
 
 std::string read_core(const std::filesystem::path& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream file(entry.path(), std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
+    std::string core(entry.file_size(), '\0');
+    std::ifstream(entry.path(), std::ios::binary).read(core.data(), static_cast<std::streamsize>(core.size()));
+    return core;
   }
   return "";
 }

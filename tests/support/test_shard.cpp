@@ -108,12 +108,13 @@ std::vector<std::pair<std::string, std::string>> TestShard::scan() {
 }
 
 Entry& TestShard::entry(std::string_view key_bytes) {
+  const std::uint32_t hash = key(key_bytes).hash.bucket_bits();
   for (std::uint32_t cell = 0; cell < header().cells; ++cell) {
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
       Entry& candidate = Index::entry_unchecked(&header(), cell * kSlotsPerCell + slot);
       BlockContents contents;
-      if (ref_is_live(candidate.ref) && read_block(shard_data(), shard_size(), ref_block(candidate.ref), &contents) &&
-          contents.key_is(key_bytes)) {
+      if (candidate.hash == hash && ref_is_live(candidate.ref) &&
+          read_block(shard_data(), shard_size(), ref_block(candidate.ref), &contents) && contents.key_is(key_bytes)) {
         return candidate;
       }
     }
