@@ -1,4 +1,4 @@
-/* In the coverage build alone: a process that ends by quick_exit() writes its counters, too. The children of the tests
+/* Where lines are counted: a process that ends by quick_exit() writes its counters, too. The children of the tests
  * end that way, lest they run the exit handlers of their parent. */
 #define _GNU_SOURCE
 #include <gcov.h>

@@ -6,7 +6,7 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-all_steps=(format python-style shell spelling architecture types release instructions coverage python asan tsan fuzz
+all_steps=(format python-style shell spelling architecture types release instructions python asan tsan fuzz
     valgrind tidy demo leftovers)
 quick_steps=(release python leftovers)
 results=$root/build/test-results
@@ -86,14 +86,11 @@ step_instructions() {
     scripts/bench.sh instructions
 }
 
-# The suites with assertions on; their counters say what share of the lines they run. gcovr.cfg has the limit.
-step_coverage() {
-    find build/coverage -name '*.gcda' -delete 2>/dev/null || true
-    suite coverage && gcovr --print-summary --txt "$results/coverage.txt" build/coverage
-}
-
+# The suites with assertions on, under the sanitizers for addresses and undefined behaviour. The same run counts what share
+# of the lines it reaches; gcovr.cfg has the limit.
 step_asan() {
-    suite asan
+    find build/asan -name '*.gcda' -delete 2>/dev/null || true
+    suite asan && gcovr --print-summary --txt "$results/coverage.txt" build/asan
 }
 
 step_tsan() {
