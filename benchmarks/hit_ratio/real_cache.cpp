@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kLeastSegment = std::uint64_t{1} << 20;
 constexpr std::uint64_t kFixedCost = 64 << 10;  // Of a small segment: its tables of processes and threads.
-constexpr std::uint64_t kItemCost = 84;         // Entry, bucket, block header, rounding.
+constexpr std::uint64_t kItemCost = 68;         // Entry, bucket, block header, rounding.
 constexpr std::uint64_t kKeySize = 12;
 
 }  // namespace
