@@ -35,9 +35,9 @@ inline void make_tagged(std::uint32_t key, std::uint32_t sequence, std::size_t s
   for (; at < std::min(size_bytes, kTaggedPeriod); at += sizeof word, word += 0x2545'f491'4f6c'dd1dULL) {
     std::memcpy(value->data() + at, &word, std::min(sizeof word, size_bytes - at));
   }
-  for (const std::size_t period = at; at < size_bytes; at += period - sizeof(ValueTag)) {
-    std::memcpy(value->data() + at, value->data() + sizeof(ValueTag),
-                std::min(period - sizeof(ValueTag), size_bytes - at));
+  for (constexpr std::size_t kPart = kTaggedPeriod - sizeof(ValueTag); at < size_bytes; at += kPart) {
+    static_assert(kPart % sizeof word == 0, "the words end where they begin again");
+    std::memcpy(value->data() + at, value->data() + sizeof(ValueTag), std::min(kPart, size_bytes - at));
   }
   ValueTag tag{.checksum = 0, .size = size_bytes, .key = key, .sequence = sequence};
   std::memcpy(value->data(), &tag, sizeof tag);
