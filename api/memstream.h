@@ -92,6 +92,7 @@ typedef struct memstream_meta {
  * `value` may be NULL if the room is 0. `meta` may be NULL.
  * The last_access_ms that it leaves with the entry is now. Only in a process with one thread, which has just got values
  * faster than the kernel's coarse clock ticks (1 to 10 ms), the next 15 gets may leave the instant of those before.
+ * With an entry that has had 64 accesses it may lag by a second, lest each reader write to a line that others read.
  * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied; *value_size, *meta are
  * filled).
  */
@@ -299,7 +300,7 @@ typedef struct memstream_entry {
   uint64_t created_at_ms;  /* when this value was stored */
   uint64_t last_access_ms; /* last get or view, or the store if there was none; see memstream_get() */
   uint64_t expires_at_ms;  /* 0: never */
-  uint64_t access_count;   /* gets and views; exact up to 1,024, then in steps of 16 by sampling */
+  uint64_t access_count;   /* gets and views; exact up to 64, then sampled, to a tenth of it */
   uint64_t cas;
   uint32_t flags;
   uint32_t key_size; /* bytes */

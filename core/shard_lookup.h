@@ -162,13 +162,15 @@ template <class Now>
 
 [[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
   if (read_only_) return;
-  if (entry.access_count.load(std::memory_order_relaxed) < kExactAccesses) {
+  const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
+  std::uint64_t may_lag_ms = 0;
+  if (count < kExactAccesses) {
     entry.access_count.fetch_add(1, std::memory_order_relaxed);
   } else {
-    note_sampled_access(entry);
+    may_lag_ms = note_sampled_access(entry, count);
   }
   // Only later ones: what others have noted may be younger.
-  if (entry.last_access_ms.load(std::memory_order_relaxed) < noted_ms) {
+  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < noted_ms) {
     entry.last_access_ms.store(noted_ms, std::memory_order_relaxed);
   }
   // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.

@@ -1,5 +1,6 @@
 // Reading a shard: without a lock where that works, under the shared lock where it does not.
 #include <algorithm>
+#include <bit>
 
 #include "core/shard_lookup.h"
 #include "core/single_thread.h"
@@ -97,12 +98,19 @@ GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadl
   return got;
 }
 
-void Shard::note_sampled_access(Entry& entry) noexcept {
-  // A variable of the thread costs a call of the dynamic linker's; one thread alone needs none.
-  static std::uint32_t accesses_of_process = 0;
-  thread_local std::uint32_t accesses_of_thread = 0;
-  const std::uint32_t accesses = has_one_thread() ? ++accesses_of_process : ++accesses_of_thread;
-  if (accesses % kSampling == 0) entry.access_count.fetch_add(kSampling, std::memory_order_relaxed);
+std::uint64_t Shard::note_sampled_access(Entry& entry, std::uint32_t count) noexcept {
+  // The multiples of the golden ratio, as fractions of 2^32: wherever a key stands in a loop over keys, its accesses
+  // meet all of the range alike. A variable of the thread costs a call of the dynamic linker's; one thread alone needs
+  // none.
+  static constexpr std::uint32_t kGoldenRatio = 0x9e3779b9;
+  static std::uint32_t fraction_of_process = 0;
+  thread_local std::uint32_t fraction_of_thread = 0;
+  const std::uint32_t fraction =
+      has_one_thread() ? fraction_of_process += kGoldenRatio : fraction_of_thread += kGoldenRatio;
+  const auto doublings = std::min(static_cast<int>(std::bit_width(count / kExactAccesses)), kMostDoublings);
+  if (fraction >> (32 - doublings) != 0) return kAccessLagMs;
+  entry.access_count.fetch_add(1u << doublings, std::memory_order_relaxed);
+  return 0;
 }
 
 Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,

@@ -111,9 +111,11 @@ TEST_CASE("an entry whose time has come is missed by a process that has just rea
 TEST_CASE("what a get or a view notes is late by fifteen of them at most") {
   const TemporarySegment segment("access-clock-late", std::uint64_t{4} << 20);
   const OpenCache cache(segment.spec());
-  set(cache, "key", 0);
+  set(cache, "warm", 0);
   for (const auto read : kReads) {
-    for (int i = 0; i < 1000; ++i) REQUIRE(read(cache, "key") == CACHE_OK);
+    set(cache, "key", 0);  // So few are all noted.
+    for (int i = 0; i < 1000; ++i) REQUIRE(read(cache, "warm") == CACHE_OK);
+    REQUIRE(read(cache, "key") == CACHE_OK);
     const std::uint64_t before = last_access_of(cache, "key");
     std::this_thread::sleep_for(100ms);
     for (int i = 0; i <= kMostReuses; ++i) REQUIRE(read(cache, "key") == CACHE_OK);

@@ -157,13 +157,47 @@ TEST_CASE("the instant at which a value was written is told as it is, whichever 
   CHECK(cache.read("key").created_ms == kLastCreatedMs);
 }
 
-TEST_CASE("access counts are exact to 1,024 and close after that") {
+TEST_CASE("access counts and the last access are exact to 64 accesses") {
   TestShard cache;
   REQUIRE(cache.set("key", "value") == Status::kOk);
-  for (int i = 0; i < 1024; ++i) CHECK(cache.get("key") == "value");
-  CHECK(cache.entry("key").access_count == 1024);
-  for (int i = 0; i < 1600; ++i) CHECK(cache.get("key") == "value");
-  CHECK(cache.entry("key").access_count == 1024 + 1600);
+  for (std::uint32_t i = 1; i <= 64; ++i) {
+    ++cache.now_ms;
+    REQUIRE(cache.get("key") == "value");
+    CHECK(cache.entry("key").access_count == i);
+    CHECK(cache.entry("key").last_access_ms == cache.now_ms);
+  }
+}
+
+// Loops of all these lengths, so that no rhythm of the sampling meets one of the keys more often than it should.
+TEST_CASE("beyond that counts are close, whatever is read in between, and the last access lags by a second at most") {
+  for (const int keys : {1, 2, 3, 16, 21}) {
+    CAPTURE(keys);
+    TestShard cache;
+    const auto name = [](int number) { return "key" + std::to_string(number); };
+    for (int number = 0; number < keys; ++number) REQUIRE(cache.set(name(number), "value") == Status::kOk);
+    constexpr int kRounds = 1000;
+    int writes = 0;
+    int misleading = 0;
+    for (int round = 0; round < kRounds; ++round) {
+      cache.now_ms += 10;
+      for (int number = 0; number < keys; ++number) {
+        const std::uint64_t before = cache.entry(name(number)).last_access_ms;
+        REQUIRE(cache.get(name(number)) == "value");
+        const std::uint64_t noted = cache.entry(name(number)).last_access_ms;
+        if (noted != before) ++writes;
+        if (noted > cache.now_ms || noted + 1000 < cache.now_ms) ++misleading;
+      }
+    }
+    double sum = 0;
+    for (int number = 0; number < keys; ++number) {
+      const double count = cache.entry(name(number)).access_count;
+      CHECK((count > kRounds * 0.7 && count < kRounds * 1.3));
+      sum += count;
+    }
+    CHECK(sum / keys == doctest::Approx(kRounds).epsilon(0.1));
+    CHECK(misleading == 0);
+    CHECK(writes < keys * kRounds / 4);
+  }
 }
 
 TEST_CASE("a value of exactly the limit is stored; one byte more is refused and evicts nothing") {

@@ -28,11 +28,11 @@ class Entry(NamedTuple):
     created_at: float
     """When this value was stored."""
     last_access: float
-    """Last get or view, or the store if there was none."""
+    """Last get or view, or the store if there was none; up to a second late once there were 64."""
     expires_at: Optional[float]
     """None: never."""
     access_count: int
-    """Gets and views: exact up to 1,024, then sampled in steps of 16."""
+    """Gets and views: exact up to 64, then sampled, with a standard deviation of a tenth."""
     token: int
     """For `Cache.cas`; changes with every write of the entry."""
     flags: int
