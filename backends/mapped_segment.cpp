@@ -25,11 +25,15 @@ std::size_t round_up_to_page(std::size_t size_bytes) noexcept {
   return (size_bytes + mask) & ~mask;
 }
 
+void keep_out_of_core_dumps(std::byte* data, std::size_t size_bytes) noexcept {
+  // A hint that no kernel since 3.4 refuses for memory like this; without it the segment works all the same.
+  (void)::madvise(data, size_bytes, MADV_DONTDUMP);
+}
+
 MappedSegment::MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
                              HugePages huge_pages) noexcept
     : name_(std::move(name)), data_(data), size_bytes_(size_bytes), access_(access) {
-  // A hint that no kernel since 3.4 refuses for memory like this; without it the segment works all the same.
-  (void)::madvise(data, size_bytes, MADV_DONTDUMP);
+  keep_out_of_core_dumps(data, size_bytes);
   // Refused by a kernel that has none.
   if (huge_pages != HugePages::kOff) (void)::madvise(data, size_bytes, MADV_HUGEPAGE);
 }

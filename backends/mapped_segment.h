@@ -10,6 +10,8 @@ namespace memstream {
 
 std::size_t page_size_bytes() noexcept;
 std::size_t round_up_to_page(std::size_t size_bytes) noexcept;
+// A cache holds other people's values.
+void keep_out_of_core_dumps(std::byte* data, std::size_t size_bytes) noexcept;
 
 // A mapping that a derived class made and unmaps in its destructor.
 class MappedSegment : public Segment {
@@ -22,8 +24,8 @@ class MappedSegment : public Segment {
   std::size_t kernel_page_size_bytes() const noexcept final;
 
  protected:
-  // Keeps the mapping out of core dumps: a cache holds other people's values. Asks for huge pages where they are
-  // wanted; whether any come of it is for kernel_page_size_bytes() to say.
+  // Keeps the mapping out of core dumps. Asks for huge pages where they are wanted; whether any come of it is for
+  // kernel_page_size_bytes() to say.
   MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
                 HugePages huge_pages = HugePages::kOff) noexcept;
 

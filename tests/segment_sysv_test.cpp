@@ -294,6 +294,27 @@ TEST_CASE("a private name is each user's own, a shared one is everybody's") {
   }
 }
 
+TEST_CASE("a segment that may only be read is no obstacle to another name with its hash") {
+  SKIP_UNLESS_ROOT("become a user whom modes bind");
+  CHECK(in_child([&]() -> Complaint {
+          if (Complaint failed = become_other_user(); !failed.empty()) return failed;
+          CollidingName readable("readable");
+          CollidingName other("other");
+          (void)readable.open();
+          const int id = ::shmget(family_of(Scope::kUser, ::geteuid(), readable.spec.name, &same_for_all), 0, 0);
+          shmid_ds status{};
+          if (::shmctl(id, IPC_STAT, &status) != 0) return "no segment";
+          status.shm_perm.mode = 0400;
+          if (::shmctl(id, IPC_SET, &status) != 0) return "its mode cannot be changed";
+          Complaint wrong = unless(other.try_open(), Status::kOk);
+          if (wrong.empty()) wrong = unless(readable.try_attach(Access::kReadOnly), Status::kOk);
+          if (wrong.empty()) wrong = unless(readable.try_attach(Access::kReadWrite), Status::kNoPermission);
+          ::shmctl(id, IPC_RMID, nullptr);  // The library removes nothing that it may not write to.
+          return wrong;
+        }) == "");
+  CHECK(traces_of_colliding_names() == "");
+}
+
 TEST_CASE("a commit for which there is no memory says so") {
   NamedSysV named;
   const auto segment = named.open();

@@ -40,8 +40,8 @@ class SysvBackend final : public LifecycleBackend {
 };
 
 // The segment that has `key` now, and who it says it is. kNoSegment if there is none; errors if it cannot be looked at.
-Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family, key_t key,
-                   std::unique_ptr<SysvObject>* object, Identity* identity) {
+Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer, key_t family,
+                   key_t key, std::unique_ptr<SysvObject>* object, Identity* identity) {
   const int id = ::shmget(key, 0, 0);
   if (id < 0) {
     if (errno == ENOENT || errno == EIDRM) return Status::kNoSegment;
@@ -57,7 +57,7 @@ Status look_up_key(const SegmentSpec& spec, const SegmentInitializer& initialize
     return refuse_access(ownership_of_segment(id, &ownership) ? &ownership : nullptr, false, spec);
   }
   if ((status.shm_perm.mode & SHM_DEST) != 0) return Status::kNoSegment;
-  *object = std::make_unique<SysvObject>(spec, initializer, family, id, status);
+  *object = std::make_unique<SysvObject>(spec, access, initializer, family, id, status);
   const Status result = identify(**object, initializer, identity);
   if (result == Status::kGone) return Status::kNoSegment;
   return result == Status::kTruncated ? Status::kOk : result;  // Too small for a header: it has no name.
@@ -75,7 +75,7 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
     for (key_t key = family; key < family + kKeysPerFamily; ++key) {
       std::unique_ptr<SysvObject> candidate;
       Identity identity;
-      const Status status = look_up_key(spec, initializer, family, key, &candidate, &identity);
+      const Status status = look_up_key(spec, access, initializer, family, key, &candidate, &identity);
       if (status == Status::kNoSegment) continue;
       if (status != Status::kOk) {
         refusal = status;
@@ -192,7 +192,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
   const int flags = IPC_CREAT | IPC_EXCL | static_cast<int>(spec.mode);
   bool in_huge_pages = spec.huge_pages != HugePages::kOff;
   // Everything that takes memory comes before, so that nothing stands between a new segment and whoever discards it.
-  auto made = std::make_unique<SysvObject>(spec, initializer, family, -1, shmid_ds{});
+  auto made = std::make_unique<SysvObject>(spec, Access::kReadWrite, initializer, family, -1, shmid_ds{});
   for (key_t key = family; key < family + kKeysPerFamily; ++key) {
     int error = 0;
     int id = in_huge_pages ? make_of_huge_pages(key, spec, flags, &error) : -1;
@@ -228,7 +228,7 @@ Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInf
     // Not in use, not for us to read, going, or of a size that none of ours has: do not even attach to it.
     if (id < 0 || (status.shm_perm.mode & SHM_DEST) != 0) continue;
     if (status.shm_segsz < kMinSegmentSize || status.shm_segsz % page_size_bytes() != 0) continue;
-    SysvObject object({}, initializer, IPC_PRIVATE, id, status);
+    SysvObject object({}, Access::kReadOnly, initializer, IPC_PRIVATE, id, status);
     Identity identity;
     if (identify(object, initializer, &identity) != Status::kOk) continue;
     const bool is_ours =

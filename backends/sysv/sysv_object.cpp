@@ -19,11 +19,27 @@ namespace {
 
 constexpr char kMemoryRemedy[] = "The machine or the container has no more memory: see free and the container's limit.";
 
+}  // namespace
+
+struct SysvObject::Attachment {
+  std::byte* data = nullptr;
+  Access access = Access::kReadOnly;
+
+  Attachment() = default;
+  Attachment(const Attachment&) = delete;
+  Attachment& operator=(const Attachment&) = delete;
+  ~Attachment() {
+    if (data != nullptr) ::shmdt(data);
+  }
+};
+
 class SysvSegment final : public MappedSegment {
  public:
-  SysvSegment(const SegmentSpec& spec, std::byte* data, std::size_t size_bytes, Access access, int segment_id)
-      : MappedSegment(spec.name, data, size_bytes, access, spec.huge_pages), segment_id_(segment_id) {}
-  ~SysvSegment() override { ::shmdt(data()); }
+  SysvSegment(const SegmentSpec& spec, std::shared_ptr<SysvObject::Attachment> attachment, std::size_t size_bytes,
+              int segment_id)
+      : MappedSegment(spec.name, attachment->data, size_bytes, attachment->access, spec.huge_pages),
+        attachment_(std::move(attachment)),
+        segment_id_(segment_id) {}
 
   std::size_t room_bytes() const noexcept override;
   int segment_id() const noexcept { return segment_id_; }
@@ -31,6 +47,7 @@ class SysvSegment final : public MappedSegment {
  private:
   Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
 
+  std::shared_ptr<SysvObject::Attachment> attachment_;
   int segment_id_;
 };
 
@@ -55,8 +72,6 @@ Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_byte
       return fail_errno(Status::kOsError, "madvise", name(), errno, "Please report this.");
   }
 }
-
-}  // namespace
 
 Ownership ownership_of(const ipc_perm& permissions) noexcept {
   return {.owner = permissions.uid,
@@ -96,16 +111,19 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
                 fmt::format("shmid {} has {} bytes, fewer than the {} of the header of segment '{}'", segment_id_,
                             this->size_bytes(), size_bytes, spec().name));
   }
-  if (header_view_ == nullptr) {
-    if (const Status status = map(Access::kReadOnly, &header_view_); status != Status::kOk) return status;
+  if (attachment_ == nullptr) {
+    if (const Status status = attach_to_look(); status != Status::kOk) return status;
   }
   // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
   // for a SIGBUS; after anything else the copy is tried.
-  const FailedCall failed = touch_pages(header_view_->data(), round_up_to_page(size_bytes), Access::kReadOnly);
-  if (failed.error == EFAULT) {
-    return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
+  if (!has_header_page_) {
+    const FailedCall failed = touch_pages(attachment_->data, round_up_to_page(size_bytes), Access::kReadOnly);
+    if (failed.error == EFAULT) {
+      return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
+    }
+    has_header_page_ = true;
   }
-  copy_while_written(header, header_view_->data(), size_bytes);
+  copy_while_written(header, attachment_->data, size_bytes);
   return Status::kOk;
 }
 
@@ -137,23 +155,41 @@ Status SysvObject::give_size() {
   return Status::kOk;
 }
 
+// With the access that the segment is looked up for, if it is to be trusted with that.
+Status SysvObject::attach_to_look() {
+  if (access_ == Access::kReadWrite && is_trusted(ownership(), spec())) {
+    const Status status = attach(Access::kReadWrite, &attachment_);
+    if (status != Status::kNoPermission) return status;
+  }
+  return attach(Access::kReadOnly, &attachment_);
+}
+
 Status SysvObject::map(Access access, std::unique_ptr<Segment>* segment) {
+  std::shared_ptr<Attachment> attachment;
+  if (attachment_ != nullptr && attachment_->access == access) {
+    attachment = attachment_;
+  } else if (const Status status = attach(access, &attachment); status != Status::kOk) {
+    return status;
+  }
+  *segment = std::make_unique<SysvSegment>(spec(), std::move(attachment), size_bytes(), segment_id_);
+  return Status::kOk;
+}
+
+Status SysvObject::attach(Access access, std::shared_ptr<Attachment>* attachment) {
+  auto made = std::make_shared<Attachment>();
   void* address = ::shmat(segment_id_, nullptr, access == Access::kReadOnly ? SHM_RDONLY : 0);
   if (address != reinterpret_cast<void*>(-1)) {
-    try {
-      *segment =
-          std::make_unique<SysvSegment>(spec(), static_cast<std::byte*>(address), size_bytes(), access, segment_id_);
-    } catch (...) {  // This process has no memory left.
-      ::shmdt(address);
-      throw;
-    }
+    made->data = static_cast<std::byte*>(address);
+    made->access = access;
+    keep_out_of_core_dumps(made->data, size_bytes());
+    *attachment = std::move(made);
     return Status::kOk;
   }
   if (is_removed(errno)) return Status::kGone;
   switch (errno) {
     case EACCES: {
-      std::unique_ptr<Segment> readable;
-      const bool may_read = access == Access::kReadWrite && map(Access::kReadOnly, &readable) == Status::kOk;
+      std::shared_ptr<Attachment> readable;
+      const bool may_read = access == Access::kReadWrite && attach(Access::kReadOnly, &readable) == Status::kOk;
       const Ownership whose = ownership();
       return refuse_access(&whose, may_read, spec());
     }

@@ -23,10 +23,16 @@ bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept;
 
 class SysvObject final : public SharedObject {
  public:
-  // `family` is the key of the creation lock. `initializer` has to outlive the object.
-  SysvObject(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family, int segment_id,
-             const shmid_ds& status)
-      : SharedObject(spec), initializer_(initializer), family_(family), segment_id_(segment_id), status_(status) {}
+  // `family` is the key of the creation lock. `initializer` has to outlive the object. `access` is what the segment is
+  // looked up for.
+  SysvObject(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer, key_t family,
+             int segment_id, const shmid_ds& status)
+      : SharedObject(spec),
+        access_(access),
+        initializer_(initializer),
+        family_(family),
+        segment_id_(segment_id),
+        status_(status) {}
 
   int segment_id() const noexcept { return segment_id_; }
   // Turns an object that stands for nothing into the segment that was just made for it, under these locks.
@@ -47,12 +53,22 @@ class SysvObject final : public SharedObject {
   Status discard() override;
 
  private:
+  friend class SysvSegment;
+  struct Attachment;
+
+  Status attach(Access access, std::shared_ptr<Attachment>* attachment);
+  Status attach_to_look();
+
+  Access access_;
   const SegmentInitializer& initializer_;
   key_t family_;
   int segment_id_;
   shmid_ds status_;
   std::vector<CreationLock> locks_;
-  std::unique_ptr<Segment> header_view_;  // Attached at the first look at the header, for the later ones too.
+  // Made at the first look at the header, for the later ones, and for map() where it has the access that is asked for:
+  // attaching and detaching are the dearest calls on the way to a cache.
+  std::shared_ptr<Attachment> attachment_;
+  bool has_header_page_ = false;
 };
 
 }  // namespace memstream
