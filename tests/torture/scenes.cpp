@@ -24,7 +24,7 @@ void kill_in(Scene& scene, const Action& operation, const std::function<bool()>&
   const auto begin = [&] { enter(scene); };
   const auto run = [&] { operation(scene); };
   const std::vector<std::byte> alive = scene.bytes.copy();
-  const Route route(SteppedChild(begin, run).walk_to_end());
+  const Route route(trace_of(begin, run));
   const std::size_t step = 1 + route.instructions() / 1000;
   for (std::size_t instruction = route.instructions() / 3; instruction < route.instructions(); instruction += step) {
     scene.bytes.restore(alive);

@@ -98,7 +98,7 @@ Tally meet_at_every_instruction(SharedLock& shared, const std::function<void()>&
                                 const std::function<bool(const std::function<void()>& inside)>& of_parent) {
   Tally tally;
   const auto begin = [] {};
-  const Route route(SteppedChild(begin, of_child).walk_to_end());
+  const Route route(trace_of(begin, of_child));
   for (std::size_t instruction = 0; instruction < route.instructions(); ++instruction) {
     shared.begin_anew();
     SteppedChild child(begin, of_child);

@@ -101,6 +101,11 @@ class Walk {
   }
 
  private:
+  struct Point {
+    std::vector<Route::Leg> legs;
+    std::uint64_t address = 0;
+  };
+
   void walk(Scene& scene, LivePeer* peer, std::uint64_t first, std::uint64_t stride) {
     prepared_ = scene.bytes.copy();
     Examination examination(operation_, scene, scene.cache.content());
@@ -114,9 +119,9 @@ class Walk {
       const std::uint64_t recoveries = scene.bytes.shard().counters.recoveries;
       watchdog_.rearm(fmt::format("{} after a death at instruction {}", operation_.name, instruction));
       try {
-        const std::vector<Route::Leg> legs = route.legs(instruction);
+        const Point point{.legs = route.legs(instruction), .address = route.address(instruction)};
         const bool covered =
-            peer != nullptr ? die_beside(*peer, scene, legs, examination) : die(scene, legs, examination);
+            peer != nullptr ? die_beside(*peer, scene, point, examination) : die(scene, point, examination);
         if (covered) {
           ++tally_.covered;
         } else {
@@ -134,17 +139,18 @@ class Walk {
 
   SteppedChild start(Scene& scene) const {
     scene.bytes.restore(prepared_);
-    return SteppedChild([&] { (operation_.begin ? operation_.begin : enter)(scene); }, [&] { operation_.run(scene); });
+    return SteppedChild([&] { begin(scene); }, [&] { operation_.run(scene); });
   }
+
+  void begin(Scene& scene) const { (operation_.begin ? operation_.begin : enter)(scene); }
 
   // Without a death: what the operation leaves is what it must leave.
   Trace walk_to_end(Scene& scene, Examination& examination, int times) {
     Trace longest;
     for (int walks = 0; walks < times; ++walks) {
       watchdog_.rearm("walking through " + operation_.name);
-      auto child = start(scene);
-      Trace trace = child.walk_to_end();
-      child.kill();
+      scene.bytes.restore(prepared_);
+      Trace trace = trace_of([&] { begin(scene); }, [&] { operation_.run(scene); });
       if (walks == 0) examination.set_after(scene.cache.content());
       examination.examine(true, nullptr);
       if (trace.size() > longest.size()) longest = std::move(trace);
@@ -153,33 +159,35 @@ class Walk {
   }
 
   // A peer comes after the death. False if the point was not come to.
-  bool die(Scene& scene, const std::vector<Route::Leg>& legs, Examination& examination) const {
+  bool die(Scene& scene, const Point& point, Examination& examination) const {
     for (int tries = 0; tries < kTries; ++tries) {
       auto child = start(scene);
-      const bool reached = child.go(legs);
+      const bool is_inside = child.go(point.legs);
+      const bool is_there = is_inside && child.is_at(point.address);
       child.kill();
-      examination.examine(!reached, nullptr);
-      if (reached) return true;
+      examination.examine(!is_inside, nullptr);
+      if (is_there) return true;
     }
     return false;
   }
 
   // A peer works from the child's first instruction on; where that keeps the child from the point, from the point on.
-  bool die_beside(LivePeer& peer, Scene& scene, const std::vector<Route::Leg>& legs, Examination& examination) {
+  bool die_beside(LivePeer& peer, Scene& scene, const Point& point, Examination& examination) {
     for (int tries = operation_.finds_wreck ? 1 : 0; tries < kTries; ++tries) {
       auto child = start(scene);
       const pid_t process_id = child.process_id();
       const bool races = tries == 0;
       if (races) peer.begin(random_() % 2 == 0, random_());
-      const bool reached = child.go(legs);
+      const bool is_inside = child.go(point.legs);
+      const bool is_there = is_inside && child.is_at(point.address);
       if (!races) peer.begin(random_() % 2 == 0, random_());
-      if (reached) tally_.waited += meet(peer, scene, process_id) ? 1 : 0;
+      if (is_inside) tally_.waited += meet(peer, scene, process_id) ? 1 : 0;
       child.kill();
       peer.rest_after_death();
       tally_.longest_ms = std::max(tally_.longest_ms, peer.longest_ms());
-      examination.examine(!reached, &peer);
-      tally_.raced += reached && races ? 1 : 0;
-      if (reached) return true;
+      examination.examine(!is_inside, &peer);
+      tally_.raced += is_there && races ? 1 : 0;
+      if (is_there) return true;
     }
     return false;
   }

@@ -1,7 +1,6 @@
 #include "tests/torture/stepped_child.h"
 
 #include <sys/auxv.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -12,18 +11,15 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <exception>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
 #include "tests/torture/cache_under_test.h"
-#include "tests/torture/stepped_heap.h"
+#include "tests/torture/stepped_body.h"
 
 namespace memstream::torture {
 namespace {
-
-constexpr int kBodyFailed = 3;
 
 long trace_call(__ptrace_request request, pid_t process_id, std::uintptr_t address, std::uintptr_t data) {
   errno = 0;
@@ -31,10 +27,6 @@ long trace_call(__ptrace_request request, pid_t process_id, std::uintptr_t addre
   if (errno != 0) throw std::runtime_error(std::string("ptrace: ") + std::strerror(errno));
   return result;
 }
-
-// The two marks raise different signals, so that no further question is needed at each stop.
-[[gnu::noinline]] void mark_begin() { asm volatile("int3" ::: "memory"); }
-[[gnu::noinline]] void mark_end() { asm volatile("ud2" ::: "memory"); }
 
 // Reading the clock takes one way or another through the kernel's page in each child: no breakpoint there is sure to be
 // passed.
@@ -119,31 +111,13 @@ SteppedChild::SteppedChild(const std::function<void()>& begin, const std::functi
     : process_id_(::fork()) {
   if (process_id_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
   if (process_id_ == 0) {
-    try {
-      ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      use_stepped_heap();
-      begin();
-      mark_begin();
-      run();
-      mark_end();
-    } catch (const std::exception&) {
-      ::_exit(kBodyFailed);
-    }
-    ::_exit(0);
+    ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+    be_stepped(begin, run);
   }
   if (wait_for_stop() != Stop::kTrap) throw Finding("the child did not come to the beginning of its operation");
 }
 
 SteppedChild::~SteppedChild() { kill(); }
-
-Trace SteppedChild::walk_to_end() {
-  Trace trace;
-  do {
-    trace.push_back(instruction_pointer());
-  } while (step() != Stop::kEnd);
-  return trace;
-}
 
 bool SteppedChild::go(const std::vector<Route::Leg>& legs) {
   bool from_start = true;
@@ -194,9 +168,8 @@ SteppedChild::Stop SteppedChild::wait_for_stop() {
   if (::waitpid(process_id_, &status, 0) != process_id_) throw std::runtime_error("waitpid: no such child");
   if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP) return Stop::kTrap;
   if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGILL) return Stop::kEnd;
-  if (WIFSTOPPED(status)) throw Finding(std::string("the child got the signal ") + ::strsignal(WSTOPSIG(status)));
-  process_id_ = -1;
-  throw Finding("the operation failed in the child, exit code " + std::to_string(WEXITSTATUS(status)));
+  if (!WIFSTOPPED(status)) process_id_ = -1;
+  throw Finding(unexpected_end(status));
 }
 
 std::uint64_t SteppedChild::instruction_pointer() const {

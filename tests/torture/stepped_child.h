@@ -14,6 +14,10 @@ namespace memstream::torture {
 // trace of one serves for the next.
 using Trace = std::vector<std::uint64_t>;
 
+// Forks a child that does what a SteppedChild does and notes its own way to the end of `run`, where it ends. Nobody
+// stops it: the signals of its single steps take half of the time that a debugger's stops take.
+Trace trace_of(const std::function<void()>& begin, const std::function<void()>& run);
+
 // Says for each instruction of a trace how to get there with few stops: run to the k-th passage over an address that is
 // rarely passed, from there to the m-th passage over another, ..., and step the rest. Each stop costs some 20
 // microseconds where the machine is a virtual one; walking to each of n instructions would take n * n / 2 of them.
@@ -54,10 +58,9 @@ class SteppedChild {
   SteppedChild& operator=(const SteppedChild&) = delete;
   ~SteppedChild();  // Kills.
 
-  // Walks to the end of `run` and notes the way.
-  Trace walk_to_end();
   // Goes to where `legs` lead. False if the child came to the end of `run` before, as it may where timing decides.
   bool go(const std::vector<Route::Leg>& legs);
+  bool is_at(std::uint64_t address) const { return instruction_pointer() == address; }
   // Lets it run to the end.
   void finish();
   // Ends it where it stands, and waits until the kernel has let go of its locks.
