@@ -1,7 +1,6 @@
 // A child that steps through itself: the trap flag makes the processor raise SIGTRAP after each instruction, and the
 // handler notes where.
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -9,7 +8,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -17,17 +15,9 @@
 #include "tests/torture/cache_under_test.h"
 #include "tests/torture/stepped_body.h"
 #include "tests/torture/stepped_child.h"
-#include "tests/torture/stepped_heap.h"
 
 namespace memstream::torture {
 namespace {
-
-constexpr int kBodyFailed = 3;
-constexpr int kTraceFull = 4;
-constexpr int kWalked = 5;
-
-[[gnu::noinline]] void mark_begin() { asm volatile("int3" ::: "memory"); }
-[[gnu::noinline]] void mark_end() { asm volatile("ud2" ::: "memory"); }
 
 // Shared with the child that fills it.
 struct Notes {
@@ -64,27 +54,6 @@ void step_through_oneself() noexcept {
 }
 
 }  // namespace
-
-void be_stepped(const std::function<void()>& begin, const std::function<void()>& run) noexcept {
-  try {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    use_stepped_heap();
-    begin();
-    mark_begin();
-    run();
-    mark_end();
-  } catch (const std::exception&) {
-    ::_exit(kBodyFailed);
-  }
-  ::_exit(0);
-}
-
-std::string unexpected_end(int status) {
-  if (WIFSTOPPED(status)) return std::string("the child got the signal ") + ::strsignal(WSTOPSIG(status));
-  if (WIFSIGNALED(status)) return std::string("the child was ended by the signal ") + ::strsignal(WTERMSIG(status));
-  if (WEXITSTATUS(status) == kTraceFull) return "the operation has more instructions than a trace has room for";
-  return "the operation failed in the child, exit code " + std::to_string(WEXITSTATUS(status));
-}
 
 Trace trace_of(const std::function<void()>& begin, const std::function<void()>& run) {
   void* const memory =
