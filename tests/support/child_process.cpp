@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
@@ -32,6 +33,7 @@ Complaint complaint_if(bool is_bad, const char* call) {
 ChildProcess::ChildProcess(const std::function<Complaint()>& body) {
   int fds[2];
   check(::pipe(fds) == 0, "pipe");
+  std::fflush(nullptr);  // Valgrind writes out at a child's end what the parent had not written yet.
   process_id_ = ::fork();
   check(process_id_ >= 0, "fork");
   if (process_id_ == 0) {
