@@ -15,13 +15,13 @@ constexpr std::chrono::milliseconds kSlice{50};
 
 // A hold of a shard takes a tenth of a microsecond, a sleep and its end ten: whoever finds a mutex taken looks again
 // for a few microseconds first. Seldom, and without writing, since each look takes the line from who holds the mutex.
-constexpr int kLooks = 40;
+constexpr int kSpinLooks = 40;
 constexpr int kPausesPerLook = 3;
 
 LockOutcome spin(pthread_mutex_t* mutex) noexcept {
 #if defined(__GLIBC__) && defined(__x86_64__)
   const std::atomic_ref<int> word(mutex->__data.__lock);
-  for (int looks = 0; looks < kLooks; ++looks) {
+  for (int looks = 0; looks < kSpinLooks; ++looks) {
     for (int pauses = 0; pauses < kPausesPerLook; ++pauses) __builtin_ia32_pause();
     const bool is_held = (word.load(std::memory_order_relaxed) & FUTEX_TID_MASK) != 0;
     if (is_held) continue;

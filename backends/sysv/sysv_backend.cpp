@@ -108,7 +108,7 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
                           spec.name, ::geteuid()));
 }
 
-Status create_failed(const SegmentSpec& spec, int error) {
+Status shmget_failed(const SegmentSpec& spec, int error) {
   switch (error) {
     case EINVAL:
       return fail_errno(Status::kBadSize, "shmget", spec.name, error,
@@ -138,7 +138,7 @@ Status huge_pages_refused(const SegmentSpec& spec, int error) {
                     "sysctl vm.hugetlb_shm_group={}",
                     spec.name, ::getegid()));
   }
-  if (error != ENOMEM && error != EFAULT) return create_failed(spec, error);
+  if (error != ENOMEM && error != EFAULT) return shmget_failed(spec, error);
   const std::uint64_t needed = spec.size_bytes / pool.page_size_bytes;
   const std::uint64_t available = pool.free_pages - std::min(pool.free_pages, pool.reserved_pages);
   if (available >= needed) {
@@ -206,7 +206,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
       error = id < 0 ? errno : 0;
     }
     if (error == EEXIST) continue;  // A segment with another name and the same hash.
-    if (id < 0) return create_failed(spec, error);
+    if (id < 0) return shmget_failed(spec, error);
     made->become(id, std::move(locks));
     *object = std::move(made);
     return Status::kOk;

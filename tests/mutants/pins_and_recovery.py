@@ -334,7 +334,7 @@ MUTANTS = [
         "spin-without-end",
         "whoever finds a mutex taken looks at it for as long as it is",
         "core/robust_mutex.cpp",
-        "for (int looks = 0; looks < kLooks; ++looks) {",
+        "for (int looks = 0; looks < kSpinLooks; ++looks) {",
         "for (;;) {",
         ("shard_lock_test",),
     ),
