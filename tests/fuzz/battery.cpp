@@ -6,10 +6,10 @@
 namespace memstream::fuzz {
 namespace {
 
-constexpr std::size_t kRoomBytes = std::size_t{1} << 20;
+constexpr std::size_t kReplyBytes = std::size_t{1} << 20;
 
 std::byte* room() {
-  static auto* bytes = new std::byte[kRoomBytes];
+  static auto* bytes = new std::byte[kReplyBytes];
   return bytes;
 }
 
@@ -98,7 +98,7 @@ void Reader::call(const Record& record) {
   const std::string& key = key_of(record.index);
   switch (record.kind % 9) {
     case 0:
-      return get(key, kRoomBytes);
+      return get(key, kReplyBytes);
     case 1:
       return get(key, record.extra);
     case 2:
@@ -135,11 +135,11 @@ void Reader::everything(std::size_t keys) {
   std::uint64_t problems = 0;
   must_be_sane(memstream_check(cache_, &problems), "check");
   for (std::size_t i = 0; i < keys; ++i) {
-    get(key_of(i), kRoomBytes);
+    get(key_of(i), kReplyBytes);
     view(key_of(i));
     entry_info(key_of(i));
   }
-  get_many(0, kRoomBytes);
+  get_many(0, kReplyBytes);
   get(scene_.keys.back(), 0);
 }
 

@@ -16,7 +16,7 @@
 namespace memstream::fuzz {
 namespace {
 
-constexpr long kTimeoutMs = 200;
+constexpr long kRepairTimeoutMs = 200;
 
 enum Option : std::uint8_t {
   kDamageUnderWay = 1,  // Changes are made between the calls; otherwise all of them before the attach.
@@ -221,7 +221,7 @@ void run_repair(const std::uint8_t* data, std::size_t size_bytes) {
       if (!record.is_call()) damage(record);
     }
   }
-  const OpenImage cache(0U, kTimeoutMs);
+  const OpenImage cache(0U, kRepairTimeoutMs);
   if (cache.get() == nullptr) {
     MUST(cache.status() == CACHE_PROCESS_TABLE_FULL, cache_last_error());
     return;

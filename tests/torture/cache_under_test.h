@@ -41,6 +41,9 @@ memstream_options_t options_for(const Place& place);
 // Removes the segment, if there is one.
 void destroy_named(const Place& place);
 
+// How often a process at work tries again when the process table is busy.
+inline constexpr int kWorkersPatience = 1000;
+
 // An open cache. Functions without a status of their own throw Finding when the library reports an error.
 class CacheUnderTest {
  public:

@@ -24,7 +24,7 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{120};
+constexpr std::chrono::seconds kCreateHang{120};
 constexpr std::size_t kCreators = 32;
 
 using Uuid = std::array<std::uint8_t, 16>;
@@ -95,7 +95,7 @@ void die_after(long microseconds) {
 class Creating {
  public:
   Creating(const Place& place, const CommonOptions& common)
-      : place_(place), watchdog_(kHang * common.patience), random_(common.seed) {
+      : place_(place), watchdog_(kCreateHang * common.patience), random_(common.seed) {
     void* memory = ::mmap(nullptr, sizeof(Desk), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::runtime_error(std::string("mmap: ") + std::strerror(errno));
     desk_ = static_cast<Desk*>(memory);

@@ -14,10 +14,10 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{60};
+constexpr std::chrono::seconds kKillHang{60};
 constexpr std::size_t kMostVictims = 3;
-constexpr int kTries = 100;                        // To stop a process while it holds the lock.
-constexpr std::chrono::milliseconds kPatience{5};  // Until somebody takes the lock.
+constexpr int kVictimTries = 100;                    // To stop a process while it holds the lock.
+constexpr std::chrono::milliseconds kUntilTaken{5};  // Until somebody takes the lock.
 
 using Clock = std::chrono::steady_clock;
 
@@ -48,7 +48,7 @@ class Delays {
 class Killing {
  public:
   Killing(const Place& place, const Load& load, const CommonOptions& common)
-      : watchdog_(kHang * common.patience),
+      : watchdog_(kKillHang * common.patience),
         random_(common.seed),
         peer_(place),
         bytes_(peer_),
@@ -79,7 +79,7 @@ class Killing {
     const std::size_t wanted = 1 + random_() % kMostVictims;
     std::vector<std::size_t> dead;
     if (random_() % 4 == 0) kill(random_() % Ledger::kProcesses, &dead);
-    for (int tries = 0; dead.size() < wanted && tries < kTries; ++tries) {
+    for (int tries = 0; dead.size() < wanted && tries < kVictimTries; ++tries) {
       const auto index = await_holder(dead);
       if (!index) break;
       Process& holder = crowd_.process(*index);
@@ -112,7 +112,7 @@ class Killing {
 
   // A process of the crowd that has the write lock at this moment.
   std::optional<std::size_t> await_holder(const std::vector<std::size_t>& dead) const {
-    for (const auto end = Clock::now() + kPatience; Clock::now() < end;) {
+    for (const auto end = Clock::now() + kUntilTaken; Clock::now() < end;) {
       const pid_t holder = bytes_.write_lock().holder;
       const auto index = holder != 0 ? crowd_.index_of(holder) : std::nullopt;
       if (index && std::find(dead.begin(), dead.end(), *index) == dead.end()) return index;

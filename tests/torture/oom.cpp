@@ -23,7 +23,7 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{120};
+constexpr std::chrono::seconds kOomHang{120};
 constexpr std::uint64_t kGroupLimit = std::uint64_t{24} << 20;
 constexpr std::uint64_t kMoreAddresses = std::uint64_t{16} << 20;
 
@@ -65,7 +65,7 @@ class Starving {
   Starving(const Place& place, Way way, const CommonOptions& common)
       : place_(place),
         way_(way),
-        watchdog_(kHang * common.patience),
+        watchdog_(kOomHang * common.patience),
         random_(common.seed),
         peer_(std::make_unique<CacheUnderTest>(place)),
         ledger_({}) {}

@@ -21,11 +21,11 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{
+constexpr std::chrono::seconds kStepHang{
     180};  // Many times the deadline of an operation; walks take minutes on a machine at work.
 // How often a point is tried that a child did not come to: the kernel's answers, random numbers and a peer at work
 // decide on some of its ways.
-constexpr int kTries = 20;
+constexpr int kPointTries = 20;
 constexpr int kWalks = 3;  // Of which the longest serves, where every instruction counts.
 constexpr std::chrono::milliseconds kMeeting{20};
 
@@ -75,7 +75,7 @@ class Walk {
         other_place_(common.place(backend, "step-other")),
         with_peer_(with_peer),
         random_(common.seed),
-        watchdog_(kHang * common.patience),
+        watchdog_(kStepHang * common.patience),
         section_(backend, (with_peer ? "step peer " : "step ") + operation.name) {}
   Walk(const Walk&) = delete;
   Walk& operator=(const Walk&) = delete;
@@ -160,7 +160,7 @@ class Walk {
 
   // A peer comes after the death. False if the point was not come to.
   bool die(Scene& scene, const Point& point, Examination& examination) const {
-    for (int tries = 0; tries < kTries; ++tries) {
+    for (int tries = 0; tries < kPointTries; ++tries) {
       auto child = start(scene);
       const bool is_inside = child.go(point.legs);
       const bool is_there = is_inside && child.is_at(point.address);
@@ -173,7 +173,7 @@ class Walk {
 
   // A peer works from the child's first instruction on; where that keeps the child from the point, from the point on.
   bool die_beside(LivePeer& peer, Scene& scene, const Point& point, Examination& examination) {
-    for (int tries = operation_.finds_wreck ? 1 : 0; tries < kTries; ++tries) {
+    for (int tries = operation_.finds_wreck ? 1 : 0; tries < kPointTries; ++tries) {
       auto child = start(scene);
       const pid_t process_id = child.process_id();
       const bool races = tries == 0;

@@ -17,24 +17,23 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::chrono::seconds kHang{60};
+constexpr std::chrono::seconds kStopHang{60};
 constexpr std::int64_t kTimeoutMs = 20;
 // A deadline bounds the waiting, not the work, nor how long the machine lets a process wait for a processor.
 constexpr double kLateMs = 5000;
-constexpr int kPatience = 1000;
-constexpr int kTries = 300;  // To stop a process while it holds the lock that is wanted.
+constexpr int kHolderTries = 300;  // To stop a process while it holds the lock that is wanted.
 
 using Clock = std::chrono::steady_clock;
 
 class Stopping {
  public:
   Stopping(const Place& place, const Place& patient, const CommonOptions& common)
-      : watchdog_(kHang * common.patience),
+      : watchdog_(kStopHang * common.patience),
         late_ms_(kLateMs * common.patience),
         random_(common.seed),
         auditor_(patient),
         bytes_(auditor_),
-        peer_(place, kPatience),
+        peer_(place, kWorkersPatience),
         crowd_(place, {}, common.seed) {}
 
   void run(std::uint64_t rounds, Section& section) {
@@ -81,7 +80,7 @@ class Stopping {
     const std::uint64_t wanted = random_() % 3;
     Process* victim = &crowd_.process(random_() % Ledger::kProcesses);
     victim->stop();
-    for (int tries = wanted == 0 ? 0 : kTries; tries > 0; --tries) {
+    for (int tries = wanted == 0 ? 0 : kHolderTries; tries > 0; --tries) {
       if (wanted == 1 && bytes_.write_lock().holder == victim->id()) break;
       if (wanted == 2 && bytes_.reads_slowly(victim->id())) break;
       victim->go_on();

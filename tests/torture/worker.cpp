@@ -9,12 +9,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kPatience = 1000;
-
 }  // namespace
 
 Worker::Worker(const Place& place, Ledger& ledger, std::size_t index, std::uint64_t seed)
-    : cache_(place, kPatience), ledger_(ledger), index_(index), random_(seed) {}
+    : cache_(place, kWorkersPatience), ledger_(ledger), index_(index), random_(seed) {}
 
 void Worker::work() {
   for (;;) step();
