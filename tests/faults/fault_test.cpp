@@ -1,7 +1,7 @@
 // Every system call and every initialiser that the library uses fails, on its n-th call, for every n, once or from then
 // on. What must hold: the call of the library succeeds, or ends in an error that says what failed and what to do; no
 // crash, no hang; nothing is left of what was begun; and the process goes on as if nothing had been, once nothing fails
-// any more. Each case runs in a process of its own.
+// any more. Where nothing may stay of a case, the next one runs in the same process.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -178,13 +178,14 @@ Complaint check_peer(memstream_t* peer, const Fault& fault, bool is_destroyed) {
   return "";
 }
 
-// One fault in one scenario. Everything that must hold is asked here.
-Complaint run_with_fault(const Scenario& scenario, const CacheSpec& spec, const Fault& fault, const Healthy& healthy,
+// One fault in one scenario. Everything that must hold is asked here. Counts in `struck` whether the fault came about.
+Complaint run_with_fault(const Scenario& scenario, const CacheSpec& spec, const Fault& fault, long kept_allocations,
                          std::atomic<unsigned>* struck) {
   ::alarm(kPatienceSeconds);
   const Resources before = Resources::of_this_process();
   const long allocations_before = outstanding_allocations();
   static Journal journal;
+  journal = {};
   std::unique_ptr<OpenCache> peer;
   std::shared_ptr<void> prepared;
   if (scenario.has_peer) {
@@ -227,11 +228,44 @@ Complaint run_with_fault(const Scenario& scenario, const CacheSpec& spec, const 
     return fmt::format("{} descriptors are left", after.descriptors - before.descriptors);
   if (after.mappings != before.mappings && !may_keep_mapping(fault))
     return fmt::format("{} mappings are left", after.mappings - before.mappings);
-  const long left = outstanding_allocations() - allocations_before - healthy.allocations;
+  const long left = outstanding_allocations() - allocations_before - kept_allocations;
   return left > 0 ? fmt::format("{} blocks of memory are left", left) : "";
 }
 
-// Calls 1 to `count`, all of them or every n-th, the last one always.
+struct Case {
+  Fault fault;
+  bool is_certain;  // Whether every run comes to the call.
+};
+
+// Of the cases of a scenario; what the children that run them share.
+struct Progress {
+  std::atomic<unsigned> begun, struck;
+  std::atomic<unsigned> missed;  // Certain and not struck.
+};
+
+// Runs cases from where the child before stopped, to the first about which something is to be said. A case that may
+// leave something in the process is the last one in it. So is one that the process does not come to, as it no longer
+// makes calls that are made once: it is left to the next one, in which it is the first. With `is_cold` every case is.
+Complaint run_cases(const Scenario& scenario, const CacheSpec& spec, const std::vector<Case>& cases,
+                    long kept_allocations, bool is_cold, Progress& progress) {
+  for (bool is_first = true; progress.begun < cases.size(); is_first = false) {
+    const Case& current = cases[progress.begun++];
+    const unsigned struck_before = progress.struck;
+    Complaint complaint =
+        run_with_fault(scenario, spec, current.fault, is_first ? kept_allocations : 0, &progress.struck);
+    const bool has_struck = progress.struck != struck_before;
+    if (complaint.empty() && !has_struck && !is_first) {
+      --progress.begun;
+      return "";
+    }
+    if (current.is_certain && !has_struck) ++progress.missed;
+    if (!complaint.empty() || is_cold || may_keep_mapping(current.fault) || may_keep_slot(current.fault))
+      return complaint;
+  }
+  return "";
+}
+
+// Calls 1 to `count`, all of them or every n-th.
 std::vector<unsigned> chosen_calls(unsigned count, unsigned stride, unsigned offset) {
   std::vector<unsigned> chosen;
   for (unsigned call = 1 + offset % stride; call <= count; call += stride) chosen.push_back(call);
@@ -243,12 +277,35 @@ CacheSpec spec_of(const Scenario& scenario) {
   return {fmt::format("test-{}-fault-{}", ::getpid(), number), kMinSegmentSize, 1, kTimeoutMs};
 }
 
+// Every choice of call, error and persistence for the calls that a scenario makes. `healthy`: two runs of it.
+std::vector<Case> cases_of(const SharedArray<Healthy>& healthy, unsigned stride, std::size_t cases_before) {
+  const char* only = std::getenv("MEMSTREAM_FAULT");  // Of one function: to look at a finding.
+  std::vector<Case> cases;
+  for (std::size_t index = 0; index < kFunctions; ++index) {
+    const auto function = static_cast<Function>(index);
+    if (only != nullptr && std::string(only) != facts_of(function).name) continue;
+    // Who waits looks again as often as the machine lets him. Of a function that two runs call differently often, what
+    // the shorter run does not come to is no case, and only of its first half every call must come about again.
+    const unsigned least = std::min(healthy[0].calls[index], healthy[1].calls[index]);
+    const unsigned certain = healthy[0].calls[index] == healthy[1].calls[index] ? least : least / 2;
+    for (const int error : facts_of(function).errors) {
+      if (error == 0) break;
+      const auto offset = static_cast<unsigned>(cases_before + cases.size());
+      for (const unsigned call : chosen_calls(least, stride, offset)) {
+        cases.push_back({{function, call, error, false}, call <= certain});
+        // Said again of a segment or a page that is there it would be a lie.
+        if (error != EIDRM && error != EFAULT) cases.push_back({{function, call, error, true}, call <= certain});
+      }
+    }
+  }
+  return cases;
+}
+
 TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, and works again") {
   // Under tools that slow everything down only some of the calls are tried.
   const auto stride = static_cast<unsigned>(std::max(1, 100 / scaled(100)));
-  const char* only = std::getenv("MEMSTREAM_FAULT");  // Of one function: to look at a finding.
-  const SharedArray<std::atomic<unsigned>> struck(1);
-  unsigned cases = 0;
+  std::size_t cases_run = 0;
+  unsigned struck = 0;
   unsigned missed = 0;
   unsigned functions_called[kFunctions] = {};
   for (const Scenario* scenario = kScenarios; scenario != kScenarios + kScenarioCount; ++scenario) {
@@ -268,43 +325,28 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
       });
     };
     const Complaint unhealthy = count_calls(healthy[0]) + count_calls(healthy[1]);
-    // Who waits looks again as often as the machine lets him. Of a function that two runs call differently often, what
-    // the shorter run does not come to is no case, and only of its first half every call must come about again.
-    unsigned certain[kFunctions];
-    for (std::size_t index = 0; index < kFunctions; ++index) {
-      const unsigned least = std::min(healthy[0].calls[index], healthy[1].calls[index]);
-      certain[index] = healthy[0].calls[index] == healthy[1].calls[index] ? least : least / 2;
-      healthy[0].calls[index] = least;
-    }
     REQUIRE_MESSAGE(unhealthy == "", std::string(scenario->name));
-    for (std::size_t index = 0; index < kFunctions; ++index) {
-      const auto function = static_cast<Function>(index);
-      if (only != nullptr && std::string(only) != facts_of(function).name) continue;
-      functions_called[index] += healthy[0].calls[index];
-      for (const int error : facts_of(function).errors) {
-        if (error == 0) break;
-        for (const unsigned call : chosen_calls(healthy[0].calls[index], stride, cases)) {
-          for (const bool persists : {false, true}) {
-            // Said again of a segment or a page that is there it would be a lie.
-            if (persists && (error == EIDRM || error == EFAULT)) continue;
-            const Fault fault{function, call, error, persists};
-            const unsigned struck_before = struck[0];
-            const Complaint complaint =
-                in_child([&] { return run_with_fault(*scenario, spec, fault, healthy[0], &struck[0]); });
-            ++cases;
-            if (call <= certain[index] && struck[0] == struck_before) ++missed;
-            CHECK_MESSAGE(complaint == "", fmt::format("{}: {}", scenario->name, describe(fault)));
-            if (!complaint.empty()) {
-              const memstream_options_t options = spec.options();
-              while (memstream_destroy_named(&options) == CACHE_OK) continue;  // Lest the next case suffer.
-            }
-          }
-        }
-      }
+    for (std::size_t index = 0; index < kFunctions; ++index)
+      functions_called[index] += std::min(healthy[0].calls[index], healthy[1].calls[index]);
+
+    const bool is_cold = scenario == kScenarios;
+    const std::vector<Case> cases = cases_of(healthy, stride, cases_run);
+    const SharedArray<Progress> shared(1);
+    Progress& progress = shared[0];
+    while (progress.begun < cases.size()) {
+      const Complaint complaint =
+          in_child([&] { return run_cases(*scenario, spec, cases, healthy[0].allocations, is_cold, progress); });
+      if (complaint.empty()) continue;
+      CHECK_MESSAGE(complaint == "", fmt::format("{}: {}", scenario->name, describe(cases[progress.begun - 1].fault)));
+      const memstream_options_t options = spec.options();
+      while (memstream_destroy_named(&options) == CACHE_OK) continue;  // Lest the next case suffer.
     }
+    cases_run += cases.size();
+    struck += progress.struck;
+    missed += progress.missed;
     // What only the first call of a process does has been tried now. The children to come find the functions bound, and
     // translated where Valgrind does that, which took half of their time.
-    if (scenario == kScenarios) CHECK(run_healthy(*scenario, spec, nullptr) == "");
+    if (is_cold) CHECK(run_healthy(*scenario, spec, nullptr) == "");
   }
   const auto reached = std::count_if(std::begin(functions_called), std::end(functions_called),
                                      [](unsigned calls) { return calls != 0; });
@@ -312,9 +354,9 @@ TEST_CASE("whatever call fails, the library says so or goes on, leaves nothing, 
   for (std::size_t index = 0; index < kFunctions; ++index) {
     if (functions_called[index] == 0) unreached += std::string(" ") + facts_of(static_cast<Function>(index)).name;
   }
-  CHECK(missed <= cases / 50);
-  CHECK(struck[0].load() >= cases / 2);
-  MESSAGE(reached << " functions, " << cases << " cases, " << struck[0].load()
+  CHECK(missed <= cases_run / 50);
+  CHECK(struck >= cases_run / 2);
+  MESSAGE(reached << " functions, " << cases_run << " cases, " << struck
                   << " struck; not called on this backend:" << unreached);
 }
 

@@ -241,7 +241,8 @@ void attach_prefaulted(Journal& journal, const CacheSpec& spec) {
 void attach_by_requirement(Journal& journal, const CacheSpec& spec) { NotedCache(journal, spec, 0, "require"); }
 
 std::shared_ptr<void> use_an_old_kernel(const CacheSpec& /*spec*/) {
-  if (const Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) throw std::runtime_error(obstacle);
+  static const Complaint obstacle = refuse_population(EINVAL);  // As long as the process lives.
+  if (!obstacle.empty()) throw std::runtime_error(obstacle);
   return nullptr;
 }
 
