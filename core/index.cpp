@@ -127,17 +127,17 @@ std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
 
 // ---- growing ----
 
+// The cell may lie where blocks were, and a reader may still be copying one of them.
+void Index::clear_cell(std::uint32_t cell) noexcept {
+  static constexpr std::byte kZeros[sizeof(Cell)]{};
+  copy_to_shared(table(shard_) + std::uint64_t{cell} * sizeof(Cell), kZeros, sizeof(Cell));
+}
+
 bool Index::add_cell() {
   const std::uint32_t count = cells();
   if (count >= shard_->space.table_cells.load(std::memory_order_relaxed)) return false;
-  // The cell may lie where blocks were, and a reader may still be copying one of them.
-  static constexpr std::byte kZeros[sizeof(Cell)]{};
-  copy_to_shared(table(shard_) + std::uint64_t{count} * sizeof(Cell), kZeros, sizeof(Cell));
-  if (count == 0) {
-    shard_->cells.store(1, std::memory_order_release);
-  } else {
-    split(bucket_of(count, count), count);
-  }
+  clear_cell(count);
+  split(bucket_of(count, count), count);
   for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) give_free_entry(count * kSlotsPerCell + slot);
   return true;
 }
@@ -190,6 +190,21 @@ std::uint32_t Index::take_free_entry() {
 void Index::give_free_entry(std::uint32_t id) {
   entry(id).next.store(shard_->space.free_entry, std::memory_order_relaxed);
   shard_->space.free_entry = id;
+}
+
+// Reads nothing of the segment: whatever anybody writes into it meanwhile, this comes to its end.
+void Index::empty(std::uint32_t cells) noexcept {
+  std::uint32_t free_entry = 0;
+  for (std::uint32_t cell = 0; cell < cells; ++cell) {
+    clear_cell(cell);
+    for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
+      const std::uint32_t id = cell * kSlotsPerCell + slot;
+      entry_unchecked(shard_, id).next.store(free_entry, std::memory_order_relaxed);
+      free_entry = id;
+    }
+  }
+  shard_->space.free_entry = free_entry;
+  shard_->cells.store(cells, std::memory_order_release);
 }
 
 void Index::reset() noexcept {

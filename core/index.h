@@ -121,6 +121,9 @@ class Index {
   std::uint32_t take_free_entry();
   void give_free_entry(std::uint32_t id);
 
+  // A table of `cells` cells without a key, all entries of which are free, in place of the one that there was.
+  void empty(std::uint32_t cells) noexcept;
+
   // For rebuild: all buckets and the list of free entries empty, and no entry seen by the walk.
   void reset() noexcept;
 
@@ -139,6 +142,7 @@ class Index {
   void fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id);
   Bucket& bucket_with(std::uint32_t id) const;
   void link_in(Bucket& bucket, std::uint32_t id);
+  void clear_cell(std::uint32_t cell) noexcept;
   void split(std::uint32_t from, std::uint32_t to);
 
   ShardHeader* shard_;

@@ -248,21 +248,18 @@ void Shard::empty() noexcept {
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
   s.orphan_hand = s.orphans = 0;
-  s.free_entry = 0;
   eviction_.reset();
   s.commit_retry_ms = 0;
   s.max_memory = size_;
   s.heap_end = arena_.heap_end();
   s.reclaim_hand = s.heap_end;
-  header_->cells.store(0, std::memory_order_release);
   s.table_cells.store(kTableStepCells, std::memory_order_release);
   s.heap_begin.store(s.heap_end, std::memory_order_release);
   header_->index = number_;
   header_->redo.store(0, std::memory_order_release);
   if (!commits_are_sound()) forget_commits();
   arena_.reset_free_lists();
-  while (index_.add_cell()) {
-  }
+  index_.empty(kTableStepCells);
   pin_census().drop_strays();
 }
 

@@ -5,10 +5,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <random>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "tests/support/scale.h"
@@ -129,6 +132,41 @@ TEST_CASE("a blank table has a page of cells, all of whose entries are free") {
   CHECK(ids.size() == kTableStepCells * kEntriesPerCell);
   CHECK(table.index.take_free_entry() == 0);
   CHECK_FALSE(table.index.add_cell());
+}
+
+TEST_CASE("a table that is emptied is as it was when it was blank, however far it had grown") {
+  TestIndex table;
+  const TestIndex blank;
+  std::vector<std::uint64_t> hashes;
+  for (std::uint32_t i = 0; i < 500; ++i) hashes.push_back(hash_of(i % 97, static_cast<std::uint16_t>(i + 1)));
+  for (const std::uint64_t hash : hashes) table.add(hash);
+  REQUIRE(table.index.cells() > kTableStepCells);
+  table.index.empty(kTableStepCells);
+  CHECK(table.index.cells() == kTableStepCells);
+  CHECK(table.header().space.free_entry == blank.header().space.free_entry);
+  constexpr std::uint64_t kTableSize = kTableStepCells * sizeof(Cell);
+  CHECK(std::memcmp(Index::table(&table.header()), Index::table(&blank.header()), kTableSize) == 0);
+  for (const std::uint64_t hash : hashes) REQUIRE(table.probe(hash).empty());
+}
+
+// It is the last resort, in which nothing may throw any more.
+TEST_CASE("a table is emptied while somebody writes to what says how large it is") {
+  TestIndex table;
+  std::atomic<bool> stop = false;
+  std::thread stray([&] {
+    while (!stop) {
+      for (const std::uint32_t cells : {0U, 1U, kTableStepCells}) {
+        table.header().cells = cells;
+        table.header().space.table_cells = cells * kTableStepCells;
+      }
+    }
+  });
+  for (int i = 0; i < scaled(20'000); ++i) table.index.empty(kTableStepCells);
+  stop = true;
+  stray.join();
+  table.index.empty(kTableStepCells);
+  for (std::uint32_t i = 0; i < kTableStepCells * kEntriesPerCell; ++i) REQUIRE(table.index.take_free_entry() != 0);
+  CHECK(table.index.take_free_entry() == 0);
 }
 
 TEST_CASE("a bucket shows the entries of a tag, and none of another") {
