@@ -154,7 +154,7 @@ Status SegmentFormat::write_tables(Segment& segment, const Geometry& geometry) c
   }
   for (std::uint32_t index = 0; index < geometry.shards; ++index) {
     Shard shard(&segment, geometry, index, 0);
-    if (const Status status = shard.initialize(index, prefaults_); status != Status::kOk) return status;
+    if (const Status status = shard.initialize(prefaults_); status != Status::kOk) return status;
   }
   return Status::kOk;
 }

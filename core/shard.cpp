@@ -23,15 +23,11 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
             geometry.thread_slots, this) {}
 
-Status Shard::initialize(std::uint32_t index, bool is_committed) noexcept {
-  header_->index = index;
+Status Shard::initialize(bool is_committed) noexcept {
   if (const Status status = ShardLock::initialize(header_); status != Status::kOk) return status;
-  ShardSpace& s = space();
-  s.max_memory = size_;
-  s.table_committed = is_committed ? size_ : kShardHeaderSize + kPageSize;
-  s.heap_committed = size_;
-  s.heap_end = static_cast<std::uint32_t>(size_ / kUnitSize);
-  empty();
+  space().table_committed = is_committed ? size_ : kShardHeaderSize + kPageSize;
+  space().heap_committed = size_;
+  make_blank();
   arena_.commit_first_step();
   return Status::kOk;
 }

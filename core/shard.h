@@ -28,14 +28,14 @@ class Shard final : private ShardRecovery {
   // How a get reads values from here on: pinned, and copied outside every lock.
   static constexpr std::uint64_t kPinnedCopySize = std::uint64_t{32} << 10;
 
-  // `base` is the first byte of the segment. With a read-only segment only get, scan and statistics may be called.
+  // With a read-only segment only get, scan and statistics may be called.
   Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept;
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
   // Lays out a blank shard. `is_committed`: the whole of it, so that it never asks the system for memory.
   // REQUIRES: its first two pages are committed and zero.
-  Status initialize(std::uint32_t index, bool is_committed = false) noexcept;
+  Status initialize(bool is_committed) noexcept;
 
   // ---- reading (core/shard_lookup.h and core/shard_read.cpp) ----
 
@@ -80,8 +80,7 @@ class Shard final : private ShardRecovery {
   // ---- writing (core/shard_write.cpp) ----
 
   Status store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
-  // Whether store() would go ahead now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block for
-  // nothing.
+  // What store() would come to now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block in vain.
   Status may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   Status remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept;
@@ -329,6 +328,7 @@ class Shard final : private ShardRecovery {
   void close_free_run(std::uint32_t begin, std::uint32_t end);
   void forget_commits() noexcept;
   void empty() noexcept;
+  void make_blank() noexcept;
 
   // Another one after every write of the entry, and the same where the value has only moved: each move is a generation.
   static std::uint64_t cas_token(std::uint32_t id, std::uint64_t ref, std::uint32_t moves) noexcept {

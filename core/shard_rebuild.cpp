@@ -241,10 +241,16 @@ void Shard::rebuild_entries() {
   }
 }
 
-// The shard as it was when it was new. For a blank one, and for one whose truth is lost.
+// For one whose truth is lost: it has no key any more. What was leased stays, and what held a block lets go.
 void Shard::empty() noexcept {
+  make_blank();
+  space().leases = count_leases();
+  pin_census().drop_strays();
+}
+
+// The shard as it is when it is new. Looks at no process: for a new segment that took longer than all the rest.
+void Shard::make_blank() noexcept {
   ShardSpace& s = space();
-  s.leases = count_leases();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
   s.orphan_hand = s.orphans = 0;
@@ -260,7 +266,6 @@ void Shard::empty() noexcept {
   if (!commits_are_sound()) forget_commits();
   arena_.reset_free_lists();
   index_.empty(kTableStepCells);
-  pin_census().drop_strays();
 }
 
 }  // namespace memstream

@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/identity.h"
 #include "tests/support/expectations.h"
+#include "tests/support/page_map.h"
 #include "tests/support/scale.h"
 #include "tests/support/test_shard.h"
 
@@ -63,6 +64,16 @@ TEST_CASE("a new segment is ready, carries its name, and is accepted for writing
     CHECK(attached.layout_version == kLayoutVersion);
     CHECK(attached.hash_seed == segment.header().identity.hash_seed);
   }
+}
+
+// Looking at them for each shard took most of the time that creating a large segment takes.
+TEST_CASE("a new segment is laid out without a look at the places of its processes") {
+  TestSegment segment(64U << 20, 4);
+  const Geometry& geometry = segment.geometry();
+  const std::size_t pages = (geometry.redo_records_offset() - geometry.process_slots_offset) / kPageSize;
+  REQUIRE(pages > 16);
+  CHECK(mapped_pages(segment.data() + geometry.process_slots_offset, pages) == 0);
+  CHECK(mapped_pages(segment.data() + geometry.shard_offset(3), 1) == 1);
 }
 
 TEST_CASE("a new segment that is pre-faulted never asks for memory again") {
