@@ -2,6 +2,7 @@
 #include "core/format.h"
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 
 #include <cstdint>
 #include <cstring>
@@ -21,10 +22,10 @@
 namespace memstream::test {
 namespace {
 
-// A segment of a size of its own choice over another's bytes: what a file that was cut looks like.
-class CutSegment final : public Segment {
+// A segment over bytes of somebody else, of which it says how many there are.
+class BorrowedSegment final : public Segment {
  public:
-  CutSegment(std::byte* data, std::size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  BorrowedSegment(std::byte* data, std::size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
   std::byte* data() const noexcept override { return data_; }
   std::size_t size_bytes() const noexcept override { return size_bytes_; }
   Access access() const noexcept override { return Access::kReadWrite; }
@@ -68,12 +69,19 @@ TEST_CASE("a new segment is ready, carries its name, and is accepted for writing
 
 // Looking at them for each shard took most of the time that creating a large segment takes.
 TEST_CASE("a new segment is laid out without a look at the places of its processes") {
-  TestSegment segment(64U << 20, 4);
-  const Geometry& geometry = segment.geometry();
+  constexpr std::size_t kBytes = 64U << 20;
+  void* const mapping = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(mapping != MAP_FAILED);
+  BorrowedSegment segment(static_cast<std::byte*>(mapping), kBytes);
+  REQUIRE(SegmentFormat("some", 4).initialize(segment) == Status::kOk);
+  AttachedHeader attached;
+  REQUIRE(check_header(segment, "some", &attached) == Status::kOk);
+  const Geometry& geometry = attached.geometry;
   const std::size_t pages = (geometry.redo_records_offset() - geometry.process_slots_offset) / kPageSize;
-  REQUIRE(pages > 16);
+  CHECK(pages > 16);
   CHECK(mapped_pages(segment.data() + geometry.process_slots_offset, pages) == 0);
   CHECK(mapped_pages(segment.data() + geometry.shard_offset(3), 1) == 1);
+  ::munmap(mapping, kBytes);
 }
 
 TEST_CASE("a new segment that is pre-faulted never asks for memory again") {
@@ -193,7 +201,7 @@ TEST_CASE("a segment that is cut below its header, or below its size, is refused
   TestSegment segment;
   AttachedHeader attached;
   for (const std::size_t size : {std::size_t{0}, kPageSize - 1, kPageSize, std::size_t{kMinSegmentSize} - kPageSize}) {
-    const CutSegment cut(segment.data(), size);
+    const BorrowedSegment cut(segment.data(), size);
     CHECK(check_header(cut, segment.name(), &attached) == Status::kTruncated);
   }
 }
