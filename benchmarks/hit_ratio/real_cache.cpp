@@ -11,8 +11,12 @@ namespace memstream::bench {
 namespace {
 
 constexpr std::uint64_t kLeastSegment = std::uint64_t{1} << 20;
-constexpr std::uint64_t kFixedCost = 64 << 10;  // Of a small segment: its tables of processes and threads.
-constexpr std::uint64_t kItemCost = 68;         // Entry, bucket, block header, rounding.
+// What is no room for objects (docs/layout.md): headers, and the places of processes with all that belongs to them.
+constexpr std::uint64_t kHeaders = 16 << 10;
+constexpr std::uint64_t kPlaceCost = 1152 + 1152 + 64;
+constexpr std::uint64_t kLeastPlaces = 32;
+constexpr std::uint64_t kBytesForAPlace = 256 << 10;
+constexpr std::uint64_t kItemCost = 68;  // Entry, bucket, block header, rounding.
 constexpr std::uint64_t kKeySize = 12;
 
 }  // namespace
@@ -22,7 +26,8 @@ std::optional<RealReplay> replay_through_library(std::uint64_t capacity_bytes, c
   const double items =
       static_cast<double>(capacity_bytes) / static_cast<double>(footprint) * static_cast<double>(trace.sizes.size());
   RealReplay result;
-  result.segment_bytes = capacity_bytes + kFixedCost + static_cast<std::uint64_t>(items * kItemCost);
+  result.segment_bytes = capacity_bytes + static_cast<std::uint64_t>(items * kItemCost);
+  result.segment_bytes += kHeaders + std::max(kLeastPlaces, result.segment_bytes / kBytesForAPlace) * kPlaceCost;
   if (result.segment_bytes < kLeastSegment) return std::nullopt;
   result.segment_bytes = (result.segment_bytes + 4095) / 4096 * 4096;
 
