@@ -137,7 +137,7 @@ MUTANTS = [
         "core/shard_write.cpp",
         "return cas_token(found) == request.cas ? Status::kOk",
         "return cas_token(found) != 0 ? Status::kOk",
-        ("shard_test", "histories"),
+        ("shard_conditions_test", "histories"),
     ),
     Mutant(
         "commit-before-value",
@@ -157,7 +157,7 @@ MUTANTS = [
         "core/shard_write.cpp",
         "const std::uint64_t ref = ref_live(old_ref, position) |",
         "const std::uint64_t ref = ref_live(old_ref - (std::uint64_t{1} << 32), position) |",
-        ("shard_test", "histories"),
+        ("histories",),
     ),
     Mutant(
         "free-before-commit",
