@@ -23,7 +23,7 @@ namespace memstream::test {
 namespace {
 
 // A segment over bytes of somebody else, of which it says how many there are.
-class BorrowedSegment final : public Segment {
+class BorrowedSegment : public Segment {
  public:
   BorrowedSegment(std::byte* data, std::size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
   std::byte* data() const noexcept override { return data_; }
@@ -37,6 +37,39 @@ class BorrowedSegment final : public Segment {
  private:
   std::byte* data_;
   std::size_t size_bytes_;
+};
+
+// Pages that nobody has touched yet, each by itself: with huge ones the header's page would bring its neighbours along.
+class FreshPages {
+ public:
+  explicit FreshPages(std::size_t size_bytes)
+      : data_(::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
+        size_bytes_(size_bytes) {
+    REQUIRE(data_ != MAP_FAILED);
+    ::madvise(data_, size_bytes_, MADV_NOHUGEPAGE);
+  }
+  FreshPages(const FreshPages&) = delete;
+  FreshPages& operator=(const FreshPages&) = delete;
+  ~FreshPages() { ::munmap(data_, size_bytes_); }
+  std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
+
+ private:
+  void* data_;
+  std::size_t size_bytes_;
+};
+
+// Notes how often memory was asked for, and how often that was when everybody could use the segment.
+class WatchedSegment final : public BorrowedSegment {
+ public:
+  using BorrowedSegment::BorrowedSegment;
+  Status commit(std::size_t, std::size_t) noexcept override {
+    ++commits;
+    if (SegmentFormat("some", 0).state_of(data()) == SegmentState::kReady) ++commits_when_ready;
+    return Status::kOk;
+  }
+
+  int commits = 0;
+  int commits_when_ready = 0;
 };
 
 Status check(TestSegment& segment) {
@@ -70,19 +103,26 @@ TEST_CASE("a new segment is ready, carries its name, and is accepted for writing
 // Looking at them for each shard took most of the time that creating a large segment takes.
 TEST_CASE("a new segment is laid out without a look at the places of its processes") {
   constexpr std::size_t kBytes = 64U << 20;
-  void* const mapping = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  REQUIRE(mapping != MAP_FAILED);
-  ::madvise(mapping, kBytes, MADV_NOHUGEPAGE);  // With one of those the header's page brings its neighbours along.
-  BorrowedSegment segment(static_cast<std::byte*>(mapping), kBytes);
+  const FreshPages pages(kBytes);
+  BorrowedSegment segment(pages.data(), kBytes);
   REQUIRE(SegmentFormat("some", 4).initialize(segment) == Status::kOk);
   AttachedHeader attached;
   REQUIRE(check_header(segment, "some", &attached) == Status::kOk);
   const Geometry& geometry = attached.geometry;
-  const std::size_t pages = (geometry.redo_records_offset() - geometry.process_slots_offset) / kPageSize;
-  CHECK(pages > 16);
-  CHECK(mapped_pages(segment.data() + geometry.process_slots_offset, pages) == 0);
+  const std::size_t places = (geometry.redo_records_offset() - geometry.process_slots_offset) / kPageSize;
+  CHECK(places > 16);
+  CHECK(mapped_pages(segment.data() + geometry.process_slots_offset, places) == 0);
   CHECK(mapped_pages(segment.data() + geometry.shard_offset(3), 1) == 1);
-  ::munmap(mapping, kBytes);
+}
+
+TEST_CASE("a new segment is ready when everything else has been laid out") {
+  const FreshPages pages(kMinSegmentSize);
+  WatchedSegment segment(pages.data(), kMinSegmentSize);
+  SegmentFormat format("some", 1);
+  REQUIRE(format.initialize(segment) == Status::kOk);
+  CHECK(format.state_of(segment.data()) == SegmentState::kReady);
+  CHECK(segment.commits >= 3);  // For the tables of processes, for the shard's first pages, for its heap.
+  CHECK(segment.commits_when_ready == 0);
 }
 
 TEST_CASE("a new segment that is pre-faulted never asks for memory again") {

@@ -137,7 +137,7 @@ MUTANTS = [
         "  if (status == Status::kOk) status = write_tables(segment, geometry);\n",
         "  header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);\n"
         "  if (status == Status::kOk) status = write_tables(segment, geometry);\n",
-        ("format_test", "torture_step_create"),
+        ("format_test",),
     ),
     Mutant(
         "remains-not-wiped",
