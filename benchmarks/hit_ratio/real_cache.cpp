@@ -11,13 +11,15 @@ namespace memstream::bench {
 namespace {
 
 constexpr std::uint64_t kLeastSegment = std::uint64_t{1} << 20;
-// What is no room for objects (docs/layout.md): headers, and the places of processes with all that belongs to them.
-constexpr std::uint64_t kHeaders = 16 << 10;
-constexpr std::uint64_t kPlaceCost = 1152 + 1152 + 64;
-constexpr std::uint64_t kLeastPlaces = 32;
-constexpr std::uint64_t kBytesForAPlace = 256 << 10;
 constexpr std::uint64_t kItemCost = 68;  // Entry, bucket, block header, rounding.
 constexpr std::uint64_t kKeySize = 12;
+
+// What is no room for objects (docs/layout.md): headers, and a slot, a thread slot and a redo record for each process
+// that may attach. The interface does not tell.
+constexpr std::uint64_t fixed_cost(std::uint64_t segment_bytes) {
+  const std::uint64_t processes = std::max<std::uint64_t>(segment_bytes / (256 << 10), 32);
+  return (16 << 10) + processes * (1152 + 64) + std::min<std::uint64_t>(processes, 256) * 1152;
+}
 
 }  // namespace
 
@@ -27,7 +29,7 @@ std::optional<RealReplay> replay_through_library(std::uint64_t capacity_bytes, c
       static_cast<double>(capacity_bytes) / static_cast<double>(footprint) * static_cast<double>(trace.sizes.size());
   RealReplay result;
   result.segment_bytes = capacity_bytes + static_cast<std::uint64_t>(items * kItemCost);
-  result.segment_bytes += kHeaders + std::max(kLeastPlaces, result.segment_bytes / kBytesForAPlace) * kPlaceCost;
+  result.segment_bytes += fixed_cost(result.segment_bytes);
   if (result.segment_bytes < kLeastSegment) return std::nullopt;
   result.segment_bytes = (result.segment_bytes + 4095) / 4096 * 4096;
 
