@@ -11,7 +11,7 @@ usage: bench.sh COMMAND [ARGUMENT]...
   c [--quick|--full] [--backend NAME] [--contender NAME] [--cell PARTS] [--fills N] [--json FILE]
                            throughput and latency beside the alternatives; "c --help" says it all
   python [--quick] [--contender NAME] [--size BYTES] [--json FILE]
-                           the Python package, on both roads, beside what Python has; "python --help" says it all
+                           the Python package, with and without its accelerator, beside what Python has; "python --help" says it all
   hit-ratio [--trace NAME] [--file TRACE] [--percent LIST] [--json FILE]
                            hit ratios of the library and of reference policies, by size of the cache
   memory [--backend NAME] [--megabytes N] [--json FILE]

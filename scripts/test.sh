@@ -146,30 +146,30 @@ step_tidy() {
 
 # ---- the suites in Python, and the demo ----
 
-# python_suite BACKEND ROAD [OPTION...]: the Python tests once, with their output in a file of its own.
+# python_suite BACKEND ACCELERATOR [OPTION...]: the Python tests once, with their output in a file of its own.
 python_suite() {
-    local backend=$1 road=$2 folders
+    local backend=$1 accelerator=$2 folders
     shift 2
     mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
-    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ROAD=$road MEMSTREAM_LIBRARY=$root/build/libcache.so \
+    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator MEMSTREAM_LIBRARY=$root/build/libcache.so \
         PYTHONPATH=$root/clients/python \
-        "$python" -m pytest -q -rs --basetemp="$results/pytest.$backend.$road" \
-        --junitxml="$results/python.$backend.$road.xml" "$@" "${folders[@]}" >"$results/python.$backend.$road.txt" 2>&1
+        "$python" -m pytest -q -rs --basetemp="$results/pytest.$backend.$accelerator" \
+        --junitxml="$results/python.$backend.$accelerator.xml" "$@" "${folders[@]}" >"$results/python.$backend.$accelerator.txt" 2>&1
 }
 
-# The roads differ in what runs above the C interface, the backends in what runs below it. Most of the time goes by in
+# The accelerator replaces what runs above the C interface, the backends what runs below it. Most of the time goes by in
 # waiting for other processes, so that two runs at a time disturb each other little.
 step_python() {
-    local run plain status=0
+    local run unaccelerated status=0
     build release || return
-    # Coverage on the road that is Python; the limit is in pyproject.toml, and it counts what children run too.
-    python_suite posix plain --cov --cov-config=pyproject.toml --cov-report=term &
-    plain=$!
-    python_suite sysv fast || status=1
-    python_suite posix fast || status=1
-    wait "$plain" || status=1
-    for run in posix.plain sysv.fast posix.fast; do
-        say "backend ${run%.*}, ${run#*.} road"
+    # Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
+    python_suite posix off --cov --cov-config=pyproject.toml --cov-report=term &
+    unaccelerated=$!
+    python_suite sysv require || status=1
+    python_suite posix require || status=1
+    wait "$unaccelerated" || status=1
+    for run in posix.off sysv.require posix.require; do
+        say "backend ${run%.*}, accelerator: ${run#*.}"
         cat "$results/python.$run.txt"
     done
     return "$status"

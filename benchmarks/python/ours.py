@@ -1,4 +1,4 @@
-"""MemStream: both roads of the package, views, and what they are held against."""
+"""MemStream: the package with and without its accelerator, views, and what they are held against."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from memstream.views import View
 
 # Room for the data several times over: nothing may be evicted.
 _SEGMENT_BYTES = 1024 * 1024 * 1024
-_ROAD = "MEMSTREAM_PYTHON_ROAD"
+_ACCELERATOR = "MEMSTREAM_PYTHON_ACCELERATOR"
 
 
 class MemStream(Contender):
     """A segment of its own, read and written by the package."""
 
-    road = "fast"
+    accelerator = "require"
 
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
@@ -40,13 +40,13 @@ class MemStream(Contender):
             assert cache.stats().evictions == 0, "the segment is too small for the data"
 
     def connect(self) -> Cache:
-        """Opens the segment on this contender's road."""
-        os.environ[_ROAD] = self.road
+        """Opens the segment with or without the accelerator, as this contender has it."""
+        os.environ[_ACCELERATOR] = self.accelerator
         try:
             cache = Cache(self._name, create=False)
         finally:
-            del os.environ[_ROAD]
-        assert cache.road == self.road
+            del os.environ[_ACCELERATOR]
+        assert cache.accelerated == (self.accelerator == "require")
         return cache
 
     def open(self) -> Session:
@@ -67,7 +67,7 @@ class Plain(MemStream):
     """ctypes."""
 
     name = "memstream-plain"
-    road = "plain"
+    accelerator = "off"
 
 
 class Views(MemStream):

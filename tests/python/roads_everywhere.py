@@ -1,4 +1,4 @@
-"""A walk over the fast road for interpreters that have no pytest: exit code 0 and "fast" if all is well."""
+"""A walk over the fast road for interpreters that have no pytest: exit code 0 and "True" if all is well."""
 
 import gc
 import os
@@ -156,5 +156,5 @@ with Cache() as opened:
     assert sum(process.pins for process in opened.processes()) == 0
     kept = opened.get
 refuses(ClosedError, kept, "key")
-print(opened.road, file=sys.stdout)
+print(opened.accelerated)
 assert memstream.__version__

@@ -58,6 +58,8 @@ def test_the_screen_shows_everything_at_once(used: Cache, segment: Segment) -> N
         and f"committed {format_size(stats.committed_memory)}" in screen
     )
     assert f"pages       {format_size(stats.page_size)} each, huge pages: off" in screen
+    calls = "accelerated" if used.accelerated else "not accelerated"
+    assert f"python      calls are {calls} with this installation" in screen
     assert "0 evictions, 0 expirations" in screen and format_size(info.size) in screen
     for heading in ("most accessed", "largest", "most recent"):
         rows = screen.split(f"\n{heading}")[1].split("\n\n")[0].splitlines()
@@ -77,6 +79,7 @@ def test_json_has_every_figure_and_the_top_keys_with_all_fields(used: Cache, seg
     assert set(Stats._fields) <= set(found)
     assert (found["backend"], found["name"], found["hit_ratio"]) == (segment.backend, segment.name, 0.95)
     assert (found["entries"], found["hits"], found["misses"]) == (21, 190, 10)
+    assert found["accelerated"] is used.accelerated
     assert [entry["key"] for entry in found["top"]["accesses"][:3]] == ["key19", "key18", "key17"]
     assert [entry["key"] for entry in found["top"]["size"][:3]] == ["key19", "key18", "key17"]
     newest = found["top"]["recency"][0]

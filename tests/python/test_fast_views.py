@@ -19,7 +19,7 @@ from memstream._library import load
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
     """Caches opened from here on take the fast road."""
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "fast")
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "require")
 
 
 def is_native(view: View) -> bool:
@@ -30,7 +30,7 @@ def is_native(view: View) -> bool:
 def test_a_view_is_a_view_by_any_road(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache["key"] = b"value"
     fast = cache.view("key")
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "plain")
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
     with Cache() as other:
         plain = other.view("key")
         assert is_native(fast) and not is_native(plain)
@@ -70,7 +70,7 @@ def test_what_a_subclass_makes_of_view_stays(segment: Segment) -> None:
 def test_a_read_only_cache_copies_on_the_plain_road(cache: Cache) -> None:
     cache["key"] = b"value"
     with Cache(read_only=True) as reader:
-        assert reader.road == "fast"
+        assert reader.accelerated
         view = reader.view("key")
         assert not is_native(view) and view.memory == b"value"
 

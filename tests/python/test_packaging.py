@@ -87,11 +87,13 @@ def test_what_is_installed_finds_its_own_library(installed: Path, outside: Dict[
     assert done.stdout.startswith(f"b'value' {installed}") and done.stdout.endswith("memstream/libcache.so\n")
 
 
-@pytest.mark.parametrize("road", ["fast", "plain"])
-def test_what_is_installed_has_both_roads(installed: Path, outside: Dict[str, str], road: str) -> None:
-    code = "import memstream; c = memstream.Cache(); c['key'] = b'value'; print(c['key'], c.road)"
-    done = run(installed / "bin/python", "-c", code, environment={**outside, "MEMSTREAM_PYTHON_ROAD": road})
-    assert (done.returncode, done.stdout) == (0, f"b'value' {road}\n"), done.stderr
+@pytest.mark.parametrize("choice, accelerated", [("require", True), ("off", False)])
+def test_what_is_installed_works_with_the_accelerator_and_without(
+    installed: Path, outside: Dict[str, str], choice: str, accelerated: bool
+) -> None:
+    code = "import memstream; c = memstream.Cache(); c['key'] = b'value'; print(c['key'], c.accelerated)"
+    done = run(installed / "bin/python", "-c", code, environment={**outside, "MEMSTREAM_PYTHON_ACCELERATOR": choice})
+    assert (done.returncode, done.stdout) == (0, f"b'value' {accelerated}\n"), done.stderr
 
 
 @pytest.mark.parametrize("absent", LIBRARIES)

@@ -18,7 +18,7 @@ from conftest import Segment
 
 from memstream import Cache, View, _fast
 from memstream._kinds import Kind, flag_word
-from memstream.errors import BadRoad, CacheMiss, ClosedError, LibraryError, SerializerError
+from memstream.errors import CacheMiss, ClosedError, SerializerError
 
 BUILTIN = type(len)
 # How often a leak test makes its call, in percent of a million: 100 is some 10 million calls in all.
@@ -28,85 +28,12 @@ LEAK_CALLS = 1_000_000 * int(os.environ.get("MEMSTREAM_LEAK_SCALE", "2")) // 100
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
     """Caches opened from here on take the fast road."""
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "fast")
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "require")
 
 
 def test_the_fast_road_is_made_of_built_in_functions(fast: None, cache: Cache) -> None:
-    assert cache.road == "fast"
+    assert cache.accelerated
     assert all(type(getattr(cache, name)) is BUILTIN for name in _fast.METHODS)
-
-
-def test_auto_takes_the_fast_road_here(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
-    for choice in ("", "auto"):
-        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", choice)
-        with Cache() as cache:
-            assert cache.road == "fast"
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "plain")
-    with Cache() as cache:
-        assert cache.road == "plain" and type(cache.get) is not BUILTIN
-
-
-def test_an_unknown_road_is_refused(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "scenic")
-    with pytest.raises(BadRoad, match="'scenic': give auto, fast or plain"):
-        Cache()
-
-
-@pytest.mark.parametrize(
-    "change, reason",
-    [
-        (lambda patch: patch.setattr(sys.implementation, "name", "pypy"), "is pypy, not CPython"),
-        (lambda patch: patch.setattr(sys, "version_info", (3, 8, 1)), "Python 3.9 or newer"),
-        (lambda patch: patch.setattr(sys, "abiflags", "t"), "free threading"),
-        (lambda patch: patch.setattr(sys, "getobjects", None, raising=False), "traces references"),
-        (lambda patch: patch.setattr(_fast, "FILE_NAME", "libabsent.so"), "libabsent.so cannot be loaded"),
-        (lambda patch: patch.setattr(_fast._abi, "VERSION", "0.1.99"), "is of version"),
-    ],
-)
-def test_where_it_cannot_serve_auto_goes_plain_and_fast_says_why(
-    monkeypatch: pytest.MonkeyPatch, segment: Segment, change: Callable[[pytest.MonkeyPatch], None], reason: str
-) -> None:
-    _fast._load.cache_clear()
-    change(monkeypatch)
-    try:
-        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "fast")
-        with pytest.raises(LibraryError, match=reason):
-            Cache()
-        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", "auto")
-        with Cache() as cache:
-            assert cache.road == "plain"
-            cache["key"] = b"value"
-            assert cache["key"] == b"value"
-    finally:
-        _fast._load.cache_clear()
-
-
-def test_a_library_without_the_functions_is_no_fast_road(segment: Segment, tmp_path: Path) -> None:
-    other = tmp_path / _fast.FILE_NAME
-    other.symlink_to(segment.environment["MEMSTREAM_LIBRARY"])
-    with pytest.raises(_fast._Unfit, match="memstream_python_version"):
-        _fast._load(str(tmp_path / "libcache.so"))
-
-
-SUBINTERPRETER = """
-try:
-    import _xxsubinterpreters as interpreters
-except ImportError:
-    import _interpreters as interpreters
-made = interpreters.create()
-code = "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; assert cache.road == 'plain', cache.road"
-try:
-    interpreters.run_string(made, code)
-except ImportError as error:
-    print("no ctypes:", error)
-interpreters.destroy(made)
-"""
-
-
-def test_a_subinterpreter_takes_the_plain_road(segment: Segment) -> None:
-    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "auto"
-    done = segment.run("-c", SUBINTERPRETER)
-    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_what_a_subclass_redefines_stays_redefined(fast: None, segment: Segment) -> None:
@@ -303,9 +230,11 @@ def _resident() -> int:
 
 
 def test_the_interpreter_ends_in_peace_with_a_cache_open(fast: None, segment: Segment) -> None:
-    segment.environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
-    code = "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; kept = cache.get; print(cache.road)"
-    assert segment.code(code) == b"fast\n"
+    segment.environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "require"
+    code = (
+        "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; kept = cache.get; print(cache.accelerated)"
+    )
+    assert segment.code(code) == b"True\n"
 
 
 def interpreters() -> List[str]:
@@ -320,7 +249,7 @@ def test_the_same_file_serves_every_interpreter(fast: None, segment: Segment, in
     program = Path(__file__).with_name("roads_everywhere.py")
     # Not measured by pytest-cov: its tracer keeps references of its own, for every line that runs.
     environment = {name: value for name, value in segment.environment.items() if not name.startswith("COV_CORE_")}
-    environment["MEMSTREAM_PYTHON_ROAD"] = "fast"
+    environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "require"
     done = subprocess.run([interpreter, str(program)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "fast\n"
+    assert done.stdout == "True\n"

@@ -109,8 +109,13 @@ def _load(path: str) -> ctypes.CDLL:
         raise LibraryError(f"cannot load {path}: {error}. {remedy}") from None
 
 
+def same_release(version: str) -> bool:
+    """Returns whether what has that version goes with this package: MAJOR and MINOR are the same, PATCH is free."""
+    return version.split(".")[:2] == _abi.VERSION.split(".")[:2]
+
+
 def _version_of(path: str, library: ctypes.CDLL) -> str:
-    """Returns the version of a library that goes with this package: MAJOR and MINOR are the same, PATCH is free.
+    """Returns the version of a library that goes with this package.
 
     Looked at before anything else: a library of another version may lack functions, or take other arguments.
     """
@@ -119,7 +124,7 @@ def _version_of(path: str, library: ctypes.CDLL) -> str:
     except AttributeError as error:
         raise LibraryError(f"{path} is not a libcache.so, or one of before version 0.1: {error}") from None
     version: str = (library.cache_version() or b"").decode("utf-8", "replace")
-    if version.split(".")[:2] != _abi.VERSION.split(".")[:2]:
+    if not same_release(version):
         raise LibraryError(
             f"{path} is version {version} and the package is version {_abi.VERSION}: "
             "install the package and the library from one release"

@@ -163,4 +163,5 @@ class Cache(Roads, Memoizing, Arrays, MutableMapping[Key, Any]):
         if self.closed:
             return "<memstream.Cache closed>"
         info = self.info()
-        return f"<memstream.Cache {info.backend}:{info.name}>"
+        calls = "accelerated" if info.accelerated else "not accelerated"
+        return f"<memstream.Cache {info.backend}:{info.name}, {calls}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import warnings
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
@@ -65,6 +66,8 @@ def _on_collection(phase: str, _: Any) -> None:
 
 class Connection:
     """An open cache without its operations: see `Cache`, which has them."""
+
+    _close_road: Optional[Callable[[], object]] = None
 
     def __init__(
         self,
@@ -143,6 +146,17 @@ class Connection:
 
     def _take_road(self, handle: Handle) -> None:
         """Puts faster functions before the methods of the class, where there are any."""
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the native functions of libmemstream_python.so serve the frequent calls."""
+        return self._close_road is not None
+
+    @property
+    def road(self) -> str:
+        """Deprecated: "fast" if the calls are accelerated, otherwise "plain"."""
+        warnings.warn("Cache.road is deprecated: use Cache.accelerated", DeprecationWarning, 2)
+        return "fast" if self.accelerated else "plain"
 
     @property
     def closed(self) -> bool:

@@ -174,8 +174,11 @@ class BadTimeout(ConfigurationError):
     code = Status.BAD_TIMEOUT
 
 
-class BadRoad(ConfigurationError):
-    """MEMSTREAM_PYTHON_ROAD is neither auto, fast nor plain."""
+class BadAccelerator(ConfigurationError):
+    """MEMSTREAM_PYTHON_ACCELERATOR is neither auto, require nor off."""
+
+
+BadRoad = BadAccelerator  # Its old name, until the next release.
 
 
 class BadMode(ConfigurationError):

@@ -93,7 +93,7 @@ class Inspection(Connection):
         """Returns which segment the cache is open on. Source: memstream_info."""
         raw = _abi.Info(struct_size=sizeof(_abi.Info))
         self._check(self._library.c.memstream_info(self._handle, byref(raw)))
-        return info_from_struct(raw)
+        return info_from_struct(raw, self.accelerated)
 
     def processes(self) -> List[Process]:
         """Returns the live processes that are attached, this one among them. Cleans up after those that have died.

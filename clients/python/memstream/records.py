@@ -111,6 +111,8 @@ class Info(NamedTuple):
     read_only: bool
     uuid: UUID
     """Of the segment: another one after destroy and create."""
+    accelerated: bool
+    """Whether native functions serve the frequent calls of this Cache: `Cache.accelerated`."""
 
 
 class Process(NamedTuple):
@@ -153,7 +155,7 @@ def stats_from_struct(raw: _abi.CacheStats) -> Stats:
     return Stats(**fields, created_at=raw.created_at_ms / 1000, now=raw.now_ms / 1000)
 
 
-def info_from_struct(raw: _abi.Info) -> Info:
+def info_from_struct(raw: _abi.Info, accelerated: bool) -> Info:
     """Makes Info from a filled `memstream_info_t`."""
     return Info(
         raw.backend.decode(),
@@ -162,6 +164,7 @@ def info_from_struct(raw: _abi.Info) -> Info:
         raw.layout_version,
         bool(raw.read_only),
         UUID(bytes=bytes(raw.uuid)),
+        accelerated,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Optional
 
 from memstream import _fast
 from memstream.batches import Batches
@@ -28,13 +28,6 @@ class _Plain(Batches, InPlace):
 
 class Roads(Batches, InPlace):
     """The calls of a cache, on the fast road where there is one."""
-
-    _close_road: Optional[Callable[[], object]] = None
-
-    @property
-    def road(self) -> str:
-        """ "fast" or "plain": what MEMSTREAM_PYTHON_ROAD and the interpreter came to when the cache was opened."""
-        return "plain" if self._close_road is None else "fast"
 
     def _take_road(self, handle: Handle) -> None:
         functions = _fast.functions_for(self._library, handle, _Plain(self, handle))

@@ -65,6 +65,7 @@ def sample(info: Info, stats: Stats) -> Dict[str, Any]:
         "backend": info.backend,
         "name": info.name,
         "uuid": str(info.uuid),
+        "accelerated": info.accelerated,
         "hit_ratio": stats.hit_ratio,
         **stats._asdict(),
     }
@@ -110,6 +111,7 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
     )
     page = format_size(stats.page_size) if stats.page_size else "unknown"
     yield f"pages       {page} each, huge pages: {stats.huge_pages}"
+    yield f"python      calls are {'accelerated' if info.accelerated else 'not accelerated'} with this installation"
     yield (
         f"operations  {stats.puts} puts, {stats.deletes} deletes, {stats.evictions} evictions, "
         f"{stats.expirations} expirations"
