@@ -14,6 +14,8 @@ if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
     # Without this it does not store what is compiled with precompiled headers.
     export CCACHE_SLOPPINESS=pch_defines,time_macros
+    # One clone uses what another has compiled: it counts where a file lies in the clone, not where the clone lies.
+    export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 fi
 
 # say TEXT...: a line about what happens now.

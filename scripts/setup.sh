@@ -3,16 +3,16 @@
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-# To configure and build the tree, and to run the Python programs.
+# To configure and build the tree, to run the Python programs, and to install the package with pip.
 run_packages=(
-    g++ cmake ninja-build python3
+    g++ cmake ninja-build python3 python3-venv python3-setuptools python3-wheel
     libfmt-dev libxxhash-dev doctest-dev libcli11-dev nlohmann-json3-dev
 )
 # To run every test and check as well.
 test_packages=(
     libcli11-dev nlohmann-json3-dev spin gcovr
     python3-pytest python3-dbg python3-pytest-cov python3-numpy
-    python3-pip python3-setuptools python3-wheel python3-venv mypy valgrind libc6-dbg util-linux
+    python3-pip mypy valgrind libc6-dbg util-linux
     python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
     clang-14 libclang-rt-14-dev libfuzzer-14-dev
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
@@ -29,7 +29,7 @@ usage() {
 usage: setup.sh [run | test | bench]
 
 Installs what is missing of the packages for
-  run    building the library and running the programs: ${run_packages[*]}
+  run    building, running and installing MemStream: ${run_packages[*]}
   test   that, and the test suite (the default): ${test_packages[*]}
   bench  all that, and the benchmarks: ${bench_packages[*]}
 TEXT

@@ -1,7 +1,7 @@
 """Puts the native libraries into the wheel. Everything else that pip has to know is in pyproject.toml.
 
-The libraries are those beside the file that MEMSTREAM_LIBRARY names, otherwise those in build/ of this repository; if
-there are none, the repository is built. The wheel needs no particular Python, only the machine's architecture.
+The libraries are those beside the file that MEMSTREAM_LIBRARY names, otherwise those in build/ of this repository. If
+one of these is missing, the repository is built. The wheel needs no particular Python, only the machine's architecture.
 """
 
 import os
@@ -24,9 +24,13 @@ def find_libraries() -> List[Path]:
     named = os.environ.get("MEMSTREAM_LIBRARY")
     folder = Path(named).resolve().parent if named else ROOT / "build"
     script = ROOT / "scripts" / "build.sh"
-    if not named and not (folder / LIBRARIES[0]).exists() and script.exists():
+
+    def absent() -> List[str]:
+        return [library for library in LIBRARIES if not (folder / library).exists()]
+
+    if not named and absent() and script.exists():
         subprocess.run([str(script)], check=True)
-    missing = [library for library in LIBRARIES if not (folder / library).exists()]
+    missing = absent()
     if missing:
         sys.exit(
             f"{folder} has no {missing[0]}: build the library with scripts/build.sh of the repository, "
@@ -40,9 +44,10 @@ class BuildWithLibraries(build_py):
 
     def run(self) -> None:
         super().run()
+        libraries = find_libraries()
         if self.editable_mode:
-            return  # The package stays where it is, in the tree: MEMSTREAM_LIBRARY names the library there.
-        for library in find_libraries():
+            return  # The package stays in the tree and finds the libraries in build/.
+        for library in libraries:
             target = Path(self.build_lib) / "memstream" / library.name
             self.mkpath(str(target.parent))
             shutil.copy(library, target)

@@ -24,7 +24,7 @@ def load_in_child(environment: Dict[str, str], argument: str = "") -> "subproces
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package that may be written to."""
-    return Path(shutil.copytree(CLIENT / "memstream", tmp_path / "memstream"))
+    return Path(shutil.copytree(CLIENT / "memstream", tmp_path / "copy/memstream"))
 
 
 def test_the_argument_comes_first(library: Path) -> None:
@@ -42,6 +42,18 @@ def test_the_package_directory_comes_before_the_system(library: Path, package: P
     shutil.copy(library, package / "libcache.so")
     child = load_in_child({"PYTHONPATH": str(package.parent)})
     assert child.stdout.strip() == str(package / "libcache.so"), child.stderr
+
+
+def test_a_package_in_its_source_tree_takes_what_was_built_there(library: Path, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "clients").mkdir()
+    python = shutil.move(package.parent, tmp_path / "clients/python")
+    (tmp_path / "build").mkdir()
+    shutil.copy(library, tmp_path / "build/libcache.so")
+    child = load_in_child({"PYTHONPATH": str(python)})
+    assert child.stdout.strip() == str(tmp_path / "build/libcache.so"), child.stderr
+    shutil.copy(library, python / "memstream/libcache.so")
+    child = load_in_child({"PYTHONPATH": str(python)})
+    assert child.stdout.strip() == str(python / "memstream/libcache.so"), child.stderr
 
 
 def test_the_system_loader_comes_last(library: Path, package: Path, tmp_path: Path) -> None:

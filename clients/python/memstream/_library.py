@@ -1,7 +1,7 @@
 """Finding and loading libcache.so.
 
-Looked for in this order: the argument, the environment variable MEMSTREAM_LIBRARY, the directory of this package, the
-system's own loader (LD_LIBRARY_PATH, ldconfig).
+Looked for in this order: the argument, the environment variable MEMSTREAM_LIBRARY, the directory of this package,
+build/ of the source tree that the package lies in, the system's own loader (LD_LIBRARY_PATH, ldconfig).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from memstream.errors import LibraryError, error_of
 
 FILE_NAME = "libcache.so"
 SONAME = "libcache.so.1"
+VARIABLE = "MEMSTREAM_LIBRARY"
 
 
 class Library:
@@ -91,11 +92,14 @@ def _load_once(path: str) -> Library:
 
 def _find(path: Optional[str]) -> str:
     """Picks what to load: a place that is named must be right; the others are tried."""
-    chosen = path or os.environ.get("MEMSTREAM_LIBRARY")
+    chosen = path or os.environ.get(VARIABLE)
     if chosen:
         return os.fspath(chosen)
-    beside = Path(__file__).with_name(FILE_NAME)
-    return str(beside) if beside.exists() else SONAME
+    package = Path(__file__).resolve().parent
+    places = [package]
+    if package.parts[-3:] == ("clients", "python", "memstream"):
+        places.append(package.parents[2] / "build")
+    return next((str(place / FILE_NAME) for place in places if (place / FILE_NAME).exists()), SONAME)
 
 
 def _load(path: str) -> ctypes.CDLL:
