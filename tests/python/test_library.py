@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,40 @@ def test_a_library_that_differs_in_the_patch_version_only_is_accepted(
     major, minor, _ = _abi.VERSION.split(".")
     monkeypatch.setattr(_abi, "VERSION", f"{major}.{minor}.999")
     assert _library.load(str(copy)).version.startswith(f"{major}.{minor}.")
+
+
+MOVES = """
+import os, subprocess, sys, memstream
+os.chdir("/")
+with memstream.Cache() as cache:
+    assert cache.accelerated
+    print(cache._library.path)
+print(os.environ["MEMSTREAM_LIBRARY"], flush=True)
+subprocess.run([sys.executable, "-c", "import memstream; memstream.Cache().close()"], check=True)
+"""
+
+
+def test_a_relative_path_is_meant_from_where_the_package_was_imported(segment: Segment, library: Path) -> None:
+    environment = {**segment.environment, "MEMSTREAM_LIBRARY": f"../{library.parent.name}/libcache.so"}
+    environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "require"
+    done = segment.run("-c", MOVES, env=environment, cwd=library.parent)
+    assert done.stdout.decode() == f"{library.with_name('libcache.so')}\n" * 2, done.stderr.decode()
+
+
+def test_a_relative_path_as_the_argument_is_good_for_a_cache_that_travels(
+    segment: Segment, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(library.parent)
+    with Cache(library="./libcache.so") as cache:
+        monkeypatch.chdir("/")
+        with pickle.loads(pickle.dumps(cache)) as other:
+            assert other._library is cache._library is _library.load(str(library.with_name("libcache.so")))
+
+
+def test_a_name_for_the_loader_stays_a_name(library: Path) -> None:
+    environment = {"PYTHONPATH": str(CLIENT), "LD_LIBRARY_PATH": str(library.parent)}
+    child = load_in_child({**environment, "MEMSTREAM_LIBRARY": "libcache.so"})
+    assert child.stdout.strip() == "libcache.so", child.stderr
 
 
 def test_the_library_is_loaded_once(library: Path) -> None:

@@ -1,7 +1,8 @@
 """Finding and loading libcache.so.
 
 Looked for in this order: the argument, the environment variable MEMSTREAM_LIBRARY, the directory of this package,
-build/ of the source tree that the package lies in, the system's own loader (LD_LIBRARY_PATH, ldconfig).
+build/ of the source tree that the package lies in, the system's own loader (LD_LIBRARY_PATH, ldconfig). The import
+makes a relative path in MEMSTREAM_LIBRARY absolute.
 """
 
 from __future__ import annotations
@@ -90,11 +91,21 @@ def _load_once(path: str) -> Library:
     return Library(path)
 
 
+def _absolute(path: str) -> str:
+    """Returns a file's path from the root. A name without a slash is one for the system's loader, and stays."""
+    return os.path.abspath(path) if os.sep in path else path
+
+
+# A process may change its directory after it has imported the package, and so may the processes that it starts.
+if os.environ.get(VARIABLE):
+    os.environ[VARIABLE] = _absolute(os.environ[VARIABLE])
+
+
 def _find(path: Optional[str]) -> str:
     """Picks what to load: a place that is named must be right; the others are tried."""
     chosen = path or os.environ.get(VARIABLE)
     if chosen:
-        return os.fspath(chosen)
+        return _absolute(os.fspath(chosen))
     package = Path(__file__).resolve().parent
     places = [package]
     if package.parts[-3:] == ("clients", "python", "memstream"):
