@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Measures MemStream from Python, with and without its accelerator, beside its alternatives. scripts/bench.sh python runs this.
+"""Measures MemStream from Python, with and without its accelerator, beside its alternatives.
+
+scripts/bench.sh python runs this.
 
 Every value that comes back is compared with what was stored; a wrong or missing one ends the run. All contenders are
 filled with the same data and take turns, round by round, so that whatever happens to the machine happens to all of

@@ -1,8 +1,11 @@
 """A walk over the fast road for interpreters that have no pytest: exit code 0 and "True" if all is well."""
 
 import gc
+import inspect
 import os
+import pickle
 import sys
+import weakref
 
 import memstream
 from memstream import Cache, View
@@ -39,6 +42,7 @@ def walk(cache: Cache) -> None:
     assert cache.delete_many(["a", b"b", "absent"]) == 2
     assert cache.delete("key") and not cache.delete("key")
     look(cache)
+    ask(cache)
     refuses(BadKey, cache.get, "")
     refuses(TypeError, cache.get, 7)
     refuses(TypeError, cache.get)
@@ -47,6 +51,26 @@ def walk(cache: Cache) -> None:
     refuses(InvalidArgument, cache.set, "key", b"", ttl=0)
     refuses(InvalidArgument, cache.set, "key", b"", flags=-1)
     refuses(CacheMiss, cache.incr, "absent")
+
+
+def ask(cache: Cache) -> None:
+    """Treats methods as the objects that they are."""
+    cache.set("key", b"value")
+    assert Cache.get(cache, "key") == super(Cache, cache).get("key") == b"value"
+    assert cache.get.__self__ is cache and cache.get == cache.get and cache.get.__func__ is Cache.get
+    assert inspect.signature(cache.get) == inspect.signature(Cache.get.__get__(cache))
+    assert list(inspect.signature(Cache.get).parameters) == ["self", "key", "default"]
+    assert Cache.get.__name__ == "get" and Cache.get.__doc__ and "get at 0x" in repr(Cache.get)
+    assert pickle.loads(pickle.dumps(Cache.get)) is Cache.get and weakref.ref(Cache.get)() is Cache.get
+    Cache.get.note = 1  # type: ignore[attr-defined]
+    del Cache.get.note  # type: ignore[attr-defined]
+    refuses(AttributeError, getattr, Cache.get, "note")
+    refuses(AttributeError, Cache.get, None, "key")
+    refuses(TypeError, Cache.get)
+    for native in (type(inspect.getattr_static(Cache, "get")), type(cache._accelerator)):
+        refuses(TypeError, native)
+        refuses(TypeError, object.__new__, native)
+        refuses(TypeError, type, "Derived", (native,), {})
 
 
 def look(cache: Cache) -> None:

@@ -6,14 +6,13 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, List, Tuple
 
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _fast, _library
-from memstream._fast import AcceleratorWarning
-from memstream.errors import BadAccelerator, BadRoad, LibraryError
+from memstream import Cache, _library, _native
+from memstream.errors import AcceleratorWarning, BadAccelerator, BadRoad, LibraryError
 
 
 def test_auto_accelerates_here(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
@@ -63,7 +62,7 @@ INCAPABLE: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 ]
 NEGLECTED: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (
-        lambda patch: patch.setattr(_fast, "FILE_NAME", "libabsent.so"),
+        lambda patch: patch.setattr(_native, "FILE_NAME", "libabsent.so"),
         "libabsent.so cannot be loaded.*Run scripts/build.sh, and keep libabsent.so beside libcache.so",
     ),
     (
@@ -74,13 +73,11 @@ NEGLECTED: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 
 
 @pytest.fixture
-def unloaded(monkeypatch: pytest.MonkeyPatch, segment: Segment, library: Path) -> Iterator[None]:
-    """The accelerator is looked for anew, during the test and after it, and nothing was warned of yet."""
+def unloaded(monkeypatch: pytest.MonkeyPatch, segment: Segment, library: Path) -> None:
+    """The accelerator is not loaded yet, and nothing was warned of."""
     _library.load(str(library))
-    _fast._load.cache_clear()
-    monkeypatch.setattr(_fast, "_has_warned", False)
-    yield
-    _fast._load.cache_clear()
+    monkeypatch.setattr(_native, "_loaded", None)
+    monkeypatch.setattr(_native, "_has_warned", False)
 
 
 @pytest.mark.parametrize("change, reason", INCAPABLE + NEGLECTED)
@@ -124,7 +121,7 @@ def test_a_capable_interpreter_that_goes_without_warns_once_with_reason_and_reme
     (warning,) = seen
     assert re.match("MemStream calls are not accelerated.*" + reason + ".*ACCELERATOR=off", str(warning.message))
     assert warning.filename == __file__
-    monkeypatch.setattr(_fast, "_has_warned", False)
+    monkeypatch.setattr(_native, "_has_warned", False)
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -141,11 +138,11 @@ def test_another_patch_version_is_no_reason_to_go_without(
         assert cache.accelerated and cache.info().accelerated and repr(cache).endswith(", accelerated>")
 
 
-def test_a_library_without_the_functions_is_no_accelerator(segment: Segment, tmp_path: Path) -> None:
-    other = tmp_path / _fast.FILE_NAME
+def test_a_library_without_the_functions_is_no_accelerator(unloaded: None, segment: Segment, tmp_path: Path) -> None:
+    other = tmp_path / _native.FILE_NAME
     other.symlink_to(segment.environment["MEMSTREAM_LIBRARY"])
-    with pytest.raises(_fast._Unfit, match="memstream_python_version"):
-        _fast._load(str(tmp_path / "libcache.so"))
+    with pytest.raises(_native._Unfit, match="memstream_python_version"):
+        _native._load(str(tmp_path / "libcache.so"))
 
 
 SUBINTERPRETER = """

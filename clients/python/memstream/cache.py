@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Optional, Tuple, Type, ValuesView, overload
 
 from memstream._arguments import Buffer, Key
+from memstream.accelerator import Accelerated
 from memstream.arrays import Arrays
 from memstream.memoize import Memoizing
 from memstream.operations import miss
-from memstream.roads import Roads
 from memstream.serializers import SerializerChoice
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Items(ItemsView[Key, Any]):
                 yield key, value
 
 
-class Cache(Roads, Memoizing, Arrays, MutableMapping[Key, Any]):
+class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share, as a mapping from keys to bytes.
 
         with Cache("thumbnails") as cache:

@@ -67,7 +67,11 @@ def _on_collection(phase: str, _: Any) -> None:
 class Connection:
     """An open cache without its operations: see `Cache`, which has them."""
 
-    _close_road: Optional[Callable[[], object]] = None
+    # The accelerator's native code finds what it needs as the first thing in an instance.
+    __slots__ = ("_accelerator", "__dict__", "__weakref__")
+
+    _accelerator: Optional[object]
+    _end_acceleration: Callable[[object], None]
 
     def __init__(
         self,
@@ -114,6 +118,7 @@ class Connection:
 
         Source: memstream_open.
         """
+        self._retire_accelerator()
         self._library = load(library)
         options = make_options(
             self._library,
@@ -142,21 +147,29 @@ class Connection:
         }
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
         self._handle: Optional[Handle] = handle
-        self._take_road(handle)
+        self._accelerate(handle)
 
-    def _take_road(self, handle: Handle) -> None:
-        """Puts faster functions before the methods of the class, where there are any."""
+    def _accelerate(self, handle: Handle) -> None:
+        """Lets native code serve the common calls, where there is any."""
 
     @property
     def accelerated(self) -> bool:
         """Whether the native functions of libmemstream_python.so serve the frequent calls."""
-        return self._close_road is not None
+        return self._accelerator is not None
 
     @property
     def road(self) -> str:
         """Deprecated: "fast" if the calls are accelerated, otherwise "plain"."""
         warnings.warn("Cache.road is deprecated: use Cache.accelerated", DeprecationWarning, 2)
         return "fast" if self.accelerated else "plain"
+
+    def _retire_accelerator(self) -> None:
+        """Ends what an earlier `__init__` opened, and keeps it: another thread may be in a native call of it."""
+        retired = getattr(self, "_accelerator", None)
+        self._accelerator = None
+        if retired is not None:
+            self._end_acceleration(retired)
+            self._retired = (retired, getattr(self, "_retired", None))
 
     @property
     def closed(self) -> bool:
@@ -172,10 +185,8 @@ class Connection:
         Source: memstream_close.
         """
         self._handle = None
-        self._leave_road()
-
-    def _leave_road(self) -> None:
-        """Ends what `_take_road` began. Doing so twice is fine."""
+        if self._accelerator is not None:
+            self._end_acceleration(self._accelerator)
 
     def destroy(self) -> None:
         """Destroys the segment with all that is in it, and closes. Others who are attached get CacheGone.

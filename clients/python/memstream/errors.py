@@ -181,6 +181,10 @@ class BadAccelerator(ConfigurationError):
 BadRoad = BadAccelerator  # Its old name, until the next release.
 
 
+class AcceleratorWarning(RuntimeWarning):
+    """Calls are slower than they could be in this interpreter."""
+
+
 class BadMode(ConfigurationError):
     """`mode` or MEMSTREAM_MODE is not a set of permission bits."""
 

@@ -116,7 +116,7 @@ class View(_InPlace, metaclass=ABCMeta):
     `Cache.view`; belongs to the process that made it. In a forked child its memoryview is released; slices and arrays
     of it that were made before the fork are not protected there, and the child must not read them.
 
-    On the fast road a view is of a type of its own, which has the same attributes, all of them read-only, and is a
+    An accelerated view is of a type of its own, which has the same attributes, all of them read-only, and is a
     View to `isinstance`.
 
     Attributes:

@@ -1,6 +1,6 @@
 /*
  * The functions for many keys: one call into the library each, or one for each chunk. A key or a value that is not
- * common makes the whole call the plain road's; where it writes, before anything was done.
+ * common makes the whole call that of the Python function; where it writes, before anything was done.
  */
 #include <stdlib.h>
 
@@ -38,9 +38,10 @@ typedef struct batch_room {
   _Alignas(16) char bytes[CHUNK_ROOM];
 } batch_room_t;
 
-/* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the plain road. */
-static int collect(memstream_road_t *road, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
+/* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the Python function. */
+static int collect(const road_call_t *call, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
                    PyObject *found, int *foreign) {
+  memstream_road_t *road = call->road;
   for (size_t i = 0; i < count; ++i) {
     const memstream_item_t *item = &items[i];
     PyObject *value = NULL;
@@ -51,10 +52,10 @@ static int collect(memstream_road_t *road, PyObject *keys, size_t first, const m
       value = PyBytes_FromStringAndSize(item->value, (Py_ssize_t)item->value_size);
     } else {
       /* Too large for the room. Another thread may have closed the cache while the last one was copied. */
-      if (road->cache == NULL) return road_fail(road, CACHE_NOT_CONNECTED) != NULL;
+      if (road->cache == NULL) return road_fail(call, CACHE_NOT_CONNECTED) != NULL;
       status = road_sized_value(road, item->key, item->key_size, item->value_size, &value, &flags);
       if (status == CACHE_MISS) continue;
-      if (status != CACHE_OK) return road_fail(road, status) != NULL;
+      if (status != CACHE_OK) return road_fail(call, status) != NULL;
     }
     if (value == NULL) return 0;
     *foreign |= flags >= ROAD_FIRST_RESERVED && flags <= ROAD_LAST_RESERVED;
@@ -74,9 +75,10 @@ static size_t next_chunk(size_t needed, size_t count) {
 }
 
 /* Reads the keys into the dict, until something is foreign. 0 with an exception; with `*foreign` set there may be
- * none, and the plain road has to do it all. */
-static int get_chunks(memstream_road_t *road, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
+ * none, and the Python function has to do it all. */
+static int get_chunks(const road_call_t *call, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
                       int *foreign) {
+  memstream_road_t *road = call->road;
   size_t chunk = FIRST_CHUNK;
   size_t next_pause = LOCKED_READS;
   for (size_t first = 0; first < count && !*foreign;) {
@@ -96,17 +98,18 @@ static int get_chunks(memstream_road_t *road, PyObject *keys, size_t count, batc
       status = road->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
       road_lock(pause);
     }
-    if (status != CACHE_OK && status != CACHE_TOO_SMALL) return road_fail(road, status) != NULL;
-    if (!collect(road, keys, first, room->items, chunk, found, foreign)) return 0;
+    if (status != CACHE_OK && status != CACHE_TOO_SMALL) return road_fail(call, status) != NULL;
+    if (!collect(call, keys, first, room->items, chunk, found, foreign)) return 0;
     first += chunk;
     chunk = next_chunk(needed, chunk);
   }
   return 1;
 }
 
-PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
-  if (keyword_names != NULL || count != 1) return road_plain(road, "get_many", arguments, count, keyword_names);
+PyObject *road_get_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                        PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
+  if (keyword_names != NULL || count != 1) return road_plain(call, arguments, count, keyword_names);
   /* A list of our own: nobody changes it, and an iterator is walked over once only. */
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return NULL;
@@ -115,7 +118,7 @@ PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t c
   road->batch_room = NULL;
   PyObject *result = room == NULL ? PyErr_NoMemory() : PyDict_New();
   int foreign = 0;
-  if (result != NULL && !get_chunks(road, keys, (size_t)PyList_Size(keys), room, result, &foreign)) {
+  if (result != NULL && !get_chunks(call, keys, (size_t)PyList_Size(keys), room, result, &foreign)) {
     Py_DecRef(result);
     result = NULL;
   }
@@ -126,7 +129,7 @@ PyObject *road_get_many(PyObject *self, PyObject *const *arguments, Py_ssize_t c
   }
   if (foreign && result != NULL) {
     Py_DecRef(result);
-    result = road_plain(road, "get_many", &keys, 1, NULL);
+    result = road_plain(call, &keys, 1, NULL);
   }
   Py_DecRef(keys);
   return result;
@@ -159,13 +162,14 @@ static int take_pairs(PyObject *pairs, memstream_item_t *items, size_t count, ui
   return 1;
 }
 
-/* set_many(mapping, ttl=None): of a dict; other mappings, flags and names of arguments are the plain road's. */
-PyObject *road_set_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+/* set_many(mapping, ttl=None): of a dict; other mappings, flags and names of arguments are the Python function's. */
+PyObject *road_set_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                        PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   uint64_t ttl_ms = 0;
   if (keyword_names != NULL || count < 1 || count > 2 || arguments[0]->type != &PyDict_Type || road->cache == NULL ||
       (count == 2 && !road_ttl(arguments[1], &ttl_ms))) {
-    return road_plain(road, "set_many", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
   PyObject *pairs = PyDict_Items(arguments[0]);
   if (pairs == NULL) return NULL;
@@ -177,18 +181,19 @@ PyObject *road_set_many(PyObject *self, PyObject *const *arguments, Py_ssize_t c
     (void)PyErr_NoMemory();
   } else if (take_pairs(pairs, items, size, ttl_ms, &bytes)) {
     const int status = call_unlocked(road, road->calls.set_many, items, size, bytes);
-    result = status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(road, status);
+    result = status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(call, status);
   } else {
-    result = road_plain(road, "set_many", arguments, count, NULL);
+    result = road_plain(call, arguments, count, NULL);
   }
   free(items);
   Py_DecRef(pairs);
   return result;
 }
 
-PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
-  if (keyword_names != NULL || count != 1) return road_plain(road, "delete_many", arguments, count, keyword_names);
+PyObject *road_delete_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                           PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
+  if (keyword_names != NULL || count != 1) return road_plain(call, arguments, count, keyword_names);
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return NULL;
   const size_t size = (size_t)PyList_Size(keys);
@@ -197,7 +202,7 @@ PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_
   if (items == NULL) {
     (void)PyErr_NoMemory();
   } else if (road->cache == NULL || !take_keys(keys, 0, items, size)) {
-    result = road_plain(road, "delete_many", &keys, 1, NULL);
+    result = road_plain(call, &keys, 1, NULL);
   } else {
     const int status = call_unlocked(road, road->calls.delete_many, items, size, 0);
     if (status == CACHE_OK) {
@@ -205,7 +210,7 @@ PyObject *road_delete_many(PyObject *self, PyObject *const *arguments, Py_ssize_
       for (size_t i = 0; i < size; ++i) removed += items[i].status == CACHE_OK;
       result = PyLong_FromSsize_t(removed);
     } else {
-      result = road_fail(road, status);
+      result = road_fail(call, status);
     }
   }
   free(items);

@@ -1,58 +1,13 @@
 /*
- * The functions for one key, and how a road is made. api/memstream.h says what the calls do, fast_road.h what a road
- * is.
+ * The functions for one key, and those that the package calls through ctypes. api/memstream.h says what the calls do.
  */
 #include "clients/python/native/fast_road.h"
 
 #include <stdlib.h>
 
-#define ROAD_NAME "memstream.road"
 #define ROAD_ROOM ((size_t)4 * 1024) /* on the stack: values up to this size need one look-up */
 
 #define ROAD_EXPORT __attribute__((visibility("default")))
-
-memstream_road_t *road_of(PyObject *self) { return PyCapsule_GetPointer(self, ROAD_NAME); }
-
-/* A new tuple of the arguments by position; NULL with an exception. */
-static PyObject *positional(PyObject *const *arguments, Py_ssize_t count) {
-  PyObject *tuple = PyTuple_New(count);
-  for (Py_ssize_t i = 0; tuple != NULL && i < count; ++i) {
-    if (PyTuple_SetItem(tuple, i, road_new(arguments[i])) == 0) continue;
-    Py_DecRef(tuple);
-    tuple = NULL;
-  }
-  return tuple;
-}
-
-/* A new dict of the arguments by name; NULL with an exception. */
-static PyObject *named(PyObject *const *arguments, PyObject *keyword_names) {
-  PyObject *dict = PyDict_New();
-  const Py_ssize_t count = keyword_names == NULL ? 0 : PyTuple_Size(keyword_names);
-  for (Py_ssize_t i = 0; dict != NULL && i < count; ++i) {
-    if (PyDict_SetItem(dict, PyTuple_GetItem(keyword_names, i), arguments[i]) == 0) continue;
-    Py_DecRef(dict);
-    dict = NULL;
-  }
-  return dict;
-}
-
-PyObject *road_plain(memstream_road_t *road, const char *name, PyObject *const *arguments, Py_ssize_t count,
-                     PyObject *keyword_names) {
-  PyObject *method = PyObject_GetAttrString(road->plain, name);
-  PyObject *tuple = method == NULL ? NULL : positional(arguments, count);
-  PyObject *dict = tuple == NULL ? NULL : named(arguments + count, keyword_names);
-  PyObject *result = dict == NULL ? NULL : PyObject_Call(method, tuple, dict);
-  if (method != NULL) Py_DecRef(method);
-  if (tuple != NULL) Py_DecRef(tuple);
-  if (dict != NULL) Py_DecRef(dict);
-  return result;
-}
-
-PyObject *road_fail(memstream_road_t *road, int status) {
-  PyObject *result = PyObject_CallMethod(road->plain, "_fail", "i", status);
-  if (result != NULL) Py_DecRef(result); /* It always raises. */
-  return NULL;
-}
 
 road_pause_t road_unlock(memstream_road_t *road) {
   road_pause_t pause = {NULL, road_new(road->handle)};
@@ -157,24 +112,25 @@ int road_sized_value(memstream_road_t *road, const void *key, size_t key_size, s
   return status;
 }
 
-static PyObject *road_get(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+static PyObject *road_get(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   PyObject *value;
   uint32_t flags;
   if (keyword_names != NULL || count < 1 || count > 2 || road->cache == NULL ||
       !road_key(arguments[0], &key, &key_size)) {
-    return road_plain(road, "get", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
   const int status = road_value(road, key, key_size, &value, &flags);
   if (status == CACHE_OK) {
     if (value == NULL || flags < ROAD_FIRST_RESERVED || flags > ROAD_LAST_RESERVED) return value;
-    Py_DecRef(value); /* The plain road says what reads it. */
-    return road_plain(road, "get", arguments, count, keyword_names);
+    Py_DecRef(value); /* The Python function says what reads it. */
+    return road_plain(call, arguments, count, keyword_names);
   }
   if (status == CACHE_MISS) return road_new(count == 2 ? arguments[1] : &_Py_NoneStruct);
-  return road_fail(road, status);
+  return road_fail(call, status);
 }
 
 /* ---- writing ---- */
@@ -208,8 +164,9 @@ static int set_options(PyObject *const *arguments, Py_ssize_t count, PyObject *k
   return (ttl == NULL || road_ttl(ttl, ttl_ms)) && (own_flags == NULL || road_flags(own_flags, flags));
 }
 
-static PyObject *road_set(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+static PyObject *road_set(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   uint64_t ttl_ms = 0;
@@ -217,7 +174,7 @@ static PyObject *road_set(PyObject *self, PyObject *const *arguments, Py_ssize_t
   int status;
   if (count < 2 || count > 4 || road->cache == NULL || !road_key(arguments[0], &key, &key_size) ||
       ((count > 2 || keyword_names != NULL) && !set_options(arguments, count, keyword_names, &ttl_ms, &flags))) {
-    return road_plain(road, "set", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
   if (arguments[1]->type == &PyBytes_Type) {
     const char *bytes = PyBytes_AsString(arguments[1]);
@@ -228,55 +185,59 @@ static PyObject *road_set(PyObject *self, PyObject *const *arguments, Py_ssize_t
     if (PyObject_GetBuffer(arguments[1], &buffer, PyBUF_SIMPLE) != 0) return NULL;
     if (road->cache == NULL) {
       PyBuffer_Release(&buffer);
-      return road_fail(road, CACHE_NOT_CONNECTED);
+      return road_fail(call, CACHE_NOT_CONNECTED);
     }
     status = put_bytes(road, key, key_size, buffer.buf, (size_t)buffer.len, ttl_ms, flags);
     PyBuffer_Release(&buffer);
   }
-  return status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(road, status);
+  return status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(call, status);
 }
 
-static PyObject *found(memstream_road_t *road, int status) {
+static PyObject *found(const road_call_t *call, int status) {
   if (status == CACHE_OK) return road_new(&_Py_TrueStruct);
   if (status == CACHE_MISS) return road_new(&_Py_FalseStruct);
-  return road_fail(road, status);
+  return road_fail(call, status);
 }
 
-static PyObject *road_delete(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+static PyObject *road_delete(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                             PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   if (keyword_names != NULL || count != 1 || road->cache == NULL || !road_key(arguments[0], &key, &key_size)) {
-    return road_plain(road, "delete", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
-  return found(road, road->calls.remove(road->cache, key, key_size));
+  return found(call, road->calls.remove(road->cache, key, key_size));
 }
 
-static PyObject *road_exists(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+static PyObject *road_exists(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                             PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   if (keyword_names != NULL || count != 1 || road->cache == NULL || !road_key(arguments[0], &key, &key_size)) {
-    return road_plain(road, "exists", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
-  return found(road, road->calls.exists(road->cache, key, key_size));
+  return found(call, road->calls.exists(road->cache, key, key_size));
 }
 
-static PyObject *road_touch(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+static PyObject *road_touch(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                            PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   uint64_t ttl_ms = 0;
   if (keyword_names != NULL || count < 1 || count > 2 || road->cache == NULL ||
       !road_key(arguments[0], &key, &key_size) || (count == 2 && !road_ttl(arguments[1], &ttl_ms))) {
-    return road_plain(road, "touch", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
-  return found(road, road->calls.touch(road->cache, key, key_size, ttl_ms));
+  return found(call, road->calls.touch(road->cache, key, key_size, ttl_ms));
 }
 
-/* incr(key, delta=1): with a value for an absent key, or a time to live, it is the plain road's. */
-static PyObject *road_incr(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = road_of(self);
+/* incr(key, delta=1): with a value for an absent key, or a time to live, it is the Python function's. */
+static PyObject *road_incr(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                           PyObject *keyword_names) {
+  memstream_road_t *road = call->road;
   const void *key;
   size_t key_size;
   long long delta = 1;
@@ -291,102 +252,100 @@ static PyObject *road_incr(PyObject *self, PyObject *const *arguments, Py_ssize_
     }
   }
   if (!is_common || !road_key(arguments[0], &key, &key_size)) {
-    return road_plain(road, "incr", arguments, count, keyword_names);
+    return road_plain(call, arguments, count, keyword_names);
   }
   const int status = road->calls.incr(road->cache, key, key_size, delta, NULL, 0, &result);
   if (status == CACHE_OK) return PyLong_FromLongLong(result);
-  /* The plain road raises CacheMiss with the key. Should the key have come meanwhile, it counts. */
-  return status == CACHE_MISS ? road_plain(road, "incr", arguments, count, NULL) : road_fail(road, status);
+  /* The Python function raises CacheMiss with the key. Should the key have come meanwhile, it counts. */
+  return status == CACHE_MISS ? road_plain(call, arguments, count, NULL) : road_fail(call, status);
 }
 
-/* ---- the life of a road ---- */
+/* ---- what the package calls ---- */
 
-static PyObject *road_close(PyObject *self, PyObject *unused) {
-  memstream_road_t *road = road_of(self);
-  PyObject *handle = road->handle;
-  view_source_t *views = road->views;
-  (void)unused;
-  road->cache = NULL;
-  road->handle = NULL;
-  road->views = NULL;
-  if (PyObject_SetAttrString(road->plain, "_handle", &_Py_NoneStruct) != 0) PyErr_Clear();
-  /* Last of all: the end of the handle runs code. */
-  if (views != NULL) road_leave_views(views);
-  if (handle != NULL) Py_DecRef(handle);
-  return road_new(&_Py_NoneStruct);
-}
+typedef struct named_function {
+  const char *name;
+  road_function_t function;
+} named_function_t;
 
-static void free_road(PyObject *capsule) {
-  memstream_road_t *road = road_of(capsule);
-  if (road->views != NULL) road_leave_views(road->views);
-  if (road->handle != NULL) Py_DecRef(road->handle);
-  Py_DecRef(road->plain);
-  free(road->batch_room);
-  free(road);
-}
-
-static PyMethodDef methods[] = {
-    ROAD_METHOD("get", road_get),
-    ROAD_METHOD("set", road_set),
-    ROAD_METHOD("put", road_set),
-    ROAD_METHOD("delete", road_delete),
-    ROAD_METHOD("exists", road_exists),
-    ROAD_METHOD("touch", road_touch),
-    ROAD_METHOD("incr", road_incr),
-    ROAD_METHOD("view", road_view),
-    ROAD_METHOD("get_many", road_get_many),
-    ROAD_METHOD("set_many", road_set_many),
-    ROAD_METHOD("delete_many", road_delete_many),
-    {"close", road_close, METH_NOARGS, NULL},
+static const named_function_t functions[] = {
+    {"get", road_get},           {"set", road_set},
+    {"delete", road_delete},     {"exists", road_exists},
+    {"touch", road_touch},       {"incr", road_incr},
+    {"view", road_view},         {"get_many", road_get_many},
+    {"set_many", road_set_many}, {"delete_many", road_delete_many},
 };
 
-/* Which of the package's versions this library goes with. */
+/* The index of a method that the package names; -1 with an exception. */
+static int function_of(PyObject *name) {
+  for (int i = 0; i < (int)(sizeof functions / sizeof functions[0]); ++i) {
+    if (PyUnicode_CompareWithASCIIString(name, functions[i].name) == 0) return i;
+  }
+  PyErr_SetString(PyExc_TypeError, "no native function stands for this method");
+  return -1;
+}
+
+/* The version of the project that this library is from. */
 ROAD_EXPORT const char *memstream_python_version(void) { return MEMSTREAM_VERSION; }
 
 /*
- * Whether the running interpreter is what this library takes it for: objects begin with a count and a type, and it is
- * the process's main interpreter. Called before anything else, with a bytes object.
+ * Whether the running interpreter is what this library takes it for: objects begin with a count and a type, the first
+ * slot of a class without a base comes next, and it is the process's main interpreter. Called before anything else,
+ * with a bytes object and an instance of the class of caches whose slot has `content`.
  */
-ROAD_EXPORT int memstream_python_fits(PyObject *bytes) {
-  return bytes->type == &PyBytes_Type && PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+ROAD_EXPORT int memstream_python_fits(PyObject *bytes, PyObject *probe, PyObject *content) {
+  return bytes->type == &PyBytes_Type && road_slot(probe) == content &&
+         PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 }
 
-/* The type of the views, a new reference; NULL with an exception. Called before the first cache is bound. */
-ROAD_EXPORT PyObject *memstream_python_view_type(void) {
-  PyObject *type = road_view_type();
+/* The type of the views, a new reference; NULL with an exception. To be called next, with the class of caches. */
+ROAD_EXPORT PyObject *memstream_python_prepare(PyObject *cache_class) {
+  PyObject *type = road_make_types((PyTypeObject *)cache_class) == 0 ? road_view_type() : NULL;
   return type == NULL ? NULL : road_new(type);
 }
 
 /* To be called in a forked child, before anything else there uses views. */
 ROAD_EXPORT void memstream_python_after_fork(void) { road_leave_parent(); }
 
-/*
- * Makes the functions for one open cache: a dict of name and built-in function, NULL with an exception. The functions
- * keep `handle`, which keeps `cache` open, until "close" is called, and `plain` for as long as one of them is there.
- */
-ROAD_EXPORT PyObject *memstream_python_bind(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle,
-                                            PyObject *plain) {
-  memstream_road_t *road = malloc(sizeof *road);
-  if (road == NULL) return PyErr_NoMemory();
-  view_source_t *views = road_view_source(calls, cache, handle);
-  *road = (memstream_road_t){*calls, cache, road_new(handle), road_new(plain), views, NULL};
-  PyObject *self = views == NULL ? PyErr_NoMemory() : PyCapsule_New(road, ROAD_NAME, free_road);
-  if (self == NULL) {
-    if (views != NULL) road_leave_views(views);
-    Py_DecRef(handle);
-    Py_DecRef(plain);
-    free(road);
-    return NULL;
+/* What takes the place of a Python function in its class: see road_method(). */
+ROAD_EXPORT PyObject *memstream_python_method(PyObject *function, PyObject *name) {
+  const int index = function_of(name);
+  return index < 0 ? NULL : road_method(function, functions[index].function, (uint32_t)1 << index);
+}
+
+/* What an open cache keeps in its slot, a new reference; NULL with an exception. It keeps `handle`, which keeps `cache`
+ * open, until it is closed. */
+ROAD_EXPORT PyObject *memstream_python_open(const memstream_python_calls_t *calls, memstream_t *cache,
+                                            PyObject *handle) {
+  memstream_road_t *road = (memstream_road_t *)PyType_GenericAlloc(road_type, 0);
+  if (road == NULL) return NULL;
+  road->calls = *calls;
+  road->views = road_view_source(calls, cache, handle);
+  if (road->views == NULL) {
+    Py_DecRef(&road->object);
+    return PyErr_NoMemory();
   }
-  PyObject *functions = PyDict_New();
-  for (size_t i = 0; functions != NULL && i < sizeof methods / sizeof methods[0]; ++i) {
-    PyObject *function = PyCFunction_NewEx(&methods[i], self, NULL);
-    const int failed = function == NULL || PyDict_SetItemString(functions, methods[i].name, function) != 0;
-    if (function != NULL) Py_DecRef(function);
-    if (!failed) continue;
-    Py_DecRef(functions);
-    functions = NULL;
-  }
-  Py_DecRef(self);
-  return functions;
+  road->cache = cache;
+  road->handle = road_new(handle);
+  return &road->object;
+}
+
+/* Leaves a method to its Python function, for one cache. None, or NULL with an exception. */
+ROAD_EXPORT PyObject *memstream_python_leave(PyObject *self, PyObject *name) {
+  const int index = function_of(name);
+  if (index < 0) return NULL;
+  ((memstream_road_t *)self)->left |= (uint32_t)1 << index;
+  return road_new(&_Py_NoneStruct);
+}
+
+/* Leaves every call to the Python functions, which say that the cache was closed. Doing so twice is fine. */
+ROAD_EXPORT void memstream_python_close(PyObject *self) {
+  memstream_road_t *road = (memstream_road_t *)self;
+  PyObject *handle = road->handle;
+  view_source_t *views = road->views;
+  road->cache = NULL;
+  road->handle = NULL;
+  road->views = NULL;
+  /* Last of all: the end of the handle runs code. */
+  if (views != NULL) road_leave_views(views);
+  if (handle != NULL) Py_DecRef(handle);
 }

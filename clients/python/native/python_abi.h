@@ -1,7 +1,7 @@
 /*
- * The part of CPython's C interface that the fast road uses, declared here so that building it needs no Python headers.
- * All of it is in the stable ABI, or has been exported with the same meaning by every CPython from 3.9 on (noted where
- * that is so). The symbols are those of the interpreter that loads the library; nothing is linked.
+ * The part of CPython's C interface that the accelerator uses, declared here so that building it needs no Python
+ * headers. All of it is in the stable ABI, or has been exported with the same meaning by every CPython from 3.9 on
+ * (noted where that is so). The symbols are those of the interpreter that loads the library; nothing is linked.
  *
  * What a stable ABI does not promise, the place of the type in an object, is looked at before it is used:
  * memstream_python_fits() in fast_road.c.
@@ -32,7 +32,7 @@ typedef struct PyMethodDef {
 } PyMethodDef;
 
 /* The calling convention of METH_FASTCALL | METH_KEYWORDS is the same since 3.7, and in the stable ABI since 3.10. */
-enum { METH_KEYWORDS = 0x0002, METH_NOARGS = 0x0004, METH_FASTCALL = 0x0080 };
+enum { METH_KEYWORDS = 0x0002, METH_NOARGS = 0x0004, METH_O = 0x0008, METH_FASTCALL = 0x0080 };
 
 /* In the stable ABI since 3.11, and laid out like this since 3.3. */
 typedef struct Py_buffer {
@@ -59,6 +59,10 @@ typedef struct PyType_Slot {
     void (*function)(void);
   };
 } PyType_Slot;
+#define SLOT(number, function_) \
+  { .slot = (number), .function = (void (*)(void))(function_) }
+#define SLOT_DATA(number, data_) \
+  { .slot = (number), .data = (data_) }
 typedef struct PyType_Spec {
   const char *name;
   int basicsize;
@@ -83,15 +87,31 @@ typedef struct PyGetSetDef {
 typedef int (*visitproc)(PyObject *object, void *argument);
 enum {
   Py_bf_getbuffer = 1,
+  Py_tp_call = 50,
   Py_tp_dealloc = 52,
+  Py_tp_descr_get = 54,
   Py_tp_doc = 56,
+  Py_tp_getattro = 58,
   Py_tp_methods = 64,
   Py_tp_new = 65,
+  Py_tp_repr = 66,
+  Py_tp_setattro = 69,
   Py_tp_traverse = 71,
   Py_tp_members = 72,
   Py_tp_getset = 73
 };
-enum { Py_TPFLAGS_HAVE_GC = 1 << 14, Py_TPFLAGS_HAVE_VERSION_TAG = 1 << 18 /* of no effect after 3.9 */ };
+enum {
+  Py_TPFLAGS_IMMUTABLETYPE = 1 << 8,    /* since 3.10, of no effect before */
+  Py_TPFLAGS_HAVE_VECTORCALL = 1 << 11, /* public since 3.12, the same since 3.8 */
+  Py_TPFLAGS_HAVE_GC = 1 << 14,
+  Py_TPFLAGS_METHOD_DESCRIPTOR = 1 << 17, /* since 3.8 */
+  Py_TPFLAGS_HAVE_VERSION_TAG = 1 << 18   /* of no effect after 3.9 */
+};
+/* How a type with the flag above is called: `count` is that of the arguments by position, and may have the top bit set.
+ * The type names the place of the function in its objects as the member __vectorcalloffset__. Since 3.9. */
+typedef PyObject *(*vectorcallfunc)(PyObject *callable, PyObject *const *arguments, size_t count,
+                                    PyObject *keyword_names);
+#define PY_VECTORCALL_ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
 enum { T_PYSSIZET = 19, READONLY = 1 };
 
 extern PyTypeObject PyBytes_Type, PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type, PyMemoryView_Type;
@@ -124,28 +144,30 @@ int PyTuple_SetItem(PyObject *tuple, Py_ssize_t index, PyObject *item); /* takes
 PyObject *PyDict_New(void);
 PyObject *PyDict_Items(PyObject *dict);
 int PyDict_SetItem(PyObject *dict, PyObject *key, PyObject *value);
-int PyDict_SetItemString(PyObject *dict, const char *key, PyObject *value);
 
 int PyObject_GetBuffer(PyObject *exporter, Py_buffer *view, int flags);
 void PyBuffer_Release(Py_buffer *view);
 int PyBuffer_FillInfo(Py_buffer *view, PyObject *exporter, void *bytes, Py_ssize_t size, int readonly,
                       int flags); /* stable since 3.11, the same since 3.0 */
 PyObject *PyMemoryView_FromObject(PyObject *exporter);
+PyObject *PyMethod_New(PyObject *function, PyObject *self); /* the same since 3.0 */
+PyObject *PyVectorcall_Call(PyObject *callable, PyObject *arguments,
+                            PyObject *names); /* stable since 3.12, since 3.8 */
 PyObject *PyWeakref_NewRef(PyObject *object, PyObject *callback);
 void PyObject_ClearWeakRefs(PyObject *object);
+PyObject *PyObject_GetAttr(PyObject *object, PyObject *name);
 PyObject *PyObject_GetAttrString(PyObject *object, const char *name);
-int PyObject_SetAttrString(PyObject *object, const char *name, PyObject *value);
+PyObject *PyObject_GenericGetAttr(PyObject *object, PyObject *name);
+int PyObject_SetAttr(PyObject *object, PyObject *name, PyObject *value); /* deletes it without a value */
+PyObject *PyObject_Repr(PyObject *object);
 PyObject *PyObject_CallMethod(PyObject *object, const char *name, const char *format, ...);
 PyObject *PyObject_Call(PyObject *callable, PyObject *arguments, PyObject *keywords);
 PyObject *PyObject_CallFunctionObjArgs(PyObject *callable, ...); /* up to a NULL */
-PyObject *PyCFunction_NewEx(PyMethodDef *method, PyObject *self, PyObject *module);
-
-PyObject *PyCapsule_New(void *pointer, const char *name, void (*destructor)(PyObject *));
-void *PyCapsule_GetPointer(PyObject *capsule, const char *name);
 
 /* An object of a type that PyType_FromSpec has made refers to it, and drops that reference when it is freed. */
 PyObject *PyType_FromSpec(PyType_Spec *spec);
 PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items); /* filled with zeros */
+int PyType_IsSubtype(PyTypeObject *type, PyTypeObject *base);
 void PyObject_Free(void *object);
 void PyObject_GC_UnTrack(void *object);
 void PyObject_GC_Del(void *object);

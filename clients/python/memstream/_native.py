@@ -1,8 +1,7 @@
-"""The fast road: the functions that are called most, as built-in functions instead of through ctypes.
+"""Finding and loading libmemstream_python.so, the accelerator: native code for the methods that are called most.
 
-libmemstream_python.so stands beside libcache.so. It is written against the part of CPython's interface that does not
-change between versions, so that nothing is compiled when the package is installed. Where it cannot serve, the plain
-road does, which is the Python code of this package; both do the same.
+It stands beside libcache.so. It is written against the part of CPython's interface that does not change between
+versions, so nothing is compiled when the package is installed. Where it cannot serve, ctypes does.
 
 The environment variable MEMSTREAM_PYTHON_ACCELERATOR chooses, when a cache is opened: "auto" (or nothing) accelerates
 where that is possible and warns once where it should be, "require" accelerates or raises, "off" does not accelerate.
@@ -14,14 +13,14 @@ import ctypes
 import os
 import sys
 import warnings
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Iterable, Optional
 
 from memstream import _abi
 from memstream._abi import Status
 from memstream._library import SONAME, Library, same_release
-from memstream.errors import BadAccelerator, LibraryError
+from memstream.connection import Connection
+from memstream.errors import AcceleratorWarning, BadAccelerator, LibraryError
 from memstream.views import View
 
 FILE_NAME = "libmemstream_python.so"
@@ -32,16 +31,8 @@ _CHOICES = ("auto", "require", "off")
 _OLD_VARIABLE = "MEMSTREAM_PYTHON_ROAD"
 _OLD_CHOICES = {"auto": "auto", "fast": "require", "plain": "off"}
 
-# In the order of `memstream_python_calls_t`.
+# The functions of libcache.so that it calls, in the order of `memstream_python_calls_t`.
 _CALLS = ("get", "set", "delete", "exists", "touch", "incr", "get_many", "set_many", "delete_many", "view", "release")
-# The methods that the library has; also "close", which is none.
-METHODS = (*(name for name in _CALLS if name != "release"), "put")
-
-Functions = Dict[str, Callable[..., Any]]
-
-
-class AcceleratorWarning(RuntimeWarning):
-    """Calls are slower than they could be in this interpreter."""
 
 
 class _Unfit(Exception):
@@ -75,17 +66,8 @@ def _or(choices: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}"
 
 
-def functions_for(library: Library, handle: Any, plain: Any) -> Optional[Functions]:
-    """Makes the built-in functions for an open cache.
-
-    Args:
-        library: the libcache.so that opened it.
-        handle: what keeps the cache open; the functions refer to it until "close" of them is called.
-        plain: an object with the methods of the same names, for what the fast road leaves to the plain one. Its
-            `_handle` becomes None by "close".
-
-    Returns:
-        The functions by name; None if the plain road is to be taken.
+def native_for(library: Library) -> Optional[ctypes.PyDLL]:
+    """Returns the accelerator for a cache that is opened with this libcache.so; None if it is to use ctypes.
 
     Raises:
         BadAccelerator: the environment variable has an unknown value.
@@ -95,7 +77,7 @@ def functions_for(library: Library, handle: Any, plain: Any) -> Optional[Functio
     if choice == "off":
         return None
     try:
-        native = _load(library.path)
+        return _load(library.path)
     except _Unfit as error:
         if choice == "require":
             remedy = error.remedy or f"Set {VARIABLE} to auto, or use another interpreter"
@@ -103,10 +85,12 @@ def functions_for(library: Library, handle: Any, plain: Any) -> Optional[Functio
         if error.remedy is not None:
             _warn_once(error)
         return None
+
+
+def addresses_of(library: Library) -> "ctypes.Array[ctypes.c_void_p]":
+    """Returns a `memstream_python_calls_t` with the functions of this libcache.so."""
     addresses = [ctypes.cast(getattr(library.c, f"memstream_{name}"), ctypes.c_void_p) for name in _CALLS]
-    calls = (ctypes.c_void_p * len(addresses))(*(address.value for address in addresses))
-    functions: Functions = native.memstream_python_bind(calls, handle, handle, plain)
-    return functions
+    return (ctypes.c_void_p * len(addresses))(*(address.value for address in addresses))
 
 
 _has_warned = False
@@ -130,26 +114,21 @@ def _depth_of_user() -> int:
     return depth
 
 
-@lru_cache(maxsize=None)
+# One for the whole process: it gets the functions of libcache.so with each cache.
+_loaded: Optional[ctypes.PyDLL] = None
+
+
 def _load(cache_path: str) -> ctypes.PyDLL:
-    """Loads the library that stands beside that libcache.so, and makes its views known."""
+    """Loads the library that stands beside that libcache.so, unless one is loaded, and makes its views known."""
+    global _loaded
+    if _loaded is not None:
+        return _loaded
     reason = unfit_interpreter()
     if reason is not None:
         raise _Unfit(reason)
     path = FILE_NAME if cache_path == SONAME else str(Path(cache_path).with_name(FILE_NAME))
     try:
-        native = ctypes.PyDLL(path)
-        native.memstream_python_version.restype = ctypes.c_char_p
-        native.memstream_python_fits.argtypes = (ctypes.py_object,)
-        native.memstream_python_bind.argtypes = (
-            ctypes.POINTER(ctypes.c_void_p),
-            ctypes.c_void_p,
-            ctypes.py_object,
-            ctypes.py_object,
-        )
-        native.memstream_python_bind.restype = ctypes.py_object
-        native.memstream_python_view_type.restype = ctypes.py_object
-        native.memstream_python_after_fork.restype = None
+        native = _declare(ctypes.PyDLL(path))
     except (OSError, AttributeError) as error:
         remedy = f"Run scripts/build.sh, and keep {FILE_NAME} beside {Path(cache_path).name}"
         raise _Unfit(f"{path} cannot be loaded: {error}", remedy) from None
@@ -157,15 +136,37 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     if not same_release(version):
         remedy = "Install the package and its libraries from one release"
         raise _Unfit(f"{path} is version {version} and the package is version {_abi.VERSION}", remedy)
-    if not native.memstream_python_fits(b"bytes"):
+    probe = object.__new__(Connection)
+    probe._accelerator = path
+    if not native.memstream_python_fits(b"bytes", probe, path):
         raise _Unfit("this is a subinterpreter, or one whose objects are laid out in its own way")
-    View.register(native.memstream_python_view_type())
+    View.register(native.memstream_python_prepare(Connection))
     os.register_at_fork(after_in_child=native.memstream_python_after_fork)
+    _loaded = native
+    return native
+
+
+def _declare(native: ctypes.PyDLL) -> ctypes.PyDLL:
+    """Gives the functions their prototypes; AttributeError if one of them is not there."""
+    some = ctypes.py_object
+    calls = ctypes.POINTER(ctypes.c_void_p)
+    for name, result, arguments in (
+        ("version", ctypes.c_char_p, ()),
+        ("fits", ctypes.c_int, (some, some, some)),
+        ("prepare", some, (some,)),
+        ("after_fork", None, ()),
+        ("method", some, (some, some)),
+        ("open", some, (calls, ctypes.c_void_p, some)),
+        ("leave", some, (some, some)),
+        ("close", None, (some,)),
+    ):
+        function = getattr(native, f"memstream_python_{name}")
+        function.restype, function.argtypes = result, arguments
     return native
 
 
 def unfit_interpreter() -> Optional[str]:
-    """Returns why an interpreter like this one cannot take the fast road; None if it can."""
+    """Returns why an interpreter like this one cannot use the accelerator; None if it can."""
     if sys.implementation.name != "cpython":
         return f"the interpreter is {sys.implementation.name}, not CPython"
     if sys.version_info < (3, 9):

@@ -1,0 +1,220 @@
+/*
+ * Methods that stand in a class in the place of Python functions, and the object by which a Cache knows its native
+ * calls.
+ *
+ * To the interpreter such a method is what a Python function is in a class: `cache.get(key)` calls it without making an
+ * object in between, and `cache.get` alone is an ordinary bound method, which can be compared, pickled and patched. The
+ * Python function answers what is asked of the method itself: its name, signature, documentation, code.
+ */
+#include <stdlib.h>
+
+#include "clients/python/native/fast_road.h"
+
+typedef struct method {
+  PyObject object;
+  vectorcallfunc call;
+  PyObject *function;
+  road_function_t native;
+  uint32_t bit;
+  PyObject *weak_references;
+} method_t;
+
+/* An instance of the class of caches, whose base is object and whose first slot comes first for that. */
+typedef struct cache_object {
+  PyObject object;
+  PyObject *road;
+} cache_object_t;
+
+PyTypeObject *road_type;
+static PyTypeObject *method_type;
+static PyTypeObject *cache_class;
+/* The class of the last Cache that was met. Kept, so that no other class can come to have its address. */
+static PyTypeObject *last_class;
+
+PyObject *road_slot(PyObject *cache) { return ((cache_object_t *)cache)->road; }
+
+static int is_cache(PyObject *object) {
+  if (object->type == last_class) return 1;
+  if (!PyType_IsSubtype(object->type, cache_class)) return 0;
+  PyTypeObject *previous = last_class;
+  last_class = (PyTypeObject *)road_new((PyObject *)object->type);
+  if (previous != NULL) Py_DecRef((PyObject *)previous);
+  return 1;
+}
+
+/* ---- the Python function ---- */
+
+/* A new tuple of self, if there is one, and the arguments by position; NULL with an exception. */
+static PyObject *positional(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+  const Py_ssize_t first = self != NULL;
+  PyObject *tuple = PyTuple_New(first + count);
+  for (Py_ssize_t i = 0; tuple != NULL && i < first + count; ++i) {
+    if (PyTuple_SetItem(tuple, i, road_new(i < first ? self : arguments[i - first])) == 0) continue;
+    Py_DecRef(tuple);
+    tuple = NULL;
+  }
+  return tuple;
+}
+
+/* A new dict of the arguments by name; NULL with an exception. */
+static PyObject *named(PyObject *const *arguments, PyObject *keyword_names) {
+  PyObject *dict = PyDict_New();
+  const Py_ssize_t count = keyword_names == NULL ? 0 : PyTuple_Size(keyword_names);
+  for (Py_ssize_t i = 0; dict != NULL && i < count; ++i) {
+    if (PyDict_SetItem(dict, PyTuple_GetItem(keyword_names, i), arguments[i]) == 0) continue;
+    Py_DecRef(dict);
+    dict = NULL;
+  }
+  return dict;
+}
+
+static PyObject *call_function(PyObject *function, PyObject *self, PyObject *const *arguments, Py_ssize_t count,
+                               PyObject *keyword_names) {
+  PyObject *tuple = positional(self, arguments, count);
+  PyObject *dict = tuple == NULL ? NULL : named(arguments + count, keyword_names);
+  PyObject *result = dict == NULL ? NULL : PyObject_Call(function, tuple, dict);
+  if (tuple != NULL) Py_DecRef(tuple);
+  if (dict != NULL) Py_DecRef(dict);
+  return result;
+}
+
+PyObject *road_plain(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
+  return call_function(call->function, call->self, arguments, count, keyword_names);
+}
+
+PyObject *road_fail(const road_call_t *call, int status) {
+  PyObject *result = PyObject_CallMethod(call->self, "_fail", "i", status);
+  if (result != NULL) Py_DecRef(result); /* It always raises. */
+  return NULL;
+}
+
+/* ---- the method ---- */
+
+/* The road of a call; NULL if the Python function has to serve it. */
+static memstream_road_t *road_for(const method_t *method, PyObject *const *arguments, Py_ssize_t count) {
+  if (count == 0 || !is_cache(arguments[0])) return NULL;
+  PyObject *road = road_slot(arguments[0]);
+  if (road == NULL || road->type != road_type) return NULL;
+  return (((memstream_road_t *)road)->left & method->bit) == 0 ? (memstream_road_t *)road : NULL;
+}
+
+static PyObject *method_call(PyObject *self, PyObject *const *arguments, size_t flagged_count,
+                             PyObject *keyword_names) {
+  const method_t *method = (const method_t *)self;
+  const Py_ssize_t count = (Py_ssize_t)(flagged_count & ~PY_VECTORCALL_ARGUMENTS_OFFSET);
+  memstream_road_t *road = road_for(method, arguments, count);
+  if (road == NULL) return call_function(method->function, NULL, arguments, count, keyword_names);
+  const road_call_t call = {road, arguments[0], method->function};
+  return method->native(&call, arguments + 1, count - 1, keyword_names);
+}
+
+static PyObject *method_bind(PyObject *self, PyObject *object, PyObject *type) {
+  (void)type;
+  if (object == NULL || object == &_Py_NoneStruct) return road_new(self);
+  return PyMethod_New(self, object);
+}
+
+/* Pickled and copied by its name, as functions are. */
+static PyObject *method_reduce(PyObject *self, PyObject *protocol) {
+  (void)protocol;
+  return PyObject_GetAttrString(((method_t *)self)->function, "__qualname__");
+}
+
+static PyObject *method_attribute(PyObject *self, PyObject *name) {
+  if (PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0) return PyObject_GenericGetAttr(self, name);
+  return PyObject_GetAttr(((method_t *)self)->function, name);
+}
+
+static int method_set_attribute(PyObject *self, PyObject *name, PyObject *value) {
+  return PyObject_SetAttr(((method_t *)self)->function, name, value);
+}
+
+static PyObject *method_text(PyObject *self) { return PyObject_Repr(((method_t *)self)->function); }
+
+static void method_end(PyObject *self) {
+  method_t *method = (method_t *)self;
+  PyTypeObject *type = self->type;
+  if (method->weak_references != NULL) PyObject_ClearWeakRefs(self);
+  Py_DecRef(method->function);
+  PyObject_Free(self);
+  Py_DecRef((PyObject *)type);
+}
+
+PyObject *road_method(PyObject *function, road_function_t native, uint32_t bit) {
+  method_t *method = (method_t *)PyType_GenericAlloc(method_type, 0);
+  if (method == NULL) return NULL;
+  method->call = method_call;
+  method->function = road_new(function);
+  method->native = native;
+  method->bit = bit;
+  return &method->object;
+}
+
+/* ---- the types ---- */
+
+static void road_end(PyObject *self) {
+  memstream_road_t *road = (memstream_road_t *)self;
+  PyTypeObject *type = self->type;
+  if (road->views != NULL) road_leave_views(road->views);
+  if (road->handle != NULL) Py_DecRef(road->handle);
+  free(road->batch_room);
+  PyObject_Free(self);
+  Py_DecRef((PyObject *)type);
+}
+
+PyObject *road_refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+  (void)type;
+  (void)arguments;
+  (void)keywords;
+  PyErr_SetString(PyExc_TypeError, "only a Cache makes objects of this type");
+  return NULL;
+}
+
+static PyType_Slot road_slots[] = {
+    SLOT(Py_tp_new, road_refuse_new),
+    SLOT(Py_tp_dealloc, road_end),
+    SLOT_DATA(Py_tp_doc, "What an open Cache needs for its native calls."),
+    SLOT_DATA(0, NULL),
+};
+
+static PyMethodDef method_methods[] = {
+    {"__reduce_ex__", method_reduce, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef method_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(method_t, call), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(method_t, weak_references), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot method_slots[] = {
+    SLOT(Py_tp_new, road_refuse_new),
+    SLOT(Py_tp_dealloc, method_end),
+    SLOT(Py_tp_call, PyVectorcall_Call),
+    SLOT(Py_tp_descr_get, method_bind),
+    SLOT(Py_tp_getattro, method_attribute),
+    SLOT(Py_tp_setattro, method_set_attribute),
+    SLOT(Py_tp_repr, method_text),
+    SLOT_DATA(Py_tp_methods, method_methods),
+    SLOT_DATA(Py_tp_members, method_members),
+    SLOT_DATA(Py_tp_doc, "A Python function whose common calls native code serves."),
+    SLOT_DATA(0, NULL),
+};
+
+static PyType_Spec road_spec = {"memstream.accelerator.Accelerator", sizeof(memstream_road_t), 0,
+                                Py_TPFLAGS_HAVE_VERSION_TAG, road_slots};
+/* Immutable: otherwise the interpreter does not remember where it has found a method. */
+static PyType_Spec method_spec = {
+    "memstream.accelerator.Method", sizeof(method_t), 0,
+    Py_TPFLAGS_HAVE_VERSION_TAG | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    method_slots};
+
+int road_make_types(PyTypeObject *class_of_caches) {
+  if (road_type == NULL) road_type = (PyTypeObject *)PyType_FromSpec(&road_spec);
+  if (road_type == NULL) return -1;
+  if (method_type == NULL) method_type = (PyTypeObject *)PyType_FromSpec(&method_spec);
+  if (method_type == NULL) return -1;
+  if (cache_class == NULL) cache_class = (PyTypeObject *)road_new((PyObject *)class_of_caches);
+  return 0;
+}
