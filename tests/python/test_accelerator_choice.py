@@ -63,7 +63,7 @@ INCAPABLE: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 NEGLECTED: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (
         lambda patch: patch.setattr(_native, "FILE_NAME", "libabsent.so"),
-        "libabsent.so cannot be loaded.*Run scripts/build.sh, and keep libabsent.so beside libcache.so",
+        "libabsent.so cannot be loaded.*Run scripts/build.sh, or install .* libabsent.so belongs beside libcache.so",
     ),
     (
         lambda patch: patch.setattr(_library._abi, "VERSION", "0.2.0"),

@@ -142,6 +142,33 @@ def test_closing_while_other_threads_copy_large_values(fast: None, segment: Segm
     assert len(outcomes) == 60 and all(isinstance(outcome, ClosedError) for outcome in outcomes)
 
 
+def test_opening_again_while_other_threads_copy_large_values(fast: None, segment: Segment) -> None:
+    large = bytes(range(256)) * 4096
+    cache = Cache(segment.name)
+    cache.set("key", large)
+    rounds = [0, 0, 0]
+    done = threading.Event()
+
+    def work(number: int) -> None:
+        while not done.is_set():
+            with suppress(ClosedError):
+                cache.set("key", large)
+                assert cache.get("key") == large
+                assert cache.get_many(["key"] * 20) == {"key": large}
+            rounds[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    while min(rounds) < 60:
+        cache.__init__(segment.name)  # type: ignore[misc]
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert cache.get("key") == large and len(cache.processes()) == 1
+    cache.close()
+
+
 def test_large_values_are_copied_with_the_interpreter_free(fast: None, cache: Cache) -> None:
     large = bytes(8 << 20)
     counted = [0]

@@ -130,8 +130,9 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     try:
         native = _declare(ctypes.PyDLL(path))
     except (OSError, AttributeError) as error:
-        remedy = f"Run scripts/build.sh, and keep {FILE_NAME} beside {Path(cache_path).name}"
-        raise _Unfit(f"{path} cannot be loaded: {error}", remedy) from None
+        place = f"{FILE_NAME} belongs beside {Path(cache_path).name}"
+        remedy = f"Run scripts/build.sh, or install the package again: {place}"
+        raise _Unfit(f"{FILE_NAME} cannot be loaded ({error})", remedy) from None
     version = native.memstream_python_version().decode()
     if not same_release(version):
         remedy = "Install the package and its libraries from one release"
