@@ -157,7 +157,7 @@ def segment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, lib
         "MEMSTREAM_SIZE": "32M",
         "PYTHONPATH": str(CLIENT),
     }
-    kept = ("MEMSTREAM_TEST_RUN", "MEMSTREAM_PYTHON_ACCELERATOR")  # Who runs the suite, and on which road.
+    kept = ("MEMSTREAM_TEST_RUN", "MEMSTREAM_PYTHON_ACCELERATOR")  # Who runs the suite, and how.
     for variable in [name for name in os.environ if name.startswith("MEMSTREAM_") and name not in kept]:
         monkeypatch.delenv(variable)
     for variable, value in variables.items():
@@ -182,8 +182,8 @@ def shared_calls(monkeypatch: pytest.MonkeyPatch) -> List[str]:
 
 
 @pytest.fixture
-def plain_road(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches opened from here on take the plain road: for what looks inside it. To be asked for before `cache`."""
+def unaccelerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches opened from here on are not accelerated: for what looks inside. To be asked for before `cache`."""
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
 
 

@@ -1,4 +1,4 @@
-"""Many keys in one call, on whatever road the suite runs."""
+"""Many keys in one call, with the accelerator or without, as the suite runs."""
 
 from __future__ import annotations
 

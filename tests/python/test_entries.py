@@ -312,7 +312,7 @@ def test_a_full_cache_keeps_accepting(cache: Cache) -> None:
 
 @pytest.mark.parametrize("change", [50_000, 5 * MIB, 10, None], ids=["grows", "grows more", "shrinks", "goes"])
 def test_get_copes_with_a_value_that_changes_between_its_two_calls(
-    plain_road: None, cache: Cache, monkeypatch: pytest.MonkeyPatch, change: Optional[int]
+    unaccelerated: None, cache: Cache, monkeypatch: pytest.MonkeyPatch, change: Optional[int]
 ) -> None:
     get = cache._raw_get
 

@@ -9,14 +9,14 @@
  */
 #include <stdlib.h>
 
-#include "clients/python/native/fast_road.h"
+#include "clients/python/native/accelerator.h"
 
 /* A process holds 128 blocks in place, and the library copies the values of further views: that is left to the Python
  * function, which lets the interpreter's lock go meanwhile. */
 #define MOST_VIEWS 100
 
 struct view_source {
-  size_t users; /* the road, and the windows */
+  size_t users; /* the accelerator, and the windows */
   int (*release)(memstream_t *, memstream_view_t *);
   memstream_t *cache;
   PyObject *handle; /* keeps `cache` open, and with it the memory of the windows */
@@ -50,13 +50,13 @@ static uint64_t forks; /* how often this process has become a child */
 
 /* ---- the source ---- */
 
-view_source_t *road_view_source(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle) {
+view_source_t *make_view_source(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle) {
   view_source_t *source = malloc(sizeof *source);
-  if (source != NULL) *source = (view_source_t){1, calls->release, cache, road_new(handle)};
+  if (source != NULL) *source = (view_source_t){1, calls->release, cache, new_reference(handle)};
   return source;
 }
 
-void road_leave_views(view_source_t *source) {
+void drop_view_source(view_source_t *source) {
   if (--source->users > 0) return;
   PyObject *handle = source->handle;
   free(source);
@@ -91,7 +91,7 @@ static void window_end(PyObject *self) {
   if (!is_of_parent(window)) end_view(source, &window->raw);
   PyObject_Free(window);
   Py_DecRef((PyObject *)type);
-  road_leave_views(source);
+  drop_view_source(source);
 }
 
 /* A memoryview of what the library gave; NULL with an exception, and then it was given back. */
@@ -117,21 +117,22 @@ static PyObject *open_window(view_source_t *source, const memstream_view_t *raw,
 
 /* ---- the view ---- */
 
-PyObject *road_view(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
-  memstream_road_t *road = call->road;
+PyObject *native_view(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                      PyObject *keyword_names) {
+  accelerator_t *accelerator = call->accelerator;
   const void *key;
   size_t key_size;
   memstream_view_t raw;
   window_t *window;
-  if (keyword_names != NULL || count != 1 || road->cache == NULL || window_count >= MOST_VIEWS ||
-      !road_key(arguments[0], &key, &key_size)) {
-    return road_plain(call, arguments, count, keyword_names);
+  if (keyword_names != NULL || count != 1 || accelerator->cache == NULL || window_count >= MOST_VIEWS ||
+      !parse_key(arguments[0], &key, &key_size)) {
+    return call_python(call, arguments, count, keyword_names);
   }
-  const int status = road->calls.view(road->cache, key, key_size, &raw);
+  const int status = accelerator->calls.view(accelerator->cache, key, key_size, &raw);
   /* The Python function raises CacheMiss with the key. Should the key have come meanwhile, there is a view of it. */
-  if (status == CACHE_MISS) return road_plain(call, arguments, count, NULL);
-  if (status != CACHE_OK) return road_fail(call, status);
-  PyObject *memory = open_window(road->views, &raw, &window);
+  if (status == CACHE_MISS) return call_python(call, arguments, count, NULL);
+  if (status != CACHE_OK) return raise_status(call, status);
+  PyObject *memory = open_window(accelerator->views, &raw, &window);
   if (memory == NULL) return NULL;
   view_t *view = (view_t *)PyType_GenericAlloc(view_type, 0);
   if (view == NULL) {
@@ -181,7 +182,7 @@ static PyObject *view_memory(PyObject *self, void *unused) {
   view_t *view = (view_t *)self;
   (void)unused;
   view->is_memory_known = 1;
-  return road_new(view->memory);
+  return new_reference(view->memory);
 }
 
 static PyObject *view_enter(PyObject *self, PyObject *unused) {
@@ -192,7 +193,7 @@ static PyObject *view_enter(PyObject *self, PyObject *unused) {
 static PyObject *view_release(PyObject *self, PyObject *unused) {
   view_t *view = (view_t *)self;
   (void)unused;
-  if (view->window == NULL) return road_new(&_Py_NoneStruct);
+  if (view->window == NULL) return new_reference(&_Py_NoneStruct);
   /* Raises BufferError by itself for what exports it, such as a numpy array. */
   PyObject *done = PyObject_CallFunctionObjArgs(release_memory, view->memory, NULL);
   if (done == NULL || view->window == NULL || is_of_parent(view->window)) return done;
@@ -211,7 +212,7 @@ static PyObject *view_exit(PyObject *self, PyObject *const *arguments, Py_ssize_
   PyObject *done = view_release(self, NULL);
   if (done != NULL || arguments[1] == &_Py_NoneStruct || !PyErr_ExceptionMatches(PyExc_BufferError)) return done;
   PyErr_Clear();
-  return road_new(&_Py_NoneStruct);
+  return new_reference(&_Py_NoneStruct);
 }
 
 static PyObject *view_token(PyObject *self, void *unused) {
@@ -232,14 +233,14 @@ static PyObject *view_created_at(PyObject *self, void *unused) {
 static PyObject *view_expires_at(PyObject *self, void *unused) {
   const uint64_t expires_at_ms = ((view_t *)self)->meta.expires_at_ms;
   (void)unused;
-  if (expires_at_ms == 0) return road_new(&_Py_NoneStruct);
+  if (expires_at_ms == 0) return new_reference(&_Py_NoneStruct);
   return PyFloat_FromDouble((double)expires_at_ms / 1000);
 }
 
 /* ---- the types ---- */
 
 static PyType_Slot window_slots[] = {
-    SLOT(Py_tp_new, road_refuse_new),
+    SLOT(Py_tp_new, refuse_new),
     SLOT(Py_tp_dealloc, window_end),
     SLOT(Py_bf_getbuffer, window_export),
     SLOT_DATA(Py_tp_doc, "The bytes of a value, in place: what the memoryviews of a view keep."),
@@ -270,7 +271,7 @@ static PyMemberDef view_members[] = {
 };
 
 static PyType_Slot view_slots[] = {
-    SLOT(Py_tp_new, road_refuse_new),
+    SLOT(Py_tp_new, refuse_new),
     SLOT(Py_tp_dealloc, view_end),
     SLOT(Py_tp_traverse, view_traverse),
     SLOT_DATA(Py_tp_methods, view_methods),
@@ -280,12 +281,12 @@ static PyType_Slot view_slots[] = {
     SLOT_DATA(0, NULL),
 };
 
-static PyType_Spec window_spec = {"memstream.views.FastWindow", sizeof(window_t), 0, Py_TPFLAGS_HAVE_VERSION_TAG,
+static PyType_Spec window_spec = {"memstream.views.AcceleratedWindow", sizeof(window_t), 0, Py_TPFLAGS_HAVE_VERSION_TAG,
                                   window_slots};
-static PyType_Spec view_spec = {"memstream.views.FastView", sizeof(view_t), 0,
+static PyType_Spec view_spec = {"memstream.views.AcceleratedView", sizeof(view_t), 0,
                                 Py_TPFLAGS_HAVE_VERSION_TAG | Py_TPFLAGS_HAVE_GC, view_slots};
 
-PyObject *road_view_type(void) {
+PyObject *make_view_type(void) {
   if (release_memory == NULL) release_memory = PyObject_GetAttrString((PyObject *)&PyMemoryView_Type, "release");
   if (release_memory == NULL) return NULL;
   if (window_type == NULL) window_type = (PyTypeObject *)PyType_FromSpec(&window_spec);
@@ -298,14 +299,14 @@ PyObject *road_view_type(void) {
 
 /* The memoryview of a window, if anybody has it: a new reference or NULL. */
 static PyObject *memory_of(const window_t *window) {
-  if (window->view != NULL) return road_new(window->view->memory);
+  if (window->view != NULL) return new_reference(window->view->memory);
   PyObject *memory = window->memory == NULL ? NULL : PyObject_CallFunctionObjArgs(window->memory, NULL);
   if (memory != &_Py_NoneStruct) return memory;
   Py_DecRef(memory);
   return NULL;
 }
 
-void road_leave_parent(void) {
+void leave_parent_views(void) {
   ++forks;
   window_t *window = windows;
   if (window != NULL) Py_IncRef(&window->object);

@@ -1,4 +1,4 @@
-"""Views of the fast road: what only they can get wrong. What all views do stands in test_views.py."""
+"""Views that native code makes: what only they can get wrong. What all views do stands in test_views.py."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from memstream._library import load
 
 
 @pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
-    """Caches opened from here on take the fast road."""
+def accelerated(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
+    """Caches opened from here on are accelerated."""
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "require")
 
 
 def is_native(view: View) -> bool:
-    """Returns whether it is a view of the fast road."""
-    return type(view).__name__ == "FastView"
+    """Returns whether native code made it."""
+    return type(view).__name__ == "AcceleratedView"
 
 
 def test_a_view_is_a_view_by_any_road(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache["key"] = b"value"
-    fast = cache.view("key")
+    native = cache.view("key")
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
     with Cache() as other:
         plain = other.view("key")
-        assert is_native(fast) and not is_native(plain)
-        assert isinstance(fast, View) and isinstance(plain, View) and not isinstance(cache, View)
+        assert is_native(native) and not is_native(plain)
+        assert isinstance(native, View) and isinstance(plain, View) and not isinstance(cache, View)
         for name in ("token", "flags", "created_at", "expires_at"):
-            assert getattr(fast, name) == getattr(plain, name)
+            assert getattr(native, name) == getattr(plain, name)
         plain.release()
-    fast.release()
+    native.release()
 
 
-def test_what_is_not_common_is_left_to_the_plain_road(cache: Cache) -> None:
+def test_what_is_not_common_is_left_to_python(cache: Cache) -> None:
     class Text(str):
         pass
 
@@ -67,7 +67,7 @@ def test_what_a_subclass_makes_of_view_stays(segment: Segment) -> None:
             assert memory == b"value"
 
 
-def test_a_read_only_cache_copies_on_the_plain_road(cache: Cache) -> None:
+def test_a_read_only_cache_copies_in_python(cache: Cache) -> None:
     cache["key"] = b"value"
     with Cache(read_only=True) as reader:
         assert reader.accelerated
@@ -75,7 +75,7 @@ def test_a_read_only_cache_copies_on_the_plain_road(cache: Cache) -> None:
         assert not is_native(view) and view.memory == b"value"
 
 
-def test_so_many_views_that_values_are_copied_are_taken_on_the_plain_road(cache: Cache) -> None:
+def test_so_many_views_that_values_are_copied_are_taken_in_python(cache: Cache) -> None:
     cache["key"] = b"value"
     views = [cache.view("key") for _ in range(150)]
     assert [is_native(view) for view in views] == [True] * 100 + [False] * 50

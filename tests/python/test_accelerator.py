@@ -1,4 +1,4 @@
-"""The fast road: that it is taken, that it is left where it must be, and that it leaks nothing."""
+"""The accelerator: what it serves, what it leaves to Python, and that it leaks nothing."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ LEAK_CALLS = 1_000_000 * int(os.environ.get("MEMSTREAM_LEAK_SCALE", "2")) // 100
 
 
 @pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
-    """Caches opened from here on take the fast road."""
+def accelerated(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
+    """Caches opened from here on are accelerated."""
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "require")
 
 
@@ -57,13 +57,13 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_native_code_serves_the_common_calls(fast: None, cache: Cache, name: str) -> None:
+def test_native_code_serves_the_common_calls(accelerated: None, cache: Cache, name: str) -> None:
     assert cache.accelerated
     cache["key"] = b"1"
     assert python_functions_of(lambda: getattr(cache, name)(*ARGUMENTS[name])) == []
 
 
-def test_what_a_subclass_redefines_stays_redefined(fast: None, segment: Segment) -> None:
+def test_what_a_subclass_redefines_stays_redefined(accelerated: None, segment: Segment) -> None:
     class Loud(Cache):
         def get(self, key: Any, default: Any = None) -> Any:
             return super().get(key, default).upper()
@@ -79,7 +79,7 @@ def test_what_a_subclass_redefines_stays_redefined(fast: None, segment: Segment)
         assert "set" in python_functions_of(lambda: cache.set("key", b"value"))
 
 
-def test_functions_that_were_kept_say_that_the_cache_was_closed(fast: None, segment: Segment) -> None:
+def test_functions_that_were_kept_say_that_the_cache_was_closed(accelerated: None, segment: Segment) -> None:
     cache = Cache()
     kept: Dict[str, Callable[..., Any]] = {name: getattr(cache, name) for name in ARGUMENTS}
     cache.close()
@@ -89,7 +89,7 @@ def test_functions_that_were_kept_say_that_the_cache_was_closed(fast: None, segm
             function(*ARGUMENTS[name])
 
 
-def test_a_value_that_closes_the_cache_is_not_stored(fast: None, segment: Segment) -> None:
+def test_a_value_that_closes_the_cache_is_not_stored(accelerated: None, segment: Segment) -> None:
     cache = Cache()
 
     class Closer(ctypes.Array):  # type: ignore[type-arg]
@@ -101,7 +101,7 @@ def test_a_value_that_closes_the_cache_is_not_stored(fast: None, segment: Segmen
         set_("key", value)
 
 
-def test_a_cache_that_nobody_refers_to_is_closed_at_once(fast: None, segment: Segment) -> None:
+def test_a_cache_that_nobody_refers_to_is_closed_at_once(accelerated: None, segment: Segment) -> None:
     gc.disable()
     try:
         with Cache() as watcher:
@@ -116,7 +116,7 @@ def test_a_cache_that_nobody_refers_to_is_closed_at_once(fast: None, segment: Se
         gc.enable()
 
 
-def test_closing_while_other_threads_copy_large_values(fast: None, segment: Segment) -> None:
+def test_closing_while_other_threads_copy_large_values(accelerated: None, segment: Segment) -> None:
     large = bytes(range(256)) * 4096
     outcomes: List[object] = []
 
@@ -142,7 +142,7 @@ def test_closing_while_other_threads_copy_large_values(fast: None, segment: Segm
     assert len(outcomes) == 60 and all(isinstance(outcome, ClosedError) for outcome in outcomes)
 
 
-def test_opening_again_while_other_threads_copy_large_values(fast: None, segment: Segment) -> None:
+def test_opening_again_while_other_threads_copy_large_values(accelerated: None, segment: Segment) -> None:
     large = bytes(range(256)) * 4096
     cache = Cache(segment.name)
     cache.set("key", large)
@@ -169,7 +169,7 @@ def test_opening_again_while_other_threads_copy_large_values(fast: None, segment
     cache.close()
 
 
-def test_large_values_are_copied_with_the_interpreter_free(fast: None, cache: Cache) -> None:
+def test_large_values_are_copied_with_the_interpreter_free(accelerated: None, cache: Cache) -> None:
     large = bytes(8 << 20)
     counted = [0]
     done = threading.Event()
@@ -243,7 +243,7 @@ def _view_with_slice(view: View) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_call_leaks(fast: None, cache: Cache, name: str) -> None:
+def test_no_call_leaks(accelerated: None, cache: Cache, name: str) -> None:
     call, key = CALLS[name], "a key of its own " + name
     cache.set_many({key: b"value", "medium": bytes(20_000), "large": bytes(65_536), "number": b"0"})
     cache.set_many(dict.fromkeys(_MANY, bytes(1024)))
@@ -284,7 +284,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_the_interpreter_ends_in_peace_with_a_cache_open(fast: None, segment: Segment) -> None:
+def test_the_interpreter_ends_in_peace_with_a_cache_open(accelerated: None, segment: Segment) -> None:
     segment.environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "require"
     code = (
         "import memstream; cache = memstream.Cache(); cache['key'] = b'1'; kept = cache.get; print(cache.accelerated)"
@@ -300,8 +300,8 @@ def interpreters() -> List[str]:
 
 
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_the_same_file_serves_every_interpreter(fast: None, segment: Segment, interpreter: str) -> None:
-    program = Path(__file__).with_name("roads_everywhere.py")
+def test_the_same_file_serves_every_interpreter(accelerated: None, segment: Segment, interpreter: str) -> None:
+    program = Path(__file__).with_name("accelerator_everywhere.py")
     # Not measured by pytest-cov: its tracer keeps references of its own, for every line that runs.
     environment = {name: value for name, value in segment.environment.items() if not name.startswith("COV_CORE_")}
     environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "require"

@@ -4,10 +4,9 @@
  */
 #include <stdlib.h>
 
-#include "clients/python/native/fast_road.h"
+#include "clients/python/native/accelerator.h"
 
-#define LOCKED_KEYS \
-  64 /* With more of them, or more bytes than ROAD_LOCKED_COPY, a write lets the interpreter's lock go. */
+#define LOCKED_KEYS 64 /* With more of them, or more bytes than LOCKED_COPY, a write lets the interpreter's lock go. */
 
 static memstream_item_t *make_items(size_t count) { return calloc(count == 0 ? 1 : count, sizeof(memstream_item_t)); }
 
@@ -15,7 +14,7 @@ static memstream_item_t *make_items(size_t count) { return calloc(count == 0 ? 1
  * common. */
 static int take_keys(PyObject *keys, size_t first, memstream_item_t *items, size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    if (!road_key(PyList_GetItem(keys, (Py_ssize_t)(first + i)), &items[i].key, &items[i].key_size)) return 0;
+    if (!parse_key(PyList_GetItem(keys, (Py_ssize_t)(first + i)), &items[i].key, &items[i].key_size)) return 0;
   }
   return 1;
 }
@@ -39,9 +38,9 @@ typedef struct batch_room {
 } batch_room_t;
 
 /* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the Python function. */
-static int collect(const road_call_t *call, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
+static int collect(const method_call_t *call, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
                    PyObject *found, int *foreign) {
-  memstream_road_t *road = call->road;
+  accelerator_t *accelerator = call->accelerator;
   for (size_t i = 0; i < count; ++i) {
     const memstream_item_t *item = &items[i];
     PyObject *value = NULL;
@@ -52,13 +51,13 @@ static int collect(const road_call_t *call, PyObject *keys, size_t first, const 
       value = PyBytes_FromStringAndSize(item->value, (Py_ssize_t)item->value_size);
     } else {
       /* Too large for the room. Another thread may have closed the cache while the last one was copied. */
-      if (road->cache == NULL) return road_fail(call, CACHE_NOT_CONNECTED) != NULL;
-      status = road_sized_value(road, item->key, item->key_size, item->value_size, &value, &flags);
+      if (accelerator->cache == NULL) return raise_status(call, CACHE_NOT_CONNECTED) != NULL;
+      status = read_sized_value(accelerator, item->key, item->key_size, item->value_size, &value, &flags);
       if (status == CACHE_MISS) continue;
-      if (status != CACHE_OK) return road_fail(call, status) != NULL;
+      if (status != CACHE_OK) return raise_status(call, status) != NULL;
     }
     if (value == NULL) return 0;
-    *foreign |= flags >= ROAD_FIRST_RESERVED && flags <= ROAD_LAST_RESERVED;
+    *foreign |= flags >= FIRST_RESERVED_FLAGS && flags <= LAST_RESERVED_FLAGS;
     const int failed = PyDict_SetItem(found, PyList_GetItem(keys, (Py_ssize_t)(first + i)), value);
     Py_DecRef(value);
     if (failed != 0) return 0;
@@ -76,29 +75,29 @@ static size_t next_chunk(size_t needed, size_t count) {
 
 /* Reads the keys into the dict, until something is foreign. 0 with an exception; with `*foreign` set there may be
  * none, and the Python function has to do it all. */
-static int get_chunks(const road_call_t *call, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
+static int get_chunks(const method_call_t *call, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
                       int *foreign) {
-  memstream_road_t *road = call->road;
+  accelerator_t *accelerator = call->accelerator;
   size_t chunk = FIRST_CHUNK;
   size_t next_pause = LOCKED_READS;
   for (size_t first = 0; first < count && !*foreign;) {
     if (chunk > count - first) chunk = count - first;
-    if (road->cache == NULL || !take_keys(keys, first, room->items, chunk)) {
+    if (accelerator->cache == NULL || !take_keys(keys, first, room->items, chunk)) {
       *foreign = 1;
       return 1;
     }
-    memstream_t *cache = road->cache;
+    memstream_t *cache = accelerator->cache;
     size_t needed = sizeof room->bytes;
     int status;
     if (first < next_pause) {
-      status = road->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+      status = accelerator->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
     } else {
       next_pause = first + LOCKED_READS;
-      const road_pause_t pause = road_unlock(road);
-      status = road->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
-      road_lock(pause);
+      const pause_t pause = unlock_interpreter(accelerator);
+      status = accelerator->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+      lock_interpreter(pause);
     }
-    if (status != CACHE_OK && status != CACHE_TOO_SMALL) return road_fail(call, status) != NULL;
+    if (status != CACHE_OK && status != CACHE_TOO_SMALL) return raise_status(call, status) != NULL;
     if (!collect(call, keys, first, room->items, chunk, found, foreign)) return 0;
     first += chunk;
     chunk = next_chunk(needed, chunk);
@@ -106,30 +105,30 @@ static int get_chunks(const road_call_t *call, PyObject *keys, size_t count, bat
   return 1;
 }
 
-PyObject *road_get_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                        PyObject *keyword_names) {
-  memstream_road_t *road = call->road;
-  if (keyword_names != NULL || count != 1) return road_plain(call, arguments, count, keyword_names);
+PyObject *native_get_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keyword_names) {
+  accelerator_t *accelerator = call->accelerator;
+  if (keyword_names != NULL || count != 1) return call_python(call, arguments, count, keyword_names);
   /* A list of our own: nobody changes it, and an iterator is walked over once only. */
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return NULL;
   /* Another call, in another thread or in a finalizer, makes a room of its own meanwhile. */
-  batch_room_t *room = road->batch_room != NULL ? road->batch_room : malloc(sizeof *room);
-  road->batch_room = NULL;
+  batch_room_t *room = accelerator->batch_room != NULL ? accelerator->batch_room : malloc(sizeof *room);
+  accelerator->batch_room = NULL;
   PyObject *result = room == NULL ? PyErr_NoMemory() : PyDict_New();
   int foreign = 0;
   if (result != NULL && !get_chunks(call, keys, (size_t)PyList_Size(keys), room, result, &foreign)) {
     Py_DecRef(result);
     result = NULL;
   }
-  if (road->batch_room == NULL) {
-    road->batch_room = room;
+  if (accelerator->batch_room == NULL) {
+    accelerator->batch_room = room;
   } else {
     free(room);
   }
   if (foreign && result != NULL) {
     Py_DecRef(result);
-    result = road_plain(call, &keys, 1, NULL);
+    result = call_python(call, &keys, 1, NULL);
   }
   Py_DecRef(keys);
   return result;
@@ -137,13 +136,13 @@ PyObject *road_get_many(const road_call_t *call, PyObject *const *arguments, Py_
 
 /* ---- writing ---- */
 
-static int call_unlocked(memstream_road_t *road, int (*function)(memstream_t *, memstream_item_t *, size_t),
+static int call_unlocked(accelerator_t *accelerator, int (*function)(memstream_t *, memstream_item_t *, size_t),
                          memstream_item_t *items, size_t count, size_t bytes) {
-  memstream_t *cache = road->cache;
-  if (count <= LOCKED_KEYS && bytes <= ROAD_LOCKED_COPY) return function(cache, items, count);
-  const road_pause_t pause = road_unlock(road);
+  memstream_t *cache = accelerator->cache;
+  if (count <= LOCKED_KEYS && bytes <= LOCKED_COPY) return function(cache, items, count);
+  const pause_t pause = unlock_interpreter(accelerator);
   const int status = function(cache, items, count);
-  road_lock(pause);
+  lock_interpreter(pause);
   return status;
 }
 
@@ -153,7 +152,7 @@ static int take_pairs(PyObject *pairs, memstream_item_t *items, size_t count, ui
     PyObject *pair = PyList_GetItem(pairs, (Py_ssize_t)i);
     PyObject *value = PyTuple_GetItem(pair, 1);
     if (value->type != &PyBytes_Type) return 0;
-    if (!road_key(PyTuple_GetItem(pair, 0), &items[i].key, &items[i].key_size)) return 0;
+    if (!parse_key(PyTuple_GetItem(pair, 0), &items[i].key, &items[i].key_size)) return 0;
     items[i].value = PyBytes_AsString(value);
     items[i].value_size = (size_t)PyBytes_Size(value);
     items[i].ttl_ms = ttl_ms;
@@ -163,13 +162,13 @@ static int take_pairs(PyObject *pairs, memstream_item_t *items, size_t count, ui
 }
 
 /* set_many(mapping, ttl=None): of a dict; other mappings, flags and names of arguments are the Python function's. */
-PyObject *road_set_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                        PyObject *keyword_names) {
-  memstream_road_t *road = call->road;
+PyObject *native_set_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keyword_names) {
+  accelerator_t *accelerator = call->accelerator;
   uint64_t ttl_ms = 0;
-  if (keyword_names != NULL || count < 1 || count > 2 || arguments[0]->type != &PyDict_Type || road->cache == NULL ||
-      (count == 2 && !road_ttl(arguments[1], &ttl_ms))) {
-    return road_plain(call, arguments, count, keyword_names);
+  if (keyword_names != NULL || count < 1 || count > 2 || arguments[0]->type != &PyDict_Type ||
+      accelerator->cache == NULL || (count == 2 && !parse_ttl(arguments[1], &ttl_ms))) {
+    return call_python(call, arguments, count, keyword_names);
   }
   PyObject *pairs = PyDict_Items(arguments[0]);
   if (pairs == NULL) return NULL;
@@ -180,20 +179,20 @@ PyObject *road_set_many(const road_call_t *call, PyObject *const *arguments, Py_
   if (items == NULL) {
     (void)PyErr_NoMemory();
   } else if (take_pairs(pairs, items, size, ttl_ms, &bytes)) {
-    const int status = call_unlocked(road, road->calls.set_many, items, size, bytes);
-    result = status == CACHE_OK ? road_new(&_Py_NoneStruct) : road_fail(call, status);
+    const int status = call_unlocked(accelerator, accelerator->calls.set_many, items, size, bytes);
+    result = status == CACHE_OK ? new_reference(&_Py_NoneStruct) : raise_status(call, status);
   } else {
-    result = road_plain(call, arguments, count, NULL);
+    result = call_python(call, arguments, count, NULL);
   }
   free(items);
   Py_DecRef(pairs);
   return result;
 }
 
-PyObject *road_delete_many(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                           PyObject *keyword_names) {
-  memstream_road_t *road = call->road;
-  if (keyword_names != NULL || count != 1) return road_plain(call, arguments, count, keyword_names);
+PyObject *native_delete_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                             PyObject *keyword_names) {
+  accelerator_t *accelerator = call->accelerator;
+  if (keyword_names != NULL || count != 1) return call_python(call, arguments, count, keyword_names);
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return NULL;
   const size_t size = (size_t)PyList_Size(keys);
@@ -201,16 +200,16 @@ PyObject *road_delete_many(const road_call_t *call, PyObject *const *arguments, 
   PyObject *result = NULL;
   if (items == NULL) {
     (void)PyErr_NoMemory();
-  } else if (road->cache == NULL || !take_keys(keys, 0, items, size)) {
-    result = road_plain(call, &keys, 1, NULL);
+  } else if (accelerator->cache == NULL || !take_keys(keys, 0, items, size)) {
+    result = call_python(call, &keys, 1, NULL);
   } else {
-    const int status = call_unlocked(road, road->calls.delete_many, items, size, 0);
+    const int status = call_unlocked(accelerator, accelerator->calls.delete_many, items, size, 0);
     if (status == CACHE_OK) {
       Py_ssize_t removed = 0;
       for (size_t i = 0; i < size; ++i) removed += items[i].status == CACHE_OK;
       result = PyLong_FromSsize_t(removed);
     } else {
-      result = road_fail(call, status);
+      result = raise_status(call, status);
     }
   }
   free(items);

@@ -1,4 +1,4 @@
-"""A walk over the fast road for interpreters that have no pytest: exit code 0 and "True" if all is well."""
+"""A walk over the accelerator for interpreters that have no pytest: exit code 0 and "True" if all is well."""
 
 import gc
 import inspect

@@ -8,13 +8,13 @@
  */
 #include <stdlib.h>
 
-#include "clients/python/native/fast_road.h"
+#include "clients/python/native/accelerator.h"
 
 typedef struct method {
   PyObject object;
   vectorcallfunc call;
   PyObject *function;
-  road_function_t native;
+  native_function_t native;
   uint32_t bit;
   PyObject *weak_references;
 } method_t;
@@ -22,22 +22,22 @@ typedef struct method {
 /* An instance of the class of caches, whose base is object and whose first slot comes first for that. */
 typedef struct cache_object {
   PyObject object;
-  PyObject *road;
+  PyObject *accelerator;
 } cache_object_t;
 
-PyTypeObject *road_type;
+PyTypeObject *accelerator_type;
 static PyTypeObject *method_type;
 static PyTypeObject *cache_class;
 /* The class of the last Cache that was met. Kept, so that no other class can come to have its address. */
 static PyTypeObject *last_class;
 
-PyObject *road_slot(PyObject *cache) { return ((cache_object_t *)cache)->road; }
+PyObject *accelerator_slot(PyObject *cache) { return ((cache_object_t *)cache)->accelerator; }
 
 static int is_cache(PyObject *object) {
   if (object->type == last_class) return 1;
   if (!PyType_IsSubtype(object->type, cache_class)) return 0;
   PyTypeObject *previous = last_class;
-  last_class = (PyTypeObject *)road_new((PyObject *)object->type);
+  last_class = (PyTypeObject *)new_reference((PyObject *)object->type);
   if (previous != NULL) Py_DecRef((PyObject *)previous);
   return 1;
 }
@@ -49,7 +49,7 @@ static PyObject *positional(PyObject *self, PyObject *const *arguments, Py_ssize
   const Py_ssize_t first = self != NULL;
   PyObject *tuple = PyTuple_New(first + count);
   for (Py_ssize_t i = 0; tuple != NULL && i < first + count; ++i) {
-    if (PyTuple_SetItem(tuple, i, road_new(i < first ? self : arguments[i - first])) == 0) continue;
+    if (PyTuple_SetItem(tuple, i, new_reference(i < first ? self : arguments[i - first])) == 0) continue;
     Py_DecRef(tuple);
     tuple = NULL;
   }
@@ -78,11 +78,12 @@ static PyObject *call_function(PyObject *function, PyObject *self, PyObject *con
   return result;
 }
 
-PyObject *road_plain(const road_call_t *call, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names) {
+PyObject *call_python(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
+                      PyObject *keyword_names) {
   return call_function(call->function, call->self, arguments, count, keyword_names);
 }
 
-PyObject *road_fail(const road_call_t *call, int status) {
+PyObject *raise_status(const method_call_t *call, int status) {
   PyObject *result = PyObject_CallMethod(call->self, "_fail", "i", status);
   if (result != NULL) Py_DecRef(result); /* It always raises. */
   return NULL;
@@ -90,27 +91,27 @@ PyObject *road_fail(const road_call_t *call, int status) {
 
 /* ---- the method ---- */
 
-/* The road of a call; NULL if the Python function has to serve it. */
-static memstream_road_t *road_for(const method_t *method, PyObject *const *arguments, Py_ssize_t count) {
+/* The accelerator of a call; NULL if the Python function has to serve it. */
+static accelerator_t *accelerator_for(const method_t *method, PyObject *const *arguments, Py_ssize_t count) {
   if (count == 0 || !is_cache(arguments[0])) return NULL;
-  PyObject *road = road_slot(arguments[0]);
-  if (road == NULL || road->type != road_type) return NULL;
-  return (((memstream_road_t *)road)->left & method->bit) == 0 ? (memstream_road_t *)road : NULL;
+  PyObject *accelerator = accelerator_slot(arguments[0]);
+  if (accelerator == NULL || accelerator->type != accelerator_type) return NULL;
+  return (((accelerator_t *)accelerator)->left & method->bit) == 0 ? (accelerator_t *)accelerator : NULL;
 }
 
 static PyObject *method_call(PyObject *self, PyObject *const *arguments, size_t flagged_count,
                              PyObject *keyword_names) {
   const method_t *method = (const method_t *)self;
   const Py_ssize_t count = (Py_ssize_t)(flagged_count & ~PY_VECTORCALL_ARGUMENTS_OFFSET);
-  memstream_road_t *road = road_for(method, arguments, count);
-  if (road == NULL) return call_function(method->function, NULL, arguments, count, keyword_names);
-  const road_call_t call = {road, arguments[0], method->function};
+  accelerator_t *accelerator = accelerator_for(method, arguments, count);
+  if (accelerator == NULL) return call_function(method->function, NULL, arguments, count, keyword_names);
+  const method_call_t call = {accelerator, arguments[0], method->function};
   return method->native(&call, arguments + 1, count - 1, keyword_names);
 }
 
 static PyObject *method_bind(PyObject *self, PyObject *object, PyObject *type) {
   (void)type;
-  if (object == NULL || object == &_Py_NoneStruct) return road_new(self);
+  if (object == NULL || object == &_Py_NoneStruct) return new_reference(self);
   return PyMethod_New(self, object);
 }
 
@@ -140,11 +141,11 @@ static void method_end(PyObject *self) {
   Py_DecRef((PyObject *)type);
 }
 
-PyObject *road_method(PyObject *function, road_function_t native, uint32_t bit) {
+PyObject *make_method(PyObject *function, native_function_t native, uint32_t bit) {
   method_t *method = (method_t *)PyType_GenericAlloc(method_type, 0);
   if (method == NULL) return NULL;
   method->call = method_call;
-  method->function = road_new(function);
+  method->function = new_reference(function);
   method->native = native;
   method->bit = bit;
   return &method->object;
@@ -152,17 +153,17 @@ PyObject *road_method(PyObject *function, road_function_t native, uint32_t bit) 
 
 /* ---- the types ---- */
 
-static void road_end(PyObject *self) {
-  memstream_road_t *road = (memstream_road_t *)self;
+static void accelerator_end(PyObject *self) {
+  accelerator_t *accelerator = (accelerator_t *)self;
   PyTypeObject *type = self->type;
-  if (road->views != NULL) road_leave_views(road->views);
-  if (road->handle != NULL) Py_DecRef(road->handle);
-  free(road->batch_room);
+  if (accelerator->views != NULL) drop_view_source(accelerator->views);
+  if (accelerator->handle != NULL) Py_DecRef(accelerator->handle);
+  free(accelerator->batch_room);
   PyObject_Free(self);
   Py_DecRef((PyObject *)type);
 }
 
-PyObject *road_refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
   (void)type;
   (void)arguments;
   (void)keywords;
@@ -170,9 +171,9 @@ PyObject *road_refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *key
   return NULL;
 }
 
-static PyType_Slot road_slots[] = {
-    SLOT(Py_tp_new, road_refuse_new),
-    SLOT(Py_tp_dealloc, road_end),
+static PyType_Slot accelerator_slots[] = {
+    SLOT(Py_tp_new, refuse_new),
+    SLOT(Py_tp_dealloc, accelerator_end),
     SLOT_DATA(Py_tp_doc, "What an open Cache needs for its native calls."),
     SLOT_DATA(0, NULL),
 };
@@ -189,7 +190,7 @@ static PyMemberDef method_members[] = {
 };
 
 static PyType_Slot method_slots[] = {
-    SLOT(Py_tp_new, road_refuse_new),
+    SLOT(Py_tp_new, refuse_new),
     SLOT(Py_tp_dealloc, method_end),
     SLOT(Py_tp_call, PyVectorcall_Call),
     SLOT(Py_tp_descr_get, method_bind),
@@ -202,19 +203,19 @@ static PyType_Slot method_slots[] = {
     SLOT_DATA(0, NULL),
 };
 
-static PyType_Spec road_spec = {"memstream.accelerator.Accelerator", sizeof(memstream_road_t), 0,
-                                Py_TPFLAGS_HAVE_VERSION_TAG, road_slots};
+static PyType_Spec accelerator_spec = {"memstream.accelerator.Accelerator", sizeof(accelerator_t), 0,
+                                       Py_TPFLAGS_HAVE_VERSION_TAG, accelerator_slots};
 /* Immutable: otherwise the interpreter does not remember where it has found a method. */
 static PyType_Spec method_spec = {
     "memstream.accelerator.Method", sizeof(method_t), 0,
     Py_TPFLAGS_HAVE_VERSION_TAG | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
     method_slots};
 
-int road_make_types(PyTypeObject *class_of_caches) {
-  if (road_type == NULL) road_type = (PyTypeObject *)PyType_FromSpec(&road_spec);
-  if (road_type == NULL) return -1;
+int make_accelerator_types(PyTypeObject *class_of_caches) {
+  if (accelerator_type == NULL) accelerator_type = (PyTypeObject *)PyType_FromSpec(&accelerator_spec);
+  if (accelerator_type == NULL) return -1;
   if (method_type == NULL) method_type = (PyTypeObject *)PyType_FromSpec(&method_spec);
   if (method_type == NULL) return -1;
-  if (cache_class == NULL) cache_class = (PyTypeObject *)road_new((PyObject *)class_of_caches);
+  if (cache_class == NULL) cache_class = (PyTypeObject *)new_reference((PyObject *)class_of_caches);
   return 0;
 }
