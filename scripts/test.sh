@@ -45,7 +45,7 @@ step_shell() {
 }
 
 step_spelling() {
-    codespell --skip './build,./.git' .
+    codespell --skip './build,./.git,./.venv' .
 }
 
 step_architecture() {

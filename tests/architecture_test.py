@@ -52,7 +52,7 @@ MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".txt", ".cmake", ".json", ".toml", ".in", ".map", ".yml"}
 CXX_SUFFIXES = {".c", ".cpp", ".h", ".hpp"}
-SKIPPED_FOLDERS = {".git", "build", "__pycache__", ".mypy_cache", ".pytest_cache"}
+SKIPPED_FOLDERS = {".git", "build", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<path>[^>"]+)[>"]')
 # Spelled in two halves, so that this file does not find itself.
