@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple
 
 import pytest
 from conftest import CLIENT, Segment
@@ -107,6 +107,24 @@ def test_a_build_without_one_of_the_libraries_names_it(
     command = [sys.executable, "setup.py", "-q", "build", "-b", str(tmp_path / "b")]
     done = subprocess.run(command, env=environment, cwd=source, capture_output=True, text=True)
     assert done.returncode == 1 and f"{tmp_path} has no {absent}" in done.stderr
+
+
+@pytest.mark.parametrize("present", [(), LIBRARIES[:1], LIBRARIES])
+def test_a_clone_that_lacks_a_library_is_built(source: Path, tmp_path: Path, present: Tuple[str, ...]) -> None:
+    clone = Path(shutil.copytree(source, tmp_path / "clients/python"))
+    script = tmp_path / "scripts/build.sh"
+    script.parent.mkdir()
+    script.write_text('#!/bin/sh\ncd "${0%/*}/../build" && touch built ' + " ".join(LIBRARIES))
+    script.chmod(0o755)
+    (tmp_path / "build").mkdir()
+    for name in present:
+        (tmp_path / "build" / name).touch()
+    environment = {name: value for name, value in os.environ.items() if name != "MEMSTREAM_LIBRARY"}
+    command = [sys.executable, "setup.py", "-q", "build", "-b", str(tmp_path / "made")]
+    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "build/built").exists() is (present != LIBRARIES)
+    assert {path.name for path in (tmp_path / "made").rglob("*.so")} == set(LIBRARIES)
 
 
 def test_the_console_scripts_are_the_programs(installed: Path, outside: Dict[str, str]) -> None:
