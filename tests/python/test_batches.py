@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import pytest
 from conftest import Segment
@@ -103,6 +106,93 @@ def test_what_is_no_key_or_value_stores_nothing(cache: Cache) -> None:
         with pytest.raises(TypeError):
             cache.delete_many(bad)
     assert len(cache) == 0
+
+
+class Changing(Dict[Any, Any]):
+    """A dict that another thread changes all the time: it has its pairs in another order whenever anybody looks."""
+
+    def _turn(self) -> None:
+        key = next(super().__iter__())
+        super().__setitem__(key, super().pop(key))
+
+    def __iter__(self) -> Any:
+        self._turn()
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        self._turn()
+        return super().keys()
+
+    def values(self) -> Any:
+        self._turn()
+        return super().values()
+
+    def items(self) -> Any:
+        self._turn()
+        return super().items()
+
+
+@pytest.mark.parametrize("store", ["set_many", "update"])
+def test_a_mapping_that_changes_meanwhile_is_read_once(cache: Cache, store: str) -> None:
+    values = {b"%d" % i: b"%d" % i for i in range(20)}
+    getattr(cache, store)(Changing(values))
+    assert cache.get_many(values) == values
+
+
+@pytest.mark.parametrize("store", ["set_many", "update"])
+def test_a_dict_that_the_serializer_changes_is_read_once(segment: Segment, store: str) -> None:
+    """As another thread would, that runs while values are serialized."""
+    values = {"%d" % i: "%d" % i for i in range(20)}
+    expected = dict(values)
+
+    class Meddling:
+        def dumps(self, value: str) -> str:
+            first = next(iter(values))
+            values[first] = values.pop(first)
+            values.pop("19", None)
+            return value
+
+        def loads(self, data: bytes) -> str:
+            return data.decode()
+
+    with Cache(serializer=Meddling()) as cache:
+        getattr(cache, store)(values)
+        assert cache.get_many(expected) == expected
+
+
+def test_values_stay_with_their_keys_while_a_thread_changes_the_dict(cache: Cache) -> None:
+    values = {b"%d" % i: b"%d" % i for i in range(50)}
+    done = threading.Event()
+
+    def churn() -> None:
+        for number in itertools.cycle(range(50)):
+            key = b"%d" % number
+            values[key] = values.pop(key)
+            if done.is_set():
+                return
+
+    thread = threading.Thread(target=churn)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        for _ in range(300):
+            cache.set_many(values)
+            assert all(key == value for key, value in cache.get_many([b"%d" % i for i in range(50)]).items())
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+
+
+def test_update_takes_what_dict_update_takes(cache: Cache) -> None:
+    cache.update({"a": b"1"}, b=b"2")
+    cache.update([("c", b"3"), (b"d", b"4")])
+    cache.update(e=b"5")
+    cache.update()
+    assert dict(cache.items()) == {b"a": b"1", b"b": b"2", b"c": b"3", b"d": b"4", b"e": b"5"}
+    with pytest.raises(TypeError):
+        cache.update(7)
 
 
 def test_a_cache_of_objects_stores_objects(segment: Segment) -> None:

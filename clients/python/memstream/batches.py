@@ -71,8 +71,9 @@ class Batches(Operations):
 
         Source: memstream_set_many.
         """
-        items = _Items(list(values))
-        packed = [self._pack(value, flags) for value in values.values()]
+        pairs = snapshot(values)
+        items = _Items([key for key, _ in pairs])
+        packed = [self._pack(value, flags) for _, value in pairs]
         ttl_ms = milliseconds(ttl)
         with ExitStack() as stack:
             for index, (value, word) in enumerate(packed):
@@ -80,6 +81,22 @@ class Batches(Operations):
                 items.set_value(index, address.value or 0, size, ttl_ms, word)
             status = self._library.c.memstream_set_many(self._handle, items.array, len(packed))
         self._check(status)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Stores the entries of a mapping, or of an iterable of (key, value) pairs, as `dict.update` does.
+
+        Args:
+            other: a mapping, or pairs.
+            more: further values; their names are the keys.
+
+        Raises:
+            Those of `set_many`. The others are stored all the same.
+
+        Source: memstream_set_many.
+        """
+        merged: Dict[Any, Any] = dict(snapshot(other) if isinstance(other, Mapping) else other)
+        merged.update(more)
+        self.set_many(merged)
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Removes the keys.
@@ -108,6 +125,14 @@ class Batches(Operations):
         if FIRST_RESERVED <= flags <= LAST_RESERVED:
             raise refusal(key, flags)
         return value
+
+
+def snapshot(values: Mapping[Key, Any]) -> List[Tuple[Key, Any]]:
+    """Returns the pairs of a mapping as they are at one moment: another thread may change it at any time.
+
+    A dict is copied first, because that runs no Python code: its iterator may let other threads run between two pairs.
+    """
+    return list((values.copy() if type(values) is dict else values).items())
 
 
 # Where the fields of a `memstream_item_t` lie, in words of 64 bits; the last word is flags (lower half) and status.
