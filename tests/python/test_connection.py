@@ -5,12 +5,15 @@ from __future__ import annotations
 import mmap
 import pickle
 import threading
+from datetime import timedelta
 from typing import Any, Callable, Dict
 
 import pytest
 from conftest import MIB, Segment
 
 from memstream import Cache, destroy, errors
+from memstream._library import load
+from memstream.connection import make_options
 
 
 def test_opening_creates_the_segment_that_the_environment_names(segment: Segment) -> None:
@@ -25,6 +28,50 @@ def test_arguments_come_before_the_environment(segment: Segment, monkeypatch: py
     with Cache(segment.name, backend=segment.backend, size=8 * MIB, shards=2, timeout=0.5) as cache:
         info, stats = cache.info(), cache.stats()
     assert (info.backend, info.name, info.size, stats.shards) == (segment.backend, segment.name, 8 * MIB, 2)
+
+
+@pytest.mark.parametrize("size, expected", [("8M", 8 * MIB), ("8m", 8 * MIB), ("2048K", 2 * MIB), ("4194304", 4 * MIB)])
+def test_a_size_may_be_text_as_in_the_environment(segment: Segment, size: str, expected: int) -> None:
+    with Cache(size=size) as cache:
+        assert cache.info().size == expected
+
+
+def test_a_size_in_gigabytes_reaches_the_library(segment: Segment) -> None:
+    with Cache(size="2G") as cache:
+        assert cache.info().size == 2048 * MIB
+
+
+def test_a_timeout_may_be_a_timedelta(segment: Segment) -> None:
+    library = load()
+    for timeout, expected in ((timedelta(seconds=2.5), 2500), (timedelta(microseconds=1), 1), (timedelta(0), 0)):
+        assert make_options(library, timeout=timeout).timeout_ms == expected
+    for timeout in (timedelta(seconds=-1), timedelta(hours=1, seconds=1)):
+        with pytest.raises(errors.BadTimeout, match="^Invalid timeout .*: expected seconds from 0 to 3600"):
+            Cache(timeout=timeout)
+    with Cache(timeout=timedelta(seconds=2)) as cache:
+        pickle.loads(pickle.dumps(cache)).close()
+
+
+def test_a_nul_never_leads_to_another_segment(segment: Segment) -> None:
+    with Cache() as cache:
+        cache["key"] = b"value"
+        for name in (segment.name + "\0", segment.name + "\0other", "\0" + segment.name):
+            calls: "list[Callable[[], Any]]" = [
+                lambda: Cache(name),
+                lambda: Cache(name, create=False),
+                lambda: Cache(name, serializer="pickle"),
+                lambda: destroy(name),
+            ]
+            for call in calls:
+                with pytest.raises(errors.BadName, match="^Invalid name .*: expected .* Remove the NUL character.$"):
+                    call()
+        with pytest.raises(errors.BadBackend, match="^Invalid backend .*NUL"):
+            destroy(segment.name, backend=segment.backend + "\0")
+        with pytest.raises(errors.BadHugePages, match="^Invalid hugepages .*NUL"):
+            Cache(hugepages="off\0")
+        with pytest.raises(errors.InvalidArgument, match="^Invalid library .*NUL"):
+            Cache(library=segment.environment["MEMSTREAM_LIBRARY"] + "\0")
+        assert cache["key"] == b"value" and len(cache.processes()) == 1
 
 
 def test_two_caches_of_one_name_are_one(segment: Segment) -> None:

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Optional
 
 from memstream._abi import Status
+from memstream._arguments import check_range, invalid
 from memstream.errors import InvalidArgument, SerializerError
 
 FIRST_RESERVED = 0xE000_0000
@@ -71,15 +72,21 @@ def flag_word(kind: Kind, own: int) -> int:
         InvalidArgument: the caller's bits take more room than there is beside this kind.
     """
     if kind is Kind.BYTES:
-        if not 0 <= own < 2**32 or FIRST_RESERVED <= own <= LAST_RESERVED:
-            raise InvalidArgument(
-                Status.INVALID,
-                f"flags is {own:#x}: it must have 32 bits, and 0xe0000000 to 0xefffffff say how a value was serialized",
-            )
-        return own
-    if not 0 <= own <= OWN_BITS:
-        raise InvalidArgument(Status.INVALID, f"flags is {own:#x}: beside a serialized value there is room for 24 bits")
-    return kind << _SHIFT | own
+        return check_flags(own)
+    return kind << _SHIFT | check_range("flags", own, 0, OWN_BITS, "Beside a serialized value use 24 bits")
+
+
+def check_flags(flags: int) -> int:
+    """Returns the flag word of plain bytes: all 32 bits are the caller's own.
+
+    Raises:
+        InvalidArgument: there are more bits, or they say "serialized".
+    """
+    word = check_range("flags", flags, 0, 2**32 - 1)
+    if FIRST_RESERVED <= word <= LAST_RESERVED:
+        expected = "none of 0xe0000000 to 0xefffffff, which say how a value was serialized"
+        raise InvalidArgument(Status.INVALID, invalid("flags", f"{word:#x}", expected))
+    return word
 
 
 def refusal(key: object, flags: int) -> SerializerError:

@@ -10,7 +10,7 @@ import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Optional, Tuple, cast
 
-from memstream._arguments import Key
+from memstream._arguments import Duration, Key, invalid
 from memstream._kinds import Kind, flag_word, kind_of, refusal
 from memstream.errors import SerializerError
 from memstream.in_place import InPlace
@@ -26,14 +26,14 @@ _LEAST_HEADER = len(_MAGIC) + 2 + 4
 class Arrays(InPlace):
     """What a cache does with numpy arrays. numpy is imported at the first call."""
 
-    def put_array(self, key: Key, array: Any, ttl: Optional[float] = None, flags: int = 0) -> None:
+    def put_array(self, key: Key, array: Any, ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores an array; its elements are copied once, straight into the segment.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             array: a numpy array of any shape and any dtype but objects, or what `numpy.asarray` takes. Fortran order is
                 kept; an array that is not contiguous is stored in C order.
-            ttl: seconds until it expires, above 0; None: never.
+            ttl: seconds until it expires, above 0, or a timedelta; None: never.
             flags: 24 bits of the caller's own.
 
         Raises:
@@ -44,9 +44,13 @@ class Arrays(InPlace):
         Source: memstream_reserve, memstream_commit.
         """
         numpy = _import_numpy()
-        source = numpy.asanyarray(array)
+        try:
+            source = numpy.asanyarray(array)
+        except (TypeError, ValueError) as error:
+            raise ValueError(invalid("array", array, "an array, or nested sequences of one shape")) from error
         if isinstance(source, numpy.ma.MaskedArray):
-            raise SerializerError("a masked array has two arrays of bytes: store .data and .mask under two keys")
+            remedy = "Store .data and .mask under two keys"
+            raise SerializerError(invalid("array", array, "one array of bytes, which a masked array is not", remedy))
         header = _make_header(source)
         word = flag_word(Kind.ARRAY, flags)
         order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
@@ -101,10 +105,9 @@ def _make_header(array: Any) -> bytes:
     """Returns the header of a .npy file, 64 bytes or a multiple."""
     npy = _import_numpy().lib.format
     if array.dtype.hasobject:
-        raise SerializerError(
-            f"an array of dtype {array.dtype} holds addresses of Python objects, which mean nothing to others: "
-            'give it another dtype, or store it through a cache with serializer="pickle"'
-        )
+        expected = "a dtype without Python objects, whose addresses mean nothing to other processes"
+        remedy = 'Give it another dtype, or store it through a cache with serializer="pickle"'
+        raise SerializerError(invalid("array", array, expected, remedy))
     header = io.BytesIO()
     description = npy.header_data_from_array_1_0(array)
     try:

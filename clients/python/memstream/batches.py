@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from memstream import _abi
 from memstream._abi import Status
-from memstream._arguments import BorrowedBytes, Key, encode_key, milliseconds
+from memstream._arguments import BorrowedBytes, Duration, Key, check_iterable, encode_key, invalid, milliseconds
 from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
 from memstream.operations import Operations
 
@@ -39,7 +39,7 @@ class Batches(Operations):
 
         Source: memstream_get_many; for values that are large or many, memstream_get and memstream_view.
         """
-        given = list(keys)
+        given = check_iterable("keys", keys)
         items = _Items(given)
         room_size = c_size_t(min(len(given) * _ROOM_FOR_EACH, _MOST_ROOM))
         room = ctypes.create_string_buffer(room_size.value)
@@ -59,7 +59,7 @@ class Batches(Operations):
                         found[key] = self._unpack(key, alone.value, alone.flags)
         return found
 
-    def set_many(self, values: Mapping[Key, Any], ttl: Optional[float] = None, flags: int = 0) -> None:
+    def set_many(self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores every value under its key.
 
         Args:
@@ -94,7 +94,10 @@ class Batches(Operations):
 
         Source: memstream_set_many.
         """
-        merged: Dict[Any, Any] = dict(snapshot(other) if isinstance(other, Mapping) else other)
+        try:
+            merged: Dict[Any, Any] = dict(snapshot(other) if isinstance(other, Mapping) else other)
+        except (TypeError, ValueError) as error:
+            raise TypeError(invalid("other", other, "a mapping, or an iterable of (key, value) pairs")) from error
         merged.update(more)
         self.set_many(merged)
 
@@ -116,7 +119,7 @@ class Batches(Operations):
 
     def _delete_each(self, keys: Iterable[Key]) -> List[bool]:
         """As `delete_many`, but returns of each key whether it was there."""
-        items = _Items(list(keys))
+        items = _Items(check_iterable("keys", keys))
         self._check(self._library.c.memstream_delete_many(self._handle, items.array, len(items.keys)))
         return [outcome == _OK for *_, outcome in items.results()]
 
@@ -131,7 +134,13 @@ def snapshot(values: Mapping[Key, Any]) -> List[Tuple[Key, Any]]:
     """Returns the pairs of a mapping as they are at one moment: another thread may change it at any time.
 
     A dict is copied first, because that runs no Python code: its iterator may let other threads run between two pairs.
+
+    Raises:
+        TypeError: it is no mapping.
     """
+    if not isinstance(values, Mapping):
+        expected = "a mapping from keys to values"
+        raise TypeError(invalid("values", values, expected, "Pass dict() of (key, value) pairs"))
     return list((values.copy() if type(values) is dict else values).items())
 
 
@@ -168,4 +177,10 @@ class _Items:
         """Gives key, address and size of the value, flags and status of each."""
         last = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("I").tolist()
         statuses = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("i").tolist()[1::2]
-        return zip(self.keys, self._words[_VALUE::_WORDS], self._words[_VALUE_SIZE::_WORDS], last[::2], statuses)
+        return zip(
+            self.keys,
+            self._words[_VALUE::_WORDS],
+            self._words[_VALUE_SIZE::_WORDS],
+            last[::2],
+            statuses,
+        )

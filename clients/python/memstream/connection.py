@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import warnings
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar, Union, cast
 
 from memstream import _abi
 from memstream._abi import Status
+from memstream._arguments import Duration, Path, c_text, check_bool, invalid, path_text, seconds, whole_number
 from memstream._library import Library, load
-from memstream.errors import BadMode, BadPrefault, BadShards, BadSize, BadTimeout, ClosedError
+from memstream.errors import (
+    BadBackend,
+    BadHugePages,
+    BadMode,
+    BadName,
+    BadPrefault,
+    BadShards,
+    BadSize,
+    BadTimeout,
+    ClosedError,
+)
 
 _Self = TypeVar("_Self", bound="Connection")
+
+# What the options may be, for messages. The library has the last word.
+_NAME = "a str of 1 to 64 characters of A-Z a-z 0-9 . _ -"
+_BACKEND = 'a str, "posix" or "sysv"'
+_SIZE = 'bytes from 1 MiB on as an int, or as a str with an optional K, M or G, such as "64M"'
+_SHARDS = "an int from 1 to 64"
+_MODE = "permission bits that let the owner read and write as an int, such as 0o600 or 0o660"
+_TIMEOUT = "seconds from 0 to 3600 as a number or a timedelta, or None"
+_HUGE_PAGES = 'a str, "off", "try" or "require"'
+
+_SIZE_TEXT = re.compile("([0-9]{1,20})([KMGkmg]?)")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 class Handle(c_void_p):
@@ -78,16 +102,16 @@ class Connection:
         name: Optional[str] = None,
         *,
         backend: Optional[str] = None,
-        size: Optional[int] = None,
+        size: Union[int, str, None] = None,
         shards: Optional[int] = None,
         mode: Optional[int] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[Duration] = None,
         read_only: bool = False,
         create: bool = True,
         any_owner: bool = False,
         hugepages: Optional[str] = None,
         prefault: Optional[bool] = None,
-        library: Optional[str] = None,
+        library: Optional[Path] = None,
         serializer: None = None,
     ) -> None:
         """Opens the cache of that name; creates its segment if it is absent.
@@ -95,11 +119,12 @@ class Connection:
         Args:
             name: 1 to 64 characters of A-Z a-z 0-9 . _ -; None: MEMSTREAM_NAME, or "default".
             backend: "posix" or "sysv"; None: MEMSTREAM_BACKEND, or "posix".
-            size: bytes of a new segment, from 1 MiB; None: MEMSTREAM_SIZE, or 256 MiB.
+            size: bytes of a new segment, from 1 MiB, or text such as "64M" or "2G"; None: MEMSTREAM_SIZE, or 256 MiB.
             shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or one for each 32 MiB that it can
                 ever have.
             mode: permission bits of a new segment, such as 0o660; None: MEMSTREAM_MODE, or 0o600.
-            timeout: seconds that a call waits for others at most, 0 to 3,600; None: MEMSTREAM_TIMEOUT_MS, or 1 second.
+            timeout: seconds that a call waits for others at most, 0 to 3,600, or a timedelta; None:
+                MEMSTREAM_TIMEOUT_MS, or 1 second.
             read_only: map the segment for reading only; nothing is ever written to it, no access is counted.
             create: False: raise NoSegment if the segment is absent.
             any_owner: accept a segment that belongs to another user.
@@ -112,6 +137,7 @@ class Connection:
 
         Raises:
             ConfigurationError: an argument or an environment variable has a value that cannot be.
+            TypeError: an argument is of another type.
             SegmentError: the segment cannot be used as it is; `create=False` and there is none.
             UnavailableError: no memory, no process slot, or another creator was too slow.
             LibraryError: libcache.so was not found or does not fit.
@@ -119,7 +145,7 @@ class Connection:
         Source: memstream_open.
         """
         self._retire_accelerator()
-        self._library = load(library)
+        self._library = _load(library)
         options = make_options(
             self._library,
             name,
@@ -227,9 +253,13 @@ class Connection:
     def _fail(self, status: int) -> NoReturn:
         """Raises the exception of `status`, which the calling thread's last call returned."""
         if self._handle is None:
-            raise ClosedError(Status.NOT_CONNECTED, "the cache was closed: open a new Cache")
+            raise ClosedError(Status.NOT_CONNECTED, "This cache was closed. Open a new Cache.")
         self._library.check(status)
         raise AssertionError("only a status other than OK gets here")
+
+
+def _load(library: Optional[Path]) -> Library:
+    return load(None if library is None else path_text("library", library))
 
 
 def _reopen(cls: Type[_Self], name: str, options: Dict[str, Any]) -> _Self:
@@ -241,7 +271,7 @@ def destroy(
     *,
     backend: Optional[str] = None,
     any_owner: bool = False,
-    library: Optional[str] = None,
+    library: Optional[Path] = None,
 ) -> None:
     """Destroys the segment of that name without opening it first: also one that is damaged.
 
@@ -255,7 +285,7 @@ def destroy(
 
     Source: memstream_destroy_named.
     """
-    loaded = load(library)
+    loaded = _load(library)
     options = make_options(loaded, name, backend, any_owner=any_owner)
     loaded.check(loaded.c.memstream_destroy_named(byref(options)))
 
@@ -264,10 +294,10 @@ def make_options(
     library: Library,
     name: Optional[str] = None,
     backend: Optional[str] = None,
-    size: Optional[int] = None,
+    size: Union[int, str, None] = None,
     shards: Optional[int] = None,
     mode: Optional[int] = None,
-    timeout: Optional[float] = None,
+    timeout: Optional[Duration] = None,
     read_only: bool = False,
     create: bool = True,
     any_owner: bool = False,
@@ -282,36 +312,58 @@ def make_options(
     options = _abi.Options(struct_size=sizeof(_abi.Options))
     library.c.memstream_options_init(byref(options))
     if name is not None:
-        options.name = name.encode()
+        remedy = "Give the size of a cache as size=" if isinstance(name, int) else ""
+        options.name = c_text("name", name, _NAME, BadName, Status.BAD_NAME, remedy)
     if backend is not None:
-        options.backend = backend.encode()
+        options.backend = c_text("backend", backend, _BACKEND, BadBackend, Status.BAD_BACKEND)
     if size is not None:
-        if not 1 <= size < 2**64:
-            raise BadSize(Status.BAD_SIZE, f"size is {size!r}: give bytes, from 1 MiB (1048576) on")
-        options.size_bytes = size
+        options.size_bytes = _size_in_bytes(size)
     if shards is not None:
-        if not 1 <= shards < 2**32:
-            raise BadShards(Status.BAD_SHARDS, f"shards is {shards!r}: give a number from 1 to 64")
+        if not 1 <= whole_number("shards", shards, _SHARDS) < 2**32:
+            raise BadShards(Status.BAD_SHARDS, invalid("shards", shards, _SHARDS))
         options.shards = shards
     if mode is not None:
-        if not 1 <= mode < 2**32:
-            raise BadMode(Status.BAD_MODE, f"mode is {mode!r}: give permission bits, such as 0o600 or 0o660")
-        options.mode = mode
+        options.mode = _permission_bits(mode)
     if timeout is not None:
-        if not 0 <= timeout <= 3600:
-            raise BadTimeout(Status.BAD_TIMEOUT, f"timeout is {timeout!r}: give seconds, 0 to 3600")
-        options.timeout_ms = math.ceil(timeout * 1000)
+        wait = seconds(timeout, "timeout", _TIMEOUT)
+        if wait is None or not 0 <= wait <= 3600:
+            raise BadTimeout(Status.BAD_TIMEOUT, invalid("timeout", timeout, _TIMEOUT))
+        options.timeout_ms = math.ceil(wait * 1000)
     if hugepages is not None:
-        options.hugepages = hugepages.encode()
+        options.hugepages = c_text("hugepages", hugepages, _HUGE_PAGES, BadHugePages, Status.BAD_HUGEPAGES)
     if prefault is not None:
         if not isinstance(prefault, bool):
-            raise BadPrefault(Status.BAD_PREFAULT, f"prefault is {prefault!r}: give True or False")
+            raise BadPrefault(Status.BAD_PREFAULT, invalid("prefault", prefault, "True, False or None"))
         options.prefault = b"on" if prefault else b"off"
     for chosen, flag in (
-        (read_only, _abi.OpenFlags.READ_ONLY),
-        (not create, _abi.OpenFlags.EXISTING),
-        (any_owner, _abi.OpenFlags.ANY_OWNER),
+        (check_bool("read_only", read_only), _abi.OpenFlags.READ_ONLY),
+        (not check_bool("create", create), _abi.OpenFlags.EXISTING),
+        (check_bool("any_owner", any_owner), _abi.OpenFlags.ANY_OWNER),
     ):
         if chosen:
             options.flags |= flag
     return options
+
+
+def _size_in_bytes(size: Union[int, str]) -> int:
+    """Returns a size that reaches the library: an int, or text as MEMSTREAM_SIZE has it."""
+    number = size
+    if isinstance(size, str):
+        match = _SIZE_TEXT.fullmatch(size)
+        if match is None:
+            raise BadSize(Status.BAD_SIZE, invalid("size", size, _SIZE))
+        number = int(match[1]) << _UNITS[match[2].upper()]
+    remedy = "Pass int(size)" if isinstance(size, float) else ""
+    found = whole_number("size", cast(int, number), _SIZE, remedy)
+    if not 1 <= found < 2**64:
+        raise BadSize(Status.BAD_SIZE, invalid("size", size, _SIZE))
+    return found
+
+
+def _permission_bits(mode: int) -> int:
+    """Returns permission bits that reach the library."""
+    bits = whole_number("mode", mode, _MODE)
+    if not 0o600 <= bits <= 0o777:
+        remedy = f"Write it in octal: 0o{bits}" if re.fullmatch("[67][0-7][0-7]", str(bits)) else ""
+        raise BadMode(Status.BAD_MODE, invalid("mode", mode, _MODE, remedy))
+    return bits

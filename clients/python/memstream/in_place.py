@@ -7,7 +7,8 @@ from typing import Any, List, NamedTuple, Optional
 
 from memstream import _abi
 from memstream._abi import Status
-from memstream._arguments import SIZES, Key, check_flags, check_range, encode_key, milliseconds
+from memstream._arguments import SIZES, Duration, Key, check_range, encode_key, milliseconds
+from memstream._kinds import check_flags
 from memstream.errors import CacheMiss
 from memstream.operations import TOO_LARGE, Operations, miss
 from memstream.views import Pin, Reservation, View
@@ -57,7 +58,7 @@ class InPlace(Operations):
             self._fail(status)
         return View(Pin(handle, library.raw_release, raw))
 
-    def reserve(self, key: Key, size: int, ttl: Optional[float] = None, flags: int = 0) -> Reservation:
+    def reserve(self, key: Key, size: int, ttl: Optional[Duration] = None, flags: int = 0) -> Reservation:
         """Gives room for a value of `size` bytes in the segment, to be filled in place in a with block.
 
             with cache.reserve("cat", size) as memory:
@@ -82,7 +83,7 @@ class InPlace(Operations):
         """
         return self._reserve(key, size, ttl, check_flags(flags))
 
-    def _reserve(self, key: Key, size: int, ttl: Optional[float], word: int) -> Reservation:
+    def _reserve(self, key: Key, size: int, ttl: Optional[Duration], word: int) -> Reservation:
         """As `reserve`, with the flag word as it is to be stored."""
         name = encode_key(key)
         check_range("size", size, 0, 2**63 - 1)
@@ -111,7 +112,7 @@ class InPlace(Operations):
             return None
         return Located(view.memory, view.flags, view.token)
 
-    def _store_pieces(self, key: Key, pieces: List[Any], size: int, ttl: Optional[float], word: int) -> None:
+    def _store_pieces(self, key: Key, pieces: List[Any], size: int, ttl: Optional[Duration], word: int) -> None:
         """Stores `size` bytes that come in pieces, with the flag word as it is to be stored."""
         if len(pieces) == 1 or size < _LEAST_RESERVATION:
             value = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional
 
 from memstream import _abi
 from memstream._abi import Status
-from memstream._arguments import Key, encode_key
+from memstream._arguments import Key, encode_key, encode_prefix
 from memstream.connection import Connection
 from memstream.records import (
     ENTRY_FORMAT,
@@ -39,17 +39,21 @@ class Inspection(Connection):
         between batches.
 
         Args:
-            prefix: only keys that begin with this (str in UTF-8, or bytes); None: all.
+            prefix: only keys that begin with this (str in UTF-8, or bytes); None: all. No pattern: a str must not end
+                in an asterisk.
 
         Returns:
             An iterator of copies. One iterator belongs to one thread at a time.
 
         Raises:
+            InvalidArgument: `prefix` is a pattern.
             ClosedError, UnavailableError, CorruptError: while iterating.
 
         Source: memstream_scan.
         """
-        start = b"" if prefix is None else encode_key(prefix)
+        return self._scan(encode_prefix(prefix))
+
+    def _scan(self, start: bytes) -> Iterator[Entry]:
         cursor = c_uint64(0)
         count = c_size_t()
         entries = (_abi.Entry * _SCAN_BATCH)()

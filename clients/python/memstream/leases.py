@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Optional, Type
 
 from memstream._abi import Status
-from memstream._arguments import Key, check_range, encode_key, milliseconds
+from memstream._arguments import Duration, Key, check_range, encode_key, milliseconds
 from memstream.operations import Operations
 
 # One call into the library, in seconds; who wants to wait for longer calls again.
@@ -27,7 +27,7 @@ class Lease:
         self._token = token
         self._is_open = True
 
-    def fulfil(self, value: Any, ttl: Optional[float] = None, flags: int = 0) -> bool:
+    def fulfil(self, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
         """Stores the value and ends the lease, in one step; all that wait for it go on.
 
         Args:
@@ -44,7 +44,7 @@ class Lease:
         data, word = self._cache._pack(value, flags)
         return self._fulfil_packed(data, ttl, word)
 
-    def _fulfil_packed(self, data: Any, ttl: Optional[float], word: int) -> bool:
+    def _fulfil_packed(self, data: Any, ttl: Optional[Duration], word: int) -> bool:
         """As `fulfil`, with the bytes and the flag word as they are to be stored."""
         cache, function = self._cache, self._cache._library.c.memstream_lease_fulfil
         refusals = (int(Status.CONFLICT),)
@@ -79,7 +79,7 @@ class Lease:
 class Leases(Operations):
     """What a cache does with leases."""
 
-    def lease(self, key: Key, token: Optional[int] = None, duration: Optional[float] = None) -> Optional[Lease]:
+    def lease(self, key: Key, token: Optional[int] = None, duration: Optional[Duration] = None) -> Optional[Lease]:
         """Asks for the right to compute the value of a key.
 
             while (value := cache.get("report")) is None:
@@ -108,7 +108,7 @@ class Leases(Operations):
         name, result = encode_key(key), c_uint64()
         stale = 0 if token is None else check_range("token", token, 0, 2**64 - 1)
         status = self._library.c.memstream_lease(
-            self._handle, name, len(name), stale, milliseconds(duration), byref(result)
+            self._handle, name, len(name), stale, milliseconds(duration, "duration"), byref(result)
         )
         if status == Status.OK:
             return Lease(self, name, result.value)
@@ -116,7 +116,7 @@ class Leases(Operations):
             self._fail(status)
         return None
 
-    def wait_for_lease(self, key: Key, timeout: Optional[float] = None) -> bool:
+    def wait_for_lease(self, key: Key, timeout: Optional[Duration] = None) -> bool:
         """Waits until nobody holds a lease of a key: at once if it is fulfilled or released, soon if its holder dies.
 
         Args:
@@ -132,7 +132,7 @@ class Leases(Operations):
         Source: memstream_lease_wait.
         """
         name = encode_key(key)
-        wait_ms = milliseconds(_LONGEST_WAIT if timeout is None else timeout)
+        wait_ms = milliseconds(_LONGEST_WAIT if timeout is None else timeout, "timeout")
         while True:
             status = self._library.c.memstream_lease_wait(self._handle, name, len(name), wait_ms)
             if status == Status.OK:

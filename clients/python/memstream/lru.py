@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from memstream._adapters import SharedCache
+from memstream._arguments import invalid, whole_number
 from memstream.memoize import MemoizedFunction, memoize
 
 _T = TypeVar("_T")
@@ -45,6 +46,7 @@ def lru_cache(maxsize: Union[int, None, Callable[..., Any]] = 128, typed: bool =
     shared = SharedCache(None, {})
     if callable(maxsize):
         return memoize(lambda: shared.cache, typed=typed)(maxsize)
-    if maxsize is not None and maxsize <= 0:
-        raise ValueError(f"maxsize is {maxsize}: a function without a cache needs no decorator")
+    expected = "a whole number above 0, which changes nothing, or None"
+    if maxsize is not None and whole_number("maxsize", maxsize, expected) <= 0:
+        raise ValueError(invalid("maxsize", maxsize, expected, "Remove the decorator to keep no results"))
     return memoize(lambda: shared.cache, typed=typed)

@@ -15,6 +15,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
 from memstream._abi import MAX_KEY_SIZE
+from memstream._arguments import check_iterable, invalid
 
 _PREFIX = b"memoize:"
 _DIGEST_BYTES = 20
@@ -57,10 +58,12 @@ class KeyMaker:
         parameters: Mapping[str, inspect.Parameter] = {}
         if self._signature is not None:
             parameters = self._signature.parameters
-        self._ignore: FrozenSet[str] = frozenset([ignore] if isinstance(ignore, str) else ignore)
-        unknown = sorted(self._ignore.difference(parameters))
+        names = [ignore] if isinstance(ignore, str) else check_iterable("ignore", ignore, "names of parameters")
+        unknown = [name for name in names if name not in parameters]
         if unknown:
-            raise ValueError(f"{function_name(function)} has no parameter {unknown[0]!r} to ignore")
+            why = f"{function_name(function)} has no parameter {unknown[0]!r}"
+            raise ValueError(invalid("ignore", ignore, "names of parameters", why))
+        self._ignore: FrozenSet[str] = frozenset(names)
         # Parameters that can be told apart without Signature.bind, which takes five times as long; None: not these.
         kinds = [parameter.kind for parameter in parameters.values()]
         is_plain = set(kinds) <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}

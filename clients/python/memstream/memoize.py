@@ -14,7 +14,7 @@ import time
 import warnings
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Protocol, Tuple, TypeVar, Union, cast
 
-from memstream._arguments import milliseconds
+from memstream._arguments import Duration, check_bool, check_callable, invalid, milliseconds, seconds
 from memstream._kinds import Kind, flag_word, kind_of
 from memstream.errors import ValueTooLarge
 from memstream.in_place import InPlace
@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 # How long a coroutine sleeps between two looks at whether somebody else has come to an end, in seconds.
 _FIRST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.02
+
+_STALE = "seconds of 0 or more as a number or a timedelta"
 
 
 class CacheInfo(NamedTuple):
@@ -66,9 +68,9 @@ class Memoizing(Leases, InPlace, Inspection):
 
     def memoize(
         self,
-        ttl: Optional[float] = None,
+        ttl: Optional[Duration] = None,
         *,
-        stale: float = 0,
+        stale: Duration = 0,
         ignore: Union[str, Iterable[str]] = (),
         key: Optional[Callable[..., Any]] = None,
         typed: bool = False,
@@ -105,20 +107,28 @@ class Memoizing(Leases, InPlace, Inspection):
 
 def memoize(
     find_cache: Callable[[], Memoizing],
-    ttl: Optional[float] = None,
-    stale: float = 0,
+    ttl: Optional[Duration] = None,
+    stale: Duration = 0,
     ignore: Union[str, Iterable[str]] = (),
     key: Optional[Callable[..., Any]] = None,
     typed: bool = False,
     cache_if: Optional[Callable[[Any], bool]] = None,
 ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
     """As `Cache.memoize`, on the cache that `find_cache` returns at each call."""
-    milliseconds(ttl)  # Refuses what is no time to live now, and not at the first call.
-    if stale < 0 or stale and ttl is None:
-        raise ValueError(f"stale is {stale!r} and ttl {ttl!r}: stale is seconds, 0 or more, and needs a ttl before it")
+    # Refuses what is wrong now, and not at the first call.
+    milliseconds(ttl)
+    check_callable("key", key)
+    check_callable("cache_if", cache_if)
+    check_bool("typed", typed)
+    lifetime = seconds(ttl)
+    extra = cast(float, seconds(stale, "stale", _STALE))
+    if stale is None or not 0 <= extra < float("inf"):
+        raise ValueError(invalid("stale", stale, _STALE))
+    if extra and lifetime is None:
+        raise ValueError(invalid("stale", stale, "0 without a ttl", "Give a ttl, after which results are stale"))
 
     def decorate(function: Callable[..., _T]) -> MemoizedFunction[_T]:
-        results = Results(find_cache, function, KeyMaker(function, ignore, key, typed), ttl, stale, cache_if)
+        results = Results(find_cache, function, KeyMaker(function, ignore, key, typed), lifetime, extra, cache_if)
         return _wrap(function, results)
 
     return decorate

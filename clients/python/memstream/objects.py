@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional, Tuple
 
 from memstream._abi import Status
-from memstream._arguments import Key, check_int64
+from memstream._arguments import Duration, Key, check_int64, milliseconds
 from memstream._kinds import Kind, flag_word
 from memstream.cache import Cache
 from memstream.errors import CacheMiss
@@ -73,13 +73,13 @@ class ObjectCache(Cache):
             return default, None
         return decode(key, self._codec, found.memory, found.flags), found.token
 
-    def set(self, key: Key, value: Any, ttl: Optional[float] = None, flags: int = 0) -> None:
+    def set(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores an object under `key`, whatever was there.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             value: what the serializer takes; its bytes, 0 to `Stats.max_value_size` of them, are copied.
-            ttl: seconds until it expires, above 0; None: never.
+            ttl: seconds until it expires, above 0, or a timedelta; None: never.
             flags: the caller's own, kept with the value: 24 bits, or 32 beside plain bytes.
 
         Raises:
@@ -101,7 +101,7 @@ class ObjectCache(Cache):
         word = flag_word(encoded.kind, flags)
         return encoded.pieces[0] if len(encoded.pieces) == 1 else b"".join(encoded.pieces), word
 
-    def incr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[float] = None) -> int:
+    def incr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[Duration] = None) -> int:
         """Adds `delta` to an int. As `Cache.incr`; what it makes of an absent key is an int too.
 
         Raises:
@@ -110,6 +110,9 @@ class ObjectCache(Cache):
 
         Source: memstream_incr, memstream_add.
         """
+        if initial is not None:
+            check_int64("initial", initial)
+        milliseconds(ttl)  # Refuses what is no time to live, also for a key that is there.
         while True:
             try:
                 return super().incr(key, delta)

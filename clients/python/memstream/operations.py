@@ -14,14 +14,14 @@ from memstream._arguments import (
     SIZES,
     BorrowedBytes,
     Buffer,
+    Duration,
     Key,
-    check_flags,
     check_int64,
     check_range,
     encode_key,
     milliseconds,
 )
-from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
+from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, check_flags, refusal
 from memstream.connection import Connection
 from memstream.errors import CacheMiss
 
@@ -181,20 +181,21 @@ class Operations(Connection):
         finally:
             handle.end(self._library.c.memstream_release, view)
 
-    def set(self, key: Key, value: Buffer, ttl: Optional[float] = None, flags: int = 0) -> None:
+    def set(self, key: Key, value: Buffer, ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores `value` under `key`, whatever was there. A full cache evicts; it does not refuse.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             value: any C-contiguous buffer (bytes, bytearray, memoryview, array, numpy), 0 to `Stats.max_value_size`
                 bytes; copied straight into the segment.
-            ttl: seconds until it expires, above 0; None: never.
+            ttl: seconds until it expires, above 0, or a timedelta; None: never.
             flags: 32 bits of the caller's own, kept with the value; 0xE0000000 to 0xEFFFFFFF are the package's.
 
         Raises:
             BadKey, ValueTooLarge: the limits above; nothing was evicted for it.
             InvalidArgument: `ttl` or `flags` out of range.
-            TypeError, BufferError: `value` has no buffer, or one that is not contiguous.
+            TypeError: an argument is of another type; `value` has no buffer.
+            BufferError: the buffer of `value` is not contiguous.
             ReadOnlyError: the cache was opened with `read_only=True`.
             UnavailableError: busy, destroyed, or no memory.
 
@@ -210,7 +211,7 @@ class Operations(Connection):
                 value,
                 SIZES[len(value)],
                 FOR_EVER if ttl is None else c_uint64(milliseconds(ttl)),
-                c_uint32(check_flags(flags)) if flags else NO_FLAGS,
+                c_uint32(check_flags(flags)) if flags or flags.__class__ is not int else NO_FLAGS,
             )
         else:
             status = self._store(self._library.c.memstream_set, key, value, ttl, flags)
@@ -219,7 +220,7 @@ class Operations(Connection):
 
     put = set
 
-    def add(self, key: Key, value: Buffer, ttl: Optional[float] = None, flags: int = 0) -> bool:
+    def add(self, key: Key, value: Buffer, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
         """Stores `value` only if `key` is absent.
 
         Args and exceptions are those of `set`.
@@ -231,7 +232,7 @@ class Operations(Connection):
         """
         return self._store(self._library.c.memstream_add, key, value, ttl, flags, refusals=(_EXISTS,)) == _OK
 
-    def replace(self, key: Key, value: Buffer, ttl: Optional[float] = None, flags: int = 0) -> bool:
+    def replace(self, key: Key, value: Buffer, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
         """Stores `value` only if `key` is present.
 
         Args and exceptions are those of `set`.
@@ -243,7 +244,9 @@ class Operations(Connection):
         """
         return self._store(self._library.c.memstream_replace, key, value, ttl, flags, refusals=(_MISS,)) == _OK
 
-    def cas(self, key: Key, value: Buffer, token: Optional[int], ttl: Optional[float] = None, flags: int = 0) -> bool:
+    def cas(
+        self, key: Key, value: Buffer, token: Optional[int], ttl: Optional[Duration] = None, flags: int = 0
+    ) -> bool:
         """Stores `value` only if nobody has written the entry since `gets` (compare and set).
 
         Args:
@@ -269,7 +272,7 @@ class Operations(Connection):
         function: Any,
         key: Key,
         value: Buffer,
-        ttl: Optional[float],
+        ttl: Optional[Duration],
         flags: int,
         *more: int,
         refusals: Tuple[int, ...] = (),
@@ -283,7 +286,7 @@ class Operations(Connection):
         function: Any,
         key: Key,
         value: Buffer,
-        ttl: Optional[float],
+        ttl: Optional[Duration],
         word: int,
         *more: int,
         refusals: Tuple[int, ...] = (),
@@ -318,12 +321,12 @@ class Operations(Connection):
         name = encode_key(key)
         return self._found(self._library.c.memstream_delete(self._handle, name, len(name)))
 
-    def touch(self, key: Key, ttl: Optional[float] = None) -> bool:
+    def touch(self, key: Key, ttl: Optional[Duration] = None) -> bool:
         """Gives the entry a new time to live and leaves its value alone.
 
         Args:
             key: as for `get`.
-            ttl: seconds from now, above 0; None: it never expires.
+            ttl: seconds from now, above 0, or a timedelta; None: it never expires.
 
         Returns:
             Whether the key was there.
@@ -338,14 +341,14 @@ class Operations(Connection):
         name = encode_key(key)
         return self._found(self._library.c.memstream_touch(self._handle, name, len(name), milliseconds(ttl)))
 
-    def incr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[float] = None) -> int:
+    def incr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[Duration] = None) -> int:
         """Adds `delta` to a value that is a decimal number in text, such as b"-12". Keeps its ttl and flags.
 
         Args:
             key: as for `get`.
             delta: 64 bits, signed.
             initial: what an absent key counts from: it becomes `initial + delta`; None: an absent key is a miss.
-            ttl: seconds to live of a key that was absent; None: for ever.
+            ttl: seconds to live of a key that was absent, or a timedelta; None: for ever.
 
         Returns:
             The new number.
@@ -368,9 +371,9 @@ class Operations(Connection):
         self._check(status)
         return result.value
 
-    def decr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[float] = None) -> int:
+    def decr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[Duration] = None) -> int:
         """Subtracts `delta`: `incr(key, -delta, initial, ttl)`."""
-        return self.incr(key, -delta, initial, ttl)
+        return self.incr(key, -check_int64("delta", delta), initial, ttl)
 
     def exists(self, key: Key) -> bool:
         """Returns whether `key` is there. Counts no access. Source: memstream_exists."""

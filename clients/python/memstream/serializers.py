@@ -13,6 +13,7 @@ import struct
 from types import ModuleType
 from typing import Any, List, NamedTuple, Protocol, Tuple, Union, runtime_checkable
 
+from memstream._arguments import invalid
 from memstream._kinds import Kind, flag_word, kind_of, refusal
 from memstream.errors import SerializerError
 
@@ -241,7 +242,7 @@ def make_codec(serializer: SerializerChoice) -> Codec:
         return JsonCodec()
     if isinstance(serializer, Serializer):
         return CustomCodec(serializer)
-    raise TypeError(f'serializer is {serializer!r}: give "pickle", "json", or an object with dumps and loads')
+    raise TypeError(invalid("serializer", serializer, '"pickle", "json", or an object with dumps and loads'))
 
 
 def _name_of(serializer: object) -> str:

@@ -182,7 +182,11 @@ static PyObject *native_set(const method_call_t *call, PyObject *const *argument
   } else {
     Py_buffer buffer;
     /* Whoever exports the buffer may run code of its own, which may close the cache. */
-    if (PyObject_GetBuffer(arguments[1], &buffer, PyBUF_SIMPLE) != 0) return NULL;
+    if (PyObject_GetBuffer(arguments[1], &buffer, PyBUF_SIMPLE) != 0) {
+      if (PyErr_ExceptionMatches(PyExc_Exception) == 0) return NULL;
+      PyErr_Clear(); /* The method in Python says what is expected. */
+      return call_python(call, arguments, count, keyword_names);
+    }
     if (accelerator->cache == NULL) {
       PyBuffer_Release(&buffer);
       return raise_status(call, CACHE_NOT_CONNECTED);

@@ -116,7 +116,7 @@ enum { T_PYSSIZET = 19, READONLY = 1 };
 
 extern PyTypeObject PyBytes_Type, PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type, PyMemoryView_Type;
 extern PyObject _Py_NoneStruct, _Py_TrueStruct, _Py_FalseStruct;
-extern PyObject *PyExc_BufferError, *PyExc_TypeError;
+extern PyObject *PyExc_BufferError, *PyExc_Exception, *PyExc_TypeError;
 
 void Py_IncRef(PyObject *object);
 void Py_DecRef(PyObject *object);
@@ -134,6 +134,7 @@ long long PyLong_AsLongLong(PyObject *number);
 PyObject *PyFloat_FromDouble(double number);
 double PyFloat_AsDouble(PyObject *number);
 
+PyObject *PyObject_GetIter(PyObject *iterable);
 PyObject *PySequence_List(PyObject *iterable);
 Py_ssize_t PyList_Size(PyObject *list);
 PyObject *PyList_GetItem(PyObject *list, Py_ssize_t index);   /* borrowed */
