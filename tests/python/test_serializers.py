@@ -124,7 +124,7 @@ def test_a_reader_without_the_serializer_gets_an_error_that_names_it(
         value *= 20_000
     with Cache(serializer=Compressed() if writer == "own" else writer) as other:
         other["key"] = value if writer != "own" else os.urandom(100_000 if large else 10)
-    for read in (cache.get, cache.gets, cache.__getitem__, cache.pop, lambda key: list(cache.items())):
+    for read in (cache.get, cache.gets, cache.__getitem__, cache.pop):
         with pytest.raises(SerializerError, match=words):
             read("key")
     for reader in {"pickle", "json"} - {writer}:

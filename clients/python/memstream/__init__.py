@@ -24,6 +24,7 @@ from memstream.errors import (
     SerializerError,
     SystemCallError,
     UnavailableError,
+    UndecodableWarning,
 )
 from memstream.leases import Lease
 from memstream.lru import lru_cache
@@ -56,6 +57,7 @@ __all__ = [
     "Status",
     "SystemCallError",
     "UnavailableError",
+    "UndecodableWarning",
     "View",
     "__version__",
     "destroy",

@@ -45,13 +45,14 @@ class Kind(IntEnum):
 
 
 _REMEDIES = {
-    Kind.INTEGER: "is a number stored through a cache with a serializer: open the cache with the same serializer",
-    Kind.PICKLE: 'was stored with serializer="pickle": open the cache with it',
-    Kind.PICKLE_PARTS: 'was stored with serializer="pickle": open the cache with it',
-    Kind.JSON: 'was stored with serializer="json": open the cache with it',
-    Kind.CUSTOM: "was stored with a serializer of its own: open the cache with it",
-    Kind.ARRAY: "is an array: read it with array()",
-    Kind.RESULT: "is a result of a memoized function: call the function",
+    Kind.BYTES: "is plain bytes. Read it with get(), or store arrays with put_array()",
+    Kind.INTEGER: "is a number from a cache with a serializer. Open the cache with the same serializer",
+    Kind.PICKLE: 'was stored with serializer="pickle". Open the cache with it',
+    Kind.PICKLE_PARTS: 'was stored with serializer="pickle". Open the cache with it',
+    Kind.JSON: 'was stored with serializer="json". Open the cache with it',
+    Kind.CUSTOM: "was stored with a serializer of its own. Open the cache with it",
+    Kind.ARRAY: "is an array. Read it with array()",
+    Kind.RESULT: "is a result of a memoized function. Call the function",
 }
 
 
@@ -92,7 +93,8 @@ def check_flags(flags: int) -> int:
 def refusal(key: object, flags: int) -> SerializerError:
     """Makes the exception for a value that the reader has no means to decode; says what would."""
     kind = kind_of(flags)
-    reason = f"has the unknown kind {flags >> _SHIFT:#x}: it was stored by a newer version of memstream"
-    if kind is not None:
-        reason = _REMEDIES.get(kind, "is plain bytes: read it with get(), or store it with put_array()")
-    return SerializerError(f"the value of {key!r} {reason}; view() gives its bytes as they are")
+    if kind is None:
+        reason = f"has the unknown kind {flags >> _SHIFT:#x}. Install the newer version of memstream that stored it"
+    else:
+        reason = _REMEDIES[kind]
+    return SerializerError(f"{reason}, or read its bytes with view().", key)

@@ -88,7 +88,7 @@ class Arrays(InPlace):
             # Over an array of the read-only memoryview: numpy would let its user write to what is below that.
             array = numpy.ndarray(shape, dtype, numpy.asarray(memory), offset, order=order)
         except (ValueError, TypeError, IndexError) as error:
-            raise SerializerError(f"the array of {key!r} is damaged: {error}") from None
+            raise SerializerError(f"is a damaged array: {error}. Delete it, or store it again.", key) from None
         return cast("NDArray[Any]", array)
 
 

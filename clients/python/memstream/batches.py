@@ -12,6 +12,7 @@ from memstream import _abi
 from memstream._abi import Status
 from memstream._arguments import BorrowedBytes, Duration, Key, check_iterable, encode_key, invalid, milliseconds
 from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
+from memstream._undecodable import warn_of_undecodable
 from memstream.operations import Operations
 
 _OK = int(Status.OK)
@@ -31,11 +32,12 @@ class Batches(Operations):
             keys: each as for `get`.
 
         Returns:
-            A dict from the keys, as they were given, to copies of their values. A key that is not there is not in it.
+            A dict from the keys, as they were given, to copies of their values. A key that is not there is not in it,
+            nor is one whose value cannot be decoded: an UndecodableWarning says why.
 
         Raises:
             BadKey: one of the keys is empty or too long.
-            Those of `get`.
+            TypeError, UnavailableError, CorruptError, ClosedError: as for `get`.
 
         Source: memstream_get_many; for values that are large or many, memstream_get and memstream_view.
         """
@@ -52,12 +54,21 @@ class Batches(Operations):
             for key, address, size, flags, outcome in items.results():
                 if outcome == Status.OK:
                     begin = address - start
-                    found[key] = self._unpack(key, bytes(memory[begin : begin + size]), flags)
+                    self._add(found, key, bytes(memory[begin : begin + size]), flags)
                 elif outcome == Status.TOO_SMALL:
                     alone = self._read(encode_key(key))
                     if alone is not None:
-                        found[key] = self._unpack(key, alone.value, alone.flags)
+                        self._add(found, key, alone.value, alone.flags)
         return found
+
+    def _add(self, found: Dict[Key, Any], key: Key, value: bytes, flags: int) -> None:
+        """Adds what was stored, as the caller gets it; with a warning instead, if it cannot be decoded."""
+        try:
+            found[key] = self._unpack(key, value, flags)
+        except MemoryError:
+            raise
+        except Exception as error:
+            warn_of_undecodable(error)
 
     def set_many(self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores every value under its key.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Optional, Tuple, Type, ValuesView, overload
 
+from memstream._abi import Status
 from memstream._arguments import Buffer, Key
 from memstream.accelerator import Accelerated
 from memstream.arrays import Arrays
+from memstream.errors import CacheMiss
 from memstream.memoize import Memoizing
 from memstream.operations import miss
 from memstream.serializers import SerializerChoice
@@ -30,15 +32,20 @@ class Values(ValuesView[Any]):
 
 
 class Items(ItemsView[Key, Any]):
-    """Pairs of the keys that are still there when their turn comes: others may delete and evict meanwhile."""
+    """Pairs of the keys that are still there when their turn comes: others may delete and evict meanwhile.
+
+    What cannot be decoded is left out, as `get_many` does.
+    """
 
     _mapping: "Cache"
 
     def __iter__(self) -> Iterator[Tuple[bytes, Any]]:
         for key in self._mapping:
-            value = self._mapping.get(key, _ABSENT)
-            if value is not _ABSENT:
-                yield key, value
+            yield from self._mapping.get_many([key]).items()  # type: ignore[misc]
+
+    def __contains__(self, item: Any) -> bool:
+        key, value = item
+        return bool(self._mapping.get_many([key]).get(key, _ABSENT) == value)
 
 
 class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
@@ -137,14 +144,23 @@ class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
 
         Args:
             key: as for `get`.
-            default: what a miss returns; without it a miss raises CacheMiss.
+            default: what a miss returns, or a value that cannot be decoded, which is removed all the same; without it a
+                miss raises CacheMiss, and what cannot be decoded an error, and stays.
         """
-        value = self.get(key, _ABSENT)
-        if value is not _ABSENT and self.delete(key):
-            return value
         if default is _ABSENT:
-            raise miss(key)
-        return default
+            value = self.get(key, _ABSENT)
+            if value is _ABSENT or not self.delete(key):
+                raise miss(key)
+            return value
+        value = self.get_many([key]).get(key, default)
+        return value if self.delete(key) else default
+
+    def popitem(self) -> Tuple[bytes, Any]:
+        """Removes a key, any of them, and returns it with its value; raises CacheMiss if there is none."""
+        for key, value in self.items():
+            if self.delete(key):
+                return bytes(key), value
+        raise CacheMiss(Status.MISS, "The cache has no value that can be decoded. Store one first.")
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
         """Returns the value of the key; stores `default` first if it is absent, unless somebody else is faster."""

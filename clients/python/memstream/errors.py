@@ -55,13 +55,28 @@ class LibraryError(MemStreamError):
 
 
 class SerializerError(MemStreamError, TypeError):
-    """A value was stored with a serializer that this cache was not opened with, or its bytes are damaged."""
+    """A value was stored with a serializer that this cache was not opened with, or its bytes are damaged.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        key: of the value; None where there is none. `message` goes on from "The value of 'KEY'".
+    """
+
+    def __init__(self, message: str, key: object = None) -> None:
         super().__init__(None, message)
+        self.key = key
 
-    def __reduce__(self) -> "tuple[Type[SerializerError], tuple[str]]":
-        return (type(self), (self.message,))
+    def __str__(self) -> str:
+        return self.message if self.key is None else f"The value of {self.key!r} {self.message}"
+
+    def __reduce__(self) -> "tuple[Type[SerializerError], tuple[str, object]]":
+        return (type(self), (self.message, self.key))
+
+
+class UndecodableWarning(RuntimeWarning):
+    """`get_many`, `items`, `values`, `popitem` or `pop` with a default took a value for missing that cannot be decoded.
+
+    `warnings.simplefilter("error", UndecodableWarning)` makes it an exception, whose context names the key.
+    """
 
 
 class CacheMiss(MemStreamError, KeyError):

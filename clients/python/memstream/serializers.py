@@ -36,6 +36,9 @@ class Serializer(Protocol):
 SerializerChoice = Union[str, Serializer]
 
 
+_REMEDY = "Delete it, or store it again."
+
+
 class Encoded(NamedTuple):
     """A value ready to be stored: its pieces stand one after the other."""
 
@@ -126,7 +129,7 @@ class PickleCodec(Codec):
             count, stream_size = self._WORDS.unpack_from(memory)
             words = [self._WORDS.unpack_from(memory, number * self._WORDS.size) for number in range(1, count + 1)]
         except struct.error as error:
-            raise SerializerError(f"a pickle with buffers is damaged: {error}") from None
+            raise SerializerError(f"is a damaged pickle with buffers: {error}. {_REMEDY}") from None
         position = self._WORDS.size * (count + 1) + stream_size
         stream = memory[position - stream_size : position]
         buffers: List[Union[bytes, bytearray]] = []
@@ -134,7 +137,7 @@ class PickleCodec(Codec):
             position += -position % self._ALIGNMENT
             part = memory[position : position + size]
             if part.nbytes != size:
-                raise SerializerError("a pickle with buffers is damaged: a buffer goes beyond the end of the value")
+                raise SerializerError(f"is a damaged pickle with buffers: one goes beyond the end of it. {_REMEDY}")
             buffers.append(bytes(part) if readonly else bytearray(part))
             position += size
         return pickle.loads(stream, buffers=buffers)
@@ -179,8 +182,8 @@ class CustomCodec(Codec):
         if not data.startswith(self._head):
             theirs = data[1 : 1 + data[0]] if data else b""
             raise SerializerError(
-                f"it was stored with the serializer {theirs.decode(errors='replace')!r}, "
-                f"and this cache was opened with {self._name.decode(errors='replace')!r}"
+                f"was stored with the serializer {theirs.decode(errors='replace')!r}, and this cache was opened with "
+                f"{self._name.decode(errors='replace')!r}. Open the cache with the first."
             )
         return self._serializer.loads(data[len(self._head) :])
 
@@ -195,18 +198,23 @@ def decode(key: object, codec: Codec, memory: memoryview, flags: int) -> Any:
         flags: the flag word of the value.
 
     Raises:
-        SerializerError: the value is of a kind that the codec does not know.
+        SerializerError: the value is of a kind that the codec does not know, or it is damaged.
+        Those of the serializer.
     """
     kind = kind_of(flags)
     if kind is Kind.BYTES:
         return bytes(memory)
     if kind is Kind.INTEGER:
         return int(bytes(memory))
-    if kind is Kind.RESULT:
-        return decode(key, codec, *split_result(memory)[1:])
-    if kind is None or kind not in codec.kinds:
-        raise refusal(key, flags)
-    return codec.decode(kind, memory)
+    try:
+        if kind is Kind.RESULT:
+            return decode(key, codec, *split_result(memory)[1:])
+        if kind is None or kind not in codec.kinds:
+            raise refusal(key, flags)
+        return codec.decode(kind, memory)
+    except SerializerError as error:
+        error.key = key
+        raise
 
 
 # The head of a result that may be served stale: until when it is fresh (CLOCK_MONOTONIC, seconds), and its kind.
@@ -224,7 +232,7 @@ def split_result(memory: memoryview) -> Tuple[float, memoryview, int]:
         fresh_until, kind = _RESULT.unpack_from(memory)
         return fresh_until, memory[_RESULT.size :], flag_word(Kind(kind), 0)
     except (struct.error, ValueError) as error:
-        raise SerializerError(f"a result of a function is damaged: {error}") from None
+        raise SerializerError(f"is a damaged result of a function: {error}. {_REMEDY}") from None
 
 
 def make_codec(serializer: SerializerChoice) -> Codec:

@@ -1,0 +1,33 @@
+"""Values that this cache cannot decode, among others that it can: one of them must not cost the caller all the rest."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Optional
+
+from memstream.errors import SerializerError, UndecodableWarning
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def warn_of_undecodable(error: Exception) -> None:
+    """Warns that a value is left out. To be called where `error`, which names the key, is being handled.
+
+    The text has no key: Python keeps the text of each warning that it has shown, and there may be any number of keys.
+    """
+    reason = error.message if isinstance(error, SerializerError) else f"raises {type(error).__name__}: {error}"
+    text = f"Left out a value that cannot be decoded: it {reason}"
+    warnings.warn(text, UndecodableWarning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Returns how many frames above `warn_of_undecodable` the package was called, for warnings.warn."""
+    level = 1
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level += 1
+        frame = frame.f_back
+    return level
