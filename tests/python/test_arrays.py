@@ -96,18 +96,6 @@ def test_an_array_outlives_its_entry_and_its_cache(segment: Segment, end: str) -
         assert sum(process.pins for process in watcher.processes()) == 0
 
 
-def test_object_dtypes_are_refused(cache: Cache) -> None:
-    for array in (numpy.array([{}]), numpy.zeros(2, dtype=[("a", "i4"), ("b", "O")])):
-        with pytest.raises(SerializerError, match="without Python objects"):
-            cache.put_array("key", array)
-    assert "key" not in cache
-
-
-def test_masked_arrays_are_refused(cache: Cache) -> None:
-    with pytest.raises(SerializerError, match="masked"):
-        cache.put_array("key", numpy.ma.masked_array([1, 2], mask=[0, 1]))
-
-
 def test_what_cannot_be_copied_stores_nothing(cache: Cache) -> None:
     with pytest.raises(errors.ValueTooLarge):
         cache.put_array("key", numpy.zeros(10**8, dtype="u1"))
@@ -145,16 +133,6 @@ def test_a_npy_file_is_an_array_and_the_other_way_round(cache: Cache) -> None:
     cache.put_array("array", array)
     with cache.view("array") as memory:
         assert (numpy.load(io.BytesIO(memory)) == array).all()
-
-
-def test_a_header_of_more_than_64_kib_takes_the_second_version(cache: Cache) -> None:
-    array = numpy.zeros(2, dtype=[(f"field{number:05}", "u1") for number in range(4000)])
-    cache.put_array("key", array)
-    with pytest.raises(SerializerError, match="damaged"):  # numpy parses no header of that size.
-        cache.array("key")
-    medium = numpy.zeros(2, dtype=[(f"field{number:05}", "u1") for number in range(300)])
-    cache.put_array("key", medium)
-    assert cache.array("key").dtype == medium.dtype
 
 
 def damaged(change: Callable[[bytearray], Any]) -> bytes:

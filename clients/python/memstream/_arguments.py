@@ -55,7 +55,7 @@ def invalid(parameter: str, value: object, expected: str, remedy: str = "") -> s
         expected: what is allowed.
         remedy: what to do instead, as an imperative without a full stop.
     """
-    shown = _short.repr(value)
+    shown = " ".join(_short.repr(value).split())
     return f"Invalid {parameter} {shown}: expected {expected}." + (f" {remedy}." if remedy else "")
 
 

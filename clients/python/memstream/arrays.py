@@ -6,6 +6,7 @@ other programs can read it, and `Cache.array` reads a .npy file that somebody ha
 
 from __future__ import annotations
 
+import ast
 import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Optional, Tuple, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC = b"\x93NUMPY"
+_ALIGNMENT = 64
 # Magic, version, and the size of the rest of the header: 2 bytes in version 1, 4 later.
 _LEAST_HEADER = len(_MAGIC) + 2 + 4
 
@@ -37,7 +39,8 @@ class Arrays(InPlace):
             flags: 24 bits of the caller's own.
 
         Raises:
-            SerializerError: the dtype holds Python objects, whose addresses mean nothing to others; or it is masked.
+            SerializerError: the dtype holds Python objects, whose addresses mean nothing to others; its fields overlap
+                or are not in the order of their bytes; or the array is masked.
             ImportError: numpy is not installed.
             BadKey, ValueTooLarge, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
 
@@ -59,6 +62,7 @@ class Arrays(InPlace):
             target = numpy.ndarray(source.shape, source.dtype, buffer=memory, offset=len(header), order=order)
             numpy.copyto(target, source)
             del target  # It would keep the room from being committed.
+            _clear_padding(source.dtype, memory[len(header) :])
 
     def array(self, key: Key) -> "NDArray[Any]":
         """Gives an array in place: its elements are read from the segment, nothing is copied.
@@ -107,14 +111,43 @@ def _make_header(array: Any) -> bytes:
     if array.dtype.hasobject:
         expected = "a dtype without Python objects, whose addresses mean nothing to other processes"
         remedy = 'Give it another dtype, or store it through a cache with serializer="pickle"'
-        raise SerializerError(invalid("array", array, expected, remedy))
+        raise SerializerError(invalid("array", array.dtype, expected, remedy))
     header = io.BytesIO()
-    description = npy.header_data_from_array_1_0(array)
     try:
-        npy.write_array_header_1_0(header, description)
-    except ValueError:  # Above 64 KiB: many fields.
-        npy.write_array_header_2_0(header, description)
-    return header.getvalue()
+        description = npy.header_data_from_array_1_0(array)
+    except ValueError:
+        expected = "a dtype whose fields do not overlap and are in the order of their bytes"
+        raise SerializerError(invalid("array", array.dtype, expected, "Convert it with astype()")) from None
+    for write in (npy.write_array_header_1_0, npy.write_array_header_2_0):
+        try:
+            write(header, description)
+            return header.getvalue()
+        except ValueError:  # Above 64 KiB: many fields. Or names of fields that are not Latin-1.
+            pass
+    text = repr(description).encode()
+    start = _MAGIC + b"\3\0"
+    text += b" " * (-(len(start) + 4 + len(text) + 1) % _ALIGNMENT) + b"\n"
+    return start + len(text).to_bytes(4, "little") + text
+
+
+def _clear_padding(dtype: Any, memory: memoryview) -> None:
+    """Writes zeros between the fields of each element, where a deleted value may have left its bytes."""
+    padding = _padding_of(dtype) if dtype.names else None
+    if padding is not None and padding.any() and memory.nbytes:
+        numpy = _import_numpy()
+        numpy.frombuffer(memory, "u1").reshape(-1, dtype.itemsize)[:, padding] = 0
+
+
+def _padding_of(dtype: Any) -> Any:
+    """Returns of each byte of an element whether it belongs to no field."""
+    numpy = _import_numpy()
+    if not dtype.names:
+        return numpy.zeros(dtype.itemsize, bool)
+    padding = numpy.ones(dtype.itemsize, bool)
+    for name in dtype.names:
+        field, offset = dtype.fields[name][:2]
+        padding[offset : offset + field.itemsize] = numpy.resize(_padding_of(field.base), field.itemsize)
+    return padding
 
 
 def _header_of(memory: memoryview) -> bytes:
@@ -127,14 +160,20 @@ def _header_of(memory: memoryview) -> bytes:
 
 @lru_cache(maxsize=256)
 def _parse_header(header: bytes) -> Tuple[Any, Tuple[int, ...], str, int]:
-    """Returns dtype, shape, order and offset of the elements. Kept: parsing takes longer than all the rest."""
+    """Returns dtype, shape, order and offset of the elements. Kept: parsing takes longer than all the rest.
+
+    Not by numpy's functions: they do not read what `_make_header` writes for many fields, or for names in Unicode.
+    """
     npy = _import_numpy().lib.format
-    file = io.BytesIO(header)
-    version = npy.read_magic(file)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    if read is None:
+    version = header[len(_MAGIC)]
+    if not 1 <= version <= 3:
         raise ValueError(f"version {version} of the .npy format is unknown")
-    shape, is_fortran, dtype = read(file)
+    text = header[len(_MAGIC) + 2 + (2 if version == 1 else 4) :].decode("utf-8" if version == 3 else "latin-1")
+    try:
+        fields = ast.literal_eval(text.strip())
+        dtype, shape, is_fortran = npy.descr_to_dtype(fields["descr"]), fields["shape"], fields["fortran_order"]
+    except (SyntaxError, KeyError, RecursionError, MemoryError) as error:
+        raise ValueError(f"its header does not parse: {error}") from None
     if dtype.hasobject:
         raise ValueError(f"an array of dtype {dtype} holds addresses of another process")
     return dtype, shape, "F" if is_fortran else "C", len(header)
