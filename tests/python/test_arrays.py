@@ -180,4 +180,4 @@ def test_without_numpy_the_error_says_so(segment: Segment) -> None:
     child = subprocess.run(
         [sys.executable, "-c", code], env={**segment.environment, "PYTHONPATH": str(CLIENT)}, stderr=subprocess.PIPE
     )
-    assert b"ImportError: arrays need numpy" in child.stderr and b"python3-numpy" in child.stderr
+    assert b"ImportError: Arrays need numpy. Install it" in child.stderr and b"python3-numpy" in child.stderr

@@ -168,3 +168,43 @@ def _attached(segment: Segment) -> bool:
     except errors.NoSegment:
         return False
     return True
+
+
+NUL = [
+    ["get", "key", "--name", "a\0b"],
+    ["get", "key", "--backend", "posix\0"],
+    ["get", "key", "--out", "/tmp/a\0b"],
+    ["get", "k\0y"],
+    ["verify", "/tmp\0/other"],
+    ["verify", "--log", "\0"],
+]
+
+
+@pytest.mark.parametrize("arguments", NUL, ids=lambda arguments: " ".join(arguments).replace("\0", "NUL"))
+def test_a_nul_in_an_argument_is_wrong_usage(
+    segment: Segment, capsys: pytest.CaptureFixture[str], arguments: List[str]
+) -> None:
+    Cache().close()
+    assert reader.main(arguments) == ExitCode.USAGE
+    error = capsys.readouterr().err
+    assert ": Invalid argument " in error and "expected text without a NUL character" in error
+
+
+@pytest.mark.parametrize(
+    "command, text",
+    [
+        (["writer", "put", "key"], "put expects one of VALUE and --file PATH. Give exactly one."),
+        (["writer", "load"], "load expects one of PATH... and --jsonl FILE. Give exactly one."),
+        (["writer", "load", "--jsonl", "-"], "--jsonl FILE and --key FIELD go together. Give both, or none."),
+        (["reader", "verify"], "verify expects one of PATH... and --log FILE. Give exactly one."),
+        (["analytics", "--log", "x"], "--log FILE and --every SECONDS go together. Give both, or none."),
+        (["analytics", "--count", "1"], "--count ends a series of looks. Give --watch or --log with it."),
+        (["writer", "put", "k", "v", "--ttl", "1h"], "--ttl: Invalid SECONDS '1h': expected a number above 0."),
+        (["writer", "put", "k", "v", "--ttl", "0"], "--ttl: Invalid SECONDS '0': expected a number above 0."),
+        (["reader", "watch", "k", "--count", "x"], "--count: Invalid N 'x': expected a whole number above 0."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_says_what_is_expected(segment: Segment, command: List[str], text: str) -> None:
+    done = segment.program(*command)
+    assert done.returncode == ExitCode.USAGE and done.stderr.decode().endswith(f"{text}\n")

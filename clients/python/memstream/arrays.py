@@ -101,7 +101,9 @@ def _import_numpy() -> Any:
         import numpy
         import numpy.lib.format
     except ImportError:
-        raise ImportError("arrays need numpy (Debian: python3-numpy); bytes do not: view() and reserve()") from None
+        raise ImportError(
+            "Arrays need numpy. Install it (Debian: python3-numpy), or use bytes, view() and reserve()."
+        ) from None
     return numpy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ItemsView, Iterator, MutableMapping, Optional, Tuple, Type, ValuesView, overload
 
 from memstream._abi import Status
-from memstream._arguments import Buffer, Key
+from memstream._arguments import Buffer, Key, invalid
 from memstream.accelerator import Accelerated
 from memstream.arrays import Arrays
 from memstream.errors import CacheMiss
@@ -91,7 +91,8 @@ class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
             if cls is Cache:
                 chosen = ObjectCache
             elif not issubclass(cls, ObjectCache):
-                raise TypeError(f"{cls.__name__} stores bytes: derive it from ObjectCache to give it a serializer")
+                expected = f"None, because {cls.__name__} stores bytes"
+                raise TypeError(invalid("serializer", serializer, expected, f"Derive {cls.__name__} from ObjectCache"))
         return super().__new__(chosen)
 
     def clear(self) -> None:

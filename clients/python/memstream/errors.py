@@ -396,5 +396,8 @@ def error_of(status: int, message: str) -> MemStreamError:
     try:
         known = Status(status)
     except ValueError:
-        return InternalError(Status.INTERNAL, f"status {status} is unknown to this version of the package: {message}")
+        return InternalError(
+            Status.INTERNAL,
+            f"Unknown status {status}: {message}. Install the package and the library from one release.",
+        )
     return _CLASSES[known](known, message)

@@ -54,11 +54,11 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _analyse(arguments: argparse.Namespace) -> int:
     if (arguments.log is None) != (arguments.every is None):
-        raise UsageError("--log FILE and --every SECONDS go together")
+        raise UsageError("--log FILE and --every SECONDS go together. Give both, or none.")
     if arguments.log is not None and (arguments.watch is not None or arguments.json):
-        raise UsageError("--log writes to its file: it does not go with --watch or --json")
+        raise UsageError("--log writes to its file only. Leave out --watch and --json.")
     if arguments.count is not None and arguments.log is None and arguments.watch is None:
-        raise UsageError("--count needs --watch or --log")
+        raise UsageError("--count ends a series of looks. Give --watch or --log with it.")
     try:
         with Cache(create=False, read_only=arguments.read_only) as cache:
             if arguments.log is not None:

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Callable, Optional, Sequence
 
 from memstream import __version__
+from memstream._arguments import invalid
 from memstream.errors import CacheGone, CacheMiss, ConfigurationError, MemStreamError, NoSegment
 
 EXIT_CODES = """\
@@ -88,19 +89,32 @@ def apply_segment_options(arguments: argparse.Namespace) -> None:
             os.environ[variable] = value
 
 
+def _refuse_nul(argv: Sequence[str]) -> None:
+    """Refuses what the system would end at its first NUL. A shell passes none, but `main` may be called with one."""
+    for argument in argv:
+        if "\0" in argument:
+            raise UsageError(invalid("argument", argument, "text without a NUL character", "Remove the NUL character"))
+
+
 def seconds(text: str) -> float:
     """Parses a number of seconds above 0, for argparse."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(invalid("SECONDS", text, "a number above 0"))
     return number
 
 
 def natural(text: str) -> int:
     """Parses a whole number above 0, for argparse."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(invalid("N", text, "a whole number above 0"))
     return number
 
 
@@ -117,9 +131,10 @@ def run(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Keys may hold what the terminal has no letters for.
     arguments = parser.parse_args(argv)
-    apply_segment_options(arguments)
     action: Callable[[argparse.Namespace], int] = arguments.action
     try:
+        _refuse_nul(argv or ())
+        apply_segment_options(arguments)
         code = action(arguments)
         sys.stdout.flush()
         return code

@@ -52,7 +52,7 @@ class Tree:
             name = os.path.basename(path)
             if roots.setdefault(name, path) != path:
                 raise UsageError(
-                    f"{roots[name]} and {path} would share keys: take them one by one, with a --prefix each"
+                    f"{roots[name]} and {path} would share keys. Load them one by one, each with a --prefix of its own."
                 )
         self._roots = list(roots.values())
 

@@ -109,7 +109,7 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     if bool(arguments.paths) == (arguments.log is not None):
-        raise UsageError("verify needs either PATH... or --log FILE")
+        raise UsageError("verify expects one of PATH... and --log FILE. Give exactly one.")
     with _open(arguments) as cache:
         verification = Verification(cache)
         if arguments.log is not None:

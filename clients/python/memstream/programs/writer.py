@@ -83,7 +83,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _put(arguments: argparse.Namespace) -> int:
     if (arguments.value is None) == (arguments.file is None):
-        raise UsageError("put needs either VALUE or --file PATH")
+        raise UsageError("put expects one of VALUE and --file PATH. Give exactly one.")
     key = os.fsencode(arguments.key)
     with Cache() as cache:
         if arguments.file is not None and arguments.file != "-":
@@ -98,9 +98,9 @@ def _put(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> int:
     if bool(arguments.paths) == (arguments.jsonl is not None):
-        raise UsageError("load needs either PATH... or --jsonl FILE")
+        raise UsageError("load expects one of PATH... and --jsonl FILE. Give exactly one.")
     if (arguments.jsonl is None) != (arguments.field is None):
-        raise UsageError("--jsonl FILE and --key FIELD go together")
+        raise UsageError("--jsonl FILE and --key FIELD go together. Give both, or none.")
     return _load_files(arguments) if arguments.paths else _load_lines(arguments)
 
 
