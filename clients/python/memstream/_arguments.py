@@ -129,6 +129,8 @@ def milliseconds(duration: Optional[Duration], parameter: str = "ttl") -> int:
     """
     if duration is None:
         return 0
+    if duration.__class__ is int and 0 < cast(int, duration) < 2**53:  # The common case.
+        return cast(int, duration) * 1000
     number = seconds(duration, parameter)
     if number is None or not 0 < number < 2**63 / 1000:
         remedy = "Call delete() to remove an entry" if parameter == "ttl" else ""
@@ -157,6 +159,8 @@ def check_range(parameter: str, number: int, least: int, most: int, remedy: str 
         TypeError: it is no whole number.
         InvalidArgument: it is below `least` or above `most`.
     """
+    if number.__class__ is int and least <= number <= most:
+        return number
     expected = f"a whole number from {_bound(least)} to {_bound(most)}"
     found = whole_number(parameter, number, expected, remedy)
     if not least <= found <= most:
@@ -174,6 +178,8 @@ def _bound(number: int) -> str:
 
 def check_int64(parameter: str, number: int) -> int:
     """Returns a signed number of 64 bits; raises InvalidArgument if it has more."""
+    if number.__class__ is int and -(2**63) <= number < 2**63:  # The common case.
+        return number
     remedy = "Count in a smaller unit, such as cents" if isinstance(number, float) else ""
     return check_range(parameter, number, -(2**63), 2**63 - 1, remedy)
 
@@ -193,6 +199,8 @@ def check_callable(parameter: str, function: object) -> None:
 
 def check_iterable(parameter: str, values: Iterable[_T], items: str = "str or bytes") -> List[_T]:
     """Returns the items of an iterable; raises TypeError for anything else."""
+    if values.__class__ is list:  # Copying it runs no Python code; an iterator might let another thread change it.
+        return list(values)
     try:
         iterator = iter(values)
     except TypeError:

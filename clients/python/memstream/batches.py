@@ -15,7 +15,7 @@ from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, refusal
 from memstream._undecodable import warn_of_undecodable
 from memstream.operations import Operations
 
-_OK = int(Status.OK)
+_OK, _TOO_SMALL = int(Status.OK), int(Status.TOO_SMALL)
 
 # Room for each value of `get_many` to begin with, and for all of them. What does not fit is got by itself.
 _ROOM_FOR_EACH = 512
@@ -46,29 +46,29 @@ class Batches(Operations):
         room_size = c_size_t(min(len(given) * _ROOM_FOR_EACH, _MOST_ROOM))
         room = ctypes.create_string_buffer(room_size.value)
         status = self._library.c.memstream_get_many(self._handle, items.array, len(given), room, byref(room_size))
-        if status not in (Status.OK, Status.TOO_SMALL):
+        if status not in (_OK, _TOO_SMALL):
             self._fail(status)
         start = ctypes.addressof(room)
         found: Dict[Key, Any] = {}
         with memoryview(room).cast("B") as memory:
             for key, address, size, flags, outcome in items.results():
-                if outcome == Status.OK:
+                if outcome == _OK:
                     begin = address - start
-                    self._add(found, key, bytes(memory[begin : begin + size]), flags)
-                elif outcome == Status.TOO_SMALL:
+                    value = bytes(memory[begin : begin + size])
+                elif outcome == _TOO_SMALL:
                     alone = self._read(encode_key(key))
-                    if alone is not None:
-                        self._add(found, key, alone.value, alone.flags)
+                    if alone is None:
+                        continue
+                    value, flags, _ = alone
+                else:
+                    continue
+                try:
+                    found[key] = self._unpack(key, value, flags)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    warn_of_undecodable(error)
         return found
-
-    def _add(self, found: Dict[Key, Any], key: Key, value: bytes, flags: int) -> None:
-        """Adds what was stored, as the caller gets it; with a warning instead, if it cannot be decoded."""
-        try:
-            found[key] = self._unpack(key, value, flags)
-        except MemoryError:
-            raise
-        except Exception as error:
-            warn_of_undecodable(error)
 
     def set_many(self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores every value under its key.
@@ -149,10 +149,12 @@ def snapshot(values: Mapping[Key, Any]) -> List[Tuple[Key, Any]]:
     Raises:
         TypeError: it is no mapping.
     """
+    if type(values) is dict:
+        return list(values.copy().items())
     if not isinstance(values, Mapping):
         expected = "a mapping from keys to values"
         raise TypeError(invalid("values", values, expected, "Pass dict() of (key, value) pairs"))
-    return list((values.copy() if type(values) is dict else values).items())
+    return list(values.items())
 
 
 # Where the fields of a `memstream_item_t` lie, in words of 64 bits; the last word is flags (lower half) and status.

@@ -41,11 +41,13 @@ class Items(ItemsView[Key, Any]):
 
     def __iter__(self) -> Iterator[Tuple[bytes, Any]]:
         for key in self._mapping:
-            yield from self._mapping.get_many([key]).items()  # type: ignore[misc]
+            value = self._mapping._get_decodable(key)
+            if value is not _ABSENT:
+                yield key, value
 
     def __contains__(self, item: Any) -> bool:
         key, value = item
-        return bool(self._mapping.get_many([key]).get(key, _ABSENT) == value)
+        return bool(self._mapping._get_decodable(key) == value)
 
 
 class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
@@ -153,8 +155,8 @@ class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
             if value is _ABSENT or not self.delete(key):
                 raise miss(key)
             return value
-        value = self.get_many([key]).get(key, default)
-        return value if self.delete(key) else default
+        value = self._get_decodable(key)
+        return value if self.delete(key) and value is not _ABSENT else default
 
     def popitem(self) -> Tuple[bytes, Any]:
         """Removes a key, any of them, and returns it with its value; raises CacheMiss if there is none."""
@@ -162,6 +164,14 @@ class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
             if self.delete(key):
                 return bytes(key), value
         raise CacheMiss(Status.MISS, "The cache has no value that can be decoded. Store one first.")
+
+    def _get_decodable(self, key: Key) -> Any:
+        """Returns a value as `get` does, and _ABSENT, with a warning, for one that cannot be decoded."""
+        try:
+            return self.get(key, _ABSENT)
+        except Exception:
+            # It knows what to make of each error; asked first, it would take several times as long for one key.
+            return self.get_many([key]).get(key, _ABSENT)
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
         """Returns the value of the key; stores `default` first if it is absent, unless somebody else is faster."""

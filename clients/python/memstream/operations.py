@@ -32,6 +32,9 @@ _OK, _MISS, _EXISTS, _CONFLICT, _TOO_SMALL = map(
     int, (Status.OK, Status.MISS, Status.EXISTS, Status.CONFLICT, Status.TOO_SMALL)
 )
 
+# What `flags` is if it was not given. Compared by identity: False and 0.0 are equal to it, and refused.
+_ZERO = 0
+
 # Values up to this size are copied by memstream_get into a room and from there into bytes; larger ones go through a
 # view, which spares one of the two copies.
 _ROOM_SIZE = 32 * 1024
@@ -211,7 +214,7 @@ class Operations(Connection):
                 value,
                 SIZES[len(value)],
                 FOR_EVER if ttl is None else c_uint64(milliseconds(ttl)),
-                c_uint32(check_flags(flags)) if flags or flags.__class__ is not int else NO_FLAGS,
+                NO_FLAGS if flags is _ZERO else c_uint32(check_flags(flags)),
             )
         else:
             status = self._store(self._library.c.memstream_set, key, value, ttl, flags)
