@@ -168,6 +168,38 @@ def test_the_name_of_a_serializer_is_its_class_without_one_of_its_own(segment: S
                 assert b"test_serializers.test_the_name" in bytes(memory)
 
 
+def test_a_name_that_does_not_fit_is_refused(segment: Segment) -> None:
+    class Named:
+        dumps, loads = staticmethod(pickle.dumps), staticmethod(pickle.loads)
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    with Cache(serializer=Named("é" * 127)) as cache:
+        cache["key"] = "text"
+        assert cache["key"] == "text"
+    with pytest.raises(
+        ValueError, match="^Invalid serializer .*: expected a name of at most 255 bytes. Give it a shorter"
+    ):
+        Cache(serializer=Named("é" * 128))
+
+
+@pytest.mark.parametrize("result", [None, 5, memoryview(bytes(8))[::2]])
+def test_what_dumps_returns_is_checked(segment: Segment, result: Any) -> None:
+    class Wrong:
+        def dumps(self, value: Any) -> Any:
+            return result
+
+        loads = dumps
+
+    with Cache(serializer=Wrong()) as cache:
+        with pytest.raises(
+            TypeError, match=r"^Invalid result of dumps\(\) .*: expected bytes, .*, or str. Return bytes.$"
+        ):
+            cache["key"] = 1
+        assert "key" not in cache
+
+
 def test_exceptions_of_a_serializer_pass_through(segment: Segment) -> None:
     class Failing:
         def dumps(self, value: Any) -> bytes:

@@ -157,6 +157,10 @@ class JsonCodec(Codec):
         return json.loads(bytes(memory))
 
 
+# Of a serializer of the caller's own: its length stands in one byte.
+_LONGEST_NAME = 255
+
+
 class CustomCodec(Codec):
     """The caller's own serializer. Its name stands before the data, after a byte with the name's length."""
 
@@ -165,15 +169,21 @@ class CustomCodec(Codec):
     def __init__(self, serializer: Serializer) -> None:
         self._serializer = serializer
         name = getattr(serializer, "name", None)
-        if not isinstance(name, str):
-            name = _name_of(serializer)
-        self._name = name.encode()[:255]
+        self._name = (name if isinstance(name, str) else _name_of(serializer)).encode("utf-8", "surrogatepass")
+        if len(self._name) > _LONGEST_NAME:
+            # Cut to the same length, two serializers would take each other's values for their own.
+            remedy = "Give it a shorter attribute name"
+            raise ValueError(invalid("serializer", serializer, f"a name of at most {_LONGEST_NAME} bytes", remedy))
         self._head = bytes([len(self._name)]) + self._name
 
     def encode(self, value: Any) -> Encoded:
         """Hands everything to `dumps`, also bytes and numbers: it may compress or encrypt."""
         dumped = self._serializer.dumps(value)
-        data = memoryview(dumped.encode() if isinstance(dumped, str) else dumped).cast("B")
+        try:
+            data = memoryview(dumped.encode() if isinstance(dumped, str) else dumped).cast("B")
+        except TypeError:
+            expected = "bytes, another contiguous buffer, or str"
+            raise TypeError(invalid("result of dumps()", dumped, expected, "Return bytes")) from None
         return Encoded(Kind.CUSTOM, [self._head, data], len(self._head) + data.nbytes)
 
     def decode(self, kind: Kind, memory: memoryview) -> Any:
@@ -243,6 +253,7 @@ def make_codec(serializer: SerializerChoice) -> Codec:
 
     Raises:
         TypeError: it is none of these.
+        ValueError: the name of the object is too long.
     """
     if serializer == "pickle":
         return PickleCodec()
