@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any, Iterator, List
 
 import pytest
@@ -63,6 +64,43 @@ def test_timeouts(shared: MemStreamCache, segment: Segment) -> None:
     assert remaining(eternal, "key") is None
 
 
+@pytest.mark.parametrize("timeout", [-1, -0.5, timedelta(seconds=-1), -(2**70)], ids=repr)
+def test_a_negative_timeout_has_expired(shared: MemStreamCache, timeout: Any) -> None:
+    shared.set("key", 1)
+    assert shared.set("key", 2, timeout) is True and shared.get("key") is None and not shared.has("key")
+    assert shared.add("key", 3, timeout) is True and shared.get("key") is None
+    shared.set("key", 4)
+    assert shared.add("key", 5, timeout) is False and shared.get("key") == 4
+    assert shared.set_many({"key": 6, "other": 7}, timeout) == ["key", "other"]
+    assert shared.get_many("key", "other") == [None, None]
+
+
+@pytest.mark.parametrize(
+    "timeout, left", [(0, None), (0.0, None), (timedelta(0), None), (2.5, 2.5), (timedelta(1), 86400)]
+)
+def test_timeouts_of_every_kind(shared: MemStreamCache, timeout: Any, left: Any) -> None:
+    shared.set("set", 1, timeout)
+    shared.add("add", 1, timeout)
+    shared.set_many({"many": 1}, timeout)
+    for key in ("set", "add", "many"):
+        assert remaining(shared, key) == (left and pytest.approx(left, abs=2))
+
+
+@pytest.mark.parametrize("default", [-1, timedelta(seconds=-1)])
+def test_a_negative_default_timeout_has_expired(segment: Segment, default: Any) -> None:
+    cache = MemStreamCache(segment.name, default_timeout=default)
+    cache.set("key", 1)
+    assert cache.get("key") is None
+    assert cache.inc("counter", 5) == 5 and cache.get("counter") is None
+    cache.set("counter", 5, timeout=60)
+    assert cache.inc("counter") == 6 and cache.get("counter") == 6
+
+
+def test_a_default_timeout_of_none_is_for_ever(segment: Segment, shared: MemStreamCache) -> None:
+    MemStreamCache(segment.name, default_timeout=None).set("key", 1)
+    assert remaining(shared, "key") is None
+
+
 def test_counting(shared: MemStreamCache) -> None:
     assert shared.inc("counter") == 1 and shared.inc("counter", 5) == 6 and shared.dec("counter", 2) == 4
     assert shared.dec("other") == -1 and shared.get("counter") == 4
@@ -77,6 +115,8 @@ def test_prefixes_and_long_keys(shared: MemStreamCache, segment: Segment) -> Non
     other.set("key", 2)
     assert (shared.get("key"), other.get("key")) == (1, 2)
     keys = ["x" * 3000 + end for end in "ab"]
+    assert other.clear() is True
+    assert (shared.get("key"), other.get("key")) == (1, None)
     shared.set_many(dict(zip(keys, "ab")))
     assert shared.get_many(*keys) == ["a", "b"]
 
@@ -140,6 +180,64 @@ def test_flask_caching_stops_deleting_at_an_absent_key_unless_told_otherwise(app
     with app.app_context():
         caching.set_many({"a": 1, "b": 2})
         assert caching.delete_many("a", "absent", "b") == (["a", "b"] if ignores else ["a"])
+
+
+def test_flask_caching_calls_a_key_prefix_that_is_a_function(app: Any, shared: MemStreamCache) -> None:
+    from flask_caching import Cache as FlaskCache
+
+    tenant = ["first"]
+    app.config["CACHE_KEY_PREFIX"] = lambda: f"{tenant[0]}:"
+    caching = FlaskCache(app)
+
+    @caching.memoize()
+    def whose() -> str:
+        return tenant[0]
+
+    with app.app_context():
+        caching.set_many({"key": 1, "other": 2})
+        assert whose() == "first"
+        tenant[0] = "second"
+        assert caching.get_many("key", "other") == [None, None] and whose() == "second"
+        caching.set("key", 3)
+        assert caching.add("key", 4) is False and caching.has("key") and caching.cache.inc("count") == 1
+        assert caching.clear() and caching.get("key") is None
+        tenant[0] = "first"
+        assert caching.get_dict("key", "other") == {"key": 1, "other": 2} and whose() == "first"
+        assert caching.delete_many("key", "other") == ["key", "other"]
+    assert all(key.startswith(b"first:") for key in shared.memstream)
+
+
+def test_flask_caching_unlinks_beyond_an_absent_key(app: Any) -> None:
+    from flask_caching import Cache as FlaskCache
+
+    caching = FlaskCache(app)
+    with app.app_context():
+        caching.set_many({"a": 1, "b": 2})
+        assert caching.unlink("a", "absent", "b") == 2 and caching.get_many("a", "b") == [None, None]
+        assert caching.unlink() == 0
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, None])
+def test_flask_caching_has_the_timeouts_of_cachelib(app: Any, timeout: Any, shared: MemStreamCache) -> None:
+    from flask_caching import Cache as FlaskCache
+
+    app.config["CACHE_DEFAULT_TIMEOUT"] = timeout
+    caching = FlaskCache(app)
+    with app.app_context():
+        caching.set("key", 1)
+        assert caching.get("key") == (1 if timeout != -1 else None)
+        if timeout != -1:
+            assert remaining(shared, "site:key") is None
+
+
+def test_flask_caching_takes_the_name_from_its_arguments(app: Any, segment: Segment, shared: MemStreamCache) -> None:
+    from flask_caching import Cache as FlaskCache
+
+    app.config.update(CACHE_ARGS=[segment.name], CACHE_MEMSTREAM_NAME="another")
+    caching = FlaskCache(app)
+    with app.app_context():
+        caching.set("key", 1)
+    assert list(shared.memstream) == [b"site:key"]
 
 
 def test_many_keys_are_one_call(shared: MemStreamCache, shared_calls: List[str]) -> None:

@@ -1,60 +1,286 @@
-"""What the adapters to other frameworks share: one attachment per process, and keys of any length.
+"""What the adapters to other frameworks share: one attachment per process, what they do in trouble, keys of any length.
 
 Frameworks make their cache objects as they please, Django one in each thread; all those with the same options share one
 open cache here. It is opened at the first use and lives as long as the process. A forked child goes on with it.
+
+An adapter must not serve an old value after a new one could not be stored: where storing fails, the key is deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, Optional, Tuple
+import logging
+from datetime import timedelta
+from operator import methodcaller
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Pattern, Tuple, TypeVar, Union
 
 from memstream._abi import MAX_KEY_SIZE
-from memstream.errors import CacheGone
+from memstream.errors import (
+    CacheGone,
+    CacheMiss,
+    MemStreamError,
+    SegmentError,
+    SerializerError,
+    SystemCallError,
+    UnavailableError,
+    ValueTooLarge,
+)
 from memstream.objects import ObjectCache
 
+_T = TypeVar("_T")
+
+# What ignore_errors ignores: the state of the cache or the machine. Wrong arguments and options still raise.
+_TROUBLE = (UnavailableError, SegmentError, SystemCallError)
+
+_ABSENT = object()
 _DIGEST_SIZE = 64
+_HEAD_SIZE = MAX_KEY_SIZE - _DIGEST_SIZE
+_DELETE_BATCH = 1000
 
 _open: Dict[Tuple[Any, ...], ObjectCache] = {}
 
 
 class SharedCache:
-    """The process's cache of these options; after the segment was destroyed, a new one."""
+    """The process's cache of these options; after the segment was destroyed, a new one.
 
-    def __init__(self, name: Optional[str], options: Dict[str, Any]) -> None:
+    `call` is the cache as it is. The methods with a name of their own are what the adapters of frameworks have in
+    common; their `seconds` are those to live: None for ever, 0 or less expired at once.
+    """
+
+    def __init__(self, name: Optional[str], options: Mapping[str, Any], adapter: str = "adapters") -> None:
         """Notes what to open; opens nothing yet.
 
         Args:
-            name, options: as for `ObjectCache`.
+            name: as for `ObjectCache`.
+            options: those of `ObjectCache`, and `ignore_errors`: whether trouble is logged and counts as a miss.
+            adapter: the adapter's name; its logger is "memstream.<adapter>".
         """
         self._name = name
-        self._options = options
-        self._identity = (name, *sorted(options.items(), key=lambda item: item[0]))
+        self._options = dict(options)
+        self.ignore_errors = bool(self._options.pop("ignore_errors", False))
+        self.logger = logging.getLogger(f"memstream.{adapter}")
+        self.identity = (name, *sorted(self._options.items(), key=lambda item: item[0]))
 
     @property
     def cache(self) -> ObjectCache:
         """The open cache."""
-        found = _open.get(self._identity)
+        found = _open.get(self.identity)
         if found is None:
             # Two threads may both open it: the first one's stays. No lock, which a fork could leave locked for ever.
-            found = _open.setdefault(self._identity, ObjectCache(self._name, **self._options))
+            found = _open.setdefault(self.identity, ObjectCache(self._name, **self._options))
         return found
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Calls a method of the cache. If somebody has destroyed the segment, makes a new one and calls again."""
+    def run(self, work: Callable[[ObjectCache], _T]) -> _T:
+        """Calls `work` with the cache. If somebody has destroyed the segment, makes a new one and calls again."""
         cache = self.cache
         try:
-            return getattr(cache, method)(*arguments, **options)
+            return work(cache)
         except CacheGone:
-            if _open.get(self._identity) is cache:
-                _open.pop(self._identity, None)
-            return getattr(self.cache, method)(*arguments, **options)
+            if _open.get(self.identity) is cache:
+                _open.pop(self.identity, None)
+            return work(self.cache)
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Calls a method of the cache by way of `run`.
+
+        After a failed `set` or `set_many` the old values are gone. A value that is too large is logged and not stored;
+        with `ignore_errors`, trouble is logged and counts as a miss.
+
+        Returns:
+            What the method returns. `set` returns False and `set_many` a list of keys for what was not stored.
+        """
+        try:
+            return self.run(methodcaller(method, *arguments, **options))
+        except (ValueTooLarge, *_TROUBLE) as error:
+            return self._answer(error, method, arguments)
+
+    def _answer(self, error: MemStreamError, method: str, arguments: Tuple[Any, ...]) -> Any:
+        """Returns what a call answers that has failed; raises the error if no answer would be true."""
+        if method == "set_many" and isinstance(error, ValueTooLarge):
+            values, *rest = arguments
+            return [name for name, value in values.items() if self.call("set", name, value, *rest) is False]
+        if method == "set":
+            self._forget(arguments[:1])
+        elif method == "set_many":
+            self._forget(arguments[0])
+        if method in _MISSES and self.ignores(error, method):
+            return _MISSES[method](*arguments)
+        raise error
+
+    def _forget(self, names: Iterable[bytes]) -> None:
+        """Deletes keys if that is possible: the caller has an error already to report."""
+        try:
+            self.run(lambda cache: cache.delete_many(names))
+        except _TROUBLE as error:
+            self.logger.warning("old values may still be there, for they could not be deleted: %s", error)
+
+    def ignores(self, error: MemStreamError, method: str) -> bool:
+        """Returns whether the caller goes on after an error as after a miss; logs the error then."""
+        if isinstance(error, ValueTooLarge):
+            self.logger.warning("A value is not cached: %s", error)
+            return True
+        if self.ignore_errors and isinstance(error, _TROUBLE):
+            self.logger.warning("%s failed and counts as a miss: %s", method, error)
+            return True
+        return False
+
+    def get(self, name: bytes, default: Any = None) -> Any:
+        """Returns a value, or `default`; also if the value cannot be decoded, which is logged."""
+        return self._decoded("get", name, default, otherwise=lambda: default)
+
+    def get_many(self, names: Iterable[bytes]) -> Dict[bytes, Any]:
+        """Returns the values that are there and can be decoded."""
+        wanted = list(names)
+
+        def one_by_one() -> Dict[bytes, Any]:
+            found = ((name, self.get(name, _ABSENT)) for name in wanted)
+            return {name: value for name, value in found if value is not _ABSENT}
+
+        return dict(self._decoded("get_many", wanted, otherwise=one_by_one))
+
+    def _decoded(self, method: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
+        """Calls a method that decodes; returns what `otherwise` returns if a value cannot be decoded."""
+        try:
+            return self.call(method, *arguments)
+        except MemStreamError as error:
+            if not isinstance(error, SerializerError):
+                raise
+            reason: Exception = error
+        except Exception as error:  # Unpickling runs code of the value's classes, which may raise anything.
+            if isinstance(error, MemoryError) or self.identity not in _open:
+                raise  # Not open: an option is wrong.
+            reason = error
+        self.logger.warning("%s met a value that cannot be decoded, which counts as a miss: %r", method, reason)
+        return otherwise()
+
+    def set(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
+        """Stores a value; returns False if it could not be stored, and nothing is there then."""
+        if is_over(seconds):
+            self.call("delete", name)
+            return True
+        return self.call("set", name, value, seconds) is not False
+
+    def add(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
+        """Stores a value if the key is absent; returns whether it was. False also if it could not be stored."""
+        if is_over(seconds):
+            return not self.call("exists", name)
+        return bool(self.call("add", name, value, seconds))
+
+    def set_many(self, values: Mapping[bytes, Any], seconds: Optional[float]) -> List[bytes]:
+        """Stores values; returns the keys of those that could not be stored, which are not there then."""
+        if is_over(seconds):
+            self.call("delete_many", list(values))
+            return []
+        return self.call("set_many", values, seconds) or []
+
+    def touch(self, name: bytes, seconds: Optional[float]) -> bool:
+        """Gives a key other seconds to live; returns whether it was there."""
+        if is_over(seconds):
+            return bool(self.call("delete", name))
+        return bool(self.call("touch", name, seconds))
+
+    def incr(self, name: bytes, delta: int, initial: Optional[int] = None, seconds: Optional[float] = None) -> int:
+        """Adds to a number; an absent key counts from `initial` and lives for `seconds`.
+
+        Raises:
+            CacheMiss: the key is absent and there is no `initial`; or trouble that counts as a miss.
+            NotNumeric: the value is no whole number.
+        """
+        if initial is not None and is_over(seconds):
+            try:
+                return self.incr(name, delta)
+            except CacheMiss:
+                return initial + delta  # It would expire at once.
+        try:
+            return self.run(lambda cache: cache.incr(name, delta, initial, seconds))
+        except _TROUBLE as error:
+            if not self.ignores(error, "incr"):
+                raise
+            raise CacheMiss(error.status, str(error)) from error
+
+    def names(self, prefix: bytes, pattern: Optional[Pattern[bytes]] = None) -> Optional[List[bytes]]:
+        """Returns the keys of live entries that begin with a prefix and match a pattern as a whole.
+
+        Returns:
+            None for trouble that is ignored.
+        """
+        try:
+            return self.run(lambda cache: list(_names(cache, prefix, pattern)))
+        except _TROUBLE as error:
+            if not self.ignores(error, "scan"):
+                raise
+            return None
+
+    def delete_matching(self, prefix: bytes, pattern: Optional[Pattern[bytes]] = None) -> Optional[int]:
+        """Removes the entries that `names` finds; returns how many there were, None for trouble that is ignored."""
+        names = self.names(prefix, pattern)
+        if names is None:
+            return None
+        batches = (names[start : start + _DELETE_BATCH] for start in range(0, len(names), _DELETE_BATCH))
+        return sum(int(self.call("delete_many", batch)) for batch in batches)
+
+    def clear(self) -> bool:
+        """Removes all entries of the segment; returns False for trouble that is ignored."""
+        return self.call("clear") is None
+
+
+def _names(cache: ObjectCache, prefix: bytes, pattern: Optional[Pattern[bytes]]) -> Iterator[bytes]:
+    for entry in cache.scan(prefix):
+        if entry.is_valid and (pattern is None or pattern.fullmatch(entry.key)):
+            yield entry.key
+
+
+# What `call` answers where nothing was found or stored. A miss is no answer to other methods, such as `lease`.
+_MISSES: Dict[str, Callable[..., Any]] = {
+    "get": lambda name, default=None: default,
+    "get_many": lambda names: {},
+    "set": lambda *_: False,
+    "set_many": lambda values, *_: list(values),
+    "add": lambda *_: False,
+    "touch": lambda *_: False,
+    "delete": lambda name: False,
+    "delete_many": lambda names: 0,
+    "_delete_each": lambda names: [False] * len(names),
+    "exists": lambda name: False,
+    "clear": lambda: False,
+    "entry": lambda name: None,
+}
+
+
+def is_over(seconds: Optional[float]) -> bool:
+    """Returns whether what lives for `seconds` has expired at once."""
+    return seconds is not None and seconds <= 0
+
+
+def seconds_of(timeout: Union[None, float, timedelta]) -> Optional[float]:
+    """Returns what a framework's caller gave as a timeout as seconds; None stays None.
+
+    Raises:
+        TypeError: it is neither a number, a timedelta nor None.
+    """
+    if timeout is None or isinstance(timeout, (int, float)):
+        return timeout
+    if isinstance(timeout, timedelta):
+        return timeout.total_seconds()
+    try:
+        return float(timeout.__float__())  # Decimal, Fraction, the numbers of numpy.
+    except AttributeError:
+        raise TypeError(f"Invalid timeout {timeout!r}: expected seconds, a timedelta or None. Give a number") from None
+
+
+def key_bytes(text: str) -> bytes:
+    """Returns text as bytes, also text with lone surrogates."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def bounded_key(key: str) -> bytes:
-    """Returns a key as bytes; one that is longer than the library takes ends in a digest of the whole."""
-    name = key.encode("utf-8", "surrogatepass")
-    if len(name) <= MAX_KEY_SIZE:
+    """Returns a key as bytes; one that is empty or longer than the library takes ends in a digest of the whole."""
+    name = key_bytes(key)
+    if 0 < len(name) <= MAX_KEY_SIZE:
         return name
-    digest = hashlib.sha256(name).hexdigest().encode()
-    return name[: MAX_KEY_SIZE - _DIGEST_SIZE] + digest
+    return name[:_HEAD_SIZE] + hashlib.sha256(name).hexdigest().encode()
+
+
+def bounded_prefix(prefix: str) -> bytes:
+    """Returns what every `bounded_key` begins with whose key begins with `prefix`."""
+    return key_bytes(prefix)[:_HEAD_SIZE]

@@ -15,66 +15,69 @@ few microseconds, which is less than handing them to another thread would.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+from datetime import timedelta
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from memstream._adapters import SharedCache, bounded_key
+from memstream._adapters import SharedCache, bounded_key, seconds_of
 from memstream.errors import CacheMiss
+from memstream.objects import ObjectCache
 
 _NOT_OURS = {"MAX_ENTRIES", "CULL_FREQUENCY"}
 
+# Seconds: 0 or less has expired, None is for ever; DEFAULT_TIMEOUT: the TIMEOUT of the settings.
+Timeout = Union[None, float, timedelta, object]
+
 
 class MemStreamCache(BaseCache):
-    """A cache backend; its methods are those of Django's documentation."""
+    """A cache backend; its methods are those of Django's documentation.
+
+    A value that is too large is not stored, and the key is absent then, as with memcached.
+    """
 
     def __init__(self, location: str, params: Dict[str, Any]) -> None:
         """Makes the backend; the segment is opened at the first use.
 
         Args:
             location: name of the cache; empty: the environment's.
-            params: the settings of the cache. OPTIONS are those of `memstream.Cache`, also `serializer`: "pickle" if it
-                is not given.
+            params: the settings of the cache. OPTIONS are those of `memstream.Cache`; `serializer`, "pickle" if it is
+                not given; `ignore_errors`, whether trouble (busy, full, gone, no memory) is logged and counts as a
+                miss.
         """
         super().__init__(params)
         options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _NOT_OURS}
-        self._shared = SharedCache(location or None, options)
+        self._shared = SharedCache(location or None, options, "django")
+
+    @property
+    def memstream(self) -> ObjectCache:
+        """The `memstream.Cache` behind this one, open. Its keys are those of `make_key`."""
+        return self._shared.cache
 
     def _key(self, key: str, version: Optional[int]) -> bytes:
         made = self.make_key(key, version=version)
         self.validate_key(made)
         return bounded_key(made)
 
-    def _ttl(self, timeout: Any) -> Optional[float]:
+    def _seconds(self, timeout: Any) -> Optional[float]:
         """Returns seconds to live, 0 or less for "expired at once", None for ever."""
-        seconds: Optional[float] = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        return seconds
+        return seconds_of(self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout)
 
-    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
+    def add(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
         """Stores a value if the key is absent; returns whether it was. Source: memstream_add."""
-        name, ttl = self._key(key, version), self._ttl(timeout)
-        if ttl is not None and ttl <= 0:
-            return not self._shared.call("exists", name)
-        return bool(self._shared.call("add", name, value, ttl))
+        return self._shared.add(self._key(key, version), value, self._seconds(timeout))
 
     def get(self, key: str, default: Any = None, version: Optional[int] = None) -> Any:
         """Returns a value, or `default`. Source: memstream_get."""
-        return self._shared.call("get", self._key(key, version), default)
+        return self._shared.get(self._key(key, version), default)
 
-    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Optional[int] = None) -> None:
+    def set(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> None:
         """Stores a value; with a timeout of 0 or less, removes it. Source: memstream_set."""
-        name, ttl = self._key(key, version), self._ttl(timeout)
-        if ttl is not None and ttl <= 0:
-            self._shared.call("delete", name)
-        else:
-            self._shared.call("set", name, value, ttl)
+        self._shared.set(self._key(key, version), value, self._seconds(timeout))
 
-    def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
+    def touch(self, key: str, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
         """Gives a key a new timeout; returns whether it was there. Source: memstream_touch."""
-        name, ttl = self._key(key, version), self._ttl(timeout)
-        if ttl is not None and ttl <= 0:
-            return bool(self._shared.call("delete", name))
-        return bool(self._shared.call("touch", name, ttl))
+        return self._shared.touch(self._key(key, version), self._seconds(timeout))
 
     def delete(self, key: str, version: Optional[int] = None) -> bool:
         """Removes a key; returns whether it was there. Source: memstream_delete."""
@@ -83,23 +86,21 @@ class MemStreamCache(BaseCache):
     def get_many(self, keys: Iterable[str], version: Optional[int] = None) -> Dict[str, Any]:
         """Returns a dict of those of the keys that are there. Source: memstream_get_many."""
         names = {self._key(key, version): key for key in keys}
-        found = self._shared.call("get_many", names)
+        found = self._shared.get_many(names)
         return {names[name]: value for name, value in found.items()}
 
     def set_many(
-        self, data: Mapping[str, Any], timeout: Any = DEFAULT_TIMEOUT, version: Optional[int] = None
+        self, data: Mapping[str, Any], timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None
     ) -> List[str]:
         """Stores values; with a timeout of 0 or less, removes them. Source: memstream_set_many.
 
         Returns:
-            An empty list: a value that cannot be stored raises, as in `set`.
+            The keys of values that could not be stored; they are absent then.
         """
-        values, ttl = {self._key(key, version): value for key, value in data.items()}, self._ttl(timeout)
-        if ttl is not None and ttl <= 0:
-            self._shared.call("delete_many", values)
-        else:
-            self._shared.call("set_many", values, ttl)
-        return []
+        values = dict(data)  # Another thread may change it meanwhile.
+        names = {self._key(key, version): key for key in values}
+        failed = self._shared.set_many({name: values[key] for name, key in names.items()}, self._seconds(timeout))
+        return [names[name] for name in failed]
 
     def delete_many(self, keys: Iterable[str], version: Optional[int] = None) -> None:
         """Removes keys. Source: memstream_delete_many."""
@@ -116,13 +117,13 @@ class MemStreamCache(BaseCache):
             ValueError: the key is absent, or its value is no whole number.
         """
         try:
-            return int(self._shared.call("incr", self._key(key, version), delta))
+            return self._shared.incr(self._key(key, version), delta)
         except CacheMiss:
             raise ValueError(f"Key '{key}' not found") from None
 
     def clear(self) -> None:
         """Removes all entries of the segment. Source: memstream_clear."""
-        self._shared.call("clear")
+        self._shared.clear()
 
 
 def _asynchronous(name: str) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
     app.config["CACHE_TYPE"] = "memstream.flask_caching.MemStreamCache"
     app.config["CACHE_MEMSTREAM_NAME"] = "site"         # Without it MEMSTREAM_NAME, or "default".
-    app.config["CACHE_KEY_PREFIX"] = "site:"
+    app.config["CACHE_KEY_PREFIX"] = "site:"            # Or a function, which is called for each operation.
     app.config["CACHE_OPTIONS"] = {"size": 512 * 1024 * 1024}
 """
 
@@ -18,6 +18,8 @@ from memstream.cachelib import MemStreamCache as CachelibCache
 class MemStreamCache(CachelibCache, BaseCache):
     """A backend of Flask-Caching; its methods are those of `memstream.cachelib`."""
 
+    _adapter = "flask_caching"
+
     def delete_many(self, *keys: str) -> List[str]:
         """Removes keys; returns those that were there. Source: memstream_delete_many.
 
@@ -28,6 +30,10 @@ class MemStreamCache(CachelibCache, BaseCache):
         one_by_one: Callable[..., List[str]] = BaseCache.delete_many
         return one_by_one(self, *keys)
 
+    def unlink(self, *keys: str) -> int:
+        """Removes keys, also after an absent one; returns how many were there. Source: memstream_delete_many."""
+        return len(super().delete_many(*keys))
+
     @classmethod
     def factory(cls, app: Any, config: Dict[str, Any], args: List[Any], kwargs: Dict[str, Any]) -> "MemStreamCache":
         """Makes the backend of an application; called by Flask-Caching.
@@ -35,11 +41,14 @@ class MemStreamCache(CachelibCache, BaseCache):
         Args:
             app: not used.
             config: the application's settings.
-            args: CACHE_ARGS.
-            kwargs: CACHE_OPTIONS and CACHE_DEFAULT_TIMEOUT; the options of `memstream.Cache` and `serializer`.
+            args: CACHE_ARGS; the first of them is the name.
+            kwargs: CACHE_OPTIONS and CACHE_DEFAULT_TIMEOUT; the options of `memstream.Cache`, `serializer` and
+                `ignore_errors`, which CACHE_IGNORE_ERRORS sets too.
         """
-        kwargs.setdefault("name", config.get("CACHE_MEMSTREAM_NAME"))
-        kwargs.setdefault("key_prefix", config.get("CACHE_KEY_PREFIX") or "")
+        if not args:
+            kwargs.setdefault("name", config.get("CACHE_MEMSTREAM_NAME"))
+        kwargs.setdefault("key_prefix", config.get("CACHE_KEY_PREFIX"))
+        kwargs.setdefault("ignore_errors", bool(config.get("CACHE_IGNORE_ERRORS")))
         made = cls(*args, **kwargs)
-        made.ignore_errors = bool(config.get("CACHE_IGNORE_ERRORS"))
+        made.ignore_errors = kwargs["ignore_errors"]
         return made
