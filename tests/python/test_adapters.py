@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import sys
 import time
 import types
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
@@ -77,6 +79,7 @@ def make(request: pytest.FixtureRequest, segment: Segment) -> Iterator[Make]:
     _adapters._open.clear()
     yield lambda **options: request.param(segment, **options)
     _adapters._open.clear()
+    gc.collect()  # What pytest has kept of exceptions.
 
 
 def test_a_value_that_is_too_large_takes_the_old_one_away(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -91,33 +94,33 @@ def test_a_value_that_is_too_large_takes_the_old_one_away(make: Make, caplog: py
     assert adapter.cache.add("added", TOO_LARGE) is False and adapter.get("added") is None
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, adapter: Adapter, error: type, *methods: str) -> None:
+@contextmanager
+def failing(adapter: Adapter, error: Any, *methods: str) -> Iterator[None]:
     """Lets methods of the open cache fail."""
-    cache = adapter.shared.cache
 
     def fail(*_: Any, **__: Any) -> Any:
-        raise error(error.code, "made to fail")  # type: ignore[attr-defined]
+        raise error(getattr(error, "code", None), "made to fail")
 
-    for method in methods:
-        monkeypatch.setattr(cache, method, fail)
+    with pytest.MonkeyPatch.context() as patch:
+        for method in methods:
+            patch.setattr(adapter.shared.cache, method, fail)
+        yield
 
 
 @pytest.mark.parametrize("error", [CacheFull, NoMemory, CacheBusy])
 @pytest.mark.parametrize("ignores", [False, True])
-def test_a_failed_set_takes_the_old_value_away(
-    make: Make, monkeypatch: pytest.MonkeyPatch, error: type, ignores: bool
-) -> None:
+def test_a_failed_set_takes_the_old_value_away(make: Make, error: type, ignores: bool) -> None:
     adapter = make(ignore_errors=ignores)
     for key in ("key", "a", "b"):
         adapter.set(key, "old")
-    failing(monkeypatch, adapter, error, "set", "set_many")
-    if ignores:
-        assert not adapter.set("key", "new") and adapter.set_many({"a": 1, "b": 2}) == ["a", "b"]
-    else:
-        with pytest.raises(error):
-            adapter.set("key", "new")
-        with pytest.raises(error):
-            adapter.set_many({"a": 1, "b": 2})
+    with failing(adapter, error, "set", "set_many"):
+        if ignores:
+            assert not adapter.set("key", "new") and adapter.set_many({"a": 1, "b": 2}) == ["a", "b"]
+        else:
+            with pytest.raises(error):
+                adapter.set("key", "new")
+            with pytest.raises(error):
+                adapter.set_many({"a": 1, "b": 2})
     assert adapter.get_many(["key", "a", "b"]) == {}
 
 
@@ -131,34 +134,30 @@ def use_everything(adapter: Adapter) -> List[Any]:
     return results + [adapter.set_many({"a": 1, "b": 2}), adapter.get_many(["a", "b"])]
 
 
-def test_trouble_is_raised(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_is_raised(make: Make) -> None:
     adapter = make()
-    failing(monkeypatch, adapter, CacheBusy, *METHODS)
-    with pytest.raises(CacheBusy):
-        adapter.get("key")
-    with pytest.raises(CacheBusy):
-        use_everything(adapter)
+    for method in ("get", "set", "get_many", "delete"):
+        with failing(adapter, CacheBusy, method), pytest.raises(CacheBusy):
+            use_everything(adapter)
 
 
-def test_trouble_can_be_logged_misses(
-    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_trouble_can_be_logged_misses(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     adapter = make(ignore_errors=True)
     adapter.set("key", 1)
-    failing(monkeypatch, adapter, CacheBusy, *METHODS)
-    assert not any(use_everything(adapter)[:5])
-    assert use_everything(adapter)[5:] == [["a", "b"], {}]
-    assert "get failed and counts as a miss: made to fail" in caplog.text
-    assert {record.name for record in caplog.records} == {f"memstream.{adapter.name}"}
-    cache = adapter.cache
-    if adapter.name == "django":
-        assert not cache.touch("key") and not cache.has_key("key")
-        cache.delete_many(["key"])
-        with pytest.raises(ValueError, match="not found"):
-            cache.incr("key")
-    else:
-        assert cache.inc("key") is None and cache.dec("key") is None
-        assert cache.has("key") is False and cache.delete_many("key") == []
+    with failing(adapter, CacheBusy, *METHODS):
+        assert not any(use_everything(adapter)[:5])
+        assert use_everything(adapter)[5:] == [["a", "b"], {}]
+        assert "get failed and counts as a miss: made to fail" in caplog.text
+        assert {record.name for record in caplog.records} == {f"memstream.{adapter.name}"}
+        cache = adapter.cache
+        if adapter.name == "django":
+            assert not cache.touch("key") and not cache.has_key("key")
+            cache.delete_many(["key"])
+            with pytest.raises(ValueError, match="not found"):
+                cache.incr("key")
+        else:
+            assert cache.inc("key") is None and cache.dec("key") is None
+            assert cache.has("key") is False and cache.delete_many("key") == []
 
 
 def test_a_segment_that_cannot_be_opened_can_be_a_logged_miss(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,14 +242,9 @@ def test_what_cannot_be_pickled_raises_and_leaves_the_old_value(make: Make) -> N
     assert adapter.get("key") == 1
 
 
-def test_out_of_memory_while_decoding_is_no_miss(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_while_decoding_is_no_miss(make: Make) -> None:
     adapter = make()
-
-    def fail(*_: Any) -> Any:
-        raise MemoryError
-
-    monkeypatch.setattr(adapter.shared.cache, "get", fail)
-    with pytest.raises(MemoryError):
+    with failing(adapter, lambda *_: MemoryError(), "get"), pytest.raises(MemoryError):
         adapter.get("key")
 
 
@@ -302,9 +296,7 @@ def test_a_timeout_beyond_all_numbers_is_refused(make: Make, timeout: Any) -> No
         make().cache.set("key", 1, timeout=timeout)
 
 
-def test_dogpile_ignores_trouble_and_drops_old_values(
-    segment: Segment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_dogpile_ignores_trouble_and_drops_old_values(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("dogpile.cache", reason="dogpile.cache is not installed (Debian: python3-dogpile.cache)")
     from dogpile.cache import make_region
     from dogpile.cache.api import NO_VALUE
@@ -312,23 +304,20 @@ def test_dogpile_ignores_trouble_and_drops_old_values(
     import memstream.dogpile  # noqa: F401  Registers the backend.
 
     _adapters._open.clear()
-    arguments = {"name": segment.name, "ignore_errors": True}
-    region = make_region().configure("memstream", arguments=arguments)
+    region = make_region().configure("memstream", arguments={"name": segment.name, "ignore_errors": True})
     region.set_multi({"key": 1, "other": 2, "third": 3})
     region.set("key", TOO_LARGE)
     region.set_multi({"other": TOO_LARGE, "third": 4})
     assert region.get_multi(["key", "other", "third"]) == [NO_VALUE, NO_VALUE, 4]
-    for method in ("get", "get_many", "set", "set_many", "delete", "delete_many"):
-        cache = region.backend._shared.cache
-        monkeypatch.setattr(cache, method, raise_busy)
-    region.set("key", 1)
-    region.set_multi({"key": 1})
-    region.delete("key")
-    region.delete_multi(["key"])
-    assert region.get("key") is NO_VALUE and region.get_multi(["key", "third"]) == [NO_VALUE] * 2
+    backend = region.backend
+    adapter = Adapter("dogpile", backend, backend._shared, region.get, region.set, region.set_multi, region.get_multi)
+    with failing(adapter, CacheBusy, "get", "get_many", "set", "set_many", "delete", "delete_many"):
+        region.set("key", 1)
+        region.set_multi({"key": 1})
+        region.delete("key")
+        region.delete_multi(["key"])
+        assert region.get("key") is NO_VALUE and region.get_multi(["key", "third"]) == [NO_VALUE] * 2
     assert "counts as a miss" in caplog.text
     _adapters._open.clear()
-
-
-def raise_busy(*_: Any, **__: Any) -> Any:
-    raise CacheBusy(CacheBusy.code, "made to fail")
+    del adapter, backend, region
+    gc.collect()  # A region refers to itself.

@@ -27,6 +27,7 @@ if not settings.configured:
         CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
         SECRET_KEY="no secret",
+        ALLOWED_HOSTS=["*"],
     )
 
 Make = Callable[..., MemStreamCache]

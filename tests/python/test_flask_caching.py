@@ -87,7 +87,7 @@ def test_timeouts_of_every_kind(shared: MemStreamCache, timeout: Any, left: Any)
 
 
 @pytest.mark.parametrize("default", [-1, timedelta(seconds=-1)])
-def test_a_negative_default_timeout_has_expired(segment: Segment, default: Any) -> None:
+def test_a_negative_default_timeout_has_expired(segment: Segment, shared: MemStreamCache, default: Any) -> None:
     cache = MemStreamCache(segment.name, default_timeout=default)
     cache.set("key", 1)
     assert cache.get("key") is None

@@ -58,6 +58,7 @@ class SharedCache:
         self._name = name
         self._options = dict(options)
         self.ignore_errors = bool(self._options.pop("ignore_errors", False))
+        # Is given texts, no exceptions: a record that somebody keeps would keep the cache open by their frames.
         self.logger = logging.getLogger(f"memstream.{adapter}")
         self.identity = (name, *sorted(self._options.items(), key=lambda item: item[0]))
 
@@ -112,15 +113,15 @@ class SharedCache:
         try:
             self.run(lambda cache: cache.delete_many(names))
         except _TROUBLE as error:
-            self.logger.warning("old values may still be there, for they could not be deleted: %s", error)
+            self.logger.warning("old values may still be there, for they could not be deleted: %s", str(error))
 
     def ignores(self, error: MemStreamError, method: str) -> bool:
         """Returns whether the caller goes on after an error as after a miss; logs the error then."""
         if isinstance(error, ValueTooLarge):
-            self.logger.warning("A value is not cached: %s", error)
+            self.logger.warning("A value is not cached: %s", str(error))
             return True
         if self.ignore_errors and isinstance(error, _TROUBLE):
-            self.logger.warning("%s failed and counts as a miss: %s", method, error)
+            self.logger.warning("%s failed and counts as a miss: %s", method, str(error))
             return True
         return False
 
@@ -145,12 +146,12 @@ class SharedCache:
         except MemStreamError as error:
             if not isinstance(error, SerializerError):
                 raise
-            reason: Exception = error
+            reason = repr(error)
         except Exception as error:  # Unpickling runs code of the value's classes, which may raise anything.
             if isinstance(error, MemoryError) or self.identity not in _open:
                 raise  # Not open: an option is wrong.
-            reason = error
-        self.logger.warning("%s met a value that cannot be decoded, which counts as a miss: %r", method, reason)
+            reason = repr(error)
+        self.logger.warning("%s met a value that cannot be decoded, which counts as a miss: %s", method, reason)
         return otherwise()
 
     def set(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
