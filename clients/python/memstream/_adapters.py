@@ -9,16 +9,19 @@ An adapter must not serve an old value after a new one could not be stored: wher
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from datetime import timedelta
 from operator import methodcaller
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Pattern, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from memstream._abi import MAX_KEY_SIZE
+from memstream.connection import Connection
 from memstream.errors import (
     CacheGone,
     CacheMiss,
     MemStreamError,
+    NoSegment,
     SegmentError,
     SerializerError,
     SystemCallError,
@@ -56,11 +59,11 @@ class SharedCache:
             adapter: the adapter's name; its logger is "memstream.<adapter>".
         """
         self._name = name
-        self._options = dict(options)
-        self.ignore_errors = bool(self._options.pop("ignore_errors", False))
+        self.options = dict(options)
+        self.ignore_errors = bool(self.options.pop("ignore_errors", False))
         # Is given texts, no exceptions: a record that somebody keeps would keep the cache open by their frames.
         self.logger = logging.getLogger(f"memstream.{adapter}")
-        self.identity = (name, *sorted(self._options.items(), key=lambda item: item[0]))
+        self.identity = (name, *sorted(self.options.items(), key=lambda item: item[0]))
 
     @property
     def cache(self) -> ObjectCache:
@@ -68,8 +71,16 @@ class SharedCache:
         found = _open.get(self.identity)
         if found is None:
             # Two threads may both open it: the first one's stays. No lock, which a fork could leave locked for ever.
-            found = _open.setdefault(self.identity, ObjectCache(self._name, **self._options))
+            found = _open.setdefault(self.identity, ObjectCache(self._name, **self.options))
         return found
+
+    def try_options(self) -> None:
+        """Opens the cache if it is there, makes none, and closes it: raises what is wrong with name and options."""
+        options: Dict[str, Any] = {**self.options, "create": False}
+        try:
+            ObjectCache(self._name, **options).close()
+        except NoSegment:
+            pass
 
     def run(self, work: Callable[[ObjectCache], _T]) -> _T:
         """Calls `work` with the cache. If somebody has destroyed the segment, makes a new one and calls again."""
@@ -199,22 +210,18 @@ class SharedCache:
                 raise
             raise CacheMiss(error.status, str(error)) from error
 
-    def names(self, prefix: bytes, pattern: Optional[Pattern[bytes]] = None) -> Optional[List[bytes]]:
-        """Returns the keys of live entries that begin with a prefix and match a pattern as a whole.
-
-        Returns:
-            None for trouble that is ignored.
-        """
+    def names(self, prefix: bytes, is_ours: Callable[[bytes], Any]) -> Optional[List[bytes]]:
+        """Returns the keys of live entries that begin with a prefix and are ours; None for trouble that is ignored."""
         try:
-            return self.run(lambda cache: list(_names(cache, prefix, pattern)))
+            return self.run(lambda cache: [entry.key for entry in cache.scan(prefix) if is_ours(entry.key)])
         except _TROUBLE as error:
             if not self.ignores(error, "scan"):
                 raise
             return None
 
-    def delete_matching(self, prefix: bytes, pattern: Optional[Pattern[bytes]] = None) -> Optional[int]:
+    def delete_matching(self, prefix: bytes, is_ours: Callable[[bytes], Any] = bool) -> Optional[int]:
         """Removes the entries that `names` finds; returns how many there were, None for trouble that is ignored."""
-        names = self.names(prefix, pattern)
+        names = self.names(prefix, is_ours)
         if names is None:
             return None
         batches = (names[start : start + _DELETE_BATCH] for start in range(0, len(names), _DELETE_BATCH))
@@ -223,12 +230,6 @@ class SharedCache:
     def clear(self) -> bool:
         """Removes all entries of the segment; returns False for trouble that is ignored."""
         return self.call("clear") is None
-
-
-def _names(cache: ObjectCache, prefix: bytes, pattern: Optional[Pattern[bytes]]) -> Iterator[bytes]:
-    for entry in cache.scan(prefix):
-        if entry.is_valid and (pattern is None or pattern.fullmatch(entry.key)):
-            yield entry.key
 
 
 # What `call` answers where nothing was found or stored. A miss is no answer to other methods, such as `lease`.
@@ -246,6 +247,12 @@ _MISSES: Dict[str, Callable[..., Any]] = {
     "clear": lambda: False,
     "entry": lambda name: None,
 }
+
+
+def known_options() -> FrozenSet[str]:
+    """Returns the options that `ObjectCache` takes."""
+    parameters = inspect.signature(Connection.__init__).parameters.values()
+    return frozenset(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
 
 
 def is_over(seconds: Optional[float]) -> bool:
@@ -272,6 +279,14 @@ def seconds_of(timeout: Union[None, float, timedelta]) -> Optional[float]:
 def key_bytes(text: str) -> bytes:
     """Returns text as bytes, also text with lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def key_text(name: bytes) -> Optional[str]:
+    """Returns the text that `key_bytes` has turned into bytes; None if it was not that."""
+    try:
+        return name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def bounded_key(key: str) -> bytes:

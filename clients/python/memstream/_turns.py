@@ -16,13 +16,14 @@ import time
 from types import TracebackType
 from typing import Any, Callable, Dict, Optional, Tuple, Type
 
-from memstream._adapters import SharedCache
+from memstream._adapters import SharedCache, is_over
 from memstream.errors import ConfigurationError, MemStreamError
 from memstream.leases import Lease
 
 _PREFIX = b"memstream-turn:"
 
 _LONGEST_WAIT = 3600.0
+_ABSENT = object()
 
 # Which thread of which process holds a turn, and until when at most: it must never wait for itself.
 _held: Dict[Tuple[Any, bytes], Tuple[int, int, float]] = {}
@@ -151,3 +152,55 @@ class Turn:
         traceback: Optional[TracebackType],
     ) -> None:
         self.end()
+
+
+class Addition:
+    """A value that is to be found, or made and stored by one of all processes.
+
+    while not addition.is_decided():
+        addition.turn.wait()
+    return addition.finish()
+    """
+
+    def __init__(self, shared: SharedCache, name: bytes, default: Any, seconds: Optional[float], wait: float) -> None:
+        """Begins; looks for nothing yet.
+
+        Args:
+            shared, name, wait: as for `Turn`.
+            default: the value, or a function that makes it.
+            seconds: to live, as for `SharedCache.add`.
+        """
+        self._shared = shared
+        self._name = name
+        self._default = default
+        self._seconds = seconds
+        # What takes no time, and what nobody can find afterwards, is not waited for.
+        is_awaited = callable(default) and not is_over(seconds)
+        self.turn = Turn(shared, name, wait if is_awaited else 0, _ABSENT)
+
+    def _look(self) -> Any:
+        return self._shared.get(self._name, _ABSENT)
+
+    def is_decided(self) -> bool:
+        """Returns whether the value is there, or has to be made here and now."""
+        self.turn.value = self._look()
+        return self.turn.value is not _ABSENT or self.turn.is_decided(self._look)
+
+    def finish(self) -> Any:
+        """Returns the value; makes and stores it if need be."""
+        with self.turn as turn:
+            if turn.value is _ABSENT:
+                turn.value = self._default() if callable(self._default) else self._default
+                turn.is_stored = self._store()
+        return turn.value
+
+    def _store(self) -> bool:
+        """Stores the value unless another one is there by now, which then counts; returns whether one is there."""
+        if self._shared.add(self._name, self.turn.value, self._seconds):
+            return True
+        found = self._look()
+        if found is not _ABSENT:
+            self.turn.value = found
+            return True
+        # Something is there that cannot be decoded, or the value cannot be stored.
+        return self._shared.set(self._name, self.turn.value, self._seconds)

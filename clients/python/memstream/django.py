@@ -18,19 +18,27 @@ which is less than handing them to another thread would. Only `aget_or_set` wait
 from __future__ import annotations
 
 import asyncio
+import difflib
+import math
+import time
 from datetime import timedelta
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
+from django.conf import settings
+from django.core import checks
+from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from memstream._adapters import SharedCache, bounded_key, is_over, seconds_of
+from memstream._adapters import SharedCache, bounded_key, known_options, seconds_of
+from memstream._alias_keys import AliasKeys
+from memstream._locks import Lock
 from memstream._pages import Pages, is_page
-from memstream._turns import Turn
-from memstream.errors import CacheMiss
+from memstream._turns import Addition, check_wait
+from memstream.errors import CacheMiss, ConfigurationError, MemStreamError
 from memstream.objects import ObjectCache
 
 _NOT_OURS = {"MAX_ENTRIES", "CULL_FREQUENCY"}
-_ABSENT = object()
+_OURS = {"ignore_errors", "wait"}
 
 # Seconds: for how long get_or_set and pages wait for others, and how often a coroutine looks again.
 _DEFAULT_WAIT = 30
@@ -103,7 +111,7 @@ class MemStreamCache(BaseCache):
 
         Source: memstream_get, memstream_lease, memstream_lease_wait, memstream_add.
         """
-        addition = _Addition(self, key, default, timeout, version)
+        addition = Addition(self._shared, self._key(key, version), default, self._seconds(timeout), self._wait)
         while not addition.is_decided():
             addition.turn.wait()
         return addition.finish()
@@ -112,7 +120,7 @@ class MemStreamCache(BaseCache):
         self, key: str, default: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None
     ) -> Any:
         """As `get_or_set`, for coroutines: others run while this one waits."""
-        addition = _Addition(self, key, default, timeout, version)
+        addition = Addition(self._shared, self._key(key, version), default, self._seconds(timeout), self._wait)
         while not addition.is_decided():
             await asyncio.sleep(_LOOK_AGAIN)
         return addition.finish()
@@ -164,52 +172,90 @@ class MemStreamCache(BaseCache):
             raise ValueError(f"Key '{key}' not found") from None
 
     def clear(self) -> None:
-        """Removes all entries of the segment. Source: memstream_clear."""
-        self._shared.clear()
+        """Removes the entries of this KEY_PREFIX, of all versions; without KEY_PREFIX, all entries of the segment.
+
+        Source: memstream_scan, memstream_delete_many; memstream_clear.
+        """
+        if self.key_prefix:
+            self._delete("*", version=None)
+        else:
+            self._shared.clear()
+
+    # ---- as django-redis has them ----
+
+    def ttl(self, key: str, version: Optional[int] = None) -> Optional[int]:
+        """Returns the seconds that a key still has, rounded up; 0 if it is absent, None if it never expires.
+
+        Source: memstream_entry_info.
+        """
+        entry = self._shared.call("entry", self._key(key, version))
+        if entry is None:
+            return 0
+        return None if entry.expires_at is None else max(0, math.ceil(entry.expires_at - time.time()))
+
+    def iter_keys(self, search: str, version: Optional[int] = None, itersize: Optional[int] = None) -> Iterator[str]:
+        """Walks over the keys of one version that match a search. Looks at every entry of the segment.
+
+        Args:
+            search: may have *, ?, [abc], [^abc] and a backslash before what is meant as it is.
+            version: None: that of the settings.
+            itersize: not used; taken so that calls for django-redis work.
+
+        Returns:
+            Keys as callers have them; one of more than 1,024 bytes ends in a digest.
+
+        Source: memstream_scan.
+        """
+        ours = AliasKeys(self.make_key, self.version)
+        read = ours.reader(search, self.version if version is None else version)
+        for name in self._shared.names(ours.prefix(), lambda name: read(name) is not None) or ():
+            key = read(name)
+            if key is not None:
+                yield key
+
+    def keys(self, search: str = "*", version: Optional[int] = None) -> List[str]:
+        """Returns the keys that match a search: a list of what `iter_keys` gives. Source: memstream_scan."""
+        return list(self.iter_keys(search, version))
+
+    def delete_pattern(self, pattern: str, version: Optional[int] = None, itersize: Optional[int] = None) -> int:
+        """Removes the keys that match a search; returns how many there were.
+
+        Args:
+            pattern, version, itersize: as for `iter_keys`.
+
+        Source: memstream_scan, memstream_delete_many.
+        """
+        return self._delete(pattern, self.version if version is None else version)
+
+    def _delete(self, search: str, version: Optional[int]) -> int:
+        ours = AliasKeys(self.make_key, self.version)
+        read = ours.reader(search, version)
+        return self._shared.delete_matching(ours.prefix(), lambda name: read(name) is not None) or 0
+
+    def lock(
+        self,
+        key: str,
+        version: Optional[int] = None,
+        timeout: Optional[float] = None,
+        sleep: float = 0.1,
+        blocking: bool = True,
+        blocking_timeout: Optional[float] = None,
+    ) -> Lock:
+        """Returns a lock among all threads of all processes, which a dead holder does not keep.
+
+        Args:
+            key, version: name it; a value of this key has nothing to do with it.
+            timeout: seconds after which somebody else may take it; None: as long as the process lives.
+            sleep: not used; taken so that calls for django-redis work.
+            blocking, blocking_timeout: whether, and for how many seconds, `acquire` and `with` wait for it.
+
+        Source: memstream_lease.
+        """
+        return Lock(self._shared, self._key(key, version), timeout, blocking, blocking_timeout)
 
     def close(self, **_: Any) -> None:
         """Ends what this thread's request had begun; the segment stays open. Called by Django after each request."""
         self._pages.end()
-
-
-class _Addition:
-    """A `get_or_set` under way."""
-
-    def __init__(self, cache: MemStreamCache, key: str, default: Any, timeout: Any, version: Optional[int]) -> None:
-        self._shared = cache._shared
-        self._name = cache._key(key, version)
-        self._default = default
-        self._seconds = cache._seconds(timeout)
-        # What nobody can find afterwards, and what takes no time, is not waited for.
-        wait = cache._wait if callable(default) and not is_over(self._seconds) else 0
-        self.turn = Turn(self._shared, self._name, wait, _ABSENT)
-
-    def _look(self) -> Any:
-        return self._shared.get(self._name, _ABSENT)
-
-    def is_decided(self) -> bool:
-        """Returns whether the value is there, or has to be made here and now."""
-        self.turn.value = self._look()
-        return self.turn.value is not _ABSENT or self.turn.is_decided(self._look)
-
-    def finish(self) -> Any:
-        """Returns the value; makes and stores it if need be."""
-        with self.turn as turn:
-            if turn.value is _ABSENT:
-                turn.value = self._default() if callable(self._default) else self._default
-                turn.is_stored = self._store(turn)
-        return turn.value
-
-    def _store(self, turn: Turn) -> bool:
-        """Stores the value unless another one is there by now, which then counts; returns whether one is there."""
-        if self._shared.add(self._name, turn.value, self._seconds):
-            return True
-        found = self._look()
-        if found is not _ABSENT:
-            turn.value = found
-            return True
-        # Something is there that cannot be decoded, or the value cannot be stored.
-        return self._shared.set(self._name, turn.value, self._seconds)
 
 
 def _asynchronous(name: str) -> Callable[..., Any]:
@@ -222,6 +268,45 @@ def _asynchronous(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    "add get set touch delete has_key incr decr clear close " "get_many set_many delete_many incr_version decr_version"
+    "add get set touch delete has_key incr decr clear close "
+    "get_many set_many delete_many incr_version decr_version ttl keys delete_pattern"
 ).split():
     setattr(MemStreamCache, f"a{_name}", _asynchronous(_name))
+
+
+def check_caches(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
+    """Looks at the settings of every alias that has this backend; part of `manage.py check`.
+
+    The library itself judges the options: their cache is opened if it is there, and never made.
+    """
+    messages: List[checks.CheckMessage] = []
+    for alias in settings.CACHES:
+        cache = caches[alias]
+        if isinstance(cache, MemStreamCache):
+            messages += _check(cache, f"CACHES[{alias!r}]")
+    return messages
+
+
+def _check(cache: MemStreamCache, where: str) -> Iterator[checks.CheckMessage]:
+    shared = cache._shared
+    unknown = sorted(shared.options.keys() - known_options())
+    for name in unknown:
+        near = difflib.get_close_matches(name, known_options() | _OURS, 1)
+        hint = f"Use {near[0]!r}." if near else f"Use one of {', '.join(sorted(known_options() | _OURS))}."
+        yield checks.Error(f"{where}: Invalid option {name!r} in OPTIONS.", hint, id="memstream.E001")
+    try:
+        check_wait(cache._wait)
+        if not unknown:
+            shared.try_options()
+    except (ConfigurationError, TypeError, ValueError) as error:
+        yield checks.Error(f"{where}: {error}", id="memstream.E002")
+    except MemStreamError as error:
+        yield checks.Warning(f"{where}: the cache cannot be opened: {error}", id="memstream.W003")
+    if cache.key_prefix:
+        try:
+            AliasKeys(cache.make_key, cache.version)
+        except ConfigurationError as error:
+            yield checks.Warning(f"{where}: clear() will fail: {error}", id="memstream.W004")
+
+
+checks.register(check_caches, checks.Tags.caches)
