@@ -221,8 +221,16 @@ def test_a_value_whose_class_is_gone_is_a_logged_miss(
     assert adapter.get("gone") is None and adapter.get_many(["gone", "good"]) == {"good": 1}
     assert {record.name for record in caplog.records} == {f"memstream.{adapter.name}"}
     assert "deployed_before" in caplog.text
-    adapter.set("gone", 2)
-    assert adapter.get("gone") == 2
+    assert len(adapter.cache.memstream) == 1  # It is gone for `has` as well.
+    assert adapter.cache.add("gone", 2) and adapter.get("gone") == 2
+
+
+def test_an_undecodable_value_of_a_read_only_cache_is_a_logged_miss(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(serializer="json").set("key", [1])
+    assert make(read_only=True).get("key") is None
+    assert "could not be deleted" in caplog.text
 
 
 def test_a_value_of_another_serializer_is_a_logged_miss(make: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ if not settings.configured:
 # A site whose processes are forks of one that has imported everything, as those of gunicorn are. A line "index work" on
 # its input starts one. It counts what it computes, and prints "index done seconds result".
 SITE = """
-import os, sys, time
+import os, signal, sys, time
 import django
 from django.conf import settings
 settings.configure(
@@ -116,6 +116,28 @@ urlpatterns = [path(f"{view.__name__}", view) for view in (view, private, large,
 def client(url):
     return Client(raise_request_exception=False).get(url).content[:6].decode().strip()
 
+def lock():
+    cache.lock("key").acquire()
+
+def sleeper():
+    # Holds everything that `interrupted` wants.
+    lock()
+    def make():
+        compute()
+        time.sleep(3)
+        return HttpResponse("made")
+    cache.get_or_set("key", lambda: cache_page(60)(lambda request: make())(RequestFactory().get("/page?a=1")).content)
+    return "slept"
+
+def interrupted(work):
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    started = time.monotonic()
+    try:
+        work()
+    except KeyboardInterrupt:
+        return f"interrupted {time.monotonic() - started < 2}"
+
 for line in sys.stdin:
     index, work = line.split(" ", 1)
     if os.fork() == 0:
@@ -190,6 +212,14 @@ def test_another_one_takes_over_when_the_computing_process_is_killed(site: Site,
     time.sleep(0.2)
     os.kill(first, signal.SIGKILL)
     assert site.results() == ["made 2"] * 7 and site.computed() == 2
+
+
+@pytest.mark.parametrize("work", ["get_or_set()", "page()", "lock()"])
+def test_an_interrupt_ends_a_wait(site: Site, work: str) -> None:
+    site.start("sleeper()")
+    site.wait_until_one_computes()
+    site.start(f"interrupted({work[:-2]})")
+    assert sorted(site.results()) == ["interrupted True", "slept"]
 
 
 def test_variants_of_a_page_are_made_once_each(site: Site) -> None:

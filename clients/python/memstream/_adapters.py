@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import math
+import time
 from datetime import timedelta
 from operator import methodcaller
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
@@ -22,6 +24,7 @@ from memstream.errors import (
     CacheMiss,
     MemStreamError,
     NoSegment,
+    ReadOnlyError,
     SegmentError,
     SerializerError,
     SystemCallError,
@@ -39,6 +42,9 @@ _ABSENT = object()
 _DIGEST_SIZE = 64
 _HEAD_SIZE = MAX_KEY_SIZE - _DIGEST_SIZE
 _DELETE_BATCH = 1000
+
+# Seconds that one call waits for a lease.
+_SLICE = 0.05
 
 _open: Dict[Tuple[Any, ...], ObjectCache] = {}
 
@@ -123,8 +129,8 @@ class SharedCache:
         """Deletes keys if that is possible: the caller has an error already to report."""
         try:
             self.run(lambda cache: cache.delete_many(names))
-        except _TROUBLE as error:
-            self.logger.warning("old values may still be there, for they could not be deleted: %s", str(error))
+        except (ReadOnlyError, *_TROUBLE) as error:
+            self.logger.warning("Old values may still be there, for they could not be deleted: %s", str(error))
 
     def ignores(self, error: MemStreamError, method: str) -> bool:
         """Returns whether the caller goes on after an error as after a miss; logs the error then."""
@@ -137,8 +143,16 @@ class SharedCache:
         return False
 
     def get(self, name: bytes, default: Any = None) -> Any:
-        """Returns a value, or `default`; also if the value cannot be decoded, which is logged."""
-        return self._decoded("get", name, default, otherwise=lambda: default)
+        """Returns a value, or `default`; also if the value cannot be decoded, which is logged.
+
+        Such a value is removed: `exists` and `add` must find no more than `get` does.
+        """
+
+        def forget() -> Any:
+            self._forget([name])
+            return default
+
+        return self._decoded("get", name, default, otherwise=forget)
 
     def get_many(self, names: Iterable[bytes]) -> Dict[bytes, Any]:
         """Returns the values that are there and can be decoded."""
@@ -164,6 +178,17 @@ class SharedCache:
             reason = repr(error)
         self.logger.warning("%s met a value that cannot be decoded, which counts as a miss: %s", method, reason)
         return otherwise()
+
+    def wait_for_lease(self, name: bytes, seconds: Optional[float]) -> None:
+        """Waits until nobody holds the lease of a key, or for `seconds`; None: as long as it takes.
+
+        In slices, between which signals are handled and greenlets run.
+        """
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        remaining = deadline - time.monotonic()
+        while remaining > 0 and not self.call("wait_for_lease", name, min(remaining, _SLICE)):
+            time.sleep(0)
+            remaining = deadline - time.monotonic()
 
     def set(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
         """Stores a value; returns False if it could not be stored, and nothing is there then."""

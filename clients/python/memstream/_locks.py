@@ -68,7 +68,7 @@ class Lock:
             remaining = None if deadline is None else deadline - time.monotonic()
             if not blocks or (remaining is not None and remaining <= 0):
                 return False
-            self._shared.call("wait_for_lease", self._key, remaining)
+            self._shared.wait_for_lease(self._key, remaining)
 
     def release(self) -> None:
         """Gives the lock back. Source: memstream_lease_release.

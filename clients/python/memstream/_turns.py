@@ -118,7 +118,7 @@ class Turn:
         if remaining <= 0 or self._is_held_here():
             return
         try:
-            self._shared.call("wait_for_lease", self._key, remaining)
+            self._shared.wait_for_lease(self._key, remaining)
         except MemStreamError as error:
             if not self._shared.ignores(error, "wait_for_lease"):
                 raise
@@ -201,6 +201,4 @@ class Addition:
         found = self._look()
         if found is not _ABSENT:
             self.turn.value = found
-            return True
-        # Something is there that cannot be decoded, or the value cannot be stored.
-        return self._shared.set(self._name, self.turn.value, self._seconds)
+        return found is not _ABSENT
