@@ -374,6 +374,18 @@ def test_trouble_while_waiting_ends_the_wait(django: Callable[..., MemStreamCach
     held.release()
 
 
+def test_a_look_that_fails_leaves_no_turn_behind(django: Callable[..., MemStreamCache]) -> None:
+    shared = django()._shared
+
+    def look() -> Any:
+        raise KeyboardInterrupt
+
+    turn = Turn(shared, b"key", 20, None)
+    with pytest.raises(KeyboardInterrupt):
+        turn.is_decided(look)
+    assert _turns._held == {} and shared.cache.wait_for_lease(turn._key, 0.01)
+
+
 def test_a_turn_that_cannot_be_given_back_is_logged(
     django: Callable[..., MemStreamCache], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,7 +88,11 @@ class Turn:
                 raise
             return True
         # It may have been stored since the caller found nothing.
-        self.value = look()
+        try:
+            self.value = look()
+        except BaseException:
+            self.end()
+            raise
         if self.value is not self._absent:
             self.is_stored = True
             self.end()
