@@ -87,7 +87,7 @@ def test_a_value_that_is_too_large_takes_the_old_one_away(make: Make, caplog: py
     adapter.set("key", "old")
     assert not adapter.set("key", TOO_LARGE) and adapter.get("key") is None
     assert [record.name for record in caplog.records] == [f"memstream.{adapter.name}"]
-    assert "40000000 bytes" in caplog.text
+    assert "40000000 bytes" in caplog.text and "key' is not cached" in caplog.text
     adapter.set("large", "old")
     assert adapter.set_many({"a": 1, "large": TOO_LARGE, "b": 2}) == ["large"]
     assert adapter.get_many(["a", "large", "b"]) == {"a": 1, "b": 2}
@@ -124,6 +124,15 @@ def test_a_failed_set_takes_the_old_value_away(make: Make, error: type, ignores:
     assert adapter.get_many(["key", "a", "b"]) == {}
 
 
+def test_no_old_value_survives_trouble_after_a_value_that_was_too_large(make: Make) -> None:
+    adapter = make()
+    for key in ("first", "last"):
+        adapter.set(key, "old")
+    with failing(adapter, CacheBusy, "set"), pytest.raises(CacheBusy):
+        adapter.set_many({"first": 1, "last": TOO_LARGE})
+    assert adapter.get_many(["first", "last"]) == {}
+
+
 METHODS = "get get_many set set_many add touch delete delete_many _delete_each exists clear incr scan".split()
 
 
@@ -147,7 +156,7 @@ def test_trouble_can_be_logged_misses(make: Make, caplog: pytest.LogCaptureFixtu
     with failing(adapter, CacheBusy, *METHODS):
         assert not any(use_everything(adapter)[:5])
         assert use_everything(adapter)[5:] == [["a", "b"], {}]
-        assert "get failed and counts as a miss: made to fail" in caplog.text
+        assert "key' failed and counts as a miss: made to fail" in caplog.text
         assert {record.name for record in caplog.records} == {f"memstream.{adapter.name}"}
         cache = adapter.cache
         if adapter.name == "django":
@@ -186,11 +195,11 @@ def test_a_busy_cache_can_be_a_logged_miss(make: Make, segment: Segment, caplog:
     for _ in range(100):
         child.send_signal(signal.SIGSTOP)
         adapter.set("key", "new")
-        if "set failed and counts as a miss" in caplog.text:
+        if "key' failed and counts as a miss" in caplog.text:
             break
         child.send_signal(signal.SIGCONT)
         time.sleep(0.01)
-    assert "set failed and counts as a miss" in caplog.text and "could not be deleted" in caplog.text
+    assert "key' failed and counts as a miss" in caplog.text and "could not be deleted" in caplog.text
     with pytest.raises(CacheBusy):
         make(timeout=0.05).set("key", "new")
     child.send_signal(signal.SIGCONT)

@@ -116,12 +116,15 @@ class SharedCache:
         """Returns what a call answers that has failed; raises the error if no answer would be true."""
         if method == "set_many" and isinstance(error, ValueTooLarge):
             values, *rest = arguments
-            return [name for name, value in values.items() if self.call("set", name, value, *rest) is False]
+            try:
+                return [name for name, value in values.items() if self.call("set", name, value, *rest) is False]
+            except _TROUBLE as trouble:
+                error = trouble
         if method == "set":
             self._forget(arguments[:1])
         elif method == "set_many":
             self._forget(arguments[0])
-        if method in _MISSES and self.ignores(error, method):
+        if method in _MISSES and self.ignores(error, method, arguments[:1]):
             return _MISSES[method](*arguments)
         raise error
 
@@ -132,13 +135,14 @@ class SharedCache:
         except (ReadOnlyError, *_TROUBLE) as error:
             self.logger.warning("Old values may still be there, for they could not be deleted: %s", str(error))
 
-    def ignores(self, error: MemStreamError, method: str) -> bool:
-        """Returns whether the caller goes on after an error as after a miss; logs the error then."""
+    def ignores(self, error: MemStreamError, method: str, arguments: Tuple[Any, ...] = ()) -> bool:
+        """Returns whether the caller goes on after an error as after a miss; logs the error then, with the key."""
+        key = "".join(f" of {argument!r}" for argument in arguments if isinstance(argument, bytes))
         if isinstance(error, ValueTooLarge):
-            self.logger.warning("A value is not cached: %s", str(error))
+            self.logger.warning("The value%s is not cached: %s", key, str(error))
             return True
         if self.ignore_errors and isinstance(error, _TROUBLE):
-            self.logger.warning("%s failed and counts as a miss: %s", method, str(error))
+            self.logger.warning("%s%s failed and counts as a miss: %s", method, key, str(error))
             return True
         return False
 
