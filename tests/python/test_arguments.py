@@ -171,6 +171,7 @@ def road(request: pytest.FixtureRequest, segment: Segment, monkeypatch: pytest.M
 
 def refused(case: Case) -> List[str]:
     """Requires that every wrong argument is refused as it should be; returns the errors."""
+    assert case.table in WRONG, f"{case!r} is new: say in WRONG, or in OTHERWISE or WHATEVER, what it refuses"
     wrongs, expected = WRONG[case.table]
     texts = []
     for wrong in wrongs:

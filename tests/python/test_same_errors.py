@@ -96,6 +96,7 @@ FAILURES: Dict[str, "tuple[Any, Callable[[Cache], Any]]"] = {
     "an absent item": (errors.CacheMiss, lambda cache: cache["absent"]),
     "an absent item to remove": (errors.CacheMiss, lambda cache: cache.__delitem__("absent")),
     "a foreign value": (errors.SerializerError, lambda cache: (_store_array(cache), cache.get("key"))),
+    "a released buffer": (ValueError, lambda cache: cache.set("key", _released())),
     "no argument": (TypeError, lambda cache: cache.get()),  # type: ignore[call-overload]
     "an unknown option": (TypeError, lambda cache: cache.set("key", b"1", expire=1)),  # type: ignore[call-arg]
     "an option twice": (TypeError, lambda cache: cache.set("key", b"1", 1, ttl=1)),  # type: ignore[misc]
@@ -106,6 +107,12 @@ FAILURES: Dict[str, "tuple[Any, Callable[[Cache], Any]]"] = {
     "a view with a slice in use": (BufferError, lambda cache: _keep_slice(cache)),
 }
 _kept: List[memoryview] = []
+
+
+def _released() -> memoryview:
+    memory = memoryview(b"value")
+    memory.release()
+    return memory
 
 
 def _store_array(cache: Cache) -> None:

@@ -175,6 +175,22 @@ def test_it_is_in_no_view_of_the_items(cache: Cache) -> None:
     assert b"bad" in cache and b"bad" in list(cache)
 
 
+def test_what_raises_for_another_reason_is_asked_once(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cache(serializer="pickle") as cache:
+        calls = []
+
+        def busy(*arguments: Any) -> Any:
+            calls.append(arguments)
+            raise errors.CacheBusy(None, "busy")
+
+        monkeypatch.setattr(cache, "get", busy)
+        for call in (lambda: cache.pop("key", None), lambda: ("key", 1) in cache.items()):
+            with pytest.raises(errors.CacheBusy) as caught:
+                call()
+            assert caught.value.__context__ is None
+    assert len(calls) == 2
+
+
 def test_an_empty_cache_has_nothing_to_pop(cache: Cache) -> None:
     cache.delete_many(GOOD)
     with pytest.warns(UndecodableWarning), pytest.raises(CacheMiss, match="no value that can be decoded"):

@@ -38,12 +38,12 @@ class _Sizes(Dict[int, c_size_t]):
 
 
 SIZES = _Sizes((number, c_size_t(number)) for number in range(1025))
-# Values in messages: an argument may be of any size.
-_short = Repr()
-_short.maxstring = _short.maxother = 80
-
 FOR_EVER = c_uint64(0)
 NO_FLAGS = c_uint32(0)
+
+# Shows values in messages: an argument may be of any size.
+_short = Repr()
+_short.maxstring = _short.maxother = 80
 
 
 def invalid(parameter: str, value: object, expected: str, remedy: str = "") -> str:
@@ -301,7 +301,9 @@ class BorrowedBytes:
             if isinstance(value, str):
                 remedy = "Encode it with .encode(), or open the cache with serializer= to store objects"
             raise TypeError(invalid("value", value, "bytes, or another object with a buffer", remedy)) from None
-        except (BufferError, ValueError):  # numpy raises the latter.
+        except (BufferError, ValueError) as error:  # numpy raises the latter; so does what was closed or released.
+            if "contiguous" not in str(error):
+                raise
             raise BufferError(invalid("value", value, "a contiguous buffer", "Copy it with .tobytes()")) from None
 
     def __enter__(self) -> Tuple[c_void_p, int]:

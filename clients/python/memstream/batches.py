@@ -190,10 +190,4 @@ class _Items:
         """Gives key, address and size of the value, flags and status of each."""
         last = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("I").tolist()
         statuses = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("i").tolist()[1::2]
-        return zip(
-            self.keys,
-            self._words[_VALUE::_WORDS],
-            self._words[_VALUE_SIZE::_WORDS],
-            last[::2],
-            statuses,
-        )
+        return zip(self.keys, self._words[_VALUE::_WORDS], self._words[_VALUE_SIZE::_WORDS], last[::2], statuses)

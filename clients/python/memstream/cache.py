@@ -8,7 +8,7 @@ from memstream._abi import Status
 from memstream._arguments import Buffer, Key, invalid
 from memstream.accelerator import Accelerated
 from memstream.arrays import Arrays
-from memstream.errors import CacheMiss
+from memstream.errors import CacheMiss, MemStreamError, SerializerError
 from memstream.memoize import Memoizing
 from memstream.operations import miss
 from memstream.serializers import SerializerChoice
@@ -47,7 +47,8 @@ class Items(ItemsView[Key, Any]):
 
     def __contains__(self, item: Any) -> bool:
         key, value = item
-        return bool(self._mapping._get_decodable(key) == value)
+        found = self._mapping._get_decodable(key)
+        return found is value or bool(found == value)
 
 
 class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
@@ -169,9 +170,11 @@ class Cache(Accelerated, Memoizing, Arrays, MutableMapping[Key, Any]):
         """Returns a value as `get` does, and _ABSENT, with a warning, for one that cannot be decoded."""
         try:
             return self.get(key, _ABSENT)
-        except Exception:
-            # It knows what to make of each error; asked first, it would take several times as long for one key.
-            return self.get_many([key]).get(key, _ABSENT)
+        except Exception as error:
+            if isinstance(error, MemStreamError) and not isinstance(error, SerializerError):
+                raise
+        # It warns, or raises what has nothing to do with the value. For one key it takes longer than a get.
+        return self.get_many([key]).get(key, _ABSENT)
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
         """Returns the value of the key; stores `default` first if it is absent, unless somebody else is faster."""
