@@ -19,8 +19,8 @@ static int take_keys(PyObject *keys, size_t first, memstream_item_t *items, size
   return 1;
 }
 
-/* The result of a call whose keys make no list: what an iterator raised, or what the plain road says of no iterable. */
-static PyObject *without_list(memstream_road_t *road, const char *name, PyObject *const *keys) {
+/* The result of a call whose keys make no list: what an iterator raised, or what the method in Python says of no iterable. */
+static PyObject *without_list(const method_call_t *call, PyObject *const *keys) {
   PyObject *type;
   PyObject *value;
   PyObject *traceback;
@@ -35,7 +35,7 @@ static PyObject *without_list(memstream_road_t *road, const char *name, PyObject
   Py_DecRef(type);
   if (value != NULL) Py_DecRef(value);
   if (traceback != NULL) Py_DecRef(traceback);
-  return road_plain(road, name, keys, 1, NULL);
+  return call_python(call, keys, 1, NULL);
 }
 
 /* ---- reading ---- */
@@ -130,7 +130,7 @@ PyObject *native_get_many(const method_call_t *call, PyObject *const *arguments,
   if (keyword_names != NULL || count != 1) return call_python(call, arguments, count, keyword_names);
   /* A list of our own: nobody changes it, and an iterator is walked over once only. */
   PyObject *keys = PySequence_List(arguments[0]);
-  if (keys == NULL) return without_list(road, "get_many", arguments);
+  if (keys == NULL) return without_list(call, arguments);
   /* Another call, in another thread or in a finalizer, makes a room of its own meanwhile. */
   batch_room_t *room = accelerator->batch_room != NULL ? accelerator->batch_room : malloc(sizeof *room);
   accelerator->batch_room = NULL;
@@ -213,7 +213,7 @@ PyObject *native_delete_many(const method_call_t *call, PyObject *const *argumen
   accelerator_t *accelerator = call->accelerator;
   if (keyword_names != NULL || count != 1) return call_python(call, arguments, count, keyword_names);
   PyObject *keys = PySequence_List(arguments[0]);
-  if (keys == NULL) return without_list(road, "delete_many", arguments);
+  if (keys == NULL) return without_list(call, arguments);
   const size_t size = (size_t)PyList_Size(keys);
   memstream_item_t *items = make_items(size);
   PyObject *result = NULL;
