@@ -148,6 +148,9 @@ def test_trouble_is_raised(make: Make) -> None:
     for method in ("get", "set", "get_many", "delete"):
         with failing(adapter, CacheBusy, method), pytest.raises(CacheBusy):
             use_everything(adapter)
+    count = adapter.cache.incr if adapter.name == "django" else adapter.cache.inc
+    with failing(adapter, CacheBusy, "incr"), pytest.raises(CacheBusy):
+        count("key")
 
 
 def test_trouble_can_be_logged_misses(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,9 +228,9 @@ def test_a_value_whose_class_is_gone_is_a_logged_miss(
     make: Make, forgotten: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     adapter = make()
-    adapter.set_many({"gone": forgotten.Gone(), "good": 1})
+    adapter.set_many({"gone": forgotten.Gone(), "also gone": forgotten.Gone(), "good": 1})
     del sys.modules["deployed_before"]
-    assert adapter.get("gone") is None and adapter.get_many(["gone", "good"]) == {"good": 1}
+    assert adapter.get("gone") is None and adapter.get_many(["also gone", "good"]) == {"good": 1}
     assert {record.name for record in caplog.records} == {f"memstream.{adapter.name}"}
     assert "deployed_before" in caplog.text
     assert len(adapter.cache.memstream) == 1  # It is gone for `has` as well.

@@ -131,10 +131,11 @@ def test_keys_of_a_key_function(make: Make) -> None:
     django = make(KEY_FUNCTION=version_first, KEY_PREFIX="site")
     django.set_many({"a": 1, "b": 2})
     make().set("a", 1)
+    django.memstream[b"\xff is no text"] = b"of a C program"
     assert sorted(django.keys()) == ["a", "b"] and django.delete_pattern("b") == 1 and django.keys() == ["a"]
     django.set("a", 1, version=2)
     django.clear()
-    assert set(django.memstream) == {b":1:a"}
+    assert set(django.memstream) == {b":1:a", b"\xff is no text"}
 
 
 def test_a_key_function_that_hides_the_keys_is_refused_where_they_are_needed(make: Make) -> None:
