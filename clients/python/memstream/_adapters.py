@@ -108,7 +108,10 @@ class SharedCache:
             What the method returns. `set` returns False and `set_many` a list of keys for what was not stored.
         """
         try:
-            return self.run(methodcaller(method, *arguments, **options))
+            try:
+                return getattr(self.cache, method)(*arguments, **options)
+            except CacheGone:
+                return self.run(methodcaller(method, *arguments, **options))
         except (ValueTooLarge, *_TROUBLE) as error:
             return self._answer(error, method, arguments)
 
@@ -151,37 +154,30 @@ class SharedCache:
 
         Such a value is removed: `exists` and `add` must find no more than `get` does.
         """
-
-        def forget() -> Any:
-            self._forget([name])
-            return default
-
-        return self._decoded("get", name, default, otherwise=forget)
+        try:
+            return self.call("get", name, default)
+        except Exception as error:  # Unpickling runs code of the value's classes, which may raise anything.
+            self._note_undecodable(error, "get", name)
+        self._forget([name])
+        return default
 
     def get_many(self, names: Iterable[bytes]) -> Dict[bytes, Any]:
-        """Returns the values that are there and can be decoded."""
+        """Returns the values that are there and can be decoded; as `get` with the others."""
         wanted = list(names)
-
-        def one_by_one() -> Dict[bytes, Any]:
-            found = ((name, self.get(name, _ABSENT)) for name in wanted)
-            return {name: value for name, value in found if value is not _ABSENT}
-
-        return dict(self._decoded("get_many", wanted, otherwise=one_by_one))
-
-    def _decoded(self, method: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
-        """Calls a method that decodes; returns what `otherwise` returns if a value cannot be decoded."""
         try:
-            return self.call(method, *arguments)
-        except MemStreamError as error:
-            if not isinstance(error, SerializerError):
-                raise
-            reason = repr(error)
-        except Exception as error:  # Unpickling runs code of the value's classes, which may raise anything.
-            if isinstance(error, MemoryError) or self.identity not in _open:
-                raise  # Not open: an option is wrong.
-            reason = repr(error)
-        self.logger.warning("%s met a value that cannot be decoded, which counts as a miss: %s", method, reason)
-        return otherwise()
+            return dict(self.call("get_many", wanted))
+        except Exception as error:  # As in `get`, which tells the good ones from the bad.
+            self._note_undecodable(error, "get_many", len(wanted))
+        found = {name: self.get(name, _ABSENT) for name in wanted}
+        return {name: value for name, value in found.items() if value is not _ABSENT}
+
+    def _note_undecodable(self, error: Exception, method: str, what: object) -> None:
+        """Logs that a value could not be decoded; raises the error if it says something else."""
+        if isinstance(error, MemStreamError) and not isinstance(error, SerializerError):
+            raise error
+        if isinstance(error, MemoryError) or self.identity not in _open:
+            raise error  # Not open: an option is wrong.
+        self.logger.warning("%s(%r) met a value that cannot be decoded, which is a miss: %s", method, what, repr(error))
 
     def wait_for_lease(self, name: bytes, seconds: Optional[float]) -> None:
         """Waits until nobody holds the lease of a key, or for `seconds`; None: as long as it takes.
