@@ -208,10 +208,11 @@ def test_a_busy_cache_can_be_a_logged_miss(make: Make, segment: Segment, caplog:
     child.send_signal(signal.SIGCONT)
 
 
-def test_wrong_options_are_no_trouble(make: Make) -> None:
+def test_wrong_options_are_no_trouble(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     for wrong, error in (({"nonsense": 1}, TypeError), ({"shards": 1000}, errors.BadShards)):
         with pytest.raises(error):
             make(ignore_errors=True, **wrong).get("key")
+    assert caplog.text == ""
 
 
 @pytest.fixture
