@@ -7,7 +7,7 @@ import os
 from typing import Any, Iterator, List, Tuple
 
 import pytest
-from conftest import Segment
+from conftest import ROOT, Segment
 
 from memstream import Cache, SerializerError
 
@@ -15,6 +15,9 @@ numpy = pytest.importorskip("numpy")
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed (Debian: python3-hypothesis)")
 
 from hypothesis import strategies as st  # noqa: E402  The line above says so where it is missing.
+from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
+
+set_hypothesis_home_dir(str(ROOT / "build" / "test-results" / "hypothesis"))
 
 # Elements of these leave bytes of their block as they are, unless somebody clears them.
 MARK = 0xA7
