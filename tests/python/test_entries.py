@@ -5,9 +5,6 @@ from __future__ import annotations
 import array
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Callable, List, Optional
 
 import pytest
@@ -231,29 +228,6 @@ def test_impossible_times_to_live_are_refused(cache: Cache, ttl: float) -> None:
     with pytest.raises(errors.InvalidArgument, match="ttl"):
         cache.reserve("key", 1, ttl=ttl)
     assert "key" not in cache
-
-
-@pytest.mark.parametrize(
-    "ttl, seconds",
-    [(timedelta(minutes=1), 60), (Fraction(121, 2), 60.5), (Decimal("60.5"), 60.5), (timedelta(days=400), 34_560_000)],
-)
-def test_a_time_to_live_may_be_a_timedelta_or_any_real_number(cache: Cache, ttl: Any, seconds: float) -> None:
-    stores: List[Callable[[], Any]] = [
-        lambda: cache.set("key", b"1", ttl=ttl),
-        lambda: cache.set("key", bytearray(b"1"), ttl),
-        lambda: cache.add("key", b"1", ttl),
-        lambda: cache.replace("key", b"1", ttl),
-        lambda: cache.incr("key", initial=0, ttl=ttl),
-        lambda: cache.set_many({"key": b"1"}, ttl),
-        lambda: cache.touch("key", ttl),
-    ]
-    for store in stores:
-        if store not in (stores[3], stores[6]):
-            cache.delete("key")
-        store()
-        entry = cache.entry("key")
-        assert entry is not None and entry.expires_at is not None
-        assert seconds - 5 < entry.expires_at - cache.stats().now <= seconds + 0.01
 
 
 def test_a_time_to_live_is_rounded_up(cache: Cache) -> None:

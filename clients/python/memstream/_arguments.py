@@ -108,8 +108,9 @@ def seconds(duration: Optional[Duration], parameter: str = "ttl", expected: str 
         return cast("Optional[float]", duration)
     if isinstance(duration, timedelta):
         return duration.total_seconds()
-    # What has no number in it, or means something else: float("60") would be a number too.
-    if not isinstance(duration, (str, bytes, bytearray, bool)) and hasattr(type(duration), "__float__"):
+    # What float() takes too, though it may mean something else: "60", True, and numpy's timedelta64 of nanoseconds.
+    is_number = not isinstance(duration, (str, bytes, bytearray, bool)) and hasattr(type(duration), "__float__")
+    if is_number and getattr(getattr(duration, "dtype", None), "kind", "f") in "iuf":
         with suppress(TypeError, ValueError):
             return int(duration) if isinstance(duration, int) else float(duration)
     remedy = ""
