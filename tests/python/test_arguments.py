@@ -24,7 +24,7 @@ class Nothing:
 
 
 _WRONG_NUMBERS: List[Any] = ["60", b"60", None, 1.5, True, [1], Nothing()]
-_WRONG_SECONDS: List[Any] = ["60", b"60", True, [60], 1j, Nothing(), print, 0, -1, float("nan"), float("inf")]
+_WRONG_SECONDS: List[Any] = ["60", "soon", b"60", True, [60], 1j, Nothing(), print, 0, -1, float("nan"), float("inf")]
 _WRONG_BOOLS: List[Any] = ["no", 1, 0, None, Nothing()]
 _WRONG_TEXTS: List[Any] = [5, b"posix", 1.5, ["posix"], Nothing(), "po\0six", "\udc80"]
 
