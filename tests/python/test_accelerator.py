@@ -116,6 +116,34 @@ def test_a_cache_that_nobody_refers_to_is_closed_at_once(accelerated: None, segm
         gc.enable()
 
 
+def test_a_cache_at_the_address_of_another_does_not_find_what_that_had(
+    accelerated: None, segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Cache()
+    kept, address = first._accelerator, id(first)
+    del first
+    others = [object.__new__(Cache) for _ in range(100)]
+    (second,) = (each for each in others if id(each) == address)
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
+    second.__init__(segment.name)  # type: ignore[misc]
+    second["key"] = b"value"
+    assert "get" in python_functions_of(lambda: second.get("key"))
+    second.close()
+    del kept
+
+
+def test_many_caches_find_their_own_accelerators(accelerated: None, segment: Segment) -> None:
+    caches = [Cache() for _ in range(100)]
+    for cache in [*caches[::2], *caches[1::2]]:
+        assert python_functions_of(lambda: cache.set("key", b"value")) == []
+    for cache in caches[::3]:
+        cache.close()
+    del caches[::3], cache
+    for cache in caches:
+        assert python_functions_of(lambda: cache.get("key")) == [] and cache.get("key") == b"value"
+        cache.close()
+
+
 def test_closing_while_other_threads_copy_large_values(accelerated: None, segment: Segment) -> None:
     large = bytes(range(256)) * 4096
     outcomes: List[object] = []

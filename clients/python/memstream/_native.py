@@ -19,7 +19,6 @@ from typing import Iterable, Optional
 from memstream import _abi
 from memstream._abi import Status
 from memstream._library import SONAME, Library, same_release
-from memstream.connection import Connection
 from memstream.errors import AcceleratorWarning, BadAccelerator, LibraryError
 from memstream.views import View
 
@@ -137,11 +136,9 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     if not same_release(version):
         remedy = "Install the package and its libraries from one release"
         raise _Unfit(f"{path} is version {version} and the package is version {_abi.VERSION}", remedy)
-    probe = object.__new__(Connection)
-    probe._accelerator = path
-    if not native.memstream_python_fits(b"bytes", probe, path):
+    if not native.memstream_python_fits(b"bytes"):
         raise _Unfit("this is a subinterpreter, or one whose objects are laid out in its own way")
-    View.register(native.memstream_python_prepare(Connection))
+    View.register(native.memstream_python_prepare())
     os.register_at_fork(after_in_child=native.memstream_python_after_fork)
     _loaded = native
     return native
@@ -153,11 +150,12 @@ def _declare(native: ctypes.PyDLL) -> ctypes.PyDLL:
     calls = ctypes.POINTER(ctypes.c_void_p)
     for name, result, arguments in (
         ("version", ctypes.c_char_p, ()),
-        ("fits", ctypes.c_int, (some, some, some)),
-        ("prepare", some, (some,)),
+        ("fits", ctypes.c_int, (some,)),
+        ("prepare", some, ()),
         ("after_fork", None, ()),
         ("method", some, (some, some)),
-        ("open", some, (calls, ctypes.c_void_p, some)),
+        ("open", some, (calls, ctypes.c_void_p, some, some)),
+        ("forget", None, (some,)),
         ("leave", some, (some, some)),
         ("close", None, (some,)),
     ):

@@ -28,9 +28,12 @@ class Accelerated(Batches, InPlace):
     def _accelerate(self, handle: Handle) -> None:
         native = _native.native_for(self._library)
         if native is None:
+            if _in_place is not None:
+                # It would find what another Cache had, should that be kept longer than the Cache itself.
+                _in_place.memstream_python_forget(self)
             return
         _take_place(native)
-        accelerator = native.memstream_python_open(_native.addresses_of(self._library), handle, handle)
+        accelerator = native.memstream_python_open(_native.addresses_of(self._library), handle, handle, self)
         left = [name for name, hook in _HOOKS.items() if getattr(type(self), hook) is not getattr(Accelerated, hook)]
         if self._options["read_only"]:
             left.append("view")  # Its views are copies, which Python makes with the interpreter's lock free.

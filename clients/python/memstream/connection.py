@@ -91,10 +91,7 @@ def _on_collection(phase: str, _: Any) -> None:
 class Connection:
     """An open cache without its operations: see `Cache`, which has them."""
 
-    # The accelerator's native code finds what it needs as the first thing in an instance.
-    __slots__ = ("_accelerator", "__dict__", "__weakref__")
-
-    _accelerator: Optional[object]
+    _accelerator: Optional[object] = None
     _end_acceleration: Callable[[object], None]
 
     def __init__(
@@ -191,7 +188,7 @@ class Connection:
 
     def _retire_accelerator(self) -> None:
         """Ends what an earlier `__init__` opened, and keeps it: another thread may be in a native call of it."""
-        retired = getattr(self, "_accelerator", None)
+        retired = self._accelerator
         self._accelerator = None
         if retired is not None:
             self._end_acceleration(retired)

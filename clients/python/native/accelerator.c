@@ -292,18 +292,16 @@ static int function_of(PyObject *name) {
 ACCELERATOR_EXPORT const char *memstream_python_version(void) { return MEMSTREAM_VERSION; }
 
 /*
- * Whether the running interpreter is what this library takes it for: objects begin with a count and a type, the first
- * slot of a class without a base comes next, and it is the process's main interpreter. Called before anything else,
- * with a bytes object and an instance of the class of caches whose slot has `content`.
+ * Whether the running interpreter is what this library takes it for: objects begin with a count and a type, and it is
+ * the process's main interpreter. Called before anything else, with a bytes object.
  */
-ACCELERATOR_EXPORT int memstream_python_fits(PyObject *bytes, PyObject *probe, PyObject *content) {
-  return bytes->type == &PyBytes_Type && accelerator_slot(probe) == content &&
-         PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+ACCELERATOR_EXPORT int memstream_python_fits(PyObject *bytes) {
+  return bytes->type == &PyBytes_Type && PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 }
 
-/* The type of the views, a new reference; NULL with an exception. To be called next, with the class of caches. */
-ACCELERATOR_EXPORT PyObject *memstream_python_prepare(PyObject *cache_class) {
-  PyObject *type = make_accelerator_types((PyTypeObject *)cache_class) == 0 ? make_view_type() : NULL;
+/* The type of the views, a new reference; NULL with an exception. To be called next. */
+ACCELERATOR_EXPORT PyObject *memstream_python_prepare(void) {
+  PyObject *type = make_accelerator_types() == 0 ? make_view_type() : NULL;
   return type == NULL ? NULL : new_reference(type);
 }
 
@@ -316,10 +314,10 @@ ACCELERATOR_EXPORT PyObject *memstream_python_method(PyObject *function, PyObjec
   return index < 0 ? NULL : make_method(function, functions[index].function, (uint32_t)1 << index);
 }
 
-/* What an open cache keeps in its slot, a new reference; NULL with an exception. It keeps `handle`, which keeps `cache`
- * open, until it is closed. */
+/* What a Cache that is open, the `owner`, keeps: a new reference; NULL with an exception. It keeps `handle`, which keeps
+ * `cache` open, until it is closed. */
 ACCELERATOR_EXPORT PyObject *memstream_python_open(const memstream_python_calls_t *calls, memstream_t *cache,
-                                                   PyObject *handle) {
+                                                   PyObject *handle, PyObject *owner) {
   accelerator_t *accelerator = (accelerator_t *)PyType_GenericAlloc(accelerator_type, 0);
   if (accelerator == NULL) return NULL;
   accelerator->calls = *calls;
@@ -330,8 +328,12 @@ ACCELERATOR_EXPORT PyObject *memstream_python_open(const memstream_python_calls_
   }
   accelerator->cache = cache;
   accelerator->handle = new_reference(handle);
+  enter_accelerator(accelerator, owner);
   return &accelerator->object;
 }
+
+/* Leaves every call of a Cache to the Python functions. */
+ACCELERATOR_EXPORT void memstream_python_forget(PyObject *owner) { forget_accelerator(owner); }
 
 /* Leaves a method to its Python function, for one cache. None, or NULL with an exception. */
 ACCELERATOR_EXPORT PyObject *memstream_python_leave(PyObject *self, PyObject *name) {

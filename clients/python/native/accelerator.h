@@ -43,6 +43,8 @@ typedef struct accelerator {
   view_source_t *views; /* NULL once the cache was closed */
   void *batch_room;     /* native_get_many's, kept from call to call; NULL while one of them has it */
   uint32_t left;        /* bits, in the order of the methods: what this Cache leaves to its Python functions */
+  PyObject *owner;      /* the Cache, by which a call finds this; an address, which is never followed */
+  struct accelerator *next;
 } accelerator_t;
 
 /* One call of a method. */
@@ -102,11 +104,12 @@ void lock_interpreter(pause_t pause);
  * Its bit in `accelerator_t.left` is `bit`. NULL with an exception. */
 PyObject *make_method(PyObject *function, native_function_t native, uint32_t bit);
 
-/* What an instance of the class of caches has in its first slot, borrowed; NULL: nothing. */
-PyObject *accelerator_slot(PyObject *cache);
+/* Lets the calls of a Cache find its accelerator, until that ends or the Cache gets another or none. */
+void enter_accelerator(accelerator_t *accelerator, PyObject *owner);
+void forget_accelerator(const PyObject *owner);
 
-/* Makes the types. An instance of `cache_class` has its accelerator in its first slot. 0, or -1 with an exception. */
-int make_accelerator_types(PyTypeObject *cache_class);
+/* Makes the types: 0, or -1 with an exception. */
+int make_accelerator_types(void);
 extern PyTypeObject *accelerator_type;
 
 /* Of a type that PyType_FromSpec has made: a `tp_new` that refuses. */

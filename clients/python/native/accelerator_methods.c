@@ -19,27 +19,41 @@ typedef struct method {
   PyObject *weak_references;
 } method_t;
 
-/* An instance of the class of caches, whose base is object and whose first slot comes first for that. */
-typedef struct cache_object {
-  PyObject object;
-  PyObject *accelerator;
-} cache_object_t;
-
 PyTypeObject *accelerator_type;
 static PyTypeObject *method_type;
-static PyTypeObject *cache_class;
-/* The class of the last Cache that was met. Kept, so that no other class can come to have its address. */
-static PyTypeObject *last_class;
 
-PyObject *accelerator_slot(PyObject *cache) { return ((cache_object_t *)cache)->accelerator; }
+/* ---- finding the accelerator of a Cache ---- */
 
-static int is_cache(PyObject *object) {
-  if (object->type == last_class) return 1;
-  if (!PyType_IsSubtype(object->type, cache_class)) return 0;
-  PyTypeObject *previous = last_class;
-  last_class = (PyTypeObject *)new_reference((PyObject *)object->type);
-  if (previous != NULL) Py_DecRef((PyObject *)previous);
-  return 1;
+/* Those that there are, by the address of their Cache: an attribute of the Cache would take longer to find. */
+#define BUCKETS 64
+static accelerator_t *accelerators[BUCKETS];
+
+static accelerator_t **bucket_of(const PyObject *owner) { return &accelerators[(uintptr_t)owner / 16 % BUCKETS]; }
+
+static accelerator_t *find_accelerator(const PyObject *owner) {
+  accelerator_t *accelerator = *bucket_of(owner);
+  while (accelerator != NULL && accelerator->owner != owner) accelerator = accelerator->next;
+  return accelerator;
+}
+
+static void leave_bucket(accelerator_t *accelerator) {
+  accelerator_t **place = bucket_of(accelerator->owner);
+  while (*place != accelerator) place = &(*place)->next;
+  *place = accelerator->next;
+  accelerator->owner = NULL;
+}
+
+void forget_accelerator(const PyObject *owner) {
+  accelerator_t *accelerator = find_accelerator(owner);
+  if (accelerator != NULL) leave_bucket(accelerator);
+}
+
+void enter_accelerator(accelerator_t *accelerator, PyObject *owner) {
+  forget_accelerator(owner);
+  accelerator_t **bucket = bucket_of(owner);
+  accelerator->owner = owner;
+  accelerator->next = *bucket;
+  *bucket = accelerator;
 }
 
 /* ---- the Python function ---- */
@@ -91,20 +105,14 @@ PyObject *raise_status(const method_call_t *call, int status) {
 
 /* ---- the method ---- */
 
-/* The accelerator of a call; NULL if the Python function has to serve it. */
-static accelerator_t *accelerator_for(const method_t *method, PyObject *const *arguments, Py_ssize_t count) {
-  if (count == 0 || !is_cache(arguments[0])) return NULL;
-  PyObject *accelerator = accelerator_slot(arguments[0]);
-  if (accelerator == NULL || accelerator->type != accelerator_type) return NULL;
-  return (((accelerator_t *)accelerator)->left & method->bit) == 0 ? (accelerator_t *)accelerator : NULL;
-}
-
 static PyObject *method_call(PyObject *self, PyObject *const *arguments, size_t flagged_count,
                              PyObject *keyword_names) {
   const method_t *method = (const method_t *)self;
   const Py_ssize_t count = (Py_ssize_t)(flagged_count & ~PY_VECTORCALL_ARGUMENTS_OFFSET);
-  accelerator_t *accelerator = accelerator_for(method, arguments, count);
-  if (accelerator == NULL) return call_function(method->function, NULL, arguments, count, keyword_names);
+  accelerator_t *accelerator = count == 0 ? NULL : find_accelerator(arguments[0]);
+  if (accelerator == NULL || (accelerator->left & method->bit) != 0) {
+    return call_function(method->function, NULL, arguments, count, keyword_names);
+  }
   const method_call_t call = {accelerator, arguments[0], method->function};
   return method->native(&call, arguments + 1, count - 1, keyword_names);
 }
@@ -156,6 +164,7 @@ PyObject *make_method(PyObject *function, native_function_t native, uint32_t bit
 static void accelerator_end(PyObject *self) {
   accelerator_t *accelerator = (accelerator_t *)self;
   PyTypeObject *type = self->type;
+  if (accelerator->owner != NULL) leave_bucket(accelerator);
   if (accelerator->views != NULL) drop_view_source(accelerator->views);
   if (accelerator->handle != NULL) Py_DecRef(accelerator->handle);
   free(accelerator->batch_room);
@@ -211,11 +220,9 @@ static PyType_Spec method_spec = {
     Py_TPFLAGS_HAVE_VERSION_TAG | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
     method_slots};
 
-int make_accelerator_types(PyTypeObject *class_of_caches) {
+int make_accelerator_types(void) {
   if (accelerator_type == NULL) accelerator_type = (PyTypeObject *)PyType_FromSpec(&accelerator_spec);
   if (accelerator_type == NULL) return -1;
   if (method_type == NULL) method_type = (PyTypeObject *)PyType_FromSpec(&method_spec);
-  if (method_type == NULL) return -1;
-  if (cache_class == NULL) cache_class = (PyTypeObject *)new_reference((PyObject *)class_of_caches);
-  return 0;
+  return method_type == NULL ? -1 : 0;
 }

@@ -168,7 +168,6 @@ PyObject *PyObject_CallFunctionObjArgs(PyObject *callable, ...); /* up to a NULL
 /* An object of a type that PyType_FromSpec has made refers to it, and drops that reference when it is freed. */
 PyObject *PyType_FromSpec(PyType_Spec *spec);
 PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items); /* filled with zeros */
-int PyType_IsSubtype(PyTypeObject *type, PyTypeObject *base);
 void PyObject_Free(void *object);
 void PyObject_GC_UnTrack(void *object);
 void PyObject_GC_Del(void *object);
