@@ -314,7 +314,7 @@ ACCELERATOR_EXPORT PyObject *memstream_python_method(PyObject *function, PyObjec
   return index < 0 ? NULL : make_method(function, functions[index].function, (uint32_t)1 << index);
 }
 
-/* What a Cache that is open, the `owner`, keeps: a new reference; NULL with an exception. It keeps `handle`, which keeps
+/* What an open Cache, the `owner`, keeps: a new reference; NULL with an exception. It keeps `handle`, which keeps
  * `cache` open, until it is closed. */
 ACCELERATOR_EXPORT PyObject *memstream_python_open(const memstream_python_calls_t *calls, memstream_t *cache,
                                                    PyObject *handle, PyObject *owner) {
