@@ -290,10 +290,13 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
   });
 }
 
+// Leases end before the first entry goes, so that nothing computed before it is stored behind the walk. They end again
+// after the last, since a value computed meanwhile may be made of what has gone.
 Status Shard::clear(const Deadline& deadline) noexcept {
   std::uint32_t next = 0;
   do {
     const Status status = write(Exclusion::kEverybody, deadline, [&] {
+      if (next == 0) end_all_leases();
       const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
       std::uint64_t id = next;
       for (std::uint32_t removed = 0; id < end && removed < kClearBatch; ++id) {
