@@ -43,16 +43,26 @@ int memstream_lease_wait(memstream_t* cache, const void* key, size_t key_size, u
   });
 }
 
+int memstream_lease_follow(memstream_t* cache, const void* key, size_t key_size, uint64_t* followed,
+                           uint64_t timeout_ms) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, followed", cache, key, followed); status != Status::kOk)
+      return status;
+    const CallGate::Pass pass(cache->gate());
+    const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
+    return cache->cache().follow_lease(bytes_of(key, key_size), followed, timeout);
+  });
+}
+
 int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,
                            uint64_t ttl_ms, uint32_t flags, uint64_t lease) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
     const CallGate::Pass pass(cache->gate());
-    // A lease for which there was no place could not be taken from the caller either.
-    const StoreMode mode = lease == 0 ? StoreMode::kSet : StoreMode::kLease;
     return cache->cache().store(bytes_of(key, key_size),
-                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, lease);
+                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, StoreMode::kLease,
+                                lease);
   });
 }
 

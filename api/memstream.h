@@ -196,7 +196,7 @@ CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items,
  *     if (memstream_get(...) == CACHE_OK) use it;
  *     status = memstream_lease(cache, key, key_size, 0, 60000, &lease);
  *     if (status == CACHE_OK) compute it; memstream_lease_fulfil(..., lease), or memstream_lease_release(..., lease);
- *     if (status == CACHE_HELD) memstream_lease_wait(cache, key, key_size, 1000);
+ *     if (status == CACHE_HELD) memstream_lease_follow(cache, key, key_size, &followed, 1000);
  *   }
  *
  * A lease belongs to the handle and the process that took it. It ends
@@ -215,8 +215,9 @@ CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items,
 /*
  * Asks for the lease of `key`. `stale_cas` 0: only if the key is absent; otherwise also if its entry is still the one
  * that the token was taken from.
- * Returns CACHE_OK: compute the value; `*lease` is the proof. (It is 0 when the library has no place for another lease,
- * some fifty for each shard: others may be computing the same then. It is used like any other.)
+ * Returns CACHE_OK: compute the value; `*lease` is the proof, never 0. When the library has no place for another lease
+ * (48 for each shard), others may get one of the same key. Use it like any other: the first that is fulfilled, and any
+ * other write or delete of the key, ends them all, and one in 32 writes of other keys of the shard does too.
  * CACHE_EXISTS: there is an entry, and not the stale one: get it. CACHE_HELD: somebody who is alive has the lease:
  * wait, or use what is stale. `*lease` is 0 unless CACHE_OK.
  */
@@ -231,14 +232,25 @@ CACHE_API int memstream_lease(memstream_t *cache, const void *key, size_t key_si
 CACHE_API int memstream_lease_wait(memstream_t *cache, const void *key, size_t key_size, uint64_t timeout_ms);
 
 /*
+ * Waits for the end of one lease: set `*followed` to 0 after memstream_lease() has said CACHE_HELD, and pass it on
+ * unchanged in the next calls. When another takes over from a holder that died, the call goes on with that one.
+ * CACHE_OK: it was ended. Get the value; if there is none, the holder stored none (it failed, or somebody deleted the
+ * key), and waiting for the next one would make all waiters compute one after the other: compute at once.
+ * CACHE_MISS: the holder died or its time is over, and nobody has taken the lease yet: ask for it.
+ * CACHE_HELD: it stands after `timeout_ms`. 0 only looks.
+ */
+CACHE_API int memstream_lease_follow(memstream_t *cache, const void *key, size_t key_size, uint64_t *followed,
+                                     uint64_t timeout_ms);
+
+/*
  * Stores the value if the lease still stands, and ends it, in one step; wakes all that wait. CACHE_CONFLICT if it has
- * ended: nothing is stored, and what was computed is as old as the caller knows it to be. After any other error the
- * lease stands: release it, or try again.
+ * ended, or if `lease` is 0: nothing is stored, and what was computed is as old as the caller knows it to be. After any
+ * other error the lease stands: release it, or try again.
  */
 CACHE_API int memstream_lease_fulfil(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                      size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t lease);
 
-/* Ends the lease without a value; wakes all that wait. CACHE_CONFLICT if it has ended before. */
+/* Ends the lease without a value; wakes all that wait. CACHE_CONFLICT if it has ended before, or if it is 0. */
 CACHE_API int memstream_lease_release(memstream_t *cache, const void *key, size_t key_size, uint64_t lease);
 
 /* ---- reading without a copy ---- */

@@ -119,12 +119,15 @@ class Cache final : private ForkAware {
 
   // ---- leases (core/cache_lease.cpp) ----
 
-  // kOk and `*token`: compute the value, then store() or release_lease(). `*token` 0 with kOk: there is no place
-  // for another lease, so others may compute the same. kExists: the key has an entry, and not the one `stale_cas`
+  // kOk and `*token`: compute the value, then store() or release_lease(). If there is no place for another lease others
+  // may get one too; the first that is stored ends them all. kExists: the key has an entry, and not the one `stale_cas`
   // names. kHeld: another thread or process that is alive computes it.
   Status lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms, std::uint64_t* token) noexcept;
   // kOk as soon as nobody alive holds a lease of the key, kHeld after `timeout`.
   Status wait_for_lease(std::string_view key, std::chrono::milliseconds timeout) noexcept;
+  // The same for one lease and those that take it over: kOk when it was ended, kMiss when its holder died or its
+  // time is over, and nobody has taken it. `*followed` is 0 at first.
+  Status follow_lease(std::string_view key, std::uint64_t* followed, std::chrono::milliseconds timeout) noexcept;
   // Its value is stored with StoreMode::kLease: kConflict if the lease has ended.
   Status release_lease(std::string_view key, std::uint64_t token) noexcept;
 

@@ -14,6 +14,14 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLook{50};
 constexpr std::uint64_t kLongestLease = std::uint64_t{1} << 46;
 
+// Sleeps until a lease of the shard ends, for a slice at most. False: the deadline has passed.
+bool wait_for_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, const Deadline& deadline) noexcept {
+  const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
+  if (left <= left.zero()) return false;
+  futex_wait(events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
+  return true;
+}
+
 }  // namespace
 
 Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
@@ -24,10 +32,10 @@ Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t
   const Key hashed = make_key(key);
   Shard& shard = shard_of(hashed);
   const std::uint64_t now = now_ms();
-  Shard::LeaseRequest request{.key = hashed,
-                              .stale_cas = stale_cas,
-                              .owner = process_table_.lease_owner_of(slot()),
-                              .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
+  LeaseRequest request{.key = hashed,
+                       .stale_cas = stale_cas,
+                       .owner = process_table_.lease_owner_of(slot()),
+                       .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
   // Whether a holder is alive is asked before the lock is taken: it takes system calls, and while a value is stale
   // everybody asks.
   if (const std::uint64_t holder = shard.lease_holder(hashed, now); holder != 0) {
@@ -63,16 +71,32 @@ Status Cache::wait_for_lease(std::string_view key, milliseconds timeout) noexcep
     const std::uint64_t holder = shard.lease_holder(hashed, now_ms());
     if (holder == 0 || !process_table_.owner_is_alive(holder)) return Status::kOk;
     if (const Status status = present(); status != Status::kOk) return status;
-    const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
-    if (left <= left.zero()) return Status::kHeld;
-    futex_wait(events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
+    if (!wait_for_event(events, seen, deadline)) return Status::kHeld;
+  }
+}
+
+Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, milliseconds timeout) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  Shard& shard = shard_of(hashed);
+  const Deadline deadline(timeout);
+  for (;;) {
+    std::atomic<std::uint32_t>& events = shard.lease_events();
+    const std::uint32_t seen = events.load(std::memory_order_acquire);
+    bool is_over = false;
+    const std::uint64_t holder = shard.follow_lease(hashed, now_ms(), followed, &is_over);
+    if (const Status status = present(); status != Status::kOk) return status;
+    if (holder == 0) return Status::kOk;
+    if (is_over || !process_table_.owner_is_alive(holder)) return Status::kMiss;
+    if (!wait_for_event(events, seen, deadline)) return Status::kHeld;
   }
 }
 
 Status Cache::release_lease(std::string_view key, std::uint64_t token) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
-  if (token == 0) return Status::kOk;
+  if (token == 0) return Status::kConflict;  // Of no lease: there is none to look for.
   const Key hashed = make_key(key);
   return shard_of(hashed).release_lease(hashed, process_table_.lease_owner_of(slot()), token, Deadline(timeout_));
 }

@@ -26,7 +26,7 @@
 namespace memstream {
 
 inline constexpr std::uint64_t kMagic = 0x3142'4d52'5453'4d4dULL;  // "MMSTRMB1" in memory on a little-endian machine.
-inline constexpr std::uint32_t kLayoutVersion = 8;
+inline constexpr std::uint32_t kLayoutVersion = 9;
 inline constexpr std::uint32_t kByteOrderMark = 0x01020304;
 
 inline constexpr std::size_t kPageSize = 4096;
@@ -224,7 +224,7 @@ struct ShardSpace {
   std::uint32_t entries;                   // Live entries.
   std::uint32_t free_entry;                // First of the list of free entries.
   std::uint32_t reclaim_hand;              // Block at which the next window for a large value begins.
-  std::uint32_t leases;                    // Leases that have an owner, dead or alive.
+  std::uint32_t leases;                    // Those that have an owner, dead or alive. Bit 31: see lease_changes.
 
   // Eviction: core/eviction.h.
   std::uint32_t small_hand;     // Entry that the hand of the small queue comes to next.
@@ -258,7 +258,7 @@ struct Lease {
   std::atomic<std::uint64_t> token;     // Number of the grant (56) << 8 | number of the lease; the holder's proof.
   std::atomic<std::uint64_t> until_ms;  // On the segment's clock: others may take it from then on. 0: never.
 };
-static_assert(sizeof(Lease) == 32 && kLeasesPerShard <= 0x100);
+static_assert(sizeof(Lease) == 32 && kLeasesPerShard < 0x100);
 
 // Names a process by its slot and the slot's generation: void as soon as that process has left the slot.
 constexpr std::uint64_t lease_owner_word(std::uint32_t process_slot, std::uint32_t generation) noexcept {
@@ -291,6 +291,7 @@ struct ShardHeader {
   ShardCounters counters;  // Under W.
   FreeLists free_lists;    // Under W.
   Lease leases[kLeasesPerShard];
+  std::uint32_t lease_changes[32];  // Under W: changes of keys, by hash. Counted once a lease has found no place.
 };
 inline constexpr std::size_t kShardHeaderSize = kPageSize;
 static_assert(sizeof(ShardHeader) <= kShardHeaderSize);

@@ -37,6 +37,15 @@ struct StoreRequest {
   bool has_extras() const noexcept { return expires_ms != 0 || caller_flags != 0 || value_size >= kAlignedValueSize; }
 };
 
+// Who asks for the right to compute a key's value.
+struct LeaseRequest {
+  Key key;
+  std::uint64_t stale_cas = 0;   // An entry with this token is as good as none. 0: none is.
+  std::uint64_t owner = 0;       // 0: a process that has no place in the process table.
+  std::uint64_t dead_owner = 0;  // Known to have died: its lease is taken over.
+  std::uint64_t until_ms = 0;    // 0: for as long as the owner lives.
+};
+
 // What a read brought.
 struct ReadResult {
   std::uint64_t value_size = 0;

@@ -119,22 +119,17 @@ class Shard final : private ShardRecovery {
 
   // ---- leases: one process of many computes a value (core/shard_lease.cpp) ----
 
-  // Gives `owner` the lease of a key that is absent, or whose entry is still the one that `stale_cas` names. kExists if
-  // it is another one; kHeld if somebody else than `dead_owner` has the lease and its time is not over; kFull if there
-  // is no place for another lease, or no owner. `until_ms` 0: for as long as the owner lives.
-  struct LeaseRequest {
-    Key key;
-    std::uint64_t stale_cas = 0;
-    std::uint64_t owner = 0;
-    std::uint64_t dead_owner = 0;
-    std::uint64_t until_ms = 0;
-  };
+  // kExists if there is an entry, and not the stale one; kHeld if somebody alive has the lease; kFull if there is no
+  // place for another lease, or no owner: the token stands then until the key changes, and keeps nobody away.
   Status grant_lease(const LeaseRequest& request, const Deadline& deadline, std::uint64_t now_ms,
                      std::uint64_t* token) noexcept;
   // Ends a lease without a value; kConflict if it is the owner's no more.
   Status release_lease(const Key& key, std::uint64_t owner, std::uint64_t token, const Deadline& deadline) noexcept;
   // Who has the lease of the key, dead or alive; 0: nobody. Takes no lock.
   std::uint64_t lease_holder(const Key& key, std::uint64_t now_ms) const noexcept;
+  // The same of the lease `*followed` and of those that take it over; 0: it was ended. `*followed` 0: any of the key.
+  std::uint64_t follow_lease(const Key& key, std::uint64_t now_ms, std::uint64_t* followed,
+                             bool* is_over) const noexcept;
   // A word that changes with every lease of the shard that ends; loaded before lease_holder(), and waited on after.
   std::atomic<std::uint32_t>& lease_events() const noexcept { return header_->lease_events; }
 
@@ -264,10 +259,13 @@ class Shard final : private ShardRecovery {
   bool lease_is_void(const Lease& lease, std::uint64_t now_ms) const noexcept;
   bool lease_stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept;
   void end_lease(Lease& lease) noexcept;
+  void end_marked_lease_of(const Key& key) noexcept;
   // Of whomever: whoever writes a key ends its lease, so that nothing older is stored over it.
   void end_lease_of(const Key& key) noexcept;
   void end_all_leases() noexcept;
+  std::uint32_t leases_in_use() const noexcept;
   std::uint32_t count_leases() const noexcept;
+  void recount_leases() noexcept;
 
   // What everything else relies on: whether the words that say where table and heap begin and end, and how much memory
   // is committed, can be true. With W held they cannot change after.

@@ -22,7 +22,7 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
     check_heap(&found);
     check_free_lists(&found);
     check_entries(&found);
-    expect_equal(&found, "leases", space().leases, count_leases());
+    expect_equal(&found, "leases", leases_in_use(), count_leases());
     if (header_->redo.load(std::memory_order_relaxed) != 0) found.emplace_back("an overwriting that did not end");
     if ((header_->seq.load(std::memory_order_relaxed) & 1) != 0) found.emplace_back("a rebuild that did not end");
   } catch (const ShardDamage& damage) {

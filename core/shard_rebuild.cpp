@@ -86,7 +86,7 @@ void Shard::rebuild() {
   arena_.reset_free_lists();
   rebuild_heap();
   rebuild_entries();
-  s.leases = count_leases();
+  recount_leases();
   s.reclaim_hand = arena_.heap_begin();
 }
 
@@ -244,7 +244,7 @@ void Shard::rebuild_entries() {
 // For one whose truth is lost: it has no key any more. What was leased stays, and what held a block lets go.
 void Shard::empty() noexcept {
   make_blank();
-  space().leases = count_leases();
+  recount_leases();
   pin_census().drop_strays();
 }
 

@@ -188,7 +188,7 @@ const Refusal kRefusals[] = {
      [](TestSegment& s) { s.header().identity.magic = __builtin_bswap64(kMagic); }, true},
     {"the mark of the other byte order", Status::kOtherByteOrder, "other byte order",
      [](TestSegment& s) { s.header().identity.byte_order = 0x04030201; }, true},
-    {"a later layout", Status::kBadVersion, "layout version 9, this library reads version 8",
+    {"a later layout", Status::kBadVersion, "layout version 10, this library reads version 9",
      [](TestSegment& s) { s.header().identity.layout_version = kLayoutVersion + 1; }, true},
     {"a changed byte", Status::kBadChecksum, "checksum is wrong",
      [](TestSegment& s) { s.header().identity.hash_seed ^= 1; }, true},

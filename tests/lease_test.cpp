@@ -183,6 +183,117 @@ TEST_CASE("a forked child has none of its parent's leases") {
   CHECK(fulfil(cache, lease) == CACHE_OK);
 }
 
+TEST_CASE("a lease that finds no place is fulfilled only if nobody has changed its key since") {
+  const TemporarySegment segment("lease-unplaced", kSegmentSize, 1);
+  const OpenCache cache(segment.spec());
+  const OpenCache other(segment.spec());
+  std::vector<std::uint64_t> placed;
+  for (int i = 0; i < 48; ++i) placed.push_back(must_lease(cache, "placed-" + std::to_string(i)));
+  const std::vector<std::pair<const char*, std::function<int()>>> changes = {
+      {"set", [&] { return set(other, "newer"); }},
+      {"delete", [&] { return memstream_delete(other, kKey.data(), kKey.size()) == CACHE_MISS ? CACHE_OK : -1; }},
+      {"set and delete", [&] { return set(other, "v") + memstream_delete(other, kKey.data(), kKey.size()); }},
+      {"release", [] { return CACHE_OK; }},
+      {"clear", [&] { return memstream_clear(other); }},
+  };
+  for (const auto& [name, change] : changes) {
+    CAPTURE(name);
+    memstream_delete(cache, kKey.data(), kKey.size());
+    const std::uint64_t lease = must_lease(cache);
+    CHECK(release(cache, lease, "another key") == CACHE_CONFLICT);
+    if (std::string(name) == "release") {
+      CHECK(release(cache, lease) == CACHE_OK);
+      CHECK(release(cache, lease) == CACHE_CONFLICT);
+    } else {
+      CHECK(change() == CACHE_OK);
+    }
+    const std::string value = get(cache);
+    CHECK(fulfil(cache, lease) == CACHE_CONFLICT);
+    CHECK(get(cache) == value);
+  }
+  // The places are free by now. What was given before is as good as it was, and ends with its own key only.
+  for (int i = 0; i < 48; ++i) must_lease(cache, "placed-" + std::to_string(i));
+  const std::uint64_t lease = must_lease(cache);
+  CHECK(memstream_delete(cache, "placed-0", 8) == CACHE_MISS);
+  CHECK(fulfil(cache, lease) == CACHE_OK);
+  CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("a lease of 0 is none") {
+  const TemporarySegment segment("lease-zero", kSegmentSize);
+  const OpenCache cache(segment.spec());
+  CHECK(fulfil(cache, 0) == CACHE_CONFLICT);
+  CHECK(get(cache) == "status 1");
+  CHECK(release(cache, 0) == CACHE_CONFLICT);
+  CHECK(fulfil(cache, 0xff) == CACHE_CONFLICT);
+  CHECK(get(cache) == "status 1");
+}
+
+TEST_CASE("whoever follows a lease is told whether it was ended or lost its holder") {
+  const TemporarySegment segment("lease-follow", kSegmentSize);
+  const OpenCache cache(segment.spec());
+  std::uint64_t followed = 0;
+  CHECK(follow(cache, &followed) == CACHE_OK);  // There is none.
+  CHECK(followed == 0);
+  const std::vector<std::pair<const char*, std::function<void(std::uint64_t)>>> ends = {
+      {"release", [&](std::uint64_t lease) { release(cache, lease); }},
+      {"fulfil", [&](std::uint64_t lease) { fulfil(cache, lease); }},
+      {"set", [&](std::uint64_t) { set(cache, "newer"); }},
+      {"clear", [&](std::uint64_t) { memstream_clear(cache); }},
+  };
+  for (const auto& [name, end] : ends) {
+    CAPTURE(name);
+    const std::uint64_t lease = must_lease(cache);
+    followed = 0;
+    CHECK(follow(cache, &followed) == CACHE_HELD);
+    CHECK(followed == lease);
+    CHECK(follow(cache, &followed, 20) == CACHE_HELD);
+    end(lease);
+    CHECK(follow(cache, &followed) == CACHE_OK);
+    memstream_delete(cache, kKey.data(), kKey.size());
+    const std::uint64_t next = must_lease(cache);  // In the same place: not the one that is followed.
+    CHECK(follow(cache, &followed) == CACHE_OK);
+    CHECK(release(cache, next) == CACHE_OK);
+  }
+
+  followed = 0;
+  must_lease(cache, kKey, 20);
+  CHECK(follow(cache, &followed) == CACHE_HELD);
+  CHECK(follow(cache, &followed, 5000) == CACHE_MISS);  // Its time is over.
+  {
+    const OpenCache other(segment.spec());
+    const std::uint64_t second = must_lease(other);
+    CHECK(follow(cache, &followed) == CACHE_HELD);  // It was taken over.
+    CHECK(followed == second);
+  }
+  CHECK(follow(cache, &followed) == CACHE_MISS);  // Its handle was closed.
+  const std::uint64_t third = must_lease(cache);
+  CHECK(follow(cache, &followed) == CACHE_HELD);
+  CHECK(followed == third);
+  CHECK(release(cache, third) == CACHE_OK);
+  CHECK(follow(cache, &followed) == CACHE_OK);
+  CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("clear ends the leases that were granted before it before it removes anything") {
+  constexpr std::uint64_t kEntries = 100'000;
+  const TemporarySegment segment("lease-clear", kSegmentSize, 1);
+  const OpenCache cache(segment.spec());
+  bool was_under_way = false;
+  for (int i = 0; i < 100 && !was_under_way; ++i) {  // Until the clearing thread is met at work.
+    for (std::uint64_t k = 0; k < kEntries; ++k) REQUIRE(set(cache, "v", std::to_string(k)) == CACHE_OK);
+    const std::uint64_t all = stats_of(cache).entries;
+    const std::uint64_t lease = must_lease(cache);
+    std::thread clearing([&] { CHECK(memstream_clear(cache) == CACHE_OK); });
+    while (stats_of(cache).entries == all) std::this_thread::yield();
+    CHECK(fulfil(cache, lease, "made of what is being cleared") == CACHE_CONFLICT);
+    was_under_way = stats_of(cache).entries != 0;
+    clearing.join();
+    CHECK(get(cache) == "status 1");
+  }
+  CHECK(was_under_way);
+}
+
 TEST_CASE("bad arguments, read-only attaches and destroyed segments are told apart") {
   const TemporarySegment segment("lease-bad", kSegmentSize);
   const OpenCache cache(segment.spec());
@@ -190,11 +301,14 @@ TEST_CASE("bad arguments, read-only attaches and destroyed segments are told apa
   CHECK(lease_of(nullptr, kKey, &lease) == CACHE_INVALID);
   CHECK(memstream_lease(cache, nullptr, 3, 0, 0, &lease) == CACHE_INVALID);
   CHECK(memstream_lease_wait(cache, nullptr, 3, 0) == CACHE_INVALID);
+  CHECK(memstream_lease_follow(cache, nullptr, 3, &lease, 0) == CACHE_INVALID);
+  CHECK(memstream_lease_follow(cache, "k", 1, nullptr, 0) == CACHE_INVALID);
   CHECK(memstream_lease_fulfil(cache, "k", 1, nullptr, 1, 0, 0, 1) == CACHE_INVALID);
   CHECK(memstream_lease_fulfil(cache, nullptr, 1, "v", 1, 0, 0, 1) == CACHE_INVALID);
   CHECK(memstream_lease_release(cache, nullptr, 1, 1) == CACHE_INVALID);
   CHECK(lease_of(cache, "", &lease) == CACHE_BAD_KEY);
   CHECK(wait_for(cache, 0, "") == CACHE_BAD_KEY);
+  CHECK(follow(cache, &lease, 0, "") == CACHE_BAD_KEY);
   CHECK(fulfil(cache, 1, "v", "") == CACHE_BAD_KEY);
   CHECK(release(cache, 1, "") == CACHE_BAD_KEY);
   lease = must_lease(cache);
@@ -209,6 +323,7 @@ TEST_CASE("bad arguments, read-only attaches and destroyed segments are told apa
   REQUIRE(memstream_open(&options, &reader) == CACHE_OK);
   CHECK(lease_of(reader) == CACHE_READ_ONLY);
   CHECK(wait_for(reader, 0) == CACHE_READ_ONLY);
+  CHECK(follow(reader, &lease) == CACHE_READ_ONLY);
   CHECK(fulfil(reader, 1) == CACHE_READ_ONLY);
   CHECK(release(reader, 1) == CACHE_READ_ONLY);
   CHECK(memstream_close(reader) == CACHE_OK);
@@ -219,6 +334,7 @@ TEST_CASE("bad arguments, read-only attaches and destroyed segments are told apa
   REQUIRE(memstream_destroy(cache) == CACHE_OK);
   waiter.join();
   CHECK(lease_of(cache) == CACHE_GONE);
+  CHECK(follow(cache, &lease) == CACHE_GONE);
 }
 
 }  // namespace

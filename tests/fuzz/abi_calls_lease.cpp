@@ -48,9 +48,10 @@ void Calls::take_lease(ModelHandle& handle) {
   }
   MUST(status == CACHE_OK, cache_last_error());
   MUST(!handle.segment->is_leased(key), "two leases of one key");
-  if (token == 0) {
+  MUST(token != 0, "a lease that was granted has no token");
+  if ((token & 0xff) >= kLeasesPerShard) {
     MUST(leases.size() >= kLeasesPerShard, "no place for a lease, with few of them");
-    return;
+    return;  // Whether it stands depends on other keys too.
   }
   handle.segment->end_leases(key);  // One whose time was over may have stood until now.
   leases.push_back({&handle, key, token, lease_ms == 1, false});
@@ -65,6 +66,10 @@ void Calls::wait_for_lease(ModelHandle& handle) {
   } else {
     MUST(status == CACHE_OK && !handle.segment->is_leased(key), "a lease that stands is not waited for");
   }
+  std::uint64_t followed = 0;
+  const int outcome = memstream_lease_follow(handle.cache, key.data(), key.size(), &followed, 0);
+  MUST(outcome == CACHE_MISS || outcome == status, "a lease is followed as it is not waited for");
+  MUST(outcome != CACHE_MISS || status == CACHE_OK, "a holder that stands is missed");
 }
 
 // One that this or another handle took, or none at all. Whether it stands, if the model knows it.
@@ -111,12 +116,12 @@ void Calls::fulfil_lease(ModelHandle& handle) {
   if (bad_key(status, key) || refused(handle, status, true)) return;
   switch (status) {
     case CACHE_OK:
-      MUST(may_stand || lease.token == 0, "a lease that has ended is fulfilled");
+      MUST(may_stand, "a lease that has ended is fulfilled");
       handle.segment->store(key, std::move(entry));
       if (token_key_ == key) token_key_.clear();
       return;
     case CACHE_CONFLICT:
-      MUST(may_fall && lease.token != 0, "a lease that stands is refused");
+      MUST(may_fall, "a lease that stands is refused");
       return;
     default:
       kept_out(handle, size, status);
@@ -128,7 +133,7 @@ void Calls::release_lease(ModelHandle& handle) {
   bool may_fall = false;
   const ModelLease lease = choose_lease(handle, &may_stand, &may_fall);
   const int status = memstream_lease_release(handle.cache, lease.key.data(), lease.key.size(), lease.token);
-  if (bad_key(status, lease.key) || refused(handle, status, true) || lease.token == 0) return;
+  if (bad_key(status, lease.key) || refused(handle, status, true)) return;
   if (status == CACHE_CONFLICT) {
     MUST(may_fall, "a lease that stands is refused");
     return;

@@ -42,6 +42,11 @@ inline int wait_for(memstream_t* cache, std::uint64_t timeout_ms, std::string_vi
   return memstream_lease_wait(cache, key.data(), key.size(), timeout_ms);
 }
 
+inline int follow(memstream_t* cache, std::uint64_t* followed, std::uint64_t timeout_ms = 0,
+                  std::string_view key = kKey) {
+  return memstream_lease_follow(cache, key.data(), key.size(), followed, timeout_ms);
+}
+
 inline int set(memstream_t* cache, std::string_view value, std::string_view key = kKey) {
   return memstream_set(cache, key.data(), key.size(), value.data(), value.size(), 0, 0);
 }

@@ -263,6 +263,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_delete_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
     "memstream_lease": (c_int, (*_KEY, c_uint64, c_uint64, POINTER(c_uint64))),
     "memstream_lease_wait": (c_int, (*_KEY, c_uint64)),
+    "memstream_lease_follow": (c_int, (*_KEY, POINTER(c_uint64), c_uint64)),
     "memstream_lease_fulfil": (c_int, (*_KEY, *_VALUE, c_uint64)),
     "memstream_lease_release": (c_int, (*_KEY, c_uint64)),
     "memstream_view": (c_int, (*_KEY, POINTER(View))),
