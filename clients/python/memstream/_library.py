@@ -11,7 +11,7 @@ import ctypes
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from memstream import _abi
 from memstream.errors import LibraryError, error_of
@@ -19,6 +19,8 @@ from memstream.errors import LibraryError, error_of
 FILE_NAME = "libcache.so"
 SONAME = "libcache.so.1"
 VARIABLE = "MEMSTREAM_LIBRARY"
+
+_ENDS = ("memstream_release", "memstream_abort", "memstream_lease_release")
 
 
 class Library:
@@ -29,7 +31,8 @@ class Library:
         path: what was loaded, as the loader was asked for it.
         version: what the library says it is, "MAJOR.MINOR.PATCH".
         raw_get: `memstream_get` without prototype, for the one caller that passes ready-made ctypes objects.
-        raw_set, raw_view, raw_release: the same.
+        raw_set, raw_view: the same.
+        ends: the functions that give something back, by name, each with one more argument that counts for nothing.
     """
 
     def __init__(self, path: str) -> None:
@@ -48,7 +51,7 @@ class Library:
         self.raw_get: Any = self.c["memstream_get"]
         self.raw_set: Any = self.c["memstream_set"]
         self.raw_view: Any = self.c["memstream_view"]
-        self.raw_release: Any = self.c["memstream_release"]
+        self.ends: Dict[str, Any] = {name: _taking_one_more(self.c, name) for name in _ENDS}
 
     def last_error(self) -> str:
         """Returns what the calling thread's last failing call said.
@@ -69,6 +72,14 @@ class Library:
             # Expected outcomes (above 0) leave no message behind: the last one would belong to an older failure.
             message = self.last_error() if status < 0 else ""
             raise error_of(status, message or _text(self.c.cache_strerror(status)))
+
+
+def _taking_one_more(library: ctypes.CDLL, name: str) -> Any:
+    """Returns a function that a weak reference can call: it passes itself, behind what the function looks at."""
+    function = library[name]
+    function.restype, arguments = _abi.PROTOTYPES[name]
+    function.argtypes = (*arguments, ctypes.py_object)
+    return function
 
 
 def load(path: Optional[str] = None) -> Library:

@@ -53,15 +53,6 @@ class Handle(c_void_p):
         # Who has memory of this handle: ids, since references would be a circle.
         self.holders: Set[int] = set()
 
-    def end(self, function: Callable[..., int], held: Any) -> None:
-        """Ends a view or a reservation. It waits for nobody; a failure means that it is gone already.
-
-        Args:
-            function: memstream_release or memstream_abort.
-            held: the struct that the library has filled.
-        """
-        function(self, byref(held))
-
     def __del__(self) -> None:
         if not self.value:
             return

@@ -48,15 +48,20 @@ class InPlace(Operations):
         Source: memstream_view, memstream_release.
         """
         name = key if key.__class__ is bytes else encode_key(key)
-        raw = _abi.View()
-        handle = self._handle
         library = self._library
-        status = library.raw_view(handle, name, SIZES[len(name)], byref(raw))
-        if status or handle is None:
+        handle = self._handle
+        if handle is None:
+            self._fail(Status.NOT_CONNECTED)
+        pin = Pin(handle, library.ends["memstream_release"], _abi.View())
+        try:
+            status = library.raw_view(handle, name, SIZES[len(name)], byref(pin.raw))
             if status == Status.MISS:
                 raise miss(key)
-            self._fail(status)
-        return View(Pin(handle, library.raw_release, raw))
+            self._check(status)
+            return View(pin)
+        except BaseException:  # A signal handler's, for instance. Its traceback may outlive it, and keep the pin.
+            pin.give_back(None)
+            raise
 
     def reserve(self, key: Key, size: int, ttl: Optional[Duration] = None, flags: int = 0) -> Reservation:
         """Gives room for a value of `size` bytes in the segment, to be filled in place in a with block.
@@ -88,13 +93,16 @@ class InPlace(Operations):
         name = encode_key(key)
         check_range("size", size, 0, 2**63 - 1)
         ttl_ms = milliseconds(ttl)
-        raw = _abi.Reservation()
         handle = self._handle
-        status = self._library.c.memstream_reserve(handle, name, len(name), size, byref(raw))
-        if status or handle is None:
-            self._fail(status)
-        pin = Pin(handle, self._library.c.memstream_abort, raw)
-        return Reservation(pin, self._library.c.memstream_commit, self._check, ttl_ms, word)
+        if handle is None:
+            self._fail(Status.NOT_CONNECTED)
+        pin = Pin(handle, self._library.ends["memstream_abort"], _abi.Reservation())
+        try:
+            self._check(self._library.c.memstream_reserve(handle, name, len(name), size, byref(pin.raw)))
+            return Reservation(pin, self._library.c.memstream_commit, self._check, ttl_ms, word)
+        except BaseException:
+            pin.give_back(None)
+            raise
 
     def _locate(self, key: Key) -> Optional[Located]:
         """Returns a small value as a copy, a large one in place; None for a miss.

@@ -7,25 +7,41 @@ from types import TracebackType
 from typing import Any, Optional, Type
 
 from memstream._abi import Status
-from memstream._arguments import Duration, Key, check_range, encode_key, milliseconds
+from memstream._arguments import Duration, Key, check_range, encode_key, milliseconds, seconds
+from memstream._ownership import Owned, all_owned
+from memstream._waiting import LONGEST_SLICE, cooperative_sleep, pauses
 from memstream.operations import Operations
 
-# One call into the library, in seconds; who wants to wait for longer calls again.
-_LONGEST_WAIT = 3600.0
 
-
-class Lease:
+class Lease(Owned):
     """The right to compute the value of one key. Made by `Cache.lease`; belongs to the process that made it.
 
-    Ends by `fulfil` or `release`, at the end of the with block at the latest; when anybody writes, deletes or clears
-    the key; and with its process, however that ends.
+    Ends by `fulfil` or `release`, at the end of the with block at the latest; when nothing refers to it any more; when
+    anybody writes, deletes or clears the key; when its cache is closed; and with its process, however that ends. Any
+    thread of the process may fulfil it.
     """
 
-    def __init__(self, cache: "Leases", key: bytes, token: int) -> None:
+    def __init__(self, cache: "Leases", key: bytes) -> None:
+        """Makes a lease that nobody has granted yet."""
         self._cache = cache
         self._key = key
-        self._token = token
-        self._is_open = True
+        self._token = c_uint64()  # 0: there is none, or it has ended.
+        give_back = cache._library.ends["memstream_lease_release"]
+        super().__init__(give_back, cache._handle, key, len(key), self._token)
+
+    @property
+    def token(self) -> int:
+        """The library's number of it; 0 once it has ended."""
+        return self._token.value
+
+    def ask(self, stale: int, duration_ms: int) -> int:
+        """Asks the library for the lease; returns OK, HELD or EXISTS."""
+        cache, key = self._cache, self._key
+        function = cache._library.c.memstream_lease
+        status: int = function(cache._handle, key, len(key), stale, duration_ms, byref(self._token))
+        if status not in (Status.OK, Status.HELD, Status.EXISTS):
+            cache._fail(status)
+        return status
 
     def fulfil(self, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
         """Stores the value and ends the lease, in one step; all that wait for it go on.
@@ -48,21 +64,19 @@ class Lease:
         """As `fulfil`, with the bytes and the flag word as they are to be stored."""
         cache, function = self._cache, self._cache._library.c.memstream_lease_fulfil
         refusals = (int(Status.CONFLICT),)
-        status = cache._store_packed(function, self._key, data, ttl, word, self._token, refusals=refusals)
-        self._is_open = False
+        status = cache._store_packed(function, self._key, data, ttl, word, self._token.value, refusals=refusals)
+        self._token.value = 0
         return status == Status.OK
 
     def release(self) -> None:
-        """Ends the lease without a value; one of those that wait computes it then. Releasing twice is fine.
+        """Ends the lease without a value; those that wait compute it then. Releasing twice is fine.
 
         Source: memstream_lease_release.
         """
-        if self._is_open:
-            self._is_open = False
-            cache, key = self._cache, self._key
-            status = cache._library.c.memstream_lease_release(cache._handle, key, len(key), self._token)
-            if status != Status.CONFLICT:
-                cache._check(status)
+        status = self.give_back(None) if self._token.value and self.is_ours else Status.CONFLICT
+        self._token.value = 0
+        if status != Status.CONFLICT:
+            self._cache._check(status)
 
     def __enter__(self) -> "Lease":
         return self
@@ -105,19 +119,18 @@ class Leases(Operations):
 
         Source: memstream_lease.
         """
-        name, result = encode_key(key), c_uint64()
         stale = 0 if token is None else check_range("token", token, 0, 2**64 - 1)
-        status = self._library.c.memstream_lease(
-            self._handle, name, len(name), stale, milliseconds(duration, "duration"), byref(result)
-        )
-        if status == Status.OK:
-            return Lease(self, name, result.value)
-        if status not in (Status.HELD, Status.EXISTS):
-            self._fail(status)
-        return None
+        lease = Lease(self, encode_key(key))
+        try:
+            return lease if lease.ask(stale, milliseconds(duration, "duration")) == Status.OK else None
+        except BaseException:  # A signal handler's, for instance. Its traceback may outlive it, and keep the lease.
+            lease.give_back(None)
+            raise
 
     def wait_for_lease(self, key: Key, timeout: Optional[Duration] = None) -> bool:
         """Waits until nobody holds a lease of a key: at once if it is fulfilled or released, soon if its holder dies.
+
+        Signals are handled meanwhile. Under gevent and eventlet the other greenlets of the thread go on.
 
         Args:
             key: as for `lease`.
@@ -132,12 +145,25 @@ class Leases(Operations):
         Source: memstream_lease_wait.
         """
         name = encode_key(key)
-        wait_ms = milliseconds(_LONGEST_WAIT if timeout is None else timeout, "timeout")
-        while True:
-            status = self._library.c.memstream_lease_wait(self._handle, name, len(name), wait_ms)
-            if status == Status.OK:
+        milliseconds(timeout, "timeout")  # Refuses what is no time.
+        sleep = cooperative_sleep()
+        for pause in pauses(seconds(timeout, "timeout"), LONGEST_SLICE if sleep is None else None):
+            if self._is_free(name, 0 if sleep is not None else pause):
                 return True
-            if status != Status.HELD:
-                self._fail(status)
-            if timeout is not None:
-                return False
+            if sleep is not None:
+                sleep(pause)
+        return self._is_free(name, 0)
+
+    def _is_free(self, name: bytes, wait: float) -> bool:
+        """Waits in the library, for a slice at most. Returns whether nobody holds a lease of a key."""
+        status = self._library.c.memstream_lease_wait(self._handle, name, len(name), int(wait * 1000))
+        if status not in (Status.OK, Status.HELD):
+            self._fail(status)
+        return bool(status == Status.OK)
+
+    def close(self) -> None:
+        """Detaches from the segment, which stays, and ends this cache's leases. Otherwise as `Connection.close`."""
+        for owned in all_owned():
+            if isinstance(owned, Lease) and owned._cache is self:
+                owned.give_back(None)
+        super().close()

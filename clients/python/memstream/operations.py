@@ -24,6 +24,7 @@ from memstream._arguments import (
 from memstream._kinds import FIRST_RESERVED, LAST_RESERVED, check_flags, refusal
 from memstream.connection import Connection
 from memstream.errors import CacheMiss
+from memstream.views import Pin
 
 _T = TypeVar("_T")
 
@@ -173,16 +174,18 @@ class Operations(Connection):
         """As `_read`, by way of a view: one copy, whatever the size."""
         view = _abi.View()
         handle = self._handle
-        status = self._library.c.memstream_view(handle, key, len(key), byref(view))
-        if status == _MISS:
-            return None
-        if status or handle is None:
-            self._fail(status)
+        if handle is None:
+            self._fail(Status.NOT_CONNECTED)
+        pin = Pin(handle, self._library.ends["memstream_release"], view)
         try:
+            status = self._library.c.memstream_view(handle, key, len(key), byref(view))
+            if status == _MISS:
+                return None
+            self._check(status)
             value = ctypes.string_at(view.data, view.size) if view.size else b""
             return Found(value, view.meta.flags, view.meta.cas)
         finally:
-            handle.end(self._library.c.memstream_release, view)
+            pin.give_back(None)
 
     def set(self, key: Key, value: Buffer, ttl: Optional[Duration] = None, flags: int = 0) -> None:
         """Stores `value` under `key`, whatever was there. A full cache evicts; it does not refuse.

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Optional, Type
 from weakref import ref
 
 from memstream._abi import Status
+from memstream._ownership import Owned, drop_guard
 from memstream.connection import Handle
 from memstream.errors import BadHandle
 
@@ -32,62 +33,42 @@ class _Window(ctypes.Array):  # type: ignore[type-arg]
 
     pin: "Pin"
 
-    def __del__(self) -> None:
-        self.pin.unmap()
-
 
 # The memoryviews that this process has made and not dropped, by the id of their pins: a forked child lets go of them.
 _live: Dict[int, "ref[memoryview]"] = {}
 
-# Asking the system costs as much as pinning does.
-_pid = os.getpid()
 
+class Pin(Owned):
+    """A block that the library keeps for this process, until nothing refers to the pin any more.
 
-def _map(pin: "Pin") -> memoryview:
-    """Returns a writable memoryview of a block; the pin is told when nothing refers to it any more."""
-    window = _Window.from_address(pin.raw.data or 0)
-    window.pin = pin
-    return memoryview(window).cast("B")[: pin.raw.size]
+    The window refers to it; so does a reservation, which has to outlive its window to be committed.
+    """
 
-
-class Pin:
-    """A block that the library keeps for this process, and how that ends."""
-
-    def __init__(self, handle: Handle, end: Callable[..., int], raw: Any) -> None:
+    def __init__(self, handle: Handle, give_back: Callable[..., int], raw: Any) -> None:
         self.raw = raw
         self.handle = handle  # Keeps the segment mapped.
-        self.is_mapped = True
-        self.ends_when_unmapped = True
-        self._end = end
-        self._pid = _pid
+        super().__init__(give_back, handle, byref(raw))
         handle.holders.add(id(self))
 
-    @property
-    def is_ours(self) -> bool:
-        """False in a forked child: the block belongs to the parent, and only the parent may end it."""
-        return self._pid == _pid
-
-    def unmap(self) -> None:
-        """Notes that nothing in this process refers to the block any more."""
-        self.is_mapped = False
-        if self.ends_when_unmapped:
-            self.end()
+    def __del__(self) -> None:
+        if self.raw.token:
+            super().__del__()
+        else:  # The library gave nothing, or has it back.
+            drop_guard(self)
         _live.pop(id(self), None)
         self.handle.holders.discard(id(self))
-
-    def end(self) -> None:
-        """Gives the block back."""
-        if self._pid == _pid:
-            self.handle.end(self._end, self.raw)
 
 
 class _InPlace:
     """A context manager over one block: what views and reservations have in common."""
 
-    def __init__(self, pin: Pin, memory: memoryview) -> None:
-        self._pin = pin
-        self._memory = memory
-        _live[id(pin)] = ref(memory)
+    def __init__(self, pin: Pin, is_writable: bool) -> None:
+        window = _Window.from_address(pin.raw.data or 0)
+        window.pin = pin
+        self._window = ref(window)
+        memory = memoryview(window).cast("B")[: pin.raw.size]
+        self._memory = memory if is_writable else memory.toreadonly()
+        _live[id(pin)] = ref(self._memory)
 
     @property
     def memory(self) -> memoryview:
@@ -104,8 +85,8 @@ class _InPlace:
             BufferError: slices or arrays made of it are still in use.
         """
         self._memory.release()  # Raises BufferError by itself for what exports it, such as a numpy array.
-        pin = self._pin
-        if pin.is_mapped and pin.is_ours:
+        window = self._window()
+        if window is not None and window.pin.is_ours:
             raise BufferError("a slice of this memoryview is still in use: release or delete it first")
 
 
@@ -132,7 +113,7 @@ class View(_InPlace, metaclass=ABCMeta):
         self.flags: int = meta.flags
         self.created_at: float = meta.created_at_ms / 1000
         self.expires_at: Optional[float] = meta.expires_at_ms / 1000 if meta.expires_at_ms else None
-        super().__init__(pin, _map(pin).toreadonly())
+        super().__init__(pin, is_writable=False)
 
     def release(self) -> None:
         """Ends the view. Ending it twice is fine.
@@ -173,8 +154,8 @@ class Reservation(_InPlace):
         self._check = check
         self._ttl_ms = ttl_ms
         self._flags = flags
-        self._is_open = True
-        super().__init__(pin, _map(pin))
+        self._pin: Optional[Pin] = pin  # None: committed, or given back with the last slice of the room.
+        super().__init__(pin, is_writable=True)
 
     def commit(self) -> None:
         """Makes the filled room the value of its key.
@@ -188,28 +169,25 @@ class Reservation(_InPlace):
         Source: memstream_commit.
         """
         pin = self._pin
-        if not self._is_open or not pin.is_ours:
+        if pin is None or not pin.is_ours:
             raise BadHandle(Status.BAD_HANDLE, "this reservation was committed or aborted, or is of the parent process")
-        pin.ends_when_unmapped = False
         try:
             self._release_memory()
+            self._check(self._commit(pin.handle, byref(pin.raw), self._ttl_ms, self._flags))
         except BufferError:
-            pin.ends_when_unmapped = True
+            raise  # The slice keeps the room until it is gone.
+        except BaseException:
+            pin.give_back(None)
             raise
-        self._is_open = False
-        status = self._commit(pin.handle, byref(pin.raw), self._ttl_ms, self._flags)
-        if status:
-            try:
-                self._check(status)
-            finally:
-                pin.end()
+        finally:
+            self._pin = None
 
     def abort(self) -> None:
         """Gives the room back; at once, or when the last slice of it is gone. Nothing is stored.
 
         Source: memstream_abort.
         """
-        self._is_open = False
+        self._pin = None
         with suppress(BufferError):
             self._release_memory()
 
@@ -221,14 +199,12 @@ class Reservation(_InPlace):
     ) -> None:
         if error is not None:
             self.abort()
-        elif self._is_open:
+        elif self._pin is not None:
             self.commit()
 
 
 def _let_go_in_child() -> None:
     """Makes the parent's memoryviews raise in a forked child, where nothing keeps their bytes in place."""
-    global _pid
-    _pid = os.getpid()
     for reference in list(_live.values()):
         memory = reference()
         if memory is not None:

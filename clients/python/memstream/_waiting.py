@@ -1,0 +1,68 @@
+"""Waiting for others without keeping anybody from running: signal handlers, greenlets, coroutines.
+
+A wait is a row of short ones. Between two of them the interpreter handles signals. Where the thread belongs to gevent
+or eventlet, or a coroutine waits, each short wait is a sleep of that library, so that the holder can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any, Awaitable, Callable, Iterator, Optional
+
+# Seconds. One call into the library, between two looks at signals; and a sleep between two looks at a lease.
+LONGEST_SLICE = 0.05
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.02
+
+
+def pauses(timeout: Optional[float], slice_seconds: Optional[float] = None) -> Iterator[float]:
+    """Gives how long to wait next, in seconds, until the timeout.
+
+    Args:
+        timeout: seconds from now; None: for ever.
+        slice_seconds: of each pause; None: they begin short and grow.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    pause = _FIRST_PAUSE if slice_seconds is None else slice_seconds
+    while True:
+        left = pause if end is None else end - time.monotonic()
+        if left <= 0:
+            return
+        yield min(pause, max(left, _FIRST_PAUSE))
+        if slice_seconds is None:
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def cooperative_sleep() -> Optional[Callable[[float], Any]]:
+    """Returns the sleep of gevent or eventlet, if this thread runs under one of them; None: it may block."""
+    for is_used, name in ((_uses_gevent, "gevent"), (_uses_eventlet, "eventlet")):
+        library = sys.modules.get(name)
+        if library is not None and is_used():
+            sleep: Callable[[float], Any] = library.sleep
+            return sleep
+    return None
+
+
+def _uses_gevent() -> bool:
+    monkey, hubs = sys.modules.get("gevent.monkey"), sys.modules.get("gevent._hub_local")
+    if monkey is not None and (monkey.is_module_patched("time") or monkey.is_module_patched("threading")):
+        return True
+    get_hub = getattr(hubs, "get_hub_if_exists", None)  # Without patching: a thread that has started greenlets.
+    return get_hub is not None and get_hub() is not None
+
+
+def _uses_eventlet() -> bool:
+    patcher, hubs = sys.modules.get("eventlet.patcher"), sys.modules.get("eventlet.hubs")
+    if patcher is not None and (patcher.is_monkey_patched("time") or patcher.is_monkey_patched("thread")):
+        return True
+    return hasattr(getattr(hubs, "_threadlocal", None), "hub")
+
+
+def coroutine_sleep() -> Callable[[float], Awaitable[Any]]:
+    """Returns the sleep of the library that runs the coroutine: asyncio or trio."""
+    if asyncio._get_running_loop() is None and "trio" in sys.modules:
+        sleep: Callable[[float], Awaitable[Any]] = sys.modules["trio"].sleep
+        return sleep
+    return asyncio.sleep

@@ -1,0 +1,90 @@
+"""Exceptions from signal handlers, at any instant: nothing that the library holds stays held."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Segment
+
+# Calls one body again and again while a timer's handler raises, also in destructors. `keep` is what an interactive
+# interpreter does: it holds on to the last traceback, with all that its frames refer to.
+STRESS = """
+import os, random, signal, sys, time
+from memstream import Cache
+
+class Tick(Exception): pass
+
+def raise_tick(number, frame):
+    raise Tick
+
+sys.unraisablehook = id  # Says nothing, and is no bytecode that could be interrupted too.
+cache = Cache()
+cache.set("large", bytes(100_000))
+body, keep = sys.argv[1], sys.argv[2] == "keep"
+
+@cache.memoize()
+def compute(number):
+    return number
+
+def view():
+    with cache.view("large") as memory: memory[0]
+
+def plain_view():
+    cache.view("large")
+
+def reserve():
+    with cache.reserve("room", 5) as memory: memory[:] = b"12345"
+
+def abort():
+    cache.reserve("room", 5).abort()
+
+def lease():
+    taken = cache.lease("key")
+    with taken: pass
+
+def fulfil():
+    cache.delete("key")
+    with cache.lease("key") as taken: taken.fulfil(b"value")
+
+def get():
+    cache.get("large")
+
+def memoized():
+    compute(random.random())
+
+call = globals()[body]
+signal.signal(signal.SIGALRM, raise_tick)
+kept = hits = 0
+end = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end:
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 20e-6 + random.random() * 200e-6, 5e-3 if keep else 90e-6)
+            while True:
+                call()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Tick as tick:
+        hits += 1
+        if keep: kept = tick
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+pins = next(process.pins for process in cache.processes() if process.pid == os.getpid())
+probes = [f"probe-{number}" for number in range(48)]  # All the places of the one shard.
+taken = [cache.lease(probe) for probe in probes]
+print(hits, pins, sum(cache.lease(probe) is None for probe in probes), flush=True)
+os._exit(0)
+"""
+
+
+BODIES = ["view", "plain_view", "reserve", "abort", "lease", "fulfil", "get", "memoized"]
+# Not those that leave a view or a lease in a variable of the caller's own, which the traceback keeps.
+KEPT = ["plain_view", "reserve", "abort", "get", "memoized"]
+
+
+@pytest.mark.parametrize(
+    "body, keep", [*((body, "drop") for body in BODIES), *((body, "keep") for body in KEPT)], ids="-".join
+)
+def test_no_pin_and_no_lease_is_left_behind(segment: Segment, body: str, keep: str) -> None:
+    segment.environment["MEMSTREAM_SHARDS"] = "1"
+    hits, pins, free_places = map(int, segment.code(STRESS, body, keep, 0.5).split())
+    assert hits > 20 and pins == 0 and free_places == 48
