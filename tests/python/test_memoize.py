@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, CacheInfo, SerializerError, _adapters, errors, lru_cache
+from memstream import Cache, CacheInfo, _adapters, destroy, errors, lru_cache
 from memstream.memo_keys import KeyMaker
 
 
@@ -165,7 +165,7 @@ def test_a_stale_result_is_given_to_all_but_the_one_who_computes(cache: Cache) -
     calls: List[int] = []
     goes_on, computing = threading.Event(), threading.Event()
 
-    @cache.memoize(ttl=0.05, stale=60)
+    @cache.memoize(ttl=0.05, stale=60, ignore=("goes_on", "computing"))
     def make() -> int:
         calls.append(1)
         if len(calls) == 2:
@@ -216,7 +216,7 @@ def test_impossible_options_are_refused_at_once(cache: Cache) -> None:
         cache.memoize()(generator)
 
 
-def test_a_damaged_result_is_an_error(cache: Cache) -> None:
+def test_a_damaged_result_is_computed_again(cache: Cache) -> None:
     @cache.memoize()
     def make() -> int:
         return 1
@@ -224,8 +224,67 @@ def test_a_damaged_result_is_an_error(cache: Cache) -> None:
     make()
     (key,) = cache
     assert cache._library.c.memstream_set(cache._handle, key, len(key), b"short", 5, 0, 0xE7000000) == 0
-    with pytest.raises(SerializerError, match="damaged"):
-        make()
+    with pytest.warns(RuntimeWarning, match="cannot be read.*damaged"):
+        assert make() == 1
+    assert make() == 1 and make.cache_info().misses == 2
+
+
+def test_a_result_of_another_serializer_is_computed_again(segment: Segment) -> None:
+    def make() -> List[int]:
+        return [1]
+
+    with Cache(serializer="json") as json, Cache() as plain:
+        json.memoize(name="make")(make)()
+        with pytest.warns(RuntimeWarning, match="cannot be read"):
+            assert plain.memoize(name="make")(make)() == [1]
+        with pytest.warns(RuntimeWarning, match="cannot be read"):
+            assert json.memoize(name="make", ttl=60, stale=60)(make)() == [1]
+
+
+DEPLOYED = """
+import sys, warnings, memstream
+warnings.simplefilter("ignore")
+class {name}:
+    pass
+@memstream.Cache().memoize(name="make")
+def make():
+    print("computing")
+    return {name}()
+print(type(make()).__name__, type(make()).__name__)
+"""
+
+
+def test_a_result_whose_class_has_gone_is_computed_again(cache: Cache, segment: Segment) -> None:
+    assert segment.code(DEPLOYED.format(name="Old")) == b"computing\nOld Old\n"
+    assert segment.code(DEPLOYED.format(name="New")) == b"computing\nNew New\n"
+
+
+def test_an_exception_from_a_signal_handler_is_no_unreadable_result(cache: Cache) -> None:
+    class Timeout(Exception):
+        pass
+
+    @cache.memoize()
+    def make() -> Any:
+        return Interrupted()
+
+    make()
+    Interrupted.error = Timeout()
+    try:
+        with pytest.raises(Timeout):
+            make()
+    finally:
+        Interrupted.error = None
+
+
+class Interrupted:
+    error: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def __getstate__(self) -> Any:
+        return (1,)
 
 
 # ---- lru_cache ----
@@ -264,3 +323,55 @@ def test_lru_cache_opens_nothing_before_the_first_call(segment: Segment) -> None
     segment.code("import memstream\n@memstream.lru_cache\ndef f(): return 1\nassert not memstream._adapters._open")
     with pytest.raises(errors.NoSegment):
         Cache(create=False)
+
+
+def test_lru_cache_goes_on_in_a_new_segment(default_cache: None, segment: Segment) -> None:
+    calls: List[int] = []
+
+    @lru_cache
+    def plain(number: int) -> int:
+        calls.append(number)
+        if number == 4 and calls.count(4) == 1:
+            destroy()
+        return number
+
+    for again in (plain, plain.refresh, plain.forget):
+        assert plain(1) == 1
+        destroy()
+        assert again(1) in (1, False)
+    destroy()
+    plain.cache_clear()
+    destroy()
+    assert plain.cache_info().currsize == 0
+    assert plain(4) == 4 and plain(4) == 4 and calls.count(4) == 1  # Destroyed while it was being computed.
+
+
+def test_lru_cache_that_waits_goes_on_in_a_new_segment(default_cache: None, segment: Segment) -> None:
+    @lru_cache
+    def plain() -> int:
+        return 5
+
+    key = KeyMaker(plain.__wrapped__).key_of((), {})
+    with Cache() as other:
+        lease = other.lease(key)
+        results: List[int] = []
+        thread = threading.Thread(target=lambda: results.append(plain()))
+        thread.start()
+        time.sleep(0.2)
+        assert lease is not None and not results
+        other.destroy()
+        thread.join(10)
+    assert results == [5]
+
+
+def test_a_cache_whose_segment_was_destroyed_says_so(segment: Segment) -> None:
+    with Cache() as cache:
+
+        @cache.memoize()
+        def make() -> int:
+            return 1
+
+        destroy()
+        for call in (make, make.refresh, make.forget, make.cache_clear):
+            with pytest.raises(errors.CacheGone):
+                call()

@@ -28,7 +28,8 @@ from memstream.errors import (
 )
 from memstream.leases import Lease
 from memstream.lru import lru_cache
-from memstream.memoize import CacheInfo, MemoizedFunction
+from memstream.memo_results import CacheInfo
+from memstream.memoize import MemoizedFunction
 from memstream.objects import ObjectCache
 from memstream.records import Entry, Info, Process, Stats
 from memstream.serializers import Serializer

@@ -94,9 +94,14 @@ class SharedCache:
         try:
             return work(cache)
         except CacheGone:
-            if _open.get(self.identity) is cache:
-                _open.pop(self.identity, None)
+            self.drop(cache)
             return work(self.cache)
+
+    def drop(self, gone: Connection) -> bool:
+        """Forgets a cache whose segment was destroyed. Returns True: `cache` is a new one from now on."""
+        if _open.get(self.identity) is gone:
+            _open.pop(self.identity, None)
+        return True
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Calls a method of the cache by way of `run`.

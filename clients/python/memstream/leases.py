@@ -19,11 +19,14 @@ class Lease(Owned):
     Ends by `fulfil` or `release`, at the end of the with block at the latest; when nothing refers to it any more; when
     anybody writes, deletes or clears the key; when its cache is closed; and with its process, however that ends. Any
     thread of the process may fulfil it.
+
+    Attributes:
+        cache: the one that it is of.
     """
 
     def __init__(self, cache: "Leases", key: bytes) -> None:
         """Makes a lease that nobody has granted yet."""
-        self._cache = cache
+        self.cache = cache
         self._key = key
         self._token = c_uint64()  # 0: there is none, or it has ended.
         give_back = cache._library.ends["memstream_lease_release"]
@@ -36,7 +39,7 @@ class Lease(Owned):
 
     def ask(self, stale: int, duration_ms: int) -> int:
         """Asks the library for the lease; returns OK, HELD or EXISTS."""
-        cache, key = self._cache, self._key
+        cache, key = self.cache, self._key
         function = cache._library.c.memstream_lease
         status: int = function(cache._handle, key, len(key), stale, duration_ms, byref(self._token))
         if status not in (Status.OK, Status.HELD, Status.EXISTS):
@@ -57,12 +60,12 @@ class Lease(Owned):
 
         Source: memstream_lease_fulfil.
         """
-        data, word = self._cache._pack(value, flags)
+        data, word = self.cache._pack(value, flags)
         return self._fulfil_packed(data, ttl, word)
 
     def _fulfil_packed(self, data: Any, ttl: Optional[Duration], word: int) -> bool:
         """As `fulfil`, with the bytes and the flag word as they are to be stored."""
-        cache, function = self._cache, self._cache._library.c.memstream_lease_fulfil
+        cache, function = self.cache, self.cache._library.c.memstream_lease_fulfil
         refusals = (int(Status.CONFLICT),)
         status = cache._store_packed(function, self._key, data, ttl, word, self._token.value, refusals=refusals)
         self._token.value = 0
@@ -76,7 +79,7 @@ class Lease(Owned):
         status = self.give_back(None) if self._token.value and self.is_ours else Status.CONFLICT
         self._token.value = 0
         if status != Status.CONFLICT:
-            self._cache._check(status)
+            self.cache._check(status)
 
     def __enter__(self) -> "Lease":
         return self
@@ -164,6 +167,6 @@ class Leases(Operations):
     def close(self) -> None:
         """Detaches from the segment, which stays, and ends this cache's leases. Otherwise as `Connection.close`."""
         for owned in all_owned():
-            if isinstance(owned, Lease) and owned._cache is self:
+            if isinstance(owned, Lease) and owned.cache is self:
                 owned.give_back(None)
         super().close()

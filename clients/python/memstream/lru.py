@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from memstream._adapters import SharedCache
 from memstream._arguments import invalid, whole_number
+from memstream.memo_results import Source
 from memstream.memoize import MemoizedFunction, memoize
 
 _T = TypeVar("_T")
@@ -44,9 +45,10 @@ def lru_cache(maxsize: Union[int, None, Callable[..., Any]] = 128, typed: bool =
     Source: as `Cache.memoize`.
     """
     shared = SharedCache(None, {})
+    source = Source(lambda: shared.cache, shared.drop)
     if callable(maxsize):
-        return memoize(lambda: shared.cache, typed=typed)(maxsize)
+        return memoize(source, typed=typed)(maxsize)
     expected = "a whole number above 0, which changes nothing, or None"
     if maxsize is not None and whole_number("maxsize", maxsize, expected) <= 0:
         raise ValueError(invalid("maxsize", maxsize, expected, "Remove the decorator to keep no results"))
-    return memoize(lambda: shared.cache, typed=typed)
+    return memoize(source, typed=typed)

@@ -1,0 +1,166 @@
+"""The results of one memoized function, as entries of the cache."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pickle import PickleError
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
+
+from memstream._kinds import Kind, flag_word, kind_of
+from memstream.errors import CacheGone, SerializerError, ValueTooLarge
+from memstream.leases import Lease
+from memstream.memo_callables import function_name
+from memstream.memo_keys import KeyMaker
+from memstream.serializers import Codec, PickleCodec, decode, result_head, split_result
+
+if TYPE_CHECKING:
+    from memstream.memoize import Memoizing
+
+_T = TypeVar("_T")
+
+
+class CacheInfo(NamedTuple):
+    """As `functools.lru_cache` has it. Hits and misses are those of this process, the size is everybody's."""
+
+    hits: int
+    misses: int
+    maxsize: Optional[int]
+    """None: the memory of the cache is the limit."""
+    currsize: int
+
+
+class Source(NamedTuple):
+    """Where results are kept."""
+
+    find: "Callable[[], Memoizing]"
+    """Returns the cache, at each call."""
+    renew: "Callable[[Memoizing], bool]" = lambda cache: False
+    """Called when somebody has destroyed the segment of a cache: whether `find` gives another one from now on."""
+
+
+class Options(NamedTuple):
+    """What the user of `memoize` has chosen for the results; durations in seconds."""
+
+    ttl: Optional[float] = None
+    stale: float = 0
+    cache_if: Optional[Callable[[Any], bool]] = None
+    wait: Optional[float] = None
+    lease: Optional[float] = None
+
+
+class Result(NamedTuple):
+    """A stored result."""
+
+    value: Any
+    is_fresh: bool
+    is_readable: bool
+    """False: `value` means nothing. It was stored by a program with other classes, or with another serializer."""
+    token: int
+
+
+class Results:
+    """The results of one function."""
+
+    def __init__(self, source: Source, keys: KeyMaker, options: Options) -> None:
+        self.keys = keys
+        self.options = options
+        self.hits = 0
+        self.misses = 0
+        self.name = function_name(keys.function)
+        self._source = source
+
+    @property
+    def cache(self) -> "Memoizing":
+        """The cache of now."""
+        return self._source.find()
+
+    def renew(self, gone: "Memoizing") -> bool:
+        """Returns whether there is another cache in place of one that was destroyed."""
+        return self._source.renew(gone)
+
+    def _on_cache(self, action: "Callable[[Memoizing], _T]") -> _T:
+        cache = self.cache
+        try:
+            return action(cache)
+        except CacheGone:
+            if not self.renew(cache):
+                raise
+            return action(self.cache)
+
+    def look(self, key: bytes) -> Optional[Result]:
+        """Returns what is stored under a key; None if nothing is."""
+        cache = self.cache
+        try:
+            located = cache._locate(key)
+        except CacheGone:
+            if not self.renew(cache):
+                raise
+            return None
+        if located is None:
+            return None
+        try:
+            is_fresh = True
+            if kind_of(located.flags) is Kind.RESULT:
+                is_fresh = time.monotonic() < split_result(located.memory)[0]
+            value = decode(key, _codec_of(cache), located.memory, located.flags)
+        except _UNREADABLE as error:
+            warnings.warn(
+                f"A stored result of {self.name} cannot be read, so it is computed again: {error!r}", RuntimeWarning, 4
+            )
+            return Result(None, False, False, located.token)
+        return Result(value, is_fresh, True, located.token)
+
+    def store(self, key: bytes, value: Any, lease: Optional[Lease]) -> None:
+        """Stores a result, if it may be: through a lease, which may have ended; without one whatever is there."""
+        if self.options.cache_if is not None and not self.options.cache_if(value):
+            return
+        try:
+            self._on_cache(lambda cache: self._store(cache, key, value, lease))
+        except ValueTooLarge as error:
+            # The caller is better served by a result that was not stored than by none.
+            warnings.warn(f"A result of {self.name} is not cached: {error}", RuntimeWarning, stacklevel=4)
+
+    def _store(self, cache: "Memoizing", key: bytes, value: Any, lease: Optional[Lease]) -> None:
+        kind, pieces, size = _codec_of(cache).encode(value)
+        lifetime = self.options.ttl
+        if lifetime is not None and self.options.stale:
+            head = result_head(time.monotonic() + lifetime, kind)
+            kind, pieces, size = Kind.RESULT, [head, *pieces], len(head) + size
+            lifetime += self.options.stale
+        if lease is None or lease.cache is not cache:
+            cache._store_pieces(key, pieces, size, lifetime, flag_word(kind, 0))
+        else:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            lease._fulfil_packed(data, lifetime, flag_word(kind, 0))
+
+    def forget(self, *arguments: Any, **options: Any) -> bool:
+        """Removes one result."""
+        key = self.keys.key_of(arguments, options)
+        return self._on_cache(lambda cache: cache.delete(key))
+
+    def clear(self) -> None:
+        """Removes all results."""
+
+        def delete_all(cache: "Memoizing") -> None:
+            for entry in cache.scan(self.keys.prefix):
+                cache.delete(entry.key)
+
+        self._on_cache(delete_all)
+        self.hits = self.misses = 0
+
+    def info(self) -> CacheInfo:
+        """Counts."""
+        size = self._on_cache(lambda cache: sum(1 for _ in cache.scan(self.keys.prefix)))
+        return CacheInfo(self.hits, self.misses, None, size)
+
+
+# What decoding comes to when a class has gone or changed. Not every Exception: signal handlers raise some meanwhile.
+_UNREADABLE = (PickleError, SerializerError, AttributeError, ImportError, EOFError, LookupError, TypeError, ValueError)
+
+_PICKLE = PickleCodec()
+
+
+def _codec_of(cache: "Memoizing") -> Codec:
+    codec: Codec = getattr(cache, "_codec", _PICKLE)
+    return codec
