@@ -10,7 +10,7 @@ from typing import Any, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters
+from memstream import Cache, _adapters, destroy, errors
 
 pytest.importorskip("dogpile.cache", reason="dogpile.cache is not installed (Debian: python3-dogpile.cache)")
 
@@ -128,3 +128,46 @@ def test_many_keys_are_one_call(region: Any, shared_calls: List[str]) -> None:
     assert region.get_multi(["absent", *values]) == [NO_VALUE, *values.values()]
     region.delete_multi(["absent", *values])
     assert shared_calls == ["set_many", "get_many", "delete_many"]
+
+
+def test_a_region_goes_on_after_the_segment_was_destroyed(region: Any, segment: Segment) -> None:
+    def make() -> int:
+        destroy(segment.name)
+        return 7
+
+    assert region.get_or_create("key", make) == 7  # The lock has gone while it was held, and so has the segment.
+    assert region.get("key") == 7
+    mutex = region.backend.get_mutex("lock")
+    assert mutex.acquire()
+    destroy(segment.name)
+    mutex.release()
+    assert mutex.acquire(wait=False)
+    mutex.release()
+
+
+def test_a_creator_that_waits_goes_on_after_the_segment_was_destroyed(region: Any, segment: Segment) -> None:
+    mutex, other = region.backend.get_mutex("key"), region.backend.get_mutex("key")
+    assert mutex.acquire()
+    taken: List[bool] = []
+    thread = threading.Thread(target=lambda: taken.append(other.acquire()))
+    thread.start()
+    time.sleep(0.2)
+    assert not taken
+    destroy(segment.name)
+    thread.join(10)
+    assert taken == [True]
+    other.release()
+
+
+def test_lock_timeout_bounds_how_long_a_lock_is_held(segment: Segment, region: Any) -> None:
+    arguments = {"name": segment.name, "lock_timeout": 0.3}
+    bounded = make_region().configure("memstream", arguments=arguments)
+    mutex, other = bounded.backend.get_mutex("key"), bounded.backend.get_mutex("key")
+    assert mutex.acquire() and not other.acquire(wait=False)
+    started = time.monotonic()
+    assert other.acquire() and time.monotonic() - started < 10
+    mutex.release()  # It was taken away: this ends nothing.
+    assert other.locked()
+    other.release()
+    with pytest.raises(errors.InvalidArgument):
+        make_region().configure("memstream", arguments={"lock_timeout": 0})

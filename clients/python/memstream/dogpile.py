@@ -12,12 +12,15 @@ it is a lease of the cache.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex
 from dogpile.cache.region import register_backend
 
 from memstream._adapters import SharedCache, bounded_key
+from memstream._arguments import milliseconds
+from memstream.errors import CacheGone
 from memstream.leases import Lease
 
 _LOCK = "dogpile-lock:"
@@ -31,15 +34,18 @@ class MemStreamBackend(BytesBackend):
 
         Args:
             arguments: those of `memstream.Cache`, `name` among them; `ttl`, the seconds after which a value is dropped,
-                which should be more than the region's expiration_time: None or absent: for ever.
+                which should be more than the region's expiration_time: None or absent: for ever; `lock_timeout`, the
+                seconds after which another creator may take the lock: None or absent: when its holder has ended.
         """
         options: Dict[str, Any] = dict(arguments)
         self._ttl: Optional[float] = options.pop("ttl", None)
+        self._lock_timeout: Optional[float] = options.pop("lock_timeout", None)
+        milliseconds(self._lock_timeout)  # Refuses what is no time now, and not at the first lock.
         self._shared = SharedCache(options.pop("name", None), options)
 
     def get_mutex(self, key: str) -> CacheMutex:
         """Returns the lock of a key, which all processes share. Source: memstream_lease."""
-        return Mutex(self._shared, bounded_key(_LOCK + key))
+        return Mutex(self._shared, bounded_key(_LOCK + key), self._lock_timeout)
 
     def get_serialized(self, key: str) -> Any:
         """Returns a value, or NO_VALUE. Source: memstream_get."""
@@ -71,9 +77,10 @@ class MemStreamBackend(BytesBackend):
 class Mutex(CacheMutex):
     """A lock among all threads of all processes, which a dead holder does not keep."""
 
-    def __init__(self, shared: SharedCache, key: bytes) -> None:
+    def __init__(self, shared: SharedCache, key: bytes, timeout: Optional[float] = None) -> None:
         self._shared = shared
         self._key = key
+        self._timeout = timeout
         self._lease: Optional[Lease] = None
 
     def acquire(self, wait: bool = True) -> bool:
@@ -82,7 +89,7 @@ class Mutex(CacheMutex):
         Source: memstream_lease, memstream_lease_wait.
         """
         while True:
-            lease = self._shared.call("lease", self._key)
+            lease = self._shared.call("lease", self._key, duration=self._timeout)
             if lease is not None:
                 self._lease = lease
                 return True
@@ -94,7 +101,8 @@ class Mutex(CacheMutex):
         """Gives the lock back. Source: memstream_lease_release."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            lease.release()
+            with suppress(CacheGone):  # Somebody has destroyed the segment: the lock has gone with it.
+                lease.release()
 
     def locked(self) -> bool:
         """Returns whether anybody holds the lock. Source: memstream_lease."""
