@@ -14,6 +14,7 @@ test_packages=(
     python3-pytest python3-dbg python3-pytest-cov python3-numpy python3-hypothesis
     python3-pip mypy valgrind libc6-dbg util-linux
     python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
+    python3-gevent python3-eventlet python3-trio
     clang-14 libclang-rt-14-dev libfuzzer-14-dev
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
 )
