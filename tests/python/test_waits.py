@@ -338,3 +338,29 @@ def test_a_forked_child_leaves_the_leases_of_its_parent(cache: Cache, in_child: 
         return 0 if cache.lease("key") is None else 1
 
     assert in_child(child) == 0 and os.getpid() and lease.fulfil(b"value")
+
+
+def test_a_result_that_comes_meanwhile_is_taken_although_somebody_computes_it_anew(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute() -> int:
+        return 7
+
+    call = cache.memoize(name="n", ttl=60, stale=60)(compute)
+    key = KeyMaker(compute, name="n").key_of((), {})
+    locate = cache._locate
+
+    def locate_late(name: Any) -> Any:  # The result comes just after the first look.
+        monkeypatch.setattr(cache, "_locate", locate)
+        call.refresh()
+        entry = cache.entry(key)
+        leases.append(entry and cache.lease(key, entry.token))
+        return None
+
+    leases: List[Any] = []
+    monkeypatch.setattr(cache, "_locate", locate_late)
+    started = time.monotonic()
+    timer = threading.Timer(3, lambda: leases[0].release())  # Whoever waits for it returns late, but returns.
+    timer.start()
+    assert call() == 7 and time.monotonic() - started < 2 and leases[0] is not None
+    timer.cancel()

@@ -79,19 +79,23 @@ class Turn:
         self._key = key
         self._strand: Optional[Strand] = None
         self._waits_no_more = False
+        self._lease_ms = milliseconds(results.options.lease)
         self._followed = c_uint64()
 
     def is_settled(self) -> bool:
         """Asks for the lease. Returns whether the call knows what to do: to compute, or to take what it has found."""
-        found = self.found
-        if found is not None and found.is_fresh:
-            return True
-        duration = self._results.options.lease
-        try:
-            status = self.lease.ask(0 if found is None else found.token, milliseconds(duration))
-        except CacheGone:
-            self._start_over()
-            return False
+        status: int = Status.EXISTS
+        while status == Status.EXISTS:
+            found = self.found
+            if found is not None and found.is_fresh:
+                return True
+            try:
+                status = self.lease.ask(0 if found is None else found.token, self._lease_ms)
+            except CacheGone:
+                self._start_over()
+                continue
+            if status == Status.EXISTS:  # Another result than the one that was found, if any.
+                self.found = self._results.look(self._key)
         if status == Status.OK:
             self._strand = current_strand()
             _holders[self._key, self.lease.token] = self
@@ -99,7 +103,7 @@ class Turn:
         elif found is not None and found.is_readable:
             return True  # It is stale, and somebody else computes it anew.
         else:
-            self.computes = self._waits_no_more and status == Status.HELD
+            self.computes = self._waits_no_more
         return self.computes
 
     def wait(self) -> None:
