@@ -346,4 +346,28 @@ MUTANTS = [
         "  header_->lease_events.fetch_add(1, std::memory_order_release);\n",
         ("lease_kill_test",),
     ),
+    Mutant(
+        "clear-keeps-the-leases",
+        "a lease stands while clear removes what its value is made of",
+        "core/shard_write.cpp",
+        "      if (next == 0) end_all_leases();\n      const std::uint64_t end =",
+        "      const std::uint64_t end =",
+        ("lease_test",),
+    ),
+    Mutant(
+        "end-taken-for-a-takeover",
+        "who follows a lease that was ended goes on with the next one",
+        "core/shard_lease.cpp",
+        "  lease.token.store(next_grant(lease.token.load(std::memory_order_relaxed)), std::memory_order_release);\n",
+        "",
+        ("lease_test",),
+    ),
+    Mutant(
+        "unplaced-lease-outlives-a-write",
+        "a lease that found no place stands although its key was written",
+        "core/shard_lease.cpp",
+        "  if ((space().leases & kCountsChanges) != 0) ++changes_of(header_, key);\n",
+        "",
+        ("lease_test",),
+    ),
 ]

@@ -71,6 +71,7 @@ SUITES = [
         ("--histories", "60", "--evict"),
         limit_seconds=150,
     ),
+    unit("lease_test", "posix"),
     unit("lease_kill_test", "posix"),
     unit("kill_test", "sysv", "posix", limit_seconds=120),
     unit("stress_test", "sysv", "posix", limit_seconds=120),
