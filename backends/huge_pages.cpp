@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/cancellation.h"
+#include "core/descriptors.h"
 #include "core/interruptions.h"
 
 namespace memstream {
@@ -22,13 +23,13 @@ constexpr char kTransparentSize[] = "/sys/kernel/mm/transparent_hugepage/hpage_p
 template <class Visit>
 void for_each_line(const char* path, const Visit& visit) noexcept {
   const UncancelledScope uncancelled;
-  const int file = uninterrupted([&] { return ::open(path, O_RDONLY | O_CLOEXEC); });
-  if (file < 0) return;
+  const FileDescriptor file = open_descriptor([&] { return ::open(path, O_RDONLY | O_CLOEXEC); });
+  if (!file.is_open()) return;
   char buffer[4096];
   std::size_t filled = 0;
   bool goes_on = true;
   while (goes_on) {
-    const ssize_t got = uninterrupted([&] { return ::read(file, buffer + filled, sizeof buffer - filled); });
+    const ssize_t got = uninterrupted([&] { return ::read(file.number(), buffer + filled, sizeof buffer - filled); });
     if (got <= 0) break;
     filled += static_cast<std::size_t>(got);
     std::string_view text(buffer, filled);
@@ -44,7 +45,6 @@ void for_each_line(const char* path, const Visit& visit) noexcept {
     std::memmove(buffer, text.data(), filled);
   }
   if (goes_on && filled != 0) visit(std::string_view(buffer, filled));
-  ::close(file);
 }
 
 // The number behind "Name:" and blanks; false if the line begins otherwise.

@@ -45,6 +45,18 @@ Status MappedSegment::commit(std::size_t offset_bytes, std::size_t size_bytes) n
   return commit_pages(begin, round_up_to_page(offset_bytes + size_bytes) - begin);
 }
 
+Status MappedSegment::commit_by_touch(std::size_t offset_bytes, std::size_t size_bytes,
+                                      const char* memory_remedy) noexcept {
+  const FailedCall failed = touch_pages(data_ + offset_bytes, size_bytes, Access::kReadWrite);
+  if (failed.name == nullptr) return Status::kOk;
+  if (failed.is_lack_of_memory()) {
+    return fail_errno(Status::kNoMemory, failed.name, name_, failed.error, memory_remedy);
+  }
+  return fail_errno(Status::kOsError, failed.name, name_, failed.error,
+                    "A filter of system calls (seccomp) keeps this process from claiming memory: allow it madvise() or "
+                    "process_vm_readv().");
+}
+
 Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept {
   if (size_bytes == 0) return Status::kOk;
   const UncancelledScope uncancelled;
@@ -52,7 +64,7 @@ Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes)
   const std::size_t rounded_bytes = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_) - begin;
   const FailedCall failed = touch_pages(data_ + begin, rounded_bytes, access_);
   if (failed.name == nullptr) return Status::kOk;
-  if (failed.error == ENOMEM || failed.error == EFAULT) {
+  if (failed.is_lack_of_memory()) {
     return fail_errno(Status::kNoMemory, failed.name, name_, failed.error,
                       "The machine or the container has no memory left for its pages: free some, or set "
                       "MEMSTREAM_PREFAULT=off.");

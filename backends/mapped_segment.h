@@ -29,6 +29,9 @@ class MappedSegment : public Segment {
   MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
                 HugePages huge_pages = HugePages::kOff) noexcept;
 
+  // Commits whole pages of the mapping. `memory_remedy` says what lets the system give more of them.
+  Status commit_by_touch(std::size_t offset_bytes, std::size_t size_bytes, const char* memory_remedy) noexcept;
+
   // The user's name, for messages.
   const std::string& name() const noexcept { return name_; }
 

@@ -14,8 +14,11 @@
 namespace memstream {
 namespace {
 
-// For kernels before 5.14: lets the kernel copy one byte of every page to a buffer of our own. Like any fault that the
-// kernel takes for itself, one that fails is EFAULT.
+// Kernels before 5.14 answer EINVAL. A filter may forbid this advice alone (EPERM, ENOSYS).
+bool has_no_population(int error) noexcept { return error == EINVAL || error == EPERM || error == ENOSYS; }
+
+// The way without population: lets the kernel copy one byte of each page to a buffer of our own. Like any fault that
+// the kernel takes for itself, one that fails is EFAULT. Reading a page of shared memory makes it, as writing does.
 FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
   constexpr std::size_t kPagesAtOnce = 64;
   std::byte bytes[kPagesAtOnce];
@@ -38,7 +41,7 @@ FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept {
   const int advice = access == Access::kReadWrite ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
   if (uninterrupted([&] { return ::madvise(const_cast<std::byte*>(data), size_bytes, advice); }) == 0) return {};
-  return errno == EINVAL ? read_pages(data, size_bytes) : FailedCall{"madvise", errno};
+  return has_no_population(errno) ? read_pages(data, size_bytes) : FailedCall{"madvise", errno};
 }
 
 }  // namespace memstream

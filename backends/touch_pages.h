@@ -2,6 +2,7 @@
 // cannot serve is an error of a call then, and no SIGBUS.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 
 #include "core/segment.h"
@@ -12,10 +13,13 @@ namespace memstream {
 struct FailedCall {
   const char* name = nullptr;
   int error = 0;
+
+  // The system has no page to give: a write would have been a SIGBUS. Any other error: it refused the call.
+  bool is_lack_of_memory() const noexcept { return error == ENOMEM || error == EFAULT || error == EHWPOISON; }
 };
 
-// Maps the pages of [data, data + size_bytes), as for writing if `access` says so. Changes no byte. ENOMEM or EFAULT:
-// the system has no page to give.
+// Maps the pages of [data, data + size_bytes), as for writing if `access` says so. Changes no byte. In shared memory
+// each page is there for all processes after that.
 // REQUIRES: `data` is aligned to a page.
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept;
 

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "core/cancellation.h"
+#include "core/descriptors.h"
 #include "core/interruptions.h"
 
 namespace memstream {
@@ -30,12 +31,10 @@ struct FileText {
 
 FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexcept {
   const UncancelledScope uncancelled;
-  const int file = uninterrupted([&] { return open(path, O_RDONLY | O_CLOEXEC); });
-  if (file < 0) return {{}, "open", errno};
-  const ssize_t got = uninterrupted([&] { return read(file, buffer, size_bytes); });
-  const FileText result = got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
-  close(file);
-  return result;
+  const FileDescriptor file = open_descriptor([&] { return open(path, O_RDONLY | O_CLOEXEC); });
+  if (!file.is_open()) return {{}, "open", errno};
+  const ssize_t got = uninterrupted([&] { return read(file.number(), buffer, size_bytes); });
+  return got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
 }
 
 struct ProcessStat {

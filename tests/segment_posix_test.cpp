@@ -19,6 +19,7 @@
 #include "tests/support/backend_kinds.h"
 #include "tests/support/child_process.h"
 #include "tests/support/expectations.h"
+#include "tests/support/page_map.h"
 
 namespace memstream::test {
 namespace {
@@ -183,26 +184,61 @@ TEST_CASE("without /dev/shm there is an error that says so") {
         }) == "");
 }
 
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+// Commits and writes a segment of 1 GiB in a /dev/shm of 16 MiB until there is no more.
+Complaint gives_what_there_is(NamedPosix& named) {
+  named.spec.size_bytes = 1024 * kMiB;
+  const auto segment = named.open();
+  std::size_t committed = 0;
+  while (segment->commit(committed, kMiB) == Status::kOk) {
+    std::memset(segment->data() + committed, 1, kMiB);
+    header_of(*segment).magic = kTestMagic;
+    committed += kMiB;
+  }
+  if (committed < 14 * kMiB || committed > 16 * kMiB) return std::to_string(committed) + " bytes committed";
+  if (!message_has("/dev/shm has no more memory")) return last_error();
+  if (Complaint wrong = unless(segment->commit(committed, kMiB), Status::kNoMemory); !wrong.empty()) return wrong;
+  std::memset(segment->data() + 4096, 2, committed - 4096);  // Nothing that was committed is lost.
+  return unless(segment->commit(0, committed), Status::kOk);
+}
+
 TEST_CASE("a segment larger than /dev/shm gives what there is, then kNoMemory, and never SIGBUS") {
   SKIP_UNLESS_ROOT("mount");
-  constexpr std::size_t kMiB = std::size_t{1} << 20;
   NamedPosix named;
-  named.spec.size_bytes = 1024 * kMiB;
+  int error = 0;
+  SUBCASE("with MADV_POPULATE_WRITE") {}
+  SUBCASE("on a kernel that does not know it") { error = EINVAL; }
+  SUBCASE("where a filter forbids it") { error = EPERM; }
+  SUBCASE("where a filter says that there is no such call") { error = ENOSYS; }
   CHECK(in_child([&]() -> Complaint {
           if (Complaint failed = mount_own_shm("size=16m"); !failed.empty()) return failed;
-          const auto segment = named.open();
-          std::size_t committed = 0;
-          while (segment->commit(committed, kMiB) == Status::kOk) {
-            std::memset(segment->data() + committed, 1, kMiB);
-            header_of(*segment).magic = kTestMagic;
-            committed += kMiB;
+          if (error != 0) {
+            if (Complaint failed = refuse_population(error); !failed.empty()) return failed;
           }
-          if (committed < 14 * kMiB || committed > 16 * kMiB) return std::to_string(committed) + " bytes committed";
-          if (!message_has("/dev/shm has no more memory")) return last_error();
-          if (Complaint wrong = unless(segment->commit(committed, kMiB), Status::kNoMemory); !wrong.empty())
-            return wrong;
-          std::memset(segment->data() + 4096, 2, committed - 4096);  // Nothing that was committed is lost.
-          return unless(segment->commit(0, committed), Status::kOk);
+          return gives_what_there_is(named);
+        }) == "");
+}
+
+TEST_CASE("a process that can claim no page later takes the whole segment when it opens it, or nothing") {
+  SKIP_UNLESS_ROOT("mount");
+  NamedPosix named;
+  named.spec.size_bytes = 8 * kMiB;
+  CHECK(in_child([&]() -> Complaint {
+          if (Complaint failed = mount_own_shm("size=16m"); !failed.empty()) return failed;
+          (void)named.open();  // By another process that claims as it goes.
+          if (Complaint failed = refuse_page_claims(); !failed.empty()) return failed;
+          const auto segment = named.open();
+          struct stat status {};
+          ::stat(Posix::path(named.spec.name).c_str(), &status);
+          if (static_cast<std::size_t>(status.st_blocks) * 512 != segment->size_bytes()) return "not all is taken";
+          if (Complaint wrong = unless(segment->commit(4096, 7 * kMiB), Status::kOk); !wrong.empty()) return wrong;
+          std::memset(segment->data() + 4096, 1, segment->size_bytes() - 4096);
+          if (Complaint wrong = unless(named.try_attach(), Status::kOk); !wrong.empty()) return wrong;
+          if (Complaint wrong = unless(named.remove(), Status::kOk); !wrong.empty()) return wrong;
+          named.spec.size_bytes = 64 * kMiB;
+          if (Complaint wrong = unless(named.try_open(), Status::kNoMemory); !wrong.empty()) return wrong;
+          return message_has("seccomp") ? Posix::traces_of(named.spec.name) : last_error();
         }) == "");
 }
 

@@ -13,7 +13,9 @@
 #include <string>
 
 #include "backends/mapped_segment.h"
+#include "tests/support/backend_kinds.h"
 #include "tests/support/child_process.h"
+#include "tests/support/expectations.h"
 #include "tests/support/page_map.h"
 
 namespace memstream::test {
@@ -92,6 +94,31 @@ TEST_CASE("a page that the system cannot give is an error, and no signal") {
   CHECK(in_child([]() -> Complaint {
           if (Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) return obstacle;
           return fails_without_a_signal_on_a_full_tmpfs();
+        }) == "");
+}
+
+TEST_CASE_TEMPLATE("a commit takes its pages on a kernel without MADV_POPULATE_WRITE too", Kind, Posix, SysV) {
+  NamedBackend<Kind> named;
+  CHECK(in_child([&]() -> Complaint {
+          if (Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) return obstacle;
+          const auto segment = named.open();
+          const std::byte* const first = segment->data() + page_size_bytes();
+          if (mapped_pages(first, kPages) != 0) return "pages are there before";
+          if (Complaint wrong = unless(segment->commit(page_size_bytes(), kPages * page_size_bytes()), Status::kOk);
+              !wrong.empty())
+            return wrong;
+          return mapped_pages(first, kPages) == kPages ? "" : "pages are missing";
+        }) == "");
+}
+
+TEST_CASE("a process that may claim no page of a System V segment is told of the filter") {
+  NamedBackend<SysV> named;
+  CHECK(in_child([&]() -> Complaint {
+          const auto segment = named.open();
+          if (Complaint obstacle = refuse_page_claims(); !obstacle.empty()) return obstacle;
+          if (Complaint wrong = unless(segment->commit(0, page_size_bytes()), Status::kOsError); !wrong.empty())
+            return wrong;
+          return message_has("seccomp") ? "" : last_error();
         }) == "");
 }
 

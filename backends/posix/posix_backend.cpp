@@ -17,13 +17,17 @@
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/posix/posix_object.h"
-#include "core/interruptions.h"
+#include "core/descriptors.h"
 
 namespace memstream {
 namespace {
 
 // O_NONBLOCK: a FIFO under the name must not stop us. O_NOFOLLOW: a link under the name must not lead us elsewhere.
 constexpr int kOpenFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+
+FileDescriptor open_object(const std::string& name, int flags, mode_t mode = 0) noexcept {
+  return open_descriptor([&] { return ::shm_open(name.c_str(), flags | kOpenFlags, mode); });
+}
 
 Status not_shared_memory(const SegmentSpec& spec) {
   return fail(Status::kNotSharedMemory,
@@ -37,8 +41,7 @@ Status open_refused(const SegmentSpec& spec, Access access) {
   const std::string name = posix_object_name(spec.name);
   struct stat status {};
   const bool is_known = ::lstat((kPosixObjectFolder + name).c_str(), &status) == 0;
-  const bool may_read =
-      access == Access::kReadWrite && FileDescriptor(::shm_open(name.c_str(), O_RDONLY | kOpenFlags, 0)).is_open();
+  const bool may_read = access == Access::kReadWrite && open_object(name, O_RDONLY).is_open();
   const Ownership ownership = ownership_of(status);
   return refuse_access(is_known ? &ownership : nullptr, may_read, spec);
 }
@@ -103,7 +106,7 @@ Status adopt(const SegmentSpec& spec, FileDescriptor file, std::unique_ptr<Share
     return fail_errno(Status::kOsError, "fstat", spec.name, errno, "Please report this.");
   }
   if (!S_ISREG(status.st_mode)) return not_shared_memory(spec);
-  *object = std::make_unique<PosixObject>(spec, std::make_shared<const FileDescriptor>(std::move(file)), status);
+  *object = std::make_unique<PosixObject>(spec, std::move(file), status);
   return Status::kOk;
 }
 
@@ -124,13 +127,12 @@ class PosixBackend final : public LifecycleBackend {
 Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& /*initializer*/,
                           std::unique_ptr<SharedObject>* object) {
   const std::string name = posix_object_name(spec.name);
-  const int flags = (access == Access::kReadWrite ? O_RDWR : O_RDONLY) | kOpenFlags;
-  const auto open = [&] { return FileDescriptor(uninterrupted([&] { return ::shm_open(name.c_str(), flags, 0); })); };
-  FileDescriptor file = open();
+  const int flags = access == Access::kReadWrite ? O_RDWR : O_RDONLY;
+  FileDescriptor file = open_object(name, flags);
   const Deadline deadline(spec.timeout);
   while (!file.is_open() && errno == EACCES && is_newborn(name) && !deadline.passed()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    file = open();
+    file = open_object(name, flags);
   }
   if (!file.is_open()) return open_failed(spec, access, errno);
   return adopt(spec, std::move(file), object);
@@ -142,13 +144,12 @@ Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /
   // The lock comes later, and another process may be the first to take it: it is of no importance who fills the object.
   // Everything that takes memory comes before, so that nothing stands between a new object and whoever discards it.
   const std::string name = posix_object_name(spec.name);
-  const auto file = std::make_shared<FileDescriptor>(-1);
   struct stat newborn {};
   newborn.st_uid = ::geteuid();
-  auto made = std::make_unique<PosixObject>(spec, file, newborn);
-  *file = FileDescriptor(
-      uninterrupted([&] { return ::shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | kOpenFlags, spec.mode); }));
-  if (!file->is_open()) return create_failed(spec, errno);
+  auto made = std::make_unique<PosixObject>(spec, FileDescriptor(-1), newborn);
+  FileDescriptor file = open_object(name, O_RDWR | O_CREAT | O_EXCL, spec.mode);
+  if (!file.is_open()) return create_failed(spec, errno);
+  made->become(std::move(file));
   *object = std::move(made);
   return Status::kOk;
 }
@@ -158,11 +159,14 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
   struct CloseFolder {
     void operator()(DIR* folder) const noexcept { ::closedir(folder); }
   };
-  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(kPosixObjectFolder));
+  FileDescriptor opened =
+      open_descriptor([] { return ::open(kPosixObjectFolder, O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  const std::unique_ptr<DIR, CloseFolder> folder(opened.is_open() ? ::fdopendir(opened.number()) : nullptr);
   if (folder == nullptr) {
-    return fail_errno(Status::kOsError, "opendir", kPosixObjectFolder, errno,
+    return fail_errno(Status::kOsError, opened.is_open() ? "fdopendir" : "open", kPosixObjectFolder, errno,
                       "Without /dev/shm there are no POSIX segments.");
   }
+  opened.release();  // The folder's now.
   const std::string prefix = posix_object_name("").substr(1);
   for (;;) {
     errno = 0;  // The end of the folder and an error look alike but for this.

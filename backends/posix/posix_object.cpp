@@ -9,13 +9,14 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <limits>
 #include <thread>
 
 #include "backends/huge_pages.h"
-#include "core/cancellation.h"
+#include "backends/touch_pages.h"
 #include "core/interruptions.h"
 
 namespace memstream {
@@ -26,59 +27,51 @@ constexpr char kShmemSetting[] = "/sys/kernel/mm/transparent_hugepage/shmem_enab
 // How often a lock that another process holds is tried. flock() itself knows no deadline.
 constexpr std::chrono::milliseconds kLockPoll{1};
 
+// Where a process can claim no page of a mapping, all of the object is taken in pieces of this size.
+constexpr std::size_t kFallocateStep = std::size_t{16} << 20;
+
+constexpr char kMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
+
 class PosixSegment final : public MappedSegment {
  public:
-  PosixSegment(const SegmentSpec& spec, std::byte* data, Access access, std::shared_ptr<const FileDescriptor> file,
-               const struct stat& status)
+  PosixSegment(const SegmentSpec& spec, std::byte* data, Access access, const struct stat& status)
       : MappedSegment(spec.name, data, static_cast<std::size_t>(status.st_size), access, spec.huge_pages),
-        file_(std::move(file)),
         device_(status.st_dev),
-        inode_(status.st_ino),
-        wants_huge_pages_(spec.huge_pages != HugePages::kOff) {}
+        inode_(status.st_ino) {}
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
   std::size_t room_bytes() const noexcept override;
   bool is_of(const struct stat& status) const noexcept { return device_ == status.st_dev && inode_ == status.st_ino; }
 
+  // Whether this process has a way to claim pages of its mapping. Claims the first.
+  bool can_commit() noexcept;
+  void set_committed() noexcept { is_committed_ = true; }
+
  private:
   Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
 
-  std::shared_ptr<const FileDescriptor> file_;
   dev_t device_;
   ino_t inode_;
-  bool wants_huge_pages_;
+  bool is_committed_ = false;
 };
 
 std::size_t PosixSegment::room_bytes() const noexcept {
   struct statvfs file_system {};
   // A tmpfs without a limit has 0 blocks.
-  const bool is_known = uninterrupted([&] { return ::fstatvfs(file_->number(), &file_system); }) == 0;
+  const bool is_known = uninterrupted([&] { return ::statvfs(kPosixObjectFolder, &file_system); }) == 0;
   if (!is_known || file_system.f_blocks == 0) {
     return std::numeric_limits<std::size_t>::max();
   }
   return file_system.f_blocks * file_system.f_frsize;
 }
 
+bool PosixSegment::can_commit() noexcept {
+  const FailedCall failed = touch_pages(data(), page_size_bytes(), Access::kReadWrite);
+  return failed.name == nullptr || failed.is_lack_of_memory();
+}
+
 Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  // A tmpfs that is mounted with huge=advise gives huge pages to faults in a mapping that asks for them, and not to
-  // posix_fallocate(), which has the last word all the same: it does what is missing, and finds out whether there is
-  // memory.
-  if (wants_huge_pages_) (void)::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE);
-  const int result = uninterrupted([&] {
-    errno = ::posix_fallocate(file_->number(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
-    return errno == 0 ? 0 : -1;
-  });
-  if (result == 0) return Status::kOk;
-  const int error = errno;
-  switch (error) {
-    case ENOSPC:
-    case ENOMEM:
-    case EDQUOT:
-      return fail_errno(Status::kNoMemory, "posix_fallocate", name(), error,
-                        "/dev/shm has no more memory: mount it larger, or free some there.");
-    default:
-      return fail_errno(Status::kOsError, "posix_fallocate", name(), error, "Please report this.");
-  }
+  return is_committed_ ? Status::kOk : commit_by_touch(offset_bytes, size_bytes, kMemoryRemedy);
 }
 
 }  // namespace
@@ -93,15 +86,9 @@ Ownership ownership_of(const struct stat& status) noexcept {
           .mode = status.st_mode & 0777U};
 }
 
-FileDescriptor::~FileDescriptor() {
-  if (!is_open()) return;
-  const UncancelledScope uncancelled;
-  ::close(number_);
-}
-
 PosixObject::~PosixObject() {
-  // Closing would not do it: the mapping keeps the descriptor.
-  if (is_locked_) ::flock(file_->number(), LOCK_UN);
+  // Closing would not do it: a child that was forked meanwhile has the descriptor too.
+  if (is_locked_) ::flock(file_.number(), LOCK_UN);
 }
 
 bool PosixObject::is_mapped_by(const Segment& segment) const noexcept {
@@ -113,7 +100,7 @@ Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
   std::size_t done = 0;
   while (done < size_bytes) {
     const ssize_t count = uninterrupted(
-        [&] { return ::pread(file_->number(), header + done, size_bytes - done, static_cast<off_t>(done)); });
+        [&] { return ::pread(file_.number(), header + done, size_bytes - done, static_cast<off_t>(done)); });
     if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, "Please report this.");
     if (count == 0) {
       return fail(
@@ -129,7 +116,7 @@ Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
 
 Status PosixObject::lock(const Deadline& deadline) {
   while (!is_locked_) {
-    if (::flock(file_->number(), LOCK_EX | LOCK_NB) == 0) {
+    if (::flock(file_.number(), LOCK_EX | LOCK_NB) == 0) {
       is_locked_ = true;
     } else if (errno != EWOULDBLOCK && errno != EINTR) {
       return fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
@@ -147,7 +134,7 @@ Status PosixObject::lock(const Deadline& deadline) {
 }
 
 Status PosixObject::look_again() {
-  if (::fstat(file_->number(), &status_) != 0)
+  if (::fstat(file_.number(), &status_) != 0)
     return fail_errno(Status::kOsError, "fstat", spec().name, errno, "Please report this.");
   return status_.st_nlink == 0 ? Status::kGone : Status::kOk;
 }
@@ -155,7 +142,7 @@ Status PosixObject::look_again() {
 Status PosixObject::give_size() {
   // The mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
   // affair.
-  if (status_.st_uid == ::geteuid() && ::fchmod(file_->number(), spec().mode) != 0) {
+  if (status_.st_uid == ::geteuid() && ::fchmod(file_.number(), spec().mode) != 0) {
     return fail_errno(Status::kOsError, "fchmod", spec().name, errno, "Check MEMSTREAM_MODE.");
   }
   // Beyond this limit ftruncate() would end the process with SIGXFSZ.
@@ -166,7 +153,7 @@ Status PosixObject::give_size() {
                             "sizes: raise it (ulimit -f), or choose a smaller MEMSTREAM_SIZE",
                             spec().name, spec().size_bytes, limit.rlim_cur));
   }
-  if (uninterrupted([&] { return ::ftruncate(file_->number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
+  if (uninterrupted([&] { return ::ftruncate(file_.number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
     const Status status = errno == EFBIG || errno == EINVAL ? Status::kBadSize : Status::kNoMemory;
     return fail_errno(status, "ftruncate", spec().name, errno,
                       "Choose a smaller MEMSTREAM_SIZE, or make /dev/shm larger.");
@@ -177,17 +164,44 @@ Status PosixObject::give_size() {
 
 Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
   const int protection = access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* address = ::mmap(nullptr, size_bytes(), protection, MAP_SHARED, file_->number(), 0);
+  void* address = ::mmap(nullptr, size_bytes(), protection, MAP_SHARED, file_.number(), 0);
   if (address == MAP_FAILED) {
     const Status status = errno == ENOMEM || errno == EAGAIN ? Status::kNoMemory : Status::kOsError;
     return fail_errno(status, "mmap", spec().name, errno,
                       "See the limits on address space (ulimit -v) and overcommit.");
   }
+  std::unique_ptr<PosixSegment> mapped;
   try {
-    *segment = std::make_unique<PosixSegment>(spec(), static_cast<std::byte*>(address), access, file_, status_);
+    mapped = std::make_unique<PosixSegment>(spec(), static_cast<std::byte*>(address), access, status_);
   } catch (...) {  // This process has no memory left.
     ::munmap(address, size_bytes());
     throw;
+  }
+  // Later there is no descriptor to claim memory with.
+  if (access == Access::kReadWrite && !mapped->can_commit()) {
+    if (const Status status = commit_all(); status != Status::kOk) return status;
+    mapped->set_committed();
+  }
+  *segment = std::move(mapped);
+  return Status::kOk;
+}
+
+Status PosixObject::commit_all() {
+  for (std::size_t begin = 0; begin < size_bytes(); begin += kFallocateStep) {
+    const std::size_t step = std::min(kFallocateStep, size_bytes() - begin);
+    const int result = uninterrupted([&] {
+      errno = ::posix_fallocate(file_.number(), static_cast<off_t>(begin), static_cast<off_t>(step));
+      return errno == 0 ? 0 : -1;
+    });
+    if (result == 0) continue;
+    const int error = errno;
+    if (error == ENOSPC || error == ENOMEM || error == EDQUOT) {
+      return fail_errno(Status::kNoMemory, "posix_fallocate", spec().name, error,
+                        "This process has to claim the whole segment at once, because a filter (seccomp) forbids it "
+                        "madvise() and process_vm_readv(): allow one of them, or mount /dev/shm larger.");
+    }
+    return fail_errno(Status::kOsError, "posix_fallocate", spec().name, error,
+                      "Allow this process madvise() or process_vm_readv() (seccomp).");
   }
   return Status::kOk;
 }
@@ -225,7 +239,7 @@ Status PosixObject::may_remove_foreign() const {
 Status PosixObject::discard() {
   // Only under the lock, while it still has no size and the name stands for it: another process may have finished it.
   if (!is_locked_) {
-    if (::flock(file_->number(), LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file_.number(), LOCK_EX | LOCK_NB) != 0) {
       return errno == EWOULDBLOCK ? Status::kOk
                                   : fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
     }

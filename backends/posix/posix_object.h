@@ -1,4 +1,5 @@
-// A POSIX shared memory object that is open, and a mapping of it.
+// A POSIX shared memory object that is open. Its mappings keep no descriptor: a program may close every descriptor that
+// it does not know, and the number would stand for a file of its own then.
 #pragma once
 
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 
 #include "backends/mapped_segment.h"
 #include "backends/shared_object.h"
+#include "core/descriptors.h"
 
 namespace memstream {
 
@@ -20,31 +22,16 @@ inline constexpr char kPosixObjectFolder[] = "/dev/shm";
 
 Ownership ownership_of(const struct stat& status) noexcept;
 
-// Owns a file descriptor. A negative number stands for none.
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int number) noexcept : number_(number) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~FileDescriptor();
-
-  bool is_open() const noexcept { return number_ >= 0; }
-  int number() const noexcept { return number_; }
-
- private:
-  int number_;
-};
-
 // The creation lock is flock() on the descriptor. A child that is forked while it is held shares it: should the parent
 // be killed then, the lock stays until the child ends or executes another program.
 class PosixObject final : public SharedObject {
  public:
-  PosixObject(const SegmentSpec& spec, std::shared_ptr<const FileDescriptor> file, const struct stat& status)
+  PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status)
       : SharedObject(spec), file_(std::move(file)), status_(status) {}
   ~PosixObject() override;
+
+  // Turns an object that stands for nothing into the one that was just made for it.
+  void become(FileDescriptor file) noexcept { file_ = std::move(file); }
 
   std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
   Ownership ownership() const noexcept override { return ownership_of(status_); }
@@ -61,8 +48,10 @@ class PosixObject final : public SharedObject {
   Status discard() override;
 
  private:
-  // Shared with the mappings, which need it for commit().
-  std::shared_ptr<const FileDescriptor> file_;
+  // Takes the memory of the whole object.
+  Status commit_all();
+
+  FileDescriptor file_;
   struct stat status_;
   bool is_locked_ = false;
 };

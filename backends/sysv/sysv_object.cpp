@@ -59,18 +59,7 @@ std::size_t SysvSegment::room_bytes() const noexcept {
 }
 
 Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  if (uninterrupted([&] { return ::madvise(data() + offset_bytes, size_bytes, MADV_POPULATE_WRITE); }) == 0)
-    return Status::kOk;
-  switch (errno) {
-    case EINVAL:  // A kernel before 5.14: the pages are made on first touch, as with every other System V program.
-      return Status::kOk;
-    case ENOMEM:
-    case EFAULT:  // The fault would have been a SIGBUS.
-    case EHWPOISON:
-      return fail_errno(Status::kNoMemory, "madvise", name(), errno, kMemoryRemedy);
-    default:
-      return fail_errno(Status::kOsError, "madvise", name(), errno, "Please report this.");
-  }
+  return commit_by_touch(offset_bytes, size_bytes, kMemoryRemedy);
 }
 
 Ownership ownership_of(const ipc_perm& permissions) noexcept {
@@ -114,11 +103,11 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (attachment_ == nullptr) {
     if (const Status status = attach_to_look(); status != Status::kOk) return status;
   }
-  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
-  // for a SIGBUS; after anything else the copy is tried.
+  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. Where the
+  // system refuses the call, the copy is tried.
   if (!has_header_page_) {
     const FailedCall failed = touch_pages(attachment_->data, round_up_to_page(size_bytes), Access::kReadOnly);
-    if (failed.error == EFAULT) {
+    if (failed.is_lack_of_memory()) {
       return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
     }
     has_header_page_ = true;

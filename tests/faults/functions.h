@@ -15,7 +15,7 @@
   X(shm_unlink, kMinusOne, EACCES, EPERM)                                            \
   X(ftruncate, kMinusOne, ENOSPC, EINTR)                                             \
   X(fstat, kMinusOne, EOVERFLOW)                                                     \
-  X(fstatvfs, kMinusOne, EIO, EINTR)                                                 \
+  X(statvfs, kMinusOne, EIO, EINTR)                                                  \
   X(fchmod, kMinusOne, EPERM)                                                        \
   X(flock, kMinusOne, ENOLCK, EINTR)                                                 \
   X(pread, kMinusOne, EIO, EINTR)                                                    \
@@ -26,6 +26,7 @@
   X(posix_fallocate, kError, ENOSPC, EINTR, EIO)                                     \
   X(getrlimit, kMinusOne, EPERM)                                                     \
   X(close, kAfterwards, EINTR, EIO)                                                  \
+  X(fcntl, kMinusOne, EBADF)                                                         \
   /* System V */                                                                     \
   X(shmget, kMinusOne, ENOSPC, ENOMEM, EACCES, EPERM)                                \
   X(shmat, kMinusOne, ENOMEM, EACCES, EIDRM)                                         \
@@ -44,7 +45,7 @@
   X(kill, kMinusOne, EPERM)                                                          \
   X(getrandom, kMinusOne, ENOSYS, EINTR)                                             \
   /* lists of segments */                                                            \
-  X(opendir, kNull, EMFILE, ENOENT)                                                  \
+  X(fdopendir, kNull, ENOMEM)                                                        \
   X(readdir, kNull, EBADF)                                                           \
   X(closedir, kAfterwards, EINTR)                                                    \
   X(fstatat, kMinusOne, ENOENT)                                                      \

@@ -131,7 +131,7 @@ long outstanding_allocations() { return outstanding.load(std::memory_order_relax
 INTERPOSE(int, shm_open, (const char* name, int flags, mode_t mode), name, flags, mode)
 INTERPOSE(int, shm_unlink, (const char* name), name)
 INTERPOSE(int, ftruncate, (int file, off_t size), file, size)
-INTERPOSE(int, fstatvfs, (int file, struct statvfs* status), file, status)
+INTERPOSE(int, statvfs, (const char* path, struct statvfs* status), path, status)
 INTERPOSE(int, sysinfo, (struct sysinfo * info), info)
 INTERPOSE(int, fstat, (int file, struct stat* status), file, status)
 INTERPOSE(int, fchmod, (int file, mode_t mode), file, mode)
@@ -164,7 +164,7 @@ INTERPOSE(int, lstat, (const char* path, struct stat* status), path, status)
 INTERPOSE(int, kill, (pid_t process, int signal), process, signal)
 INTERPOSE(ssize_t, getrandom, (void* to, std::size_t size, unsigned flags), to, size, flags)
 
-INTERPOSE(DIR*, opendir, (const char* path), path)
+INTERPOSE(DIR*, fdopendir, (int file), file)
 INTERPOSE(struct dirent*, readdir, (DIR * folder), folder)
 INTERPOSE(int, closedir, (DIR * folder), folder)
 INTERPOSE(int, fstatat, (int folder, const char* path, struct stat* status, int flags), folder, path, status, flags)
@@ -188,7 +188,7 @@ INTERPOSE(int, __register_atfork, (void (*prepare)(void), void (*parent)(void), 
 
 INTERPOSE(void*, aligned_alloc, (std::size_t alignment, std::size_t size), alignment, size)
 
-// These two take arguments of any number and type.
+// These three take arguments of any number and type.
 extern "C" EXPORTED int faulty_open(const char* path, int flags, ...) asm("open");
 int faulty_open(const char* path, int flags, ...) {
   va_list rest;
@@ -198,6 +198,18 @@ int faulty_open(const char* path, int flags, ...) {
   static const auto real = memstream::test::real_function<int (*)(const char*, int, ...)>("open");
   const int error = memstream::test::error_of_call(memstream::test::Function::k_open);
   return error == 0 ? real(path, flags, mode)
+                    : memstream::test::failure<int>(memstream::test::FailureKind::kMinusOne, error);
+}
+
+extern "C" EXPORTED int faulty_fcntl(int file, int command, ...) asm("fcntl");
+int faulty_fcntl(int file, int command, ...) {
+  va_list rest;
+  va_start(rest, command);
+  const long argument = va_arg(rest, long);  // A register that is read and not used where there is none.
+  va_end(rest);
+  static const auto real = memstream::test::real_function<int (*)(int, int, ...)>("fcntl");
+  const int error = memstream::test::error_of_call(memstream::test::Function::k_fcntl);
+  return error == 0 ? real(file, command, argument)
                     : memstream::test::failure<int>(memstream::test::FailureKind::kMinusOne, error);
 }
 

@@ -51,6 +51,17 @@ std::set<std::uintptr_t> segment_mappings() {
   return starts;
 }
 
+namespace {
+
+Complaint install(sock_filter* program, std::size_t size) {
+  const sock_fprog filter{static_cast<unsigned short>(size), program};
+  const bool is_done =
+      ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+  return is_done ? "" : "prctl(PR_SET_SECCOMP)";
+}
+
+}  // namespace
+
 Complaint refuse_population(int error) {
   constexpr auto kAdvice = static_cast<std::uint32_t>(offsetof(seccomp_data, args) + 2 * sizeof(std::uint64_t));
   sock_filter program[] = {
@@ -62,10 +73,22 @@ Complaint refuse_population(int error) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
-  const bool is_done =
-      ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-  return is_done ? "" : "prctl(PR_SET_SECCOMP)";
+  return install(program, std::size(program));
+}
+
+Complaint refuse_system_call(long number, int error) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(number), 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  return install(program, std::size(program));
+}
+
+Complaint refuse_page_claims() {
+  if (Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) return obstacle;
+  return refuse_system_call(SYS_process_vm_readv, EPERM);
 }
 
 std::uint64_t kernel_number(const std::string& path) {

@@ -20,6 +20,13 @@ std::set<std::uintptr_t> segment_mappings();
 // EINVAL is what kernels before 5.14 say, EFAULT what others say of a page that touching would make a SIGBUS of.
 Complaint refuse_population(int error);
 
+// For a child: from here on the system call `number` (SYS_...) fails with `error`, as under a filter of a container.
+Complaint refuse_system_call(long number, int error);
+
+// For a child: from here on nothing can claim pages of a mapping. A kernel before 5.14 in a container that also forbids
+// process_vm_readv().
+Complaint refuse_page_claims();
+
 // The number in the first line of a file of the kernel; 0 if there is none.
 std::uint64_t kernel_number(const std::string& path);
 
