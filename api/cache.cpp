@@ -30,7 +30,7 @@ class DefaultConnection final : private ForkAware {
 
   Status connect() {
     const std::lock_guard guard(mutex_);
-    if (const memstream_handle* current = handle_.load(); current != nullptr && !current->is_gone()) return Status::kOk;
+    if (memstream_handle* current = handle_.load(); current != nullptr && !current->is_gone()) return Status::kOk;
     std::unique_ptr<memstream_handle> opened;
     if (const Status status = memstream_handle::open(nullptr, &opened); status != Status::kOk) return status;
     replace(opened.release());

@@ -60,8 +60,11 @@ struct memstream_handle final : private memstream::ForkAware {
   // Segment::kernel_page_size_bytes(), asked once: the answer costs more than all other statistics together.
   std::uint64_t page_size_bytes() noexcept;
 
-  // Whether the segment was destroyed, by whomever.
-  bool is_gone() const noexcept { return cache_->is_gone(); }
+  // Whether the segment was destroyed, or has lost its name.
+  bool is_gone() noexcept {
+    cache_->look_for_name();
+    return cache_->is_gone();
+  }
   // Marks the segment destroyed and removes its name.
   memstream::Status destroy();
 

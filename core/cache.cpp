@@ -15,6 +15,8 @@ constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
 
 constexpr std::chrono::milliseconds kNoWait{0};
 
+constexpr std::atomic<std::uint32_t> kDestroyed{static_cast<std::uint32_t>(HeaderState::kDestroyed)};
+
 }  // namespace
 
 // ---- opening and closing ----
@@ -41,6 +43,8 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       attached_(attached),
       timeout_(timeout),
       header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
+      state_(&header_->state),
+      next_name_look_ms_(now_ms() + kNameLookMs),
       read_only_(segment_->access() == Access::kReadOnly),
       copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
       shards_(attached.geometry.shards),
@@ -113,7 +117,15 @@ Status Cache::why_unusable(std::string_view key) noexcept {
 }
 
 Status Cache::why_gone() noexcept {
-  return fail(Status::kGone, "The segment was destroyed. Connect again for a new one.");
+  return fail(Status::kGone,
+              "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
+}
+
+void Cache::look_for_name() noexcept {
+  next_name_look_ms_.store(now_ms() + kNameLookMs, std::memory_order_relaxed);
+  if (segment_->has_name()) return;
+  state_.store(&kDestroyed, std::memory_order_relaxed);
+  if (!read_only_) mark_destroyed(segment_->data());
 }
 
 Status Cache::why_not_writable() noexcept {
@@ -148,9 +160,9 @@ bool Cache::found_room_of_the_dead() {
 }
 
 Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
-  const std::uint64_t now = now_ms();
   const RedoClaim redo(*this);
   const StoreRequest request{.key = make_key(key),
                              .value = value.data,
@@ -190,29 +202,31 @@ Status Cache::store_large(const StoreRequest& request, const Deadline& deadline,
 }
 
 Status Cache::remove(std::string_view key) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).remove(hashed, Deadline(timeout_), now_ms());
+  return shard_of(hashed).remove(hashed, Deadline(timeout_), now);
 }
 
 Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return with_room_of_the_dead(
-      [&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now_ms()); });
+  return with_room_of_the_dead([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now); });
 }
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                         std::int64_t* result) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   const RedoClaim redo(*this);
   const Shard::IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
   const Status status =
-      with_room_of_the_dead([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now_ms(), result); });
+      with_room_of_the_dead([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now, result); });
   if (status == Status::kOk) count_puts(1);
   return status;
 }
@@ -234,7 +248,7 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   const Key hashed = make_key(key);
   PinSet pins(slot());
   held->shard = hashed.hash.shard(attached_.geometry.shards);
-  const auto now = [this] { return now_ms(); };
+  const auto now = [this] { return now_and_look(); };
   const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
   count_read(status);
   return status;
@@ -251,17 +265,19 @@ Status Cache::release(const HeldBlock& held) noexcept {
 }
 
 Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   PinSet pins(slot());
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   return with_room_of_the_dead(
-      [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now_ms(), held); });
+      [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
 }
 
 Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
                      std::uint64_t cas) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   PinSet pins(slot());
   const StoreRequest request{.key = make_key(key),
@@ -275,7 +291,7 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
                 "This process does not hold that reservation: it was committed or aborted before, or made "
                 "before a fork.");
   }
-  const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now_ms());
+  const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now);
   if (status == Status::kOk) count_puts(1);
   return status;
 }

@@ -155,8 +155,12 @@ class Cache final : private ForkAware {
   const AttachedHeader& attached() const noexcept { return attached_; }
   const Segment& segment() const noexcept { return *segment_; }
   bool is_gone() const noexcept {
-    return header()->state.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(HeaderState::kReady);
+    return state_.load(std::memory_order_relaxed)->load(std::memory_order_relaxed) !=
+           static_cast<std::uint32_t>(HeaderState::kReady);
   }
+  // Asks the system whether the segment still has its name. If somebody took it away (rm, ipcrm), the next to open the
+  // name makes a second segment; so this one is gone from here on, for all that are attached.
+  [[gnu::cold]] void look_for_name() noexcept;
   bool read_only() const noexcept { return read_only_; }
   std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
 
@@ -167,6 +171,13 @@ class Cache final : private ForkAware {
 
   SegmentHeader* header() const noexcept { return header_; }
   std::uint64_t now_ms() const noexcept { return monotonic_ms() - attached_.created_monotonic_ms; }
+  // The same, and every kNameLookMs a look for the name: what an operation begins with, or a get that reads the clock.
+  std::uint64_t now_and_look() noexcept {
+    const std::uint64_t now = now_ms();
+    if (now >= next_name_look_ms_.load(std::memory_order_relaxed)) [[unlikely]]
+      look_for_name();
+    return now;
+  }
   std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
   // What every operation asks first: can there be such a key, is the segment there, may it be written.
   static bool is_possible(std::string_view key) noexcept { return !key.empty() && key.size() <= kMaxKeySize; }
@@ -236,6 +247,10 @@ class Cache final : private ForkAware {
   AttachedHeader attached_;
   std::chrono::milliseconds timeout_;
   SegmentHeader* header_;
+  // The header's, or one that says "destroyed" where this process must not write to the header.
+  std::atomic<const std::atomic<std::uint32_t>*> state_;
+  static constexpr std::uint64_t kNameLookMs = 250;
+  std::atomic<std::uint64_t> next_name_look_ms_;
   bool read_only_;
   std::uint64_t copy_below_;                  // Larger values are read through a pin, where pins are possible.
   std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.

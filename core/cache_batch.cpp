@@ -11,6 +11,7 @@ namespace memstream {
 Status Cache::begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys,
                           std::size_t* usable_items) noexcept {
   *usable_items = 0;
+  static_cast<void>(now_and_look());
   Status all = present();
   if (all == Status::kOk && writes) all = writable();
   Status failure = all;

@@ -12,6 +12,7 @@ constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexc
 
 Status Cache::scan(std::uint64_t* cursor,
                    const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   auto shard = static_cast<std::uint32_t>(*cursor >> 32);
   auto next = static_cast<std::uint32_t>(*cursor);
@@ -31,6 +32,7 @@ Status Cache::scan(std::uint64_t* cursor,
 }
 
 Status Cache::statistics(CacheStatistics* statistics) noexcept {
+  look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   *statistics = {};
   if (!read_only()) {
@@ -70,6 +72,7 @@ Status Cache::prefault() noexcept {
 }
 
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
+  look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (!read_only()) {
     const Status status = process_table_.clean_up(Deadline(timeout_));
@@ -91,6 +94,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
 }
 
 Status Cache::check(std::vector<std::string>* problems) {
+  look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   for (auto& shard : shards_) {

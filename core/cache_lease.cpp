@@ -27,11 +27,11 @@ bool wait_for_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, cons
 Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
                     std::uint64_t* token) noexcept {
   *token = 0;
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   Shard& shard = shard_of(hashed);
-  const std::uint64_t now = now_ms();
   LeaseRequest request{.key = hashed,
                        .stale_cas = stale_cas,
                        .owner = process_table_.lease_owner_of(slot()),

@@ -25,7 +25,7 @@ inline void Cache::count_read(Status status) noexcept {
   if (!is_possible(key) || is_gone()) [[unlikely]]
     return {why_unusable(key), {}};
   const auto now = [this] { return now_ms(); };
-  const auto noted = [this, now] { return access_clock_.now(now); };
+  const auto noted = [this] { return access_clock_.now([this] { return now_and_look(); }); };
   const Key hashed = make_key(key);
   GetResult got;
   if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_, wants_all}, noted, now, &got)) [[unlikely]]

@@ -50,17 +50,19 @@ GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_b
 }
 
 Status Cache::exists(std::string_view key) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now_ms(), {});
+  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now, {});
 }
 
 Status Cache::inspect(std::string_view key,
                       const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
-  return shards_[shard]->inspect(hashed, Deadline(timeout_), now_ms(),
+  return shards_[shard]->inspect(hashed, Deadline(timeout_), now,
                                  [&](const ScannedEntry& entry) { visit(shard, entry); });
 }
 

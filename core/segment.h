@@ -68,6 +68,10 @@ class Segment {
   // REQUIRES: the first page is committed.
   virtual std::size_t kernel_page_size_bytes() const noexcept = 0;
 
+  // Whether the segment still has its name, so that processes which open the name now come to this one. True if the
+  // system does not tell: this process may have left the namespace or root directory in which it opened the segment.
+  virtual bool has_name() const noexcept { return true; }
+
  protected:
   Segment() = default;
 };

@@ -91,7 +91,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kBusy:
       return "The deadline passed while other processes were at work; try again.";
     case Status::kGone:
-      return "The segment was destroyed; connect again for a new one.";
+      return "The segment was destroyed, or its name was removed; connect again for a new one.";
     case Status::kNoMemory:
       return "The machine or the container has no memory left for this.";
     case Status::kProcessTableFull:

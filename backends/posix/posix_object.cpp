@@ -32,16 +32,28 @@ constexpr std::size_t kFallocateStep = std::size_t{16} << 20;
 
 constexpr char kMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
 
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  static FileId of(const struct stat& status) noexcept { return {status.st_dev, status.st_ino}; }
+  bool operator==(const FileId&) const = default;
+};
+
 class PosixSegment final : public MappedSegment {
  public:
   PosixSegment(const SegmentSpec& spec, std::byte* data, Access access, const struct stat& status)
       : MappedSegment(spec.name, data, static_cast<std::size_t>(status.st_size), access, spec.huge_pages),
-        device_(status.st_dev),
-        inode_(status.st_ino) {}
+        path_(kPosixObjectFolder + posix_object_name(spec.name)),
+        file_(FileId::of(status)) {
+    struct stat folder {};
+    if (::stat(kPosixObjectFolder, &folder) == 0) folder_ = FileId::of(folder);
+  }
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
   std::size_t room_bytes() const noexcept override;
-  bool is_of(const struct stat& status) const noexcept { return device_ == status.st_dev && inode_ == status.st_ino; }
+  bool has_name() const noexcept override;
+  bool is_of(const struct stat& status) const noexcept { return file_ == FileId::of(status); }
 
   // Whether this process has a way to claim pages of its mapping. Claims the first.
   bool can_commit() noexcept;
@@ -50,10 +62,19 @@ class PosixSegment final : public MappedSegment {
  private:
   Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
 
-  dev_t device_;
-  ino_t inode_;
+  std::string path_;
+  FileId file_;
+  FileId folder_;  // Where the name was looked up; nothing equal to it, if that is unknown.
   bool is_committed_ = false;
 };
+
+bool PosixSegment::has_name() const noexcept {
+  struct stat found {};
+  if (::lstat(path_.c_str(), &found) == 0 ? is_of(found) : errno != ENOENT) return true;
+  // In another root directory, or under another mount, the path says nothing about the segment.
+  struct stat folder {};
+  return ::stat(kPosixObjectFolder, &folder) != 0 || folder_ != FileId::of(folder);
+}
 
 std::size_t PosixSegment::room_bytes() const noexcept {
   struct statvfs file_system {};

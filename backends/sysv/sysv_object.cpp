@@ -17,6 +17,16 @@
 namespace memstream {
 namespace {
 
+// Of a segment whatever its mode, as ownership_of_segment() tells it.
+bool status_of_any_segment(int segment_id, shmid_ds* status) noexcept {
+  shm_info summary{};
+  const int last_index = ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary));
+  for (int index = 0; index <= last_index; ++index) {
+    if (::shmctl(index, SHM_STAT_ANY, status) == segment_id) return true;
+  }
+  return false;
+}
+
 constexpr char kMemoryRemedy[] = "The machine or the container has no more memory: see free and the container's limit.";
 
 }  // namespace
@@ -42,6 +52,7 @@ class SysvSegment final : public MappedSegment {
         segment_id_(segment_id) {}
 
   std::size_t room_bytes() const noexcept override;
+  bool has_name() const noexcept override;
   int segment_id() const noexcept { return segment_id_; }
 
  private:
@@ -58,6 +69,16 @@ std::size_t SysvSegment::room_bytes() const noexcept {
   return (machine.totalram + machine.totalswap) * machine.mem_unit;
 }
 
+bool SysvSegment::has_name() const noexcept {
+  // While this process is attached, a segment that was removed keeps its id. So no segment with this id means that this
+  // process is in another IPC namespace, where another segment may have it.
+  shmid_ds status{};
+  if (::shmctl(segment_id_, IPC_STAT, &status) != 0 &&
+      (errno != EACCES || !status_of_any_segment(segment_id_, &status)))
+    return true;
+  return (status.shm_perm.mode & SHM_DEST) == 0 || status.shm_segsz != size_bytes();
+}
+
 Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
   return commit_by_touch(offset_bytes, size_bytes, kMemoryRemedy);
 }
@@ -71,15 +92,10 @@ Ownership ownership_of(const ipc_perm& permissions) noexcept {
 }
 
 bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept {
-  shm_info summary{};
-  const int last_index = ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary));
-  for (int index = 0; index <= last_index; ++index) {
-    shmid_ds status{};
-    if (::shmctl(index, SHM_STAT_ANY, &status) != segment_id) continue;
-    *ownership = ownership_of(status.shm_perm);
-    return true;
-  }
-  return false;
+  shmid_ds status{};
+  if (!status_of_any_segment(segment_id, &status)) return false;
+  *ownership = ownership_of(status.shm_perm);
+  return true;
 }
 
 void SysvObject::become(int segment_id, std::vector<CreationLock> locks) noexcept {
@@ -103,11 +119,11 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (attachment_ == nullptr) {
     if (const Status status = attach_to_look(); status != Status::kOk) return status;
   }
-  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. Where the
-  // system refuses the call, the copy is tried.
+  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
+  // for a SIGBUS; after anything else the copy is tried.
   if (!has_header_page_) {
     const FailedCall failed = touch_pages(attachment_->data, round_up_to_page(size_bytes), Access::kReadOnly);
-    if (failed.is_lack_of_memory()) {
+    if (failed.error == EFAULT) {
       return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
     }
     has_header_page_ = true;

@@ -229,7 +229,7 @@ class CacheBusy(UnavailableError):
 
 
 class CacheGone(UnavailableError):
-    """The segment was destroyed; open a new `Cache`."""
+    """The segment was destroyed, or its name was removed (rm, ipcrm); open a new `Cache`."""
 
     code = Status.GONE
 
@@ -370,7 +370,9 @@ class InternalError(MemStreamError):
     code = Status.INTERNAL
 
 
-def _classes_by_status(group: Type[MemStreamError]) -> Dict[Status, Type[MemStreamError]]:
+def _classes_by_status(
+    group: Type[MemStreamError],
+) -> Dict[Status, Type[MemStreamError]]:
     """Maps the status of every class below `group` to the class."""
     classes: Dict[Status, Type[MemStreamError]] = {}
     for child in group.__subclasses__():
