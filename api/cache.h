@@ -65,7 +65,7 @@ enum cache_status {
   CACHE_BAD_PREFAULT = -27,  /* MEMSTREAM_PREFAULT */
 
   CACHE_BUSY = -40,               /* others held the shard until the deadline */
-  CACHE_GONE = -41,               /* the segment was destroyed, or its name removed; connect again for a new one */
+  CACHE_GONE = -41,               /* the segment was destroyed, or its name was removed; connect again for a new one */
   CACHE_NO_MEMORY = -42,          /* the machine or the container has no memory left for this */
   CACHE_PROCESS_TABLE_FULL = -43, /* every process slot of the segment is taken by a live process */
   CACHE_FULL = -44,               /* views and reservations hold so much that nothing can be evicted */

@@ -63,10 +63,11 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
 
 Status Cache::prefault() noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
+  const Deadline deadline(timeout_);
   const Status tables = segment_->prefault(0, attached_.geometry.shards_offset);
   if (tables != Status::kOk) return tables;
   for (auto& shard : shards_) {
-    if (const Status status = shard->prefault(Deadline(timeout_), *segment_); status != Status::kOk) return status;
+    if (const Status status = shard->prefault(deadline, *segment_); status != Status::kOk) return status;
   }
   return Status::kOk;
 }

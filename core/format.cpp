@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/identity.h"
+#include "core/pieces.h"
 #include "core/robust_mutex.h"
 #include "core/shard.h"
 #include "core/shared_bytes.h"
@@ -86,10 +87,13 @@ Status SegmentFormat::initialize(Segment& segment) {
     return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.
-  const std::uint64_t first_bytes = prefaults_ ? geometry.size_bytes : geometry.shards_offset;
-  if (const Status status = segment.commit(0, first_bytes); status != Status::kOk) return status;
+  if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
   if (prefaults_) {
-    if (const Status status = segment.prefault(0, geometry.size_bytes); status != Status::kOk) return status;
+    const Status status = in_pieces(0, geometry.size_bytes, Deadline(prefault_timeout_), [&](auto offset, auto size) {
+      const Status committed = segment.commit(offset, size);
+      return committed == Status::kOk ? segment.prefault(offset, size) : committed;
+    });
+    if (status != Status::kOk) return status;
   }
   const bool blank = state_of(segment.data()) == SegmentState::kBlank;
   header->state.store(static_cast<std::uint32_t>(HeaderState::kInitializing), std::memory_order_release);

@@ -1,6 +1,7 @@
 // The segment header: laying out a new segment, and everything that is checked before an existing one is believed.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -14,9 +15,10 @@ namespace memstream {
 class SegmentFormat final : public SegmentInitializer {
  public:
   // `shards` 0: according to the size. `prefaults`: a new segment is committed whole and pre-faulted before it is
-  // ready.
-  SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false)
-      : name_(std::move(name)), shards_(shards), prefaults_(prefaults) {}
+  // ready, within `prefault_timeout`.
+  SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
+                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1))
+      : name_(std::move(name)), shards_(shards), prefaults_(prefaults), prefault_timeout_(prefault_timeout) {}
 
   std::size_t header_size_bytes() const noexcept override { return kPageSize; }
   SegmentState state_of(const std::byte* header) const noexcept override;
@@ -33,6 +35,7 @@ class SegmentFormat final : public SegmentInitializer {
   std::string name_;
   std::uint32_t shards_;
   bool prefaults_;
+  std::chrono::milliseconds prefault_timeout_;
   bool has_prefaulted_ = false;
 };
 

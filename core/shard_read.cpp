@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/pieces.h"
 #include "core/shard_lookup.h"
 #include "core/single_thread.h"
 
@@ -203,8 +204,9 @@ Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcep
   // Whatever the numbers say: not beyond the shard.
   table_end = std::min(table_end, size_);
   heap_begin = std::clamp(heap_begin, table_end, size_);
-  const Status table = segment.prefault(offset_, table_end);
-  return table == Status::kOk ? segment.prefault(offset_ + heap_begin, size_ - heap_begin) : table;
+  const auto map = [&](auto offset, auto size) { return segment.prefault(offset, size); };
+  const Status table = in_pieces(offset_, table_end, deadline, map);
+  return table == Status::kOk ? in_pieces(offset_ + heap_begin, size_ - heap_begin, deadline, map) : table;
 }
 
 Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept {

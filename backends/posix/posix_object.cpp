@@ -9,7 +9,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <limits>
@@ -18,6 +17,7 @@
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
 #include "core/interruptions.h"
+#include "core/pieces.h"
 
 namespace memstream {
 namespace {
@@ -26,9 +26,6 @@ constexpr char kShmemSetting[] = "/sys/kernel/mm/transparent_hugepage/shmem_enab
 
 // How often a lock that another process holds is tried. flock() itself knows no deadline.
 constexpr std::chrono::milliseconds kLockPoll{1};
-
-// Where a process can claim no page of a mapping, all of the object is taken in pieces of this size.
-constexpr std::size_t kFallocateStep = std::size_t{16} << 20;
 
 constexpr char kMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
 
@@ -208,23 +205,18 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
 }
 
 Status PosixObject::commit_all() {
-  for (std::size_t begin = 0; begin < size_bytes(); begin += kFallocateStep) {
-    const std::size_t step = std::min(kFallocateStep, size_bytes() - begin);
+  return in_pieces(0, size_bytes(), Deadline(spec().timeout), [&](std::uint64_t offset, std::uint64_t size) {
     const int result = uninterrupted([&] {
-      errno = ::posix_fallocate(file_.number(), static_cast<off_t>(begin), static_cast<off_t>(step));
+      errno = ::posix_fallocate(file_.number(), static_cast<off_t>(offset), static_cast<off_t>(size));
       return errno == 0 ? 0 : -1;
     });
-    if (result == 0) continue;
+    if (result == 0) return Status::kOk;
     const int error = errno;
-    if (error == ENOSPC || error == ENOMEM || error == EDQUOT) {
-      return fail_errno(Status::kNoMemory, "posix_fallocate", spec().name, error,
-                        "This process has to claim the whole segment at once, because a filter (seccomp) forbids it "
-                        "madvise() and process_vm_readv(): allow one of them, or mount /dev/shm larger.");
-    }
-    return fail_errno(Status::kOsError, "posix_fallocate", spec().name, error,
-                      "Allow this process madvise() or process_vm_readv() (seccomp).");
-  }
-  return Status::kOk;
+    const bool is_full = error == ENOSPC || error == ENOMEM || error == EDQUOT;
+    return fail_errno(is_full ? Status::kNoMemory : Status::kOsError, "posix_fallocate", spec().name, error,
+                      "This process has to claim the whole segment at once, because a filter (seccomp) forbids it "
+                      "madvise() and process_vm_readv(): allow one of them, or mount /dev/shm larger.");
+  });
 }
 
 std::string PosixObject::huge_page_remedy() const {

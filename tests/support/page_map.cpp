@@ -91,6 +91,19 @@ Complaint refuse_page_claims() {
   return refuse_system_call(SYS_process_vm_readv, EPERM);
 }
 
+Complaint interrupt_large_fallocate(std::uint32_t at_least_bytes) {
+  constexpr auto kLength = static_cast<std::uint32_t>(offsetof(seccomp_data, args) + 3 * sizeof(std::uint64_t));
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kLength),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, at_least_bytes, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINTR),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  return install(program, std::size(program));
+}
+
 std::uint64_t kernel_number(const std::string& path) {
   std::uint64_t number = 0;
   std::ifstream(path) >> number;

@@ -27,6 +27,10 @@ Complaint refuse_system_call(long number, int error);
 // process_vm_readv().
 Complaint refuse_page_claims();
 
+// For a child: from here on fallocate() of that much or more is always interrupted, as on a kernel that ends it at a
+// signal, while signals arrive faster than it is done.
+Complaint interrupt_large_fallocate(std::uint32_t at_least_bytes);
+
 // The number in the first line of a file of the kernel; 0 if there is none.
 std::uint64_t kernel_number(const std::string& path);
 
