@@ -132,10 +132,10 @@ Status set_prefault(const char* source, std::string_view text, bool* prefault) {
 }
 
 // The value of a field: the option if it was given, else the environment variable if it is set, else the default that
-// the result holds already.
+// the result holds already. A program that runs with more rights than its caller (setuid) obeys no variable of it.
 template <class Set>
 Status from_environment(const char* variable, Set set) {
-  const char* text = std::getenv(variable);
+  const char* text = ::secure_getenv(variable);
   return text == nullptr ? Status::kOk : set(variable, std::string_view(text));
 }
 

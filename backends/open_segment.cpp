@@ -45,7 +45,7 @@ Status make_backend(std::string_view name, std::unique_ptr<SegmentBackend>* back
 
 Status make_backend_from_environment(std::unique_ptr<SegmentBackend>* backend) {
   constexpr const char* kVariable = "MEMSTREAM_BACKEND";
-  const char* name = std::getenv(kVariable);
+  const char* name = ::secure_getenv(kVariable);
   return make_named(kVariable, name != nullptr ? name : std::begin(kBackends)->name, backend);
 }
 

@@ -19,9 +19,12 @@ std::string Ownership::whose() const {
 
 bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) noexcept {
   const bool is_our_own = ownership.owner == ::geteuid() && ownership.creator == ::geteuid();
-  if (spec.any_owner || is_our_own || (spec.mode & kOthersWrite) != 0) return true;
+  if (spec.any_owner || is_our_own) return true;
+  // Both sides have to share in the same way: our own mode alone says nothing about who can write to that object.
+  const unsigned shared = spec.mode & ownership.mode;
+  if ((shared & kOthersWrite) != 0) return true;
   const bool is_of_our_group = ownership.group == ::getegid() && ownership.creator_group == ::getegid();
-  return (spec.mode & kGroupWrites) != 0 && is_of_our_group && (ownership.mode & kOthersWrite) == 0;
+  return (shared & kGroupWrites) != 0 && is_of_our_group && (ownership.mode & kOthersWrite) == 0;
 }
 
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {

@@ -54,6 +54,8 @@ TEST_CASE("a process trusts what is its own, and of others what its own mode mak
   CHECK_FALSE(trusts(owned_by(me + 1, us, 0666), 0660));  // The group is trusted, and everybody could write.
   CHECK_FALSE(trusts(owned_by(me + 1, us, 0660), 0640));
   CHECK(trusts(owned_by(me + 1, us + 1, 0666), 0666));
+  CHECK_FALSE(trusts(owned_by(me + 1, us + 1, 0600), 0666));  // Its maker keeps it for himself.
+  CHECK_FALSE(trusts(owned_by(me + 1, us, 0640), 0660));
 
   // Given away with System V: its maker can do everything with it still.
   Ownership given = owned_by(me, us, 0660);
