@@ -227,17 +227,25 @@ Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& ini
   return until_settled(spec, deadline, [&] { return try_remove(spec, initializer, deadline, only, before_removal); });
 }
 
+Status LifecycleBackend::no_longer_named(const SegmentSpec& spec) {
+  return fail(Status::kNoSegment,
+              fmt::format("the name '{}' stands for another segment by now: what this process has open "
+                          "was destroyed by somebody else",
+                          spec.name));
+}
+
+Status LifecycleBackend::find_mapped(const SegmentSpec& spec, const Segment& segment,
+                                     const SegmentInitializer& initializer, std::unique_ptr<SharedObject>* object) {
+  if (const Status status = find(spec, Access::kReadWrite, initializer, object); status != Status::kOk) return status;
+  return (*object)->is_mapped_by(segment) ? Status::kOk : no_longer_named(spec);
+}
+
 Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                                     const Segment* only, const std::function<void(std::byte*)>& before_removal) {
   std::unique_ptr<SharedObject> object;
-  Status status = find(spec, Access::kReadWrite, initializer, &object);
+  Status status = only == nullptr ? find(spec, Access::kReadWrite, initializer, &object)
+                                  : find_mapped(spec, *only, initializer, &object);
   if (status != Status::kOk) return status;
-  if (only != nullptr && !object->is_mapped_by(*only)) {
-    return fail(Status::kNoSegment,
-                fmt::format("the name '{}' stands for another segment by now: what this process has open "
-                            "was destroyed by somebody else",
-                            spec.name));
-  }
   status = check_owner(*object);
   // Asked before the mark is set, which nobody could take back.
   if (status == Status::kOk) status = object->may_remove_name();

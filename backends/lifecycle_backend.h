@@ -23,10 +23,17 @@ class LifecycleBackend : public SegmentBackend {
   Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                 const std::function<void(std::byte*)>& before_removal) final;
 
+ protected:
+  // kNoSegment: what this process has open is no longer what the name stands for.
+  static Status no_longer_named(const SegmentSpec& spec);
+
  private:
   // What the name stands for now. kNoSegment if nothing does.
   virtual Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                       std::unique_ptr<SharedObject>* object) = 0;
+  // The object that `segment` is a mapping of, if it still has the name. kNoSegment otherwise.
+  virtual Status find_mapped(const SegmentSpec& spec, const Segment& segment, const SegmentInitializer& initializer,
+                             std::unique_ptr<SharedObject>* object);
   // A new object under the name, not initialised. kGone if somebody else made one meanwhile.
   virtual Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                         std::unique_ptr<SharedObject>* object) = 0;

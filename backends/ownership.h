@@ -23,9 +23,9 @@ struct Ownership {
 };
 
 // Whether this process may put its values into an object, or trust in it as a lock: the object is the user's own, or
-// spec.any_owner says that this does not matter. Or spec.mode and the object's mode both let everybody write; or both let
-// the group write, and a member of this process's group made the object and keeps everybody else out. Then its maker
-// could write to what this process makes as well.
+// spec.any_owner says that this does not matter. Or spec.mode and the object's mode both let everybody write; or both
+// let the group write, and a member of this process's group made the object and keeps everybody else out. Then its
+// maker could write to what this process makes as well.
 bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) noexcept;
 
 // kNotOwner: the object is not trusted.

@@ -114,6 +114,19 @@ TEST_CASE("a segment that somebody made and gave to us is not ours") {
   CHECK(named.try_attach(Access::kReadOnly) == Status::kOk);
 }
 
+// As a stranger: a segment under `key` that passes for one with this name.
+Complaint plant_segment(const NamedBackend<SysV>& named, key_t key = first_key()) {
+  return as_stranger([&]() -> Complaint {
+    const int id = ::shmget(key, kMinSegmentSize, IPC_CREAT | IPC_EXCL | 0666);
+    if (id < 0) return "shmget";
+    TestHeader& header = header_of(static_cast<std::byte*>(::shmat(id, nullptr, 0)));
+    header.magic = kTestMagic;
+    header.state = kTestReady;
+    header.name_length = static_cast<std::uint32_t>(named.spec.name.copy(header.name, sizeof header.name));
+    return "";
+  });
+}
+
 TEST_CASE("a segment that another user put before our own under its name does not hide it") {
   SKIP_UNLESS_ROOT("become another user");
   CollidingName named;
@@ -123,19 +136,59 @@ TEST_CASE("a segment that another user put before our own under its name does no
     header_of(*named.open()).token = 7;
   }
   const Cleanup cleanup;
-  REQUIRE(as_stranger([&]() -> Complaint {
-            const int id = ::shmget(first_key(), kMinSegmentSize, IPC_CREAT | IPC_EXCL | 0666);
-            if (id < 0) return "shmget";
-            TestHeader& header = header_of(static_cast<std::byte*>(::shmat(id, nullptr, 0)));
-            header.magic = kTestMagic;
-            header.state = kTestReady;
-            named.spec.name.copy(header.name, sizeof header.name - 1);
-            return "";
-          }) == "");
+  REQUIRE(plant_segment(named) == "");
   CHECK(header_of(*named.open()).token == 7);
   CHECK(named.remove() == Status::kOk);
   CHECK(named.try_open() == Status::kNotOwner);
   CHECK(message_has("user id 65534"));
+}
+
+TEST_CASE("a segment that a third user plants redirects no reader of a genuine one") {
+  SKIP_UNLESS_ROOT("become another user");
+  CollidingName named;
+  const Cleanup cleanup;
+  named.spec.mode = 0644;
+  constexpr uid_t kGenuine = kVictim + 1;
+  const auto make_genuine = [&] {
+    return as_user(kGenuine, kGenuine, [&] { return header_of(*named.open()).token = 100, ""; });
+  };
+  const auto read = [&](uid_t user) {
+    return as_user(user, user, [&]() -> Complaint {
+      std::unique_ptr<Segment> segment;
+      const Status status = named.backend->attach(named.spec, Access::kReadOnly, named.initializer, &segment);
+      return status == Status::kOk ? std::to_string(header_of(*segment).token) : last_error();
+    });
+  };
+  {
+    CollidingName first("first");  // Has the first key while the genuine one is made, which gets the second.
+    first.spec.mode = 0644;
+    (void)first.open();
+    REQUIRE(make_genuine() == "");
+  }
+  CHECK(read(kVictim) == "100");
+  REQUIRE(plant_segment(named) == "");
+  CHECK(read(kGenuine) == "100");
+  const std::string refusal = read(kVictim);
+  CHECK(refusal.find("exists twice") != std::string::npos);
+  CHECK(refusal.find("user id 65534") != std::string::npos);
+  CHECK(refusal.find("user id 61002") != std::string::npos);
+}
+
+TEST_CASE("a segment that another user plants under a private key of the reader is passed by") {
+  SKIP_UNLESS_ROOT("become another user");
+  NamedBackend<SysV> named;
+  named.spec.mode = 0644;
+  header_of(*named.open()).token = 100;  // Root's, and shared.
+  const key_t key = family_of(Scope::kUser, kVictim, named.spec.name, &hash_text);
+  REQUIRE(plant_segment(named, key) == "");
+  CHECK(as_user(kVictim, kGroup, [&]() -> Complaint {
+          named.spec.mode = 0600;  // Without MEMSTREAM_MODE a process looks under its private keys first.
+          std::unique_ptr<Segment> segment;
+          const Status status = named.backend->attach(named.spec, Access::kReadOnly, named.initializer, &segment);
+          if (status != Status::kOk) return last_error();
+          return header_of(*segment).token == 100 ? "" : "token " + std::to_string(header_of(*segment).token);
+        }) == "");
+  ::shmctl(::shmget(key, 0, 0), IPC_RMID, nullptr);
 }
 
 TEST_CASE("who may not even look at a segment under our key is told whose it is") {

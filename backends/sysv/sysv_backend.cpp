@@ -30,6 +30,8 @@ class SysvBackend final : public LifecycleBackend {
  private:
   Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
               std::unique_ptr<SharedObject>* object) override;
+  Status find_mapped(const SegmentSpec& spec, const Segment& segment, const SegmentInitializer& initializer,
+                     std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
   std::size_t huge_page_size_bytes() const noexcept override { return huge_page_pool().page_size_bytes; }
@@ -63,15 +65,28 @@ Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitiali
   return result == Status::kTruncated ? Status::kOk : result;  // Too small for a header: it has no name.
 }
 
+// Nobody can say which of two segments of other users is meant, and either may be there to mislead.
+Status refuse_ambiguous(const SegmentSpec& spec, const SharedObject& one, const SharedObject& other) {
+  return fail(Status::kNotOwner,
+              fmt::format("segment '{}' exists twice: one belongs to {}, one to {}, and neither to a user whom this "
+                          "process (user id {}) trusts: choose another name (MEMSTREAM_NAME), or have one removed (see "
+                          "ipcs -m)",
+                          spec.name, one.ownership().whose(), other.ownership().whose(), ::geteuid()));
+}
+
 Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                          std::unique_ptr<SharedObject>* object) {
   // All keys are looked at, also behind a free one: a segment that once had the key before ours may have been removed.
   const Scope first = scope_of_mode(spec.mode);
   const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
   std::unique_ptr<SysvObject> nameless;
-  std::unique_ptr<SysvObject> untrusted;  // It has the name, and does not hide a segment that can be trusted.
+  // These have the name, and do not hide a segment that can be trusted.
+  std::unique_ptr<SysvObject> untrusted;
+  std::unique_ptr<SysvObject> ambiguous;     // A second one, of another user than the first.
+  std::unique_ptr<SysvObject> in_own_scope;  // Where only this user should make segments: the last choice.
   Status refusal = Status::kOk;
-  for (const key_t family : {this->family(first, spec), this->family(second, spec)}) {
+  for (const Scope scope : {first, second}) {
+    const key_t family = this->family(scope, spec);
     for (key_t key = family; key < family + kKeysPerFamily; ++key) {
       std::unique_ptr<SysvObject> candidate;
       Identity identity;
@@ -80,19 +95,27 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
       if (status != Status::kOk) {
         refusal = status;
       } else if (identity.name == spec.name) {
-        if (access == Access::kReadWrite && !is_trusted(candidate->ownership(), spec)) {
-          untrusted = std::move(candidate);
-          continue;
+        if (is_trusted(candidate->ownership(), spec)) {
+          *object = std::move(candidate);
+          return Status::kOk;
         }
-        *object = std::move(candidate);
-        return Status::kOk;
+        if (scope == Scope::kUser) {
+          if (in_own_scope == nullptr) in_own_scope = std::move(candidate);
+        } else if (untrusted == nullptr) {
+          untrusted = std::move(candidate);
+        } else if (ambiguous == nullptr && !untrusted->has_owner_of(*candidate)) {
+          ambiguous = std::move(candidate);
+        }
       } else if (identity.name.empty() && nameless == nullptr) {
         nameless = std::move(candidate);
       }
     }
   }
-  // Without a name it is new, or damaged, or not ours. In no case may a second segment of this name be made beside it.
-  if (nameless != nullptr) {
+  if (access == Access::kReadOnly && ambiguous != nullptr) return refuse_ambiguous(spec, *untrusted, *ambiguous);
+  if (untrusted == nullptr) untrusted = std::move(in_own_scope);
+  // Without a name it is new, or damaged, or not ours. In no case may a second segment of this name be made beside it;
+  // a reader makes none.
+  if (nameless != nullptr && (access == Access::kReadWrite || untrusted == nullptr)) {
     *object = std::move(nameless);
     return Status::kOk;
   }
@@ -106,6 +129,23 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
                           "(another user's is found if its mode lets others in): check MEMSTREAM_NAME, or "
                           "open it with leave to create",
                           spec.name, ::geteuid()));
+}
+
+// By its id and not by its name: a process that has changed its user since it attached would look under other keys.
+Status SysvBackend::find_mapped(const SegmentSpec& spec, const Segment& segment, const SegmentInitializer& initializer,
+                                std::unique_ptr<SharedObject>* object) {
+  const int id = id_of_mapped(segment);
+  shmid_ds status{};
+  if (::shmctl(id, IPC_STAT, &status) != 0) {
+    if (is_removed(errno)) return no_longer_named(spec);
+    if (errno != EACCES) return fail_errno(Status::kOsError, "shmctl", spec.name, errno, "See ipcs -m.");
+    Ownership ownership;
+    return ownership_of_segment(id, &ownership) ? refuse_removal(ownership, spec) : refuse_access(nullptr, false, spec);
+  }
+  if ((status.shm_perm.mode & SHM_DEST) != 0) return no_longer_named(spec);
+  const key_t family = status.shm_perm.__key & ~(kKeysPerFamily - 1);
+  *object = std::make_unique<SysvObject>(spec, Access::kReadWrite, initializer, family, id, status);
+  return Status::kOk;
 }
 
 Status shmget_failed(const SegmentSpec& spec, int error) {

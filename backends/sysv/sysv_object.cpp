@@ -105,10 +105,12 @@ void SysvObject::become(int segment_id, std::vector<CreationLock> locks) noexcep
   status_.shm_perm.uid = status_.shm_perm.cuid = ::geteuid();
 }
 
-bool SysvObject::is_mapped_by(const Segment& segment) const noexcept {
+int id_of_mapped(const Segment& segment) noexcept {
   const auto* mapped = dynamic_cast<const SysvSegment*>(&segment);
-  return mapped != nullptr && mapped->segment_id() == segment_id_;
+  return mapped == nullptr ? -1 : mapped->segment_id();
 }
+
+bool SysvObject::is_mapped_by(const Segment& segment) const noexcept { return id_of_mapped(segment) == segment_id_; }
 
 Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (this->size_bytes() < size_bytes) {

@@ -21,6 +21,9 @@ Ownership ownership_of(const ipc_perm& permissions) noexcept;
 // kernel does not tell (before 4.17), or it is gone.
 bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept;
 
+// The id of what a System V backend has mapped as `segment`; -1 for a mapping of another backend.
+int id_of_mapped(const Segment& segment) noexcept;
+
 class SysvObject final : public SharedObject {
  public:
   // `family` is the key of the creation lock. `initializer` has to outlive the object. `access` is what the segment is
@@ -35,6 +38,10 @@ class SysvObject final : public SharedObject {
         status_(status) {}
 
   int segment_id() const noexcept { return segment_id_; }
+  // Whether the same user owns and made it.
+  bool has_owner_of(const SysvObject& other) const noexcept {
+    return status_.shm_perm.uid == other.status_.shm_perm.uid && status_.shm_perm.cuid == other.status_.shm_perm.cuid;
+  }
   // Turns an object that stands for nothing into the segment that was just made for it, under these locks.
   void become(int segment_id, std::vector<CreationLock> locks) noexcept;
 

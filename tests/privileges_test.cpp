@@ -1,5 +1,5 @@
-// A program that runs with other rights than its caller (setuid) obeys no MEMSTREAM_* variable of that caller. The
-// program is a copy of this one, with one case of its own.
+// Programs that have other rights than those who started them: setuid programs, and workers that drop the rights of
+// root. The setuid program is a copy of this one, with one case of its own.
 #include <doctest/doctest.h>
 #include <sched.h>
 #include <sys/stat.h>
@@ -11,10 +11,12 @@
 #include <filesystem>
 #include <string>
 
+#include "api/cache.h"
 #include "api/memstream.h"
 #include "tests/support/backend_kinds.h"
 #include "tests/support/child_process.h"
 #include "tests/support/expectations.h"
+#include "tests/support/test_cache.h"
 
 namespace memstream::test {
 namespace {
@@ -76,6 +78,27 @@ TEST_CASE("a setuid program obeys no variable of its caller") {
     std::exit(77);
   }
   CHECK(complaint == "exit code 0");
+}
+
+TEST_CASE("a worker that has dropped its privileges is told whose segment it cannot destroy, and works on") {
+  SKIP_UNLESS_ROOT("become another user");
+  const TemporarySegment segment("dropped", std::uint64_t{1} << 20);
+  ::setenv("MEMSTREAM_NAME", segment.spec().name.c_str(), 1);
+  ::setenv("MEMSTREAM_SIZE", "1M", 1);
+  const OpenCache keeper(segment.spec());
+  CHECK(in_child([]() -> Complaint {
+          char value[16];
+          std::size_t size = sizeof value;
+          if (cache_connect() != CACHE_OK) return cache_last_error();
+          if (Complaint failed = become_user(kOwner, kOwner); !failed.empty()) return failed;
+          if (cache_put("key", "value", 5) != CACHE_OK) return cache_last_error();
+          const int status = cache_destroy();
+          const std::string message = cache_last_error();
+          const bool says_whose = message.find("user id 0") != message.npos && message.find("61001") != message.npos;
+          if (status != CACHE_NO_PERMISSION || !says_whose) return std::to_string(status) + ": " + message;
+          return cache_get("key", value, &size) == CACHE_OK ? "" : cache_last_error();
+        }) == "");
+  CHECK(stats_of(keeper).entries == 1);
 }
 
 }  // namespace
