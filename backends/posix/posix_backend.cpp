@@ -4,16 +4,19 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <string_view>
 #include <thread>
 #include <utility>
 
+#include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/posix/posix_object.h"
@@ -103,7 +106,7 @@ bool is_newborn(const std::string& object_name) {
 Status adopt(const SegmentSpec& spec, FileDescriptor file, std::unique_ptr<SharedObject>* object) {
   struct stat status {};
   if (::fstat(file.number(), &status) != 0) {
-    return fail_errno(Status::kOsError, "fstat", spec.name, errno, "Please report this.");
+    return fail_errno(Status::kOsError, "fstat", spec.name, errno, kFilterRemedy);
   }
   if (!S_ISREG(status.st_mode)) return not_shared_memory(spec);
   *object = std::make_unique<PosixObject>(spec, std::move(file), status);
@@ -140,6 +143,12 @@ Status PosixBackend::find(const SegmentSpec& spec, Access access, const SegmentI
 
 Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /*initializer*/,
                             const Deadline& /*deadline*/, std::unique_ptr<SharedObject>* object) {
+  // A number that is never open. For -1 the C library does not ask the kernel.
+  constexpr int kNoFile = std::numeric_limits<int>::max();
+  Status allowed = check_allowed("flock", spec, [] { return ::flock(kNoFile, LOCK_UN); });
+  struct stat ignored {};
+  if (allowed == Status::kOk) allowed = check_allowed("fstat", spec, [&] { return ::fstat(kNoFile, &ignored); });
+  if (allowed != Status::kOk) return allowed;
   // Exclusive: a plain O_CREAT would be refused by fs.protected_regular when another user's segment is there by now.
   // The lock comes later, and another process may be the first to take it: it is of no importance who fills the object.
   // Everything that takes memory comes before, so that nothing stands between a new object and whoever discards it.

@@ -14,6 +14,7 @@
 #include <limits>
 #include <thread>
 
+#include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
 #include "core/interruptions.h"
@@ -119,7 +120,7 @@ Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
   while (done < size_bytes) {
     const ssize_t count = uninterrupted(
         [&] { return ::pread(file_.number(), header + done, size_bytes - done, static_cast<off_t>(done)); });
-    if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, "Please report this.");
+    if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, kFilterRemedy);
     if (count == 0) {
       return fail(
           Status::kTruncated,
@@ -137,7 +138,7 @@ Status PosixObject::lock(const Deadline& deadline) {
     if (::flock(file_.number(), LOCK_EX | LOCK_NB) == 0) {
       is_locked_ = true;
     } else if (errno != EWOULDBLOCK && errno != EINTR) {
-      return fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
+      return fail_errno(Status::kOsError, "flock", spec().name, errno, remedy_of(errno, "See /proc/locks."));
     } else if (deadline.passed()) {
       return fail(Status::kBusy,
                   fmt::format("another process is creating or removing segment '{}' and was not done within "
@@ -153,7 +154,7 @@ Status PosixObject::lock(const Deadline& deadline) {
 
 Status PosixObject::look_again() {
   if (::fstat(file_.number(), &status_) != 0)
-    return fail_errno(Status::kOsError, "fstat", spec().name, errno, "Please report this.");
+    return fail_errno(Status::kOsError, "fstat", spec().name, errno, kFilterRemedy);
   return status_.st_nlink == 0 ? Status::kGone : Status::kOk;
 }
 
@@ -161,7 +162,7 @@ Status PosixObject::give_size() {
   // The mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
   // affair.
   if (status_.st_uid == ::geteuid() && ::fchmod(file_.number(), spec().mode) != 0) {
-    return fail_errno(Status::kOsError, "fchmod", spec().name, errno, "Check MEMSTREAM_MODE.");
+    return fail_errno(Status::kOsError, "fchmod", spec().name, errno, remedy_of(errno, "Check MEMSTREAM_MODE."));
   }
   // Beyond this limit ftruncate() would end the process with SIGXFSZ.
   rlimit limit{};
@@ -253,8 +254,9 @@ Status PosixObject::discard() {
   // Only under the lock, while it still has no size and the name stands for it: another process may have finished it.
   if (!is_locked_) {
     if (::flock(file_.number(), LOCK_EX | LOCK_NB) != 0) {
-      return errno == EWOULDBLOCK ? Status::kOk
-                                  : fail_errno(Status::kOsError, "flock", spec().name, errno, "See /proc/locks.");
+      return errno == EWOULDBLOCK
+                 ? Status::kOk
+                 : fail_errno(Status::kOsError, "flock", spec().name, errno, remedy_of(errno, "See /proc/locks."));
     }
     is_locked_ = true;
   }

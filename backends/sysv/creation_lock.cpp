@@ -12,6 +12,7 @@
 #include <ctime>
 #include <utility>
 
+#include "backends/filters.h"
 #include "backends/ownership.h"
 #include "backends/sysv/sysv_object.h"
 #include "core/interruptions.h"
@@ -62,8 +63,7 @@ Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int er
   switch (error) {
     case EIDRM:
       return Status::kGone;
-    case EACCES:
-    case EPERM: {
+    case EACCES: {
       Ownership ownership;
       return refuse_guard(ownership_of_semaphore(key, &ownership) ? &ownership : nullptr, key, spec);
     }
@@ -72,7 +72,7 @@ Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int er
           Status::kOsError, call, spec.name, error,
           "The system has no semaphore left: see ipcs -s and kernel.sem, or use MEMSTREAM_BACKEND=posix.");
     default:
-      return fail_errno(Status::kOsError, call, spec.name, error, "See ipcs -s and kernel.sem.");
+      return fail_errno(Status::kOsError, call, spec.name, error, remedy_of(error, "See ipcs -s and kernel.sem."));
   }
 }
 
@@ -122,6 +122,16 @@ CreationLock::~CreationLock() {
 }
 
 Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline& deadline, CreationLock* lock) {
+  // A semaphore that this process could not lock or remove would stay behind.
+  seminfo summary{};
+  Status allowed =
+      check_allowed("semctl", spec, [&] { return ::semctl(0, 0, SEM_INFO, SemaphoreArgument{.summary = &summary}); });
+  sembuf nothing{};
+  const timespec no_time{};
+  if (allowed == Status::kOk) {
+    allowed = check_allowed("semtimedop", spec, [&] { return ::semtimedop(-1, &nothing, 1, &no_time); });
+  }
+  if (allowed != Status::kOk) return allowed;
   int id = -1;
   if (const Status status = get_semaphore(key, spec, &id); status != Status::kOk) return status;
   sembuf take[] = {{.sem_num = 0, .sem_op = 0, .sem_flg = 0}, {.sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO}};

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/mapped_segment.h"
@@ -48,13 +49,14 @@ Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitiali
   if (id < 0) {
     if (errno == ENOENT || errno == EIDRM) return Status::kNoSegment;
     return fail_errno(errno == EACCES ? Status::kNoPermission : Status::kOsError, "shmget", spec.name, errno,
-                      "The system does not let this process look for System V segments (a security module?): see ipcs "
-                      "-m, or use MEMSTREAM_BACKEND=posix.");
+                      "The system does not let this process look for System V segments (a seccomp filter or a security "
+                      "module?): see ipcs -m, or use MEMSTREAM_BACKEND=posix.");
   }
   shmid_ds status{};
   if (::shmctl(id, IPC_STAT, &status) != 0) {
     if (is_removed(errno)) return Status::kNoSegment;
-    if (errno != EACCES) return fail_errno(Status::kOsError, "shmctl", spec.name, errno, "See ipcs -m.");
+    if (errno != EACCES)
+      return fail_errno(Status::kOsError, "shmctl", spec.name, errno, remedy_of(errno, "See ipcs -m."));
     Ownership ownership;
     return refuse_access(ownership_of_segment(id, &ownership) ? &ownership : nullptr, false, spec);
   }
@@ -138,7 +140,8 @@ Status SysvBackend::find_mapped(const SegmentSpec& spec, const Segment& segment,
   shmid_ds status{};
   if (::shmctl(id, IPC_STAT, &status) != 0) {
     if (is_removed(errno)) return no_longer_named(spec);
-    if (errno != EACCES) return fail_errno(Status::kOsError, "shmctl", spec.name, errno, "See ipcs -m.");
+    if (errno != EACCES)
+      return fail_errno(Status::kOsError, "shmctl", spec.name, errno, remedy_of(errno, "See ipcs -m."));
     Ownership ownership;
     return ownership_of_segment(id, &ownership) ? refuse_removal(ownership, spec) : refuse_access(nullptr, false, spec);
   }
@@ -159,7 +162,7 @@ Status shmget_failed(const SegmentSpec& spec, int error) {
     case ENOMEM:
       return fail_errno(Status::kNoMemory, "shmget", spec.name, error, "Choose a smaller MEMSTREAM_SIZE.");
     default:
-      return fail_errno(Status::kOsError, "shmget", spec.name, error, "See ipcs -l.");
+      return fail_errno(Status::kOsError, "shmget", spec.name, error, remedy_of(error, "See ipcs -l."));
   }
 }
 
@@ -216,6 +219,11 @@ int make_of_huge_pages(key_t key, const SegmentSpec& spec, int flags, int* error
 
 Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                            std::unique_ptr<SharedObject>* object) {
+  shm_info summary{};
+  const auto ask = [&] { return ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary)); };
+  if (const Status allowed = check_allowed("shmctl", spec, ask); allowed != Status::kOk) return allowed;
+  const auto detach = [] { return ::shmdt(nullptr); };
+  if (const Status allowed = check_allowed("shmdt", spec, detach); allowed != Status::kOk) return allowed;
   // The user's lock in either case: two processes of one user that want different modes make one segment, too.
   const Scope scope = scope_of_mode(spec.mode);
   const key_t family = this->family(scope, spec);
@@ -261,7 +269,7 @@ Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInf
   segments->clear();
   shm_info summary{};
   const int last_index = ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary));
-  if (last_index < 0) return fail_errno(Status::kOsError, "shmctl", "", errno, "See ipcs -m.");
+  if (last_index < 0) return fail_errno(Status::kOsError, "shmctl", "", errno, remedy_of(errno, "See ipcs -m."));
   for (int index = 0; index <= last_index; ++index) {
     shmid_ds status{};
     const int id = ::shmctl(index, SHM_STAT, &status);

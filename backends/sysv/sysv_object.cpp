@@ -10,6 +10,7 @@
 #include <limits>
 #include <string>
 
+#include "backends/filters.h"
 #include "backends/mapped_segment.h"
 #include "backends/touch_pages.h"
 #include "core/interruptions.h"
@@ -145,7 +146,7 @@ Status SysvObject::lock(const Deadline& deadline) {
 Status SysvObject::look_again() {
   if (::shmctl(segment_id_, IPC_STAT, &status_) != 0) {
     if (is_removed(errno)) return Status::kGone;
-    return fail_errno(Status::kOsError, "shmctl", spec().name, errno, "See ipcs -m.");
+    return fail_errno(Status::kOsError, "shmctl", spec().name, errno, remedy_of(errno, "See ipcs -m."));
   }
   if ((status_.shm_perm.mode & SHM_DEST) != 0) return Status::kGone;
   // When it was found it may have been without a name, because its creator was still at work. It may not be ours after
@@ -203,7 +204,7 @@ Status SysvObject::attach(Access access, std::shared_ptr<Attachment>* attachment
     case ENOMEM:
       return fail_errno(Status::kNoMemory, "shmat", spec().name, errno, "See the limit on address space (ulimit -v).");
     default:
-      return fail_errno(Status::kOsError, "shmat", spec().name, errno, "See ipcs -m.");
+      return fail_errno(Status::kOsError, "shmat", spec().name, errno, remedy_of(errno, "See ipcs -m."));
   }
 }
 
