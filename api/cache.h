@@ -167,7 +167,7 @@ CACHE_API int cache_get(const char *key, void *value, size_t *value_size);
 /* Removes `key`. Returns CACHE_OK, or CACHE_MISS if it was not there. */
 CACHE_API int cache_delete(const char *key);
 
-/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t). */
+/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t), of this version or of an earlier one. */
 CACHE_API int cache_get_stats(cache_stats_t *stats);
 
 /*

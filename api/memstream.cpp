@@ -1,10 +1,13 @@
 // The full C interface, first part: opening, closing, destroying; entries by key.
 #include "api/memstream.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 
 #include "api/arguments.h"
+#include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "core/cache_lookup.h"
@@ -38,11 +41,15 @@ extern "C" {
 
 // ---- open, close, destroy ----
 
-void memstream_options_init(memstream_options_t* options) {
+void memstream_options_init_sized(memstream_options_t* options, size_t size) {
   if (options == nullptr) return;
-  *options = {};
-  options->struct_size = sizeof *options;
-  options->timeout_ms = -1;
+  const memstream_options_t defaults = memstream::default_options(size);
+  std::memcpy(options, &defaults, std::min(size, sizeof defaults));
+}
+
+// In parentheses, since the header makes a macro of the name.
+void(memstream_options_init)(memstream_options_t* options) {
+  memstream_options_init_sized(options, memstream::kFirstOptionsSize);
 }
 
 int memstream_open(const memstream_options_t* options, memstream_t** cache) {

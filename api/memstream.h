@@ -54,8 +54,15 @@ typedef struct memstream_options {
   const char *prefault;
 } memstream_options_t;
 
-/* Sets struct_size and the "from the environment" value of every field. */
+/* Sets struct_size to `size`, which is that of the caller's struct, and every field to "from the environment". */
+CACHE_API void memstream_options_init_sized(memstream_options_t *options, size_t size);
+
+/*
+ * The same for programs that were compiled when the function did not take the size: it sets the fields that the struct
+ * had first, up to `reserved`, and those behind them do not count. The macro passes the size.
+ */
 CACHE_API void memstream_options_init(memstream_options_t *options);
+#define memstream_options_init(options) memstream_options_init_sized((options), sizeof(memstream_options_t))
 
 /*
  * Opens a cache as cache_connect() does, with the environment overridden by `options` (NULL: environment alone).
@@ -333,7 +340,7 @@ CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_ent
 /* Fills `*entry` for one key, as a scan would. */
 CACHE_API int memstream_entry_info(memstream_t *cache, const void *key, size_t key_size, memstream_entry_t *entry);
 
-/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t). */
+/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t), of this version or of an earlier one. */
 CACHE_API int memstream_stats(memstream_t *cache, cache_stats_t *stats);
 
 /* What the handle is open on. The strings live as long as the handle. */

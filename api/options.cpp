@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <string_view>
 
+#include "api/grown_struct.h"
 #include "backends/open_segment.h"
 #include "core/layout.h"
 
@@ -177,16 +179,23 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
 
 }  // namespace
 
+memstream_options_t default_options(std::size_t size) noexcept {
+  memstream_options_t options{};
+  options.struct_size = size;
+  options.timeout_ms = -1;
+  return options;
+}
+
 Status read_options(const memstream_options_t* options, OpenOptions* result) {
-  memstream_options_t given;
-  memstream_options_init(&given);
+  memstream_options_t given = default_options();
   if (options != nullptr) {
-    if (options->struct_size != sizeof(memstream_options_t)) {
-      return fail(Status::kInvalid, fmt::format("memstream_options_t.struct_size is {}, this library knows {}. Call "
-                                                "memstream_options_init() first.",
-                                                options->struct_size, sizeof(memstream_options_t)));
+    if (!is_size_of<memstream_options_t>(options->struct_size, kFirstOptionsSize)) {
+      return fail(Status::kInvalid,
+                  fmt::format("Invalid memstream_options_t.struct_size {}: this library knows {} to {}. Call "
+                              "memstream_options_init() first, and do not use a library older than your program.",
+                              options->struct_size, kFirstOptionsSize, sizeof(memstream_options_t)));
     }
-    given = *options;
+    std::memcpy(&given, options, options->struct_size);
   }
   if ((given.flags & ~kKnownFlags) != 0) {
     return fail(Status::kInvalid,

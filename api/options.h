@@ -19,6 +19,9 @@ struct OpenOptions {
   bool prefault = false;
 };
 
+// What "from the environment" is in every field; struct_size is `size`.
+memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
+
 // `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that
 // its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages,
 // kBadPrefault: the message names the variable or field, the value and what is allowed. kInvalid for a struct of

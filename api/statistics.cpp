@@ -2,18 +2,27 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
+#include "api/grown_struct.h"
+
 namespace memstream {
 
-Status fill_statistics(memstream_handle& handle, cache_stats_t* stats) {
-  if (stats->struct_size != sizeof *stats) {
+Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats) {
+  const std::size_t size = callers_stats->struct_size;
+  if (!is_size_of<cache_stats_t>(size, kFirstStatsSize)) {
     return fail(Status::kInvalid,
-                fmt::format("cache_stats_t.struct_size is {}, this library knows {}. Set it to sizeof before "
-                            "the call.",
-                            stats->struct_size, sizeof *stats));
+                fmt::format("Invalid cache_stats_t.struct_size {}: this library knows {} to {}. Set it "
+                            "to sizeof before the call, and do not use a library older than your "
+                            "program.",
+                            size, kFirstStatsSize, sizeof(cache_stats_t)));
   }
   CacheStatistics statistics;
   if (const Status status = handle.cache().statistics(&statistics); status != Status::kOk) return status;
   const ShardStatistics& shards = statistics.shards;
+  cache_stats_t filled{};
+  cache_stats_t* stats = &filled;
+  stats->struct_size = size;
   stats->max_memory = statistics.max_memory;
   stats->used_memory = shards.used_memory;
   stats->table_memory = shards.table_memory;
@@ -40,6 +49,7 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* stats) {
   stats->now_ms = statistics.now_unix_ms;
   stats->page_size = handle.page_size_bytes();
   stats->huge_pages = static_cast<std::uint64_t>(handle.huge_pages());
+  std::memcpy(callers_stats, stats, size);
   return Status::kOk;
 }
 

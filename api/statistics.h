@@ -6,7 +6,7 @@
 
 namespace memstream {
 
-// kInvalid if stats->struct_size is not that of this library.
-Status fill_statistics(memstream_handle& handle, cache_stats_t* stats);
+// kInvalid if stats->struct_size is none that the struct ever had.
+Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats);
 
 }  // namespace memstream

@@ -297,8 +297,8 @@ def make_options(
     The library checks what it is given. Checked here is what would not reach it: bits that the C type has no room for,
     and the values (0, -1) that mean "from the environment" there.
     """
-    options = _abi.Options(struct_size=sizeof(_abi.Options))
-    library.c.memstream_options_init(byref(options))
+    options = _abi.Options()
+    library.c.memstream_options_init_sized(byref(options), sizeof(_abi.Options))
     if name is not None:
         remedy = "Give the size of a cache as size=" if isinstance(name, int) else ""
         options.name = c_text("name", name, _NAME, BadName, Status.BAD_NAME, remedy)

@@ -370,9 +370,7 @@ class InternalError(MemStreamError):
     code = Status.INTERNAL
 
 
-def _classes_by_status(
-    group: Type[MemStreamError],
-) -> Dict[Status, Type[MemStreamError]]:
+def _classes_by_status(group: Type[MemStreamError]) -> Dict[Status, Type[MemStreamError]]:
     """Maps the status of every class below `group` to the class."""
     classes: Dict[Status, Type[MemStreamError]] = {}
     for child in group.__subclasses__():

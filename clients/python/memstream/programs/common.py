@@ -53,6 +53,7 @@ _CREATION_OPTIONS = (
     ("--size", "MEMSTREAM_SIZE", "SIZE", "of a new segment, such as 64M or 2G"),
     ("--shards", "MEMSTREAM_SHARDS", "N", "of a new segment"),
     ("--mode", "MEMSTREAM_MODE", "MODE", "permission bits of a new segment, such as 0660"),
+    ("--group", "MEMSTREAM_GROUP", "GROUP", "of a new segment: the name or number of a group"),
 )
 
 
