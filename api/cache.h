@@ -63,6 +63,7 @@ enum cache_status {
   CACHE_BAD_MODE = -25,      /* MEMSTREAM_MODE */
   CACHE_BAD_HUGEPAGES = -26, /* MEMSTREAM_HUGEPAGES */
   CACHE_BAD_PREFAULT = -27,  /* MEMSTREAM_PREFAULT */
+  CACHE_BAD_GROUP = -29,     /* MEMSTREAM_GROUP */
 
   CACHE_BUSY = -40,               /* others held the shard until the deadline */
   CACHE_GONE = -41,               /* the segment was destroyed, or its name was removed; connect again for a new one */
@@ -141,6 +142,7 @@ typedef struct cache_stats {
  *                                                                  /dev/shm, if that is smaller)
  *   MEMSTREAM_TIMEOUT_MS  0 to 3600000: longest wait for a lock    (1000)
  *   MEMSTREAM_MODE        octal permission bits of a new segment   (0600)
+ *   MEMSTREAM_GROUP       group of a new segment: name or number   (the creator's)
  *   MEMSTREAM_HUGEPAGES   off, try or require                      (off)
  *   MEMSTREAM_PREFAULT    off or on                                (off)
  * A value that does not parse is an error that names the variable. Connecting twice is the same as once; connecting

@@ -52,6 +52,12 @@ typedef struct memstream_options {
    * takes all its memory from the system at once, or is not made: CACHE_NO_MEMORY. An attach maps what it has by then.
    */
   const char *prefault;
+  /*
+   * Group of a new segment, by name or number; NULL: MEMSTREAM_GROUP, or the effective group of its creator, who has to
+   * be a member of it or root: CACHE_NO_PERMISSION otherwise. With a mode such as 0660, only segments of this group are
+   * then shared with other users.
+   */
+  const char *group;
 } memstream_options_t;
 
 /* Sets struct_size to `size`, which is that of the caller's struct, and every field to "from the environment". */

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "api/grown_struct.h"
+#include "backends/groups.h"
 #include "backends/open_segment.h"
 #include "core/layout.h"
 
@@ -133,6 +134,16 @@ Status set_prefault(const char* source, std::string_view text, bool* prefault) {
   return Status::kOk;
 }
 
+Status set_group(const char* source, const char* text, SegmentSpec* spec) {
+  gid_t group = 0;
+  constexpr auto kNone = static_cast<gid_t>(-1);  // What the system calls take for "leave it".
+  if (!(parse(std::string_view(text), &group) ? group != kNone : find_group(text, &group))) {
+    return refuse(Status::kBadGroup, source, text, "the name or number of a group that exists is (see getent group)");
+  }
+  spec->group = group;
+  return Status::kOk;
+}
+
 // The value of a field: the option if it was given, else the environment variable if it is set, else the default that
 // the result holds already. A program that runs with more rights than its caller (setuid) obeys no variable of it.
 template <class Set>
@@ -173,8 +184,11 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   status = given.hugepages != nullptr ? huge_pages("options.hugepages", given.hugepages)
                                       : from_environment("MEMSTREAM_HUGEPAGES", huge_pages);
   if (status != Status::kOk) return status;
-  return given.prefault != nullptr ? prefault("options.prefault", given.prefault)
-                                   : from_environment("MEMSTREAM_PREFAULT", prefault);
+  status = given.prefault != nullptr ? prefault("options.prefault", given.prefault)
+                                     : from_environment("MEMSTREAM_PREFAULT", prefault);
+  if (status != Status::kOk) return status;
+  const auto group = [&](const char* source, std::string_view text) { return set_group(source, text.data(), spec); };
+  return given.group != nullptr ? group("options.group", given.group) : from_environment("MEMSTREAM_GROUP", group);
 }
 
 }  // namespace

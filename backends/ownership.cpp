@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "backends/groups.h"
+
 namespace memstream {
 namespace {
 
@@ -17,14 +19,20 @@ std::string Ownership::whose() const {
                           : fmt::format("user id {} (made by user id {})", owner, creator);
 }
 
-bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) noexcept {
+bool is_shared_group(gid_t group, const SegmentSpec& spec) {
+  return spec.group.has_value() ? group == *spec.group : is_member_of(group);
+}
+
+bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) {
   const bool is_our_own = ownership.owner == ::geteuid() && ownership.creator == ::geteuid();
   if (spec.any_owner || is_our_own) return true;
   // Both sides have to share in the same way: our own mode alone says nothing about who can write to that object.
   const unsigned shared = spec.mode & ownership.mode;
   if ((shared & kOthersWrite) != 0) return true;
-  const bool is_of_our_group = ownership.group == ::getegid() && ownership.creator_group == ::getegid();
-  return (shared & kGroupWrites) != 0 && is_of_our_group && (ownership.mode & kOthersWrite) == 0;
+  if ((shared & kGroupWrites) == 0 || (ownership.mode & kOthersWrite) != 0) return false;
+  // With System V an owner can give an object to any group: only the creator's says who made it.
+  const bool is_roots = ownership.owner == 0 && ownership.creator == 0;
+  return is_shared_group(ownership.group, spec) && (is_roots || is_shared_group(ownership.creator_group, spec));
 }
 
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {
@@ -48,6 +56,14 @@ Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpe
   return fail(Status::kNoPermission,
               fmt::format("segment '{}' {}does not let this process (user id {}, group id {}) {}", spec.name, facts,
                           ::geteuid(), ::getegid(), remedy));
+}
+
+Status refuse_group(const SegmentSpec& spec) {
+  return fail(
+      Status::kNoPermission,
+      fmt::format("segment '{}' cannot be given to group id {}: this process (user id {}, group id {}) is not a "
+                  "member of that group: choose one of its groups (MEMSTREAM_GROUP), or add the user to it",
+                  spec.name, spec.group.value_or(0), ::geteuid(), ::getegid()));
 }
 
 Status refuse_removal(const Ownership& ownership, const SegmentSpec& spec) {

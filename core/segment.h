@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ struct SegmentSpec {
   std::string name;            // The user's name: 1 to 64 characters of [A-Za-z0-9._-], not starting with a dot.
   std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
   unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
-  bool any_owner = false;      // Accept an existing segment that belongs to another user, for writing too.
+  std::optional<std::uint32_t> group = std::nullopt;  // Id of the group of a new segment; none: the creator's own.
+  bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.
   // kTry and kRequire round the size of a new segment up to whole huge pages, whatever then comes of it.
   HugePages huge_pages = HugePages::kOff;
   std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.

@@ -88,6 +88,8 @@ const char* status_sentence(Status status) noexcept {
       return "The choice of huge pages is not valid (MEMSTREAM_HUGEPAGES).";
     case Status::kBadPrefault:
       return "The choice of pre-faulting is not valid (MEMSTREAM_PREFAULT).";
+    case Status::kBadGroup:
+      return "The group does not exist (MEMSTREAM_GROUP).";
     case Status::kBusy:
       return "The deadline passed while other processes were at work; try again.";
     case Status::kGone:

@@ -37,6 +37,7 @@ enum class [[nodiscard]] Status : int{
     kBadMode = -25,
     kBadHugePages = -26,
     kBadPrefault = -27,
+    kBadGroup = -29,
 
     // The moment.
     kBusy = -40,              // Deadline reached while others held the shard.

@@ -35,7 +35,7 @@ class Environment {
  private:
   static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND",   "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
                                            "MEMSTREAM_SHARDS",    "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE",
-                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT"};
+                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",   "MEMSTREAM_GROUP"};
   std::map<std::string, std::string> before_;
 };
 
@@ -94,6 +94,9 @@ TEST_CASE("every variable is read, up to its limits") {
                 [](const OpenOptions& o) { return o.spec.huge_pages == HugePages::kTry; }},
            Good{"MEMSTREAM_HUGEPAGES", "require",
                 [](const OpenOptions& o) { return o.spec.huge_pages == HugePages::kRequire; }},
+           Good{"MEMSTREAM_GROUP", "0", [](const OpenOptions& o) { return o.spec.group == 0U; }},
+           Good{"MEMSTREAM_GROUP", "4294967294", [](const OpenOptions& o) { return o.spec.group == 4294967294U; }},
+           Good{"MEMSTREAM_GROUP", "root", [](const OpenOptions& o) { return o.spec.group == 0U; }},
            Good{"MEMSTREAM_PREFAULT", "off", [](const OpenOptions& o) { return !o.prefault; }},
            Good{"MEMSTREAM_PREFAULT", "on", [](const OpenOptions& o) { return o.prefault; }},
        }) {
@@ -142,6 +145,10 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
        Status::kBadHugePages,
        "off, try and require are",
        {"", "on", "yes", "1", "Try", "try ", "required"}},
+      {"MEMSTREAM_GROUP",
+       Status::kBadGroup,
+       "name or number of a group",
+       {"", "no-such-group", "-1", "4294967295", "4294967296", "1.0"}},
       {"MEMSTREAM_PREFAULT", Status::kBadPrefault, "off and on are", {"", "1", "true", "ON", "on ", "no"}},
   };
   for (const Variable& variable : variables) {
@@ -161,8 +168,9 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
 
 TEST_CASE("an option stands before its variable, which is then not even looked at") {
   const Environment environment;
-  for (const char* name : {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS",
-                           "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT"}) {
+  for (const char* name :
+       {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS", "MEMSTREAM_TIMEOUT_MS",
+        "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP"}) {
     Environment::set(name, "!");
   }
   memstream_options_t given = fresh_options();
@@ -174,6 +182,7 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   given.mode = 0640;
   given.hugepages = "require";
   given.prefault = "on";
+  given.group = "7";
   OpenOptions options;
   REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
   CHECK(std::string(options.backend->name()) == "sysv");
@@ -184,6 +193,7 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   CHECK(options.spec.mode == 0640);
   CHECK(options.spec.huge_pages == HugePages::kRequire);
   CHECK(options.prefault);
+  CHECK(options.spec.group == 7U);
 }
 
 TEST_CASE("an option that is not possible is named as an option") {
@@ -201,6 +211,7 @@ TEST_CASE("an option that is not possible is named as an option") {
         Bad{Status::kBadMode, "options.mode", [](memstream_options_t& o) { o.mode = 0100; }},
         Bad{Status::kBadHugePages, "options.hugepages", [](memstream_options_t& o) { o.hugepages = "always"; }},
         Bad{Status::kBadPrefault, "options.prefault", [](memstream_options_t& o) { o.prefault = "true"; }},
+        Bad{Status::kBadGroup, "options.group", [](memstream_options_t& o) { o.group = "nobody knows"; }},
         Bad{Status::kBadBackend, "'mmap'", [](memstream_options_t& o) { o.backend = "mmap"; }},
         Bad{Status::kInvalid, "options.flags", [](memstream_options_t& o) { o.flags = 8; }},
         Bad{Status::kInvalid, "struct_size", [](memstream_options_t& o) { o.struct_size -= 1; }},

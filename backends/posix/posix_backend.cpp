@@ -156,7 +156,8 @@ Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /
   struct stat newborn {};
   newborn.st_uid = ::geteuid();
   auto made = std::make_unique<PosixObject>(spec, FileDescriptor(-1), newborn);
-  FileDescriptor file = open_object(name, O_RDWR | O_CREAT | O_EXCL, spec.mode);
+  // The creator's group gets no rights before the object has the group that was asked for.
+  FileDescriptor file = open_object(name, O_RDWR | O_CREAT | O_EXCL, spec.group ? spec.mode & 0700U : spec.mode);
   if (!file.is_open()) return create_failed(spec, errno);
   made->become(std::move(file));
   *object = std::move(made);

@@ -159,9 +159,14 @@ Status PosixObject::look_again() {
 }
 
 Status PosixObject::give_size() {
-  // The mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
+  // Group and mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
   // affair.
-  if (status_.st_uid == ::geteuid() && ::fchmod(file_.number(), spec().mode) != 0) {
+  const bool is_our_own = status_.st_uid == ::geteuid();
+  if (is_our_own && spec().group && ::fchown(file_.number(), static_cast<uid_t>(-1), *spec().group) != 0) {
+    if (errno == EPERM) return refuse_group(spec());
+    return fail_errno(Status::kOsError, "fchown", spec().name, errno, remedy_of(errno, "Check MEMSTREAM_GROUP."));
+  }
+  if (is_our_own && ::fchmod(file_.number(), spec().mode) != 0) {
     return fail_errno(Status::kOsError, "fchmod", spec().name, errno, remedy_of(errno, "Check MEMSTREAM_MODE."));
   }
   // Beyond this limit ftruncate() would end the process with SIGXFSZ.

@@ -101,6 +101,11 @@ Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
   if (const Ownership ownership = ownership_of(status.sem_perm); !may_guard(ownership, spec)) {
     return refuse_guard(&ownership, key, spec);
   }
+  // So that the others of the group can wait for it. Whoever cannot is refused.
+  if (spec.group && status.sem_perm.uid == ::geteuid() && status.sem_perm.gid != *spec.group) {
+    status.sem_perm.gid = *spec.group;
+    (void)::semctl(id, 0, IPC_SET, SemaphoreArgument{.status = &status});
+  }
   *semaphore_id = id;
   return Status::kOk;
 }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "backends/filters.h"
+#include "backends/groups.h"
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/mapped_segment.h"
@@ -219,6 +220,7 @@ int make_of_huge_pages(key_t key, const SegmentSpec& spec, int flags, int* error
 
 Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                            std::unique_ptr<SharedObject>* object) {
+  if (spec.group && !is_member_of(*spec.group) && ::geteuid() != 0) return refuse_group(spec);
   shm_info summary{};
   const auto ask = [&] { return ::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&summary)); };
   if (const Status allowed = check_allowed("shmctl", spec, ask); allowed != Status::kOk) return allowed;
@@ -256,6 +258,11 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
     if (error == EEXIST) continue;  // A segment with another name and the same hash.
     if (id < 0) return shmget_failed(spec, error);
     made->become(id, std::move(locks));
+    status = made->give_group();
+    if (status != Status::kOk) {
+      (void)made->discard();  // What is left then is finished by the next one.
+      return status;
+    }
     *object = std::move(made);
     return Status::kOk;
   }

@@ -111,6 +111,15 @@ int id_of_mapped(const Segment& segment) noexcept {
   return mapped == nullptr ? -1 : mapped->segment_id();
 }
 
+Status SysvObject::give_group() {
+  if (!spec().group) return Status::kOk;
+  bool is_done = ::shmctl(segment_id_, IPC_STAT, &status_) == 0;
+  status_.shm_perm.gid = *spec().group;
+  is_done = is_done && ::shmctl(segment_id_, IPC_SET, &status_) == 0;
+  if (is_done) return Status::kOk;
+  return fail_errno(Status::kOsError, "shmctl", spec().name, errno, remedy_of(errno, "Check MEMSTREAM_GROUP."));
+}
+
 bool SysvObject::is_mapped_by(const Segment& segment) const noexcept { return id_of_mapped(segment) == segment_id_; }
 
 Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {

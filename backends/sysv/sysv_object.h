@@ -44,6 +44,8 @@ class SysvObject final : public SharedObject {
   }
   // Turns an object that stands for nothing into the segment that was just made for it, under these locks.
   void become(int segment_id, std::vector<CreationLock> locks) noexcept;
+  // Gives a new segment to the group that was asked for, if one was.
+  Status give_group();
 
   std::size_t size_bytes() const noexcept override { return status_.shm_segsz; }
   Ownership ownership() const noexcept override { return ownership_of(status_.shm_perm); }

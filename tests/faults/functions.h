@@ -17,6 +17,9 @@
   X(fstat, kMinusOne, EOVERFLOW)                                                     \
   X(statvfs, kMinusOne, EIO, EINTR)                                                  \
   X(fchmod, kMinusOne, EPERM)                                                        \
+  X(fchown, kMinusOne, EPERM)                                                        \
+  X(getgroups, kMinusOne, EPERM)                                                     \
+  X(getgrnam_r, kError, EIO, ERANGE)                                                 \
   X(flock, kMinusOne, ENOLCK, EINTR)                                                 \
   X(pread, kMinusOne, EIO, EINTR)                                                    \
   X(mmap, kMinusOne, ENOMEM, EACCES)                                                 \

@@ -18,6 +18,7 @@
 #include <new>
 #include <type_traits>
 
+struct group;
 struct iovec;
 struct rlimit;
 struct statvfs;
@@ -135,6 +136,11 @@ INTERPOSE(int, statvfs, (const char* path, struct statvfs* status), path, status
 INTERPOSE(int, sysinfo, (struct sysinfo * info), info)
 INTERPOSE(int, fstat, (int file, struct stat* status), file, status)
 INTERPOSE(int, fchmod, (int file, mode_t mode), file, mode)
+INTERPOSE(int, fchown, (int file, uid_t owner, gid_t group), file, owner, group)
+INTERPOSE(int, getgroups, (int size, gid_t* groups), size, groups)
+INTERPOSE(int, getgrnam_r,
+          (const char* name, struct group* entry, char* buffer, std::size_t size, struct group** found), name, entry,
+          buffer, size, found)
 INTERPOSE(int, flock, (int file, int operation), file, operation)
 INTERPOSE(ssize_t, pread, (int file, void* to, std::size_t size, off_t offset), file, to, size, offset)
 INTERPOSE(void*, mmap, (void* address, std::size_t size, int protection, int flags, int file, off_t offset), address,

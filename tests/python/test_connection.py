@@ -156,6 +156,8 @@ IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [
     ({"timeout": float("nan")}, errors.BadTimeout),
     ({"hugepages": "sometimes"}, errors.BadHugePages),
     ({"prefault": "off"}, errors.BadPrefault),
+    ({"group": "no such group"}, errors.BadGroup),
+    ({"group": -1}, errors.BadGroup),
 ]
 
 
@@ -178,6 +180,7 @@ def test_impossible_options_are_refused_by_name(segment: Segment, arguments: Dic
         ("MEMSTREAM_MODE", "rw", errors.BadMode),
         ("MEMSTREAM_HUGEPAGES", "yes", errors.BadHugePages),
         ("MEMSTREAM_PREFAULT", "true", errors.BadPrefault),
+        ("MEMSTREAM_GROUP", "no such group", errors.BadGroup),
     ],
 )
 def test_an_impossible_environment_is_refused_by_variable(

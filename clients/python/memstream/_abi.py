@@ -43,6 +43,7 @@ class Status(IntEnum):
     BAD_MODE = -25
     BAD_HUGEPAGES = -26
     BAD_PREFAULT = -27
+    BAD_GROUP = -29
 
     BUSY = -40
     GONE = -41
@@ -129,6 +130,7 @@ class Options(ctypes.Structure):
         ("reserved", c_uint32),
         ("hugepages", c_char_p),
         ("prefault", c_char_p),
+        ("group", c_char_p),
     ]
 
 

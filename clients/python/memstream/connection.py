@@ -99,6 +99,7 @@ class Connection:
         any_owner: bool = False,
         hugepages: Optional[str] = None,
         prefault: Optional[bool] = None,
+        group: Union[str, int, None] = None,
         library: Optional[Path] = None,
         serializer: None = None,
     ) -> None:
@@ -120,6 +121,8 @@ class Connection:
                 What came of "try" is `Stats.page_size`.
             prefault: True: take all memory of a new segment at once, or raise NoMemory, and map what a segment has
                 before it is needed; None: MEMSTREAM_PREFAULT, or False.
+            group: of a new segment, the name or number of a group that its creator is in, for a mode such as 0o660;
+                None: MEMSTREAM_GROUP, or the group of the creator.
             library: path of libcache.so; None: see `memstream._library`.
             serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
@@ -147,6 +150,7 @@ class Connection:
             any_owner,
             hugepages,
             prefault,
+            group,
         )
         handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
@@ -158,6 +162,7 @@ class Connection:
             "any_owner": any_owner,
             "hugepages": hugepages,
             "prefault": prefault,
+            "group": group,
         }
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
         self._handle: Optional[Handle] = handle
@@ -291,6 +296,7 @@ def make_options(
     any_owner: bool = False,
     hugepages: Optional[str] = None,
     prefault: Optional[bool] = None,
+    group: Union[str, int, None] = None,
 ) -> _abi.Options:
     """Fills `memstream_options_t`. What is None stays "from the environment".
 
@@ -323,6 +329,8 @@ def make_options(
         if not isinstance(prefault, bool):
             raise BadPrefault(Status.BAD_PREFAULT, invalid("prefault", prefault, "True, False or None"))
         options.prefault = b"on" if prefault else b"off"
+    if group is not None:
+        options.group = str(group).encode()
     for chosen, flag in (
         (check_bool("read_only", read_only), _abi.OpenFlags.READ_ONLY),
         (not check_bool("create", create), _abi.OpenFlags.EXISTING),

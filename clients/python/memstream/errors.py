@@ -218,6 +218,12 @@ class BadPrefault(ConfigurationError):
     code = Status.BAD_PREFAULT
 
 
+class BadGroup(ConfigurationError):
+    """`group` or MEMSTREAM_GROUP is neither the name nor the number of a group that exists."""
+
+    code = Status.BAD_GROUP
+
+
 class UnavailableError(MemStreamError):
     """Not now: the same call may succeed later, or on a new `Cache`."""
 
