@@ -29,7 +29,7 @@ CANNOT_FAIL = {
 }
 # Functions of the compiler and the language, which report by exceptions: operator new is where those come from.
 LANGUAGE = re.compile(
-    r"_ITM_|_Unwind_|__cxa_|__dynamic_cast|__gmon_start__|__gxx_|_ZSt|_ZNSt|_ZNKSt|_ZT[IV]|_ZN3fmt|_ZdlPv"
+    r"_ITM_|_Unwind_|__cxa_|__dynamic_cast|__gmon_start__|__gxx_|_ZSt|_ZNSt|__udivti3|_ZNKSt|_ZT[IV]|_ZN3fmt|_ZdlPv"
 )
 OPERATORS = {"_Znwm": "operator_new", "_ZnwmSt11align_val_t": "operator_new_aligned"}
 

@@ -16,6 +16,7 @@ from memstream._arguments import Duration, Path, c_text, check_bool, invalid, pa
 from memstream._library import Library, load
 from memstream.errors import (
     BadBackend,
+    BadGroup,
     BadHugePages,
     BadMode,
     BadName,
@@ -35,6 +36,7 @@ _SIZE = 'bytes from 1 MiB on as an int, or as a str with an optional K, M or G, 
 _SHARDS = "an int from 1 to 64"
 _MODE = "permission bits that let the owner read and write as an int, such as 0o600 or 0o660"
 _TIMEOUT = "seconds from 0 to 3600 as a number or a timedelta, or None"
+_GROUP = "the name or the number of a group"
 _HUGE_PAGES = 'a str, "off", "try" or "require"'
 
 _SIZE_TEXT = re.compile("([0-9]{1,20})([KMGkmg]?)")
@@ -330,7 +332,9 @@ def make_options(
             raise BadPrefault(Status.BAD_PREFAULT, invalid("prefault", prefault, "True, False or None"))
         options.prefault = b"on" if prefault else b"off"
     if group is not None:
-        options.group = str(group).encode()
+        if isinstance(group, bool) or not isinstance(group, (str, int)):
+            raise TypeError(invalid("group", group, _GROUP))
+        options.group = c_text("group", str(group), _GROUP, BadGroup, Status.BAD_GROUP)
     for chosen, flag in (
         (check_bool("read_only", read_only), _abi.OpenFlags.READ_ONLY),
         (not check_bool("create", create), _abi.OpenFlags.EXISTING),
