@@ -264,7 +264,7 @@ Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer&
   if (identity.state == SegmentState::kForeign) {
     if (status = object->may_remove_foreign(); status != Status::kOk) return status;
   }
-  if (identity.state == SegmentState::kReady) {
+  if (identity.state != SegmentState::kForeign && identity.state != SegmentState::kBlank) {
     std::unique_ptr<Segment> mapped;
     if (status = object->map(Access::kReadWrite, &mapped); status != Status::kOk) return status;
     before_removal(mapped->data());

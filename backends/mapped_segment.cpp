@@ -80,4 +80,6 @@ std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
   return mapped_page_size_bytes(data_);
 }
 
+void MappedSegment::abandon() noexcept { (void)::mprotect(data_, round_up_to_page(size_bytes_), PROT_NONE); }
+
 }  // namespace memstream

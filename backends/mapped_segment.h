@@ -22,6 +22,7 @@ class MappedSegment : public Segment {
   Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept final;
   Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept final;
   std::size_t kernel_page_size_bytes() const noexcept final;
+  void abandon() noexcept final;
 
  protected:
   // Keeps the mapping out of core dumps. Asks for huge pages where they are wanted; whether any come of it is for

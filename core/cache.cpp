@@ -17,6 +17,12 @@ constexpr std::chrono::milliseconds kNoWait{0};
 
 constexpr std::atomic<std::uint32_t> kDestroyed{static_cast<std::uint32_t>(HeaderState::kDestroyed)};
 
+// How long a process that got no slot works without one before it tries again.
+constexpr std::uint64_t kRetryMs = 500;
+
+// The header of a segment that this process must not touch. It is in no state in which one works with it.
+constinit SegmentHeader abandoned_header{};
+
 }  // namespace
 
 // ---- opening and closing ----
@@ -26,11 +32,11 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
   AttachedHeader attached;
   if (const Status status = check_header(*segment, name, &attached); status != Status::kOk) return status;
   auto opened = std::unique_ptr<Cache>(new Cache(std::move(segment), attached, timeout));
+  if (!opened->own_) return fail(Status::kNoMemory, fmt::format("Segment '{}': {}", name, last_error()));
   if (!opened->read_only()) {
-    const Status status = opened->process_table_.claim(Deadline(timeout), &opened->slot_);
+    opened->own_->membership.store(Membership::kEntering, std::memory_order_relaxed);
+    const Status status = opened->join(Deadline(timeout));
     if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
-    opened->settle_redo();
-    opened->membership_.store(Membership::kInside, std::memory_order_release);
     // Whoever comes cleans up after those that are gone, as far as that can be done at once.
     static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait)));
   }
@@ -49,45 +55,92 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
-                     attached.geometry.process_slots) {
+                     attached.geometry.process_slots, attached.residence) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
   }
 }
 
 Cache::~Cache() {
-  if (membership_.load(std::memory_order_acquire) != Membership::kInside) return;
+  if (!own_) return;
   // If the deadline passes, the slot stays until somebody finds this process ended.
-  static_cast<void>(process_table_.give_back(Deadline(timeout_), slot_));
+  if (is_inside()) static_cast<void>(process_table_.give_back(Deadline(timeout_), own_->slot));
+  if (own_->is_marked) process_table_.leave();
 }
 
+// A signal handler has forked in the middle of an operation. If the child returned into that, it would go on with its
+// parent's locks and redo record: it must never touch a byte of the segment again.
 void Cache::after_fork_in_child() noexcept {
-  slot_ = nullptr;
-  redo_taken_.store(false, std::memory_order_relaxed);  // A thread that had it may not be in the child.
-  membership_.store(Membership::kOutside, std::memory_order_release);
+  if (OperationScope::current() != this) return;
+  segment_->abandon();
+  header_ = &abandoned_header;
+  state_.store(&abandoned_header.state, std::memory_order_relaxed);
 }
 
-ProcessSlot* Cache::enter() noexcept {
+Status Cache::enter() noexcept {
+  if (is_gone()) return why_gone();
   for (;;) {
-    Membership membership = membership_.load(std::memory_order_acquire);
-    if (membership == Membership::kInside) return slot_;
-    if (membership == Membership::kRefused || read_only()) return nullptr;
+    Membership membership = own_->membership.load(std::memory_order_acquire);
+    if (membership == Membership::kInside) return Status::kOk;
+    if (membership == Membership::kGuest && monotonic_ms() < own_->retry_ms) return Status::kOk;
     if (membership == Membership::kEntering) {
       std::this_thread::yield();
       continue;
     }
-    if (!membership_.compare_exchange_strong(membership, Membership::kEntering, std::memory_order_acq_rel)) continue;
-    ProcessSlot* entered = nullptr;
-    const Status status = process_table_.claim(Deadline(timeout_), &entered);
-    slot_ = entered;
-    if (status == Status::kOk) settle_redo();
-    membership_.store(status == Status::kOk ? Membership::kInside : Membership::kRefused, std::memory_order_release);
+    if (!own_->membership.compare_exchange_strong(membership, Membership::kEntering, std::memory_order_acq_rel)) {
+      continue;
+    }
+    const Status status = join(Deadline(timeout_));
+    return own_->membership.load(std::memory_order_relaxed) == Membership::kOutside ? status : Status::kOk;
   }
 }
 
+Status Cache::join(const Deadline& deadline) noexcept {
+  const auto become = [this](Membership membership) { own_->membership.store(membership, std::memory_order_release); };
+  try {
+    if (!own_->is_marked) {
+      const Status status = process_table_.arrive(deadline, &own_->is_marked);
+      if (status != Status::kOk) {
+        become(Membership::kOutside);
+        return is_gone() ? why_gone() : status;  // Destroying takes the semaphores away.
+      }
+    }
+    const Status status = own_->is_marked ? process_table_.claim(deadline, &own_->slot)
+                                          : ProcessMarks::explain(ProcessMarks::Outcome::kForbidden);
+    if (status == Status::kOk) {
+      own_->generation = own_->slot->generation.load(std::memory_order_relaxed);
+      settle_redo();
+      become(Membership::kInside);
+    } else {
+      own_->retry_ms = monotonic_ms() + kRetryMs;
+      become(Membership::kGuest);
+    }
+    return status != Status::kOk && is_gone() ? why_gone() : status;
+  } catch (...) {
+    become(Membership::kOutside);
+    return fail(Status::kNoMemory, "This process has no memory left to enter the segment: free some.");
+  }
+}
+
+ProcessSlot* Cache::slot_after_entering() noexcept {
+  if (!read_only_) static_cast<void>(enter());
+  return is_inside() ? own_->slot : nullptr;
+}
+
+// Only damage, or a hostile process, gives a slot away whose mark is set.
+ProcessSlot* Cache::replace_lost_slot() noexcept {
+  own_->membership.store(Membership::kOutside, std::memory_order_release);
+  return slot_after_entering();
+}
+
+GetResult Cache::uncounted(const GetResult& got) noexcept {
+  const Status status = lockable();
+  return status == Status::kOk ? got : GetResult{status, {}};
+}
+
 void Cache::settle_redo() noexcept {
-  const std::uint32_t record = process_table_.number_of(slot_);
-  redo_record_ = 0;  // For a process that has none.
+  const std::uint32_t record = process_table_.number_of(own_->slot);
+  own_->redo_record = 0;  // For a process that has none.
   if (record >= attached_.geometry.redo_records()) return;
   const auto* records =
       reinterpret_cast<const RedoRecord*>(segment_->data() + attached_.geometry.redo_records_offset());
@@ -96,32 +149,38 @@ void Cache::settle_redo() noexcept {
   const bool is_settled =
       last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;
   // One that a busy shard may still be in need of is left alone.
-  redo_record_ = is_settled ? record + 1 : 0;
+  own_->redo_record = is_settled ? record + 1 : 0;
 }
 
 std::uint32_t Cache::claim_redo() noexcept {
-  if (slot() == nullptr || redo_record_ == 0) return 0;
-  if (!has_one_thread()) return redo_taken_.exchange(true, std::memory_order_acquire) ? 0 : redo_record_;
-  if (redo_taken_.load(std::memory_order_relaxed)) return 0;
-  redo_taken_.store(true, std::memory_order_relaxed);
-  return redo_record_;
+  if (exclusive_slot() == nullptr || own_->redo_record == 0) return 0;
+  std::atomic<bool>& taken = own_->redo_taken;
+  if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;
+  if (taken.load(std::memory_order_relaxed)) return 0;
+  taken.store(true, std::memory_order_relaxed);
+  return own_->redo_record;
 }
 
 // ---- what every operation asks first ----
 
-Status Cache::why_unusable(std::string_view key) noexcept {
+Status Cache::why_unusable(std::string_view key) const noexcept {
   if (is_possible(key)) return why_gone();
   return fail_without_throwing(Status::kBadKey, [&] {
     return fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize);
   });
 }
 
-Status Cache::why_gone() noexcept {
+Status Cache::why_gone() const noexcept {
+  if (header_ == &abandoned_header) {
+    return fail(Status::kGone,
+                "This process was forked by a signal handler in the middle of a call. Connect again to use the cache.");
+  }
   return fail(Status::kGone,
               "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
 }
 
 void Cache::look_for_name() noexcept {
+  if (header_ == &abandoned_header) return;
   next_name_look_ms_.store(now_ms() + kNameLookMs, std::memory_order_relaxed);
   if (segment_->has_name()) return;
   state_.store(&kDestroyed, std::memory_order_relaxed);
@@ -129,6 +188,7 @@ void Cache::look_for_name() noexcept {
 }
 
 Status Cache::why_not_writable() noexcept {
+  if (!read_only_) return enter();
   return fail(Status::kReadOnly, "The cache is open for reading only. Open it without the read-only flag to write.");
 }
 
@@ -160,6 +220,7 @@ bool Cache::found_room_of_the_dead() {
 }
 
 Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -187,7 +248,7 @@ Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
 Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
-  PinSet pins(slot());
+  PinSet pins(exclusive_slot());
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
   if (const Status status = shard.may_store(request, deadline, now); status != Status::kOk) return status;
@@ -202,6 +263,7 @@ Status Cache::store_large(const StoreRequest& request, const Deadline& deadline,
 }
 
 Status Cache::remove(std::string_view key) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -210,6 +272,7 @@ Status Cache::remove(std::string_view key) noexcept {
 }
 
 Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -219,6 +282,7 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                         std::int64_t* result) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -232,6 +296,7 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
 }
 
 Status Cache::clear() noexcept {
+  const OperationScope scope(this);
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   for (auto& shard : shards_) {
@@ -243,10 +308,11 @@ Status Cache::clear() noexcept {
 // ---- in place ----
 
 Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
+  const OperationScope scope(this);
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  PinSet pins(slot());
+  PinSet pins(exclusive_slot());
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
   const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
@@ -255,7 +321,8 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
 }
 
 Status Cache::release(const HeldBlock& held) noexcept {
-  PinSet pins(slot());
+  const OperationScope scope(this);
+  PinSet pins(exclusive_slot());
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
   if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
     return Status::kOk;
@@ -265,11 +332,12 @@ Status Cache::release(const HeldBlock& held) noexcept {
 }
 
 Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  PinSet pins(slot());
+  PinSet pins(exclusive_slot());
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   return with_room_of_the_dead(
       [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
@@ -277,9 +345,11 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
 
 Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
                      std::uint64_t cas) noexcept {
+  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
-  PinSet pins(slot());
+  if (const Status status = writable(); status != Status::kOk) return status;
+  PinSet pins(exclusive_slot());
   const StoreRequest request{.key = make_key(key),
                              .value_size = held.read.value_size,
                              .expires_ms = expiry(value.ttl_ms),

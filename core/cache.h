@@ -17,6 +17,8 @@
 #include "core/fork_guard.h"
 #include "core/format.h"
 #include "core/inplace_vector.h"
+#include "core/operation_scope.h"
+#include "core/process_private.h"
 #include "core/processes.h"
 #include "core/segment.h"
 #include "core/shard.h"
@@ -187,10 +189,12 @@ class Cache final : private ForkAware {
     return Status::kOk;
   }
   Status present() const noexcept { return is_gone() ? why_gone() : Status::kOk; }
-  Status writable() const noexcept { return read_only_ ? why_not_writable() : Status::kOk; }
-  [[gnu::cold]] static Status why_unusable(std::string_view key) noexcept;
-  [[gnu::cold]] static Status why_gone() noexcept;
-  [[gnu::cold]] static Status why_not_writable() noexcept;
+  Status writable() noexcept { return is_inside() ? Status::kOk : why_not_writable(); }
+  // Whether this process may take locks of the segment.
+  Status lockable() noexcept { return is_inside() || read_only_ ? Status::kOk : enter(); }
+  [[gnu::cold]] Status why_unusable(std::string_view key) const noexcept;
+  [[gnu::cold]] Status why_gone() const noexcept;
+  [[gnu::cold]] Status why_not_writable() noexcept;
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
   // A get that does not end at once: `is_large` if only because of the size of the value.
@@ -214,14 +218,29 @@ class Cache final : private ForkAware {
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
   void count_puts(std::uint64_t puts) noexcept;
 
-  // This process's slot; entered on first use after a fork. Null when the table is full then: the process works on,
-  // uncounted and without pins.
+  // This process's slot; entered on first use after a fork. Null when it has none: it works on, uncounted, without pins
+  // and leases, and tries again later.
   ProcessSlot* slot() noexcept {
-    if (membership_.load(std::memory_order_acquire) == Membership::kInside) [[likely]]
-      return slot_;
-    return enter();
+    if (is_inside()) [[likely]]
+      return own_->slot;
+    return slot_after_entering();
   }
-  [[gnu::cold]] ProcessSlot* enter() noexcept;
+  bool is_inside() const noexcept { return own_->membership.load(std::memory_order_acquire) == Membership::kInside; }
+  // The same for what others must never share with this process: the slot is still its own.
+  ProcessSlot* exclusive_slot() noexcept {
+    ProcessSlot* found = slot();
+    if (found == nullptr || found->generation.load(std::memory_order_relaxed) == own_->generation) [[likely]]
+      return found;
+    return replace_lost_slot();
+  }
+  [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
+  [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
+  // A hit or a miss that no slot counts: whether this process may know of it.
+  [[gnu::cold]] GetResult uncounted(const GetResult& got) noexcept;
+  // kOk if this process may lock from here on, with or without a slot.
+  [[gnu::cold]] Status enter() noexcept;
+  // kOk only with a slot. REQUIRES: membership is kEntering, and this thread has set it.
+  Status join(const Deadline& deadline) noexcept;
 
   // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
   class RedoClaim {
@@ -230,7 +249,7 @@ class Cache final : private ForkAware {
     RedoClaim(const RedoClaim&) = delete;
     RedoClaim& operator=(const RedoClaim&) = delete;
     ~RedoClaim() {
-      if (record_ != 0) cache_.redo_taken_.store(false, std::memory_order_release);
+      if (record_ != 0) cache_.own_->redo_taken.store(false, std::memory_order_release);
     }
     // As StoreRequest::redo has it.
     std::uint32_t record() const noexcept { return record_; }
@@ -240,7 +259,7 @@ class Cache final : private ForkAware {
     std::uint32_t record_;
   };
   std::uint32_t claim_redo() noexcept;
-  // REQUIRES: this process has just entered `slot_`.
+  // REQUIRES: this process has just entered its slot.
   void settle_redo() noexcept;
 
   std::unique_ptr<Segment> segment_;
@@ -256,11 +275,18 @@ class Cache final : private ForkAware {
   std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
   ProcessTable process_table_;
 
-  enum class Membership : int { kOutside, kEntering, kInside, kRefused };
-  std::atomic<Membership> membership_{Membership::kOutside};
-  ProcessSlot* slot_ = nullptr;    // Valid while membership_ is kInside, and so is what follows.
-  std::uint32_t redo_record_ = 0;  // As StoreRequest::redo has it.
-  std::atomic<bool> redo_taken_{false};
+  // What this process is to the segment: nothing at first, and nothing again in every copy of its address space.
+  enum class Membership : int { kOutside, kEntering, kInside, kGuest };
+  struct OwnState {
+    std::atomic<Membership> membership;
+    std::atomic<bool> redo_taken;
+    bool is_marked;             // Counted among those that may lock.
+    std::uint32_t redo_record;  // As StoreRequest::redo has it. Valid while membership is kInside, as what follows.
+    std::uint32_t generation;   // Of the slot.
+    ProcessSlot* slot;
+    std::uint64_t retry_ms;  // A guest does not try before this time to get a slot.
+  };
+  ProcessPrivate<OwnState> own_;
   AccessClock access_clock_;
   ForkRegistration fork_registration_{this};
 };

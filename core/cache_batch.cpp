@@ -13,7 +13,7 @@ Status Cache::begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* ke
   *usable_items = 0;
   static_cast<void>(now_and_look());
   Status all = present();
-  if (all == Status::kOk && writes) all = writable();
+  if (all == Status::kOk) all = writes ? writable() : lockable();
   Status failure = all;
   for (BatchItem& item : items) {
     const bool was_failure = item.status != Status::kOk;
@@ -105,6 +105,7 @@ class WritesAhead {
 }  // namespace
 
 Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
+  const OperationScope scope(this);
   BatchKeys keys;
   std::size_t usable_items = 0;
   Status failure = begin_batch(items, true, &keys, &usable_items);
@@ -158,6 +159,7 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
 }
 
 Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
+  const OperationScope scope(this);
   BatchKeys keys;
   std::size_t usable_items = 0;
   Status failure = begin_batch(items, true, &keys, &usable_items);

@@ -1,4 +1,6 @@
 // Looking at a cache as a whole: scans, statistics, processes, the checker.
+#include <algorithm>
+
 #include "core/cache.h"
 
 namespace memstream {
@@ -12,8 +14,10 @@ constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexc
 
 Status Cache::scan(std::uint64_t* cursor,
                    const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
   auto shard = static_cast<std::uint32_t>(*cursor >> 32);
   auto next = static_cast<std::uint32_t>(*cursor);
   bool stopped = false;
@@ -32,8 +36,10 @@ Status Cache::scan(std::uint64_t* cursor,
 }
 
 Status Cache::statistics(CacheStatistics* statistics) noexcept {
+  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
   *statistics = {};
   if (!read_only()) {
     const Status status = process_table_.clean_up(Deadline(timeout_));
@@ -45,9 +51,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
     if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
     sum += one;
   }
-  for (const ProcessSlot& slot : process_table_.used()) {
-    statistics->processes += slot.pid.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-  }
+  statistics->processes = process_table_.count();
   const ProcessCounts counts = process_table_.sum();
   statistics->hits = counts.hits;
   statistics->misses = counts.misses;
@@ -62,7 +66,9 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
 }
 
 Status Cache::prefault() noexcept {
+  const OperationScope scope(this);
   if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
   const Deadline deadline(timeout_);
   const Status tables = segment_->prefault(0, attached_.geometry.shards_offset);
   if (tables != Status::kOk) return tables;
@@ -73,28 +79,38 @@ Status Cache::prefault() noexcept {
 }
 
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
+  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
   if (!read_only()) {
     const Status status = process_table_.clean_up(Deadline(timeout_));
     if (status != Status::kOk) return status;
   }
   processes->clear();
+  std::vector<const ProcessSlot*> first_slots;  // Of the processes found so far.
   for (const ProcessSlot& slot : process_table_.used()) {
-    ProcessInfo info;
-    info.pid = slot.pid.load(std::memory_order_acquire);
-    if (info.pid == 0) continue;
-    info.start_time = slot.start_time.load(std::memory_order_relaxed);
-    info.hits = slot.counters.hits.load(std::memory_order_relaxed);
-    info.misses = slot.counters.misses.load(std::memory_order_relaxed);
-    info.puts = slot.counters.puts.load(std::memory_order_relaxed);
+    const std::uint32_t pid = slot.pid.load(std::memory_order_acquire);
+    if (pid == 0) continue;
+    const auto found = std::find_if(first_slots.begin(), first_slots.end(), [&](const ProcessSlot* first) {
+      return ProcessTable::are_of_one_process(*first, slot);
+    });
+    const auto index = static_cast<std::size_t>(found - first_slots.begin());
+    if (found == first_slots.end()) {
+      first_slots.push_back(&slot);
+      processes->push_back({.pid = pid, .start_time = slot.start_time.load(std::memory_order_relaxed)});
+    }
+    ProcessInfo& info = (*processes)[index];
+    info.hits += slot.counters.hits.load(std::memory_order_relaxed);
+    info.misses += slot.counters.misses.load(std::memory_order_relaxed);
+    info.puts += slot.counters.puts.load(std::memory_order_relaxed);
     for (const auto& pin : slot.pins) info.pins += pin.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-    processes->push_back(info);
   }
   return Status::kOk;
 }
 
 Status Cache::check(std::vector<std::string>* problems) {
+  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;

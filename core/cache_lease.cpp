@@ -22,19 +22,29 @@ bool wait_for_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, cons
   return true;
 }
 
+// Nobody could tell when the holder dies.
+Status no_slot_for_lease() noexcept {
+  return fail(Status::kProcessTableFull,
+              "This process has no process slot yet, and a lease needs one. Compute the value without a lease, or try "
+              "again later; a larger MEMSTREAM_SIZE has more slots.");
+}
+
 }  // namespace
 
 Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
                     std::uint64_t* token) noexcept {
+  const OperationScope scope(this);
   *token = 0;
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
+  const std::uint64_t owner = process_table_.lease_owner_of(exclusive_slot());
+  if (owner == 0) return no_slot_for_lease();
   const Key hashed = make_key(key);
   Shard& shard = shard_of(hashed);
   LeaseRequest request{.key = hashed,
                        .stale_cas = stale_cas,
-                       .owner = process_table_.lease_owner_of(slot()),
+                       .owner = owner,
                        .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
   // Whether a holder is alive is asked before the lock is taken: it takes system calls, and while a value is stale
   // everybody asks.
@@ -50,7 +60,7 @@ Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t
   }
   const Deadline deadline(timeout_);
   Status status = shard.grant_lease(request, deadline, now, token);
-  if (status == Status::kFull && request.owner != 0) {
+  if (status == Status::kFull) {
     // Those of processes that have died are free once these have left the process table.
     if (process_table_.clean_up(deadline) == Status::kOk) {
       status = shard.grant_lease(request, deadline, now, token);
@@ -94,11 +104,14 @@ Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, millis
 }
 
 Status Cache::release_lease(std::string_view key, std::uint64_t token) noexcept {
+  const OperationScope scope(this);
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   if (token == 0) return Status::kConflict;  // Of no lease: there is none to look for.
   const Key hashed = make_key(key);
-  return shard_of(hashed).release_lease(hashed, process_table_.lease_owner_of(slot()), token, Deadline(timeout_));
+  const std::uint64_t owner = process_table_.lease_owner_of(exclusive_slot());
+  if (owner == 0) return no_slot_for_lease();
+  return shard_of(hashed).release_lease(hashed, owner, token, Deadline(timeout_));
 }
 
 }  // namespace memstream

@@ -41,6 +41,24 @@ HeaderState state_word(const std::byte* header) noexcept {
       reinterpret_cast<const SegmentHeader*>(header)->state.load(std::memory_order_acquire));
 }
 
+// Removes new semaphores unless the segment that they are for becomes ready.
+class NewMarks {
+ public:
+  NewMarks(std::uint32_t slots) noexcept : slots_(slots) {}
+  NewMarks(const NewMarks&) = delete;
+  NewMarks& operator=(const NewMarks&) = delete;
+  ~NewMarks() {
+    if (!kept_) ProcessMarks(set, slots_).remove();
+  }
+  void keep() noexcept { kept_ = true; }
+
+  MarkSet set;
+
+ private:
+  std::uint32_t slots_;
+  bool kept_ = false;
+};
+
 constexpr const char* kDestroyRemedy =
     "Destroy it (cache_destroy, or memstream_destroy_named) and connect again, or use another MEMSTREAM_NAME.";
 
@@ -95,19 +113,9 @@ Status SegmentFormat::initialize(Segment& segment) {
     });
     if (status != Status::kOk) return status;
   }
-  const bool blank = state_of(segment.data()) == SegmentState::kBlank;
+  const bool is_blank = state_of(segment.data()) == SegmentState::kBlank;
   header->state.store(static_cast<std::uint32_t>(HeaderState::kInitializing), std::memory_order_release);
-  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
-  if (!blank) std::memset(segment.data() + kPageSize, 0, geometry.shards_offset - kPageSize);
-  for (std::uint32_t index = 0; index < geometry.shards; ++index) {
-    const std::uint64_t offset = geometry.shard_offset(index);
-    constexpr std::uint64_t kFirstPages = kShardHeaderSize + kPageSize;
-    if (const Status status = segment.commit(offset, kFirstPages); status != Status::kOk) return status;
-    if (!blank) std::memset(segment.data() + offset, 0, kFirstPages);
-  }
-  Status status = write_identity(segment, geometry);
-  if (status == Status::kOk) status = write_tables(segment, geometry);
-  if (status != Status::kOk) {
+  if (const Status status = lay_out(segment, geometry, is_blank); status != Status::kOk) {
     return fail(status, fmt::format("Segment '{}' cannot be laid out. {}", name_, last_error()));
   }
   header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
@@ -115,7 +123,29 @@ Status SegmentFormat::initialize(Segment& segment) {
   return Status::kOk;
 }
 
-Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry) const {
+Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool is_blank) {
+  auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
+  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
+  if (!is_blank) {
+    ProcessMarks::remove_new(header->new_marks_key.exchange(0));
+    std::memset(segment.data() + kPageSize, 0, geometry.shards_offset - kPageSize);
+  }
+  for (std::uint32_t index = 0; index < geometry.shards; ++index) {
+    const std::uint64_t offset = geometry.shard_offset(index);
+    constexpr std::uint64_t kFirstPages = kShardHeaderSize + kPageSize;
+    if (const Status status = segment.commit(offset, kFirstPages); status != Status::kOk) return status;
+    if (!is_blank) std::memset(segment.data() + offset, 0, kFirstPages);
+  }
+  header->has_unmarked.store(0, std::memory_order_relaxed);
+  NewMarks marks(geometry.process_slots);
+  Status status = ProcessMarks::create(geometry.process_slots, mode_, &header->new_marks_key, &marks.set);
+  if (status == Status::kOk) status = write_identity(segment, geometry, marks.set);
+  if (status == Status::kOk) status = write_tables(segment, geometry);
+  if (status == Status::kOk) marks.keep();
+  return status;
+}
+
+Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry, const MarkSet& marks) const {
   SegmentIdentity identity{};
   identity.magic = kMagic;
   identity.layout_version = kLayoutVersion;
@@ -129,7 +159,11 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry)
   copy_text(identity.libc, libc_id());
   copy_text(identity.boot_id, home.boot_id);
   copy_text(identity.name, name_);
-  identity.pid_namespace = home.pid_namespace;
+  identity.ipc_namespace = home.ipc_namespace;
+  identity.time_namespace = home.time_namespace;
+  identity.marks_created_s = marks.created_s;
+  identity.marks_id = marks.id;
+  identity.marks_key = marks.key;
   if (!random_bytes(identity.uuid, sizeof identity.uuid) ||
       !random_bytes(&identity.hash_seed, sizeof identity.hash_seed)) {
     return fail_errno(Status::kOsError, "getrandom", "", errno,
@@ -146,6 +180,7 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry)
   identity.thread_slots = geometry.thread_slots;
   identity.shards = geometry.shards;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
+  header->pid_namespace.store(home.pid_namespace, std::memory_order_relaxed);
   header->identity = identity;
   header->checksum = hash_bytes(&identity, sizeof identity);
   return robust_mutex_init(&header->registry_mutex);
@@ -215,17 +250,13 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
           fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
           "Their locks may differ: run both with the same library, or attach read-only.");
     }
-    Home home;
-    if (const Status status = find_home(&home); status != Status::kOk) {
-      return refuse(status, "cannot be told from one of another boot or pid namespace", last_error());
-    }
-    if (text_of(identity.boot_id) != home.boot_id) {
-      return refuse(Status::kOtherBoot, "was made before the machine was last started");
-    }
-    if (identity.pid_namespace != home.pid_namespace) {
-      return refuse(Status::kOtherNamespace, "belongs to another pid namespace, where a death cannot be told from here",
-                    "Run both sides in one namespace (docker: --pid), or attach read-only.");
-    }
+  }
+  attached->residence = {.boot_id = std::string(text_of(identity.boot_id)),
+                         .ipc_namespace = identity.ipc_namespace,
+                         .time_namespace = identity.time_namespace,
+                         .marks = {identity.marks_id, identity.marks_key, identity.marks_created_s}};
+  if (const Status status = check_clock(attached->residence); status != Status::kOk) {
+    return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
   }
   switch (state_word(segment.data())) {
     case HeaderState::kReady:
@@ -245,9 +276,16 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
   return Status::kOk;
 }
 
-void mark_destroyed(std::byte* header) noexcept {
-  reinterpret_cast<SegmentHeader*>(header)->state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed),
-                                                        std::memory_order_release);
+void mark_destroyed(std::byte* bytes) noexcept {
+  auto* header = reinterpret_cast<SegmentHeader*>(bytes);
+  const SegmentIdentity identity = identity_of(bytes);
+  const HeaderState before = state_word(bytes);
+  header->state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed), std::memory_order_release);
+  if (before == HeaderState::kInitializing) {
+    ProcessMarks::remove_new(header->new_marks_key.load(std::memory_order_acquire));
+  } else {
+    ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
+  }
 }
 
 }  // namespace memstream

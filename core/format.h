@@ -7,6 +7,7 @@
 
 #include "core/geometry.h"
 #include "core/layout.h"
+#include "core/residence.h"
 #include "core/segment.h"
 
 namespace memstream {
@@ -15,10 +16,14 @@ namespace memstream {
 class SegmentFormat final : public SegmentInitializer {
  public:
   // `shards` 0: according to the size. `prefaults`: a new segment is committed whole and pre-faulted before it is
-  // ready, within `prefault_timeout`.
+  // ready, within `prefault_timeout`. `mode`: permission bits of the semaphores that say who is alive.
   SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
-                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1))
-      : name_(std::move(name)), shards_(shards), prefaults_(prefaults), prefault_timeout_(prefault_timeout) {}
+                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
+      : name_(std::move(name)),
+        shards_(shards),
+        prefaults_(prefaults),
+        prefault_timeout_(prefault_timeout),
+        mode_(mode) {}
 
   std::size_t header_size_bytes() const noexcept override { return kPageSize; }
   SegmentState state_of(const std::byte* header) const noexcept override;
@@ -29,13 +34,15 @@ class SegmentFormat final : public SegmentInitializer {
   bool has_prefaulted() const noexcept { return has_prefaulted_; }
 
  private:
-  Status write_identity(Segment& segment, const Geometry& geometry) const;
+  Status lay_out(Segment& segment, const Geometry& geometry, bool is_blank);
+  Status write_identity(Segment& segment, const Geometry& geometry, const MarkSet& marks) const;
   Status write_tables(Segment& segment, const Geometry& geometry) const;
 
   std::string name_;
   std::uint32_t shards_;
   bool prefaults_;
   std::chrono::milliseconds prefault_timeout_;
+  unsigned mode_;
   bool has_prefaulted_ = false;
 };
 
@@ -47,13 +54,17 @@ struct AttachedHeader {
   std::uint64_t created_monotonic_ms = 0;
   std::uint32_t layout_version = 0;
   std::uint8_t uuid[16] = {};
+  Residence residence;
+
+  ProcessMarks marks() const noexcept { return {residence.marks, geometry.process_slots}; }
 };
 
 // Whether `segment` is what it should be. Each way in which it is not has its own status, and a message with a remedy.
-// A read-only attach takes no lock, so that it may cross C libraries, pid namespaces and boots.
+// A read-only attach takes no lock, so that it may cross C libraries, and pid and IPC namespaces. Whether this process
+// may write is for arrive() to say (core/residence.h).
 Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
 
-// The mark that tells the attached that the segment is no more.
+// Tells the attached that the segment is no more, and removes its semaphores.
 void mark_destroyed(std::byte* header) noexcept;
 
 }  // namespace memstream

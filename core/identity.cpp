@@ -2,12 +2,11 @@
 
 #include <fcntl.h>
 #include <gnu/libc-version.h>
-#include <signal.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -37,36 +36,6 @@ FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexc
   return got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
 }
 
-struct ProcessStat {
-  char state = 0;
-  std::uint64_t threads = 0;
-  std::uint64_t start_time = 0;
-};
-
-// Fields 3, 20 and 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and parentheses: fields count from its
-// last ')'.
-ProcessStat process_stat(pid_t pid, FileText* file) noexcept {
-  char path[32] = "/proc/";
-  char* end = std::to_chars(path + 6, path + 20, pid).ptr;
-  std::memcpy(end, "/stat", 6);
-  char buffer[1024];
-  *file = read_file(path, buffer, sizeof buffer);
-  std::string_view text = file->text;
-  const std::size_t name_end = text.rfind(')');
-  if (name_end == std::string_view::npos || name_end + 2 >= text.size()) return {};
-  text.remove_prefix(name_end + 2);
-  ProcessStat result;
-  result.state = text.front();
-  for (int field = 3; field < 22; ++field) {
-    if (field == 20) std::from_chars(text.data(), text.data() + text.size(), result.threads);
-    const std::size_t blank = text.find(' ');
-    if (blank == std::string_view::npos) return {};
-    text.remove_prefix(blank + 1);
-  }
-  std::from_chars(text.data(), text.data() + text.size(), result.start_time);
-  return result;
-}
-
 }  // namespace
 
 Status find_home(Home* home) {
@@ -76,39 +45,54 @@ Status find_home(Home* home) {
     return fail_errno(Status::kOsError, (std::string(file.failed_call) + " of the machine's boot id").c_str(), "",
                       file.error, kProcRemedy);
   }
-  struct stat status {};
-  if (stat("/proc/self/ns/pid", &status) != 0) {
+  home->boot_id = file.text.substr(0, file.text.find('\n'));
+  home->pid_namespace = own_namespace("pid");
+  if (home->pid_namespace == 0) {
     return fail_errno(Status::kOsError, "stat of this process's pid namespace", "", errno, kProcRemedy);
   }
-  home->boot_id = file.text.substr(0, file.text.find('\n'));
-  home->pid_namespace = static_cast<std::uint64_t>(status.st_ino);
+  home->ipc_namespace = own_namespace("ipc");
+  if (home->ipc_namespace == 0) {
+    return fail_errno(Status::kOsError, "stat of this process's IPC namespace", "", errno, kProcRemedy);
+  }
+  home->time_namespace = own_namespace("time");
   return Status::kOk;
+}
+
+std::uint64_t own_namespace(const char* kind) noexcept {
+  char path[32] = "/proc/self/ns/";
+  std::strncat(path, kind, sizeof path - std::strlen(path) - 1);
+  struct stat status {};
+  return stat(path, &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
 }
 
 std::string libc_id() { return std::string("glibc ") + gnu_get_libc_version(); }
 
-Status own_start_time(std::uint64_t* start_time) noexcept {
-  FileText file;
-  *start_time = process_stat(getpid(), &file).start_time;
-  if (*start_time != 0) return Status::kOk;
-  const bool is_open = file.failed_call == nullptr || std::string_view(file.failed_call) == "read";
-  return fail_errno(Status::kOsError,
-                    is_open ? "read of this process's start time" : "open of this process's start time", "",
-                    file.error != 0 ? file.error : EBADMSG, kProcRemedy);
+// Field 22 of /proc/self/stat. The name in field 2 may hold blanks and parentheses: fields count from its last ')'.
+std::uint64_t own_start_time() noexcept {
+  char buffer[1024];
+  std::string_view text = read_file("/proc/self/stat", buffer, sizeof buffer).text;
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string_view::npos || name_end + 2 >= text.size()) return 0;
+  text.remove_prefix(name_end + 2);
+  for (int field = 3; field < 22; ++field) {
+    const std::size_t blank = text.find(' ');
+    if (blank == std::string_view::npos) return 0;
+    text.remove_prefix(blank + 1);
+  }
+  std::uint64_t start_time = 0;
+  std::from_chars(text.data(), text.data() + text.size(), start_time);
+  return start_time;
 }
 
-std::uint64_t process_start_time(pid_t pid) noexcept {
-  FileText file;
-  return process_stat(pid, &file).start_time;
-}
-
-bool process_is_alive(pid_t pid, std::uint64_t start_time) noexcept {
-  if (kill(pid, 0) != 0 && errno == ESRCH) return false;
-  FileText file;
-  const ProcessStat stat = process_stat(pid, &file);
-  // A process whose main thread has ended looks like a zombie while its other threads run on.
-  if ((stat.state == 'Z' && stat.threads <= 1) || stat.state == 'X') return false;
-  return stat.start_time == 0 || start_time == 0 || stat.start_time == start_time;
+std::uint64_t program_image() noexcept {
+  static std::atomic<std::uint64_t> image{0};
+  std::uint64_t drawn = image.load(std::memory_order_relaxed);
+  if (drawn != 0) return drawn;
+  // Without random bytes an address, which differs after exec() wherever addresses are randomised.
+  std::uint64_t fresh = 0;
+  if (!random_bytes(&fresh, sizeof fresh)) fresh = reinterpret_cast<std::uintptr_t>(&image);
+  fresh |= 1;
+  return image.compare_exchange_strong(drawn, fresh, std::memory_order_relaxed) ? fresh : drawn;
 }
 
 bool random_bytes(void* to, std::size_t size_bytes) noexcept {

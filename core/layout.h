@@ -253,21 +253,12 @@ struct ShardCounters {
 
 // The right to compute the value of one key. Granted and ended under W; whoever waits for the end looks without a lock.
 struct Lease {
-  std::atomic<std::uint64_t> owner;     // lease_owner_word() of who holds it; 0: free (truth).
+  std::atomic<std::uint64_t> owner;     // Slot + 1 (32) | its generation (32) of who holds it; 0: free (truth).
   std::atomic<std::uint64_t> hash;      // Of the key, all 64 bits.
   std::atomic<std::uint64_t> token;     // Number of the grant (56) << 8 | number of the lease; the holder's proof.
   std::atomic<std::uint64_t> until_ms;  // On the segment's clock: others may take it from then on. 0: never.
 };
 static_assert(sizeof(Lease) == 32 && kLeasesPerShard < 0x100);
-
-// Names a process by its slot and the slot's generation: void as soon as that process has left the slot.
-constexpr std::uint64_t lease_owner_word(std::uint32_t process_slot, std::uint32_t generation) noexcept {
-  return (std::uint64_t{process_slot} + 1) << 32 | generation;
-}
-constexpr std::uint64_t lease_owner_slot(std::uint64_t owner) noexcept { return (owner >> 32) - 1; }
-constexpr std::uint32_t lease_owner_generation(std::uint64_t owner) noexcept {
-  return static_cast<std::uint32_t>(owner);
-}
 
 struct ShardHeader {
   // The only line that a fast read touches here. Written when the table grows, when the shard is rebuilt.
@@ -330,13 +321,14 @@ struct ProcessSlot {
   // One cache line with the first pins: who asks whether a block is held mostly needs no other.
   std::atomic<std::uint32_t> pid;         // 0: free.
   std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
-  std::atomic<std::uint64_t> start_time;  // Clock ticks since boot: tells a process from a later one with its pid.
+  std::atomic<std::uint64_t> start_time;  // Clock ticks since boot, for statistics; 0: not known.
   std::atomic<std::uint32_t> pins_used;   // Places behind these were never taken by this process.
   std::byte unused1[4];
   std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsNew; 0: free (truth).
   std::byte unused2[40];
   ProcessCounters counters;
-  std::byte unused3[40];
+  std::atomic<std::uint64_t> image;  // Of the program that claimed the slot: exec() keeps the pid and the mark.
+  std::byte unused3[32];
 };
 static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, pins) == 24);
 static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
@@ -364,7 +356,7 @@ struct SegmentIdentity {
   std::uint16_t rwlock_alignment;
   char libc[40];     // Name and version of the C library, NUL-terminated.
   char boot_id[40];  // Of the running kernel.
-  std::uint64_t pid_namespace;
+  std::uint64_t ipc_namespace;
   std::uint8_t uuid[16];
   std::uint64_t hash_seed;
   std::uint64_t created_unix_ms;       // The same instant on two clocks:
@@ -378,13 +370,20 @@ struct SegmentIdentity {
   std::uint32_t thread_slots;
   std::uint32_t shards;
   std::uint32_t unused;
+  std::uint64_t time_namespace;  // 0: the kernel has none.
+  std::int64_t marks_created_s;  // The semaphores that say who is alive: core/process_marks.h.
+  std::int32_t marks_id;
+  std::int32_t marks_key;
   char name[kMaxNameSize + 8];  // NUL-terminated.
 };
 
 struct SegmentHeader {
   SegmentIdentity identity;
-  std::uint64_t checksum;  // XXH3 of `identity`.
-  std::byte unused0[32];
+  std::uint64_t checksum;                    // XXH3 of `identity`.
+  std::atomic<std::uint64_t> pid_namespace;  // Whose processes may lock; their thread ids stand in the locks.
+  std::atomic<std::int32_t> new_marks_key;   // Stored before the semaphores are made: a creator may die in between.
+  std::atomic<std::uint32_t> has_unmarked;   // A process works without a mark: nobody can tell when it ends.
+  std::byte unused0[56];
   std::atomic<std::uint32_t> state;  // HeaderState.
   std::byte unused1[60];
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "core/identity.h"
 #include "core/robust_mutex.h"
@@ -41,10 +42,15 @@ std::span<ProcessSlot> ProcessTable::used() const noexcept {
   return {slots_, used};
 }
 
-ProcessSlot* ProcessTable::enter(std::uint64_t start_time) noexcept {
+// kTaken: no slot is free.
+ProcessMarks::Outcome ProcessTable::enter(std::uint64_t start_time, ProcessSlot** entered) noexcept {
   for (std::uint32_t i = 0; i < count_; ++i) {
     ProcessSlot& slot = slots_[i];
     if (slot.pid.load(std::memory_order_acquire) != 0) continue;
+    const ProcessMarks::Outcome outcome = marks_.set(i);
+    // An empty slot whose mark is set: whoever has just left it has not cleared that yet.
+    if (outcome == ProcessMarks::Outcome::kTaken) continue;
+    if (outcome != ProcessMarks::Outcome::kSet) return outcome;
     slot.counters.hits.store(0, std::memory_order_relaxed);
     slot.counters.misses.store(0, std::memory_order_relaxed);
     slot.counters.puts.store(0, std::memory_order_relaxed);
@@ -53,29 +59,33 @@ ProcessSlot* ProcessTable::enter(std::uint64_t start_time) noexcept {
     // Before the pid: leases of whoever had the slot last are void from here on.
     slot.generation.fetch_add(1, std::memory_order_relaxed);
     slot.start_time.store(start_time, std::memory_order_relaxed);
+    slot.image.store(program_image(), std::memory_order_relaxed);
     // Before the first pin. Who dies here leaves a number that is too large, until the next one leaves the table.
     if (header_->slots_in_use.load(std::memory_order_relaxed) <= i) {
       header_->slots_in_use.store(i + 1, std::memory_order_relaxed);
     }
     slot.pid.store(static_cast<std::uint32_t>(getpid()), std::memory_order_release);
-    return &slot;
+    *entered = &slot;
+    return outcome;
   }
-  return nullptr;
+  return ProcessMarks::Outcome::kTaken;
 }
 
 Status ProcessTable::claim(const Deadline& deadline, ProcessSlot** slot) {
-  // Without it the slot could never be told from that of a later process with this pid.
-  std::uint64_t start_time = 0;
-  if (const Status status = own_start_time(&start_time); status != Status::kOk) return status;
-  own_start_time_.store(start_time, std::memory_order_relaxed);
+  *slot = nullptr;
+  const std::uint64_t start_time = own_start_time();
   if (const Status status = lock(deadline); status != Status::kOk) return status;
-  *slot = enter(start_time);
-  if (*slot == nullptr) {
+  retire_former_programs();
+  ProcessMarks::Outcome outcome = enter(start_time, slot);
+  if (outcome == ProcessMarks::Outcome::kTaken) {
     retire_dead();
-    *slot = enter(start_time);
+    outcome = enter(start_time, slot);
   }
+  const int error = errno;
   unlock();
   if (*slot != nullptr) return Status::kOk;
+  errno = error;
+  if (outcome != ProcessMarks::Outcome::kTaken) return ProcessMarks::explain(outcome);
   return fail_without_throwing(Status::kProcessTableFull, [&] {
     return fmt::format(
         "All {} process slots of the segment are taken by live processes. Close some, or create the segment with a "
@@ -87,6 +97,7 @@ Status ProcessTable::claim(const Deadline& deadline, ProcessSlot** slot) {
 Status ProcessTable::give_back(const Deadline& deadline, ProcessSlot* slot) {
   if (const Status status = lock(deadline); status != Status::kOk) return status;
   retire(slot);
+  marks_.clear(number_of(slot));
   unlock();
   return Status::kOk;
 }
@@ -113,14 +124,21 @@ void ProcessTable::retire(ProcessSlot* slot) noexcept {
 }
 
 void ProcessTable::retire_dead() noexcept {
-  const pid_t own_pid = getpid();
-  const std::uint64_t own_start_time = own_start_time_.load(std::memory_order_relaxed);
   for (ProcessSlot& slot : used()) {
-    const auto pid = static_cast<pid_t>(slot.pid.load(std::memory_order_acquire));
-    const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
-    const bool is_own = pid == own_pid && start_time == own_start_time;  // No need to ask the kernel.
-    if (pid == 0 || is_own || process_is_alive(pid, start_time)) continue;
+    if (slot.pid.load(std::memory_order_acquire) == 0 || marks_.may_be_set(number_of(&slot))) continue;
     retire(&slot);
+    header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+// A process keeps its marks through exec(). What its former program held is nobody's.
+void ProcessTable::retire_former_programs() noexcept {
+  const auto own_pid = static_cast<std::uint32_t>(getpid());
+  for (ProcessSlot& slot : used()) {
+    if (slot.pid.load(std::memory_order_acquire) != own_pid) continue;
+    if (slot.image.load(std::memory_order_relaxed) == program_image() || !marks_.is_own(number_of(&slot))) continue;
+    retire(&slot);
+    marks_.clear(number_of(&slot));
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }
 }
@@ -135,10 +153,27 @@ bool ProcessTable::owner_is_alive(std::uint64_t owner) const noexcept {
   const std::uint64_t index = lease_owner_slot(owner);
   if (index >= count_) return false;
   const ProcessSlot& slot = slots_[index];
-  const auto pid = static_cast<pid_t>(slot.pid.load(std::memory_order_acquire));
-  const std::uint64_t start_time = slot.start_time.load(std::memory_order_relaxed);
-  return pid != 0 && slot.generation.load(std::memory_order_acquire) == lease_owner_generation(owner) &&
-         process_is_alive(pid, start_time);
+  return slot.pid.load(std::memory_order_acquire) != 0 &&
+         slot.generation.load(std::memory_order_acquire) == lease_owner_generation(owner) &&
+         marks_.may_be_set(static_cast<std::uint32_t>(index));
+}
+
+// A child has its parent's image and another pid.
+bool ProcessTable::are_of_one_process(const ProcessSlot& one, const ProcessSlot& other) noexcept {
+  return one.pid.load(std::memory_order_acquire) == other.pid.load(std::memory_order_acquire) &&
+         one.image.load(std::memory_order_relaxed) == other.image.load(std::memory_order_relaxed);
+}
+
+std::uint64_t ProcessTable::count() const noexcept {
+  std::uint64_t processes = 0;
+  const std::span<ProcessSlot> slots = used();
+  for (auto slot = slots.begin(); slot != slots.end(); ++slot) {
+    if (slot->pid.load(std::memory_order_acquire) == 0) continue;
+    const bool is_first = std::none_of(slots.begin(), slot,
+                                       [&](const ProcessSlot& earlier) { return are_of_one_process(earlier, *slot); });
+    processes += is_first ? 1 : 0;
+  }
+  return processes;
 }
 
 ProcessCounts ProcessTable::sum() const noexcept {

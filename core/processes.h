@@ -7,9 +7,19 @@
 
 #include "core/clock.h"
 #include "core/layout.h"
+#include "core/residence.h"
 #include "core/status.h"
 
 namespace memstream {
+
+// Names a process by its slot and the slot's generation: void as soon as that process has left the slot.
+constexpr std::uint64_t lease_owner_word(std::uint32_t process_slot, std::uint32_t generation) noexcept {
+  return (std::uint64_t{process_slot} + 1) << 32 | generation;
+}
+constexpr std::uint64_t lease_owner_slot(std::uint64_t owner) noexcept { return (owner >> 32) - 1; }
+constexpr std::uint32_t lease_owner_generation(std::uint64_t owner) noexcept {
+  return static_cast<std::uint32_t>(owner);
+}
 
 struct ProcessCounts {
   std::uint64_t hits = 0;
@@ -19,10 +29,19 @@ struct ProcessCounts {
 
 class ProcessTable {
  public:
-  ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count) noexcept
-      : header_(header), slots_(slots), count_(count) {}
+  ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count, const Residence& residence)
+      : header_(header), slots_(slots), count_(count), residence_(residence), marks_(residence.marks, count) {}
+
+  // Counts the calling process among those that may lock anything of the segment: core/residence.h. `*is_marked` false:
+  // it can have no slot.
+  Status arrive(const Deadline& deadline, bool* is_marked) {
+    return memstream::arrive(header_, residence_, marks_, deadline, is_marked);
+  }
+  // REQUIRES: it has arrived, and was marked.
+  void leave() noexcept { marks_.leave(); }
 
   // Enters the calling process; when the table is full, after cleaning up. kProcessTableFull if all are alive.
+  // REQUIRES: it has arrived.
   Status claim(const Deadline& deadline, ProcessSlot** slot);
 
   // Takes the calling process out and keeps its counts. Pins that are left end.
@@ -40,6 +59,10 @@ class ProcessTable {
   std::uint64_t lease_owner_of(const ProcessSlot* slot) const noexcept;
   bool owner_is_alive(std::uint64_t owner) const noexcept;
 
+  // Processes that are attached: one that has opened the segment several times has several slots, and counts once.
+  std::uint64_t count() const noexcept;
+  static bool are_of_one_process(const ProcessSlot& one, const ProcessSlot& other) noexcept;
+
   // The slots that processes have, or had. What lies behind is not even looked at: its pages, which are hundreds in a
   // large segment, would be mapped for it one by one.
   std::span<ProcessSlot> used() const noexcept;
@@ -48,15 +71,16 @@ class ProcessTable {
  private:
   Status lock(const Deadline& deadline) noexcept;
   void unlock() noexcept;
-  ProcessSlot* enter(std::uint64_t start_time) noexcept;
+  ProcessMarks::Outcome enter(std::uint64_t start_time, ProcessSlot** slot) noexcept;
   void retire(ProcessSlot* slot) noexcept;
   void retire_dead() noexcept;
+  void retire_former_programs() noexcept;
 
   SegmentHeader* header_;
   ProcessSlot* slots_;
   std::uint32_t count_;
-  // Of the process that claimed last. A child has its parent's, and another pid.
-  std::atomic<std::uint64_t> own_start_time_ = 0;
+  Residence residence_;
+  ProcessMarks marks_;
 };
 
 }  // namespace memstream

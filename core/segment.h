@@ -74,6 +74,10 @@ class Segment {
   // system does not tell: this process may have left the namespace or root directory in which it opened the segment.
   virtual bool has_name() const noexcept { return true; }
 
+  // Takes every access to the segment from this process, for good: touching it raises SIGSEGV from here on. For a child
+  // of fork() that must not go on with what its parent was doing. Others notice nothing.
+  virtual void abandon() noexcept = 0;
+
  protected:
   Segment() = default;
 };
@@ -134,8 +138,9 @@ class SegmentBackend {
                         std::unique_ptr<Segment>* segment) = 0;
 
   // Removes the name; memory goes with the last detach. `before_removal` gets the writable mapping of a segment that
-  // was ready, so that the engine can mark it; it is not called in any other state. kNoSegment if absent. If `only` is
-  // not null, removes the name only while it still stands for that very segment; kNoSegment otherwise.
+  // is ready, unfinished or marked destroyed, so that the engine can mark it and remove what belongs to it; it is not
+  // called in any other state. kNoSegment if absent. If `only` is not null, removes the name only while it still stands
+  // for that very segment; kNoSegment otherwise.
   virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                         const std::function<void(std::byte*)>& before_removal) = 0;
 

@@ -4,6 +4,7 @@
 // when its holder gives it up; when its holder has died or its time is over and somebody else takes it.
 #include <iterator>
 
+#include "core/processes.h"
 #include "core/shard.h"
 #include "core/shared_futex.h"
 

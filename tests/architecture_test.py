@@ -28,12 +28,16 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
 }
 LAYERS = ("core", "backends", "api", "clients", "cli", "tests", "benchmarks")
 
-# The one home of each system call that makes or unmakes shared memory.
+# The homes of each system call that makes or unmakes shared memory, or tells who is alive.
 SYSTEM_CALL_HOMES = {
-    "backends/posix/": ("shm_open", "shm_unlink", "mmap", "munmap", "ftruncate", "posix_fallocate"),
-    "backends/sysv/": ("shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl"),
-    "backends/": ("madvise",),  # Advice and population are for mappings of either kind.
-    "core/shared_futex": ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
+    ("backends/posix/", "core/process_private"): ("mmap", "munmap"),  # The page that fork() wipes.
+    ("backends/posix/",): ("shm_open", "shm_unlink", "ftruncate", "posix_fallocate"),
+    ("backends/sysv/",): ("shmget", "shmat", "shmdt", "shmctl", "semtimedop"),
+    # Locks of System V names, and the marks of living processes.
+    ("backends/sysv/", "core/process_marks"): ("semget", "semop", "semctl"),
+    # Advice and population are for mappings of either kind.
+    ("backends/", "core/process_private"): ("madvise", "mprotect"),
+    ("core/shared_futex",): ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
 }
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"
@@ -126,13 +130,13 @@ def check_system_calls(file: SourceFile) -> Iterator[Violation]:
     """Each system call on shared memory is called in one folder only (tests may: they play the hostile process)."""
     if file.suffix not in CXX_SUFFIXES or file.layer == "tests":
         return
-    for home, calls in SYSTEM_CALL_HOMES.items():
-        if file.path.startswith(home):
+    for homes, calls in SYSTEM_CALL_HOMES.items():
+        if file.path.startswith(homes):
             continue
         pattern = re.compile(r"(?<![\w.>])(?:::)?(" + "|".join(calls) + r")\s*\(")
         for number, line in file.code_lines():
             for match in pattern.finditer(line):
-                yield Violation(file.path, number, f"{match[1]}() has its one home in {home}")
+                yield Violation(file.path, number, f"{match[1]}() has its home in {' and '.join(homes)}")
 
 
 def check_python_headers(file: SourceFile) -> Iterator[Violation]:
@@ -254,12 +258,14 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/near.cpp", '#include "segment.h"\n', "not root-relative"),
     ("core/dots.cpp", '#include "../core/segment.h"\n', "not root-relative"),
     ("api/angle.cpp", "#include <core/segment.h>\n", "with quotes"),
-    ("core/memory.cpp", "auto p = ::mmap(nullptr, 1, 0, 0, 0, 0);\n", "mmap() has its one home"),
-    ("backends/sysv/borrow.cpp", "ftruncate(fd, 1);\n", "ftruncate() has its one home"),
-    ("backends/posix/borrow.cpp", "int id = shmget (key, 1, 0);\n", "shmget() has its one home"),
-    ("backends/open_segment.cpp", "int id = shmctl(0, 0, nullptr);\n", "shmctl() has its one home"),
-    ("core/asleep.cpp", "syscall(SYS_futex, word);\n", "syscall() has its one home"),
-    ("core/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its one home"),
+    ("core/memory.cpp", "auto p = ::mmap(nullptr, 1, 0, 0, 0, 0);\n", "mmap() has its home"),
+    ("backends/sysv/borrow.cpp", "ftruncate(fd, 1);\n", "ftruncate() has its home"),
+    ("backends/posix/borrow.cpp", "int id = shmget (key, 1, 0);\n", "shmget() has its home"),
+    ("backends/open_segment.cpp", "int id = shmctl(0, 0, nullptr);\n", "shmctl() has its home"),
+    ("core/asleep.cpp", "syscall(SYS_futex, word);\n", "syscall() has its home"),
+    ("core/alive.cpp", "int left = semctl(id, 0, GETVAL);\n", "semctl() has its home"),
+    ("core/process_marks.cpp", "int left = semctl(id, 0, GETVAL);\n", None),
+    ("core/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its home"),
     ("api/choice.cpp", 'getenv("MEMSTREAM_BACKEND");\n', "reads MEMSTREAM_BACKEND"),
     ("backends/sysv/sideways.cpp", '#include "backends/posix/posix_backend.h"\n', "includes from a backend's folder"),
     ("api/folder.cpp", '#include "backends/sysv/sysv_backend.h"\n', "includes from a backend's folder"),

@@ -79,10 +79,19 @@ const Case kCases[] = {
      [](SegmentIdentity& identity) {
        identity.rwlock_alignment = static_cast<std::uint16_t>(2 * identity.rwlock_alignment);
      }},
-    {"other boot", CACHE_OTHER_BOOT, "before the machine was last started", true,
+    {"other boot", CACHE_OTHER_BOOT, "if you know that no process uses it", true,
+     [](SegmentIdentity& identity) {
+       identity.boot_id[0] = identity.boot_id[0] == '0' ? '1' : '0';
+       ++identity.marks_created_s;
+     }},
+    {"other boot id beside semaphores of this boot", CACHE_OK, "", true,
      [](SegmentIdentity& identity) { identity.boot_id[0] = identity.boot_id[0] == '0' ? '1' : '0'; }},
-    {"other pid namespace", CACHE_OTHER_NAMESPACE, "attach read-only", true,
-     [](SegmentIdentity& identity) { ++identity.pid_namespace; }},
+    {"semaphores that are not there", CACHE_CORRUPT, "Stop those that use it", true,
+     [](SegmentIdentity& identity) { ++identity.marks_key; }},
+    {"other IPC namespace", CACHE_OTHER_NAMESPACE, "Share the IPC namespace", true,
+     [](SegmentIdentity& identity) { ++identity.ipc_namespace; }},
+    {"other time namespace", CACHE_OTHER_NAMESPACE, "one time namespace", false,
+     [](SegmentIdentity& identity) { ++identity.time_namespace; }},
     {"other size", CACHE_SIZE_MISMATCH, "Destroy it", false,
      [](SegmentIdentity& identity) { identity.size_bytes -= kPageSize; }},
 };

@@ -84,7 +84,9 @@ void put_right(std::byte* image, std::size_t size_bytes, std::uint8_t repairs) {
   if ((repairs & kMachine) != 0) {
     copy_text(identity.libc, sizeof identity.libc, libc_id());
     copy_text(identity.boot_id, sizeof identity.boot_id, home.boot_id);
-    identity.pid_namespace = home.pid_namespace;
+    identity.ipc_namespace = home.ipc_namespace;
+    identity.time_namespace = home.time_namespace;
+    header.pid_namespace = home.pid_namespace;
   }
   if ((repairs & kLockTypes) != 0) {
     identity.mutex_size = sizeof(pthread_mutex_t);

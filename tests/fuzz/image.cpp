@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "core/hash.h"
 #include "core/layout.h"
+#include "core/process_marks.h"
 #include "tests/fuzz/backend_choice.h"
 #include "tests/fuzz/must.h"
 
@@ -63,17 +65,58 @@ class ImageSegment final : public Segment {
   }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
   std::size_t room_bytes() const noexcept override { return size_bytes(); }
+  void abandon() noexcept override {}
 
  private:
   Access access_;
 };
 
+// The semaphores of every image. This process has set the marks of those slots that its pid stands in.
+class ImageMarks {
+ public:
+  static ImageMarks& instance() {
+    static ImageMarks marks;
+    return marks;
+  }
+  ImageMarks(const ImageMarks&) = delete;
+  ImageMarks& operator=(const ImageMarks&) = delete;
+
+  // Makes the marks fit to an image that was just loaded, or whose semaphores were just made.
+  void adopt(std::byte* data) {
+    auto* header = reinterpret_cast<SegmentHeader*>(data);
+    SegmentIdentity& identity = header->identity;
+    remove();
+    std::atomic<std::int32_t> key{0};
+    MUST(ProcessMarks::create(identity.process_slots, 0600, &key, &set_) == Status::kOk, last_error());
+    slots_ = identity.process_slots;
+    identity.marks_id = set_.id;
+    identity.marks_key = set_.key;
+    identity.marks_created_s = set_.created_s;
+    header->checksum = hash_bytes(&identity, sizeof identity);
+    const ProcessMarks marks(set_, slots_);
+    const auto* slots = reinterpret_cast<const ProcessSlot*>(data + identity.process_slots_offset);
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+      if (slots[slot].pid == static_cast<std::uint32_t>(::getpid())) static_cast<void>(marks.set(slot));
+    }
+  }
+
+ private:
+  ImageMarks() = default;
+  ~ImageMarks() { remove(); }
+  void remove() const { ProcessMarks(set_, slots_).remove(); }
+
+  MarkSet set_;
+  std::uint32_t slots_ = 0;
+};
+
 // What a creator leaves to chance, made the same for every run.
 void make_constant(std::byte* data) {
   auto* header = reinterpret_cast<SegmentHeader*>(data);
+  const SegmentIdentity& identity = header->identity;
+  ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
   header->identity.hash_seed = kHashSeed;
   std::memset(header->identity.uuid, 7, sizeof header->identity.uuid);
-  header->checksum = hash_bytes(&header->identity, sizeof header->identity);
+  ImageMarks::instance().adopt(data);
 }
 
 class ImageBackend final : public SegmentBackend {
@@ -135,6 +178,7 @@ void Image::load(const std::vector<std::byte>& bytes) {
   MUST(bytes.size() <= kRoomBytes, "the image is too large");
   size_bytes_ = bytes.size();
   std::memcpy(writable_, bytes.data(), bytes.size());
+  ImageMarks::instance().adopt(writable_);
 }
 
 std::unique_ptr<SegmentBackend> make_image_backend() { return std::make_unique<ImageBackend>(); }

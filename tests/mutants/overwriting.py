@@ -130,8 +130,8 @@ MUTANTS = [
         "unsettled-record-used",
         "a record that a busy shard may still be in need of is written to all the same",
         "core/cache.cpp",
-        "redo_record_ = is_settled ? record + 1 : 0;",
-        "redo_record_ = is_settled || shards_[last].has_value() ? record + 1 : 0;",
+        "own_->redo_record = is_settled ? record + 1 : 0;",
+        "own_->redo_record = is_settled || shards_[last].has_value() ? record + 1 : 0;",
         ("cache_overwrite_test",),
     ),
     Mutant(
@@ -154,8 +154,8 @@ MUTANTS = [
         "record-of-two-threads",
         "two threads of a process use its record at once",
         "core/cache.cpp",
-        "return redo_taken_.exchange(true, std::memory_order_acquire) ? 0 : redo_record_;",
-        "return redo_record_;",
+        "return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;",
+        "return own_->redo_record;",
         ("cache_overwrite_test",),
     ),
     Mutant(

@@ -29,7 +29,11 @@ TestSegment::TestSegment(std::uint64_t size_bytes, std::uint32_t shards)
   require_ok(check_header(*segment_, spec_.name, &attached_), "check_header");
 }
 
-TestSegment::~TestSegment() { (void)backend_.remove(spec_, format_, nullptr, mark_destroyed); }
+// A header that a test damaged names no semaphores any more.
+TestSegment::~TestSegment() {
+  attached_.marks().remove();
+  (void)backend_.remove(spec_, format_, nullptr, mark_destroyed);
+}
 
 ProcessSlot& TestSegment::process_slot(std::uint32_t index) const noexcept {
   return reinterpret_cast<ProcessSlot*>(data() + geometry().process_slots_offset)[index];
