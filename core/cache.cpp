@@ -105,11 +105,13 @@ Status Cache::join(const Deadline& deadline) noexcept {
         return is_gone() ? why_gone() : status;  // Destroying takes the semaphores away.
       }
     }
-    const Status status = own_->is_marked ? process_table_.claim(deadline, &own_->slot)
+    ProcessSlot* entered = nullptr;
+    const Status status = own_->is_marked ? process_table_.claim(deadline, &entered)
                                           : ProcessMarks::explain(ProcessMarks::Outcome::kForbidden);
     if (status == Status::kOk) {
-      own_->generation = own_->slot->generation.load(std::memory_order_relaxed);
-      settle_redo();
+      own_->generation = entered->generation.load(std::memory_order_relaxed);
+      settle_redo(process_table_.number_of(entered));
+      own_->slot.store(entered, std::memory_order_release);
       become(Membership::kInside);
     } else {
       own_->retry_ms = monotonic_ms() + kRetryMs;
@@ -124,22 +126,23 @@ Status Cache::join(const Deadline& deadline) noexcept {
 
 ProcessSlot* Cache::slot_after_entering() noexcept {
   if (!read_only_) static_cast<void>(enter());
-  return is_inside() ? own_->slot : nullptr;
+  return own_->slot.load(std::memory_order_acquire);
 }
 
 // Only damage, or a hostile process, gives a slot away whose mark is set.
 ProcessSlot* Cache::replace_lost_slot() noexcept {
-  own_->membership.store(Membership::kOutside, std::memory_order_release);
+  if (own_->slot.exchange(nullptr, std::memory_order_acq_rel) != nullptr) {
+    own_->membership.store(Membership::kOutside, std::memory_order_release);
+  }
   return slot_after_entering();
 }
 
-GetResult Cache::uncounted(const GetResult& got) noexcept {
+Status Cache::uncounted(Status read) noexcept {
   const Status status = lockable();
-  return status == Status::kOk ? got : GetResult{status, {}};
+  return status == Status::kOk ? read : status;
 }
 
-void Cache::settle_redo() noexcept {
-  const std::uint32_t record = process_table_.number_of(own_->slot);
+void Cache::settle_redo(std::uint32_t record) noexcept {
   own_->redo_record = 0;  // For a process that has none.
   if (record >= attached_.geometry.redo_records()) return;
   const auto* records =
@@ -310,9 +313,12 @@ Status Cache::clear() noexcept {
 Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   const OperationScope scope(this);
   if (const Status status = usable(key); status != Status::kOk) return status;
-  if (const Status status = writable(); status != Status::kOk) return status;
+  ProcessSlot* own = exclusive_slot();
+  if (own == nullptr) [[unlikely]] {
+    if (const Status status = writable(); status != Status::kOk) return status;
+  }
   const Key hashed = make_key(key);
-  PinSet pins(exclusive_slot());
+  PinSet pins(own);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
   const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);

@@ -221,22 +221,21 @@ class Cache final : private ForkAware {
   // This process's slot; entered on first use after a fork. Null when it has none: it works on, uncounted, without pins
   // and leases, and tries again later.
   ProcessSlot* slot() noexcept {
-    if (is_inside()) [[likely]]
-      return own_->slot;
-    return slot_after_entering();
+    ProcessSlot* own = own_->slot.load(std::memory_order_acquire);
+    return own != nullptr ? own : slot_after_entering();
   }
-  bool is_inside() const noexcept { return own_->membership.load(std::memory_order_acquire) == Membership::kInside; }
+  bool is_inside() const noexcept { return own_->slot.load(std::memory_order_acquire) != nullptr; }
   // The same for what others must never share with this process: the slot is still its own.
   ProcessSlot* exclusive_slot() noexcept {
-    ProcessSlot* found = slot();
-    if (found == nullptr || found->generation.load(std::memory_order_relaxed) == own_->generation) [[likely]]
-      return found;
-    return replace_lost_slot();
+    OwnState& state = *own_;
+    ProcessSlot* own = state.slot.load(std::memory_order_acquire);
+    const bool is_own = own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation;
+    return is_own ? own : replace_lost_slot();
   }
   [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
   [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
-  // A hit or a miss that no slot counts: whether this process may know of it.
-  [[gnu::cold]] GetResult uncounted(const GetResult& got) noexcept;
+  // What becomes of a read that no slot counts: an error if this process may not read the segment.
+  [[gnu::cold]] Status uncounted(Status read) noexcept;
   // kOk if this process may lock from here on, with or without a slot.
   [[gnu::cold]] Status enter() noexcept;
   // kOk only with a slot. REQUIRES: membership is kEntering, and this thread has set it.
@@ -259,8 +258,8 @@ class Cache final : private ForkAware {
     std::uint32_t record_;
   };
   std::uint32_t claim_redo() noexcept;
-  // REQUIRES: this process has just entered its slot.
-  void settle_redo() noexcept;
+  // REQUIRES: this process has just entered the slot of that number.
+  void settle_redo(std::uint32_t record) noexcept;
 
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
@@ -278,13 +277,13 @@ class Cache final : private ForkAware {
   // What this process is to the segment: nothing at first, and nothing again in every copy of its address space.
   enum class Membership : int { kOutside, kEntering, kInside, kGuest };
   struct OwnState {
+    std::atomic<ProcessSlot*> slot;  // Null unless `membership` is kInside.
     std::atomic<Membership> membership;
     std::atomic<bool> redo_taken;
     bool is_marked;             // Counted among those that may lock.
-    std::uint32_t redo_record;  // As StoreRequest::redo has it. Valid while membership is kInside, as what follows.
+    std::uint32_t redo_record;  // As StoreRequest::redo has it, of the slot.
     std::uint32_t generation;   // Of the slot.
-    ProcessSlot* slot;
-    std::uint64_t retry_ms;  // A guest does not try before this time to get a slot.
+    std::uint64_t retry_ms;     // A guest does not try before this time to get a slot.
   };
   ProcessPrivate<OwnState> own_;
   AccessClock access_clock_;

@@ -30,12 +30,11 @@ inline void Cache::count_read(Status status) noexcept {
   GetResult got;
   if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_, wants_all}, noted, now, &got)) [[unlikely]]
     return get_otherwise(key, room, room_bytes, got.status == Status::kOk);
-  ProcessSlot* own = slot();
-  if (own == nullptr) [[unlikely]]
-    return uncounted(got);
-  if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
+  if (ProcessSlot* own = slot(); own == nullptr) [[unlikely]] {
+    got.status = uncounted(got.status);
+  } else if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
     add_in_process(own->counters.hits, 1);
-  } else if (got.status == Status::kMiss) {
+  } else {
     add_in_process(own->counters.misses, 1);
   }
   return got;

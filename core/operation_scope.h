@@ -3,21 +3,19 @@
 
 namespace memstream {
 
-// Marks the calling thread while it works on shared memory. Without the model of initial-exec each mark would cost two
+// Marks the calling thread while it works on shared memory. No operation begins inside another one. Without the model of initial-exec each mark would cost two
 // calls of the dynamic linker's; the word fits into the room that the C library keeps for libraries loaded later.
 class OperationScope {
  public:
-  explicit OperationScope(const void* object) noexcept : before_(current_) { current_ = object; }
+  explicit OperationScope(const void* object) noexcept { current_ = object; }
   OperationScope(const OperationScope&) = delete;
   OperationScope& operator=(const OperationScope&) = delete;
-  ~OperationScope() { current_ = before_; }
+  ~OperationScope() { current_ = nullptr; }
 
   static const void* current() noexcept { return current_; }
 
  private:
   static constinit thread_local const void* current_ [[gnu::tls_model("initial-exec")]];
-
-  const void* before_;
 };
 
 }  // namespace memstream

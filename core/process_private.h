@@ -28,6 +28,7 @@ class ProcessPrivate {
 
   // False if there is no page: last_error() says why.
   explicit operator bool() const noexcept { return value_ != nullptr; }
+  T& operator*() const noexcept { return *value_; }
   T* operator->() const noexcept { return value_; }
 
  private:

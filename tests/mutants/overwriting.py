@@ -143,11 +143,11 @@ MUTANTS = [
         ("cache_overwrite_test",),
     ),
     Mutant(
-        "fork-keeps-the-record",
-        "a forked child overwrites by its parent's record",
+        "one-record-for-all",
+        "every process overwrites by the record of the first slot",
         "core/cache.cpp",
-        "    if (status == Status::kOk) settle_redo();\n",
-        "",
+        "settle_redo(process_table_.number_of(entered));",
+        "settle_redo(0);",
         ("cache_overwrite_test",),
     ),
     Mutant(

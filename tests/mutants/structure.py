@@ -143,8 +143,8 @@ MUTANTS = [
         "remains-not-wiped",
         "what a creator that died left behind is taken over as it is",
         "core/format.cpp",
-        "if (!blank) std::memset(segment.data() + offset, 0, kFirstPages);",
-        "static_cast<void>(blank);",
+        "if (!is_blank) std::memset(segment.data() + offset, 0, kFirstPages);",
+        "static_cast<void>(is_blank);",
         ("format_test", "torture_step_create"),
     ),
     Mutant(

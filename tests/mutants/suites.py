@@ -55,6 +55,8 @@ SUITES = [
     unit("shard_lock_race_test"),
     Suite("shard_lock_step_test", "shard_lock_step_test", "tests/torture/shard_lock_step_test"),
     unit("cache_overwrite_test"),
+    unit("liveness_test", "posix", limit_seconds=120),
+    unit("namespaces_test", "posix"),
     unit("abi_cache_test", "sysv", "posix"),
     unit("abi_memstream_test", "sysv", "posix"),
     unit("view_race_test", "posix"),
