@@ -46,7 +46,7 @@ Status for_all(memstream_t* cache, memstream_item_t* items, size_t count, Reads 
                Finish finish) {
   if (count == 0) return Status::kOk;
   if (const Status status = require("cache, items", cache, items); status != Status::kOk) return status;
-  const CallGate::Pass pass(cache->gate());
+  const CallGate::OperationPass pass(cache->gate());
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
   memstream::InplaceVector<BatchItem, Cache::kBatchSize> batch;

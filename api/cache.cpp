@@ -24,9 +24,11 @@ class DefaultConnection final : private ForkAware {
  public:
   static DefaultConnection& instance() {
     // Never destroyed: other threads may call while the process exits.
-    static DefaultConnection& connection = *new DefaultConnection;
+    static DefaultConnection& connection = *(created_ = new DefaultConnection);
     return connection;
   }
+  // Null if nobody has asked for it yet.
+  static DefaultConnection* created() { return created_; }
 
   Status connect() {
     const std::lock_guard guard(mutex_);
@@ -44,6 +46,16 @@ class DefaultConnection final : private ForkAware {
     return Status::kOk;
   }
 
+  // For a library that is unloaded: closes the connection unless a thread is still in a call.
+  void close_if_idle() {
+    const std::unique_lock guard(mutex_, std::try_to_lock);
+    if (!guard.owns_lock()) return;
+    for (const CallGate& gate : gates_) {
+      if (!gate.is_empty()) return;
+    }
+    replace(nullptr);
+  }
+
   Status destroy() {
     const std::lock_guard guard(mutex_);
     memstream_handle* current = handle_.load();
@@ -54,11 +66,11 @@ class DefaultConnection final : private ForkAware {
   }
 
   // Runs `operation(handle)` on the connection.
-  template <class Operation>
+  template <class Pass = CallGate::OperationPass, class Operation>
   Status use(Operation operation) {
     for (;;) {
       const std::size_t turn = turn_.load(std::memory_order_seq_cst);
-      const CallGate::Pass pass(gates_[turn % 2]);
+      const Pass pass(gates_[turn % 2]);
       // Entered first, looked second: whoever changes the connection either waits for this pass or is seen here.
       if (turn_.load(std::memory_order_seq_cst) != turn) continue;
       memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
@@ -83,9 +95,16 @@ class DefaultConnection final : private ForkAware {
 
   // A thread of the parent may have been connecting; all that the mutex guards is one pointer, which is whole.
   void after_fork_in_child() noexcept override {
-    for (CallGate& gate : gates_) gate.forget_all();
+    for (CallGate& gate : gates_) {
+      if (memstream_handle* handle = handle_.load(); handle != nullptr && gate.has_operation_of_this_thread()) {
+        handle->cache().abandon();
+      }
+      gate.forget_all();
+    }
     std::construct_at(&mutex_);
   }
+
+  static inline std::atomic<DefaultConnection*> created_{nullptr};
 
   std::mutex mutex_;               // Held while the connection changes.
   std::array<CallGate, 2> gates_;  // In turn, one for every change of the connection.
@@ -101,9 +120,16 @@ Status need(const void* pointer, const char* what) {
 }  // namespace
 }  // namespace memstream
 
+using memstream::CallGate;
 using memstream::DefaultConnection;
 using memstream::guarded;
 using memstream::Status;
+
+// dlclose() must leave no mapping and no process slot behind. At the end of the process this is no more than the kernel
+// would do anyway.
+[[gnu::destructor]] static void close_default_connection() {
+  if (DefaultConnection* created = DefaultConnection::created(); created != nullptr) created->close_if_idle();
+}
 
 extern "C" {
 
@@ -132,7 +158,7 @@ int cache_get(const char* key, void* value, size_t* value_size) {
       if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
     }
     memstream::GetResult got;
-    const Status status = DefaultConnection::instance().use([&](memstream_handle& handle) {
+    const Status status = DefaultConnection::instance().use<CallGate::Pass>([&](memstream_handle& handle) {
       got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size, false);
       return got.status;
     });

@@ -16,7 +16,9 @@
  *  2. Every function may be called from any thread at any time, in any number of processes. No C++ exception leaves it.
  *  3. The library copies what it needs of the arguments before it returns; it never frees the caller's memory.
  *  4. A process may be killed at any instruction: completed writes stay, the others go on.
- *  5. After fork() the child goes on with the parent's connection; it need not connect again.
+ *  5. After fork() the child goes on with the parent's connection; it need not connect again. A child of vfork() or
+ *     clone(CLONE_VM) must not call the library. A child that a signal handler forks in the middle of a call gets
+ *     CACHE_GONE and connects again; it must not return into that call.
  *  6. None of the functions is async-signal-safe.
  */
 #ifndef MEMSTREAM_CACHE_H
@@ -83,7 +85,7 @@ enum cache_status {
   CACHE_BAD_STATE = -68,         /* its state is none that exists */
   CACHE_TRUNCATED = -69,         /* smaller than its header says */
   CACHE_NOT_SHARED_MEMORY = -70, /* a directory, FIFO or other file stands under its name */
-  CACHE_OTHER_NAMESPACE = -71,   /* made in another pid namespace */
+  CACHE_OTHER_NAMESPACE = -71,   /* another IPC or time namespace, or a pid namespace beside live ones */
   CACHE_OTHER_LIBC = -72,        /* made with another C library or other pthread types */
   CACHE_OTHER_BYTE_ORDER = -73,  /* made on a machine of other byte order */
   CACHE_OTHER_BOOT = -74,        /* made before the last reboot */

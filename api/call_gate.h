@@ -3,12 +3,14 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
 
+#include "core/operation_scope.h"
 #include "core/single_thread.h"
 
 namespace memstream {
@@ -17,7 +19,7 @@ namespace memstream {
 // one thread nothing is counted: nobody is there who could close the handle during a call.
 class CallGate {
  public:
-  // A call in progress.
+  // A get in progress, or a call that does not touch shared memory.
   class Pass {
    public:
     explicit Pass(CallGate& gate) noexcept {
@@ -34,6 +36,42 @@ class CallGate {
    private:
     std::atomic<std::uint64_t>* calls_ = nullptr;
   };
+
+  // Any other call in progress: a child that a signal handler forks inside it must know.
+  class OperationPass {
+   public:
+    explicit OperationPass(CallGate& gate) noexcept : gate_(gate) {
+      if (has_one_thread()) {
+        gate.mark_.set_alone();
+        return;
+      }
+      calls_ = &gate.stripe();
+      calls_->fetch_add(1, std::memory_order_seq_cst);
+      gate.mark_.set_among_threads();
+    }
+    ~OperationPass() {
+      if (calls_ == nullptr) {
+        gate_.mark_.clear_alone();
+      } else {
+        OperationMark::clear_among_threads();
+        calls_->fetch_sub(1, std::memory_order_release);
+      }
+    }
+    OperationPass(const OperationPass&) = delete;
+    OperationPass& operator=(const OperationPass&) = delete;
+
+   private:
+    CallGate& gate_;
+    std::atomic<std::uint64_t>* calls_ = nullptr;
+  };
+
+  // Whether the calling thread is inside such a call.
+  bool has_operation_of_this_thread() const noexcept { return mark_.is_set_by_this_thread(); }
+
+  bool is_empty() const noexcept {
+    return std::all_of(stripes_.begin(), stripes_.end(),
+                       [](const Stripe& stripe) { return stripe.calls.load(std::memory_order_seq_cst) == 0; });
+  }
 
   // Returns when every call has ended that had entered before whatever the caller did to keep new ones out.
   void wait_until_empty() const noexcept {
@@ -63,6 +101,7 @@ class CallGate {
   }
 
   std::array<Stripe, kStripes> stripes_{};
+  OperationMark mark_;
 };
 
 }  // namespace memstream

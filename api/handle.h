@@ -92,6 +92,7 @@ struct memstream_handle final : private memstream::ForkAware {
   void before_fork() noexcept override { held_mutex_.lock(); }
   void after_fork_in_parent() noexcept override { held_mutex_.unlock(); }
   void after_fork_in_child() noexcept override {
+    if (gate_.has_operation_of_this_thread()) cache_->abandon();
     gate_.forget_all();
     held_mutex_.unlock();
   }

@@ -26,7 +26,7 @@ using memstream::StoreMode;
 namespace {
 
 // The view as a copy of the library's own: for a read-only attach, and when the table of pins is full.
-Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
+[[gnu::cold]] Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
   std::uint64_t room_bytes = memstream::Shard::kPinnedCopySize;
   for (;;) {
     HeldItem item;
@@ -45,12 +45,15 @@ Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* vie
   }
 }
 
-Status release_view(memstream_t* cache, std::uint64_t token) {
-  if ((token & memstream_handle::kPinnedToken) != 0) {
-    return cache->cache().release(memstream_handle::pinned_block(token));
-  }
+[[gnu::cold]] Status release_copy(memstream_t* cache, std::uint64_t token) {
   HeldItem copy;
   return cache->take(token, HeldItem::Kind::kView, &copy);
+}
+
+Status release_view(memstream_t* cache, std::uint64_t token) {
+  if ((token & memstream_handle::kPinnedToken) == 0) [[unlikely]]
+    return release_copy(cache, token);
+  return cache->cache().release(memstream_handle::pinned_block(token));
 }
 
 }  // namespace
@@ -62,7 +65,7 @@ extern "C" {
 int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, key, view", cache, key, view); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     *view = {};
     if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
     HeldBlock held;
@@ -80,7 +83,7 @@ int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstre
 int memstream_release(memstream_t* cache, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, view", cache, view); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     const Status status = release_view(cache, view->token);
     if (status == Status::kOk) *view = {};
     return status;
@@ -94,7 +97,7 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
   return guarded([&] {
     if (const Status status = require("cache, key, reservation", cache, key, reservation); status != Status::kOk)
       return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     *reservation = {};
     HeldItem item;
     item.kind = HeldItem::Kind::kReservation;
@@ -116,7 +119,7 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
 int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, uint64_t ttl_ms, uint32_t flags) {
   return guarded([&] {
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     HeldItem item;
     if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
         status != Status::kOk)
@@ -137,7 +140,7 @@ int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, u
 int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
   return guarded([&] {
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     HeldItem item;
     if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
         status != Status::kOk)

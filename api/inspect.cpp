@@ -53,7 +53,7 @@ int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entr
       return status;
     }
     if (capacity == 0) return fail(Status::kInvalid, "A scan needs room for at least one entry.");
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     *count = 0;
     return cache->cache().scan(cursor, [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
       if (*count == capacity) return false;
@@ -66,7 +66,7 @@ int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entr
 int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, memstream_entry_t* entry) {
   return guarded([&] {
     if (const Status status = require("cache, key, entry", cache, key, entry); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().inspect(bytes_of(key, key_size),
                                   [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
                                     describe(cache->cache(), shard, scanned, entry);
@@ -77,7 +77,7 @@ int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, m
 int memstream_stats(memstream_t* cache, cache_stats_t* stats) {
   return guarded([&] {
     if (const Status status = require("cache, stats", cache, stats); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return memstream::fill_statistics(*cache, stats);
   });
 }
@@ -89,7 +89,7 @@ int memstream_info(memstream_t* cache, memstream_info_t* info) {
       return fail(Status::kInvalid, fmt::format("memstream_info_t.struct_size is {}, this library knows {}.",
                                                 info->struct_size, sizeof *info));
     }
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     const memstream::AttachedHeader& attached = cache->cache().attached();
     info->backend = cache->backend_name();
     info->name = cache->name();
@@ -105,7 +105,7 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
   return guarded([&] {
     if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
     if (const Status status = require_bytes("processes", processes, capacity); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     std::vector<memstream::ProcessInfo> found;
     if (const Status status = cache->cache().processes(&found); status != Status::kOk) return status;
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
@@ -124,7 +124,7 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
 int memstream_check(memstream_t* cache, uint64_t* problems) {
   return guarded([&] {
     if (const Status status = require("cache, problems", cache, problems); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     std::vector<std::string> found;
     if (const Status status = cache->cache().check(&found); status != Status::kOk) return status;
     *problems = found.size();

@@ -29,7 +29,7 @@ int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64
                     uint64_t* lease) {
   return guarded([&] {
     if (const Status status = require("cache, key, lease", cache, key, lease); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().lease(bytes_of(key, key_size), stale_cas, lease_ms, lease);
   });
 }
@@ -37,7 +37,7 @@ int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64
 int memstream_lease_wait(memstream_t* cache, const void* key, size_t key_size, uint64_t timeout_ms) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
     return cache->cache().wait_for_lease(bytes_of(key, key_size), timeout);
   });
@@ -59,7 +59,7 @@ int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size,
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().store(bytes_of(key, key_size),
                                 {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, StoreMode::kLease,
                                 lease);
@@ -69,7 +69,7 @@ int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size,
 int memstream_lease_release(memstream_t* cache, const void* key, size_t key_size, uint64_t lease) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().release_lease(bytes_of(key, key_size), lease);
   });
 }

@@ -29,7 +29,7 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().store(bytes_of(key, key_size),
                                 {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
@@ -74,7 +74,7 @@ int memstream_close(memstream_t* cache) {
 int memstream_destroy(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->destroy();
   });
 }
@@ -132,7 +132,7 @@ int memstream_cas(memstream_t* cache, const void* key, size_t key_size, const vo
 int memstream_delete(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().remove(bytes_of(key, key_size));
   });
 }
@@ -140,7 +140,7 @@ int memstream_delete(memstream_t* cache, const void* key, size_t key_size) {
 int memstream_touch(memstream_t* cache, const void* key, size_t key_size, uint64_t ttl_ms) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().touch(bytes_of(key, key_size), ttl_ms);
   });
 }
@@ -149,7 +149,7 @@ int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t
                    uint64_t ttl_ms, int64_t* result) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().increment(bytes_of(key, key_size), delta, initial, ttl_ms, result);
   });
 }
@@ -157,7 +157,7 @@ int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t
 int memstream_exists(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().exists(bytes_of(key, key_size));
   });
 }
@@ -165,7 +165,7 @@ int memstream_exists(memstream_t* cache, const void* key, size_t key_size) {
 int memstream_clear(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const CallGate::OperationPass pass(cache->gate());
     return cache->cache().clear();
   });
 }

@@ -232,7 +232,8 @@ CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items,
  * (48 for each shard), others may get one of the same key. Use it like any other: the first that is fulfilled, and any
  * other write or delete of the key, ends them all, and one in 32 writes of other keys of the shard does too.
  * CACHE_EXISTS: there is an entry, and not the stale one: get it. CACHE_HELD: somebody who is alive has the lease:
- * wait, or use what is stale. `*lease` is 0 unless CACHE_OK.
+ * wait, or use what is stale. CACHE_PROCESS_TABLE_FULL: this process has no process slot yet, as a child may find after
+ * fork(); compute without a lease, or try again later. `*lease` is 0 unless CACHE_OK.
  */
 CACHE_API int memstream_lease(memstream_t *cache, const void *key, size_t key_size, uint64_t stale_cas,
                               uint64_t lease_ms, uint64_t *lease);
@@ -372,7 +373,10 @@ typedef struct memstream_process {
   uint64_t puts;
 } memstream_process_t;
 
-/* Fills up to `capacity` live processes; `*count` is how many there are. Cleans up after those that have died. */
+/*
+ * Fills up to `capacity` live processes; `*count` is how many there are. All handles of one process count together.
+ * Cleans up after those that have died.
+ */
 CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *processes, size_t capacity, size_t *count);
 
 /*

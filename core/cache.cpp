@@ -68,10 +68,11 @@ Cache::~Cache() {
   if (own_->is_marked) process_table_.leave();
 }
 
-// A signal handler has forked in the middle of an operation. If the child returned into that, it would go on with its
-// parent's locks and redo record: it must never touch a byte of the segment again.
 void Cache::after_fork_in_child() noexcept {
-  if (OperationScope::current() != this) return;
+  if (slow_read_.is_set_by_this_thread()) abandon();
+}
+
+void Cache::abandon() noexcept {
   segment_->abandon();
   header_ = &abandoned_header;
   state_.store(&abandoned_header.state, std::memory_order_relaxed);
@@ -223,7 +224,6 @@ bool Cache::found_room_of_the_dead() {
 }
 
 Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -266,7 +266,6 @@ Status Cache::store_large(const StoreRequest& request, const Deadline& deadline,
 }
 
 Status Cache::remove(std::string_view key) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -275,7 +274,6 @@ Status Cache::remove(std::string_view key) noexcept {
 }
 
 Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -285,7 +283,6 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                         std::int64_t* result) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -299,7 +296,6 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
 }
 
 Status Cache::clear() noexcept {
-  const OperationScope scope(this);
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   for (auto& shard : shards_) {
@@ -311,7 +307,6 @@ Status Cache::clear() noexcept {
 // ---- in place ----
 
 Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
-  const OperationScope scope(this);
   if (const Status status = usable(key); status != Status::kOk) return status;
   ProcessSlot* own = exclusive_slot();
   if (own == nullptr) [[unlikely]] {
@@ -327,7 +322,6 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
 }
 
 Status Cache::release(const HeldBlock& held) noexcept {
-  const OperationScope scope(this);
   PinSet pins(exclusive_slot());
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
   if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
@@ -338,7 +332,6 @@ Status Cache::release(const HeldBlock& held) noexcept {
 }
 
 Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -351,7 +344,6 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
 
 Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
                      std::uint64_t cas) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;

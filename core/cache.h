@@ -75,9 +75,10 @@ struct BatchRoom {
   std::uint64_t needed_bytes = 0;  // By all values so far, whether they fitted or not.
 };
 
-// Safe from all threads of a process, and after fork() in the child. Keys are 1 to kMaxKeySize bytes. Times to live are
-// ms, 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates. Every function may
-// return kGone and, unless it only reads without a lock, kBusy at the deadline.
+// Safe from all threads of a process, and after fork() in the child. If a signal handler forks in the middle of an
+// operation, the caller has to abandon() the cache in the child; get() does so itself. Keys are 1 to kMaxKeySize bytes.
+// Times to live are ms, 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates.
+// Every function may return kGone and, unless it only reads without a lock, kBusy at the deadline.
 class Cache final : private ForkAware {
  public:
   // Takes a segment that is open and checks it. kProcessTableFull and every status of check_header().
@@ -164,6 +165,10 @@ class Cache final : private ForkAware {
   // name makes a second segment; so this one is gone from here on, for all that are attached.
   [[gnu::cold]] void look_for_name() noexcept;
   bool read_only() const noexcept { return read_only_; }
+
+  // For a child that a signal handler forked in the middle of an operation. If it returned into that, it would go on
+  // with its parent's locks and redo record: it never touches a byte of the segment again. kGone from here on.
+  void abandon() noexcept;
   std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
 
  private:
@@ -222,15 +227,18 @@ class Cache final : private ForkAware {
   // and leases, and tries again later.
   ProcessSlot* slot() noexcept {
     ProcessSlot* own = own_->slot.load(std::memory_order_acquire);
-    return own != nullptr ? own : slot_after_entering();
+    if (own != nullptr) [[likely]]
+      return own;
+    return slot_after_entering();
   }
   bool is_inside() const noexcept { return own_->slot.load(std::memory_order_acquire) != nullptr; }
   // The same for what others must never share with this process: the slot is still its own.
   ProcessSlot* exclusive_slot() noexcept {
     OwnState& state = *own_;
     ProcessSlot* own = state.slot.load(std::memory_order_acquire);
-    const bool is_own = own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation;
-    return is_own ? own : replace_lost_slot();
+    if (own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation) [[likely]]
+      return own;
+    return replace_lost_slot();
   }
   [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
   [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
@@ -286,6 +294,7 @@ class Cache final : private ForkAware {
     std::uint64_t retry_ms;     // A guest does not try before this time to get a slot.
   };
   ProcessPrivate<OwnState> own_;
+  OperationMark slow_read_;
   AccessClock access_clock_;
   ForkRegistration fork_registration_{this};
 };

@@ -105,7 +105,6 @@ class WritesAhead {
 }  // namespace
 
 Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  const OperationScope scope(this);
   BatchKeys keys;
   std::size_t usable_items = 0;
   Status failure = begin_batch(items, true, &keys, &usable_items);
@@ -159,7 +158,6 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
 }
 
 Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  const OperationScope scope(this);
   BatchKeys keys;
   std::size_t usable_items = 0;
   Status failure = begin_batch(items, true, &keys, &usable_items);

@@ -14,7 +14,6 @@ constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexc
 
 Status Cache::scan(std::uint64_t* cursor,
                    const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
-  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
@@ -36,7 +35,6 @@ Status Cache::scan(std::uint64_t* cursor,
 }
 
 Status Cache::statistics(CacheStatistics* statistics) noexcept {
-  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
@@ -66,7 +64,6 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
 }
 
 Status Cache::prefault() noexcept {
-  const OperationScope scope(this);
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   const Deadline deadline(timeout_);
@@ -79,7 +76,6 @@ Status Cache::prefault() noexcept {
 }
 
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
-  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
@@ -110,7 +106,6 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
 }
 
 Status Cache::check(std::vector<std::string>* problems) {
-  const OperationScope scope(this);
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;

@@ -33,7 +33,6 @@ Status no_slot_for_lease() noexcept {
 
 Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
                     std::uint64_t* token) noexcept {
-  const OperationScope scope(this);
   *token = 0;
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
@@ -104,7 +103,6 @@ Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, millis
 }
 
 Status Cache::release_lease(std::string_view key, std::uint64_t token) noexcept {
-  const OperationScope scope(this);
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   if (token == 0) return Status::kConflict;  // Of no lease: there is none to look for.

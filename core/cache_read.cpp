@@ -15,7 +15,7 @@ constexpr std::uint64_t kValueAlignment = 16;
 
 GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
                                bool is_large) noexcept {
-  const OperationScope scope(this);
+  const OperationScope scope(slow_read_);
   if (const Status status = lockable(); status != Status::kOk) return {status, {}};
   const Key hashed = make_key(key);
   const GetResult got = is_large ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
@@ -52,7 +52,6 @@ GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_b
 }
 
 Status Cache::exists(std::string_view key) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
@@ -62,7 +61,6 @@ Status Cache::exists(std::string_view key) noexcept {
 
 Status Cache::inspect(std::string_view key,
                       const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
-  const OperationScope scope(this);
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
@@ -76,7 +74,6 @@ Status Cache::inspect(std::string_view key,
 
 // The looks of a whole group go on side by side: each step asks for the cache lines of the next.
 Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
-  const OperationScope scope(this);
   BatchKeys keys;
   std::size_t usable_items = 0;
   Status failure = begin_batch(items, false, &keys, &usable_items);

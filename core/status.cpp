@@ -125,7 +125,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kNotSharedMemory:
       return "What stands under this name is not shared memory.";
     case Status::kOtherNamespace:
-      return "The segment was made in another process-id namespace.";
+      return "The segment belongs to another IPC or time namespace, or live processes of another pid namespace use it.";
     case Status::kOtherLibc:
       return "The segment was made with another C library.";
     case Status::kOtherByteOrder:

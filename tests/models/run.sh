@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the models of the lock, of the read without a lock and of pins exhaustively with Spin, and that each mutant,
+# Checks the models of the lock, of the read without a lock, of pins and of the process table exhaustively with Spin, and that each mutant,
 # which leaves out one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run;
 # all otherwise.
 set -euo pipefail
@@ -20,6 +20,9 @@ checks=(
     "pins|pins|clean|-DSTEPS=3 -DVIEWERS=1"
     "pins-two-viewers|pins|clean|-DSTEPS=2 -DVIEWER_DEATHS=0"
     "pins-deaths|pins|clean|-DSTEPS=2 -DVIEWERS=1 -DWRITER_DEATHS=2"
+    "processes|processes|clean|"
+    "processes-new-namespace|processes|clean|-DCHILD_NAMESPACE=1"
+    "processes-deaths|processes|clean|-DSLOTS=1 -DDEATHS=2 -DDAMAGE=0"
     "no-second-look|lock|caught|-DMUTANT_NO_SECOND_LOOK"
     "no-wait-for-slots|lock|caught|-DMUTANT_NO_WAIT_FOR_SLOTS"
     "ignore-wait|lock|caught|-DMUTANT_IGNORE_WAIT"
@@ -57,6 +60,13 @@ checks=(
     "pins-before-ref|pins|caught|-DMUTANT_LOOK_BEFORE_THE_REF"
     "overwrite-unseen|pins|caught|-DMUTANT_OVERWRITE_UNSEEN"
     "census-before-seq|pins|caught|-DMUTANT_CENSUS_BEFORE_SEQ"
+    "pid-decides|processes|caught|-DMUTANT_PID_DECIDES -DMUTANT_UNCHECKED"
+    "mark-unseen|processes|caught|-DMUTANT_MARK_UNSEEN"
+    "not-wiped|processes|caught|-DMUTANT_NOT_WIPED"
+    "namespaces-unchecked|processes|caught|-DMUTANT_UNCHECKED"
+    "take-from-the-living|processes|caught|-DMUTANT_TAKE_FROM_THE_LIVING"
+    "no-look-after-arriving|processes|caught|-DMUTANT_NO_SECOND_LOOK"
+    "arrive-while-moving|processes|caught|-DMUTANT_ARRIVE_WHILE_MOVING"
 )
 
 # check NAME MODEL VERDICT DEFINITION...

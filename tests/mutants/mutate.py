@@ -12,11 +12,14 @@ from pathlib import Path
 import engine
 import overwriting
 import pins_and_recovery
+import processes
 import structure
 from mutant import Mutant, Stale
 
 MUTANTS: dict[str, Mutant] = {
-    mutant.name: mutant for table in (engine, overwriting, pins_and_recovery, structure) for mutant in table.MUTANTS
+    mutant.name: mutant
+    for table in (engine, overwriting, pins_and_recovery, processes, structure)
+    for mutant in table.MUTANTS
 }
 
 

@@ -335,7 +335,7 @@ class NotSharedMemory(SegmentError):
 
 
 class OtherNamespace(SegmentError):
-    """It was made in another pid namespace."""
+    """It belongs to another IPC or time namespace, or to live processes of another pid namespace."""
 
     code = Status.OTHER_NAMESPACE
 
