@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "backends/huge_pages.h"
@@ -80,6 +81,9 @@ std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
   return mapped_page_size_bytes(data_);
 }
 
-void MappedSegment::abandon() noexcept { (void)::mprotect(data_, round_up_to_page(size_bytes_), PROT_NONE); }
+void MappedSegment::abandon() noexcept {
+  // A child that still had access could go on with what its parent was writing.
+  if (::mprotect(data_, round_up_to_page(size_bytes_), PROT_NONE) != 0) std::abort();
+}
 
 }  // namespace memstream

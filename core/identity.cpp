@@ -46,21 +46,22 @@ Status find_home(Home* home) {
                       file.error, kProcRemedy);
   }
   home->boot_id = file.text.substr(0, file.text.find('\n'));
-  home->pid_namespace = own_namespace("pid");
+  home->pid_namespace = own_namespace("/proc/self/ns/pid");
   if (home->pid_namespace == 0) {
     return fail_errno(Status::kOsError, "stat of this process's pid namespace", "", errno, kProcRemedy);
   }
-  home->ipc_namespace = own_namespace("ipc");
+  home->ipc_namespace = own_namespace("/proc/self/ns/ipc");
   if (home->ipc_namespace == 0) {
     return fail_errno(Status::kOsError, "stat of this process's IPC namespace", "", errno, kProcRemedy);
   }
-  home->time_namespace = own_namespace("time");
+  home->time_namespace = own_namespace("/proc/self/ns/time");
+  if (home->time_namespace == 0 && errno != ENOENT) {
+    return fail_errno(Status::kOsError, "stat of this process's time namespace", "", errno, kProcRemedy);
+  }
   return Status::kOk;
 }
 
-std::uint64_t own_namespace(const char* kind) noexcept {
-  char path[32] = "/proc/self/ns/";
-  std::strncat(path, kind, sizeof path - std::strlen(path) - 1);
+std::uint64_t own_namespace(const char* path) noexcept {
   struct stat status {};
   return stat(path, &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
 }

@@ -22,8 +22,8 @@ struct Home {
 // kOsError if the kernel does not say: a guess could take a living process for a dead one.
 Status find_home(Home* home);
 
-// The inode number of this process's namespace of a kind ("pid", "ipc", "time"). 0, and errno, if it is not known.
-std::uint64_t own_namespace(const char* kind) noexcept;
+// The inode number of the namespace at `path` ("/proc/self/ns/time"). 0, and errno, if it is not known.
+std::uint64_t own_namespace(const char* path) noexcept;
 
 // Name and version of the C library, whose lock types lie in the segment.
 std::string libc_id();

@@ -62,7 +62,9 @@ ProcessMarks::Outcome operate(int id, sembuf (&operations)[kCount]) noexcept {
 
 Status no_set(const char* call, int error) {
   const char* remedy = "Let this process make System V semaphores (seccomp): they tell which processes are alive.";
-  if (error == ENOSPC) {
+  if (error == EEXIST || error == EACCES) {
+    remedy = "No key is free: remove the sets that nobody uses (ipcs -s shows keys 0x4d53....).";
+  } else if (error == ENOSPC) {
     remedy = "The system has no semaphores left: remove those that nobody uses (ipcs -s, ipcrm), or raise kernel.sem.";
   } else if (error == EINVAL) {
     remedy = "A set of semaphores may not be as large here: raise the first number of kernel.sem.";
@@ -76,18 +78,17 @@ Status no_set(const char* call, int error) {
 
 Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::atomic<std::int32_t>* new_key, MarkSet* set) {
   const int count = static_cast<int>(slots + kExtraSemaphores);
-  for (int tries = 0; tries < kKeyTries; ++tries) {
+  int error = EEXIST;
+  for (int tries = 0; tries < kKeyTries && (error == EEXIST || error == EACCES); ++tries) {
     std::uint16_t drawn = 0;
     if (!random_bytes(&drawn, sizeof drawn)) return no_set("getrandom", errno);
     const auto key = static_cast<key_t>(kKeyPrefix | drawn);
     // Another segment's set must never be the one that `new_key` names.
-    if (semget(key, 0, 0) >= 0 || errno != ENOENT) {
-      if (errno == ENOSYS || errno == EPERM) return no_set("semget", errno);
-      continue;
-    }
+    error = semget(key, 0, 0) >= 0 ? EEXIST : errno;
+    if (error != ENOENT) continue;
     new_key->store(key, std::memory_order_release);
     const int id = semget(key, count, IPC_CREAT | IPC_EXCL | static_cast<int>(mode));
-    const int error = errno;
+    error = errno;
     semid_ds status{};
     if (id >= 0 && read_status(id, &status)) {
       *set = {.id = id, .key = key, .created_s = static_cast<std::int64_t>(status.sem_ctime)};
@@ -99,11 +100,8 @@ Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::atomic<std:
       (void)semctl(id, 0, IPC_RMID);
       return no_set("semctl", reason);
     }
-    if (error != EEXIST) return no_set("semget", error);
   }
-  return fail(
-      Status::kOsError,
-      "No key is free for a set of semaphores: remove the sets that nobody uses (ipcs -s shows keys 0x4d53....).");
+  return no_set("semget", error);
 }
 
 void ProcessMarks::remove_new(std::int32_t key) noexcept {

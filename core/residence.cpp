@@ -67,8 +67,8 @@ Status take_over(SegmentHeader* header, std::uint64_t former, std::uint64_t own_
 }  // namespace
 
 Status check_clock(const Residence& residence) noexcept {
-  const std::uint64_t own = own_namespace("time");
-  if (own == 0 || own == residence.time_namespace) return Status::kOk;
+  const std::uint64_t own = own_namespace("/proc/self/ns/time");
+  if (own == 0 || residence.time_namespace == 0 || own == residence.time_namespace) return Status::kOk;
   return fail(
       Status::kOtherNamespace,
       "The segment belongs to another time namespace, whose clock differs from this process's, so that values would "

@@ -45,7 +45,6 @@
   X(read, kMinusOne, EIO, EINTR)                                                     \
   X(stat, kMinusOne, ENOENT, EACCES)                                                 \
   X(lstat, kMinusOne, EACCES)                                                        \
-  X(kill, kMinusOne, EPERM)                                                          \
   X(getrandom, kMinusOne, ENOSYS, EINTR)                                             \
   /* lists of segments */                                                            \
   X(fdopendir, kNull, ENOMEM)                                                        \

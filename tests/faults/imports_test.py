@@ -23,6 +23,7 @@ CANNOT_FAIL = {
     "fails only for a state that does not exist": "pthread_setcancelstate",
     "is a futex wait or wake: whatever it returns, the word is looked at again": "syscall",
     "ends early at worst, and whoever waits looks again": "nanosleep",
+    "is called in a child forked by a signal handler alone, which ends if it fails": "abort mprotect",
     "works on memory alone": (
         "free memchr memcmp memcpy memmove memset snprintf strcmp strerrordesc_np strlen strnlen"
     ),

@@ -23,7 +23,7 @@ MUTANTS = [
         "clocks-unseen",
         "a process of another time namespace enters",
         "core/residence.cpp",
-        "if (own == 0 || own == residence.time_namespace) return Status::kOk;",
+        "if (own == 0 || residence.time_namespace == 0 || own == residence.time_namespace) return Status::kOk;",
         "if (own != 1 || own == residence.time_namespace) return Status::kOk;",
         ("namespaces_test", "format_test"),
     ),
