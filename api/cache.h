@@ -65,6 +65,7 @@ enum cache_status {
   CACHE_BAD_MODE = -25,      /* MEMSTREAM_MODE */
   CACHE_BAD_HUGEPAGES = -26, /* MEMSTREAM_HUGEPAGES */
   CACHE_BAD_PREFAULT = -27,  /* MEMSTREAM_PREFAULT */
+  CACHE_BAD_MAX_VALUE = -28, /* MEMSTREAM_MAX_VALUE */
   CACHE_BAD_GROUP = -29,     /* MEMSTREAM_GROUP */
 
   CACHE_BUSY = -40,               /* others held the shard until the deadline */
@@ -140,8 +141,11 @@ typedef struct cache_stats {
  *   MEMSTREAM_BACKEND     sysv or posix                            (posix)
  *   MEMSTREAM_NAME        1 to 64 of A-Z a-z 0-9 . _ -             (default)
  *   MEMSTREAM_SIZE        1M to the machine's limit; K, M, G       (256M)
- *   MEMSTREAM_SHARDS      1 to 64                                  (about one per 32 MiB; of the
- *                                                                  /dev/shm, if that is smaller)
+ *   MEMSTREAM_SHARDS      1 to 64                                  (one per 32 MiB up to 6, then one
+ *                                                                  per 170 MiB; of the /dev/shm, if
+ *                                                                  that is smaller)
+ *   MEMSTREAM_MAX_VALUE   1 to a quarter of the size; K, M, G      (as the shards allow: a sixteenth
+ *                                                                  of the size at least, up to 1G)
  *   MEMSTREAM_TIMEOUT_MS  0 to 3600000: longest wait for a lock    (1000)
  *   MEMSTREAM_MODE        octal permission bits of a new segment   (0600)
  *   MEMSTREAM_GROUP       group of a new segment: name or number   (the creator's)

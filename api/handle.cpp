@@ -14,7 +14,8 @@ using memstream::Status;
 namespace {
 
 Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache) {
-  SegmentFormat format(options.spec.name, options.shards, options.prefault, options.spec.timeout, options.spec.mode);
+  SegmentFormat format(options.spec.name, options.shard_choice, options.prefault, options.spec.timeout,
+                       options.spec.mode);
   std::unique_ptr<memstream::Segment> segment;
   const auto access = options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
   const Status status = options.existing_only ? options.backend->attach(options.spec, access, format, &segment)

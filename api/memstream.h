@@ -58,6 +58,11 @@ typedef struct memstream_options {
    * then shared with other users.
    */
   const char *group;
+  /*
+   * Bytes of the largest value that a new segment must accept, at most a quarter of it; 0: MEMSTREAM_MAX_VALUE, or a
+   * sixteenth of it at least, up to 1 GiB. It chooses the number of shards: fewer hold larger values.
+   */
+  uint64_t max_value;
 } memstream_options_t;
 
 /* Sets struct_size to `size`, which is that of the caller's struct, and every field to "from the environment". */

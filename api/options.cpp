@@ -20,6 +20,7 @@ namespace {
 constexpr const char* kDefaultName = "default";
 constexpr std::uint64_t kDefaultSize = std::uint64_t{256} << 20;
 constexpr std::uint64_t kMaxSize = kMaxShards * kMaxShardSize;
+constexpr std::uint64_t kMaxMaxValue = std::uint64_t{1024} << 30;
 constexpr std::int64_t kDefaultTimeoutMs = 1000;
 constexpr std::int64_t kMaxTimeoutMs = 3'600'000;
 constexpr unsigned kDefaultMode = 0600;
@@ -61,31 +62,46 @@ Status set_size(const char* source, std::string_view text, std::uint64_t size, b
   return Status::kOk;
 }
 
-Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
-  std::string_view digits = text;
-  std::uint64_t unit = 1;
-  if (!text.empty()) {
-    switch (text.back()) {
-      case 'K':
-      case 'k':
-        unit = std::uint64_t{1} << 10;
-        break;
-      case 'M':
-      case 'm':
-        unit = std::uint64_t{1} << 20;
-        break;
-      case 'G':
-      case 'g':
-        unit = std::uint64_t{1} << 30;
-        break;
-      default:
-        break;
-    }
-    if (unit != 1) digits.remove_suffix(1);
+// Digits, and K, M or G behind them. Saturates: what is beyond 64 bits is beyond every limit.
+bool parse_bytes(std::string_view text, std::uint64_t* bytes) {
+  unsigned shift = 0;
+  switch (text.empty() ? '\0' : text.back()) {
+    case 'K':
+    case 'k':
+      shift = 10;
+      break;
+    case 'M':
+    case 'm':
+      shift = 20;
+      break;
+    case 'G':
+    case 'g':
+      shift = 30;
+      break;
+    default:
+      break;
   }
+  if (shift != 0) text.remove_suffix(1);
   std::uint64_t number = 0;
-  const bool parsed = parse(digits, &number) && number <= std::numeric_limits<std::uint64_t>::max() / unit;
-  return set_size(source, text, number * unit, parsed, spec);
+  if (!parse(text, &number)) return false;
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+  *bytes = number <= kMost >> shift ? number << shift : kMost;
+  return true;
+}
+
+Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
+  std::uint64_t size = 0;
+  const bool parsed = parse_bytes(text, &size);
+  return set_size(source, text, size, parsed, spec);
+}
+
+// How much of the segment it is shows when there is one.
+Status set_max_value(const char* source, std::string_view text, std::uint64_t* max_value_bytes) {
+  if (!parse_bytes(text, max_value_bytes) || *max_value_bytes == 0 || *max_value_bytes > kMaxMaxValue) {
+    return refuse(Status::kBadMaxValue, source, text,
+                  "a number of bytes from 1 to 1024G is, with an optional K, M or G");
+  }
+  return Status::kOk;
 }
 
 Status set_shards(const char* source, std::string_view text, std::uint32_t* shards) {
@@ -157,7 +173,10 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   const auto name = [&](const char* source, std::string_view text) { return set_name(source, text, spec); };
   const auto size = [&](const char* source, std::string_view text) { return set_size(source, text, spec); };
   const auto shards = [&](const char* source, std::string_view text) {
-    return set_shards(source, text, &result->shards);
+    return set_shards(source, text, &result->shard_choice.shards);
+  };
+  const auto max_value = [&](const char* source, std::string_view text) {
+    return set_max_value(source, text, &result->shard_choice.max_value_bytes);
   };
   const auto timeout = [&](const char* source, std::string_view text) { return set_timeout(source, text, spec); };
   const auto mode = [&](const char* source, std::string_view text) { return set_mode(source, text, spec); };
@@ -174,6 +193,9 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   if (status != Status::kOk) return status;
   status = given.shards != 0 ? shards("options.shards", std::to_string(given.shards))
                              : from_environment("MEMSTREAM_SHARDS", shards);
+  if (status != Status::kOk) return status;
+  status = given.max_value != 0 ? max_value("options.max_value", std::to_string(given.max_value))
+                                : from_environment("MEMSTREAM_MAX_VALUE", max_value);
   if (status != Status::kOk) return status;
   status = given.timeout_ms != -1 ? timeout("options.timeout_ms", std::to_string(given.timeout_ms))
                                   : from_environment("MEMSTREAM_TIMEOUT_MS", timeout);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "api/memstream.h"
+#include "core/geometry.h"
 #include "core/segment.h"
 
 namespace memstream {
@@ -13,7 +14,7 @@ namespace memstream {
 struct OpenOptions {
   std::unique_ptr<SegmentBackend> backend;
   SegmentSpec spec;
-  std::uint32_t shards = 0;  // 0: according to the size, and to the memory that there is.
+  ShardChoice shard_choice;  // What is 0 goes by the size, and by the memory that there is.
   bool read_only = false;
   bool existing_only = false;
   bool prefault = false;
@@ -24,7 +25,7 @@ memstream_options_t default_options(std::size_t size = sizeof(memstream_options_
 
 // `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that
 // its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages,
-// kBadPrefault, kBadGroup: the message names the variable or field, the value and what is allowed. kInvalid for a
+// kBadPrefault, kBadGroup, kBadMaxValue: the message names the variable or field, the value and what is allowed. kInvalid for a
 // struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 

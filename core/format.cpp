@@ -99,7 +99,9 @@ std::string SegmentFormat::name_of(const std::byte* header) const {
 }
 
 Status SegmentFormat::initialize(Segment& segment) {
-  const std::uint32_t shards = shards_ != 0 ? shards_ : default_shards(segment.size_bytes(), segment.room_bytes());
+  std::uint32_t shards = 0;
+  const Status chosen = choose_shards(segment.size_bytes(), segment.room_bytes(), choice_, &shards);
+  if (chosen != Status::kOk) return chosen;
   Geometry geometry;
   if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)
     return status;

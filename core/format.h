@@ -15,15 +15,18 @@ namespace memstream {
 // The engine's part in creating a segment.
 class SegmentFormat final : public SegmentInitializer {
  public:
-  // `shards` 0: according to the size. `prefaults`: a new segment is committed whole and pre-faulted before it is
-  // ready, within `prefault_timeout`. `mode`: permission bits of the semaphores that say who is alive.
-  SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
+  // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`. `mode`:
+  // permission bits of the semaphores that say who is alive.
+  SegmentFormat(std::string name, const ShardChoice& choice, bool prefaults = false,
                 std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
       : name_(std::move(name)),
-        shards_(shards),
+        choice_(choice),
         prefaults_(prefaults),
         prefault_timeout_(prefault_timeout),
         mode_(mode) {}
+  SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
+                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
+      : SegmentFormat(std::move(name), ShardChoice{.shards = shards}, prefaults, prefault_timeout, mode) {}
 
   std::size_t header_size_bytes() const noexcept override { return kPageSize; }
   SegmentState state_of(const std::byte* header) const noexcept override;
@@ -39,7 +42,7 @@ class SegmentFormat final : public SegmentInitializer {
   Status write_tables(Segment& segment, const Geometry& geometry) const;
 
   std::string name_;
-  std::uint32_t shards_;
+  ShardChoice choice_;
   bool prefaults_;
   std::chrono::milliseconds prefault_timeout_;
   unsigned mode_;

@@ -40,9 +40,21 @@ constexpr std::uint64_t page_ceil(std::uint64_t bytes) noexcept { return page_fl
 inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
 inline constexpr std::uint64_t kTableStepSize = kTableStepCells * sizeof(Cell);
 
-// How many shards a new segment has if nobody says: about one per 32 MiB of what it can ever hold, which is no more
-// than `room_bytes` (Segment::room_bytes), 1 to 64; and as many as the size needs.
+// How many shards a new segment has if nobody says, 1 to 64: about one per 32 MiB of what it can ever hold, which is no
+// more than `room_bytes` (Segment::room_bytes); beyond six, one per sixth of a GiB; and as many as the size needs. So a
+// value may take a twelfth of a segment of up to 1 GiB.
 std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept;
+
+// What the creator of a segment asks for; 0: the default.
+struct ShardChoice {
+  std::uint32_t shards = 0;
+  std::uint64_t max_value_bytes = 0;  // The shards must hold such a value, whatever its key.
+};
+
+// How many shards a new segment gets: those that were chosen, or as many of the default as hold the largest value.
+// kBadMaxValue if that is more than a quarter of the segment, or more than the chosen shards hold.
+Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const ShardChoice& choice,
+                     std::uint32_t* shards);
 
 // Geometry of a new segment.
 // kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if
@@ -76,5 +88,8 @@ constexpr std::uint64_t block_units_for(std::uint64_t key_size, std::uint64_t va
 constexpr std::uint64_t max_value_size(const Geometry& geometry, std::uint64_t key_size) noexcept {
   return max_block_size(geometry) - key_end_for(key_size, true) - (kCacheLineSize - kUnitSize);
 }
+
+// Largest value that the creator of a segment of `size_bytes` may ask for.
+constexpr std::uint64_t largest_max_value(std::uint64_t size_bytes) noexcept { return size_bytes / 4; }
 
 }  // namespace memstream

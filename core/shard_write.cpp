@@ -73,10 +73,19 @@ Status Shard::check_size(const StoreRequest& request) const noexcept {
   if (request.value_size <= limit) [[likely]]
     return Status::kOk;
   return fail_without_throwing(Status::kTooLarge, [&] {
-    return fmt::format(
-        "A value of {} bytes is larger than the limit of {} bytes for this segment of {} bytes in {} shards. Use a "
-        "larger MEMSTREAM_SIZE or fewer MEMSTREAM_SHARDS.",
-        request.value_size, limit, geometry_.size_bytes, geometry_.shards);
+    const std::uint64_t size = geometry_.size_bytes;
+    const std::string remedy =
+        request.value_size <= largest_max_value(size)
+            ? fmt::format(
+                  "A new segment of this size holds it: destroy this one and open it with max_value={} "
+                  "(MEMSTREAM_MAX_VALUE).",
+                  request.value_size)
+            : fmt::format(
+                  "No segment of {} bytes can hold it. Make a new one with size={} (MEMSTREAM_SIZE) and "
+                  "max_value={} (MEMSTREAM_MAX_VALUE), or split the value.",
+                  size, page_ceil(4 * request.value_size), request.value_size);
+    return fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment. {}",
+                       request.value_size, limit, remedy);
   });
 }
 

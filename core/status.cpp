@@ -88,6 +88,8 @@ const char* status_sentence(Status status) noexcept {
       return "The choice of huge pages is not valid (MEMSTREAM_HUGEPAGES).";
     case Status::kBadPrefault:
       return "The choice of pre-faulting is not valid (MEMSTREAM_PREFAULT).";
+    case Status::kBadMaxValue:
+      return "The largest value is not valid or not possible here (MEMSTREAM_MAX_VALUE).";
     case Status::kBadGroup:
       return "The group does not exist (MEMSTREAM_GROUP).";
     case Status::kBusy:

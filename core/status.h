@@ -37,6 +37,7 @@ enum class [[nodiscard]] Status : int{
     kBadMode = -25,
     kBadHugePages = -26,
     kBadPrefault = -27,
+    kBadMaxValue = -28,
     kBadGroup = -29,
 
     // The moment.

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -147,6 +149,55 @@ TEST_CASE("a value over the limit is refused with its size and the limit, and no
 
   CHECK(memstream_set(cache, "k", 1, value.data(), before.max_value_size, 0, 0) == CACHE_OK);
   CHECK(problems_of(cache) == "");
+}
+
+// The number that stands behind `name` in the message of the last error; 0 if there is none.
+std::uint64_t advised(const char* name) {
+  const std::string message = cache_last_error();
+  const std::size_t found = message.find(name);
+  return found == std::string::npos ? 0 : std::strtoull(message.c_str() + found + std::strlen(name), nullptr, 10);
+}
+
+TEST_CASE("what the error of a too large value advises makes room for it") {
+  constexpr std::uint64_t kSize = std::uint64_t{64} << 20;
+  for (const std::uint64_t part : {4, 3, 1}) {  // At most a quarter: a segment of this size can have it.
+    CAPTURE(part);
+    const TemporarySegment segment("advice", kSize);
+    memstream_options_t options = segment.spec().options();
+    options.shards = 8;
+    const std::vector<char> value(kSize / part, 'v');
+    {
+      const OpenCache cache(options);
+      REQUIRE(memstream_set(cache, "k", 1, value.data(), value.size(), 0, 0) == CACHE_TOO_LARGE);
+      REQUIRE(memstream_destroy(cache) == CACHE_OK);
+    }
+    options.shards = 0;
+    options.max_value = advised("max_value=");
+    CHECK(options.max_value == value.size());
+    const std::uint64_t size = advised("size=");
+    CHECK((size == 0) == (part == 4));
+    if (size != 0) options.size_bytes = size;
+    const OpenCache cache(options);
+    CHECK_MESSAGE(memstream_set(cache, "k", 1, value.data(), value.size(), 0, 0) == CACHE_OK, cache_last_error());
+    CHECK(problems_of(cache) == "");
+  }
+}
+
+TEST_CASE("thirty values of a 68th of a segment each stay, with the shards that it has by default") {
+  constexpr std::uint64_t kSize = std::uint64_t{1} << 30;
+  const std::vector<char> value(std::size_t{15} << 20, 'v');
+  int undisturbed = 0;
+  for (int round = 0; round < 3; ++round) {
+    const TemporarySegment segment("thirty", kSize);
+    memstream_options_t options = segment.spec().options();
+    options.shards = 0;
+    const OpenCache cache(options);
+    for (int i = 0; i < 30; ++i) {
+      REQUIRE(memstream_set(cache, &i, sizeof i, value.data(), value.size(), 0, 0) == CACHE_OK);
+    }
+    if (stats_of(cache).evictions == 0) ++undisturbed;
+  }
+  CHECK(undisturbed >= 2);  // Chance gives one of six shards more than it holds in 1 of 80 segments.
 }
 
 }  // namespace

@@ -25,19 +25,20 @@ Geometry made(std::uint64_t size_bytes) {
   return geometry;
 }
 
-TEST_CASE("a shard for every 32 MiB, at least 1, at most 64") {
+TEST_CASE("a shard for every 32 MiB up to six, then one for every sixth of a GiB, at most 64") {
   CHECK(default_shards(1 * kMiB, kNoLimit) == 1);
   CHECK(default_shards(63 * kMiB, kNoLimit) == 1);
   CHECK(default_shards(64 * kMiB, kNoLimit) == 2);
-  CHECK(default_shards(256 * kMiB, kNoLimit) == 8);
-  CHECK(default_shards(2 * kGiB, kNoLimit) == 64);
+  CHECK(default_shards(256 * kMiB, kNoLimit) == 6);
+  CHECK(default_shards(1 * kGiB, kNoLimit) == 6);
+  CHECK(default_shards(2 * kGiB, kNoLimit) == 12);
   CHECK(default_shards(64 * kGiB, kNoLimit) == 64);
 }
 
 TEST_CASE("where the system has less memory than the segment is large, that counts") {
   CHECK(default_shards(256 * kMiB, 64 * kMiB) == 2);
-  CHECK(default_shards(256 * kMiB, 255 * kMiB) == 7);
-  CHECK(default_shards(256 * kMiB, 256 * kMiB) == 8);
+  CHECK(default_shards(256 * kMiB, 191 * kMiB) == 5);
+  CHECK(default_shards(256 * kMiB, 256 * kMiB) == 6);
   CHECK(default_shards(256 * kMiB, 1 * kMiB) == 1);
   CHECK(default_shards(256 * kMiB, 0) == 1);
   // Not fewer than can be of such a size.
@@ -45,6 +46,50 @@ TEST_CASE("where the system has less memory than the segment is large, that coun
   CHECK(default_shards(kMaxShardSize + kPageSize, kMiB) == 2);
   Geometry geometry;
   CHECK(make_geometry(200 * kGiB, default_shards(200 * kGiB, kMiB), &geometry) == Status::kOk);
+}
+
+TEST_CASE("by default a value may take a sixteenth of a segment of up to 1 GiB, and no less in a larger one") {
+  for (std::uint64_t size = kMiB; size <= kGiB; size += kMiB) {
+    CAPTURE(size);
+    REQUIRE(max_value_size(made(size), kMaxKeySize) >= size / 16);
+  }
+  for (std::uint64_t size = kGiB; size <= 100 * kGiB; size += 64 * kMiB) {
+    CAPTURE(size);
+    REQUIRE(max_value_size(made(size), kMaxKeySize) >= kGiB / 16);
+  }
+}
+
+TEST_CASE("a largest value of up to a quarter can be asked for, and chooses the most shards that hold it") {
+  for (const std::uint64_t size : {kMiB, 7 * kMiB, 64 * kMiB, 256 * kMiB, kGiB, 4 * kGiB}) {
+    for (const std::uint64_t part : {4, 5, 8, 15, 16, 40, 1000}) {
+      CAPTURE(size);
+      CAPTURE(part);
+      std::uint32_t shards = 0;
+      REQUIRE(choose_shards(size, kNoLimit, {.max_value_bytes = size / part}, &shards) == Status::kOk);
+      Geometry geometry;
+      REQUIRE(make_geometry(size, shards, &geometry) == Status::kOk);
+      CHECK(max_value_size(geometry, kMaxKeySize) >= size / part);
+      CHECK(shards <= default_shards(size, kNoLimit));
+      if (shards == default_shards(size, kNoLimit)) continue;
+      REQUIRE(make_geometry(size, shards + 1, &geometry) == Status::kOk);
+      CHECK(max_value_size(geometry, kMaxKeySize) < size / part);
+    }
+  }
+}
+
+TEST_CASE("a largest value that the segment, or the chosen shards, cannot hold is refused") {
+  std::uint32_t shards = 0;
+  CHECK(choose_shards(kGiB, kNoLimit, {.max_value_bytes = kGiB / 4 + 1}, &shards) == Status::kBadMaxValue);
+  CHECK(message_has("at most 268435456 bytes"));
+  CHECK(message_has("larger size"));
+  CHECK(choose_shards(kGiB, kNoLimit, {.shards = 16, .max_value_bytes = 64 * kMiB}, &shards) == Status::kBadMaxValue);
+  CHECK(message_has("Use 7 shards or fewer"));
+  CHECK(choose_shards(kGiB, kNoLimit, {.shards = 7, .max_value_bytes = 64 * kMiB}, &shards) == Status::kOk);
+  CHECK(shards == 7);
+  // More than one shard can reach: each of two holds a little less than a quarter.
+  CHECK(choose_shards(100 * kGiB, kNoLimit, {.max_value_bytes = 25 * kGiB}, &shards) == Status::kBadMaxValue);
+  CHECK(choose_shards(100 * kGiB, kNoLimit, {.max_value_bytes = 24 * kGiB}, &shards) == Status::kOk);
+  CHECK(shards == 2);
 }
 
 TEST_CASE("every geometry that is made is sound, and wastes less than a page for every part") {

@@ -35,7 +35,8 @@ class Environment {
  private:
   static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND",   "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
                                            "MEMSTREAM_SHARDS",    "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE",
-                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",   "MEMSTREAM_GROUP"};
+                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",   "MEMSTREAM_GROUP",
+                                           "MEMSTREAM_MAX_VALUE"};
   std::map<std::string, std::string> before_;
 };
 
@@ -54,7 +55,8 @@ TEST_CASE("without variables and options everything has its default") {
   CHECK(options.spec.mode == 0600);
   CHECK(options.spec.timeout == std::chrono::milliseconds(1000));
   CHECK_FALSE(options.spec.any_owner);
-  CHECK(options.shards == 0);
+  CHECK(options.shard_choice.shards == 0);
+  CHECK(options.shard_choice.max_value_bytes == 0);
   CHECK_FALSE(options.read_only);
   CHECK_FALSE(options.existing_only);
   CHECK(options.spec.huge_pages == HugePages::kOff);
@@ -80,8 +82,13 @@ TEST_CASE("every variable is read, up to its limits") {
            Good{"MEMSTREAM_SIZE", "2048K", [](const OpenOptions& o) { return o.spec.size_bytes == 2U << 20; }},
            Good{"MEMSTREAM_SIZE", "1048577",
                 [](const OpenOptions& o) { return o.spec.size_bytes == (1U << 20) + 4096; }},
-           Good{"MEMSTREAM_SHARDS", "1", [](const OpenOptions& o) { return o.shards == 1; }},
-           Good{"MEMSTREAM_SHARDS", "64", [](const OpenOptions& o) { return o.shards == 64; }},
+           Good{"MEMSTREAM_SHARDS", "1", [](const OpenOptions& o) { return o.shard_choice.shards == 1; }},
+           Good{"MEMSTREAM_SHARDS", "64", [](const OpenOptions& o) { return o.shard_choice.shards == 64; }},
+           Good{"MEMSTREAM_MAX_VALUE", "1", [](const OpenOptions& o) { return o.shard_choice.max_value_bytes == 1; }},
+           Good{"MEMSTREAM_MAX_VALUE", "64M",
+                [](const OpenOptions& o) { return o.shard_choice.max_value_bytes == 64U << 20; }},
+           Good{"MEMSTREAM_MAX_VALUE", "1024G",
+                [](const OpenOptions& o) { return o.shard_choice.max_value_bytes == 1ULL << 40; }},
            Good{"MEMSTREAM_TIMEOUT_MS", "0", [](const OpenOptions& o) { return o.spec.timeout.count() == 0; }},
            Good{"MEMSTREAM_TIMEOUT_MS", "3600000",
                 [](const OpenOptions& o) { return o.spec.timeout.count() == 3'600'000; }},
@@ -150,6 +157,10 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
        "name or number of a group",
        {"", "no-such-group", "-1", "4294967295", "4294967296", "1.0"}},
       {"MEMSTREAM_PREFAULT", Status::kBadPrefault, "off and on are", {"", "1", "true", "ON", "on ", "no"}},
+      {"MEMSTREAM_MAX_VALUE",
+       Status::kBadMaxValue,
+       "from 1 to 1024G",
+       {"", "0", "K", "-1", "1.5M", "1025G", "64MB", " 64M", "18446744073709551616", "17179869185G"}},
   };
   for (const Variable& variable : variables) {
     for (const std::string& value : variable.bad_values) {
@@ -170,7 +181,7 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   const Environment environment;
   for (const char* name :
        {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS", "MEMSTREAM_TIMEOUT_MS",
-        "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP"}) {
+        "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP", "MEMSTREAM_MAX_VALUE"}) {
     Environment::set(name, "!");
   }
   memstream_options_t given = fresh_options();
@@ -183,12 +194,14 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   given.hugepages = "require";
   given.prefault = "on";
   given.group = "7";
+  given.max_value = 1'000'000;
   OpenOptions options;
   REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
   CHECK(std::string(options.backend->name()) == "sysv");
   CHECK(options.spec.name == "mine");
   CHECK(options.spec.size_bytes == 5'001'216);  // Whole pages.
-  CHECK(options.shards == 3);
+  CHECK(options.shard_choice.shards == 3);
+  CHECK(options.shard_choice.max_value_bytes == 1'000'000);
   CHECK(options.spec.timeout.count() == 0);
   CHECK(options.spec.mode == 0640);
   CHECK(options.spec.huge_pages == HugePages::kRequire);
@@ -212,6 +225,7 @@ TEST_CASE("an option that is not possible is named as an option") {
         Bad{Status::kBadHugePages, "options.hugepages", [](memstream_options_t& o) { o.hugepages = "always"; }},
         Bad{Status::kBadPrefault, "options.prefault", [](memstream_options_t& o) { o.prefault = "true"; }},
         Bad{Status::kBadGroup, "options.group", [](memstream_options_t& o) { o.group = "nobody knows"; }},
+        Bad{Status::kBadMaxValue, "options.max_value", [](memstream_options_t& o) { o.max_value = 1ULL << 41; }},
         Bad{Status::kBadBackend, "'mmap'", [](memstream_options_t& o) { o.backend = "mmap"; }},
         Bad{Status::kInvalid, "options.flags", [](memstream_options_t& o) { o.flags = 8; }},
         Bad{Status::kInvalid, "struct_size", [](memstream_options_t& o) { o.struct_size -= 1; }},

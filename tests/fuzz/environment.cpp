@@ -18,10 +18,11 @@ struct Variable {
   int status;  // That refuses it.
 };
 constexpr Variable kVariables[] = {
-    {"MEMSTREAM_NAME", CACHE_BAD_NAME},         {"MEMSTREAM_SIZE", CACHE_BAD_SIZE},
-    {"MEMSTREAM_SHARDS", CACHE_BAD_SHARDS},     {"MEMSTREAM_TIMEOUT_MS", CACHE_BAD_TIMEOUT},
-    {"MEMSTREAM_MODE", CACHE_BAD_MODE},         {"MEMSTREAM_HUGEPAGES", CACHE_BAD_HUGEPAGES},
-    {"MEMSTREAM_PREFAULT", CACHE_BAD_PREFAULT}, {"MEMSTREAM_BACKEND", CACHE_BAD_BACKEND},
+    {"MEMSTREAM_NAME", CACHE_BAD_NAME},           {"MEMSTREAM_SIZE", CACHE_BAD_SIZE},
+    {"MEMSTREAM_SHARDS", CACHE_BAD_SHARDS},       {"MEMSTREAM_TIMEOUT_MS", CACHE_BAD_TIMEOUT},
+    {"MEMSTREAM_MODE", CACHE_BAD_MODE},           {"MEMSTREAM_HUGEPAGES", CACHE_BAD_HUGEPAGES},
+    {"MEMSTREAM_PREFAULT", CACHE_BAD_PREFAULT},   {"MEMSTREAM_BACKEND", CACHE_BAD_BACKEND},
+    {"MEMSTREAM_MAX_VALUE", CACHE_BAD_MAX_VALUE},
 };
 // What is said of the options: bit 0, that there are any; then a bit for each field, in the order of the variables; the
 // last, that the size of the struct is another.
@@ -44,6 +45,15 @@ double number_of(std::string_view text, int base) {
   return number;
 }
 
+// As number_of(), with an optional unit.
+double bytes_of_text(std::string_view text) {
+  constexpr std::string_view kUnits = "KkMmGg";
+  const std::size_t found = text.empty() ? kUnits.npos : kUnits.find(text.back());
+  if (found == kUnits.npos) return number_of(text, 10);
+  text.remove_suffix(1);
+  return number_of(text, 10) * (found < 2 ? 1024.0 : found < 4 ? 1024.0 * 1024 : 1024.0 * 1024 * 1024);
+}
+
 bool is_good(std::size_t variable, std::string_view text) {
   switch (variable) {
     case 0: {
@@ -51,16 +61,7 @@ bool is_good(std::size_t variable, std::string_view text) {
       return !text.empty() && text.size() <= 64 && text[0] != '.' && text.find_first_not_of(kAllowed) == text.npos;
     }
     case 1: {
-      constexpr std::string_view kUnits = "KkMmGg";
-      double unit = 1;
-      if (!text.empty()) {
-        const std::size_t found = kUnits.find(text.back());
-        if (found != kUnits.npos) {
-          unit = found < 2 ? 1024.0 : found < 4 ? 1024.0 * 1024 : 1024.0 * 1024 * 1024;
-          text.remove_suffix(1);
-        }
-      }
-      const double size = number_of(text, 10) * unit;
+      const double size = bytes_of_text(text);
       return size >= 1024.0 * 1024 && size <= static_cast<double>(kMaxShards * kMaxShardSize);
     }
     case 2:
@@ -76,8 +77,12 @@ bool is_good(std::size_t variable, std::string_view text) {
       return text == "off" || text == "try" || text == "require";
     case 6:
       return text == "off" || text == "on";
-    default:
+    case 7:
       return text == "sysv" || text == "posix";
+    default: {
+      const double max_value = bytes_of_text(text);
+      return max_value >= 1 && max_value <= 1024.0 * 1024 * 1024 * 1024;
+    }
   }
 }
 
@@ -85,7 +90,7 @@ void must_hold(const OpenOptions& result) {
   MUST(!result.spec.name.empty() && result.spec.name.size() <= kMaxNameSize, "a name out of bounds");
   MUST(result.spec.name.find('/') == std::string::npos, "a name that is a path");
   MUST(result.spec.size_bytes >= kMinSegmentSize && result.spec.size_bytes % kPageSize == 0, "a size out of bounds");
-  MUST(result.shards <= kMaxShards, "a number of shards out of bounds");
+  MUST(result.shard_choice.shards <= kMaxShards, "a number of shards out of bounds");
   MUST(result.spec.timeout.count() >= 0 && result.spec.timeout.count() <= 3'600'000, "a timeout out of bounds");
   MUST((result.spec.mode & ~0177U) == 0600U, "a mode out of bounds");
   MUST(result.backend != nullptr, "no backend");
@@ -96,7 +101,7 @@ void must_hold(const OpenOptions& result) {
 void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
   use_backend(nullptr);
   Input input(data, size_bytes);
-  const std::uint8_t present = input.byte();
+  const auto present = input.take<std::uint16_t>();
   const auto given = input.take<std::uint16_t>();
   int refused_by = -1;  // The first variable that must be refused.
   for (std::size_t i = 0; i < std::size(kVariables); ++i) {
@@ -122,6 +127,7 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
     if (set(5)) options.hugepages = (hugepages = take_text(input)).c_str();
     if (set(6)) options.prefault = (prefault = take_text(input)).c_str();
     if (set(7)) options.backend = (backend = take_text(input)).c_str();
+    if (set(8)) options.max_value = input.take<std::uint64_t>();
     options.flags = input.byte();
     if ((given >> kOtherSize & 1) != 0) options.struct_size = input.take<std::uint16_t>();
     options_good = given == 1;
@@ -133,7 +139,7 @@ void run_environment(const std::uint8_t* data, std::size_t size_bytes) {
   if (status == CACHE_OK && (given & 1) == 0) MUST(refused_by < 0, std::string(kVariables[refused_by].name));
   if (status != CACHE_OK) {
     MUST(cache_last_error()[0] != '\0' && cache_strerror(status) != std::string("Unknown status."), "no message");
-    MUST(status == CACHE_INVALID || (status <= CACHE_BAD_BACKEND && status >= CACHE_BAD_PREFAULT), cache_last_error());
+    MUST(status == CACHE_INVALID || (status <= CACHE_BAD_BACKEND && status >= CACHE_BAD_MAX_VALUE), cache_last_error());
     if (!options_good) return;
   }
   if ((given & 1) != 0) return;

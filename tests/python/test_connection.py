@@ -135,6 +135,28 @@ def test_mode_decides_who_may_use_a_new_segment(segment: Segment) -> None:
         assert segment.mode == 0o640
 
 
+@pytest.mark.parametrize("max_value", [4 << 20, "4M", "4096k"])
+def test_max_value_makes_room_for_values_of_that_size(segment: Segment, max_value: Any) -> None:
+    with Cache(size=16 << 20, max_value=max_value) as cache:
+        cache["large"] = bytes(4 << 20)
+        assert cache.stats().max_value_size >= 4 << 20
+
+
+def test_a_max_value_beyond_a_quarter_of_the_size_is_refused_with_the_most_that_is_possible(segment: Segment) -> None:
+    with pytest.raises(errors.BadMaxValue, match="at most 4194304 bytes"):
+        Cache(size=16 << 20, max_value=(4 << 20) + 1)
+
+
+def test_the_error_of_a_too_large_value_says_with_which_max_value_it_fits(segment: Segment) -> None:
+    value = bytes(3 << 20)
+    with Cache(size=16 << 20, shards=8) as cache:
+        with pytest.raises(errors.ValueTooLarge, match=f"max_value={len(value)}"):
+            cache["large"] = value
+        cache.destroy()
+    with Cache(size=16 << 20, max_value=len(value)) as cache:
+        cache["large"] = value
+
+
 IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [
     ({"backend": "floppy"}, errors.BadBackend),
     ({"name": ""}, errors.BadName),
@@ -158,6 +180,11 @@ IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [
     ({"prefault": "off"}, errors.BadPrefault),
     ({"group": "no such group"}, errors.BadGroup),
     ({"group": -1}, errors.BadGroup),
+    ({"max_value": 0}, errors.BadMaxValue),
+    ({"max_value": 2**64}, errors.BadMaxValue),
+    ({"max_value": "much"}, errors.BadMaxValue),
+    ({"max_value": "-1M"}, errors.BadMaxValue),
+    ({"max_value": "M"}, errors.BadMaxValue),
 ]
 
 
@@ -181,6 +208,7 @@ def test_impossible_options_are_refused_by_name(segment: Segment, arguments: Dic
         ("MEMSTREAM_HUGEPAGES", "yes", errors.BadHugePages),
         ("MEMSTREAM_PREFAULT", "true", errors.BadPrefault),
         ("MEMSTREAM_GROUP", "no such group", errors.BadGroup),
+        ("MEMSTREAM_MAX_VALUE", "much", errors.BadMaxValue),
     ],
 )
 def test_an_impossible_environment_is_refused_by_variable(

@@ -34,8 +34,8 @@ struct CacheSpec {
 class OpenCache {
  public:
   // Throws std::runtime_error if it cannot be opened.
-  explicit OpenCache(const CacheSpec& spec) {
-    const memstream_options_t options = spec.options();
+  explicit OpenCache(const CacheSpec& spec) : OpenCache(spec.options()) {}
+  explicit OpenCache(const memstream_options_t& options) {
     if (memstream_open(&options, &cache_) != CACHE_OK) throw std::runtime_error(cache_last_error());
   }
   OpenCache(const OpenCache&) = delete;

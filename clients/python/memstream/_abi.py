@@ -43,6 +43,7 @@ class Status(IntEnum):
     BAD_MODE = -25
     BAD_HUGEPAGES = -26
     BAD_PREFAULT = -27
+    BAD_MAX_VALUE = -28
     BAD_GROUP = -29
 
     BUSY = -40
@@ -131,6 +132,7 @@ class Options(ctypes.Structure):
         ("hugepages", c_char_p),
         ("prefault", c_char_p),
         ("group", c_char_p),
+        ("max_value", c_uint64),
     ]
 
 

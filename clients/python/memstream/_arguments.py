@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 from contextlib import suppress
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_ssize_t, c_uint32, c_uint64, c_void_p
 from datetime import timedelta
@@ -175,6 +176,28 @@ def _bound(number: int) -> str:
     if abs(power) < 2**24:
         return str(number)
     return f"-2**{abs(power).bit_length() - 1}" if number < 0 else f"2**{power.bit_length() - 1} - 1"
+
+
+_SIZE = 'bytes as an int, or as a str with an optional K, M or G, such as "64M"'
+_SIZE_TEXT = re.compile("([0-9]{1,20})([KMGkmg]?)")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+
+
+def byte_count(parameter: str, size: Union[int, str], error: Type[MemStreamError], code: Status) -> int:
+    """Returns a number of bytes that is given as a number, or as text as the environment has it.
+
+    Raises:
+        TypeError: it is neither.
+        error: the text does not parse, or the number is below 1 or above 64 bits.
+    """
+    if isinstance(size, str):
+        match = _SIZE_TEXT.fullmatch(size)
+        count = int(match[1]) << _UNITS[match[2].upper()] if match else 0
+    else:
+        count = whole_number(parameter, size, _SIZE, f"Pass int({parameter})" if isinstance(size, float) else "")
+    if not 1 <= count < 2**64:
+        raise error(code, invalid(parameter, size, _SIZE))
+    return count
 
 
 def check_int64(parameter: str, number: int) -> int:

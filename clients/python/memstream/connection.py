@@ -8,16 +8,27 @@ import re
 import warnings
 from ctypes import byref, c_void_p, sizeof
 from types import TracebackType
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar, Union, cast
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar, Union
 
 from memstream import _abi
 from memstream._abi import Status
-from memstream._arguments import Duration, Path, c_text, check_bool, invalid, path_text, seconds, whole_number
+from memstream._arguments import (
+    Duration,
+    Path,
+    byte_count,
+    c_text,
+    check_bool,
+    invalid,
+    path_text,
+    seconds,
+    whole_number,
+)
 from memstream._library import Library, load
 from memstream.errors import (
     BadBackend,
     BadGroup,
     BadHugePages,
+    BadMaxValue,
     BadMode,
     BadName,
     BadPrefault,
@@ -32,15 +43,11 @@ _Self = TypeVar("_Self", bound="Connection")
 # What the options may be, for messages. The library has the last word.
 _NAME = "a str of 1 to 64 characters of A-Z a-z 0-9 . _ -"
 _BACKEND = 'a str, "posix" or "sysv"'
-_SIZE = 'bytes from 1 MiB on as an int, or as a str with an optional K, M or G, such as "64M"'
 _SHARDS = "an int from 1 to 64"
 _MODE = "permission bits that let the owner read and write as an int, such as 0o600 or 0o660"
 _TIMEOUT = "seconds from 0 to 3600 as a number or a timedelta, or None"
 _GROUP = "the name or the number of a group"
 _HUGE_PAGES = 'a str, "off", "try" or "require"'
-
-_SIZE_TEXT = re.compile("([0-9]{1,20})([KMGkmg]?)")
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 class Handle(c_void_p):
@@ -102,6 +109,7 @@ class Connection:
         hugepages: Optional[str] = None,
         prefault: Optional[bool] = None,
         group: Union[str, int, None] = None,
+        max_value: Union[int, str, None] = None,
         library: Optional[Path] = None,
         serializer: None = None,
     ) -> None:
@@ -111,8 +119,7 @@ class Connection:
             name: 1 to 64 characters of A-Z a-z 0-9 . _ -; None: MEMSTREAM_NAME, or "default".
             backend: "posix" or "sysv"; None: MEMSTREAM_BACKEND, or "posix".
             size: bytes of a new segment, from 1 MiB, or text such as "64M" or "2G"; None: MEMSTREAM_SIZE, or 256 MiB.
-            shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or one for each 32 MiB that it can
-                ever have.
+            shards: of a new segment, 1 to 64; None: MEMSTREAM_SHARDS, or as many as suit its size and `max_value`.
             mode: permission bits of a new segment, such as 0o660; None: MEMSTREAM_MODE, or 0o600.
             timeout: seconds that a call waits for others at most, 0 to 3,600, or a timedelta; None:
                 MEMSTREAM_TIMEOUT_MS, or 1 second.
@@ -125,6 +132,9 @@ class Connection:
                 before it is needed; None: MEMSTREAM_PREFAULT, or False.
             group: of a new segment, the name or number of a group that its creator is in, for a mode such as 0o660;
                 None: MEMSTREAM_GROUP, or the group of the creator.
+            max_value: bytes of the largest value that a new segment must accept, up to a quarter of its size: a number,
+                or text such as "64M". It chooses the number of shards. None: MEMSTREAM_MAX_VALUE, or at least a
+                sixteenth of the size, up to 1 GiB.
             library: path of libcache.so; None: see `memstream._library`.
             serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
@@ -153,6 +163,7 @@ class Connection:
             hugepages,
             prefault,
             group,
+            max_value,
         )
         handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
@@ -299,6 +310,7 @@ def make_options(
     hugepages: Optional[str] = None,
     prefault: Optional[bool] = None,
     group: Union[str, int, None] = None,
+    max_value: Union[int, str, None] = None,
 ) -> _abi.Options:
     """Fills `memstream_options_t`. What is None stays "from the environment".
 
@@ -313,7 +325,7 @@ def make_options(
     if backend is not None:
         options.backend = c_text("backend", backend, _BACKEND, BadBackend, Status.BAD_BACKEND)
     if size is not None:
-        options.size_bytes = _size_in_bytes(size)
+        options.size_bytes = byte_count("size", size, BadSize, Status.BAD_SIZE)
     if shards is not None:
         if not 1 <= whole_number("shards", shards, _SHARDS) < 2**32:
             raise BadShards(Status.BAD_SHARDS, invalid("shards", shards, _SHARDS))
@@ -335,6 +347,8 @@ def make_options(
         if isinstance(group, bool) or not isinstance(group, (str, int)):
             raise TypeError(invalid("group", group, _GROUP))
         options.group = c_text("group", str(group), _GROUP, BadGroup, Status.BAD_GROUP)
+    if max_value is not None:
+        options.max_value = byte_count("max_value", max_value, BadMaxValue, Status.BAD_MAX_VALUE)
     for chosen, flag in (
         (check_bool("read_only", read_only), _abi.OpenFlags.READ_ONLY),
         (not check_bool("create", create), _abi.OpenFlags.EXISTING),
@@ -343,21 +357,6 @@ def make_options(
         if chosen:
             options.flags |= flag
     return options
-
-
-def _size_in_bytes(size: Union[int, str]) -> int:
-    """Returns a size that reaches the library: an int, or text as MEMSTREAM_SIZE has it."""
-    number = size
-    if isinstance(size, str):
-        match = _SIZE_TEXT.fullmatch(size)
-        if match is None:
-            raise BadSize(Status.BAD_SIZE, invalid("size", size, _SIZE))
-        number = int(match[1]) << _UNITS[match[2].upper()]
-    remedy = "Pass int(size)" if isinstance(size, float) else ""
-    found = whole_number("size", cast(int, number), _SIZE, remedy)
-    if not 1 <= found < 2**64:
-        raise BadSize(Status.BAD_SIZE, invalid("size", size, _SIZE))
-    return found
 
 
 def _permission_bits(mode: int) -> int:

@@ -224,6 +224,12 @@ class BadGroup(ConfigurationError):
     code = Status.BAD_GROUP
 
 
+class BadMaxValue(ConfigurationError):
+    """`max_value` or MEMSTREAM_MAX_VALUE does not parse, or is more than a new segment can hold."""
+
+    code = Status.BAD_MAX_VALUE
+
+
 class UnavailableError(MemStreamError):
     """Not now: the same call may succeed later, or on a new `Cache`."""
 

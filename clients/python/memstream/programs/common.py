@@ -52,6 +52,7 @@ _SEGMENT_OPTIONS = (
 _CREATION_OPTIONS = (
     ("--size", "MEMSTREAM_SIZE", "SIZE", "of a new segment, such as 64M or 2G"),
     ("--shards", "MEMSTREAM_SHARDS", "N", "of a new segment"),
+    ("--max-value", "MEMSTREAM_MAX_VALUE", "SIZE", "largest value that a new segment must accept"),
     ("--mode", "MEMSTREAM_MODE", "MODE", "permission bits of a new segment, such as 0660"),
     ("--group", "MEMSTREAM_GROUP", "GROUP", "of a new segment: the name or number of a group"),
 )
