@@ -17,22 +17,41 @@ constexpr std::uint32_t kOneInOfALoop = 128;
 // Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
 // so many drops one, are taken for that.
 constexpr std::uint64_t kDropsForAReturn = 100;
+constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
+constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
+constexpr std::uint32_t kLeastDrops = 64;   // So many of a queue count the same, however few entries there are.
 
 // The small queue's part of all, in percent.
 constexpr std::uint64_t kLeastSmall = 5;
-constexpr std::uint64_t kMostSmall = 80;
-constexpr std::uint64_t kFixedSmall = 10;
+constexpr std::uint64_t kMostSmall = 99;
+// Where it has more than one part in so many, a single hit says little: an entry has long been there then.
+constexpr std::uint64_t kLongPart = 3;
+// Where nothing comes back, and fewer than one in so many was read before it left, the main queue takes what there is:
+// of a loop, a part that is kept is worth more than all that is not.
+constexpr std::uint64_t kReadPart = 16;
+constexpr std::uint32_t kEvidencePart = 4;  // Of the entries so many have to have been dropped before that is believed.
 // The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
 // chance would fill it.
 constexpr std::uint64_t kChancePart = 8;
-constexpr std::uint64_t kMostBlocks = 8;  // What one return moves the border by, at most, in blocks of average size.
+// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as the
+// other. At most so many, and one for so many entries.
+constexpr std::uint64_t kMostTimes = 16;
+constexpr std::uint64_t kMostTimesPart = 64;
 
 // Fingerprints: five of 11 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
 // dropped the key, the others are of the tag of its hash.
 constexpr std::uint32_t kGhostBits = 11;
 constexpr std::uint64_t kLowestBits = 1 | 1ULL << 11 | 1ULL << 22 | 1ULL << 33 | 1ULL << 44;
-constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << 5 * kGhostBits) - 1;
-static_assert((kGhostMask & ~kGhosts) == 0);
+constexpr std::uint32_t kGhostsPerBucket = 5;
+constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << kGhostsPerBucket * kGhostBits) - 1;
+// Above them three bits: the number of the one that a get has met since, from 1 on; 0: none. It is counted once.
+constexpr std::uint32_t kAskedShift = kGhostsPerBucket * kGhostBits;
+constexpr std::uint64_t kAskedMask = std::uint64_t{7} << kAskedShift;
+static_assert((kGhostMask | kAskedMask) == kGhosts);
+
+// Asks that one search for a victim takes into account of each queue: more come with the next.
+constexpr std::uint32_t kMostAsks = 64;
+constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
 
 constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
 
@@ -41,21 +60,35 @@ constexpr std::uint64_t ghost_of(std::uint16_t tag) noexcept {
   return bits != 0 ? bits : 2;
 }
 
+// Where the fingerprint of a key with this tag begins among `ghosts`, in bits; kAskedShift if it is not there.
+constexpr std::uint32_t find_ghost(std::uint64_t ghosts, std::uint16_t tag) noexcept {
+  // All compared at once: what is equal, the queue's bit apart, becomes 0, and that borrows its highest bit.
+  const std::uint64_t differences = (ghosts ^ ghost_of(tag) * kLowestBits) & kGhostMask & ~kLowestBits;
+  const std::uint64_t equal = (differences - kLowestBits) & ~differences & (kLowestBits << (kGhostBits - 1));
+  if (equal == 0) [[likely]]
+    return kAskedShift;
+  return static_cast<std::uint32_t>(std::countr_zero(equal)) / kGhostBits * kGhostBits;
+}
+
+constexpr std::uint64_t asked_bits(std::uint32_t shift) noexcept {
+  return std::uint64_t{shift / kGhostBits + 1} << kAskedShift;
+}
+
 }  // namespace
 
 std::uint64_t Eviction::small_memory() const noexcept { return std::min(space().small_memory, space().used_memory); }
 
 std::uint64_t Eviction::small_target() const noexcept {
   const std::uint64_t percent = space().used_memory / 100;  // First divided: any bytes may stand there.
-  if (!adapts()) return percent * kFixedSmall;
   return std::clamp(space().small_target, percent * kLeastSmall, percent * kMostSmall);
 }
 
 void Eviction::reset() noexcept {
   ShardSpace& s = space();
-  s.small_memory = s.small_target = 0;
+  s.small_memory = 0;
   s.small_hand = s.main_hand = s.small_left = 0;
-  s.small_drops = s.small_returns = s.main_drops = s.main_returns = 0;
+  s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
+  s.asks.store(0, std::memory_order_relaxed);
 }
 
 // ---- what comes ----
@@ -71,23 +104,51 @@ inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
 
 std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
   Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
-  const std::uint64_t ghosts = bucket.eviction & kGhostMask;
-  // All compared at once: what is equal, the queue's bit apart, becomes 0, and that borrows its highest bit.
-  const std::uint64_t differences = (ghosts ^ ghost_of(hash.tag()) * kLowestBits) & kGhostMask & ~kLowestBits;
-  const std::uint64_t equal = (differences - kLowestBits) & ~differences & (kLowestBits << (kGhostBits - 1));
-  if (equal == 0) [[likely]]
+  const std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint64_t ghosts = word & kGhostMask;
+  const std::uint32_t shift = find_ghost(ghosts, hash.tag());
+  if (shift == kAskedShift) [[likely]]
     return enter_small(id);
-  const auto shift = static_cast<std::uint32_t>(std::countr_zero(equal)) / kGhostBits * kGhostBits;
   const bool from_main = (ghosts >> shift & 1) != 0;
   const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
-  bucket.eviction = (bucket.eviction & ~kGhostMask) | newer | (ghosts >> shift >> kGhostBits) << shift;
+  const std::uint64_t others = newer | (ghosts >> shift >> kGhostBits) << shift;
+  bucket.eviction.store((word & ~kGhosts) | others, std::memory_order_relaxed);
 
   ShardSpace& s = space();
-  ++(from_main ? s.main_returns : s.small_returns);
+  const bool was_counted = (word & kAskedMask) == asked_bits(shift);
+  if (!was_counted) ++(from_main ? s.main_returns : s.small_returns);
   if (!drops_return()) return enter_small(id);
-  move_border();
+  if (!was_counted) move_border(1);
   // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
   return from_main ? enter_small(id) : kMain;
+}
+
+// A get may find the word changed meanwhile, or a writer may not see that it was changed: then one is counted twice, or
+// not at all.
+void Eviction::note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept {
+  std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint32_t shift = find_ghost(word, tag);
+  if (shift == kAskedShift) [[likely]]
+    return;
+  const std::uint64_t asked = (word & ~kAskedMask) | asked_bits(shift);
+  if (asked == word || !bucket.eviction.compare_exchange_strong(word, asked, std::memory_order_relaxed)) return;
+  shard->space.asks.fetch_add((word >> shift & 1) != 0 ? kMainAsk : 1, std::memory_order_relaxed);
+}
+
+// As admit() does for keys that are stored again. Nobody has put those into the main queue, but it shall be seen there
+// too what comes back of what goes: so it gives up one entry for each of them.
+void Eviction::settle_asks() noexcept {
+  ShardSpace& s = space();
+  if (s.asks.load(std::memory_order_relaxed) == 0) [[likely]]
+    return;
+  const std::uint64_t asks = s.asks.exchange(0, std::memory_order_relaxed);
+  const std::uint32_t of_small = std::min(static_cast<std::uint32_t>(asks), kMostAsks);
+  const std::uint32_t of_main = std::min(static_cast<std::uint32_t>(asks >> 32), kMostAsks);
+  s.small_returns += of_small;
+  s.main_returns += of_main;
+  if (!drops_return()) return;
+  move_border(of_small + of_main);
+  s.main_debt = std::min(s.main_debt, s.entries) + of_small;
 }
 
 // Whether more comes back of what was dropped than fingerprints meet by chance.
@@ -98,14 +159,16 @@ bool Eviction::drops_return() const noexcept {
 }
 
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.
-void Eviction::move_border() noexcept {
+void Eviction::move_border(std::uint64_t returns) noexcept {
   ShardSpace& s = space();
   // Returns / drops of each, times the same.
   const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + 1);
   const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + 1);
   const auto step = [&](std::uint64_t more, std::uint64_t less) {
     const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
-    return block * std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, kMostBlocks);
+    const std::uint64_t most = std::min(kMostTimes, s.entries / kMostTimesPart + 1);
+    const std::uint64_t times = std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, most);
+    return returns * block * times;
   };
   const std::uint64_t target = small_target();
   if (small > main + main / kChancePart) {
@@ -113,6 +176,24 @@ void Eviction::move_border() noexcept {
   } else if (small <= main) {
     s.small_target = target - std::min(target, step(main, small));
   }
+}
+
+inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexcept {
+  space().small_target = search->small_target - std::min(search->small_target, bytes);
+  search->small_target = small_target();
+}
+
+// Room for the main queue of what leaves the small one unread, where nothing that leaves is ever asked for. Where it is
+// asked for, but only after more than all of the cache has gone by, all the room at once: the small queue has had all.
+inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept {
+  ShardSpace& s = space();
+  if (s.small_drops < s.entries / kEvidencePart || s.small_read * kReadPart >= s.small_drops) return;
+  if (!drops_return()) {
+    take_from_small(bytes, search);
+  } else if (search->small_target >= s.used_memory / 100 * kMostSmall && s.entries >= kFewEntries) {
+    s.small_target = s.small_drops = s.small_returns = s.small_read = s.main_drops = s.main_returns = 0;
+  }
+  search->small_target = small_target();
 }
 
 // ---- what goes ----
@@ -126,7 +207,8 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
   if (cell >= cells) cell = first = 0;
   std::uint32_t looks = search->looks;
   while (looks < kLooks) {
-    const std::uint64_t marks = Index::bucket(shard_, cell).eviction >> kMarkShift & (kAllMarks << first & kAllMarks);
+    const std::uint64_t marks = Index::bucket(shard_, cell).eviction.load(std::memory_order_relaxed) >> kMarkShift &
+                                (kAllMarks << first & kAllMarks);
     if (marks != 0) {
       search->looks = looks + 1;
       const std::uint32_t id =
@@ -138,7 +220,7 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
     do {
       if (++cell >= cells) cell = 0;
       looks += kEntriesPerCell;
-    } while (Index::bucket(shard_, cell).eviction <= kGhosts && looks < kLooks);
+    } while (Index::bucket(shard_, cell).eviction.load(std::memory_order_relaxed) <= kGhosts && looks < kLooks);
   }
   search->looks = kLooks;
   space().small_hand = cell * kSlotsPerCell;
@@ -184,7 +266,8 @@ inline FoundEntry Eviction::leave_small(Search* search) {
   }
   if ((policy & kSmall) == 0) {
     if ((policy & kExpires) == 0) {
-      Index::bucket(shard_, id / kSlotsPerCell).eviction &= ~mark_of(id);
+      std::atomic<std::uint64_t>& marks = Index::bucket(shard_, id / kSlotsPerCell).eviction;
+      marks.store(marks.load(std::memory_order_relaxed) & ~mark_of(id), std::memory_order_relaxed);
       return {};
     }
     // One of the main queue. Its block is a cache line more: one for each search is enough.
@@ -197,8 +280,7 @@ inline FoundEntry Eviction::leave_small(Search* search) {
   if ((policy & kSmall) == 0) return {};
   if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
   ++search->moves;
-  // With one hit: where the hand of the main queue stands is chance, and everybody shall have a whole round.
-  word.store((policy & ~(kSmall | kYoung | kHits)) | kMain | 1, std::memory_order_relaxed);
+  word.store((policy & ~(kSmall | kYoung | kHits)) | kMain, std::memory_order_relaxed);
   count_out(policy, found.block.stored_size);
   return {};
 }
@@ -206,7 +288,16 @@ inline FoundEntry Eviction::leave_small(Search* search) {
 // Whether one that leaves the small queue goes to the main one.
 inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept {
   if (search->moves >= kMoves) return false;
-  if ((policy & kHits) > (adapts() ? 0U : 1U)) return true;
+  const std::uint32_t hits = policy & kHits;
+  if (hits != 0) {
+    ++space().small_read;
+    if (search->small_target <= space().used_memory / kLongPart) return true;
+    // What was read often brings its room along.
+    if (hits == kHits) take_from_small(bytes, search);
+    if (hits > 1) return true;
+  } else if (search->moves == 0) {
+    shrink_small(bytes, search);
+  }
   // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
   return ++space().small_left % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
@@ -246,13 +337,20 @@ FoundEntry Eviction::leave_main(Search* search) {
     const FoundEntry found = look_at(id);
     if (pins_->hold_block_of(found.ref)) continue;
     if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
-    if (hits == 0) return drop(found, policy);
+    if (hits == 0) {
+      coldest = found;
+      break;
+    }
     if (hits < fewest) {
       fewest = hits;
       coldest = found;
     }
   }
-  return coldest.id != 0 ? drop(coldest, kMain) : coldest;
+  if (coldest.id == 0) return coldest;
+  // While the small queue grows by much, its entries come to lie where this hand goes by: the oldest of them are those
+  // that it comes to next.
+  if (small_memory() + space().used_memory / kGrowthPart < search->small_target) space().small_hand = coldest.id + 1;
+  return drop(coldest, kMain);
 }
 
 // Remembers the key of an entry that goes although its time has not come.
@@ -260,19 +358,38 @@ inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t p
   const bool from_main = (policy & kMain) != 0;
   const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
   const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
-  std::uint64_t& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
-  word = (word & ~kGhostMask) | (word << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
+  std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
+  const std::uint64_t before = word.load(std::memory_order_relaxed);
+  const std::uint64_t ghosts = (before << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
+  word.store((before & ~kGhosts) | ghosts, std::memory_order_relaxed);
 
   ShardSpace& s = space();
-  ++(from_main ? s.main_drops : s.small_drops);
-  if (std::uint64_t{s.main_drops} + s.small_drops >= std::uint64_t{4} * s.entries + kFewEntries) {
-    for (std::uint32_t* count : {&s.small_drops, &s.small_returns, &s.main_drops, &s.main_returns}) *count /= 2;
+  if (from_main) {
+    if (++s.main_drops < s.entries / 4 + kLeastDrops) return found;
+    for (std::uint32_t* count : {&s.main_drops, &s.main_returns}) *count /= 2;
+  } else {
+    if (++s.small_drops < std::uint64_t{2} * s.entries + kLeastDrops) return found;
+    for (std::uint32_t* count : {&s.small_drops, &s.small_returns, &s.small_read}) *count /= 2;
   }
   return found;
 }
 
+// Whether the next one to go is of the main queue because of what settle_asks() counted.
+inline bool Eviction::main_pays() noexcept {
+  ShardSpace& s = space();
+  if (s.main_debt == 0) [[likely]]
+    return false;
+  s.main_debt = small_memory() < s.used_memory ? s.main_debt - 1 : 0;
+  return small_memory() < s.used_memory;
+}
+
 FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  settle_asks();
   Search search{.now_ms = now_ms, .small_target = small_target()};
+  if (main_pays()) {
+    if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+    search.looks = 0;
+  }
   // The newcomer counts: without it, rounding could leave the small queue below its target for ever, and the main one
   // would take in whatever the small one loses.
   while (small_memory() != 0 && small_memory() + newcomer_bytes > search.small_target && search.looks < kLooks) {

@@ -13,18 +13,22 @@
 namespace memstream {
 
 // Two queues over the entries of a shard: a small one that new keys enter, and a main one for what was hit there, for
-// what came back soon after it had been dropped, and for whatever there is room for. Each is in the order in which its
+// what came back soon after it had been dropped, and for whatever there is room for. The small one begins with nearly
+// all, and makes room for the main one where that is worth more. Each is in the order in which its
 // hand comes by, which is nearly that of a FIFO: a freed entry is the next to be taken, behind the hand that freed it.
 //
 // The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
 // rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
 //
-// All functions need the shard's write lock. They throw ShardDamage on bytes that make no sense.
+// All functions but note_miss() need the shard's write lock. They throw ShardDamage on bytes that make no sense.
 class Eviction {
  public:
   // REQUIRES: index, arena and pins are those of the shard, and outlive this.
   Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins) noexcept
       : shard_(shard), index_(index), arena_(arena), pins_(pins) {}
+
+  // Notes that somebody asked for a key that is not there. The one function that needs no lock.
+  static void note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept;
 
   // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
   // is forgotten, and the border between the queues moves.
@@ -47,9 +51,12 @@ class Eviction {
   }
 
   // For entries of the small queue and those whose block expires: the hand of the small queue looks at no others.
-  void mark(std::uint32_t id) noexcept { Index::bucket(shard_, id / kSlotsPerCell).eviction |= mark_of(id); }
+  void mark(std::uint32_t id) noexcept {
+    std::atomic<std::uint64_t>& word = Index::bucket(shard_, id / kSlotsPerCell).eviction;
+    word.store(word.load(std::memory_order_relaxed) | mark_of(id), std::memory_order_relaxed);
+  }
   bool is_marked(std::uint32_t id) const noexcept {
-    return (Index::bucket(shard_, id / kSlotsPerCell).eviction & mark_of(id)) != 0;
+    return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
   }
 
   // The entry that has to go for a block of `newcomer_bytes`; the caller removes it. None if none was found that is not
@@ -59,14 +66,14 @@ class Eviction {
   // Bytes that the small queue should have.
   std::uint64_t small_target() const noexcept;
 
-  // For rebuild: both queues empty, and nothing known of the past.
+  // For rebuild: both queues empty, and nothing known of the past but what the small one should have.
   void reset() noexcept;
 
-  // With fewer entries it would be chance that moves the border.
-  static constexpr std::uint32_t kFewEntries = 512;
+  // What small_target stands at in a new shard: as much as the small queue can have.
+  static constexpr std::uint64_t kAllForSmall = ~std::uint64_t{0};
 
  private:
-  static constexpr std::uint32_t kMarkShift = 56;
+  static constexpr std::uint32_t kMarkShift = 64 - kEntriesPerCell;
 
   // What one search for a victim has done so far.
   struct Search {
@@ -81,11 +88,14 @@ class Eviction {
     return std::uint64_t{1} << (kMarkShift + id % kSlotsPerCell - kBucketSlots);
   }
   ShardSpace& space() const noexcept { return shard_->space; }
-  bool adapts() const noexcept { return space().entries >= kFewEntries; }
   std::uint64_t small_memory() const noexcept;
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
   bool drops_return() const noexcept;
-  void move_border() noexcept;
+  void move_border(std::uint64_t returns) noexcept;
+  void settle_asks() noexcept;
+  void take_from_small(std::uint64_t bytes, Search* search) noexcept;
+  void shrink_small(std::uint64_t bytes, Search* search) noexcept;
+  bool main_pays() noexcept;
   std::uint32_t next_marked(Search* search) noexcept;
   std::uint32_t next_of_main(Search* search) noexcept;
   FoundEntry look_at(std::uint32_t id) const;

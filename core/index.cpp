@@ -162,7 +162,8 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   // a miss, not even when this process is killed on the way.
   write_begin(old_bucket);
   write_begin(new_bucket);
-  new_bucket.eviction = old_bucket.eviction & kGhosts;  // They do not say to which of the two their keys lead now.
+  new_bucket.eviction.store(old_bucket.eviction.load(std::memory_order_relaxed) & kGhosts,
+                            std::memory_order_relaxed);  // They do not say to which of the two their keys lead now.
   for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) clear_slot(old_bucket, slot);
   old_bucket.overflow.store(0, std::memory_order_relaxed);
   shard_->cells.store(to + 1, std::memory_order_release);
@@ -195,7 +196,7 @@ void Index::give_free_entry(std::uint32_t id) {
 // Reads nothing of the segment: whatever anybody writes into it meanwhile, this comes to its end.
 void Index::empty(std::uint32_t cells) noexcept {
   std::uint32_t free_entry = 0;
-  for (std::uint32_t cell = 0; cell < cells; ++cell) {
+  for (std::uint32_t cell = cells; cell-- > 0;) {
     clear_cell(cell);
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
       const std::uint32_t id = cell * kSlotsPerCell + slot;
@@ -213,7 +214,7 @@ void Index::reset() noexcept {
     write_begin(current);
     for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) clear_slot(current, slot);
     current.overflow.store(0, std::memory_order_relaxed);
-    current.eviction = 0;
+    current.eviction.store(0, std::memory_order_relaxed);
     write_end(current);
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
       std::atomic<std::uint32_t>& policy = entry_unchecked(shard_, cell * kSlotsPerCell + slot).policy;

@@ -85,11 +85,14 @@ struct Bucket {
   std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
   std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
   std::atomic<std::uint32_t> slots[kBucketWidth];
-  std::uint64_t eviction;  // Fingerprints of keys evicted from here (56) | marks of the cell's entries (6). Under W.
+  // Marks of the cell's entries (6) | which fingerprint was asked for (3) | fingerprints of keys evicted from here (55).
+  // Changed under W, but for the fingerprint that was asked for: readers note that without a lock.
+  std::atomic<std::uint64_t> eviction;
   // Positions of those entries' blocks; after damage anything. A reader asks for them early and believes nothing.
   std::atomic<std::uint32_t> hints[kBucketWidth];
 };
-inline constexpr std::uint64_t kGhosts = ~std::uint64_t{0} >> 8;  // The part of Bucket::eviction with fingerprints.
+inline constexpr std::uint64_t kGhosts =
+    ~std::uint64_t{0} >> kEntriesPerCell;  // All of Bucket::eviction but the marks.
 static_assert(offsetof(Bucket, hints) == kCacheLineSize && sizeof(Bucket) == kBucketSlots * sizeof(Entry));
 static_assert(offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
 
@@ -233,9 +236,14 @@ struct ShardSpace {
   std::uint32_t main_hand;      // As small_hand, of the main queue.
   std::uint32_t small_left;     // Counts what left the small queue without hits.
   std::uint32_t small_drops;    // What each queue dropped lately ...
-  std::uint32_t small_returns;  // ... and what of that was stored again: they are halved together.
+  std::uint32_t small_returns;  // ... and what of that was asked for or stored again: they are halved together.
   std::uint32_t main_drops;
   std::uint32_t main_returns;
+  std::uint32_t small_read;  // What left the small queue with hits lately; halved with small_drops.
+  std::uint32_t main_debt;   // Entries that the main queue gives up for keys that were asked for in vain.
+  // Gets of dropped keys that nothing follows from yet, counted without a lock: of the main queue (32) | of the small
+  // one (32).
+  std::atomic<std::uint64_t> asks;
 
   // Orphans: used blocks that no entry owns. They form a ring.
   std::uint32_t orphan_hand;  // The one that is looked at next; 0: there is none.

@@ -50,7 +50,7 @@ class Shard final : private ShardRecovery {
   // And that look in its steps, which other keys' steps may come between: begin_look() and look_into_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
   struct Look {
-    const Bucket* bucket = nullptr;
+    Bucket* bucket = nullptr;
     std::uint64_t seq = 0;
     std::uint32_t cells = 0;
     std::uint32_t version = 0;
@@ -191,6 +191,7 @@ class Shard final : private ShardRecovery {
   template <class Now>
   Took take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms, ReadResult* result) const noexcept;
   void note_access(Entry& entry, std::uint64_t noted_ms) const noexcept;
+  void note_miss(const Key& key, const Look& look) const noexcept;
   static std::uint64_t note_sampled_access(Entry& entry, std::uint32_t count) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;

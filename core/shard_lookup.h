@@ -157,7 +157,15 @@ template <class Now>
     return true;
   }
   *got = {outcome == Lookup::kFound && took == Took::kLarge ? Status::kOk : Status::kMiss, {}};
-  return outcome == Lookup::kAbsent;
+  if (outcome != Lookup::kAbsent) return false;
+  note_miss(key, *look);
+  return true;
+}
+
+// Of a key that is not there. What was never full has no fingerprints.
+[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, const Look& look) const noexcept {
+  if ((look.bucket->eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
+  Eviction::note_miss(header_, *look.bucket, key.hash.tag());
 }
 
 [[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
@@ -231,6 +239,7 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
   if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  if (outcome == Lookup::kAbsent) note_miss(key, look);
   return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
 }
 

@@ -255,6 +255,7 @@ void Shard::make_blank() noexcept {
   s.entries = 0;
   s.orphan_hand = s.orphans = 0;
   eviction_.reset();
+  s.small_target = Eviction::kAllForSmall;
   s.commit_retry_ms = 0;
   s.max_memory = size_;
   s.heap_end = arena_.heap_end();

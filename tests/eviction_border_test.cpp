@@ -66,7 +66,6 @@ TEST_CASE("a key that the main queue dropped comes back to the small one, and th
 TEST_CASE("the main queue is filled before it is held, and the small one has its least part then") {
   TestQueues cache;
   cache.fill();
-  CHECK(cache.space().entries >= Eviction::kFewEntries);
   CHECK(cache.small_part() == doctest::Approx(0.05).epsilon(0.1));
 }
 
@@ -87,21 +86,35 @@ TEST_CASE("of a loop through more keys than fit a part is kept, where a queue al
   CHECK(cache.problems() == "");
 }
 
-TEST_CASE("few entries have a small queue of a tenth, whatever comes back") {
+TEST_CASE("with few entries a return moves the border by less") {
   TestQueues cache;
-  for (int i = 0; i < 3000; ++i) REQUIRE(cache.set(cache.name(i % 150), pattern(8000, 1)) == Status::kOk);
-  REQUIRE(cache.space().entries < Eviction::kFewEntries);
-  for (const std::uint64_t target : {std::uint64_t{0}, std::uint64_t{500'000}}) {
-    cache.space().small_target = target;
-    CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 10);
+  int next = 0;
+  const auto put = [&](int number) { REQUIRE(cache.set(cache.name(number), pattern(8000, 1)) == Status::kOk); };
+  while (cache.counters().evictions < 200) put(next++);
+  ShardSpace& space = cache.space();
+  REQUIRE(space.entries < 128);
+  bool returned = false;
+  for (int i = next - 1; i > 0 && !returned; --i) {
+    if (cache.get(cache.name(i)).has_value()) continue;
+    space.small_target = space.used_memory / 3;
+    space.small_drops = space.main_drops = 100;
+    space.small_returns = 80;
+    space.main_returns = 0;
+    const auto before = static_cast<double>(cache.eviction.small_target());
+    put(i);
+    if (space.small_returns == 80) continue;
+    returned = true;
+    const auto block = static_cast<double>(space.used_memory) / space.entries;
+    CHECK((static_cast<double>(space.small_target) - before) / block == doctest::Approx(2).epsilon(0.1));
   }
+  CHECK(returned);
 }
 
-TEST_CASE("the border stays between a twentieth and four fifths") {
+TEST_CASE("the border stays between a twentieth and all but a hundredth") {
   TestQueues cache;
   cache.fill();
   cache.space().small_target = ~std::uint64_t{0};
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 80);
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 99);
   cache.space().small_target = 0;
   CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
 }
@@ -112,7 +125,7 @@ TEST_CASE("a return moves the border the further the more often one queue is reg
     int blocks;  // That the border moves by.
   };
   for (const Case& regret : {Case{95, 100, -1}, Case{105, 100, 0}, Case{120, 100, 1}, Case{350, 100, 3},
-                             Case{2000, 100, 8}, Case{100, 350, -3}, Case{100, 2000, -8}, Case{100, 0, 8}}) {
+                             Case{2000, 100, 16}, Case{100, 350, -3}, Case{100, 2000, -16}, Case{100, 0, 16}}) {
     CAPTURE(regret.small_returns);
     CAPTURE(regret.main_returns);
     TestQueues cache;
@@ -203,19 +216,29 @@ TEST_CASE("the main queue gives way to one in twenty where it has no hits, and i
   }
 }
 
-TEST_CASE("drops and returns are halved together when there are four for each entry") {
+TEST_CASE("what each queue dropped and what came back of it are halved together") {
   TestQueues cache;
   int next = cache.fill();
   ShardSpace& space = cache.space();
-  space.small_drops = 4 * space.entries + Eviction::kFewEntries;
+  space.small_drops = 2 * space.entries + 63;
   space.small_returns = 600;
+  space.small_read = 40;
   space.main_drops = 200;
   space.main_returns = 10;
   cache.evict(&next, 1);
-  CHECK(space.small_drops <= 2 * space.entries + Eviction::kFewEntries);
+  CHECK(space.small_drops == space.entries + 32);
   CHECK(space.small_returns == 300);
-  CHECK(space.main_drops == 100);
+  CHECK(space.small_read == 20);
+  CHECK(space.main_drops == 200);
+  CHECK(space.main_returns == 10);
+  // A debt makes the next one that goes one of the main queue.
+  space.main_debt = 1;
+  space.main_drops = space.entries / 4 + 63;
+  cache.evict(&next, 1);
+  CHECK(space.main_debt == 0);
+  CHECK(space.main_drops == (space.entries / 4 + 64) / 2);
   CHECK(space.main_returns == 5);
+  CHECK(space.small_returns == 300);
 }
 
 }  // namespace

@@ -58,6 +58,10 @@ class Arc final : public Policy {
     return false;
   }
 
+  bool holds(std::uint32_t object) const override {
+    return where_[object] == Where::kOnce || where_[object] == Where::kOften;
+  }
+
  private:
   enum class Where : std::uint8_t { kNowhere, kOnce, kOften, kOnceGhost, kOftenGhost };
 

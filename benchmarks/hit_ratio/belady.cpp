@@ -15,7 +15,8 @@ class Belady final : public Policy {
     for (std::size_t position = trace.requests.size(); position-- > 0;) {
       std::size_t& use = next[trace.requests[position]];
       next_use_[position] = use;
-      use = position;
+      // A put brings its object along: until then nobody needs it.
+      use = trace.op(position) == Op::kPut ? kNever : position;
     }
   }
 
@@ -30,6 +31,8 @@ class Belady final : public Policy {
     while (used_ > capacity()) drop(by_next_use_.rbegin()->second);
     return hit;
   }
+
+  bool holds(std::uint32_t object) const override { return kept_until_[object] != kAbsent; }
 
  private:
   static constexpr std::size_t kNever = ~std::size_t{0};

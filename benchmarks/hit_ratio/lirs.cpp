@@ -59,6 +59,10 @@ class Lirs final : public Policy {
     return false;
   }
 
+  bool holds(std::uint32_t object) const override {
+    return state_[object] == State::kLow || state_[object] == State::kHigh;
+  }
+
  private:
   // kGone: known by the stack alone.
   enum class State : std::uint8_t { kUnknown, kLow, kHigh, kGone };

@@ -20,6 +20,8 @@ struct Options {
   std::vector<std::string> policies;  // Empty: all.
   std::vector<double> percents = {0.1, 1, 10, 20, 40};
   std::uint32_t scale = 100'000;
+  std::uint64_t seed = kDefaultSeed;
+  std::uint32_t shards = 0;
   std::string json_path;
   bool without_real = false;
 };
@@ -45,14 +47,15 @@ nlohmann::json to_json(const HitRatio& ratio) { return {{"objects", ratio.object
 nlohmann::json run_trace(const Options& options, const std::vector<PolicyKind>& policies, const Trace& trace) {
   nlohmann::json rows = nlohmann::json::object();
   const std::uint64_t footprint = trace.footprint_bytes();
+  const std::vector<double> percents = trace.percent != 0 ? std::vector<double>{trace.percent} : options.percents;
   fmt::print("{}: {} requests, {} objects, {:.1f} MB\n  {:<14}", trace.name, trace.requests.size(), trace.sizes.size(),
              static_cast<double>(footprint) / 1e6, "hits, bytes %");
-  for (const double percent : options.percents) fmt::print(" {:>13}", fmt::format("at {} %", percent));
+  for (const double percent : percents) fmt::print(" {:>13}", fmt::format("at {} %", percent));
   fmt::print("\n");
   const auto print_row = [&](const std::string& name, const auto& cell_of) {
     fmt::print("  {:<14}", name);
     nlohmann::json row = nlohmann::json::array();
-    for (const double percent : options.percents) {
+    for (const double percent : percents) {
       const nlohmann::json cell = cell_of(static_cast<std::uint64_t>(static_cast<double>(footprint) * percent / 100));
       row.push_back(cell);
       fmt::print(" {:>13}", cell.is_null() ? "-"
@@ -68,7 +71,7 @@ nlohmann::json run_trace(const Options& options, const std::vector<PolicyKind>& 
   }
   if (!options.without_real) {
     print_row(kReal, [&](std::uint64_t capacity) -> nlohmann::json {
-      const std::optional<RealReplay> real = replay_through_library(capacity, trace);
+      const std::optional<RealReplay> real = replay_through_library(capacity, trace, options.shards);
       if (!real) return nullptr;
       nlohmann::json cell = to_json(real->ratio);
       cell["capacity_bytes"] = capacity;
@@ -77,8 +80,9 @@ nlohmann::json run_trace(const Options& options, const std::vector<PolicyKind>& 
       return cell;
     });
   }
-  return {{"trace", trace.name},          {"requests", trace.requests.size()}, {"objects", trace.sizes.size()},
-          {"footprint_bytes", footprint}, {"percents", options.percents},      {"policies", rows}};
+  return {{"trace", trace.name},           {"requests", trace.requests.size()},
+          {"objects", trace.sizes.size()}, {"footprint_bytes", footprint},
+          {"percents", percents},          {"policies", rows}};
 }
 
 int run(const Options& options) {
@@ -92,7 +96,7 @@ int run(const Options& options) {
   std::vector<std::string> names = options.traces;
   if (names.empty() && options.files.empty()) names = generated_names();
   for (const std::string& name : names) {
-    report["traces"].push_back(run_trace(options, policies, generate(name, options.scale)));
+    report["traces"].push_back(run_trace(options, policies, generate(name, options.scale, options.seed)));
   }
   if (!options.json_path.empty()) {
     std::ofstream file(options.json_path);
@@ -110,14 +114,16 @@ int main(int count, char** arguments) {
   CLI::App app("Hit ratios of the library and of reference policies on a trace, by size of the cache.");
   Options options;
   app.add_option("--trace", options.traces,
-                 "A generated trace: zipf, zipf-sizes, scan, loop, shift, phases (default: all)");
+                 "A generated trace: zipf, scan, lag-30 and others, as benchmarks/hit_ratio/trace.h lists them");
   app.add_option("--file", options.files, "A trace in text, lines of key,size[,ttl in requests]");
   app.add_option("--policy", options.policies, "Only this policy (may be repeated)");
   app.add_option("--percent", options.percents, "Sizes of the cache in percent of the footprint")
       ->delimiter(',')
       ->check(CLI::Range(0.001, 100.0));
-  app.add_option("--scale", options.scale, "Objects of a generated trace; twenty times as many requests")
-      ->check(CLI::Range(100, 10'000'000));
+  app.add_option("--scale", options.scale, "Objects of a generated trace")->check(CLI::Range(100, 10'000'000));
+  app.add_option("--seed", options.seed, "Of the generated traces");
+  app.add_option("--shards", options.shards, "Of the library's segment (default: as it chooses)")
+      ->check(CLI::Range(1, 64));
   app.add_flag("--simulate-only", options.without_real, "Leave out the replay through libcache.so");
   app.add_option("--json", options.json_path, "Write the figures to this file");
   CLI11_PARSE(app, count, arguments);

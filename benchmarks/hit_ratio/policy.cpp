@@ -19,7 +19,11 @@ std::vector<PolicyKind> all_policies() {
 
 HitRatio simulate(const PolicyKind& kind, std::uint64_t capacity_bytes, const Trace& trace) {
   const std::unique_ptr<Policy> policy = kind.make(capacity_bytes, trace);
-  return replay(trace, [&](std::uint32_t object, std::size_t position) { return policy->access(object, position); });
+  return replay(trace, [&](std::uint32_t object, std::size_t position) {
+    if (trace.op(position) != Op::kGet || policy->holds(object)) return policy->access(object, position);
+    policy->miss(object);
+    return false;
+  });
 }
 
 }  // namespace memstream::bench

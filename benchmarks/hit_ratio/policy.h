@@ -22,6 +22,10 @@ class Policy {
   // Request number `position` of the trace is for `object`. True: it was there. False: it was not, and the policy has
   // made room for it, or decided against it. REQUIRES: positions come in order.
   virtual bool access(std::uint32_t object, std::size_t position) = 0;
+  // Whether it is there.
+  virtual bool holds(std::uint32_t object) const = 0;
+  // Somebody asked for `object`, which is not there and which nobody stores.
+  virtual void miss(std::uint32_t /*object*/) {}
 
  protected:
   std::uint64_t size_of(std::uint32_t object) const noexcept { return sizes_[object]; }
@@ -74,8 +78,8 @@ struct HitRatio {
   double bytes_ratio() const noexcept { return static_cast<double>(hit_bytes) / static_cast<double>(bytes); }
 };
 
-// Replays a trace through `access(object, position)`. A hit on an object whose time has come counts as a miss: it is
-// fetched anew, and lives in the same place.
+// Replays a trace through `access(object, position)`, which says whether the object was there. A hit on an object whose
+// time has come counts as a miss: it is fetched anew, and lives in the same place.
 template <class Access>
 HitRatio replay(const Trace& trace, Access access) {
   HitRatio result;
@@ -87,6 +91,7 @@ HitRatio replay(const Trace& trace, Access access) {
       if (hit && expires[object] != 0 && expires[object] <= position) hit = false;
       if (!hit) expires[object] = trace.ttls[position] == 0 ? 0 : position + trace.ttls[position];
     }
+    if (position < trace.counted_from || trace.op(position) == Op::kPut) continue;
     ++result.requests;
     result.bytes += trace.sizes[object];
     if (hit) {

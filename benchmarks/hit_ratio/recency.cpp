@@ -33,6 +33,8 @@ class OneList final : public Policy {
     return false;
   }
 
+  bool holds(std::uint32_t object) const override { return present_[object]; }
+
  private:
   Links links_;
   ObjectList list_;

@@ -33,6 +33,10 @@ class S3Fifo final : public Policy {
     return false;
   }
 
+  bool holds(std::uint32_t object) const override {
+    return where_[object] == Where::kSmall || where_[object] == Where::kMain;
+  }
+
  private:
   enum class Where : std::uint8_t { kNowhere, kSmall, kMain, kGhost };
 

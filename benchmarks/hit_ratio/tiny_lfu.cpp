@@ -88,6 +88,8 @@ class TinyLfu final : public Policy {
     return false;
   }
 
+  bool holds(std::uint32_t object) const override { return where_[object] != Where::kNowhere; }
+
  private:
   enum class Where : std::uint8_t { kNowhere, kWindow, kProbation, kProtected };
 

@@ -33,7 +33,7 @@ class TestQueues : public TestShard {
   // Puts keys until the main queue has its part and each new key costs another one.
   int fill() {
     int next = 0;
-    evict(&next, 2000);
+    evict(&next, 6000);
     return next;
   }
   bool is_in(int number, std::uint32_t queue) { return (entry(name(number)).policy & queue) != 0; }
