@@ -58,7 +58,7 @@ TEST_CASE("a key that the main queue dropped comes back to the small one, and th
     CHECK(cache.is_in(i, kSmall));
   }
   CHECK(returned > 20);
-  CHECK(cache.space().main_returns == returns + static_cast<std::uint32_t>(returned));
+  CHECK(cache.space().main_returns >= returns + static_cast<std::uint32_t>(returned));
   CHECK(cache.eviction.small_target() < target);
   CHECK(cache.problems() == "");
 }

@@ -46,6 +46,7 @@ SUITES = [
     unit("shard_pins_race_test"),
     unit("eviction_test"),
     unit("eviction_border_test"),
+    unit("eviction_lag_test"),
     unit("shard_check_test"),
     unit("shard_rebuild_test"),
     unit("shard_damage_test"),

@@ -1,0 +1,218 @@
+// Keys that are written once and read once, some time later: a full cache has to have them still.
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cstdint>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/eviction.h"
+#include "tests/support/test_queues.h"
+
+namespace memstream::test {
+namespace {
+
+// How many values of so many bytes the shard holds.
+int capacity_of(std::size_t value_size) {
+  TestQueues cache;
+  int count = 0;
+  for (; cache.counters().evictions == 0; ++count) {
+    REQUIRE(cache.set(cache.name(count), pattern(value_size, 1)) == Status::kOk);
+  }
+  return count - 1;
+}
+
+struct Consumption {
+  std::size_t value_size = kValueSize;
+  int lag = 0;  // Puts between that of a key and its get.
+  int puts = 0;
+  int counted_from = 0;  // The put from which on gets count.
+  bool refills = false;  // Puts what a get missed.
+  std::uint64_t expires_ms = 0;
+  std::function<std::size_t(int)> size_of = nullptr;          // Instead of value_size.
+  std::function<void(TestQueues*, int)> meanwhile = nullptr;  // Called after each put and get.
+};
+
+// The part of the gets that were hits.
+double hit_ratio(TestQueues* cache, const Consumption& how) {
+  const auto name = [](int number) { return "lag-" + std::to_string(number); };
+  const auto put = [&](int number) {
+    const std::size_t size = how.size_of ? how.size_of(number) : how.value_size;
+    REQUIRE(cache->set(name(number), pattern(size, 1), how.expires_ms) == Status::kOk);
+  };
+  int hits = 0;
+  int gets = 0;
+  for (int i = 0; i < how.puts; ++i) {
+    put(i);
+    if (i >= how.lag) {
+      const bool hit = cache->get(name(i - how.lag)).has_value();
+      if (!hit && how.refills) put(i - how.lag);
+      hits += i >= how.counted_from && hit ? 1 : 0;
+      gets += i >= how.counted_from ? 1 : 0;
+    }
+    if (how.meanwhile) how.meanwhile(cache, i);
+  }
+  CHECK(cache->problems() == "");
+  return static_cast<double>(hits) / gets;
+}
+
+TEST_CASE("what is read once some time after it was written is there, in small shards as well") {
+  for (const std::size_t value_size : {std::size_t{100}, kValueSize, std::size_t{8000}, std::size_t{50'000}}) {
+    const int capacity = capacity_of(value_size);
+    for (const int percent : {5, 7, 33, 60, 80}) {
+      for (const bool refills : {false, true}) {
+        CAPTURE(value_size);
+        CAPTURE(percent);
+        CAPTURE(refills);
+        TestQueues cache;
+        CHECK(hit_ratio(&cache, {.value_size = value_size,
+                                 .lag = capacity * percent / 100,
+                                 .puts = 4 * capacity,
+                                 .counted_from = capacity * 3 / 2,
+                                 .refills = refills}) > 0.97);
+      }
+    }
+  }
+}
+
+TEST_CASE("a ttl on each key and values of many sizes change nothing about that") {
+  const int capacity = capacity_of(kValueSize);
+  TestQueues expiring;
+  CHECK(hit_ratio(&expiring, {.lag = capacity * 6 / 10,
+                              .puts = 4 * capacity,
+                              .counted_from = capacity * 3 / 2,
+                              .expires_ms = 1'000'000}) > 0.97);
+  // 100 to 6,400 bytes, 700 on average.
+  const auto size_of = [](int number) {
+    return std::size_t{100} << std::countr_zero(static_cast<unsigned>(number) | 64U);
+  };
+  const int mixed = static_cast<int>(TestQueues().shard_size() / 800);
+  TestQueues sizes;
+  CHECK(hit_ratio(&sizes, {.lag = mixed / 2, .puts = 5 * mixed, .counted_from = mixed * 3 / 2, .size_of = size_of}) >
+        0.97);
+}
+
+TEST_CASE("several producers, and a share of repeated reads, change nothing about that") {
+  const int capacity = capacity_of(kValueSize);
+  const int lag = capacity * 6 / 10;
+  std::mt19937 random(3);
+  TestQueues repeating;
+  CHECK(hit_ratio(&repeating, {.lag = lag,
+                               .puts = 5 * capacity,
+                               .counted_from = capacity * 3 / 2,
+                               .meanwhile = [&](TestQueues* cache, int i) {
+                                 if (i < lag || random() % 3 != 0) return;
+                                 (void)cache->get("lag-" + std::to_string(i - static_cast<int>(random()) % lag));
+                               }}) > 0.95);
+  // A second one, whose keys are read sooner.
+  TestQueues producers;
+  CHECK(
+      hit_ratio(
+          &producers,
+          {.lag = lag / 2, .puts = 3 * capacity, .counted_from = capacity, .meanwhile = [&](TestQueues* cache, int i) {
+             cache->put(i);
+             if (i >= lag / 4) (void)cache->has(i - lag / 4);
+           }}) > 0.97);
+}
+
+TEST_CASE("a cache full of what was read often, or never, becomes one for a producer within a few turns") {
+  const int capacity = capacity_of(kValueSize);
+  for (const bool read_often : {true, false}) {
+    for (const bool refills : {false, true}) {
+      CAPTURE(read_often);
+      CAPTURE(refills);
+      TestQueues cache;
+      for (int i = 0; i < 3 * capacity; ++i) {
+        cache.put(i);
+        for (int reads = 0; read_often && reads < 3; ++reads) REQUIRE(cache.has(i));
+      }
+      cache.space().small_target = cache.space().used_memory / 20;
+      CHECK(hit_ratio(&cache,
+                      {.lag = capacity / 2, .puts = 6 * capacity, .counted_from = 4 * capacity, .refills = refills}) >
+            0.95);
+    }
+  }
+}
+
+TEST_CASE("a get of a dropped key counts once, for the queue that dropped it") {
+  TestQueues cache;
+  const int next = cache.fill();
+  ShardSpace& space = cache.space();
+  int counted = 0;
+  for (int i = next - 1; i > 0 && counted < 20; --i) {
+    space.asks = 0;
+    if (cache.has(i) || space.asks == 0) continue;
+    ++counted;
+    CHECK(space.asks == 1);
+    CHECK_FALSE(cache.has(i));
+    CHECK(space.asks == 1);
+    // Nor when it is stored then, which makes it one of the main queue.
+    space.small_drops = 100;
+    space.small_returns = 50;
+    cache.put(i);
+    CHECK(cache.is_in(i, kMain));
+    CHECK(space.small_returns == 51);
+  }
+  CHECK(counted == 20);
+}
+
+TEST_CASE("who attached to look on counts no gets of dropped keys") {
+  TestQueues cache;
+  const int next = cache.fill();
+  const auto mapping = cache.attach(Access::kReadOnly);
+  Shard reader(mapping.get(), cache.geometry(), 0, cache.attached().hash_seed);
+  ShardSpace& space = cache.space();
+  std::byte room[kValueSize];
+  const auto now = [&] { return cache.now_ms; };
+  int known = 0;
+  for (int i = next - 1; i > 0 && known < 5; --i) {
+    GetResult got;
+    const std::string name = cache.name(i);
+    space.asks = 0;
+    REQUIRE(reader.get_at_once(cache.key(name), {room, sizeof room}, now, now, &got));
+    CHECK(space.asks == 0);
+    if (!cache.has(i) && space.asks != 0) ++known;  // Whoever may write counts it.
+  }
+  CHECK(known == 5);
+}
+
+TEST_CASE("gets of dropped keys move the border, and the main queue gives up one entry for each") {
+  TestQueues cache;
+  int next = cache.fill();
+  ShardSpace& space = cache.space();
+  space.small_drops = space.main_drops = 3000;
+  space.small_returns = 900;
+  space.main_returns = 0;
+  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint32_t main_drops = space.main_drops = 100;
+  space.asks = 10;
+  cache.evict(&next, 1);
+  CHECK(space.asks == 0);
+  CHECK(space.small_returns == 910);
+  CHECK(cache.eviction.small_target() > target);
+  cache.evict(&next, 9);
+  CHECK(space.main_debt == 0);
+  CHECK(space.main_drops >= main_drops + 10);
+}
+
+TEST_CASE("where nothing was read and more than the cache went by before it is asked for, the main queue gets all") {
+  TestQueues cache;
+  const int capacity = capacity_of(kValueSize);
+  // A loop over a little more than fits.
+  int hits = 0;
+  const int keys = capacity * 13 / 10;
+  for (int round = 0; round < 12; ++round) {
+    for (int i = 0; i < keys; ++i) {
+      const bool hit = cache.has(i);
+      if (!hit) cache.put(i);
+      hits += hit && round >= 4 ? 1 : 0;
+    }
+  }
+  CHECK(hits > 8 * keys / 3);
+  CHECK(cache.problems() == "");
+}
+
+}  // namespace
+}  // namespace memstream::test
