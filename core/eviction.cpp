@@ -19,7 +19,8 @@ constexpr std::uint32_t kOneInOfALoop = 128;
 constexpr std::uint64_t kDropsForAReturn = 100;
 constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
 constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
-constexpr std::uint32_t kLeastDrops = 64;   // So many of a queue count the same, however few entries there are.
+constexpr std::uint64_t kPriorDrops = 16;
+constexpr std::uint32_t kLeastDrops = 64;  // So many of a queue count the same, however few entries there are.
 
 // The small queue's part of all, in percent.
 constexpr std::uint64_t kLeastSmall = 5;
@@ -161,9 +162,9 @@ bool Eviction::drops_return() const noexcept {
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.
 void Eviction::move_border(std::uint64_t returns) noexcept {
   ShardSpace& s = space();
-  // Returns / drops of each, times the same.
-  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + 1);
-  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + 1);
+  // Returns / drops of each, times the same. With few drops a single return is chance.
+  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + kPriorDrops);
+  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + kPriorDrops);
   const auto step = [&](std::uint64_t more, std::uint64_t less) {
     const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
     const std::uint64_t most = std::min(kMostTimes, s.entries / kMostTimesPart + 1);
