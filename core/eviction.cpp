@@ -17,6 +17,8 @@ constexpr std::uint32_t kOneInOfALoop = 128;
 // Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
 // so many drops one, are taken for that.
 constexpr std::uint64_t kDropsForAReturn = 100;
+constexpr std::uint64_t kChanceReturns =
+    2;                                      // And so many in any case: in a small shard they might fill the main queue.
 constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
 constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
 constexpr std::uint64_t kPriorDrops = 16;
@@ -48,6 +50,7 @@ constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << kGhostsPerBucket * kGh
 // Above them three bits: the number of the one that a get has met since, from 1 on; 0: none. It is counted once.
 constexpr std::uint32_t kAskedShift = kGhostsPerBucket * kGhostBits;
 constexpr std::uint64_t kAskedMask = std::uint64_t{7} << kAskedShift;
+constexpr std::uint64_t kOldestAsked = std::uint64_t{kGhostsPerBucket} << kAskedShift;
 static_assert((kGhostMask | kAskedMask) == kGhosts);
 
 // Asks that one search for a victim takes into account of each queue: more come with the next.
@@ -156,7 +159,7 @@ void Eviction::settle_asks() noexcept {
 bool Eviction::drops_return() const noexcept {
   const ShardSpace& s = space();
   return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
-         std::uint64_t{s.small_drops} + s.main_drops;
+         std::uint64_t{s.small_drops} + s.main_drops + kChanceReturns * kDropsForAReturn;
 }
 
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.
@@ -362,7 +365,10 @@ inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t p
   std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
   const std::uint64_t before = word.load(std::memory_order_relaxed);
   const std::uint64_t ghosts = (before << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
-  word.store((before & ~kGhosts) | ghosts, std::memory_order_relaxed);
+  // The one that was asked for is one further now, or has been forgotten.
+  const std::uint64_t asked = before & kAskedMask;
+  const std::uint64_t moved = asked != 0 && asked < kOldestAsked ? asked + (std::uint64_t{1} << kAskedShift) : 0;
+  word.store((before & ~kGhosts) | moved | ghosts, std::memory_order_relaxed);
 
   ShardSpace& s = space();
   if (from_main) {
@@ -391,9 +397,9 @@ FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t n
     if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
-  // The newcomer counts: without it, rounding could leave the small queue below its target for ever, and the main one
+  // Half of the newcomer counts, which is as near to the target as few large blocks allow: without it, rounding could leave the small queue below its target for ever, and the main one
   // would take in whatever the small one loses.
-  while (small_memory() != 0 && small_memory() + newcomer_bytes > search.small_target && search.looks < kLooks) {
+  while (small_memory() != 0 && small_memory() + newcomer_bytes / 2 > search.small_target && search.looks < kLooks) {
     if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
   }
   search.looks = 0;

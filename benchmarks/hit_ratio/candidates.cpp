@@ -151,7 +151,8 @@ class StayFifo final : public Policy {
     if (!from_main) small_read_ /= 2;
   }
   bool drops_return() const noexcept {
-    return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn > small_regret_.drops + main_regret_.drops;
+    return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn >
+           small_regret_.drops + main_regret_.drops + 2 * kDropsForAReturn;
   }
   Ghosts::Found count_return(std::uint32_t object, bool* from_main) {
     const Ghosts::Found found = ghosts_.ask(object, from_main);
@@ -185,7 +186,7 @@ class StayFifo final : public Policy {
     }
     main_debt_ = 0;
     bool is_first = true;
-    while (!small_.empty() && (small_.bytes() + newcomer_bytes > small_target_ || main_.empty())) {
+    while (!small_.empty() && (small_.bytes() + newcomer_bytes / 2 > small_target_ || main_.empty())) {
       if (leave_small(std::exchange(is_first, false))) return;
     }
     leave_main();
