@@ -17,10 +17,9 @@ constexpr std::uint32_t kOneInOfALoop = 128;
 // Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
 // so many drops one, are taken for that.
 constexpr std::uint64_t kDropsForAReturn = 100;
-constexpr std::uint64_t kChanceReturns =
-    2;                                      // And so many in any case: in a small shard they might fill the main queue.
-constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
-constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
+constexpr std::uint64_t kChanceReturns = 2;  // Nor do so many in all count: few drops say little.
+constexpr std::uint64_t kGrowthPart = 16;    // The small queue grows by much while it lacks one part in so many of all.
+constexpr std::uint32_t kFewEntries = 512;   // With fewer, chance may have what is asked for go by.
 constexpr std::uint64_t kPriorDrops = 16;
 constexpr std::uint32_t kLeastDrops = 64;  // So many of a queue count the same, however few entries there are.
 
@@ -36,47 +35,16 @@ constexpr std::uint32_t kEvidencePart = 4;  // Of the entries so many have to ha
 // The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
 // chance would fill it.
 constexpr std::uint64_t kChancePart = 8;
-// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as the
-// other. At most so many, and one for so many entries.
+// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as
+// the other. At most so many, and one for so many entries.
 constexpr std::uint64_t kMostTimes = 16;
 constexpr std::uint64_t kMostTimesPart = 64;
-
-// Fingerprints: five of 11 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
-// dropped the key, the others are of the tag of its hash.
-constexpr std::uint32_t kGhostBits = 11;
-constexpr std::uint64_t kLowestBits = 1 | 1ULL << 11 | 1ULL << 22 | 1ULL << 33 | 1ULL << 44;
-constexpr std::uint32_t kGhostsPerBucket = 5;
-constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << kGhostsPerBucket * kGhostBits) - 1;
-// Above them three bits: the number of the one that a get has met since, from 1 on; 0: none. It is counted once.
-constexpr std::uint32_t kAskedShift = kGhostsPerBucket * kGhostBits;
-constexpr std::uint64_t kAskedMask = std::uint64_t{7} << kAskedShift;
-constexpr std::uint64_t kOldestAsked = std::uint64_t{kGhostsPerBucket} << kAskedShift;
-static_assert((kGhostMask | kAskedMask) == kGhosts);
 
 // Asks that one search for a victim takes into account of each queue: more come with the next.
 constexpr std::uint32_t kMostAsks = 64;
 constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
 
 constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
-
-constexpr std::uint64_t ghost_of(std::uint16_t tag) noexcept {
-  const std::uint64_t bits = tag >> (16 - kGhostBits) & ~1U;
-  return bits != 0 ? bits : 2;
-}
-
-// Where the fingerprint of a key with this tag begins among `ghosts`, in bits; kAskedShift if it is not there.
-constexpr std::uint32_t find_ghost(std::uint64_t ghosts, std::uint16_t tag) noexcept {
-  // All compared at once: what is equal, the queue's bit apart, becomes 0, and that borrows its highest bit.
-  const std::uint64_t differences = (ghosts ^ ghost_of(tag) * kLowestBits) & kGhostMask & ~kLowestBits;
-  const std::uint64_t equal = (differences - kLowestBits) & ~differences & (kLowestBits << (kGhostBits - 1));
-  if (equal == 0) [[likely]]
-    return kAskedShift;
-  return static_cast<std::uint32_t>(std::countr_zero(equal)) / kGhostBits * kGhostBits;
-}
-
-constexpr std::uint64_t asked_bits(std::uint32_t shift) noexcept {
-  return std::uint64_t{shift / kGhostBits + 1} << kAskedShift;
-}
 
 }  // namespace
 
@@ -296,8 +264,8 @@ inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search*
   if (hits != 0) {
     ++space().small_read;
     if (search->small_target <= space().used_memory / kLongPart) return true;
-    // What was read often brings its room along.
-    if (hits == kHits) take_from_small(bytes, search);
+    // What was read often brings its room along, until it is seen what the drops of the main queue are worth.
+    if (hits == kHits && space().main_drops < kLeastDrops) take_from_small(bytes, search);
     if (hits > 1) return true;
   } else if (search->moves == 0) {
     shrink_small(bytes, search);
@@ -397,8 +365,8 @@ FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t n
     if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
-  // Half of the newcomer counts, which is as near to the target as few large blocks allow: without it, rounding could leave the small queue below its target for ever, and the main one
-  // would take in whatever the small one loses.
+  // Half of the newcomer counts, which is as near to the target as few large blocks allow. Without it, rounding could
+  // leave the small queue below its target for ever, and the main one would take in whatever the small one loses.
   while (small_memory() != 0 && small_memory() + newcomer_bytes / 2 > search.small_target && search.looks < kLooks) {
     if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
   }

@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "core/block.h"
+#include "core/fingerprints.h"
 #include "core/hash.h"
 #include "core/index.h"
 #include "core/layout.h"

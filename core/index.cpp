@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 
+#include "core/fingerprints.h"
 #include "core/shared_bytes.h"
 
 namespace memstream {

@@ -85,14 +85,10 @@ struct Bucket {
   std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
   std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
   std::atomic<std::uint32_t> slots[kBucketWidth];
-  // Marks of the cell's entries (6) | which fingerprint was asked for (3) | fingerprints of keys evicted from here (55).
-  // Changed under W, but for the fingerprint that was asked for: readers note that without a lock.
-  std::atomic<std::uint64_t> eviction;
+  std::atomic<std::uint64_t> eviction;  // Fingerprints and marks: core/fingerprints.h.
   // Positions of those entries' blocks; after damage anything. A reader asks for them early and believes nothing.
   std::atomic<std::uint32_t> hints[kBucketWidth];
 };
-inline constexpr std::uint64_t kGhosts =
-    ~std::uint64_t{0} >> kEntriesPerCell;  // All of Bucket::eviction but the marks.
 static_assert(offsetof(Bucket, hints) == kCacheLineSize && sizeof(Bucket) == kBucketSlots * sizeof(Entry));
 static_assert(offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 24);
 
@@ -241,12 +237,10 @@ struct ShardSpace {
   std::uint32_t main_returns;
   std::uint32_t small_read;  // What left the small queue with hits lately; halved with small_drops.
   std::uint32_t main_debt;   // Entries that the main queue gives up for keys that were asked for in vain.
-  // Gets of dropped keys that nothing follows from yet, counted without a lock: of the main queue (32) | of the small
-  // one (32).
-  std::atomic<std::uint64_t> asks;
+  std::atomic<std::uint64_t>
+      asks;  // New gets of dropped keys, counted without W: of the main queue (32) | others (32).
 
-  // Orphans: used blocks that no entry owns. They form a ring.
-  std::uint32_t orphan_hand;  // The one that is looked at next; 0: there is none.
+  std::uint32_t orphan_hand;  // Of the ring of orphans, used blocks that no entry owns: the next one; 0: there is none.
   std::uint32_t orphans;      // How many there are.
 };
 

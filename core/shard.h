@@ -195,8 +195,7 @@ class Shard final : private ShardRecovery {
   static std::uint64_t note_sampled_access(Entry& entry, std::uint32_t count) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
-
-  // Before W is locked: asks for the lines that a write of `key` is going to take.
+  // Before W is locked: asks for the lines of a write.
   void prefetch_write(const Key& key) const noexcept;
 
   // Writing; all with W held.

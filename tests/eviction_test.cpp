@@ -208,9 +208,9 @@ TEST_CASE("with any bytes in what eviction goes by every put succeeds, and a rec
     TestQueues cache;
     int next = cache.fill();
     ShardSpace& space = cache.space();
-    for (std::uint32_t* word : {&space.small_hand, &space.main_hand, &space.small_left, &space.small_drops,
-                                &space.small_returns, &space.main_drops, &space.main_returns, &space.small_read,
-                                &space.main_debt}) {
+    for (std::uint32_t* word :
+         {&space.small_hand, &space.main_hand, &space.small_left, &space.small_drops, &space.small_returns,
+          &space.main_drops, &space.main_returns, &space.small_read, &space.main_debt}) {
       if (random() % 2 == 0) *word = static_cast<std::uint32_t>(random());
     }
     if (random() % 2 == 0) space.small_memory = random() % 2 == 0 ? 0 : random();

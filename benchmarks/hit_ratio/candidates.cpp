@@ -197,7 +197,7 @@ class StayFifo final : public Policy {
     const unsigned hits = hits_[object];
     const bool is_long = small_target_ > percent(kLongSmallPercent);
     if (hits != 0) ++small_read_;
-    if (hits == kMostHits && is_long) take_from_small(size_of(object));
+    if (hits == kMostHits && is_long && main_regret_.drops < 64) take_from_small(size_of(object));
     if (hits == 0 && is_first) shrink_small(size_of(object));
     // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
     const bool main_has_room = main_.bytes() + size_of(object) <= capacity() - small_target_;

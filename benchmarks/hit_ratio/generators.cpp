@@ -9,14 +9,12 @@
 #include <random>
 #include <stdexcept>
 #include <string_view>
-#include <unordered_map>
 
-#include "benchmarks/hit_ratio/trace.h"
+#include "benchmarks/hit_ratio/recorder.h"
 
 namespace memstream::bench {
 namespace {
 
-constexpr std::uint32_t kObjectSize = 1024;
 constexpr std::uint32_t kRequestsPerObject = 20;
 
 // Objects of different kinds have numbers from different ranges.
@@ -25,50 +23,6 @@ constexpr std::uint64_t kOthers = std::uint64_t{1} << 32;
 // Of the traces of producers: the cache that they are made for, and what it can hold while it warms up.
 constexpr double kProducersPercent = 20;
 constexpr double kWarmUpCapacities = 1.5;
-
-// What a generator writes to. Gives objects their numbers as they come.
-class Recorder {
- public:
-  Recorder(std::string name, std::uint32_t objects, std::uint64_t seed) : scale(objects), random(seed) {
-    trace_.name = std::move(name);
-  }
-
-  using SizeOf = std::uint32_t (*)(std::uint64_t object);
-  void request(std::uint64_t object, Op op = Op::kFetch) {
-    const auto [found, is_new] = numbers_.try_emplace(object, static_cast<std::uint32_t>(trace_.sizes.size()));
-    if (is_new) trace_.sizes.push_back(size_of(object));
-    trace_.requests.push_back(found->second);
-    trace_.ops.push_back(op);
-  }
-  Trace& trace() noexcept { return trace_; }
-
-  const std::uint32_t scale;
-  std::mt19937_64 random;
-  SizeOf size_of = [](std::uint64_t) { return kObjectSize; };
-
- private:
-  Trace trace_;
-  std::unordered_map<std::uint64_t, std::uint32_t> numbers_;
-};
-
-class Zipf {
- public:
-  explicit Zipf(std::uint32_t objects, double exponent = 0.99) : cumulative_(objects) {
-    double sum = 0;
-    for (std::uint32_t rank = 0; rank < objects; ++rank) cumulative_[rank] = sum += std::pow(rank + 1.0, -exponent);
-  }
-  std::uint32_t operator()(std::mt19937_64& random) const { return up_to(size(), random); }
-  // Among the first `objects` alone.
-  std::uint32_t up_to(std::size_t objects, std::mt19937_64& random) const {
-    const double point = static_cast<double>(random() >> 11) * 0x1p-53 * cumulative_[objects - 1];
-    const auto end = cumulative_.begin() + static_cast<std::ptrdiff_t>(objects) - 1;
-    return static_cast<std::uint32_t>(std::upper_bound(cumulative_.begin(), end, point) - cumulative_.begin());
-  }
-  std::size_t size() const noexcept { return cumulative_.size(); }
-
- private:
-  std::vector<double> cumulative_;
-};
 
 std::uint32_t mixed_size(std::uint64_t object) {
   // Powers of two from 64 bytes to 64 KiB, each half as frequent as the one before.
@@ -138,8 +92,8 @@ void make_phases(Recorder* recorder) {
   for (std::uint64_t i = 0; i < part; ++i) recorder->request(zipf(recorder->random));
 }
 
-// Each object comes back after a period of its own, give or take a tenth. The longest is 64 times the shortest, and each
-// doubling as frequent as the next.
+// Each object comes back after a period of its own, give or take a tenth. The longest period is 64 times the shortest,
+// and each doubling is as frequent as the next.
 void make_far(Recorder* recorder) {
   std::mt19937_64& random = recorder->random;
   const auto fraction = [&] { return static_cast<double>(random() >> 11) * 0x1p-53; };

@@ -15,7 +15,8 @@ struct RealReplay {
 };
 
 // In a segment that holds about `capacity_bytes` of keys and values besides what they cost. Nothing if that would be
-// smaller than a segment can be. `shards` 0: as the library chooses. Throws std::runtime_error for whatever the library refuses.
+// smaller than a segment can be. `shards` 0: as the library chooses. Throws std::runtime_error for whatever the library
+// refuses.
 std::optional<RealReplay> replay_through_library(std::uint64_t capacity_bytes, const Trace& trace,
                                                  std::uint32_t shards = 0);
 
