@@ -365,9 +365,11 @@ FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t n
     if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
-  // Half of the newcomer counts, which is as near to the target as few large blocks allow. Without it, rounding could
-  // leave the small queue below its target for ever, and the main one would take in whatever the small one loses.
-  while (small_memory() != 0 && small_memory() + newcomer_bytes / 2 > search.small_target && search.looks < kLooks) {
+  // The newcomer counts, but for half a block: so the small queue is as near to its target as few large blocks allow.
+  // Without it, rounding could leave that below its target for ever, and the main one would take in whatever it loses.
+  const std::uint64_t half_block = space().used_memory / std::max(space().entries, 1U) / 2;
+  const std::uint64_t newcomer = newcomer_bytes - std::min(newcomer_bytes, half_block);
+  while (small_memory() != 0 && small_memory() + newcomer > search.small_target && search.looks < kLooks) {
     if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
   }
   search.looks = 0;

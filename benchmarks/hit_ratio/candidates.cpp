@@ -165,14 +165,15 @@ class StayFifo final : public Policy {
     small_target_ = std::clamp(bytes, percent(kLeastSmallPercent), percent(kMostSmallPercent));
   }
   void take_from_small(std::uint64_t bytes) noexcept { set_target(small_target_ - std::min(small_target_, bytes)); }
+  std::uint64_t average_size() const noexcept {
+    return (small_.bytes() + main_.bytes()) / std::max<std::size_t>(1, small_.count() + main_.count());
+  }
   // The queue whose drops are regretted more often gets room from the other with each object that returns.
   void adapt() {
-    const std::uint64_t average_size =
-        (small_.bytes() + main_.bytes()) / std::max<std::size_t>(1, small_.count() + main_.count());
     if (small_regret_.rate() > main_regret_.rate() * kChance) {
-      set_target(small_target_ + average_size * small_regret_.times(main_regret_));
+      set_target(small_target_ + average_size() * small_regret_.times(main_regret_));
     } else if (small_regret_.rate() <= main_regret_.rate()) {
-      take_from_small(average_size * main_regret_.times(small_regret_));
+      take_from_small(average_size() * main_regret_.times(small_regret_));
     }
   }
 
@@ -186,7 +187,7 @@ class StayFifo final : public Policy {
     }
     main_debt_ = 0;
     bool is_first = true;
-    while (!small_.empty() && (small_.bytes() + newcomer_bytes / 2 > small_target_ || main_.empty())) {
+    while (!small_.empty() && (small_.bytes() + newcomer_bytes > small_target_ + average_size() / 2 || main_.empty())) {
       if (leave_small(std::exchange(is_first, false))) return;
     }
     leave_main();
