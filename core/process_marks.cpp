@@ -94,12 +94,12 @@ Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::atomic<std:
       *set = {.id = id, .key = key, .created_s = static_cast<std::int64_t>(status.sem_ctime)};
       return Status::kOk;
     }
-    new_key->store(0, std::memory_order_release);
     if (id >= 0) {
       const int reason = errno;
-      (void)semctl(id, 0, IPC_RMID);
+      (void)semctl(id, 0, IPC_RMID);  // If it stays, the next creator finds it by `new_key`.
       return no_set("semctl", reason);
     }
+    new_key->store(0, std::memory_order_release);
   }
   return no_set("semget", error);
 }
