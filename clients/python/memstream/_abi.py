@@ -247,6 +247,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "cache_strerror": (c_char_p, (c_int,)),
     "cache_last_error": (c_char_p, ()),
     "cache_version": (c_char_p, ()),
+    "memstream_options_init": (None, (POINTER(Options),)),
     "memstream_options_init_sized": (None, (POINTER(Options), c_size_t)),
     "memstream_open": (c_int, (POINTER(Options), POINTER(c_void_p))),
     "memstream_close": (c_int, (c_void_p,)),
