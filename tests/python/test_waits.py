@@ -322,7 +322,10 @@ def test_closing_a_cache_ends_its_leases(cache: Cache) -> None:
     lease = other.lease("key")
     assert lease is not None and not cache.wait_for_lease("key", 0.01)
     other.close()
-    assert cache.wait_for_lease("key", 5)
+    assert cache.wait_for_lease("key", 5) and cache.stats().processes == 1
+    lease.release()
+    with pytest.raises(errors.ClosedError):
+        lease.fulfil(b"value")
 
 
 def test_a_forked_child_leaves_the_leases_of_its_parent(cache: Cache, in_child: Callable[..., int]) -> None:
@@ -364,3 +367,4 @@ def test_a_result_that_comes_meanwhile_is_taken_although_somebody_computes_it_an
     timer.start()
     assert call() == 7 and time.monotonic() - started < 2 and leases[0] is not None
     timer.cancel()
+    timer.join()

@@ -169,4 +169,9 @@ class Leases(Operations):
         for owned in all_owned():
             if isinstance(owned, Lease) and owned.cache is self:
                 owned.give_back(None)
+                owned.let_go(_say_ended)  # Or the segment would stay mapped as long as the lease is referred to.
         super().close()
+
+
+def _say_ended(_: object) -> int:
+    return Status.CONFLICT
