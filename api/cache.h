@@ -133,6 +133,8 @@ typedef struct cache_stats {
 
   uint64_t page_size;  /* bytes of the pages this process sees the segment in, as the kernel says; 0: it does not */
   uint64_t huge_pages; /* what this process asked for (MEMSTREAM_HUGEPAGES): 0 off, 1 try, 2 require */
+
+  uint64_t view_copies; /* views that the library had to copy because no place for one more was free */
 } cache_stats_t;
 
 /*

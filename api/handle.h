@@ -75,13 +75,17 @@ struct memstream_handle final : private memstream::ForkAware {
 
   // Tokens of pinned views need no memory: they say where the pin is.
   static constexpr std::uint64_t kPinnedToken = std::uint64_t{1} << 63;
+  static constexpr std::uint32_t kShardOfToken = 0xff;
+  static constexpr std::uint32_t kPinOfToken = 0xf'ffff;
   static constexpr std::uint64_t pinned_token(const memstream::HeldBlock& block) noexcept {
-    return kPinnedToken | std::uint64_t{block.shard} << 40 | std::uint64_t{block.pin} << 32 | block.position;
+    static_assert(memstream::kPinsPerProcess + memstream::kMaxPinChunks * memstream::kPinsPerChunk <= kPinOfToken + 1 &&
+                  memstream::kMaxShards <= kShardOfToken + 1);
+    return kPinnedToken | std::uint64_t{block.shard} << 52 | std::uint64_t{block.pin} << 32 | block.position;
   }
   static constexpr memstream::HeldBlock pinned_block(std::uint64_t token) noexcept {
     memstream::HeldBlock block;
-    block.shard = static_cast<std::uint32_t>(token >> 40 & 0xff);
-    block.pin = static_cast<std::uint32_t>(token >> 32 & 0xff);
+    block.shard = static_cast<std::uint32_t>(token >> 52) & kShardOfToken;
+    block.pin = static_cast<std::uint32_t>(token >> 32) & kPinOfToken;
     block.position = static_cast<std::uint32_t>(token);
     return block;
   }

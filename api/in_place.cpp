@@ -70,7 +70,11 @@ int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstre
     if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
     HeldBlock held;
     const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
-    if (status == Status::kFull) return view_copy(cache, bytes_of(key, key_size), view);
+    if (status == Status::kFull) {
+      const Status copied = view_copy(cache, bytes_of(key, key_size), view);
+      if (copied == Status::kOk) cache->cache().count_view_copy();
+      return copied;
+    }
     if (status != Status::kOk) return status;
     view->data = held.value;
     view->size = held.read.value_size;
@@ -87,6 +91,15 @@ int memstream_release(memstream_t* cache, memstream_view_t* view) {
     const Status status = release_view(cache, view->token);
     if (status == Status::kOk) *view = {};
     return status;
+  });
+}
+
+int memstream_view_in_place(memstream_t* cache, const memstream_view_t* view, int* in_place) {
+  return guarded([&] {
+    if (const Status status = require("cache, view, in_place", cache, view, in_place); status != Status::kOk)
+      return status;
+    *in_place = (view->token & memstream_handle::kPinnedToken) != 0 ? 1 : 0;
+    return Status::kOk;
   });
 }
 

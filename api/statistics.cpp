@@ -49,6 +49,7 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats) {
   stats->now_ms = statistics.now_unix_ms;
   stats->page_size = handle.page_size_bytes();
   stats->huge_pages = static_cast<std::uint64_t>(handle.huge_pages());
+  stats->view_copies = statistics.view_copies;
   std::memcpy(callers_stats, stats, size);
   return Status::kOk;
 }

@@ -55,7 +55,8 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
-                     attached.geometry.process_slots, attached.residence) {
+                     attached.geometry.process_slots, attached.residence),
+      pin_places_(segment_.get(), attached.geometry) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
   }
@@ -251,7 +252,7 @@ Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
 Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
-  PinSet pins(exclusive_slot());
+  PinSet pins(exclusive_slot(), pin_places_);
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
   if (const Status status = shard.may_store(request, deadline, now); status != Status::kOk) return status;
@@ -313,7 +314,7 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
     if (const Status status = writable(); status != Status::kOk) return status;
   }
   const Key hashed = make_key(key);
-  PinSet pins(own);
+  PinSet pins(own, pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
   const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
@@ -322,7 +323,7 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
 }
 
 Status Cache::release(const HeldBlock& held) noexcept {
-  PinSet pins(exclusive_slot());
+  PinSet pins(exclusive_slot(), pin_places_);
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
   if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
     return Status::kOk;
@@ -336,7 +337,7 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  PinSet pins(exclusive_slot());
+  PinSet pins(exclusive_slot(), pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   return with_room_of_the_dead(
       [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
@@ -347,7 +348,7 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
-  PinSet pins(exclusive_slot());
+  PinSet pins(exclusive_slot(), pin_places_);
   const StoreRequest request{.key = make_key(key),
                              .value_size = held.read.value_size,
                              .expires_ms = expiry(value.ttl_ms),

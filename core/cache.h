@@ -36,6 +36,7 @@ struct CacheStatistics {
   std::uint64_t misses = 0;
   std::uint64_t puts = 0;
   std::uint64_t dead_processes = 0;
+  std::uint64_t view_copies = 0;
   std::uint64_t created_unix_ms = 0;
   std::uint64_t now_unix_ms = 0;
 };
@@ -137,6 +138,8 @@ class Cache final : private ForkAware {
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status hold(std::string_view key, HeldBlock* held) noexcept;
   Status release(const HeldBlock& held) noexcept;
+  // Notes that a view was copied because of kFull.
+  void count_view_copy() noexcept { header()->view_copies.fetch_add(1, std::memory_order_relaxed); }
   Status reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept;
   Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
                 std::uint64_t cas) noexcept;
@@ -281,6 +284,7 @@ class Cache final : private ForkAware {
   std::uint64_t copy_below_;                  // Larger values are read through a pin, where pins are possible.
   std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
   ProcessTable process_table_;
+  PinPlaces pin_places_;
 
   // What this process is to the segment: nothing at first, and nothing again in every copy of its address space.
   enum class Membership : int { kOutside, kEntering, kInside, kGuest };

@@ -57,6 +57,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   statistics->max_memory = attached_.geometry.size_bytes;
   statistics->max_value_size = max_value_size(attached_.geometry, 1);
   statistics->shard_count = attached_.geometry.shards;
+  statistics->view_copies = header()->view_copies.load(std::memory_order_relaxed);
   statistics->dead_processes = header()->dead_processes.load(std::memory_order_relaxed);
   statistics->created_unix_ms = attached_.created_unix_ms;
   statistics->now_unix_ms = to_unix_ms(now_ms());
@@ -67,8 +68,11 @@ Status Cache::prefault() noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   const Deadline deadline(timeout_);
-  const Status tables = segment_->prefault(0, attached_.geometry.shards_offset);
+  const Status tables = segment_->prefault(0, fixed_tables_end(attached_.geometry));
   if (tables != Status::kOk) return tables;
+  const Status chunks = segment_->prefault(attached_.geometry.areas[kPinChunkArea].offset,
+                                           std::uint64_t{pin_places_.chunks_in_use()} * sizeof(PinChunk));
+  if (chunks != Status::kOk) return chunks;
   for (auto& shard : shards_) {
     if (const Status status = shard->prefault(deadline, *segment_); status != Status::kOk) return status;
   }
@@ -100,7 +104,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
     info.hits += slot.counters.hits.load(std::memory_order_relaxed);
     info.misses += slot.counters.misses.load(std::memory_order_relaxed);
     info.puts += slot.counters.puts.load(std::memory_order_relaxed);
-    for (const auto& pin : slot.pins) info.pins += pin.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+    info.pins += pin_places_.count(slot);
   }
   return Status::kOk;
 }

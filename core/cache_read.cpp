@@ -35,7 +35,7 @@ GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_
 // it copies in place like a small one.
 GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                            std::uint64_t now) noexcept {
-  PinSet pins(exclusive_slot());
+  PinSet pins(exclusive_slot(), pin_places_);
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
   Status status = shard.pin(

@@ -107,7 +107,7 @@ Status SegmentFormat::initialize(Segment& segment) {
     return status;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.
-  if (const Status status = segment.commit(0, geometry.shards_offset); status != Status::kOk) return status;
+  if (const Status status = segment.commit(0, fixed_tables_end(geometry)); status != Status::kOk) return status;
   if (prefaults_) {
     const Status status = in_pieces(0, geometry.size_bytes, Deadline(prefault_timeout_), [&](auto offset, auto size) {
       const Status committed = segment.commit(offset, size);
@@ -127,10 +127,11 @@ Status SegmentFormat::initialize(Segment& segment) {
 
 Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool is_blank) {
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
-  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched.
+  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched. It never got as far
+  // as to an area.
   if (!is_blank) {
     ProcessMarks::remove_new(header->new_marks_key.exchange(0));
-    std::memset(segment.data() + kPageSize, 0, geometry.shards_offset - kPageSize);
+    std::memset(segment.data() + kPageSize, 0, fixed_tables_end(geometry) - kPageSize);
   }
   for (std::uint32_t index = 0; index < geometry.shards; ++index) {
     const std::uint64_t offset = geometry.shard_offset(index);
@@ -181,6 +182,7 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry,
   identity.process_slots = geometry.process_slots;
   identity.thread_slots = geometry.thread_slots;
   identity.shards = geometry.shards;
+  std::copy(std::begin(geometry.areas), std::end(geometry.areas), identity.areas);
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   header->pid_namespace.store(home.pid_namespace, std::memory_order_relaxed);
   header->identity = identity;
@@ -237,9 +239,7 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
   if (text_of(identity.name) != name) {
     return refuse(Status::kNameMismatch, fmt::format("carries the name '{}'", text_of(identity.name)));
   }
-  Geometry geometry{
-      identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset, identity.shards_offset,
-      identity.shard_size, identity.process_slots,        identity.thread_slots,        identity.shards};
+  const Geometry geometry = geometry_of(identity);
   if (!geometry_is_sound(geometry))
     return refuse(Status::kSizeMismatch, "has a header whose parts do not fit its size");
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 namespace memstream {
 namespace {
@@ -16,16 +17,37 @@ constexpr std::uint64_t kMinShardSize = std::uint64_t{512} << 10;
 constexpr std::uint64_t kBytesPerProcessSlot = std::uint64_t{256} << 10;
 constexpr std::uint64_t kMinProcessSlots = 32;
 constexpr std::uint64_t kMaxProcessSlots = 2048;
+constexpr std::uint64_t kBytesPerPinChunk = std::uint64_t{4} << 20;
+constexpr std::uint64_t kMinPinChunks = 2;
 
 std::uint64_t process_tables_end(const Geometry& geometry) {
   return page_ceil(geometry.redo_records_offset() + geometry.redo_records() * sizeof(RedoRecord));
 }
 
-std::uint64_t tables_end(const Geometry& geometry) {
-  return page_ceil(geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
+bool areas_are_sound(const Geometry& geometry) {
+  std::uint64_t end = fixed_tables_end(geometry);
+  for (const Area& area : geometry.areas) {
+    if (area.size_bytes == 0) continue;
+    if (area.offset % kPageSize != 0 || area.size_bytes % kPageSize != 0 || area.offset < end) return false;
+    if (area.offset > geometry.shards_offset || area.size_bytes > geometry.shards_offset - area.offset) return false;
+    end = area.offset + area.size_bytes;
+  }
+  return end <= geometry.shards_offset;
 }
 
 }  // namespace
+
+std::uint64_t fixed_tables_end(const Geometry& geometry) noexcept {
+  return page_ceil(geometry.thread_slots_offset + geometry.thread_slots * sizeof(ThreadSlot));
+}
+
+Geometry geometry_of(const SegmentIdentity& identity) noexcept {
+  Geometry geometry{
+      identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset, identity.shards_offset,
+      identity.shard_size, identity.process_slots,        identity.thread_slots,        identity.shards};
+  std::copy(std::begin(identity.areas), std::end(identity.areas), geometry.areas);
+  return geometry;
+}
 
 std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept {
   const std::uint64_t least = std::max<std::uint64_t>((size_bytes + kMaxShardSize - 1) / kMaxShardSize, 1);
@@ -87,7 +109,10 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   result.thread_slots = result.process_slots;
   result.process_slots_offset = kPageSize;
   result.thread_slots_offset = process_tables_end(result);
-  result.shards_offset = tables_end(result);
+  const std::uint64_t pin_chunks =
+      std::clamp<std::uint64_t>(size_bytes / kBytesPerPinChunk, kMinPinChunks, kMaxPinChunks);
+  result.areas[kPinChunkArea] = {fixed_tables_end(result), pin_chunks * sizeof(PinChunk)};
+  result.shards_offset = result.areas[kPinChunkArea].offset + result.areas[kPinChunkArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,
@@ -111,7 +136,7 @@ bool geometry_is_sound(const Geometry& geometry) noexcept {
   if (geometry.thread_slots == 0 || geometry.thread_slots > kMaxProcessSlots) return false;
   if (geometry.process_slots_offset != kPageSize) return false;
   if (geometry.thread_slots_offset != process_tables_end(geometry)) return false;
-  if (geometry.shards_offset != tables_end(geometry)) return false;
+  if (geometry.shards_offset % kPageSize != 0 || !areas_are_sound(geometry)) return false;
   if (geometry.shard_size < kMinShardSize || geometry.shard_size > kMaxShardSize) return false;
   if (geometry.shard_size % kPageSize != 0 || geometry.shards_offset > geometry.size_bytes) return false;
   return geometry.shards * geometry.shard_size <= geometry.size_bytes - geometry.shards_offset;

@@ -21,6 +21,12 @@ struct Geometry {
   std::uint32_t process_slots = 0;
   std::uint32_t thread_slots = 0;
   std::uint32_t shards = 0;
+  Area areas[kAreas] = {};
+
+  constexpr std::uint32_t pin_chunks() const noexcept {
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(areas[kPinChunkArea].size_bytes / sizeof(PinChunk), kMaxPinChunks));
+  }
 
   // Behind the process slots; the process in slot n has record n, if there is one.
   constexpr std::uint32_t redo_records() const noexcept { return std::min(process_slots, kMaxRedoRecords); }
@@ -56,13 +62,19 @@ struct ShardChoice {
 Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const ShardChoice& choice,
                      std::uint32_t* shards);
 
+// What a segment's identity says, unchecked.
+Geometry geometry_of(const SegmentIdentity& identity) noexcept;
+
+// Where the tables end that every segment has: what lies behind, up to the shards, has memory only where it is used.
+std::uint64_t fixed_tables_end(const Geometry& geometry) noexcept;
+
 // Geometry of a new segment.
 // kBadSize if the size is below 1 MiB, not a multiple of the page size or more than the shards can hold; kBadShards if
 // there would be none or more than 64, or a shard would be smaller than half a MiB.
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry);
 
 // True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts
-// them.
+// them; of areas, that they are whole pages, in order, between thread slots and shards.
 bool geometry_is_sound(const Geometry& geometry) noexcept;
 
 // Largest block, in bytes, that a shard accepts: two of them fit beside the smallest table.

@@ -39,6 +39,8 @@ inline constexpr std::uint32_t kMaxShards = 64;
 inline constexpr std::uint64_t kMinSegmentSize = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kMaxShardSize = (std::uint64_t{1} << 36) - kPageSize;  // Positions have 32 bits.
 inline constexpr std::uint32_t kPinsPerProcess = 128;
+inline constexpr std::uint32_t kPinsPerChunk = 504;
+inline constexpr std::uint32_t kMaxPinChunks = 256;
 inline constexpr std::uint32_t kLeasesPerShard = 48;
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
@@ -321,11 +323,11 @@ static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, v
 // mutex.
 struct ProcessSlot {
   // One cache line with the first pins: who asks whether a block is held mostly needs no other.
-  std::atomic<std::uint32_t> pid;         // 0: free.
-  std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
-  std::atomic<std::uint64_t> start_time;  // Clock ticks since boot, for statistics; 0: not known.
-  std::atomic<std::uint32_t> pins_used;   // Places behind these were never taken by this process.
-  std::byte unused1[4];
+  std::atomic<std::uint32_t> pid;                    // 0: free.
+  std::atomic<std::uint32_t> generation;             // One more with each process that enters the slot.
+  std::atomic<std::uint64_t> start_time;             // Clock ticks since boot, for statistics; 0: not known.
+  std::atomic<std::uint32_t> pins_used;              // Places behind these were never taken by this process.
+  std::atomic<std::uint32_t> pin_chunk;              // In which a pin was taken last: a hint.
   std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsNew; 0: free (truth).
   std::byte unused2[40];
   ProcessCounters counters;
@@ -337,6 +339,16 @@ static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
 // In a pin: whoever took it has not made sure yet that the block is still that of its key.
 inline constexpr std::uint64_t kPinIsNew = 1;
 
+// More pins of a process that has no free place in its slot. A page of an area.
+struct PinChunk {
+  std::atomic<std::uint64_t>
+      owner;  // lease_owner_word() of the process that claimed it; void when that has left (truth).
+  std::atomic<std::uint32_t> taken;  // Places that are in use, at least: without any nobody looks at the pins.
+  std::byte unused[52];
+  std::atomic<std::uint64_t> pins[kPinsPerChunk];  // As in ProcessSlot (truth).
+};
+static_assert(sizeof(PinChunk) == kPageSize && offsetof(PinChunk, pins) == kCacheLineSize);
+
 // A place in which a slow reader announces itself. Whoever locks the mutex has the slot; the kernel says when it died.
 struct ThreadSlot {
   pthread_mutex_t mutex;            // Robust.
@@ -346,6 +358,14 @@ struct ThreadSlot {
 static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == 40);
 
 enum class HeaderState : std::uint32_t { kBlank = 0, kInitializing = 1, kReady = 2, kDestroyed = 3 };
+
+// Optional tables, each a number that never changes its meaning: docs/decisions/0001.
+inline constexpr std::uint32_t kAreas = 8;
+inline constexpr std::uint32_t kPinChunkArea = 0;
+struct Area {
+  std::uint64_t offset;      // From the segment's start.
+  std::uint64_t size_bytes;  // 0: the segment has no such table.
+};
 
 // Written once by the creator, before "ready"; covered by the checksum.
 struct SegmentIdentity {
@@ -377,6 +397,7 @@ struct SegmentIdentity {
   std::int32_t marks_id;
   std::int32_t marks_key;
   char name[kMaxNameSize + 8];  // NUL-terminated.
+  Area areas[kAreas];           // Between the thread slots and the first shard, in this order.
 };
 
 struct SegmentHeader {
@@ -391,8 +412,10 @@ struct SegmentHeader {
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
   ProcessCounters retired;         // Counts of processes that have gone.
   std::atomic<std::uint64_t> dead_processes;
-  std::atomic<std::uint32_t> slots_in_use;  // Process slots behind these are free.
-  std::byte unused2[52];
+  std::atomic<std::uint32_t> slots_in_use;       // Process slots behind these are free.
+  std::atomic<std::uint32_t> pin_chunks_in_use;  // Pin chunks behind these were never claimed.
+  std::atomic<std::uint64_t> view_copies;        // Views that were copied because no place for a pin was free.
+  std::byte unused2[40];
 };
 static_assert(sizeof(SegmentHeader) <= kPageSize);
 static_assert(offsetof(SegmentHeader, state) % kCacheLineSize == 0);

@@ -10,20 +10,17 @@ namespace memstream {
 template <class Visit>
 void PinCensus::for_each_pin(Visit visit) const {
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  for (std::uint32_t slot = 0; slot < slot_count_; ++slot) {
-    if (slots_[slot].pid.load(std::memory_order_relaxed) == 0) continue;
-    for (auto& pin : slots_[slot].pins) {
-      const std::uint64_t word = pin.load(std::memory_order_acquire);
-      const std::uint64_t offset = word & ~kPinIsNew;
-      if (offset < shard_offset_bytes_ || offset - shard_offset_bytes_ >= shard_size_bytes_) continue;
-      visit(pin, word, offset - shard_offset_bytes_);
-    }
-  }
+  places_.for_each(slot_count_, [&](std::atomic<std::uint64_t>& pin, const ProcessSlot&) {
+    const std::uint64_t word = pin.load(std::memory_order_acquire);
+    const std::uint64_t offset = word & ~kPinIsNew;
+    if (offset < shard_offset_bytes_ || offset - shard_offset_bytes_ >= shard_size_bytes_) return;
+    visit(pin, word, offset - shard_offset_bytes_);
+  });
 }
 
-PinCensus::PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+PinCensus::PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
                      std::uint64_t shard_size_bytes) noexcept
-    : slots_(slots),
+    : places_(places),
       slot_count_(slot_count),
       shard_offset_bytes_(shard_offset_bytes),
       shard_size_bytes_(shard_size_bytes) {

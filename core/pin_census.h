@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/layout.h"
+#include "core/pin_places.h"
 
 namespace memstream {
 
@@ -13,7 +14,8 @@ namespace memstream {
 // memory for the list, each question looks at the whole process table.
 class PinCensus {
  public:
-  PinCensus(ProcessSlot* slots, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+  // Of the processes in the first `slot_count` slots.
+  PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
             std::uint64_t shard_size_bytes) noexcept;
 
   // Whether anybody holds the block at `position`, which is taken for one that there is.
@@ -35,7 +37,7 @@ class PinCensus {
   void for_each_pin(Visit visit) const;
   Held* find(std::uint64_t offset_bytes) noexcept;
 
-  ProcessSlot* slots_;
+  const PinPlaces& places_;
   std::uint32_t slot_count_;
   std::uint64_t shard_offset_bytes_;
   std::uint64_t shard_size_bytes_;

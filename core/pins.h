@@ -8,16 +8,18 @@
 #include <cstdint>
 
 #include "core/layout.h"
+#include "core/pin_places.h"
 #include "core/single_thread.h"
 
 namespace memstream {
 
-// The places for pins in the slot of one process, the caller's own. Safe from all its threads.
+// The places for pins of one process, the caller's own: those in its slot, and then chunks. Safe from all its threads.
 class PinSet {
  public:
-  static constexpr std::uint32_t kNone = kPinsPerProcess;
+  static constexpr std::uint32_t kNone = PinPlaces::kNone;
 
-  explicit PinSet(ProcessSlot* slot) noexcept : slot_(slot) {}
+  // `slot` null: a process that has none, and no places.
+  PinSet(ProcessSlot* slot, const PinPlaces& places) noexcept : slot_(slot), places_(places) {}
 
   // Takes a place for the block at `offset_bytes` of the segment; kNone if there is none left. Whoever cannot be sure
   // that the block stands has kPinIsNew added to the offset, lets a sequentially consistent fence follow, looks whether
@@ -37,29 +39,38 @@ class PinSet {
       }
       return pin;
     }
-    return kNone;
+    return places_.claim(slot_, offset_bytes);
   }
 
+  // REQUIRES, as drop(): `pin` was claimed and is held.
   void confirm(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
-    slot_->pins[pin].store(offset_bytes, std::memory_order_relaxed);
+    place_of(pin)->store(offset_bytes, std::memory_order_relaxed);
   }
 
   // Whatever was read of the block has been read before.
-  void drop(std::uint32_t pin) noexcept { slot_->pins[pin].store(0, std::memory_order_release); }
+  void drop(std::uint32_t pin) noexcept {
+    place_of(pin)->store(0, std::memory_order_release);
+    if (pin >= kPinsPerProcess) [[unlikely]]
+      places_.count_out(pin);
+  }
 
   // As drop(), by one of those who may try. False if the pin holds another block, or none.
   bool release(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
     if (!holds(pin, offset_bytes)) return false;
     if (!has_one_thread()) {
-      return slot_->pins[pin].compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
+      if (!place_of(pin)->compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel)) return false;
+      if (pin >= kPinsPerProcess) [[unlikely]]
+        places_.count_out(pin);
+      return true;
     }
     drop(pin);
     return true;
   }
 
   bool holds(std::uint32_t pin, std::uint64_t offset_bytes) const noexcept {
-    return slot_ != nullptr && pin < kPinsPerProcess &&
-           slot_->pins[pin].load(std::memory_order_acquire) == offset_bytes;
+    if (slot_ == nullptr) return false;
+    const std::atomic<std::uint64_t>* place = place_of(pin);
+    return place != nullptr && place->load(std::memory_order_acquire) == offset_bytes;
   }
 
  private:
@@ -69,20 +80,22 @@ class PinSet {
     }
   }
 
+  // Null if the pin is in no chunk of this process.
+  std::atomic<std::uint64_t>* place_of(std::uint32_t pin) const noexcept {
+    return pin < kPinsPerProcess ? &slot_->pins[pin] : places_.find(slot_, pin);
+  }
+
   ProcessSlot* slot_;
+  const PinPlaces& places_;
 };
 
 // The pins of all processes on the blocks of one shard. Nothing is written; a process slot may hold any bytes.
 class PinTable {
  public:
-  PinTable(const SegmentHeader* header, const ProcessSlot* slots, std::uint32_t slot_count,
-           std::uint64_t shard_offset_bytes) noexcept
-      : header_(header), slots_(slots), slot_count_(slot_count), shard_offset_bytes_(shard_offset_bytes) {}
+  PinTable(const PinPlaces& places, std::uint64_t shard_offset_bytes) noexcept
+      : places_(places), shard_offset_bytes_(shard_offset_bytes) {}
 
-  // Behind these nobody has a pin.
-  std::uint32_t slots_in_use() const noexcept {
-    return std::min(header_->slots_in_use.load(std::memory_order_relaxed), slot_count_);
-  }
+  const PinPlaces& places() const noexcept { return places_; }
 
   // Whether a process holds the block at `position`. One line is looked at for each process that is attached, all of
   // them independently.
@@ -90,15 +103,15 @@ class PinTable {
   bool hold(std::uint32_t position) const noexcept {
     const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    const std::uint32_t in_use = slots_in_use();
+    const std::uint32_t in_use = places_.slots_in_use();
     for (std::uint32_t i = 0; i < in_use; ++i) {
-      const ProcessSlot& slot = slots_[i];
+      const ProcessSlot& slot = places_.slot(i);
       const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);
       for (std::uint32_t pin = 0; pin < used; ++pin) {
         if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;
       }
     }
-    return false;
+    return places_.chunks_in_use() != 0 && places_.chunks_hold(offset_bytes);
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
@@ -119,9 +132,7 @@ class PinTable {
   };
 
  private:
-  const SegmentHeader* header_;
-  const ProcessSlot* slots_;
-  std::uint32_t slot_count_;
+  PinPlaces places_;
   std::uint64_t shard_offset_bytes_;
   std::uint32_t kept_ = 0;  // Position, 0: none.
 };

@@ -14,9 +14,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       max_cells_(static_cast<std::uint32_t>((geometry.shard_size - kShardHeaderSize) / sizeof(Cell))),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
-      process_slots_(reinterpret_cast<ProcessSlot*>(segment->data() + geometry.process_slots_offset)),
       redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
-      pins_(reinterpret_cast<const SegmentHeader*>(segment->data()), process_slots_, geometry.process_slots, offset_),
+      pins_(PinPlaces(segment, geometry), offset_),
       arena_(header_, offset_, size_, segment),
       index_(header_),
       eviction_(header_, &index_, &arena_, &pins_),
@@ -59,9 +58,9 @@ Status Shard::no_room(std::uint64_t bytes) const noexcept {
   }
   return fail_without_throwing(Status::kFull, [&] {
     return fmt::format(
-        "No room for {} bytes: views and reservations hold what would have to go. Release some, or use a larger "
+        "No room for {} bytes: views and reservations hold what would have to go. {}. Release some, or use a larger "
         "MEMSTREAM_SIZE.",
-        bytes);
+        bytes, holders());
   });
 }
 

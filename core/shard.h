@@ -301,6 +301,7 @@ class Shard final : private ShardRecovery {
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   bool is_new(std::uint32_t position) const;
   Status no_room(std::uint64_t bytes) const noexcept;
+  std::string holders() const;
 
   // Verifying; with W held.
   void check_heap(std::vector<std::string>* problems) const;
@@ -339,7 +340,7 @@ class Shard final : private ShardRecovery {
   ShardSpace& space() const noexcept { return header_->space; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
-  PinCensus pin_census() const noexcept { return {process_slots_, geometry_.process_slots, offset_, size_}; }
+  PinCensus pin_census() const noexcept { return {pins_.places(), geometry_.process_slots, offset_, size_}; }
 
   ShardHeader* header_;
   std::uint32_t number_;  // Of the shard in the segment.
@@ -349,7 +350,6 @@ class Shard final : private ShardRecovery {
   std::uint32_t max_cells_;
   bool read_only_;
   Geometry geometry_;
-  ProcessSlot* process_slots_;
   RedoRecord* redo_records_;
   PinTable pins_;
   Arena arena_;

@@ -4,7 +4,6 @@
 // when its holder gives it up; when its holder has died or its time is over and somebody else takes it.
 #include <iterator>
 
-#include "core/processes.h"
 #include "core/shard.h"
 #include "core/shared_futex.h"
 
@@ -98,11 +97,7 @@ Lease* Shard::choose_lease(std::uint64_t now_ms) noexcept {
 // Whether its time is over, or its owner has left the process table. Whether an owner that stands there is alive is not
 // asked here: that takes system calls, and W is held.
 bool Shard::lease_is_void(const Lease& lease, std::uint64_t now_ms) const noexcept {
-  const std::uint64_t owner = lease.owner.load(std::memory_order_relaxed);
-  const std::uint64_t slot = lease_owner_slot(owner);
-  if (is_past(lease, now_ms) || slot >= geometry_.process_slots) return true;
-  return process_slots_[slot].pid.load(std::memory_order_relaxed) == 0 ||
-         process_slots_[slot].generation.load(std::memory_order_relaxed) != lease_owner_generation(owner);
+  return is_past(lease, now_ms) || pins_.places().owner_of(lease.owner.load(std::memory_order_relaxed)) == nullptr;
 }
 
 bool Shard::lease_stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept {

@@ -1,4 +1,13 @@
 // Blocks held in place: what is to be done under W for views, reservations, and what they leave behind.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/process_names.h"
 #include "core/shard_lookup.h"
 
 namespace memstream {
@@ -90,8 +99,43 @@ void Shard::free_some_orphans() {
 
 void Shard::free_orphans() {
   if (space().orphans <= kOrphanLooks) return free_some_orphans();
-  PinCensus census(process_slots_, pins_.slots_in_use(), offset_, size_);
+  PinCensus census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
   look_at_orphans(space().orphans, [&](std::uint32_t position) { return census.holds(position); });
+}
+
+// ---- who holds what ----
+
+// The processes that hold most of the shard, for the error of one who finds no room.
+std::string Shard::holders() const {
+  constexpr std::size_t kNamed = 4;
+  std::map<std::uint32_t, std::set<std::uint32_t>> blocks_of;  // Positions by pid: a block may be held many times.
+  const PinPlaces& places = pins_.places();
+  places.for_each(places.slots_in_use(), [&](const std::atomic<std::uint64_t>& pin, const ProcessSlot& slot) {
+    const std::uint64_t offset = (pin.load(std::memory_order_acquire) & ~kPinIsNew) - offset_;
+    if (offset >= size_) return;
+    blocks_of[slot.pid.load(std::memory_order_relaxed)].insert(static_cast<std::uint32_t>(offset / kUnitSize));
+  });
+  struct Holder {
+    std::uint64_t bytes;
+    std::uint32_t pid;
+    std::size_t blocks;
+  };
+  std::vector<Holder> holders;
+  for (const auto& [pid, positions] : blocks_of) {
+    holders.push_back({0, pid, positions.size()});
+    for (const std::uint32_t position : positions) {
+      CheckedBlock block;
+      if (check_block(base(), size_, position, &block)) holders.back().bytes += block.stored_size;
+    }
+  }
+  std::sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
+  std::string text = fmt::format("Of the {} bytes of this shard", size_);
+  for (std::size_t i = 0; i < std::min(holders.size(), kNamed); ++i) {
+    text += fmt::format("{} {} holds {} bytes in {} blocks", i == 0 ? "" : ",",
+                        describe_process(static_cast<pid_t>(holders[i].pid)), holders[i].bytes, holders[i].blocks);
+  }
+  if (holders.size() > kNamed) text += fmt::format(", {} others hold less", holders.size() - kNamed);
+  return text;
 }
 
 // ---- views ----

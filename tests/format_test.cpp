@@ -170,7 +170,7 @@ TEST_CASE("a new segment whose memory is not to be had at once is not ready") {
 TEST_CASE("what a creator that died left behind is wiped before anybody takes it over") {
   TestSegment fresh(4U << 20, 3), left(4U << 20, 3);
   const Geometry geometry = left.attached().geometry;
-  std::vector<std::pair<std::size_t, std::size_t>> written = {{kPageSize, geometry.shards_offset - kPageSize}};
+  std::vector<std::pair<std::size_t, std::size_t>> written = {{kPageSize, fixed_tables_end(geometry) - kPageSize}};
   for (std::uint32_t shard = 0; shard < geometry.shards; ++shard) {
     written.emplace_back(geometry.shard_offset(shard), kShardHeaderSize + kPageSize);
   }

@@ -160,7 +160,23 @@ TEST_CASE("a geometry of which any part is off is not sound") {
         Fault{"too many thread slots", [](Geometry& g) { g.thread_slots = 0xffff'ffff; }},
         Fault{"process slots elsewhere", [](Geometry& g) { g.process_slots_offset += kPageSize; }},
         Fault{"thread slots elsewhere", [](Geometry& g) { g.thread_slots_offset -= kPageSize; }},
-        Fault{"shards elsewhere", [](Geometry& g) { g.shards_offset += kPageSize; }},
+        Fault{"shards in an area", [](Geometry& g) { g.shards_offset -= kPageSize; }},
+        Fault{"shards that do not begin with a page", [](Geometry& g) { g.shards_offset -= 16; }},
+        Fault{"an area that does not begin with a page", [](Geometry& g) { g.areas[0].offset += 16; }},
+        Fault{"an area of no whole pages", [](Geometry& g) { g.areas[0].size_bytes -= 16; }},
+        Fault{"an area in the thread slots", [](Geometry& g) { g.areas[0].offset -= kPageSize; }},
+        Fault{"an area in the shards", [](Geometry& g) { g.areas[0].size_bytes += kPageSize; }},
+        Fault{"an area at the end of all numbers",
+              [](Geometry& g) { g.areas[0].offset = ~std::uint64_t{0} / kPageSize * kPageSize; }},
+        Fault{"an area whose end overflows",
+              [](Geometry& g) { g.areas[0].size_bytes = ~std::uint64_t{0} / kPageSize * kPageSize; }},
+        Fault{"two areas in one place", [](Geometry& g) { g.areas[7] = g.areas[0]; }},
+        Fault{"areas in another order",
+              [](Geometry& g) {
+                g.areas[0].size_bytes -= kPageSize;
+                g.areas[1] = {g.areas[0].offset, kPageSize};
+                g.areas[0].offset += kPageSize;
+              }},
         Fault{"shards at the end of all numbers", [](Geometry& g) { g.shards_offset = ~std::uint64_t{0}; }},
         Fault{"a small shard", [](Geometry& g) { g.shard_size = kPageSize; }},
         Fault{"a shard of no whole pages", [](Geometry& g) { g.shard_size -= 16; }},
@@ -174,6 +190,16 @@ TEST_CASE("a geometry of which any part is off is not sound") {
     fault.plant(bad);
     CHECK_FALSE(geometry_is_sound(bad));
   }
+}
+
+TEST_CASE("areas that a later library makes are as good as those of this one") {
+  Geometry geometry = made(64 * kMiB);
+  geometry.areas[0].size_bytes -= 2 * kPageSize;
+  geometry.areas[6] = {geometry.areas[0].offset + geometry.areas[0].size_bytes + kPageSize, kPageSize};
+  CHECK(geometry_is_sound(geometry));
+  geometry.areas[0] = {};  // And a segment without pin chunks is one.
+  CHECK(geometry_is_sound(geometry));
+  CHECK(geometry.pin_chunks() == 0);
 }
 
 TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {

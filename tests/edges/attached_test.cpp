@@ -112,10 +112,17 @@ TEST_CASE("a view that finds no free pin is a copy, and released like any other"
   const TemporarySegment segment("views", std::uint64_t{4} << 20);
   const OpenCache cache(segment.spec());
   REQUIRE(memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OK);
-  constexpr std::size_t kViews = 300;  // More than the 128 pins of a process.
+  constexpr std::size_t kViews = 1500;
+  constexpr std::size_t kPlaces = 128 + 2 * 504;  // Of one process in a segment of 4 MiB.
   std::vector<memstream_view_t> views(kViews);
   for (memstream_view_t& view : views) REQUIRE(memstream_view(cache, "key", 3, &view) == CACHE_OK);
-  CHECK(attached_to(cache).pins == 128);
+  CHECK(attached_to(cache).pins == kPlaces);
+  CHECK(stats_of(cache).view_copies == kViews - kPlaces);
+  for (std::size_t i = 0; i < kViews; ++i) {
+    int in_place = -1;
+    REQUIRE(memstream_view_in_place(cache, &views[i], &in_place) == CACHE_OK);
+    CHECK(in_place == (i < kPlaces ? 1 : 0));
+  }
   CHECK(memstream_set(cache, "key", 3, "other", 5, 0, 0) == CACHE_OK);
   CHECK(std::all_of(views.begin(), views.end(), [](const memstream_view_t& view) {
     return view.size == 5 && std::memcmp(view.data, "value", 5) == 0;

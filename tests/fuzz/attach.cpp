@@ -185,27 +185,28 @@ void seed_attach(const SeedSink& sink) {
     return bytes;
   };
   constexpr std::uint8_t kAll = 127;
+  constexpr std::size_t kHeader = sizeof(SegmentHeader);
   const std::vector<std::byte>& image = scenes()[1].bytes;
   sink("whole-image", input(kAll, 0, image, image.size()));
-  sink("header", input(kAll, 4, image, 512));
-  sink("other-machine", input(0, 4, image, 512));
+  sink("header", input(kAll, 4, image, kHeader));
+  sink("other-machine", input(0, 4, image, kHeader));
   sink("blank", input(0, 4, image, 0));
   sink("short", input(0, 0, image, 100));
-  sink("one-page", input(kAll, 1, image, 512));
-  sink("longer", input(kAll & ~kSize, 2, image, 512));
-  for (std::size_t offset = 0; offset < 512; offset += 8) {
+  sink("one-page", input(kAll, 1, image, kHeader));
+  sink("longer", input(kAll & ~kSize, 2, image, kHeader));
+  for (std::size_t offset = 0; offset < kHeader; offset += 8) {
     std::vector<std::byte> spoilt = image;
     spoilt[offset] ^= std::byte{0x40};
-    sink("spoilt-" + std::to_string(offset), input(kMachine | kLockTypes | kChecksum, 4, spoilt, 512));
+    sink("spoilt-" + std::to_string(offset), input(kMachine | kLockTypes | kChecksum, 4, spoilt, kHeader));
   }
   for (const std::uint32_t state : {0U, 1U, 3U, 4U}) {
     std::vector<std::byte> other = image;
     std::memcpy(&other[offsetof(SegmentHeader, state)], &state, sizeof state);
-    sink("state-" + std::to_string(state), input(kAll & ~kState, 4, other, 512));
+    sink("state-" + std::to_string(state), input(kAll & ~kState, 4, other, kHeader));
   }
-  std::vector<std::byte> begun(512);
+  std::vector<std::byte> begun(kHeader);
   begun[offsetof(SegmentHeader, state)] = std::byte{1};
-  sink("begun", input(0, 4, begun, 512));
+  sink("begun", input(0, 4, begun, kHeader));
 }
 
 }  // namespace memstream::fuzz

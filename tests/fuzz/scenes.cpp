@@ -22,8 +22,7 @@ ShardHeader& shard_header(std::byte* image, const Geometry& geometry, std::uint3
 
 Geometry geometry_of(const std::byte* image) {
   const SegmentIdentity& identity = reinterpret_cast<const SegmentHeader*>(image)->identity;
-  return {identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset, identity.shards_offset,
-          identity.shard_size, identity.process_slots,        identity.thread_slots,        identity.shards};
+  return geometry_of(identity);
 }
 
 std::vector<std::uint32_t> blocks_of(std::byte* image, const Geometry& geometry, std::uint32_t shard) {

@@ -221,11 +221,31 @@ print("done")
 def test_more_views_than_the_table_holds_are_copies(cache: Cache) -> None:
     cache["key"] = b"value"
     views = [cache.view("key") for _ in range(5000)]
+    assert pins(cache) == 128 + 8 * 504  # A segment of 32 MiB has eight chunks of places.
+    in_place = [view.in_place for view in views]
+    assert in_place == [True] * pins(cache) + [False] * (5000 - pins(cache))
+    assert cache.stats().view_copies == 5000 - pins(cache)
     cache["key"] = b"other"
     assert all(view.memory == b"value" for view in views)
     for view in views:
         view.release()
     assert pins(cache) == 0
+
+
+def test_a_view_of_a_read_only_cache_is_a_copy_that_is_not_counted(cache: Cache) -> None:
+    cache["key"] = b"value"
+    with Cache(read_only=True) as reader, reader.view("key") as memory:
+        assert memory == b"value"
+        assert not reader.view("key").in_place and cache.view("key").in_place
+        assert cache.stats().view_copies == 0
+
+
+def test_the_error_of_a_full_cache_names_the_process_that_holds_it(segment: Segment) -> None:
+    with Cache(size=MIB, shards=1) as cache:
+        cache["a"] = cache["b"] = bytes(400_000)
+        with cache.view("a"), cache.view("b"), pytest.raises(errors.CacheFull) as caught:
+            cache["c"] = bytes(400_000)
+    assert f"process {os.getpid()} (" in str(caught.value) and "in 2 blocks" in str(caught.value)
 
 
 def test_threads_take_and_release_views_of_one_cache(cache: Cache) -> None:

@@ -19,7 +19,7 @@ class TestQueues : public TestShard {
       : TestShard(size_bytes),
         index_(&header()),
         arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
-        pin_table_(&TestSegment::header(), &process_slot(0), geometry().process_slots, geometry().shards_offset),
+        pin_table_(PinPlaces(&segment(), geometry()), geometry().shards_offset),
         eviction(&header(), &index_, &arena_, &pin_table_) {}
 
   static std::string name(int number) { return "key-" + std::to_string(number); }

@@ -51,7 +51,8 @@ std::unique_ptr<Segment> TestSegment::attach(Access access) {
 
 TestShard::TestShard(std::uint64_t size_bytes)
     : TestSegment(size_bytes),
-      pins(&process_slot(0)),
+      places(&segment(), geometry()),
+      pins(&process_slot(0), places),
       shard(&segment(), geometry(), 0, attached().hash_seed),
       room_(max_value("k")) {
   process_slot(0).pid = static_cast<std::uint32_t>(::getpid());

@@ -99,6 +99,7 @@ class TestShard : public TestSegment {
 
   std::uint64_t now_ms = 1000;
   std::chrono::milliseconds timeout{2000};
+  PinPlaces places;
   PinSet pins;
   Shard shard;
 

@@ -113,6 +113,7 @@ class CacheStats(ctypes.Structure):
         ("now_ms", c_uint64),
         ("page_size", c_uint64),
         ("huge_pages", c_uint64),
+        ("view_copies", c_uint64),
     ]
 
 
@@ -273,6 +274,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_lease_release": (c_int, (*_KEY, c_uint64)),
     "memstream_view": (c_int, (*_KEY, POINTER(View))),
     "memstream_release": (c_int, (c_void_p, POINTER(View))),
+    "memstream_view_in_place": (c_int, (c_void_p, POINTER(View), POINTER(c_int))),
     "memstream_reserve": (c_int, (*_KEY, c_size_t, POINTER(Reservation))),
     "memstream_commit": (c_int, (c_void_p, POINTER(Reservation), c_uint64, c_uint32)),
     "memstream_abort": (c_int, (c_void_p, POINTER(Reservation))),

@@ -31,7 +31,20 @@ _OLD_VARIABLE = "MEMSTREAM_PYTHON_ROAD"
 _OLD_CHOICES = {"auto": "auto", "fast": "require", "plain": "off"}
 
 # The functions of libcache.so that it calls, in the order of `memstream_python_calls_t`.
-_CALLS = ("get", "set", "delete", "exists", "touch", "incr", "get_many", "set_many", "delete_many", "view", "release")
+_CALLS = (
+    "get",
+    "set",
+    "delete",
+    "exists",
+    "touch",
+    "incr",
+    "get_many",
+    "set_many",
+    "delete_many",
+    "view",
+    "release",
+    "view_in_place",
+)
 
 
 class _Unfit(Exception):

@@ -92,6 +92,8 @@ class Stats(NamedTuple):
     """Of the pages that this process sees the segment in, as the kernel says; 0: it does not."""
     huge_pages: str
     """What this process asked for: "off", "try" or "require"."""
+    view_copies: int
+    """Views that were copied because no place for one more was free."""
 
     @property
     def hit_ratio(self) -> Optional[float]:

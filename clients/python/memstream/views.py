@@ -11,7 +11,7 @@ import os
 import sys
 from abc import ABCMeta
 from contextlib import suppress
-from ctypes import byref
+from ctypes import byref, c_int
 from types import TracebackType
 from typing import Any, Callable, Dict, Optional, Type
 from weakref import ref
@@ -49,6 +49,13 @@ class Pin(Owned):
         self.handle = handle  # Keeps the segment mapped.
         super().__init__(give_back, handle, byref(raw))
         handle.holders.add(id(self))
+
+    def is_in_place(self) -> bool:
+        """Whether the block is the segment's own and not a copy. Source: memstream_view_in_place."""
+        in_place = c_int()
+        library = self.handle.library
+        library.check(library.c.memstream_view_in_place(self.handle, byref(self.raw), byref(in_place)))
+        return bool(in_place.value)
 
     def __del__(self) -> None:
         if self.raw.token:
@@ -103,12 +110,15 @@ class View(_InPlace, metaclass=ABCMeta):
     Attributes:
         token: for `Cache.cas`.
         flags: the caller's 32 bits.
+        in_place: whether the bytes are those in the segment. False: the library has copied them, because the cache is
+            open for reading only, or has no place for one more view; `Stats.view_copies` counts the latter.
         created_at: when the value was stored, Unix time in seconds.
         expires_at: the same; None: never.
     """
 
     def __init__(self, pin: Pin) -> None:
         meta = pin.raw.meta
+        self.in_place: bool = pin.is_in_place()
         self.token: int = meta.cas
         self.flags: int = meta.flags
         self.created_at: float = meta.created_at_ms / 1000

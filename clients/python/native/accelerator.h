@@ -29,6 +29,7 @@ typedef struct memstream_python_calls {
   int (*delete_many)(memstream_t *, memstream_item_t *, size_t);
   int (*view)(memstream_t *, const void *, size_t, memstream_view_t *);
   int (*release)(memstream_t *, memstream_view_t *);
+  int (*view_in_place)(memstream_t *, const memstream_view_t *, int *);
 } memstream_python_calls_t;
 
 /* What the views of one cache have in common, and what ends them after their accelerator was closed. */

@@ -11,9 +11,9 @@
 
 #include "clients/python/native/accelerator.h"
 
-/* A process holds 128 blocks in place, and the library copies the values of further views: that is left to the Python
- * function, which lets the interpreter's lock go meanwhile. */
-#define MOST_VIEWS 100
+/* So many views find a place in every segment, if other processes hold few. Beyond, the library may have to copy: that
+ * is left to the Python function, which lets the interpreter's lock go meanwhile. */
+#define MOST_VIEWS 1000
 
 struct view_source {
   size_t users; /* the accelerator, and the windows */
@@ -37,6 +37,7 @@ typedef struct view {
   PyObject *memory;
   window_t *window; /* NULL: it has ended */
   memstream_meta_t meta;
+  int in_place;
   int is_memory_known; /* somebody else may refer to `memory` */
   PyObject *attributes;
   PyObject *weak_references;
@@ -141,6 +142,7 @@ PyObject *native_view(const method_call_t *call, PyObject *const *arguments, Py_
   }
   view->memory = memory;
   view->meta = raw.meta;
+  accelerator->calls.view_in_place(accelerator->cache, &raw, &view->in_place); /* fails only on NULL */
   view->window = window;
   window->view = view;
   return &view->object;
@@ -225,6 +227,11 @@ static PyObject *view_flags(PyObject *self, void *unused) {
   return PyLong_FromUnsignedLongLong(((view_t *)self)->meta.flags);
 }
 
+static PyObject *view_in_place(PyObject *self, void *unused) {
+  (void)unused;
+  return PyBool_FromLong(((view_t *)self)->in_place);
+}
+
 static PyObject *view_created_at(PyObject *self, void *unused) {
   (void)unused;
   return PyFloat_FromDouble((double)((view_t *)self)->meta.created_at_ms / 1000);
@@ -259,6 +266,7 @@ static PyGetSetDef view_properties[] = {
     {"memory", view_memory, NULL, "The bytes, in place. Using it after the end raises ValueError.", NULL},
     {"token", view_token, NULL, "For Cache.cas.", NULL},
     {"flags", view_flags, NULL, "The caller's 32 bits.", NULL},
+    {"in_place", view_in_place, NULL, "Whether the bytes are those in the segment, and not a copy.", NULL},
     {"created_at", view_created_at, NULL, "When the value was stored, Unix time in seconds.", NULL},
     {"expires_at", view_expires_at, NULL, "The same; None: never.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

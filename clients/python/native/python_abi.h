@@ -130,6 +130,7 @@ int PyUnicode_CompareWithASCIIString(PyObject *text, const char *ascii);
 PyObject *PyLong_FromLongLong(long long number);
 PyObject *PyLong_FromSsize_t(Py_ssize_t number);
 PyObject *PyLong_FromUnsignedLongLong(unsigned long long number);
+PyObject *PyBool_FromLong(long number);
 long long PyLong_AsLongLong(PyObject *number);
 PyObject *PyFloat_FromDouble(double number);
 double PyFloat_AsDouble(PyObject *number);
