@@ -284,10 +284,10 @@ typedef struct memstream_view_t {
 /*
  * Gives the value of `key` in place. The bytes stay as they are, through replace, delete and eviction by anyone, until
  * memstream_release(). No lock is taken, unless the value is being written at that moment: CACHE_BUSY says that whoever
- * writes it stood still until the deadline. A process can hold some thousand views in place; see docs/abi.md. When there is
- * no place for one more the library copies the value to its own memory instead, so that the call does not fail, and
- * counts that in cache_stats_t.view_copies. A view belongs to the process that took it: a forked child must not use or
- * release it.
+ * writes it stood still until the deadline. A process can hold a thousand views in place, many more in a large segment.
+ * When there is no place for one more the library copies the value to its own memory instead, so that the call does not
+ * fail, and counts that in cache_stats_t.view_copies. A view belongs to the process that took it: a forked child must
+ * not use or release it.
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
@@ -297,8 +297,8 @@ CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_siz
 CACHE_API int memstream_release(memstream_t *cache, memstream_view_t *view);
 
 /*
- * Sets `*in_place` to 1 if the view shows the value where it lies in the segment, and to 0 if the library has copied it:
- * for a read-only handle, or because no place for a view was free.
+ * Sets `*in_place` to 1 if the view shows the value where it lies in the segment, and to 0 if the library has copied
+ * it: for a read-only handle, or because no place for a view was free.
  */
 CACHE_API int memstream_view_in_place(memstream_t *cache, const memstream_view_t *view, int *in_place);
 

@@ -127,8 +127,7 @@ Status SegmentFormat::initialize(Segment& segment) {
 
 Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool is_blank) {
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
-  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched. It never got as far
-  // as to an area.
+  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched, and so are areas.
   if (!is_blank) {
     ProcessMarks::remove_new(header->new_marks_key.exchange(0));
     std::memset(segment.data() + kPageSize, 0, fixed_tables_end(geometry) - kPageSize);
