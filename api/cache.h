@@ -135,6 +135,12 @@ typedef struct cache_stats {
   uint64_t huge_pages; /* what this process asked for (MEMSTREAM_HUGEPAGES): 0 off, 1 try, 2 require */
 
   uint64_t view_copies; /* views that the library had to copy because no place for one more was free */
+  /*
+   * Of max_memory, what the system can give at all: less where the /dev/shm is smaller than the segment. The cache is full
+   * at about that size.
+   */
+  uint64_t reachable_memory;
+  uint64_t busy_shards; /* shards that somebody held until the deadline: their numbers may contradict each other */
 } cache_stats_t;
 
 /*
@@ -177,7 +183,10 @@ CACHE_API int cache_get(const char *key, void *value, size_t *value_size);
 /* Removes `key`. Returns CACHE_OK, or CACHE_MISS if it was not there. */
 CACHE_API int cache_delete(const char *key);
 
-/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t), of this version or of an earlier one. */
+/*
+ * Fills `*stats`; waits for others until the deadline at most, and then reads without the lock what they hold.
+ * REQUIRES: stats->struct_size is sizeof(cache_stats_t), of this version or of an earlier one.
+ */
 CACHE_API int cache_get_stats(cache_stats_t *stats);
 
 /*

@@ -50,6 +50,8 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats) {
   stats->page_size = handle.page_size_bytes();
   stats->huge_pages = static_cast<std::uint64_t>(handle.huge_pages());
   stats->view_copies = statistics.view_copies;
+  stats->reachable_memory = statistics.reachable_memory;
+  stats->busy_shards = statistics.busy_shards;
   std::memcpy(callers_stats, stats, size);
   return Status::kOk;
 }

@@ -37,6 +37,8 @@ struct CacheStatistics {
   std::uint64_t puts = 0;
   std::uint64_t dead_processes = 0;
   std::uint64_t view_copies = 0;
+  std::uint64_t reachable_memory = 0;
+  std::uint64_t busy_shards = 0;
   std::uint64_t created_unix_ms = 0;
   std::uint64_t now_unix_ms = 0;
 };
@@ -149,6 +151,7 @@ class Cache final : private ForkAware {
   Status scan(std::uint64_t* cursor,
               const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 
+  // Never kBusy: what others hold for too long is read while they do.
   Status statistics(CacheStatistics* statistics) noexcept;
   // Maps into this process whatever is committed of the segment, so that no operation meets a page fault there. What
   // Segment::prefault() says.

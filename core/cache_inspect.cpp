@@ -39,14 +39,18 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   *statistics = {};
+  // One for all shards: who looks why all others wait must not wait for each of them.
+  const Deadline deadline(timeout_);
   if (!read_only()) {
-    const Status status = process_table_.clean_up(Deadline(timeout_));
-    if (status != Status::kOk) return status;
+    const Status status = process_table_.clean_up(deadline);
+    if (status != Status::kOk && status != Status::kBusy) return status;
   }
   ShardStatistics& sum = statistics->shards;
   for (auto& shard : shards_) {
     ShardStatistics one{};
-    if (const Status status = shard->statistics(Deadline(timeout_), &one); status != Status::kOk) return status;
+    const Status status = shard->statistics(deadline, &one);
+    if (status != Status::kOk && status != Status::kBusy) return status;
+    if (status == Status::kBusy) ++statistics->busy_shards;
     sum += one;
   }
   statistics->processes = process_table_.count();
@@ -55,6 +59,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   statistics->misses = counts.misses;
   statistics->puts = counts.puts;
   statistics->max_memory = attached_.geometry.size_bytes;
+  statistics->reachable_memory = std::min<std::uint64_t>(attached_.geometry.size_bytes, segment_->room_bytes());
   statistics->max_value_size = max_value_size(attached_.geometry, 1);
   statistics->shard_count = attached_.geometry.shards;
   statistics->view_copies = header()->view_copies.load(std::memory_order_relaxed);
@@ -85,7 +90,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
   if (const Status status = lockable(); status != Status::kOk) return status;
   if (!read_only()) {
     const Status status = process_table_.clean_up(Deadline(timeout_));
-    if (status != Status::kOk) return status;
+    if (status != Status::kOk && status != Status::kBusy) return status;
   }
   processes->clear();
   std::vector<const ProcessSlot*> first_slots;  // Of the processes found so far.

@@ -50,21 +50,19 @@ class StatusFile {
 
 }  // namespace
 
-pid_t process_of_thread(pid_t tid) noexcept {
-  const StatusFile status(tid);
-  const std::string_view text = status.field("Tgid");
-  pid_t pid = tid;
-  std::from_chars(text.data(), text.data() + text.size(), pid);
-  return pid;
-}
-
 std::string describe_process(pid_t tid) {
-  const pid_t pid = process_of_thread(tid);
-  const StatusFile status(pid);
-  const std::string_view name = status.field("Name");
-  const std::string_view state = status.field("State").substr(0, 1);
+  if (tid == 0) return "another process";
+  pid_t pid = tid;
+  const StatusFile thread(tid);
+  const std::string_view leader = thread.field("Tgid");
+  std::from_chars(leader.data(), leader.data() + leader.size(), pid);
+  if (pid == getpid()) return "this process";
+  const StatusFile process(pid);
+  const std::string_view name = process.field("Name");
+  const std::string_view state = process.field("State").substr(0, 1);
+  const bool is_stopped = state == "T" || state == "t";
   return fmt::format("process {}{}{}", pid, name.empty() ? "" : fmt::format(" ({})", name),
-                     state == "T" || state == "t" ? ", which is stopped" : "");
+                     is_stopped ? fmt::format(", which is stopped (kill -CONT {} lets it go on),", pid) : "");
 }
 
 }  // namespace memstream

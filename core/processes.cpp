@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "core/identity.h"
+#include "core/process_names.h"
 #include "core/robust_mutex.h"
 
 namespace memstream {
@@ -21,9 +22,12 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
     case LockOutcome::kAcquired:
       return Status::kOk;
     case LockOutcome::kTimeout:
-      return fail(Status::kBusy,
-                  "The process table was busy until the deadline. Try again, or allow more time with "
-                  "MEMSTREAM_TIMEOUT_MS.");
+      return fail_without_throwing(Status::kBusy, [&] {
+        return fmt::format(
+            "The process table is busy: {} held its lock until the deadline. Try again, or allow more time with "
+            "MEMSTREAM_TIMEOUT_MS.",
+            describe_process(robust_mutex_owner(&header_->registry_mutex)));
+      });
     case LockOutcome::kUnusable:
       break;
   }

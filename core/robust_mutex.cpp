@@ -89,6 +89,16 @@ LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) 
   return outcome;
 }
 
+pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept {
+#if defined(__GLIBC__) && defined(__x86_64__)
+  const std::atomic_ref<int> word(mutex->__data.__lock);
+  return word.load(std::memory_order_relaxed) & FUTEX_TID_MASK;
+#else
+  static_cast<void>(mutex);
+  return 0;
+#endif
+}
+
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept { pthread_mutex_consistent(mutex); }
 
 }  // namespace memstream

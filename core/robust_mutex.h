@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include <cerrno>
 
@@ -41,6 +42,9 @@ inline LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept {
 // Looks for a few microseconds whether it becomes free, then sleeps: in slices, so that a wake-up lost with a killed
 // holder costs a slice and not the deadline.
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept;
+
+// The thread that holds the mutex, as the kernel numbers it; 0 if nobody does, or this system does not tell.
+pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept;
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept;
 inline void robust_mutex_unlock(pthread_mutex_t* mutex) noexcept { pthread_mutex_unlock(mutex); }

@@ -73,6 +73,7 @@ class Shard final : private ShardRecovery {
   Status scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
+  // kBusy: the numbers are filled in as well, but were read while somebody had the lock.
   Status statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept;
   // Maps what is committed of the shard into this process, through `segment`, which is the one it lies in.
   Status prefault(const Deadline& deadline, const Segment& segment) noexcept;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/cancellation.h"
+#include "core/process_names.h"
 
 namespace memstream {
 namespace {
@@ -60,11 +61,12 @@ Status rwlock_init(pthread_rwlock_t* lock) noexcept {
   return fail_errno(Status::kOsError, call, "", error, "The C library must support process-shared locks.");
 }
 
-Status busy(std::uint32_t shard, const char* what) noexcept {
+// `tid`: the thread that stands in the way, 0 if that is not known.
+Status busy(std::uint32_t shard, pid_t tid, const char* what) noexcept {
   return fail_without_throwing(Status::kBusy, [&] {
     return fmt::format(
-        "Shard {} is busy: {} until the deadline. Try again, or allow more time with MEMSTREAM_TIMEOUT_MS.", shard,
-        what);
+        "Shard {} is busy: {} {} until the deadline. Try again, or allow more time with MEMSTREAM_TIMEOUT_MS.", shard,
+        describe_process(tid), what);
   });
 }
 
@@ -90,7 +92,7 @@ Status ShardLock::lock_otherwise(LockOutcome outcome, const Deadline& deadline) 
     case LockOutcome::kOwnerDied:
       break;
     case LockOutcome::kTimeout:
-      return busy(number_, "another process or thread held its write lock");
+      return busy(number_, robust_mutex_owner(&shard_->write_mutex), "held its write lock");
     case LockOutcome::kUnusable:
       return fail(Status::kCorrupt, "The write lock of a shard is damaged. Destroy the segment and connect again.");
   }
@@ -137,7 +139,7 @@ Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline
       }
     }
     if (deadline.passed()) {
-      status = busy(number_, "a reader stayed in it");
+      status = busy(number_, reader_thread(current), "was reading it");
       break;
     }
     backoff.pause();
@@ -156,11 +158,13 @@ bool ShardLock::announced_are_dead(std::uint64_t epoch) noexcept {
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
   const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
   // The rwlock to be laid anew was last used one epoch ago.
-  if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) return busy(number_, "a reader stayed in it");
+  if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) {
+    return busy(number_, reader_thread(epoch - 1), "was reading it");
+  }
   if (const Status status = rwlock_init(&shard_->rw[(epoch + 1) & 1]); status != Status::kOk) return status;
   shard_->announced[(epoch + 1) & 1].store(0, std::memory_order_relaxed);
   shard_->epoch.store(epoch + 1, std::memory_order_seq_cst);
-  if (!wait_for_slots(epoch, deadline)) return busy(number_, "a reader stayed in it");
+  if (!wait_for_slots(epoch, deadline)) return busy(number_, reader_thread(epoch), "was reading it");
   return Status::kOk;
 }
 
@@ -186,6 +190,15 @@ bool ShardLock::slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const 
 bool ShardLock::any_slot_is_live(std::uint64_t up_to_epoch) const noexcept {
   return std::any_of(thread_slots_, thread_slots_ + thread_slot_count_,
                      [&](ThreadSlot& slot) { return slot_is_live(slot, up_to_epoch); });
+}
+
+// A thread that has a live slot, for a message; 0 if there is none any more.
+pid_t ShardLock::reader_thread(std::uint64_t up_to_epoch) const noexcept {
+  for (std::uint32_t i = 0; i < thread_slot_count_; ++i) {
+    const pid_t owner = robust_mutex_owner(&thread_slots_[i].mutex);
+    if (owner != 0 && slot_is_live(thread_slots_[i], up_to_epoch)) return owner;
+  }
+  return 0;
 }
 
 bool ShardLock::wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept {

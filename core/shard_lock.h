@@ -90,6 +90,7 @@ class ShardLock {
   bool announced_are_dead(std::uint64_t epoch) noexcept;
   bool slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const noexcept;
   bool any_slot_is_live(std::uint64_t up_to_epoch) const noexcept;
+  pid_t reader_thread(std::uint64_t up_to_epoch) const noexcept;
   bool wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept;
 
   ShardHeader* shard_;

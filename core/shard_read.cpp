@@ -233,6 +233,7 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
     orphans = numbers.orphans;
   };
   const Status status = copy_numbers(deadline, copy);
+  if (status == Status::kBusy) copy();  // What a read-only attach would see.
   if (status != Status::kOk || orphans == 0 || read_only_) return status;
   // What views have held until a moment ago is no longer pinned.
   const Status freed = write(Exclusion::kWriters, deadline, [&] {

@@ -1,8 +1,11 @@
 // Locks that somebody alive keeps beyond the deadline: each call says CACHE_BUSY, has changed nothing, and works as
 // soon as the lock is free. And the firewall of the C interface.
 #include <doctest/doctest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -43,6 +46,13 @@ class RawSegment {
   std::unique_ptr<Segment> segment_;
 };
 
+// The letter that /proc has for what a process does.
+char state_of(pid_t process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  return text.at(text.rfind(')') + 2);
+}
+
 // Runs `body` while another thread holds `mutex`.
 void while_held(pthread_mutex_t* mutex, const std::function<void()>& body) {
   Signal is_held;
@@ -82,6 +92,10 @@ TEST_CASE("a call that comes to no end within the deadline is busy, and is done 
     std::uint64_t problems = 0;
     CHECK(memstream_check(cache, &problems) == CACHE_BUSY);
     for (int tries = 0; tries < 2; ++tries) CHECK(memstream_commit(cache, &to_commit, 0, 0) == CACHE_BUSY);
+    const cache_stats_t stats = stats_of(cache);
+    CHECK(stats.busy_shards == 1);
+    CHECK(stats.entries == 1);
+    CHECK(stats.value_memory == kLarge);
     // Whoever reads, by copy or in place, and whoever lets go waits for nobody.
     CHECK(memstream_get(cache, "key", 3, room.data(), &size, nullptr) == CACHE_OK);
     CHECK(room == value);
@@ -98,7 +112,48 @@ TEST_CASE("a call that comes to no end within the deadline is busy, and is done 
   CHECK(room == std::vector<std::byte>(kLarge, std::byte{8}));
   CHECK(memstream_exists(cache, "aborted", 7) == CACHE_MISS);
   CHECK(stats_of(cache).pinned_memory == 0);
+  CHECK(stats_of(cache).busy_shards == 0);
   CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("who is busy is named, and whether it is stopped") {
+  const TemporarySegment segment("named", 4 << 20, 1, 20);
+  const OpenCache cache(segment.spec());
+  const RawSegment raw(segment.spec());
+  REQUIRE(memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OK);
+  const auto says = [](const std::string& part) {
+    return std::string(cache_last_error()).find(part) != std::string::npos;
+  };
+  while_held(raw.write_mutex(), [&] {
+    CHECK(memstream_delete(cache, "key", 3) == CACHE_BUSY);
+    CHECK_MESSAGE(says("this process held its write lock"), cache_last_error());
+  });
+
+  Signal is_held;
+  ChildProcess holder([&]() -> Complaint {
+    ::pthread_mutex_lock(raw.write_mutex());
+    ::pthread_mutex_lock(raw.registry_mutex());
+    is_held.post();
+    for (;;) ::pause();
+  });
+  is_held.wait();
+  const std::string name = "process " + std::to_string(holder.id()) + " (busy_test)";
+  CHECK(memstream_delete(cache, "key", 3) == CACHE_BUSY);
+  CHECK_MESSAGE(says(name + " held its write lock"), cache_last_error());
+  holder.send_signal(SIGSTOP);
+  while (state_of(holder.id()) != 'T') std::this_thread::yield();
+  CHECK(memstream_delete(cache, "key", 3) == CACHE_BUSY);
+  CHECK_MESSAGE(says(name + ", which is stopped (kill -CONT"), cache_last_error());
+  const memstream_options_t options = segment.spec().options();
+  memstream_t* newcomer = nullptr;
+  CHECK(memstream_open(&options, &newcomer) == CACHE_BUSY);
+  CHECK_MESSAGE(says(name + ", which is stopped"), cache_last_error());
+  const cache_stats_t stats = stats_of(cache);
+  CHECK(stats.busy_shards == 1);
+  CHECK(stats.entries == 1);
+  holder.send_signal(SIGKILL);
+  CHECK(holder.wait() == "killed by signal 9");
+  CHECK(memstream_delete(cache, "key", 3) == CACHE_OK);
 }
 
 TEST_CASE("a process table that is held keeps newcomers out until the deadline, and one whose holder died does not") {
@@ -111,9 +166,12 @@ TEST_CASE("a process table that is held keeps newcomers out until the deadline, 
     CHECK(memstream_open(&options, &newcomer) == CACHE_BUSY);
     CHECK(newcomer == nullptr);
     CHECK(memstream_set(cache, "key", 3, "x", 1, 0, 0) == CACHE_OK);  // Who is in the table does not need it.
-    cache_stats_t stats{};
-    stats.struct_size = sizeof stats;
-    CHECK(memstream_stats(cache, &stats) == CACHE_BUSY);
+    CHECK(std::string(cache_last_error()).find("this process held its lock") != std::string::npos);
+    CHECK(stats_of(cache).processes == 1);  // Who only looks does not need it either.
+    memstream_process_t process;
+    std::size_t count = 0;
+    CHECK(memstream_processes(cache, &process, 1, &count) == CACHE_OK);
+    CHECK(count == 1);
   });
   CHECK(in_child([&] { return ::pthread_mutex_lock(raw.registry_mutex()) == 0 ? "" : "it cannot be locked"; }) == "");
   CHECK(memstream_open(&options, &newcomer) == CACHE_OK);

@@ -64,6 +64,7 @@ Complaint judge(memstream_t* cache) {
   Complaint complaint = problems_of(cache) + disagreement_of_stats_and_scan(cache);
   if (stats.max_memory != std::uint64_t{1} << 30) complaint += "max_memory is not what was asked for; ";
   if (stats.committed_memory > kTmpfsSize) complaint += "more is said to be committed than there is; ";
+  if (stats.reachable_memory != kTmpfsSize) complaint += "what is there at most is told wrongly; ";
   if (stats.commit_failures == 0) complaint += "no refusal of memory was counted; ";
   if (stats.evictions == 0) complaint += "nothing was evicted; ";
   return complaint;

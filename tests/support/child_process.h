@@ -21,6 +21,7 @@ class ChildProcess {
   ~ChildProcess();
 
   void send_signal(int signal) const;
+  pid_t id() const noexcept { return process_id_; }
   // Waits for the end. The complaint of the body, or "killed by signal N".
   Complaint wait();
 

@@ -114,6 +114,8 @@ class CacheStats(ctypes.Structure):
         ("page_size", c_uint64),
         ("huge_pages", c_uint64),
         ("view_copies", c_uint64),
+        ("reachable_memory", c_uint64),
+        ("busy_shards", c_uint64),
     ]
 
 

@@ -94,6 +94,10 @@ class Stats(NamedTuple):
     """What this process asked for: "off", "try" or "require"."""
     view_copies: int
     """Views that were copied because no place for one more was free."""
+    reachable_memory: int
+    """Of `max_memory`, what the system can give at all: less where /dev/shm is smaller than the segment."""
+    busy_shards: int
+    """Shards that somebody held until the timeout: their numbers were read without the lock."""
 
     @property
     def hit_ratio(self) -> Optional[float]:

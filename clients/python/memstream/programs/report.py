@@ -92,7 +92,12 @@ def render(report: Report) -> str:
 
 def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
     ratio = "no lookups yet" if stats.hit_ratio is None else f"{100 * stats.hit_ratio:.2f} %"
-    used = f"{format_size(stats.used_memory)} ({100 * stats.used_memory / stats.max_memory:.1f} %)"
+    used = f"{format_size(stats.used_memory)} ({100 * stats.used_memory / stats.reachable_memory:.1f} %)"
+    reachable = (
+        f"; the system gives {format_size(stats.reachable_memory)} at most"
+        if stats.reachable_memory < stats.max_memory
+        else ""
+    )
     access = ", read-only" if info.read_only else ""
     yield (
         f"MemStream {info.backend}:{info.name}{access}  {format_size(info.size)}, shards {stats.shards}, "
@@ -107,7 +112,7 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
     yield (
         f"memory      used {used}, committed {format_size(stats.committed_memory)}, "
         f"tables {format_size(stats.table_memory)}, pinned {format_size(stats.pinned_memory)}; "
-        f"largest value {format_size(stats.max_value_size)}"
+        f"largest value {format_size(stats.max_value_size)}{reachable}"
     )
     page = format_size(stats.page_size) if stats.page_size else "unknown"
     yield f"pages       {page} each, huge pages: {stats.huge_pages}"
@@ -118,7 +123,8 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
     )
     yield (
         f"trouble     {stats.dead_processes} processes died, {stats.recoveries} recoveries, {stats.damaged} damaged "
-        f"entries, {stats.commit_failures} times no more memory"
+        f"entries, {stats.view_copies} views copied, {stats.busy_shards} shards held by others, "
+        f"{stats.commit_failures} times no more memory"
     )
 
 
