@@ -13,7 +13,34 @@ using memstream::Status;
 
 namespace {
 
-Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache) {
+// What was asked for and the segment, which others made, has otherwise; empty if there is nothing.
+std::string differences(const OpenOptions& options, const Cache& cache) {
+  const memstream::Geometry& geometry = cache.attached().geometry;
+  std::string found;
+  const auto compare = [&](bool is_as_asked, const std::string& has, const std::string& asked) {
+    if (!is_as_asked) found += fmt::format("{}{} instead of {}", found.empty() ? "" : ", ", has, asked);
+  };
+  if (options.asks_for_size) {
+    compare(geometry.size_bytes == options.spec.size_bytes, fmt::format("a size of {} bytes", geometry.size_bytes),
+            std::to_string(options.spec.size_bytes));
+  }
+  if (const std::uint32_t asked = options.shard_choice.shards; asked != 0) {
+    compare(geometry.shards == asked, fmt::format("{} shards", geometry.shards), std::to_string(asked));
+  }
+  if (const std::uint64_t asked = options.shard_choice.max_value_bytes; asked != 0) {
+    const std::uint64_t limit = memstream::max_value_size(geometry, memstream::kMaxKeySize);
+    compare(limit >= asked, fmt::format("a largest value of {} bytes", limit), std::to_string(asked));
+  }
+  if (options.asks_for_mode) {
+    compare(cache.segment().mode() == options.spec.mode, fmt::format("the mode {:04o}", cache.segment().mode()),
+            fmt::format("{:04o}", options.spec.mode));
+  }
+  if (found.empty()) return found;
+  return fmt::format("Segment '{}' existed already and has {}. Destroy it to have a new one, or ask for what it has.",
+                     options.spec.name, found);
+}
+
+Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache, std::string* note) {
   SegmentFormat format(options.spec.name, options.shard_choice, options.prefault, options.spec.timeout,
                        options.spec.mode);
   std::unique_ptr<memstream::Segment> segment;
@@ -22,6 +49,7 @@ Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache) {
                                               : options.backend->open(options.spec, format, &segment);
   if (status != Status::kOk) return status;
   const Status opened = Cache::open(std::move(segment), options.spec.name, options.spec.timeout, cache);
+  if (opened == Status::kOk) *note = format.has_created() ? "" : differences(options, **cache);
   if (opened != Status::kOk || !options.prefault || format.has_prefaulted()) return opened;
   const Status prefaulted = (*cache)->prefault();
   if (prefaulted == Status::kOk) return prefaulted;
@@ -39,7 +67,7 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
   const Deadline deadline(open_options.spec.timeout);
   Status status;
   do {  // Again if what was found is destroyed before this process is in it: the name stands for another one by now.
-    status = open_cache(open_options, &opened->cache_);
+    status = open_cache(open_options, &opened->cache_, &opened->open_note_);
   } while (status == Status::kGone && !deadline.passed());
   if (status != Status::kOk) return status;
   opened->backend_ = std::move(open_options.backend);

@@ -56,6 +56,7 @@ struct memstream_handle final : private memstream::ForkAware {
   memstream::CallGate& gate() noexcept { return gate_; }
   const char* backend_name() const noexcept { return backend_->name(); }
   const char* name() const noexcept { return spec_.name.c_str(); }
+  const char* open_note() const noexcept { return open_note_.c_str(); }
   memstream::HugePages huge_pages() const noexcept { return spec_.huge_pages; }
   // Segment::kernel_page_size_bytes(), asked once: the answer costs more than all other statistics together.
   std::uint64_t page_size_bytes() noexcept;
@@ -104,6 +105,7 @@ struct memstream_handle final : private memstream::ForkAware {
   std::unique_ptr<memstream::SegmentBackend> backend_;
   memstream::SegmentSpec spec_;
   std::unique_ptr<memstream::Cache> cache_;
+  std::string open_note_;
   memstream::CallGate gate_;
   std::mutex held_mutex_;
   std::unordered_map<std::uint64_t, memstream::HeldItem> held_;

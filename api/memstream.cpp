@@ -63,6 +63,8 @@ int memstream_open(const memstream_options_t* options, memstream_t** cache) {
   });
 }
 
+const char* memstream_open_note(memstream_t* cache) { return cache != nullptr ? cache->open_note() : ""; }
+
 int memstream_close(memstream_t* cache) {
   return guarded([&] {
     if (cache != nullptr) cache->gate().wait_until_empty();

@@ -63,6 +63,12 @@ typedef struct memstream_options {
    * sixteenth of it at least, up to 1 GiB. It chooses the number of shards: fewer hold larger values.
    */
   uint64_t max_value;
+  /*
+   * User id or name of the user whose segment is wanted, for a look without writing: implies READ_ONLY. CACHE_NOT_OWNER
+   * if it belongs to somebody else. NULL: this user's own, or one that its mode lets this user into. It gives no rights:
+   * root may look at every segment, others as far as the mode allows.
+   */
+  const char *owner;
 } memstream_options_t;
 
 /* Sets struct_size to `size`, which is that of the caller's struct, and every field to "from the environment". */
@@ -80,6 +86,13 @@ CACHE_API void memstream_options_init(memstream_options_t *options);
  * On CACHE_OK `*cache` is a handle that memstream_close() frees; otherwise it is NULL.
  */
 CACHE_API int memstream_open(const memstream_options_t *options, memstream_t **cache);
+
+/*
+ * What was asked for, by an option or the environment, and is otherwise in the segment, which existed already and keeps
+ * what it was made with: its size, number of shards, mode and largest value. Never NULL; empty if all is as wanted. The
+ * text lives as long as the handle.
+ */
+CACHE_API const char *memstream_open_note(memstream_t *cache);
 
 /* Detaches and frees the handle, and with it its views and reservations that are still held. NULL is allowed. */
 CACHE_API int memstream_close(memstream_t *cache);

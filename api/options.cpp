@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "api/grown_struct.h"
-#include "backends/groups.h"
+#include "backends/accounts.h"
 #include "backends/open_segment.h"
 #include "core/layout.h"
 
@@ -160,6 +160,15 @@ Status set_group(const char* source, const char* text, SegmentSpec* spec) {
   return Status::kOk;
 }
 
+Status set_owner(const char* source, const char* text, SegmentSpec* spec) {
+  uid_t user = 0;
+  if (!(parse(std::string_view(text), &user) ? user != SegmentSpec::kNoUser : find_user(text, &user))) {
+    return refuse(Status::kInvalid, source, text, "the name or number of a user is (see getent passwd)");
+  }
+  spec->owner = user;
+  return Status::kOk;
+}
+
 // The value of a field: the option if it was given, else the environment variable if it is set, else the default that
 // the result holds already. A program that runs with more rights than its caller (setuid) obeys no variable of it.
 template <class Set>
@@ -185,6 +194,11 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
     return set_prefault(source, text, &result->prefault);
   };
 
+  result->asks_for_size = given.size_bytes != 0 || ::secure_getenv("MEMSTREAM_SIZE") != nullptr;
+  result->asks_for_mode = given.mode != 0 || ::secure_getenv("MEMSTREAM_MODE") != nullptr;
+  if (given.owner != nullptr) {
+    if (const Status status = set_owner("options.owner", given.owner, spec); status != Status::kOk) return status;
+  }
   Status status = given.name != nullptr ? name("options.name", given.name) : from_environment("MEMSTREAM_NAME", name);
   if (status != Status::kOk) return status;
   status = given.size_bytes != 0
@@ -242,7 +256,7 @@ Status read_options(const memstream_options_t* options, OpenOptions* result) {
   result->spec.mode = kDefaultMode;
   result->spec.timeout = std::chrono::milliseconds(kDefaultTimeoutMs);
   result->spec.any_owner = (given.flags & MEMSTREAM_OPEN_ANY_OWNER) != 0;
-  result->read_only = (given.flags & MEMSTREAM_OPEN_READ_ONLY) != 0;
+  result->read_only = (given.flags & MEMSTREAM_OPEN_READ_ONLY) != 0 || given.owner != nullptr;
   result->existing_only = result->read_only || (given.flags & MEMSTREAM_OPEN_EXISTING) != 0;
   if (const Status status = read_spec(given, result); status != Status::kOk) return status;
   return given.backend != nullptr ? make_backend(given.backend, &result->backend)

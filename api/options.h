@@ -15,6 +15,9 @@ struct OpenOptions {
   std::unique_ptr<SegmentBackend> backend;
   SegmentSpec spec;
   ShardChoice shard_choice;  // What is 0 goes by the size, and by the memory that there is.
+  // Whether somebody asked for them: a segment that exists may have others.
+  bool asks_for_size = false;
+  bool asks_for_mode = false;
   bool read_only = false;
   bool existing_only = false;
   bool prefault = false;

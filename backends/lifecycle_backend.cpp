@@ -176,7 +176,9 @@ Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& i
     status = map_and_look(Access::kReadWrite, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
     if (state == SegmentState::kReady) {
-      if (status = check_present_pages(spec, *mapped); status == Status::kOk) *segment = std::move(mapped);
+      if (status = check_present_pages(spec, *mapped); status != Status::kOk) return status;
+      mapped->note_mode(object->ownership().mode);
+      *segment = std::move(mapped);
       return status;
     }
   }
@@ -206,6 +208,9 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     std::unique_ptr<SharedObject> object;
     Status status = find(spec, access, initializer, &object);
     if (status == Status::kOk && access == Access::kReadWrite) status = check_owner(*object);
+    if (status == Status::kOk && !is_of_named_owner(object->ownership(), spec)) {
+      status = refuse_named_owner(object->ownership(), spec);
+    }
     if (status != Status::kOk) return status;
     if (object->size_bytes() == 0) return not_ready(spec);
 
@@ -215,7 +220,9 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     if (status != Status::kOk) return status;
     if (state != SegmentState::kReady && state != SegmentState::kForeign) return not_ready(spec);
     if (state == SegmentState::kReady) status = check_present_pages(spec, *mapped);
-    if (status == Status::kOk) *segment = std::move(mapped);
+    if (status != Status::kOk) return status;
+    mapped->note_mode(object->ownership().mode);
+    *segment = std::move(mapped);
     return status;
   });
 }

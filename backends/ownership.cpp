@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "backends/groups.h"
+#include "backends/accounts.h"
 
 namespace memstream {
 namespace {
@@ -41,6 +41,17 @@ Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {
                           "(MEMSTREAM_NAME), open it read-only, or, if you trust that user, ask for segments of any "
                           "owner (MEMSTREAM_OPEN_ANY_OWNER)",
                           spec.name, ownership.whose(), ::geteuid()));
+}
+
+bool is_of_named_owner(const Ownership& ownership, const SegmentSpec& spec) noexcept {
+  return spec.owner == SegmentSpec::kNoUser || ownership.owner == spec.owner;
+}
+
+Status refuse_named_owner(const Ownership& ownership, const SegmentSpec& spec) {
+  return fail(Status::kNotOwner,
+              fmt::format("segment '{}' belongs to {} and not to user id {}, whom the option 'owner' "
+                          "names: name its owner, or leave the option out",
+                          spec.name, ownership.whose(), spec.owner));
 }
 
 Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpec& spec) {

@@ -35,6 +35,10 @@ bool is_trusted(const Ownership& ownership, const SegmentSpec& spec);
 // kNotOwner: the object is not trusted.
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec);
 
+// Whether an object belongs to the user that spec.owner names, if it names one. And kNotOwner, for one that does not.
+bool is_of_named_owner(const Ownership& ownership, const SegmentSpec& spec) noexcept;
+Status refuse_named_owner(const Ownership& ownership, const SegmentSpec& spec);
+
 // kNoPermission: the system refuses access, and all there is to know is in `ownership`, or not even that (null).
 // `may_read`: reading was not what it refused.
 Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpec& spec);

@@ -121,7 +121,7 @@ Status SegmentFormat::initialize(Segment& segment) {
     return fail(status, fmt::format("Segment '{}' cannot be laid out. {}", name_, last_error()));
   }
   header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
-  has_prefaulted_ = prefaults_;
+  has_created_ = true;
   return Status::kOk;
 }
 

@@ -33,8 +33,9 @@ class SegmentFormat final : public SegmentInitializer {
   std::string name_of(const std::byte* header) const override;
   Status initialize(Segment& segment) override;
 
-  // Whether this object has laid out a segment that is pre-faulted in this process.
-  bool has_prefaulted() const noexcept { return has_prefaulted_; }
+  // Whether this object has laid out a segment, and whether that is pre-faulted in this process.
+  bool has_created() const noexcept { return has_created_; }
+  bool has_prefaulted() const noexcept { return has_created_ && prefaults_; }
 
  private:
   Status lay_out(Segment& segment, const Geometry& geometry, bool is_blank);
@@ -46,7 +47,7 @@ class SegmentFormat final : public SegmentInitializer {
   bool prefaults_;
   std::chrono::milliseconds prefault_timeout_;
   unsigned mode_;
-  bool has_prefaulted_ = false;
+  bool has_created_ = false;
 };
 
 // Everything an attached process needs to know; copied once, so that later writes to the header cannot mislead it.

@@ -30,6 +30,9 @@ struct SegmentSpec {
   std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
   unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
   std::optional<std::uint32_t> group = std::nullopt;  // Id of the group of a new segment; none: the creator's own.
+  // The user whose segment is wanted, for reading; kNoUser: this user's own comes first. The kernel has no such user id.
+  static constexpr std::uint32_t kNoUser = ~std::uint32_t{0};
+  std::uint32_t owner = kNoUser;
   bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.
   // kTry and kRequire round the size of a new segment up to whole huge pages, whatever then comes of it.
   HugePages huge_pages = HugePages::kOff;
@@ -48,6 +51,10 @@ class Segment {
   virtual std::byte* data() const noexcept = 0;
   virtual std::size_t size_bytes() const noexcept = 0;
   virtual Access access() const noexcept = 0;
+
+  // Permission bits that it had when this process opened it.
+  unsigned mode() const noexcept { return mode_; }
+  void note_mode(unsigned mode) noexcept { mode_ = mode; }
 
   // Bytes that the system has for all such segments together, whoever uses them now: commit() can never have more. The
   // largest value of the type if it sets no limit, or does not tell.
@@ -80,6 +87,9 @@ class Segment {
 
  protected:
   Segment() = default;
+
+ private:
+  unsigned mode_ = 0;
 };
 
 // What the first bytes of a segment say of its life, as the engine reads them (core/format.h).

@@ -33,10 +33,9 @@ class Environment {
   static void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
  private:
-  static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND",   "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
-                                           "MEMSTREAM_SHARDS",    "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE",
-                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",   "MEMSTREAM_GROUP",
-                                           "MEMSTREAM_MAX_VALUE"};
+  static constexpr const char* kNames[] = {
+      "MEMSTREAM_BACKEND", "MEMSTREAM_NAME",      "MEMSTREAM_SIZE",     "MEMSTREAM_SHARDS", "MEMSTREAM_TIMEOUT_MS",
+      "MEMSTREAM_MODE",    "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP",  "MEMSTREAM_MAX_VALUE"};
   std::map<std::string, std::string> before_;
 };
 
@@ -226,6 +225,9 @@ TEST_CASE("an option that is not possible is named as an option") {
         Bad{Status::kBadPrefault, "options.prefault", [](memstream_options_t& o) { o.prefault = "true"; }},
         Bad{Status::kBadGroup, "options.group", [](memstream_options_t& o) { o.group = "nobody knows"; }},
         Bad{Status::kBadMaxValue, "options.max_value", [](memstream_options_t& o) { o.max_value = 1ULL << 41; }},
+        Bad{Status::kInvalid, "options.owner", [](memstream_options_t& o) { o.owner = "nobody-of-that-name"; }},
+        Bad{Status::kInvalid, "options.owner", [](memstream_options_t& o) { o.owner = ""; }},
+        Bad{Status::kInvalid, "options.owner", [](memstream_options_t& o) { o.owner = "-1"; }},
         Bad{Status::kBadBackend, "'mmap'", [](memstream_options_t& o) { o.backend = "mmap"; }},
         Bad{Status::kInvalid, "options.flags", [](memstream_options_t& o) { o.flags = 8; }},
         Bad{Status::kInvalid, "struct_size", [](memstream_options_t& o) { o.struct_size -= 1; }},
@@ -236,6 +238,20 @@ TEST_CASE("an option that is not possible is named as an option") {
     OpenOptions options;
     CHECK(read_options(&given, &options) == bad.status);
     CHECK_MESSAGE(message_has(bad.source), last_error());
+  }
+}
+
+TEST_CASE("an owner is named by id or by name, and implies reading only") {
+  const Environment environment;
+  for (const auto& [text, id] : std::map<std::string, std::uint32_t>{{"0", 0}, {"root", 0}, {"61001", 61001}}) {
+    CAPTURE(text);
+    memstream_options_t given = fresh_options();
+    given.owner = text.c_str();
+    OpenOptions options;
+    REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
+    CHECK(options.spec.owner == id);
+    CHECK(options.read_only);
+    CHECK(options.existing_only);
   }
 }
 

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "backends/accounts.h"
 #include "backends/filters.h"
-#include "backends/groups.h"
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/mapped_segment.h"
@@ -38,7 +38,11 @@ class SysvBackend final : public LifecycleBackend {
                 std::unique_ptr<SharedObject>* object) override;
   std::size_t huge_page_size_bytes() const noexcept override { return huge_page_pool().page_size_bytes; }
 
-  key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, ::geteuid(), spec.name, hash_); }
+  key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, user_of(spec), spec.name, hash_); }
+  // Whose segments are looked for. Only reading can be for another user's.
+  static uid_t user_of(const SegmentSpec& spec) noexcept {
+    return spec.owner != SegmentSpec::kNoUser ? spec.owner : ::geteuid();
+  }
 
   TextHash hash_;
 };
@@ -98,7 +102,9 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
       if (status != Status::kOk) {
         refusal = status;
       } else if (identity.name == spec.name) {
-        if (is_trusted(candidate->ownership(), spec)) {
+        const bool is_wanted = spec.owner == SegmentSpec::kNoUser ? is_trusted(candidate->ownership(), spec)
+                                                                  : is_of_named_owner(candidate->ownership(), spec);
+        if (is_wanted) {
           *object = std::move(candidate);
           return Status::kOk;
         }
@@ -114,7 +120,8 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
       }
     }
   }
-  if (access == Access::kReadOnly && ambiguous != nullptr) return refuse_ambiguous(spec, *untrusted, *ambiguous);
+  const bool takes_any = access == Access::kReadOnly && spec.owner == SegmentSpec::kNoUser;
+  if (takes_any && ambiguous != nullptr) return refuse_ambiguous(spec, *untrusted, *ambiguous);
   if (untrusted == nullptr) untrusted = std::move(in_own_scope);
   // Without a name it is new, or damaged, or not ours. In no case may a second segment of this name be made beside it;
   // a reader makes none.
@@ -129,9 +136,9 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
   if (refusal != Status::kOk) return refusal;
   return fail(Status::kNoSegment,
               fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared "
-                          "(another user's is found if its mode lets others in): check MEMSTREAM_NAME, or "
-                          "open it with leave to create",
-                          spec.name, ::geteuid()));
+                          "(another user's is found if its mode lets others in, or for reading if the option 'owner' "
+                          "names that user): check MEMSTREAM_NAME, or open it with leave to create",
+                          spec.name, user_of(spec)));
 }
 
 // By its id and not by its name: a process that has changed its user since it attached would look under other keys.

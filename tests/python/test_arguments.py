@@ -27,6 +27,7 @@ _WRONG_NUMBERS: List[Any] = ["60", b"60", None, 1.5, True, [1], Nothing()]
 _WRONG_SECONDS: List[Any] = ["60", "soon", b"60", True, [60], 1j, Nothing(), print, 0, -1, float("nan"), float("inf")]
 _WRONG_BOOLS: List[Any] = ["no", 1, 0, None, Nothing()]
 _WRONG_TEXTS: List[Any] = [5, b"posix", 1.5, ["posix"], Nothing(), "po\0six", "\udc80"]
+_WRONG_ACCOUNTS: List[Any] = [b"root", 1.5, True, [1], Nothing(), "", -1, 2**32 - 1, "ro\0ot", "\udc80"]
 
 # What each parameter refuses, and words that say what it expects instead.
 WRONG: Dict[str, Tuple[List[Any], str]] = {
@@ -49,6 +50,9 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "mode": (["0660", 1.5, True, [1], Nothing(), 0, 0o1000, 0o066, 660, 2**32 + 0o600], "permission bits"),
     "timeout": (["1", b"1", True, [1], Nothing(), -1, float("nan")], "seconds"),
     "prefault": (["off", 1, 0, Nothing()], "True, False"),
+    "group": ([*_WRONG_ACCOUNTS, "no-such-group"], "a group"),
+    "max_value": ([b"64M", 1.5, True, [1], Nothing(), 0, -1, 2**64, 2**63, "64X", "", "M", "-1", "1M\0"], "M"),
+    "owner": ([*_WRONG_ACCOUNTS, "no-such-user"], "a user"),
     "library": ([5, b"/libcache.so", Nothing(), "/tmp/a\0b"], "path"),
     "serializer": (["yaml", 5, Nothing()], "dumps"),
     "read_only": (_WRONG_BOOLS, "True or False"),

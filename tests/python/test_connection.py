@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
+import pwd
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
 from conftest import MIB, Segment
 
-from memstream import Cache, destroy, errors
+from memstream import Cache, SegmentDiffers, destroy, errors
 from memstream._library import load
 from memstream.connection import make_options
 
@@ -155,6 +158,41 @@ def test_the_error_of_a_too_large_value_says_with_which_max_value_it_fits(segmen
         cache.destroy()
     with Cache(size=16 << 20, max_value=len(value)) as cache:
         cache["large"] = value
+
+
+def test_what_differs_from_what_was_asked_for_is_reported(
+    segment: Segment, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMSTREAM_SIZE")
+    with Cache(size=8 << 20, shards=4, mode=0o600, max_value=512 << 10):
+        with Cache(size=8 << 20, shards=4, mode=0o600, max_value=1000), Cache(size=(8 << 20) - 1), Cache(create=False):
+            assert list(recwarn) == []
+        for arguments, text in (
+            ({"size": 16 << 20}, "a size of 8388608 bytes instead of 16777216"),
+            ({"shards": 2}, "4 shards instead of 2"),
+            ({"mode": 0o660}, "the mode 0600 instead of 0660"),
+            ({"max_value": 2 << 20}, "instead of 2097152"),
+        ):
+            with pytest.warns(SegmentDiffers, match=text) as warned:
+                Cache(**arguments).close()  # type: ignore[arg-type]
+            assert [Path(warning.filename).name for warning in warned] == [Path(__file__).name]
+        with pytest.warns(SegmentDiffers, match="16777216, 4 shards instead of 2. Destroy it"):
+            Cache(size=16 << 20, shards=2, serializer="pickle").close()
+        monkeypatch.setenv("MEMSTREAM_SHARDS", "3")
+        with pytest.warns(SegmentDiffers, match="4 shards instead of 3"):
+            Cache().close()
+
+
+def test_an_owner_is_a_number_or_a_name_and_reads_only(segment: Segment) -> None:
+    with Cache() as cache:
+        cache["key"] = b"value"
+        for owner in (os.geteuid(), str(os.geteuid()), pwd.getpwuid(os.geteuid()).pw_name):
+            with Cache(owner=owner) as reader:
+                assert reader["key"] == b"value" and reader.info().read_only
+        with pytest.raises((errors.NotOwner, errors.NoSegment), match="user id 61001"):
+            Cache(owner=61001)
+        with pytest.raises(errors.InvalidArgument, match="options.owner is 'nobody-of-that-name'"):
+            Cache(owner="nobody-of-that-name")
 
 
 IMPOSSIBLE: "list[tuple[Dict[str, Any], Any]]" = [

@@ -136,6 +136,7 @@ class Options(ctypes.Structure):
         ("prefault", c_char_p),
         ("group", c_char_p),
         ("max_value", c_uint64),
+        ("owner", c_char_p),
     ]
 
 
@@ -253,6 +254,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_options_init": (None, (POINTER(Options),)),
     "memstream_options_init_sized": (None, (POINTER(Options), c_size_t)),
     "memstream_open": (c_int, (POINTER(Options), POINTER(c_void_p))),
+    "memstream_open_note": (c_char_p, (c_void_p,)),
     "memstream_close": (c_int, (c_void_p,)),
     "memstream_destroy": (c_int, (c_void_p,)),
     "memstream_destroy_named": (c_int, (POINTER(Options),)),

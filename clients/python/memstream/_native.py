@@ -18,6 +18,7 @@ from typing import Iterable, Optional
 
 from memstream import _abi
 from memstream._abi import Status
+from memstream._callers import depth_of_user
 from memstream._library import SONAME, Library, same_release
 from memstream.errors import AcceleratorWarning, BadAccelerator, LibraryError
 from memstream.views import View
@@ -65,7 +66,7 @@ def _choice() -> str:
     if not os.environ.get(VARIABLE) and os.environ.get(_OLD_VARIABLE):
         variable, allowed = _OLD_VARIABLE, _OLD_CHOICES
         text = f"{_OLD_VARIABLE} is deprecated: set {VARIABLE} to {_or(_CHOICES)}"
-        warnings.warn(text, DeprecationWarning, _depth_of_user())
+        warnings.warn(text, DeprecationWarning, depth_of_user())
     value = os.environ.get(variable) or "auto"
     if value not in allowed:
         text = f"Invalid {variable} {value!r}: expected {_or(allowed)}. Set one of these, or unset it"
@@ -115,15 +116,7 @@ def _warn_once(error: _Unfit) -> None:
         return
     _has_warned = True
     text = f"MemStream calls are not accelerated, and several times slower: {error}. {error.remedy}"
-    warnings.warn(f"{text}. Set {VARIABLE}=off to accept this without a warning", AcceleratorWarning, _depth_of_user())
-
-
-def _depth_of_user() -> int:
-    """Returns how far above the caller the code of the user is, for warnings.warn."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "memstream":
-        depth, frame = depth + 1, frame.f_back
-    return depth
+    warnings.warn(f"{text}. Set {VARIABLE}=off to accept this without a warning", AcceleratorWarning, depth_of_user())
 
 
 # One for the whole process: it gets the functions of libcache.so with each cache.

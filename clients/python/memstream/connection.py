@@ -23,6 +23,7 @@ from memstream._arguments import (
     seconds,
     whole_number,
 )
+from memstream._callers import depth_of_user
 from memstream._library import Library, load
 from memstream.errors import (
     BadBackend,
@@ -36,6 +37,8 @@ from memstream.errors import (
     BadSize,
     BadTimeout,
     ClosedError,
+    InvalidArgument,
+    SegmentDiffers,
 )
 
 _Self = TypeVar("_Self", bound="Connection")
@@ -47,6 +50,7 @@ _SHARDS = "an int from 1 to 64"
 _MODE = "permission bits that let the owner read and write as an int, such as 0o600 or 0o660"
 _TIMEOUT = "seconds from 0 to 3600 as a number or a timedelta, or None"
 _GROUP = "the name or the number of a group"
+_OWNER = "the name or the number of a user"
 _HUGE_PAGES = 'a str, "off", "try" or "require"'
 
 
@@ -110,6 +114,7 @@ class Connection:
         prefault: Optional[bool] = None,
         group: Union[str, int, None] = None,
         max_value: Union[int, str, None] = None,
+        owner: Union[int, str, None] = None,
         library: Optional[Path] = None,
         serializer: None = None,
     ) -> None:
@@ -135,6 +140,8 @@ class Connection:
             max_value: bytes of the largest value that a new segment must accept, up to a quarter of its size: a number,
                 or text such as "64M". It chooses the number of shards. None: MEMSTREAM_MAX_VALUE, or at least a
                 sixteenth of the size, up to 1 GiB.
+            owner: id or name of the user whose segment is wanted; implies `read_only`. It gives no rights: root may look
+                at every segment, others as far as its mode allows. None: this user's own, or one that lets this user in.
             library: path of libcache.so; None: see `memstream._library`.
             serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
@@ -145,7 +152,11 @@ class Connection:
             UnavailableError: no memory, no process slot, or another creator was too slow.
             LibraryError: libcache.so was not found or does not fit.
 
-        Source: memstream_open.
+        Warns:
+            SegmentDiffers: the segment existed already, and keeps another size, mode, number of shards or largest value
+                than were asked for here or by the environment.
+
+        Source: memstream_open, memstream_open_note.
         """
         self._retire_accelerator()
         self._library = _load(library)
@@ -164,10 +175,14 @@ class Connection:
             prefault,
             group,
             max_value,
+            owner,
         )
         handle = Handle(self._library)
         self._raw_get, self._raw_set = self._library.raw_get, self._library.raw_set
         self._library.check(self._library.c.memstream_open(byref(options), byref(handle)))
+        note = self._library.c.memstream_open_note(handle).decode()
+        if note:
+            warnings.warn(note, SegmentDiffers, stacklevel=depth_of_user())
         # What another process needs besides the name to open the same.
         self._options: Dict[str, Any] = {
             "timeout": timeout,
@@ -176,6 +191,7 @@ class Connection:
             "hugepages": hugepages,
             "prefault": prefault,
             "group": group,
+            "owner": owner,
         }
         # None once it is closed. Functions take None as NULL and refuse it, so that no call has to look first.
         self._handle: Optional[Handle] = handle
@@ -311,6 +327,7 @@ def make_options(
     prefault: Optional[bool] = None,
     group: Union[str, int, None] = None,
     max_value: Union[int, str, None] = None,
+    owner: Union[int, str, None] = None,
 ) -> _abi.Options:
     """Fills `memstream_options_t`. What is None stays "from the environment".
 
@@ -349,6 +366,10 @@ def make_options(
         options.group = c_text("group", str(group), _GROUP, BadGroup, Status.BAD_GROUP)
     if max_value is not None:
         options.max_value = byte_count("max_value", max_value, BadMaxValue, Status.BAD_MAX_VALUE)
+    if owner is not None:
+        if isinstance(owner, bool) or not isinstance(owner, (str, int)):
+            raise TypeError(invalid("owner", owner, _OWNER))
+        options.owner = c_text("owner", str(owner), _OWNER, InvalidArgument, Status.INVALID)
     for chosen, flag in (
         (check_bool("read_only", read_only), _abi.OpenFlags.READ_ONLY),
         (not check_bool("create", create), _abi.OpenFlags.EXISTING),

@@ -230,6 +230,10 @@ class BadMaxValue(ConfigurationError):
     code = Status.BAD_MAX_VALUE
 
 
+class SegmentDiffers(UserWarning):
+    """The segment existed already, with another size, mode, number of shards or largest value than were asked for."""
+
+
 class UnavailableError(MemStreamError):
     """Not now: the same call may succeed later, or on a new `Cache`."""
 

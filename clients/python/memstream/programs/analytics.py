@@ -60,7 +60,7 @@ def _analyse(arguments: argparse.Namespace) -> int:
     if arguments.count is not None and arguments.log is None and arguments.watch is None:
         raise UsageError("--count ends a series of looks. Give --watch or --log with it.")
     try:
-        with Cache(create=False, read_only=arguments.read_only) as cache:
+        with Cache(create=False, read_only=arguments.read_only, owner=arguments.owner) as cache:
             if arguments.log is not None:
                 _log(cache, arguments)
             else:

@@ -81,6 +81,7 @@ def add_segment_options(parser: argparse.ArgumentParser, *, creates: bool) -> No
         group.add_argument(option, dest=variable, metavar=metavar, help=f"{text} ({variable})")
     if not creates:
         group.add_argument("--read-only", action="store_true", help="map it for reading only; takes no lock")
+        group.add_argument("--owner", metavar="USER", help="whose segment, for root: a user id or name; reads only")
 
 
 def apply_segment_options(arguments: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _open(arguments: argparse.Namespace) -> Cache:
-    return Cache(create=False, read_only=arguments.read_only)
+    return Cache(create=False, read_only=arguments.read_only, owner=arguments.owner)
 
 
 def _standard_output() -> BinaryIO:

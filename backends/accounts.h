@@ -1,11 +1,12 @@
-// Groups of users: their numbers, and which of them this process is in. May throw std::bad_alloc.
+// Users and groups: their numbers, and which groups this process is in. May throw std::bad_alloc.
 #pragma once
 
 #include <sys/types.h>
 
 namespace memstream {
 
-// The number of the group with this name. False if the system knows none.
+// The number of the user, or of the group, with this name. False if the system knows none.
+bool find_user(const char* name, uid_t* user);
 bool find_group(const char* name, gid_t* group);
 
 // Whether `group` is this process's effective group or one of its supplementary ones.

@@ -1,7 +1,8 @@
-// See groups.h.
-#include "backends/groups.h"
+// See accounts.h.
+#include "backends/accounts.h"
 
 #include <grp.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,22 +14,34 @@
 #include "core/descriptors.h"
 
 namespace memstream {
+namespace {
 
-bool find_group(const char* name, gid_t* group) {
+// `look_up` is getpwnam_r or getgrnam_r, which refuses a buffer that is too small for the account.
+template <class Account, class Id>
+bool find_account(int (*look_up)(const char*, Account*, char*, std::size_t, Account**), const char* name,
+                  Id Account::*id_of, Id* id) {
   constexpr std::size_t kLargest = std::size_t{1} << 20;
   const UncancelledScope uncancelled;
   if (!fill_standard_gaps()) return false;  // The C library opens files for this.
   for (std::size_t size = 1024; size <= kLargest; size *= 4) {
     std::vector<char> buffer(size);
-    struct group entry {};
-    struct group* found = nullptr;
-    const int error = ::getgrnam_r(name, &entry, buffer.data(), size, &found);
+    Account account{};
+    Account* found = nullptr;
+    const int error = look_up(name, &account, buffer.data(), size, &found);
     if (error == ERANGE) continue;
     if (error != 0 || found == nullptr) return false;
-    *group = found->gr_gid;
+    *id = found->*id_of;
     return true;
   }
   return false;
+}
+
+}  // namespace
+
+bool find_user(const char* name, uid_t* user) { return find_account(::getpwnam_r, name, &passwd::pw_uid, user); }
+
+bool find_group(const char* name, gid_t* group_id) {
+  return find_account(::getgrnam_r, name, &group::gr_gid, group_id);
 }
 
 bool is_member_of(gid_t group) {
