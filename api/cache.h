@@ -136,8 +136,8 @@ typedef struct cache_stats {
 
   uint64_t view_copies; /* views that the library had to copy because no place for one more was free */
   /*
-   * Of max_memory, what the system can give at all: less where the /dev/shm is smaller than the segment. The cache is full
-   * at about that size.
+   * Of max_memory, what the system can give at all: less where the /dev/shm is smaller than the segment. The cache is
+   * full at about that size.
    */
   uint64_t reachable_memory;
   uint64_t busy_shards; /* shards that somebody held until the deadline: their numbers may contradict each other */

@@ -30,7 +30,7 @@ struct SegmentSpec {
   std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
   unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
   std::optional<std::uint32_t> group = std::nullopt;  // Id of the group of a new segment; none: the creator's own.
-  // The user whose segment is wanted, for reading; kNoUser: this user's own comes first. The kernel has no such user id.
+  // The user whose segment is wanted, for reading; kNoUser, which the kernel gives nobody: this user's own.
   static constexpr std::uint32_t kNoUser = ~std::uint32_t{0};
   std::uint32_t owner = kNoUser;
   bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.

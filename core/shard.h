@@ -68,8 +68,8 @@ class Shard final : private ShardRecovery {
   Status inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
                  const std::function<void(const ScannedEntry&)>& visit) noexcept;
 
-  // Visits live entries from number `*next` on, until `visit` returns false (that entry comes again next time) or a
-  // bounded stretch has been looked at. Leaves in `*next` where to go on, 0 when the shard is done.
+  // Visits live entries below number `*next`, all of them if that is 0, until `visit` returns false (that entry comes
+  // again next time) or a bounded stretch has been looked at. Leaves in `*next` where to go on, 0 when it is done.
   Status scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
@@ -301,6 +301,17 @@ class Shard final : private ShardRecovery {
   bool keep_for_viewers(std::uint64_t ref, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   bool is_new(std::uint32_t position) const;
+  // The table (core/shard_shrink.cpp). Whoever holds a FoundEntry or a free entry must not shrink it.
+  void fit_table(const StoreRequest& request) {
+    if (index_.cells() <= space().entries) [[likely]]
+      return;  // It may be six times too large, and most are not.
+    shrink_table_for(request);
+  }
+  std::uint32_t cells_that_do() const noexcept;
+  void shrink_table_for(const StoreRequest& request);
+  void move_entries_below(std::uint32_t cells);
+  void move_entry(const FoundEntry& found, std::uint32_t to_id);
+  bool was_moving(std::uint32_t id, std::uint64_t ref) const noexcept;
   Status no_room(std::uint64_t bytes) const noexcept;
   std::string holders() const;
 
@@ -358,42 +369,5 @@ class Shard final : private ShardRecovery {
   Eviction eviction_;
   ShardLock lock_;
 };
-
-// Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage
-// is undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
-template <class Operation>
-Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
-  Status status = lock_.lock(deadline);
-  if (status != Status::kOk) return status;
-  if (exclusion == Exclusion::kEverybody) {
-    status = lock_.exclude_readers(deadline);
-    if (status != Status::kOk) {
-      lock_.unlock();
-      return status;
-    }
-  }
-  try {
-    require_sound_borders();
-    status = operation();
-  } catch (const ShardDamage&) {
-    if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);
-    if (status != Status::kOk) {
-      // A slow reader stays in the shard beyond the deadline: whoever gets the lock next repairs it.
-      lock_.request_recovery();
-      lock_.unlock();
-      return status;
-    }
-    exclusion = Exclusion::kEverybody;
-    repair_after_damage();
-    try {
-      status = operation();
-    } catch (const ShardDamage& damage) {
-      status = give_up(damage);
-    }
-  }
-  if (exclusion == Exclusion::kEverybody) lock_.admit_readers();
-  lock_.unlock();
-  return status;
-}
 
 }  // namespace memstream

@@ -1,5 +1,5 @@
 // Many keys of one shard: one hold of the lock for several writes.
-#include "core/shard.h"
+#include "core/shard_operation.h"
 
 namespace memstream {
 

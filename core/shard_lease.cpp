@@ -4,7 +4,7 @@
 // when its holder gives it up; when its holder has died or its time is over and somebody else takes it.
 #include <iterator>
 
-#include "core/shard.h"
+#include "core/shard_operation.h"
 #include "core/shared_futex.h"
 
 namespace memstream {

@@ -6,7 +6,7 @@
 // before the first byte of the block changes. docs/locking.md says why a reader never believes a mixture.
 #include <algorithm>
 
-#include "core/shard.h"
+#include "core/shard_operation.h"
 
 namespace memstream {
 namespace {

@@ -9,6 +9,7 @@
 
 #include "core/process_names.h"
 #include "core/shard_lookup.h"
+#include "core/shard_operation.h"
 
 namespace memstream {
 
@@ -165,6 +166,7 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
   const StoreRequest request{.key = key, .value_size = value_size};
   if (const Status status = check_size(request); status != Status::kOk) return status;
   return write(Exclusion::kEverybody, deadline, [&] {
+    fit_table(request);
     // With extras: what the value is going to have of them is not known before the commit.
     const std::uint64_t units = block_units_for(key.bytes.size(), value_size, true);
     const std::uint32_t position = make_room(units, now_ms);

@@ -4,6 +4,7 @@
 
 #include "core/pieces.h"
 #include "core/shard_lookup.h"
+#include "core/shard_operation.h"
 #include "core/single_thread.h"
 
 namespace memstream {
@@ -162,17 +163,18 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
 
 Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
                    const std::function<bool(const ScannedEntry&)>& visit) noexcept {
+  // Downwards: a table that shrinks meanwhile moves entries down, where they are met once more rather than never.
   const auto stretch = [&] {
     const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
-    const std::uint64_t end = std::uint64_t{cells > max_cells_ ? 0 : cells} * kSlotsPerCell;
-    std::uint64_t id = *next;
+    const std::uint32_t end = cells > max_cells_ ? 0 : cells * kSlotsPerCell;
+    std::uint32_t id = *next == 0 ? end : std::min(*next, end);  // Those below are still to come.
     ScannedEntry scanned;
     std::byte key_room[kMaxKeySize];
-    for (std::uint32_t looked = 0; id < end && looked < kScanStretch; ++looked, ++id) {
-      id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-      if (describe(static_cast<std::uint32_t>(id), now_ms, key_room, &scanned) && !visit(scanned)) break;
+    for (std::uint32_t looked = 0; id != 0 && looked < kScanStretch; ++looked, --id) {
+      if (!Index::names_entry(id - 1, cells)) continue;
+      if (describe(id - 1, now_ms, key_room, &scanned) && !visit(scanned)) break;
     }
-    *next = id < end ? static_cast<std::uint32_t>(id) : 0;
+    *next = id;
   };
   if (!read_only_) return lock_.read_shared(deadline, stretch);
   stretch();

@@ -232,8 +232,8 @@ void Shard::rebuild_entries() {
         continue;
       }
       if (ref_is_live(ref) || ref_is_overwritten(ref)) {
+        if (!was_moving(id, ref)) ++header_->counters.damaged;
         entry.ref.store(ref_empty(ref), std::memory_order_release);
-        ++header_->counters.damaged;
       }
       entry.policy.store(0, std::memory_order_relaxed);
       index_.give_free_entry(id);

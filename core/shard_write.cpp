@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/shard_lookup.h"
+#include "core/shard_operation.h"
 
 namespace memstream {
 namespace {
@@ -114,6 +115,7 @@ Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::
 }
 
 Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
+  fit_table(request);
   const FoundEntry found = find_fresh(request.key, now_ms);
   if (request.mode != StoreMode::kSet) {
     if (const Status status = admit(request, found); status != Status::kOk) return status;
@@ -302,20 +304,22 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
 // Leases end before the first entry goes, so that nothing computed before it is stored behind the walk. They end again
 // after the last, since a value computed meanwhile may be made of what has gone.
 Status Shard::clear(const Deadline& deadline) noexcept {
-  std::uint32_t next = 0;
+  // Downwards: a table that shrinks meanwhile moves entries down.
+  std::uint64_t next = 0;
+  bool is_first = true;
   do {
     const Status status = write(Exclusion::kEverybody, deadline, [&] {
       if (next == 0) end_all_leases();
       const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
-      std::uint64_t id = next;
-      for (std::uint32_t removed = 0; id < end && removed < kClearBatch; ++id) {
-        id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-        const auto current = static_cast<std::uint32_t>(id);
+      next = is_first ? end : std::min(next, end);
+      is_first = false;
+      for (std::uint32_t removed = 0; next != 0 && removed < kClearBatch;) {
+        const auto current = static_cast<std::uint32_t>(--next);
+        if (!Index::names_entry(current, index_.cells())) continue;
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
         remove_entry(live_entry(current));
         ++removed;
       }
-      next = id < end ? static_cast<std::uint32_t>(id) : 0;
       if (next == 0) end_all_leases();
       return Status::kOk;
     });

@@ -268,6 +268,8 @@ const std::vector<Operation>& operations() {
       {"put-large", "a value that is filled in place", prepare_some, put(kOldKey, kLargeSize)},
       evicting({"put-evict", "a key in a full cache", prepare_full, put(kNewKey, 3000)}),
       evicting({"put-evict-window", "a large value in a full cache", prepare_full, put(kNewKey, kLargeSize)}),
+      evicting({"put-shrink", "a key before which a table that is much too large shrinks", prepare_large_table,
+                put(kNewKey, 3000)}),
       {"put-grow", "a key for which the table has to grow", prepare_full_table, put(kNewKey, 30)},
       {"put-split", "a key for which a bucket is split", prepare_full_cells, put(kNewKey, 30)},
       with(Effect::kSetsIfAbsent, {"add", "a key only if it is not there", prepare_some, add(kNewKey)}),

@@ -87,6 +87,49 @@ void prepare_full(Scene& scene) {
   scene.cache.put(kOldKey, make_value(kOldKey, 1, 3000));
 }
 
+namespace {
+
+std::uint64_t bytes_in_use(Scene& scene) {
+  const cache_stats_t stats = scene.cache.statistics();
+  return stats.used_memory + stats.table_memory;
+}
+
+// Makes the table as large as it gets, and leaves few entries.
+void enlarge_table(Scene& scene) {
+  require(memstream_clear(scene.cache.handle()), "memstream_clear");
+  const auto key = [](int number) { return "tiny-" + std::to_string(number); };
+  int tiny = 0;
+  const std::uint64_t before = scene.cache.statistics().evictions;
+  while (scene.cache.statistics().evictions == before) scene.cache.put(key(tiny++), "t");
+  require(memstream_clear(scene.cache.handle()), "memstream_clear");
+  scene.cache.put(kOldKey, make_value(kOldKey, 1, 300));
+}
+
+// Puts values until `is_enough()`.
+template <class IsEnough>
+void put_until(Scene& scene, const IsEnough& is_enough) {
+  for (int i = 100; !is_enough(); ++i) scene.cache.put(numbered_key(i), make_value(numbered_key(i), 1, 3000));
+}
+
+}  // namespace
+
+void prepare_large_table(Scene& scene) {
+  // Once to see how full the cache is when the table shrinks; and then up to there.
+  enlarge_table(scene);
+  const std::uint64_t table_bytes = scene.cache.statistics().table_memory;
+  const auto has_shrunk = [&] { return scene.cache.statistics().table_memory < table_bytes; };
+  std::uint64_t most_bytes = 0;
+  put_until(scene, [&] {
+    if (has_shrunk()) return true;
+    most_bytes = bytes_in_use(scene);
+    return false;
+  });
+  do {
+    enlarge_table(scene);
+    put_until(scene, [&] { return bytes_in_use(scene) >= most_bytes || has_shrunk(); });
+  } while (has_shrunk());
+}
+
 void prepare_full_table(Scene& scene) {
   prepare_some(scene);
   fill_entries(scene);

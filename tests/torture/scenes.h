@@ -24,6 +24,8 @@ void prepare_some(Scene& scene);
 void prepare_hole(Scene& scene);
 // Every byte is in use, and the cache has begun to evict.
 void prepare_full(Scene& scene);
+// The table is far larger than its few entries need, and the next put gives the rest of it back.
+void prepare_large_table(Scene& scene);
 // The next new key needs a larger table ...
 void prepare_full_table(Scene& scene);
 // ... or a cell that the table has.
