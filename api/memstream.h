@@ -64,9 +64,9 @@ typedef struct memstream_options {
    */
   uint64_t max_value;
   /*
-   * User id or name of the user whose segment is wanted, for a look without writing: implies READ_ONLY. CACHE_NOT_OWNER
-   * if it belongs to somebody else. NULL: this user's own, or one that its mode lets this user into. It gives no rights:
-   * root may look at every segment, others as far as the mode allows.
+   * User id or name of the user whose segment is wanted, for a look without writing: implies READ_ONLY.
+   * CACHE_NOT_OWNER if it belongs to somebody else. It gives no rights: root may look at every segment, others as far
+   * as the mode allows. NULL: this user's own, or one that its mode lets this user into.
    */
   const char *owner;
 } memstream_options_t;
@@ -145,7 +145,8 @@ CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_
 /*
  * Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if it
  * is gone. In a full cache that makes room for large values CACHE_CONFLICT may come without another write, if the value
- * was moved out of their way more than 31 times since it was written: read again, as after any conflict.
+ * was moved out of their way more than 31 times since it was written, or if the table of entries has shrunk: read
+ * again, as after any conflict.
  */
 CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags, uint64_t cas);
@@ -364,7 +365,7 @@ typedef struct memstream_entry {
  * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for
  * the next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly
  * once; one that comes or goes meanwhile may or may not be, so that a key which goes and comes back may be reported
- * twice. Counts no access. Expired entries are left out.
+ * twice, and so may any key if the table of entries shrinks meanwhile. Counts no access. Expired entries are left out.
  */
 CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_entry_t *entries, size_t capacity,
                              size_t *count);

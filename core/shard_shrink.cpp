@@ -56,8 +56,8 @@ void Shard::move_entries_below(std::uint32_t cells) {
   }
 }
 
-// Gives the block of an entry to the free entry `to_id`. Whoever dies on the way leaves two entries that name the block,
-// of which it names one: a rebuild keeps that.
+// Gives the block of an entry to the free entry `to_id`. Whoever dies on the way leaves two entries that name the
+// block, of which it names one: a rebuild keeps that.
 void Shard::move_entry(const FoundEntry& found, std::uint32_t to_id) {
   Entry& to = index_.entry(to_id);
   to.hash.store(found.entry->hash.load(std::memory_order_relaxed), std::memory_order_relaxed);

@@ -265,35 +265,6 @@ TEST_CASE("a stranger at work on a private segment holds its owner up in nothing
   CHECK(stranger.wait() == "killed by signal 9");
 }
 
-TEST_CASE("root, who names the owner, may look at a private segment and change nothing") {
-  const OwnersCache cache("0600");
-  const auto open_of = [](const std::string& owner, memstream_t** opened) {
-    memstream_options_t options;
-    memstream_options_init(&options);
-    options.owner = owner.c_str();
-    return memstream_open(&options, opened);
-  };
-  CHECK(in_child([&]() -> Complaint {
-          memstream_t* opened = nullptr;
-          RETURN_UNLESS(open_of(std::to_string(kOwner.id), &opened), CACHE_OK);
-          char value[8];
-          std::size_t size = sizeof value;
-          RETURN_UNLESS(memstream_get(opened, "key", 3, value, &size, nullptr), CACHE_OK);
-          if (std::string_view(value, size) != "value") return "another value";
-          RETURN_UNLESS(memstream_set(opened, "key", 3, "x", 1, 0, 0), CACHE_READ_ONLY);
-          RETURN_UNLESS(memstream_destroy(opened), CACHE_READ_ONLY);
-          RETURN_UNLESS(memstream_close(opened), CACHE_OK);
-          const int wanted = on_posix() ? CACHE_NOT_OWNER : CACHE_NO_SEGMENT;
-          return unless(open_of(std::to_string(kMember.id), &opened), wanted, {"61002", "owner"});
-        }) == "");
-  // A name gives nobody rights.
-  CHECK(as(kStranger, nullptr, [&]() -> Complaint {
-          memstream_t* opened = nullptr;
-          return unless(open_of(std::to_string(kOwner.id), &opened), CACHE_NO_PERMISSION, {"user id 61001"});
-        }) == "");
-  CHECK(cache.owner_finds("value") == "");
-}
-
 // ---- a segment that is shared with a group ----
 
 TEST_CASE("who asks for a segment that the group may write to gets that of another member") {

@@ -140,8 +140,9 @@ class Connection:
             max_value: bytes of the largest value that a new segment must accept, up to a quarter of its size: a number,
                 or text such as "64M". It chooses the number of shards. None: MEMSTREAM_MAX_VALUE, or at least a
                 sixteenth of the size, up to 1 GiB.
-            owner: id or name of the user whose segment is wanted; implies `read_only`. It gives no rights: root may look
-                at every segment, others as far as its mode allows. None: this user's own, or one that lets this user in.
+            owner: id or name of the user whose segment is wanted; implies `read_only`. It gives no rights: root may
+                look at every segment, others as far as its mode allows. None: this user's own, or one that lets this
+                user in.
             library: path of libcache.so; None: see `memstream._library`.
             serializer: None: values are bytes. Anything else makes an `ObjectCache`, which see.
 
