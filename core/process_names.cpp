@@ -56,7 +56,7 @@ std::string describe_process(pid_t tid) {
   const StatusFile thread(tid);
   const std::string_view leader = thread.field("Tgid");
   std::from_chars(leader.data(), leader.data() + leader.size(), pid);
-  if (pid == getpid()) return "this process";
+  if (pid == getpid()) return fmt::format("this process ({})", pid);
   const StatusFile process(pid);
   const std::string_view name = process.field("Name");
   const std::string_view state = process.field("State").substr(0, 1);

@@ -126,7 +126,7 @@ TEST_CASE("who is busy is named, and whether it is stopped") {
   };
   while_held(raw.write_mutex(), [&] {
     CHECK(memstream_delete(cache, "key", 3) == CACHE_BUSY);
-    CHECK_MESSAGE(says("this process held its write lock"), cache_last_error());
+    CHECK_MESSAGE(says("this process (" + std::to_string(::getpid()) + ") held its write lock"), cache_last_error());
   });
 
   Signal is_held;
@@ -166,7 +166,8 @@ TEST_CASE("a process table that is held keeps newcomers out until the deadline, 
     CHECK(memstream_open(&options, &newcomer) == CACHE_BUSY);
     CHECK(newcomer == nullptr);
     CHECK(memstream_set(cache, "key", 3, "x", 1, 0, 0) == CACHE_OK);  // Who is in the table does not need it.
-    CHECK(std::string(cache_last_error()).find("this process held its lock") != std::string::npos);
+    CHECK(std::string(cache_last_error()).find("this process (" + std::to_string(::getpid()) + ") held its lock") !=
+          std::string::npos);
     CHECK(stats_of(cache).processes == 1);  // Who only looks does not need it either.
     memstream_process_t process;
     std::size_t count = 0;

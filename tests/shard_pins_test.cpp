@@ -289,7 +289,7 @@ TEST_CASE("the error of a put that finds all room held says who holds how much")
   const std::uint64_t small = cache.shard.offset_of(held.back().position);
   REQUIRE(of_other.claim(small) != PinSet::kNone);
   CHECK(cache.set("more", pattern(half, 2)) == Status::kFull);
-  const std::string own = "process " + std::to_string(::getpid()) + " (shard_pins_test)";
+  const std::string own = "this process (" + std::to_string(::getpid()) + ")";
   CHECK_MESSAGE(message_has(own + " holds "), last_error());
   CHECK_MESSAGE(message_has("in 2 blocks, process " + std::to_string(::getppid()) + " ("), last_error());
   CHECK_MESSAGE(message_has("in 1 blocks"), last_error());

@@ -245,7 +245,7 @@ def test_the_error_of_a_full_cache_names_the_process_that_holds_it(segment: Segm
         cache["a"] = cache["b"] = bytes(400_000)
         with cache.view("a"), cache.view("b"), pytest.raises(errors.CacheFull) as caught:
             cache["c"] = bytes(400_000)
-    assert f"process {os.getpid()} (" in str(caught.value) and "in 2 blocks" in str(caught.value)
+    assert f"this process ({os.getpid()}) holds" in str(caught.value) and "in 2 blocks" in str(caught.value)
 
 
 def test_threads_take_and_release_views_of_one_cache(cache: Cache) -> None:
