@@ -15,8 +15,8 @@ namespace memstream {
 // The engine's part in creating a segment.
 class SegmentFormat final : public SegmentInitializer {
  public:
-  // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`. `mode`:
-  // permission bits of the semaphores that say who is alive.
+  // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`.
+  // `mode`: permission bits of the semaphores that say who is alive.
   SegmentFormat(std::string name, const ShardChoice& choice, bool prefaults = false,
                 std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
       : name_(std::move(name)),

@@ -19,7 +19,8 @@ static int take_keys(PyObject *keys, size_t first, memstream_item_t *items, size
   return 1;
 }
 
-/* The result of a call whose keys make no list: what an iterator raised, or what the method in Python says of no iterable. */
+/* The result of a call whose keys make no list: what an iterator raised, or what the method in Python says of no
+ * iterable. */
 static PyObject *without_list(const method_call_t *call, PyObject *const *keys) {
   PyObject *type;
   PyObject *value;
