@@ -14,7 +14,7 @@ from conftest import ROOT
 from memstream import _abi, _library
 from memstream.records import ENTRY_FORMAT
 
-HEADERS = "".join((ROOT / "api" / name).read_text() for name in ("cache.h", "memstream.h"))
+HEADERS = "".join((ROOT / "api" / name).read_text() for name in ("cache.h", "memstream_options.h", "memstream.h"))
 # Without comments, so that nothing in them looks like a declaration.
 CODE = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
 
