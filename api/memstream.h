@@ -355,6 +355,39 @@ CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *proce
  */
 CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
 
+/* ---- which segments there are ---- */
+
+/* A segment of this machine, seen from outside and by a read-only attach. */
+typedef struct memstream_segment {
+  char name[72];      /* the user's name; empty if the segment carries none */
+  char system_id[88]; /* what the system calls it: "/memstream.default", "shmid 3" */
+  uint64_t size_bytes;
+  uint64_t attached;       /* attachments that the system counts; 0 on POSIX, which counts none */
+  uint64_t entries;        /* this and the next three only if `status` is CACHE_OK */
+  uint64_t processes;      /* attached processes, dead ones included until somebody cleans up */
+  uint64_t created_at_ms;  /* Unix time */
+  uint32_t layout_version; /* of the bytes */
+  uint32_t mode;           /* permission bits */
+  uint32_t owner_uid;
+  int32_t status;       /* what a read-only attach returns: CACHE_OK, CACHE_NO_PERMISSION, CACHE_BAD_VERSION, ... */
+  uint64_t reserved[4]; /* 0 */
+} memstream_segment_t;
+
+/*
+ * Lists the segments of MemStream on a backend, also other users' and damaged ones.
+ *
+ * backend       "posix" or "sysv".
+ * segments      the caller's array; may be NULL if `capacity` is 0.
+ * segment_size  sizeof(memstream_segment_t).
+ * capacity      how many fit.
+ * count         receives how many there are; the first `capacity` of them are filled.
+ *
+ * Returns CACHE_OK; CACHE_BAD_BACKEND, CACHE_INVALID, CACHE_OS_ERROR. Takes no lock and changes nothing. Any thread may
+ * call it at any time. A segment that is made or removed meanwhile may or may not be listed.
+ */
+CACHE_API int memstream_segments(const char *backend, memstream_segment_t *segments, size_t segment_size,
+                                 size_t capacity, size_t *count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,238 @@
+// Commands that walk over all keys: keys, hotkeys, bigkeys, prefixes, histogram. They count no access.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <queue>
+
+#include "cli/command.h"
+#include "cli/text.h"
+
+namespace memstream::cli {
+namespace {
+
+constexpr std::size_t kKeyWidth = 60;
+constexpr std::size_t kBarWidth = 40;
+
+Json as_json(const memstream_entry_t& entry) {
+  return {{"key", json_text(key_of(entry))},
+          {"value_size", entry.value_size},
+          {"stored_size", entry.stored_size},
+          {"access_count", entry.access_count},
+          {"created_at_ms", entry.created_at_ms},
+          {"last_access_ms", entry.last_access_ms},
+          {"expires_at_ms", entry.expires_at_ms},
+          {"flags", entry.flags},
+          {"shard", entry.shard}};
+}
+
+std::string ttl_of(const memstream_entry_t& entry, std::uint64_t now_ms) {
+  if (entry.expires_at_ms == 0) return "never";
+  return format_duration(entry.expires_at_ms > now_ms ? entry.expires_at_ms - now_ms : 0);
+}
+
+std::string age_of(std::uint64_t instant_ms, std::uint64_t now_ms) {
+  return format_duration(now_ms > instant_ms ? now_ms - instant_ms : 0);
+}
+
+// ---- keys ----
+
+int list_keys(const Session& session, const std::string& pattern, std::uint64_t limit, bool is_long) {
+  const Cache cache(session.target, Attach::kLook);
+  const std::uint64_t now_ms = cache.stats().now_ms;
+  std::uint64_t found = 0;
+  Json rows = Json::array();
+  Table table({"KEY", "SIZE", "GETS", "AGE", "IDLE", "TTL"});
+  cache.scan([&](const memstream_entry_t& entry) {
+    if (!matches(pattern, key_of(entry))) return true;
+    if (limit != 0 && found == limit) return false;
+    ++found;
+    if (session.json) {
+      rows.push_back(as_json(entry));
+    } else if (is_long) {
+      table.add({printable(key_of(entry), kKeyWidth), format_size(entry.value_size), std::to_string(entry.access_count),
+                 age_of(entry.created_at_ms, now_ms), age_of(entry.last_access_ms, now_ms), ttl_of(entry, now_ms)});
+    } else {
+      fmt::print("{}\n", printable(key_of(entry)));
+    }
+    return true;
+  });
+  if (session.json || is_long) print(session, {{"keys", rows}}, [&] { return table.render(); });
+  return found != 0 ? kDone : kMissOrFinding;
+}
+
+// ---- the highest of some measure ----
+
+using Measure = std::uint64_t (*)(const memstream_entry_t&);
+
+int list_top(const Session& session, std::size_t limit, Measure measure) {
+  const Cache cache(session.target, Attach::kLook);
+  const std::uint64_t now_ms = cache.stats().now_ms;
+  const auto is_higher = [measure](const memstream_entry_t& a, const memstream_entry_t& b) {
+    return measure(a) != measure(b) ? measure(a) > measure(b) : key_of(a) < key_of(b);
+  };
+  // The lowest of the highest is on top of the heap.
+  std::vector<memstream_entry_t> top;
+  cache.scan([&](const memstream_entry_t& entry) {
+    if (top.size() == limit && !is_higher(entry, top.front())) return true;
+    if (top.size() == limit) {
+      std::pop_heap(top.begin(), top.end(), is_higher);
+      top.pop_back();
+    }
+    top.push_back(entry);
+    std::push_heap(top.begin(), top.end(), is_higher);
+    return true;
+  });
+  std::sort_heap(top.begin(), top.end(), is_higher);
+  Json rows = Json::array();
+  Table table({"KEY", "GETS", "SIZE", "AGE", "IDLE", "TTL"});
+  for (const memstream_entry_t& entry : top) {
+    rows.push_back(as_json(entry));
+    table.add({printable(key_of(entry), kKeyWidth), std::to_string(entry.access_count), format_size(entry.value_size),
+               age_of(entry.created_at_ms, now_ms), age_of(entry.last_access_ms, now_ms), ttl_of(entry, now_ms)});
+  }
+  print(session, {{"keys", rows}}, [&] { return table.render(); });
+  return top.empty() ? kMissOrFinding : kDone;
+}
+
+// ---- prefixes ----
+
+struct Group {
+  std::uint64_t entries = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t accesses = 0;
+};
+
+int list_prefixes(const Session& session, const std::string& separator, std::size_t limit) {
+  const Cache cache(session.target, Attach::kLook);
+  std::map<std::string, Group> groups;
+  Group all;
+  cache.scan([&](const memstream_entry_t& entry) {
+    const std::string_view key = key_of(entry);
+    const std::size_t end = key.find(separator);
+    // A key without the separator is of the group "".
+    Group& group =
+        groups[end == std::string_view::npos ? std::string() : std::string(key.substr(0, end + separator.size()))];
+    for (Group* sum : {&group, &all}) {
+      sum->entries += 1;
+      sum->stored_bytes += entry.stored_size;
+      sum->accesses += entry.access_count;
+    }
+    return true;
+  });
+  std::vector<std::pair<std::string, Group>> sorted(groups.begin(), groups.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second.stored_bytes > b.second.stored_bytes; });
+  if (limit != 0 && sorted.size() > limit) sorted.resize(limit);
+  Json rows = Json::array();
+  Table table({"PREFIX", "ENTRIES", "BYTES", "SHARE", "GETS"});
+  for (const auto& [prefix, group] : sorted) {
+    rows.push_back({{"prefix", json_text(prefix)},
+                    {"entries", group.entries},
+                    {"stored_bytes", group.stored_bytes},
+                    {"accesses", group.accesses}});
+    table.add({prefix.empty() ? "(no prefix)" : printable(prefix, kKeyWidth), std::to_string(group.entries),
+               format_size(group.stored_bytes), format_share(group.stored_bytes, all.stored_bytes),
+               std::to_string(group.accesses)});
+  }
+  print(session, {{"prefixes", rows}}, [&] { return table.render(); });
+  return sorted.empty() ? kMissOrFinding : kDone;
+}
+
+// ---- histogram ----
+
+// Entries by powers of two of a measure: bucket n holds 2^(n-1) to 2^n - 1, bucket 0 holds 0.
+int show_histogram(const Session& session, const std::string& what) {
+  const Cache cache(session.target, Attach::kLook);
+  const std::uint64_t now_ms = cache.stats().now_ms;
+  const auto since = [now_ms](std::uint64_t instant) { return now_ms > instant ? now_ms - instant : 0; };
+  std::map<unsigned, std::uint64_t> buckets;
+  std::uint64_t never = 0;
+  cache.scan([&](const memstream_entry_t& entry) {
+    if (what == "ttl" && entry.expires_at_ms == 0) {
+      ++never;
+      return true;
+    }
+    const std::uint64_t value = what == "size"   ? entry.value_size
+                                : what == "age"  ? since(entry.created_at_ms)
+                                : what == "idle" ? since(entry.last_access_ms)
+                                                 : (entry.expires_at_ms > now_ms ? entry.expires_at_ms - now_ms : 0);
+    ++buckets[static_cast<unsigned>(std::bit_width(value))];
+    return true;
+  });
+  std::uint64_t largest = never;
+  for (const auto& [width, count] : buckets) largest = std::max(largest, count);
+  Json rows = Json::array();
+  std::string text;
+  const auto line = [&](const std::string& label, std::uint64_t count) {
+    text += fmt::format(
+        "{:>12}  {:>10}  {}\n", label, count,
+        bar(static_cast<double>(count) / static_cast<double>(std::max<std::uint64_t>(largest, 1)), kBarWidth));
+  };
+  for (const auto& [width, count] : buckets) {
+    const std::uint64_t below = width == 0 ? 1 : std::uint64_t{1} << width;
+    rows.push_back({{"below", below}, {"entries", count}});
+    line("< " + (what == "size" ? format_size(below) : format_duration(below)), count);
+  }
+  if (never != 0) line("never", never);
+  print(session, {{"of", what}, {"unit", what == "size" ? "bytes" : "ms"}, {"buckets", rows}, {"never", never}},
+        [&] { return text; });
+  return kDone;
+}
+
+}  // namespace
+
+void add_key_commands(CLI::App& app, Session& session) {
+  struct KeysChoices {
+    std::string pattern;
+    std::uint64_t limit = 0;
+    bool is_long = false;
+  };
+  CLI::App* keys = add_command(app, session, "keys", "List keys, in no order",
+                               "  memstream keys --match 'user:*' --limit 20\n  memstream keys --long");
+  const auto wanted = std::make_shared<KeysChoices>();
+  keys->add_option("--match", wanted->pattern, "a shell pattern: *, ?, [a-z]");
+  keys->add_option("--limit", wanted->limit, "end after so many")->check(CLI::PositiveNumber);
+  keys->add_flag("--long", wanted->is_long, "with size, gets, age, idle time and time to live");
+  keys->callback([&session, wanted] {
+    session.run = [&session, wanted] { return list_keys(session, wanted->pattern, wanted->limit, wanted->is_long); };
+  });
+
+  const auto add_top = [&](const char* name, const char* description, Measure measure) {
+    CLI::App* top = add_command(app, session, name, description, fmt::format("  memstream {} --limit 20", name));
+    const auto limit = std::make_shared<std::size_t>(10);
+    top->add_option("--limit", *limit, "how many")->capture_default_str()->check(CLI::PositiveNumber);
+    top->callback([&session, limit, measure] {
+      session.run = [&session, limit, measure] { return list_top(session, *limit, measure); };
+    });
+  };
+  add_top("hotkeys", "List the keys with most gets", [](const memstream_entry_t& e) { return e.access_count; });
+  add_top("bigkeys", "List the keys with the largest values", [](const memstream_entry_t& e) { return e.value_size; });
+
+  struct PrefixChoices {
+    std::string separator = ":";
+    std::size_t limit = 20;
+  };
+  CLI::App* prefixes = add_command(app, session, "prefixes", "Sum up entries and bytes by prefix",
+                                   "  memstream prefixes\n  memstream prefixes --sep / --limit 5");
+  const auto cut = std::make_shared<PrefixChoices>();
+  prefixes->add_option("--sep", cut->separator, "where a prefix ends")->capture_default_str();
+  prefixes->add_option("--limit", cut->limit, "how many")->capture_default_str()->check(CLI::PositiveNumber);
+  prefixes->callback([&session, cut] {
+    if (cut->separator.empty()) {
+      throw CLI::ValidationError("--sep", "Invalid --sep '': expected at least one character.");
+    }
+    session.run = [&session, cut] { return list_prefixes(session, cut->separator, cut->limit); };
+  });
+
+  CLI::App* histogram = add_command(app, session, "histogram", "Show how sizes, ages or times are spread",
+                                    "  memstream histogram size\n  memstream histogram idle --json");
+  const auto what = std::make_shared<std::string>();
+  histogram->add_option("of", *what, "size, age, ttl or idle")
+      ->required()
+      ->check(CLI::IsMember({"size", "age", "ttl", "idle"}));
+  histogram->callback([&session, what] { session.run = [&session, what] { return show_histogram(session, *what); }; });
+}
+
+}  // namespace memstream::cli

@@ -1,0 +1,79 @@
+// memstream: looks at caches and acts on them from the shell. docs/cli.md.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "cli/command.h"
+
+namespace memstream::cli {
+
+CLI::App* add_command(CLI::App& app, Session& session, const std::string& name, const std::string& description,
+                      const std::string& examples) {
+  CLI::App* command = app.add_subcommand(name, description);
+  command->footer("Examples:\n" + examples);
+  command->add_option("--name", session.target.name, "which cache (MEMSTREAM_NAME)");
+  command->add_option("--backend", session.target.backend, "posix or sysv (MEMSTREAM_BACKEND)");
+  command->add_option("--timeout-ms", session.target.timeout_ms, "longest wait for others (MEMSTREAM_TIMEOUT_MS)");
+  command->add_flag("--json", session.json, "print JSON");
+  return command;
+}
+
+void print(const Session& session, const Json& value, const std::function<std::string()>& render) {
+  if (session.json) {
+    fmt::print("{}\n", value.dump(2));
+  } else {
+    fmt::print("{}", render());
+  }
+}
+
+bool confirm(const std::string& question) {
+  if (isatty(STDIN_FILENO) == 0) return false;
+  fmt::print(stderr, "{} [y/N] ", question);
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "yes";
+}
+
+namespace {
+
+int report(int exit_code, const std::string& message) {
+  fmt::print(stderr, "memstream: {}\n", message);
+  return exit_code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Looks at MemStream caches and acts on them.", "memstream");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string(cache_version()));
+  app.footer("Exit codes: 0 done, 1 miss or finding, 2 usage, 3 no such segment, 4 refused or corrupt.");
+  Session session;
+  add_segment_commands(app, session);
+  add_statistics_commands(app, session);
+  add_key_commands(app, session);
+  add_entry_commands(app, session);
+  add_dump_commands(app, session);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kUsage;
+  }
+  try {
+    const int exit_code = session.run();
+    // What was printed has to reach the reader: a full disk is an error.
+    if (std::fflush(stdout) != 0) return report(kRefused, "Writing the output failed. Is the disk full?");
+    return exit_code;
+  } catch (const Failure& failure) {
+    return report(failure.exit_code(), failure.what());
+  } catch (const std::invalid_argument& error) {
+    return report(kUsage, error.what());
+  } catch (const std::exception& error) {
+    return report(kRefused, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace memstream::cli
+
+int main(int argc, char** argv) { return memstream::cli::run(argc, argv); }
