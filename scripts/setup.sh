@@ -6,7 +6,7 @@ source "$(dirname "$0")/common.sh"
 # To configure and build the tree, to run the Python programs, and to install the package with pip.
 run_packages=(
     g++ cmake ninja-build python3 python3-venv python3-setuptools python3-wheel
-    libfmt-dev libxxhash-dev doctest-dev libcli11-dev nlohmann-json3-dev
+    libfmt-dev libxxhash-dev libzstd-dev pkg-config doctest-dev libcli11-dev nlohmann-json3-dev
 )
 # To run every test and check as well.
 test_packages=(

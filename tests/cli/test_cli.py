@@ -1,0 +1,343 @@
+"""The memstream command, run as a user runs it: real processes, on the backend of the suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Iterator, List, Optional
+
+import pytest
+
+COMMAND = Path(os.environ["MEMSTREAM_LIBRARY"]).resolve().parent / "memstream"
+
+
+class Shell:
+    """Runs the command on a cache of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, *words: str, stdin: bytes = b"", **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        environment = {**os.environ, "MEMSTREAM_NAME": self.name, "MEMSTREAM_SIZE": "8M", "TZ": "UTC"}
+        return subprocess.run(
+            [str(COMMAND), *words],
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+    def ok(self, *words: str, stdin: bytes = b"") -> str:
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.ok(*words, "--json"))
+
+    def fails(self, code: int, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done.stderr.decode()
+
+
+@pytest.fixture(name="shell")
+def make_shell() -> Iterator[Shell]:
+    shell = Shell(f"cli-{os.getpid()}")
+    yield shell
+    shell.run("rm", "--yes")
+
+
+def test_what_is_put_is_got_byte_by_byte(shell: Shell) -> None:
+    value = bytes(range(256))
+    shell.ok("put", "key", "-", stdin=value)
+    assert shell.run("get", "key").stdout == value
+
+
+def test_put_takes_a_value_a_file_or_standard_input(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("put", "a", "text")
+    (tmp_path / "file").write_bytes(b"from a file")
+    shell.ok("put", "b", "--file", str(tmp_path / "file"))
+    assert (shell.ok("get", "a"), shell.ok("get", "b")) == ("text", "from a file")
+    assert "one of them only" in shell.fails(2, "put", "c")
+    assert "one of them only" in shell.fails(2, "put", "c", "value", "--file", "x")
+    assert "Invalid file" in shell.fails(2, "put", "c", "--file", str(tmp_path / "absent"))
+
+
+def test_a_miss_is_exit_code_1_and_an_absent_segment_3(shell: Shell) -> None:
+    assert "there is no" in shell.fails(3, "get", "key")
+    shell.ok("put", "other", "x")
+    assert "there is no key 'key'" in shell.fails(1, "get", "key")
+    assert json.loads(shell.run("get", "key", "--json").stdout) == {"key": "key", "found": False}
+
+
+def test_looking_makes_no_segment(shell: Shell) -> None:
+    for words in (
+        ["stat"],
+        ["keys"],
+        ["procs"],
+        ["hotkeys"],
+        ["prefixes"],
+        ["histogram", "size"],
+        ["check"],
+        ["clear"],
+    ):
+        shell.fails(3, *words)
+    assert all(segment["name"] != shell.name for segment in shell.json("ls")["segments"])
+
+
+def test_ttl_is_seconds_or_has_a_unit(shell: Shell) -> None:
+    for ttl, milliseconds in (("90", 90_000), ("500ms", 500), ("2h", 7_200_000), ("1d", 86_400_000)):
+        shell.ok("put", "key", "x", "--ttl", ttl)
+        entry = shell.json("get", "key")
+        assert abs(entry["expires_at_ms"] - entry["created_at_ms"] - milliseconds) <= 10
+    assert "Invalid ttl '5y'" in shell.fails(2, "put", "key", "x", "--ttl", "5y")
+    shell.ok("touch", "key", "0")
+    assert shell.json("get", "key")["expires_at_ms"] == 0
+    assert "no key" in shell.fails(1, "touch", "absent", "5")
+
+
+def test_incr_counts_from_zero(shell: Shell) -> None:
+    assert shell.ok("incr", "n") == "1\n"
+    assert shell.ok("incr", "n", "41") == "42\n"
+    assert shell.ok("incr", "n", "--", "-2") == "40\n"
+    shell.ok("put", "text", "abc")
+    assert "integer" in shell.fails(4, "incr", "text")
+
+
+def test_add_refuses_a_key_that_is_there(shell: Shell) -> None:
+    shell.ok("put", "key", "1", "--add")
+    assert "there already" in shell.fails(1, "put", "key", "2", "--add")
+    assert shell.ok("get", "key") == "1"
+
+
+def test_keys_match_patterns_and_are_printed_safely(shell: Shell) -> None:
+    for key in ("user:1", "user:2", "page:1", "bell\a"):
+        shell.ok("put", key, "x")
+    assert sorted(shell.ok("keys", "--match", "user:*").split()) == ["user:1", "user:2"]
+    assert len(shell.ok("keys", "--limit", "2").split()) == 2
+    assert "bell\\x07" in shell.ok("keys")
+    assert {row["key"] for row in shell.json("keys")["keys"]} == {"user:1", "user:2", "page:1", "bell\a"}
+    shell.fails(1, "keys", "--match", "none*")
+
+
+def test_rankings_show_the_highest_first(shell: Shell) -> None:
+    for number in range(1, 6):
+        shell.ok("put", f"key{number}", "x" * number * 10)
+    for _ in range(3):
+        shell.ok("get", "key2")
+    assert [row["key"] for row in shell.json("bigkeys", "--limit", "2")["keys"]] == ["key5", "key4"]
+    assert shell.json("hotkeys", "--limit", "1")["keys"][0]["key"] == "key2"
+    assert shell.json("hotkeys", "--limit", "1")["keys"][0]["access_count"] == 3  # Looking counted nothing.
+
+
+def test_prefixes_sum_up_bytes(shell: Shell) -> None:
+    for key in ("a:1", "a:2", "b:1", "plain"):
+        shell.ok("put", key, "x" * 100)
+    rows = {row["prefix"]: row["entries"] for row in shell.json("prefixes")["prefixes"]}
+    assert rows == {"a:": 2, "b:": 1, "": 1}
+    assert "at least one character" in shell.fails(2, "prefixes", "--sep", "")
+
+
+def test_histograms_count_every_entry(shell: Shell) -> None:
+    shell.ok("put", "small", "x")
+    shell.ok(
+        "put",
+        "large",
+        "x" * 5000,
+    )
+    shell.ok("put", "short", "x", "--ttl", "60")
+    for of in ("size", "age", "idle", "ttl"):
+        report = shell.json("histogram", of)
+        assert sum(bucket["entries"] for bucket in report["buckets"]) + report["never"] == 3
+    assert {bucket["below"] for bucket in shell.json("histogram", "size")["buckets"]} == {2, 8192}
+    shell.fails(2, "histogram", "colour")
+
+
+def test_del_many_asks_and_deletes_what_matches(shell: Shell) -> None:
+    for key in ("tmp:1", "tmp:2", "keep"):
+        shell.ok("put", key, "x")
+    assert "2 keys match and none was deleted" in shell.fails(2, "del", "--prefix", "tmp:")
+    assert shell.json("del", "--prefix", "tmp:", "--yes") == {"deleted": 2}
+    assert shell.ok("keys") == "keep\n"
+    shell.fails(1, "del", "--match", "tmp*", "--yes")
+    shell.ok("del", "keep")
+    shell.fails(1, "del", "keep")
+    assert "or --prefix" in shell.fails(2, "del")
+
+
+def test_clear_asks(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    assert "pass --yes" in shell.fails(2, "clear")
+    assert shell.json("clear", "--yes") == {"removed": 1}
+    shell.fails(1, "keys")
+
+
+def test_stat_agrees_with_the_library(shell: Shell) -> None:
+    from memstream import Cache
+
+    with Cache(shell.name, size=8 << 20) as cache:
+        cache["a"] = b"1"
+        assert cache.get("a") == b"1" and cache.get("b") is None
+        stats, report = cache.stats(), shell.json("stat")
+        for field in ("hits", "misses", "puts", "entries", "evictions", "used_memory", "max_value_size", "shards"):
+            assert report[field] == getattr(stats, field), field
+        assert report["name"] == shell.name
+        rows = shell.json("procs")["processes"]
+        assert [row for row in rows if row["pid"] == os.getpid()][0]["puts"] == 1
+
+
+def test_stat_watch_prints_rates(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    lines = shell.ok("stat", "--watch", "0.1", "--count", "2").splitlines()
+    assert len(lines) == 3 and lines[0].startswith("TIME")
+    rows = [json.loads(line) for line in shell.ok("stat", "--watch", "0.1", "--count", "2", "--json").splitlines()]
+    assert len(rows) == 2 and rows[0]["entries"] == 1
+
+
+def test_procs_shows_a_stopped_process(shell: Shell) -> None:
+    code = "import os,sys,time; from memstream import Cache; c=Cache(sys.argv[1]); c['k']=b'v'; print(1,flush=True); time.sleep(60)"
+    child = subprocess.Popen(["/usr/bin/python3", "-c", code, shell.name], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"1\n"
+        child.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 20
+        state: Optional[str] = None
+        while state != "stopped" and time.monotonic() < deadline:
+            state = {row["pid"]: row["state"] for row in shell.json("procs")["processes"]}.get(child.pid)
+        assert state == "stopped"
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_ls_names_size_owner_and_state(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    rows = [row for row in shell.json("ls")["segments"] if row["name"] == shell.name]
+    assert len(rows) == 1
+    assert rows[0]["size_bytes"] == 8 << 20 and rows[0]["entries"] == 1 and rows[0]["mode"] == "0600"
+    assert rows[0]["condition"] == "ready" and rows[0]["backend"] == os.environ.get("MEMSTREAM_BACKEND", "posix")
+    assert shell.name in shell.ok("ls")
+
+
+def test_check_finds_nothing_in_a_whole_cache(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    assert shell.json("check") == {"problems": 0, "story": ""}
+
+
+def test_rm_asks_and_removes(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    assert "--yes" in shell.fails(2, "rm")
+    shell.ok("rm", "--yes")
+    shell.fails(3, "rm", "--yes")
+
+
+# ---- dump and load ----
+
+
+def fill(shell: Shell, count: int) -> None:
+    from memstream import Cache
+
+    with Cache(shell.name, size=8 << 20) as cache:
+        cache.set_many({f"key{i}": bytes([i % 256]) * (i % 3000) for i in range(count)})
+        cache.set("timed", b"t", ttl=3600)
+
+
+def contents(shell: Shell) -> List[Any]:
+    from memstream import Cache
+
+    with Cache(shell.name) as cache:
+        return sorted((entry.key, cache.get(entry.key), entry.flags) for entry in cache.scan())
+
+
+@pytest.mark.parametrize("options", [[], ["--zstd"]])
+def test_a_dump_is_loaded_whole_on_the_other_backend(shell: Shell, tmp_path: Path, options: List[str]) -> None:
+    fill(shell, 1000)
+    before = contents(shell)
+    path = str(tmp_path / "dump")
+    assert shell.json("dump", path, *options)["entries"] == 1001
+    other = "sysv" if os.environ.get("MEMSTREAM_BACKEND", "posix") == "posix" else "posix"
+    try:
+        assert shell.json("load", path, "--backend", other)["entries"] == 1001
+        left = shell.json("get", "timed", "--backend", other)
+        assert 3500_000 < left["expires_at_ms"] - left["created_at_ms"] <= 3600_000
+    finally:
+        shell.run("rm", "--yes", "--backend", other)
+    shell.ok("clear", "--yes")
+    shell.ok("load", path)
+    assert contents(shell) == before
+
+
+def test_a_dump_counts_no_access(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("put", "key", "x")
+    shell.ok("dump", str(tmp_path / "dump"))
+    stats = shell.json("stat")
+    assert (stats["hits"], stats["misses"], shell.json("hotkeys")["keys"][0]["access_count"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("options", [[], ["--zstd"]])
+def test_a_damaged_dump_stops_at_the_damaged_record(shell: Shell, tmp_path: Path, options: List[str]) -> None:
+    fill(shell, 200)
+    path = tmp_path / "dump"
+    shell.ok("dump", str(path), *options)
+    data = path.read_bytes()
+    for damaged in (
+        data[: len(data) // 2],
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+    ):
+        shell.ok("clear", "--yes")
+        path.write_bytes(damaged)
+        message = shell.fails(4, "load", str(path))
+        assert "damaged or cut off" in message
+        assert f"behind {shell.json('stat')['entries']} entries" in message
+
+
+def test_load_refuses_what_is_no_dump(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello, this is no dump at all")
+    assert "expected a file that memstream dump made" in shell.fails(2, "load", str(tmp_path / "text"))
+    assert "Invalid file" in shell.fails(2, "load", str(tmp_path / "absent"))
+
+
+def test_what_has_expired_meanwhile_is_not_loaded(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("put", "short", "x", "--ttl", "300ms")
+    shell.ok("put", "long", "x")
+    shell.ok("dump", str(tmp_path / "dump"))
+    time.sleep(0.5)
+    shell.ok("clear", "--yes")
+    report = shell.json("load", str(tmp_path / "dump"))
+    assert (report["entries"], report["expired"]) == (1, 1)
+
+
+def test_a_killed_dump_leaves_no_file_or_a_complete_one(shell: Shell, tmp_path: Path) -> None:
+    fill(shell, 2000)
+    for delay in (0, 1, 2, 4, 8, 16):
+        path = tmp_path / f"dump{delay}"
+        environment = {**os.environ, "MEMSTREAM_NAME": shell.name}
+        with subprocess.Popen([str(COMMAND), "dump", str(path)], env=environment, stdout=subprocess.DEVNULL) as child:
+            time.sleep(delay / 1000)
+            child.kill()
+        if path.exists():
+            shell.ok("load", str(path))
+        assert [
+            file.name for file in tmp_path.iterdir() if file.name != path.name and not file.name.startswith("dump")
+        ] == []
+
+
+def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
+    for words in (
+        [],
+        ["dance"],
+        ["get"],
+        ["get", "x", "--backend", "none"],
+        ["put", "", "x"],
+        ["stat", "--watch", "-1"],
+    ):
+        assert shell.run(*words).returncode == 2, words
+    assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
+    assert b"Examples:" in shell.run("get", "--help").stdout
