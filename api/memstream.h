@@ -357,6 +357,12 @@ CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
 
 /* ---- which segments there are ---- */
 
+/*
+ * The name of the backend with that number, from 0 on: "posix", "sysv". NULL behind the last. The text belongs to the
+ * library. Any thread may call it at any time.
+ */
+CACHE_API const char *memstream_backend_name(size_t number);
+
 /* A segment of this machine, seen from outside and by a read-only attach. */
 typedef struct memstream_segment {
   char name[72];      /* the user's name; empty if the segment carries none */
@@ -376,7 +382,7 @@ typedef struct memstream_segment {
 /*
  * Lists the segments of MemStream on a backend, also other users' and damaged ones.
  *
- * backend       "posix" or "sysv".
+ * backend       as memstream_backend_name() names it.
  * segments      the caller's array; may be NULL if `capacity` is 0.
  * segment_size  sizeof(memstream_segment_t).
  * capacity      how many fit.

@@ -49,6 +49,8 @@ void look_inside(const char* backend, memstream_segment_t* segment) {
 
 }  // namespace
 
+extern "C" const char* memstream_backend_name(size_t number) { return memstream::backend_name(number); }
+
 extern "C" int memstream_segments(const char* backend, memstream_segment_t* segments, size_t segment_size,
                                   size_t capacity, size_t* count) {
   return guarded([&] {

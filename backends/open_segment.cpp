@@ -14,7 +14,7 @@ namespace memstream {
 namespace {
 
 struct BackendEntry {
-  std::string_view name;
+  const char* name;
   std::unique_ptr<SegmentBackend> (*make)();
 };
 
@@ -47,6 +47,10 @@ Status make_backend_from_environment(std::unique_ptr<SegmentBackend>* backend) {
   constexpr const char* kVariable = "MEMSTREAM_BACKEND";
   const char* name = ::secure_getenv(kVariable);
   return make_named(kVariable, name != nullptr ? name : std::begin(kBackends)->name, backend);
+}
+
+const char* backend_name(std::size_t number) noexcept {
+  return number < std::size(kBackends) ? kBackends[number].name : nullptr;
 }
 
 }  // namespace memstream

@@ -2,6 +2,7 @@
 // MEMSTREAM_BACKEND.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -15,5 +16,8 @@ Status make_backend(std::string_view name, std::unique_ptr<SegmentBackend>* back
 // Makes the backend that MEMSTREAM_BACKEND names; the first of the table if the variable is not set. A variable that is
 // set but empty is a mistake in somebody's script, and kBadBackend.
 Status make_backend_from_environment(std::unique_ptr<SegmentBackend>* backend);
+
+// The name of the backend with that number, the default one first; null behind the last.
+const char* backend_name(std::size_t number) noexcept;
 
 }  // namespace memstream

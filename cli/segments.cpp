@@ -3,7 +3,6 @@
 #include <pwd.h>
 #include <sys/statvfs.h>
 
-#include <array>
 #include <fstream>
 #include <vector>
 
@@ -13,8 +12,6 @@
 namespace memstream::cli {
 namespace {
 
-constexpr std::array kBackends{"posix", "sysv"};
-
 struct Listed {
   std::string backend;
   memstream_segment_t segment;
@@ -23,7 +20,8 @@ struct Listed {
 // Every segment of every backend; a backend that cannot be listed has none here, and its error goes to `problems`.
 std::vector<Listed> list_segments(const std::string& only_backend, std::vector<std::string>* problems) {
   std::vector<Listed> listed;
-  for (const char* backend : kBackends) {
+  for (std::size_t number = 0; memstream_backend_name(number) != nullptr; ++number) {
+    const char* backend = memstream_backend_name(number);
     if (!only_backend.empty() && only_backend != backend) continue;
     std::vector<memstream_segment_t> segments(64);
     std::size_t count = 0;

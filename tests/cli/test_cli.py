@@ -202,7 +202,10 @@ def test_stat_watch_prints_rates(shell: Shell) -> None:
 
 
 def test_procs_shows_a_stopped_process(shell: Shell) -> None:
-    code = "import os,sys,time; from memstream import Cache; c=Cache(sys.argv[1]); c['k']=b'v'; print(1,flush=True); time.sleep(60)"
+    code = (
+        "import sys, time; from memstream import Cache; cache = Cache(sys.argv[1]); cache['k'] = b'v'; "
+        "print(1, flush=True); time.sleep(60)"
+    )
     child = subprocess.Popen(["/usr/bin/python3", "-c", code, shell.name], stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None and child.stdout.readline() == b"1\n"
