@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Checks that the pages tell the truth where a program can see it.
+
+    documents_test.py [ROOT]
+
+- Each `file:function` of docs/tour.md exists: its file defines or declares something of that name with parameters.
+- docs/troubleshooting.md has a row for every status of api/cache.h, with its number.
+- Every relative link of README, docs/ and the other pages leads to a file.
+- Pages that must stay short are short: LIMITS.
+
+Before that it plants one fault of each kind and requires that each is found. Exit code 0: all true.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Words that a page may have.
+LIMITS = {"docs/tour.md": 1500}
+
+REFERENCE = re.compile(r"`([\w/.]+\.(?:h|cpp|c|py)):(\w+)`")
+STATUS = re.compile(r"^\s*(CACHE_[A-Z_]+) = (-?\d+)", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def pages_of(root: Path) -> Iterator[Path]:
+    yield from sorted(root.glob("*.md"))
+    for folder in ("docs", "core", "tests", "clients", "benchmarks", "examples"):
+        yield from sorted((root / folder).rglob("*.md"))
+
+
+def check_tour(root: Path) -> Iterator[str]:
+    page = root / "docs" / "tour.md"
+    if not page.exists():
+        return
+    for path, function in REFERENCE.findall(page.read_text(encoding="utf-8")):
+        file = root / path
+        if not file.is_file():
+            yield f"docs/tour.md: there is no file {path}"
+        elif not re.search(rf"\b{function}\(", file.read_text(encoding="utf-8")):
+            yield f"docs/tour.md: {path} has no {function}()"
+
+
+def check_statuses(root: Path) -> Iterator[str]:
+    header, page = root / "api" / "cache.h", root / "docs" / "troubleshooting.md"
+    if not header.exists() or not page.exists():
+        return
+    text = page.read_text(encoding="utf-8")
+    for name, number in STATUS.findall(header.read_text(encoding="utf-8")):
+        if f"| `{name}` | {number} |" not in text:
+            yield f"docs/troubleshooting.md: no row for {name} ({number})"
+
+
+def check_links(root: Path) -> Iterator[str]:
+    for page in pages_of(root):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in LINK.findall(text):
+            if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
+                yield f"{page.relative_to(root)}: the link to {target} leads nowhere"
+
+
+def check_limits(root: Path) -> Iterator[str]:
+    for path, limit in LIMITS.items():
+        page = root / path
+        if not page.exists():
+            continue
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        words = len(re.findall(r"[\w'-]+", text))
+        if words > limit:
+            yield f"{path}: {words} words, {limit} are the limit"
+
+
+CHECKS = (check_tour, check_statuses, check_links, check_limits)
+
+
+def problems_of(root: Path) -> list[str]:
+    return [problem for check in CHECKS for problem in check(root)]
+
+
+CODE = {"api/a.cpp": "int f(int x);\n"}
+# Files, and words of the one problem that must come of them. An empty text: silence.
+PLANTED: tuple[tuple[dict[str, str], str], ...] = (
+    ({"docs/tour.md": "`api/a.cpp:f` `api/none.cpp:f`", **CODE}, "no file api/none.cpp"),
+    ({"docs/tour.md": "`api/a.cpp:g`", **CODE}, "has no g()"),
+    ({"docs/tour.md": "`api/a.cpp:f` [x](tour.md) [y](https://a.b/c)", **CODE}, ""),
+    ({"docs/tour.md": "word " * 1501}, "are the limit"),
+    ({"README.md": "![x](docs/none.svg)"}, "leads nowhere"),
+    ({"README.md": "```\n[x](none)\n```\n"}, ""),
+    ({"api/cache.h": "  CACHE_OK = 0,\n  CACHE_BUSY = -40, /* */\n", "docs/troubleshooting.md": "| `CACHE_OK` | 0 |"}, "CACHE_BUSY (-40)"),
+)
+
+
+def self_test() -> list[str]:
+    failures = []
+    for files, expected in PLANTED:
+        with tempfile.TemporaryDirectory() as folder:
+            for path, text in files.items():
+                file = Path(folder) / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            found = problems_of(Path(folder))
+        if [expected in problem for problem in found] != ([True] if expected else []):
+            failures.append(f"self-test: expected {expected!r}, got {found}")
+    return failures
+
+
+def main() -> int:
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    failures = self_test()
+    problems = problems_of(root)
+    for line in failures + problems:
+        print(line)
+    print(f"{len(PLANTED)} planted cases, {len(failures)} wrong; {len(problems)} problems")
+    return 1 if failures or problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
