@@ -88,7 +88,13 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"docs/tour.md": "word " * 1501}, "are the limit"),
     ({"README.md": "![x](docs/none.svg)"}, "leads nowhere"),
     ({"README.md": "```\n[x](none)\n```\n"}, ""),
-    ({"api/cache.h": "  CACHE_OK = 0,\n  CACHE_BUSY = -40, /* */\n", "docs/troubleshooting.md": "| `CACHE_OK` | 0 |"}, "CACHE_BUSY (-40)"),
+    (
+        {
+            "api/cache.h": "  CACHE_OK = 0,\n  CACHE_BUSY = -40, /* */\n",
+            "docs/troubleshooting.md": "| `CACHE_OK` | 0 |",
+        },
+        "CACHE_BUSY (-40)",
+    ),
 )
 
 

@@ -3,9 +3,9 @@
 
     prose_test.py [ROOT] [--count]     check the tree at ROOT (default: this repository)
 
-It reads README and docs/ without code blocks, the comments of api/*.h, and the messages in the sources: texts that are
-given to fail() and its kin, or raised in Python. Before that it plants one violation of each rule and requires that each
-is found. With --count it prints how many findings each file has. Exit code 0: clean; 1: findings, as PATH:LINE: what.
+It reads README and docs/ without code blocks, the comments of api/*.h, and the messages in the sources: texts that
+are given to fail() and its kin, or raised in Python. Before that it plants one violation of each rule and requires
+that each is found. With --count it prints how many findings each file has. Exit code 0: clean; 1: findings.
 """
 
 import ast
@@ -181,7 +181,7 @@ def checked_files(root: Path) -> Iterator[Path]:
 
 
 def find_findings(root: Path) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
     for file in checked_files(root):
         path = file.relative_to(root).as_posix()
         if path.startswith(UNCHECKED):
@@ -204,7 +204,11 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("docs/style.md", "Not lest.\n", None),
     ("api/a.h", "/* Begins anew. */\nint anew;\n", "'anew'"),
     ("api/a.h", "// Fine.\nconst char *lest;\n", None),
-    ("core/a.cpp", 'return fail(Status::kBad,\n  fmt::format("A key of {} bytes "\n  "is not possible.", n));\n', "not possible"),
+    (
+        "core/a.cpp",
+        'return fail(Status::kBad,\n  fmt::format("A key of {} bytes "\n  "is not possible.", n));\n',
+        "not possible",
+    ),
     ("core/a.cpp", "// lest anew\nint x;\n", None),
     ("clients/python/memstream/a.py", "raise ValueError(f'{x!r} stands in the way')\n", "'stands in'"),
     ("clients/python/memstream/a.py", "warnings.warn('lest it fails')\n", "'lest'"),
