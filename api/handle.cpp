@@ -42,7 +42,7 @@ std::string differences(const OpenOptions& options, const Cache& cache) {
 
 Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache, std::string* note) {
   SegmentFormat format(options.spec.name, options.shard_choice, options.prefault, options.spec.timeout,
-                       options.spec.mode);
+                       options.spec.mode, options.spec.group);
   std::unique_ptr<memstream::Segment> segment;
   const auto access = options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
   const Status status = options.existing_only ? options.backend->attach(options.spec, access, format, &segment)

@@ -140,7 +140,7 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
   }
   header->has_unmarked.store(0, std::memory_order_relaxed);
   NewMarks marks(geometry.process_slots);
-  Status status = ProcessMarks::create(geometry.process_slots, mode_, &header->new_marks_key, &marks.set);
+  Status status = ProcessMarks::create(geometry.process_slots, mode_, group_, &header->new_marks_key, &marks.set);
   if (status == Status::kOk) status = write_identity(segment, geometry, marks.set);
   if (status == Status::kOk) status = write_tables(segment, geometry);
   if (status == Status::kOk) marks.keep();

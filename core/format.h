@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/geometry.h"
@@ -15,18 +16,21 @@ namespace memstream {
 // The engine's part in creating a segment.
 class SegmentFormat final : public SegmentInitializer {
  public:
-  // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`.
-  // `mode`: permission bits of the semaphores that say who is alive.
+  // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`. `mode`
+  // and `group`: of the semaphores that say who is alive.
   SegmentFormat(std::string name, const ShardChoice& choice, bool prefaults = false,
-                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
+                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600,
+                std::optional<std::uint32_t> group = std::nullopt)
       : name_(std::move(name)),
         choice_(choice),
         prefaults_(prefaults),
         prefault_timeout_(prefault_timeout),
-        mode_(mode) {}
+        mode_(mode),
+        group_(group) {}
   SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
-                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600)
-      : SegmentFormat(std::move(name), ShardChoice{.shards = shards}, prefaults, prefault_timeout, mode) {}
+                std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600,
+                std::optional<std::uint32_t> group = std::nullopt)
+      : SegmentFormat(std::move(name), ShardChoice{.shards = shards}, prefaults, prefault_timeout, mode, group) {}
 
   std::size_t header_size_bytes() const noexcept override { return kPageSize; }
   SegmentState state_of(const std::byte* header) const noexcept override;
@@ -47,6 +51,7 @@ class SegmentFormat final : public SegmentInitializer {
   bool prefaults_;
   std::chrono::milliseconds prefault_timeout_;
   unsigned mode_;
+  std::optional<std::uint32_t> group_;
   bool has_created_ = false;
 };
 

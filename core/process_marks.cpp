@@ -72,11 +72,22 @@ Status no_set(const char* call, int error) {
   return fail_errno(error == ENOMEM ? Status::kNoMemory : Status::kOsError, call, "", error, remedy);
 }
 
+// The creator's own group would otherwise have the rights. errno says why not.
+bool give_to_group(int id, std::uint32_t group) noexcept {
+  semid_ds status{};
+  if (!read_status(id, &status)) return false;
+  status.sem_perm.gid = group;
+  SemaphoreArgument argument{};
+  argument.status = &status;
+  return semctl(id, 0, IPC_SET, argument) == 0;
+}
+
 }  // namespace
 
 // ---- the set ----
 
-Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::atomic<std::int32_t>* new_key, MarkSet* set) {
+Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::optional<std::uint32_t> group,
+                            std::atomic<std::int32_t>* new_key, MarkSet* set) {
   const int count = static_cast<int>(slots + kExtraSemaphores);
   int error = EEXIST;
   for (int tries = 0; tries < kKeyTries && (error == EEXIST || error == EACCES); ++tries) {
@@ -90,7 +101,7 @@ Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::atomic<std:
     const int id = semget(key, count, IPC_CREAT | IPC_EXCL | static_cast<int>(mode));
     error = errno;
     semid_ds status{};
-    if (id >= 0 && read_status(id, &status)) {
+    if (id >= 0 && (!group || give_to_group(id, *group)) && read_status(id, &status)) {
       *set = {.id = id, .key = key, .created_s = static_cast<std::int64_t>(status.sem_ctime)};
       return Status::kOk;
     }

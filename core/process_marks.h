@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "core/clock.h"
 #include "core/status.h"
@@ -38,9 +39,11 @@ class ProcessMarks {
 
   // ---- the set ----
 
-  // Makes a set for `slots` processes with the permission bits `mode`. Its key stands in `new_key` before the set is
+  // Makes a set for `slots` processes with the permission bits `mode`, for `group` if there is one: otherwise for the
+  // creator's. Its key stands in `new_key` before the set is
   // there, so that remove_new() finds what a creator that died left.
-  static Status create(std::uint32_t slots, unsigned mode, std::atomic<std::int32_t>* new_key, MarkSet* set);
+  static Status create(std::uint32_t slots, unsigned mode, std::optional<std::uint32_t> group,
+                       std::atomic<std::int32_t>* new_key, MarkSet* set);
   // Removes the set that a creator left which died before its segment was ready. No process has used it.
   static void remove_new(std::int32_t key) noexcept;
   void remove() const noexcept;

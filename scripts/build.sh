@@ -7,4 +7,4 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 cmake --preset release --log-level=WARNING >/dev/null
-cmake --build --preset release --parallel "$jobs" --target cache memstream_python
+cmake --build --preset release --parallel "$jobs" --target cache memstream_python memstream_cli

@@ -77,7 +77,10 @@ TEST_CASE("a filter that forbids one system call is no defect, and leaves nothin
       CHECK(outcome.find("another user") == std::string::npos);
       if (outcome != "opened") CHECK(traces_of(segment.spec().name) == "");
       if (call.is_sysv && !on_posix()) CHECK(outcome.find("seccomp") != std::string::npos);
-      if (call.is_sysv && on_posix()) CHECK(outcome == "opened");
+      // The semaphores that tell who is alive are made on POSIX, too.
+      const bool is_for_semaphores = name == "semget" || name == "semctl";
+      if (is_for_semaphores && on_posix()) CHECK(outcome.find("seccomp") != std::string::npos);
+      if (call.is_sysv && !is_for_semaphores && on_posix()) CHECK(outcome == "opened");
     }
   }
 }

@@ -87,7 +87,7 @@ class ImageMarks {
     SegmentIdentity& identity = header->identity;
     remove();
     std::atomic<std::int32_t> key{0};
-    MUST(ProcessMarks::create(identity.process_slots, 0600, &key, &set_) == Status::kOk, last_error());
+    MUST(ProcessMarks::create(identity.process_slots, 0600, {}, &key, &set_) == Status::kOk, last_error());
     slots_ = identity.process_slots;
     identity.marks_id = set_.id;
     identity.marks_key = set_.key;
