@@ -11,6 +11,7 @@
 #include "core/hash.h"
 #include "core/identity.h"
 #include "core/pieces.h"
+#include "core/process_private.h"
 #include "core/robust_mutex.h"
 #include "core/shard.h"
 #include "core/shared_bytes.h"
@@ -105,6 +106,9 @@ Status SegmentFormat::initialize(Segment& segment) {
   Geometry geometry;
   if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)
     return status;
+  // What this process cannot do it shall find out before anybody can find the segment ready.
+  const ProcessPrivate<std::uint64_t> own_page;
+  if (!own_page) return Status::kOsError;
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.
   if (const Status status = segment.commit(0, fixed_tables_end(geometry)); status != Status::kOk) return status;

@@ -82,6 +82,13 @@ bool give_to_group(int id, std::uint32_t group) noexcept {
   return semctl(id, 0, IPC_SET, argument) == 0;
 }
 
+// Whether a filter of system calls lets this process set marks, found out before anybody can find the segment: an
+// operation on a semaphore behind the last changes nothing. errno says why not.
+bool may_operate(int id, int count) noexcept {
+  sembuf behind = operation(static_cast<std::uint32_t>(count), 0, kAtOnce);
+  return semop(id, &behind, 1) == 0 || errno == EFBIG;
+}
+
 }  // namespace
 
 // ---- the set ----
@@ -101,14 +108,15 @@ Status ProcessMarks::create(std::uint32_t slots, unsigned mode, std::optional<st
     const int id = semget(key, count, IPC_CREAT | IPC_EXCL | static_cast<int>(mode));
     error = errno;
     semid_ds status{};
-    if (id >= 0 && (!group || give_to_group(id, *group)) && read_status(id, &status)) {
+    const bool is_usable = id >= 0 && (!group || give_to_group(id, *group)) && may_operate(id, count);
+    if (is_usable && read_status(id, &status)) {
       *set = {.id = id, .key = key, .created_s = static_cast<std::int64_t>(status.sem_ctime)};
       return Status::kOk;
     }
     if (id >= 0) {
       const int reason = errno;
       (void)semctl(id, 0, IPC_RMID);  // If it stays, the next creator finds it by `new_key`.
-      return no_set("semctl", reason);
+      return no_set("semctl or semop", reason);
     }
     new_key->store(0, std::memory_order_release);
   }

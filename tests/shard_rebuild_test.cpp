@@ -207,7 +207,7 @@ TEST_CASE("damaged entries are dropped and counted, the others stay") {
         Damage{"a key of no bytes", [](TestShard& s) { s.block("victim").shape.fetch_and(0x0000'ffff'ffff'ffff); }},
         Damage{"a key of too many",
                [](TestShard& s) { s.block("victim").shape.fetch_or(std::uint64_t{0xffff} << 48); }}}) {
-    CAPTURE(damage.what);
+    CAPTURE(std::string(damage.what));
     TestShard cache(2U << 20);
     Model model = fill(cache, random, 300);
     model["other"] = "other value";
