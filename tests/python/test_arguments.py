@@ -45,7 +45,10 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "name": ([*_WRONG_TEXTS, "", "a/b", "a" * 65, ".a"], "1 to 64"),
     "backend": ([*_WRONG_TEXTS, "floppy"], "posix"),
     "hugepages": ([*_WRONG_TEXTS, "sometimes"], "try"),
-    "size": ([b"64M", 1.5, True, [1], Nothing(), 0, -1, 4096, 2**64, 2**63, "64X", "", "M", "-1", "1M\0"], "1 ?M"),
+    "size": (
+        [b"64M", 1.5, True, [1], Nothing(), 0, -1, 4096, 2**64, 2**63, "64X", "", "M", "-1", "1M\0"],
+        "bytes|1 ?M",
+    ),
     "shards": (["8", 1.5, True, [1], Nothing(), 0, -1, 65, 2**32 + 1], "1 to 64"),
     "mode": (["0660", 1.5, True, [1], Nothing(), 0, 0o1000, 0o066, 660, 2**32 + 0o600], "permission bits"),
     "timeout": (["1", b"1", True, [1], Nothing(), -1, float("nan")], "seconds"),
@@ -64,6 +67,8 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
         ["60", b"60", True, [60], None, Nothing(), -1, float("nan"), float("inf"), 5],
         "seconds of 0|without a ttl",
     ),
+    "wait": (["60", b"60", True, [60], Nothing(), -1, float("nan")], "seconds of 0"),
+    "memoize name": ([5, b"name", ["name"], Nothing(), ""], "a str that is not empty"),
     "ignore": ([5, Nothing()], "names of parameters"),
     "typed": (_WRONG_BOOLS, "True or False"),
     "maxsize": (["128", 1.5, True, [1], Nothing(), 0, -1], "above 0"),
@@ -77,10 +82,12 @@ OTHERWISE = {
     ("reserve", "size"): "reserve size",
     ("memoize", "key"): "function",
     ("memoize", "cache_if"): "function",
+    ("memoize", "name"): "memoize name",
+    ("memoize", "lease"): "duration",
 }
 
 # Parameters that take everything.
-WHATEVER = {("get", "default"), ("gets", "default"), ("pop", "default")}
+WHATEVER = {("get", "default"), ("gets", "default"), ("pop", "default"), ("memoize", "version")}
 OBJECTS = {"value", "default"}  # A serializer takes every object, and says itself what it does not.
 
 # They may refuse an argument as late as when they see the function.

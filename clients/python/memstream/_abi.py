@@ -215,6 +215,25 @@ class Info(ctypes.Structure):
     ]
 
 
+class Segment(ctypes.Structure):
+    """`memstream_segment_t`."""
+
+    _fields_ = [
+        ("name", c_char * 72),
+        ("system_id", c_char * 88),
+        ("size_bytes", c_uint64),
+        ("attached", c_uint64),
+        ("entries", c_uint64),
+        ("processes", c_uint64),
+        ("created_at_ms", c_uint64),
+        ("layout_version", c_uint32),
+        ("mode", c_uint32),
+        ("owner_uid", c_uint32),
+        ("status", c_int32),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
 class Process(ctypes.Structure):
     """`memstream_process_t`."""
 
@@ -239,6 +258,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_entry_t": Entry,
     "memstream_info_t": Info,
     "memstream_process_t": Process,
+    "memstream_segment_t": Segment,
 }
 
 # (cache, key, key_size) and (value, value_size, ttl_ms, flags): how most of the functions begin and go on.
@@ -288,6 +308,8 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_info": (c_int, (c_void_p, POINTER(Info))),
     "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
+    "memstream_backend_name": (c_char_p, (c_size_t,)),
+    "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
 }
 
 

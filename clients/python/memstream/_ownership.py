@@ -41,7 +41,7 @@ class Owned:
         """False in a forked child: the parent has it, and only the parent may give it back."""
         return self._generation == _generation
 
-    def let_go(self, give_back: Callable[[object], int]) -> None:
+    def _let_go(self, give_back: Callable[[object], int]) -> None:
         """Forgets what it has given back; `give_back` is called from now on."""
         drop_guard(self)
         self.give_back = give_back

@@ -37,7 +37,7 @@ class Lease(Owned):
         """The library's number of it; 0 once it has ended."""
         return self._token.value
 
-    def ask(self, stale: int, duration_ms: int) -> int:
+    def _ask(self, stale: int, duration_ms: int) -> int:
         """Asks the library for the lease; returns OK, HELD or EXISTS."""
         cache, key = self.cache, self._key
         function = cache._library.c.memstream_lease
@@ -125,7 +125,7 @@ class Leases(Operations):
         stale = 0 if token is None else check_range("token", token, 0, 2**64 - 1)
         lease = Lease(self, encode_key(key))
         try:
-            return lease if lease.ask(stale, milliseconds(duration, "duration")) == Status.OK else None
+            return lease if lease._ask(stale, milliseconds(duration, "duration")) == Status.OK else None
         except BaseException:  # A signal handler's, for instance. Its traceback may outlive it, and keep the lease.
             lease.give_back(None)
             raise
@@ -169,7 +169,7 @@ class Leases(Operations):
         for owned in all_owned():
             if isinstance(owned, Lease) and owned.cache is self:
                 owned.give_back(None)
-                owned.let_go(_say_ended)  # Or the segment would stay mapped as long as the lease is referred to.
+                owned._let_go(_say_ended)  # Or the segment would stay mapped as long as the lease is referred to.
         super().close()
 
 

@@ -90,7 +90,7 @@ class Turn:
             if found is not None and found.is_fresh:
                 return True
             try:
-                status = self.lease.ask(0 if found is None else found.token, self._lease_ms)
+                status = self.lease._ask(0 if found is None else found.token, self._lease_ms)
             except CacheGone:
                 self._start_over()
                 continue
