@@ -78,7 +78,10 @@ bool Shard::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
   CheckedBlock block;
   if (!ref_is_live(ref) || !check_block(base(), size_, ref_block(ref), &block)) return false;
   const std::uint32_t owner = owner_entry(block.owner());
-  return owner != id && owning_ref(owner, ref_block(ref)) != 0;
+  if (owner == id || owning_ref(owner, ref_block(ref)) == 0) return false;
+  // Both are of one key. With another's block it would be damage.
+  return index_.entry(owner).hash.load(std::memory_order_relaxed) ==
+         index_.entry(id).hash.load(std::memory_order_relaxed);
 }
 
 }  // namespace memstream
