@@ -63,7 +63,11 @@ void Reader::scan(std::uint64_t* cursor, std::size_t capacity) {
     return;
   }
   MUST(count <= capacity, "a scan that reports more than there is room for");
-  MUST(*cursor == 0 || *cursor > before, "a scan that does not go on");
+  // Shard by shard, and downwards in each: 0 is its upper end.
+  const auto left_of = [](std::uint64_t at) { return static_cast<std::uint32_t>(at) - 1; };
+  const bool is_further =
+      *cursor >> 32 != before >> 32 ? *cursor >> 32 > before >> 32 : left_of(*cursor) < left_of(before);
+  MUST(*cursor == 0 || is_further, "a scan that does not go on");
   for (std::size_t i = 0; i < count; ++i) {
     MUST(batch[i].key_size <= CACHE_MAX_KEY_SIZE && batch[i].key[batch[i].key_size] == '\0', "a key out of bounds");
     MUST(batch[i].data_offset + batch[i].value_size <= scene_.bytes.size(), "a value outside of the segment");
