@@ -26,8 +26,8 @@ constexpr std::int64_t kMaxTimeoutMs = 3'600'000;
 constexpr unsigned kDefaultMode = 0600;
 constexpr std::uint32_t kKnownFlags = MEMSTREAM_OPEN_READ_ONLY | MEMSTREAM_OPEN_EXISTING | MEMSTREAM_OPEN_ANY_OWNER;
 
-Status refuse(Status status, const char* source, std::string_view value, const char* allowed) {
-  return fail(status, fmt::format("{} is '{}', which is not possible: {}.", source, value, allowed));
+Status refuse(Status status, const char* source, std::string_view value, const char* expected) {
+  return fail(status, fmt::format("Invalid {} '{}': expected {}.", source, value, expected));
 }
 
 // The whole text as a number in `base`.
@@ -48,7 +48,7 @@ bool is_name(std::string_view name) {
 
 Status set_name(const char* source, std::string_view name, SegmentSpec* spec) {
   if (!is_name(name)) {
-    return refuse(Status::kBadName, source, name, "1 to 64 of A-Z a-z 0-9 . _ - are, not beginning with a dot");
+    return refuse(Status::kBadName, source, name, "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot");
   }
   spec->name = name;
   return Status::kOk;
@@ -56,7 +56,7 @@ Status set_name(const char* source, std::string_view name, SegmentSpec* spec) {
 
 Status set_size(const char* source, std::string_view text, std::uint64_t size, bool parsed, SegmentSpec* spec) {
   if (!parsed || size < kMinSegmentSize || size > kMaxSize) {
-    return refuse(Status::kBadSize, source, text, "a number of bytes from 1M to 4096G is, with an optional K, M or G");
+    return refuse(Status::kBadSize, source, text, "a number of bytes from 1M to 4096G, with an optional K, M or G");
   }
   spec->size_bytes = (size + kPageSize - 1) / kPageSize * kPageSize;
   return Status::kOk;
@@ -106,7 +106,7 @@ Status set_max_value(const char* source, std::string_view text, std::uint64_t* m
 
 Status set_shards(const char* source, std::string_view text, std::uint32_t* shards) {
   if (!parse(text, shards) || *shards < 1 || *shards > kMaxShards) {
-    return refuse(Status::kBadShards, source, text, "a number from 1 to 64 is");
+    return refuse(Status::kBadShards, source, text, "a number from 1 to 64");
   }
   return Status::kOk;
 }
@@ -114,7 +114,7 @@ Status set_shards(const char* source, std::string_view text, std::uint32_t* shar
 Status set_timeout(const char* source, std::string_view text, SegmentSpec* spec) {
   std::int64_t timeout_ms = 0;
   if (!parse(text, &timeout_ms) || timeout_ms < 0 || timeout_ms > kMaxTimeoutMs) {
-    return refuse(Status::kBadTimeout, source, text, "a number of milliseconds from 0 to 3600000 is");
+    return refuse(Status::kBadTimeout, source, text, "a number of milliseconds from 0 to 3600000");
   }
   spec->timeout = std::chrono::milliseconds(timeout_ms);
   return Status::kOk;
@@ -124,7 +124,7 @@ Status set_mode(const char* source, std::string_view text, SegmentSpec* spec) {
   unsigned mode = 0;
   if (!parse(text, &mode, 8) || mode > 0777 || (mode & kDefaultMode) != kDefaultMode) {
     return refuse(Status::kBadMode, source, text,
-                  "octal permission bits that let the owner read and write are, such as 0600 "
+                  "octal permission bits that let the owner read and write, such as 0600 "
                   "or 0660");
   }
   spec->mode = mode;
@@ -139,13 +139,13 @@ Status set_huge_pages(const char* source, std::string_view text, SegmentSpec* sp
   } else if (text == "require") {
     spec->huge_pages = HugePages::kRequire;
   } else {
-    return refuse(Status::kBadHugePages, source, text, "off, try and require are");
+    return refuse(Status::kBadHugePages, source, text, "off, try or require");
   }
   return Status::kOk;
 }
 
 Status set_prefault(const char* source, std::string_view text, bool* prefault) {
-  if (text != "off" && text != "on") return refuse(Status::kBadPrefault, source, text, "off and on are");
+  if (text != "off" && text != "on") return refuse(Status::kBadPrefault, source, text, "off or on");
   *prefault = text == "on";
   return Status::kOk;
 }
@@ -154,7 +154,7 @@ Status set_group(const char* source, const char* text, SegmentSpec* spec) {
   gid_t group = 0;
   constexpr auto kNone = static_cast<gid_t>(-1);  // What the system calls take for "leave it".
   if (!(parse(std::string_view(text), &group) ? group != kNone : find_group(text, &group))) {
-    return refuse(Status::kBadGroup, source, text, "the name or number of a group that exists is (see getent group)");
+    return refuse(Status::kBadGroup, source, text, "the name or number of a group that exists (see getent group)");
   }
   spec->group = group;
   return Status::kOk;
@@ -163,7 +163,7 @@ Status set_group(const char* source, const char* text, SegmentSpec* spec) {
 Status set_owner(const char* source, const char* text, SegmentSpec* spec) {
   uid_t user = 0;
   if (!(parse(std::string_view(text), &user) ? user != SegmentSpec::kNoUser : find_user(text, &user))) {
-    return refuse(Status::kInvalid, source, text, "the name or number of a user is (see getent passwd)");
+    return refuse(Status::kInvalid, source, text, "the name or number of a user (see getent passwd)");
   }
   spec->owner = user;
   return Status::kOk;

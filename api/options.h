@@ -26,9 +26,9 @@ struct OpenOptions {
 // What "from the environment" is in every field; struct_size is `size`.
 memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
 
-// `options` may be null: the environment alone. An environment variable that an option overrides is not read, so that
-// its mistakes do not matter. kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages,
-// kBadPrefault, kBadGroup, kBadMaxValue: the message names the variable or field, the value and what is allowed.
+// `options` may be null: the environment alone. A variable that an option overrides is not read: its value may be wrong.
+// Returns kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages, kBadPrefault, kBadGroup
+// or kBadMaxValue: the message names the variable, the value and what is allowed.
 // kInvalid for an owner whom nobody knows, a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 

@@ -171,7 +171,7 @@ std::uint32_t Cache::claim_redo() noexcept {
 Status Cache::why_unusable(std::string_view key) const noexcept {
   if (is_possible(key)) return why_gone();
   return fail_without_throwing(Status::kBadKey, [&] {
-    return fmt::format("A key of {} bytes is not possible: 1 to {} bytes are.", key.size(), kMaxKeySize);
+    return fmt::format("Key is {} bytes long; keys must be 1 to {} bytes.", key.size(), kMaxKeySize);
   });
 }
 

@@ -68,10 +68,8 @@ void Eviction::reset() noexcept {
 // A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
 // have no time there.
 inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
-  const std::uint32_t hand = space().small_hand;
   const std::uint32_t end = index_->cells() * kSlotsPerCell;
-  const std::uint32_t ahead = id - hand + (id < hand ? end : 0);
-  return hand != 0 && ahead < end / 2 ? kSmall | kYoung : kSmall;
+  return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ? kSmall | kYoung : kSmall;
 }
 
 std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {

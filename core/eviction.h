@@ -60,6 +60,14 @@ class Eviction {
     return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
   }
 
+  // Whether an entry with this policy word came to the small queue lately: the hand passes it once, or has more than a
+  // quarter of a round to go to it. Each newcomer is that for a quarter of a round at least: see enter_small().
+  bool is_recent(std::uint32_t id, std::uint32_t policy) const noexcept {
+    if ((policy & kSmall) == 0) return false;
+    const std::uint32_t end = index_->cells() * kSlotsPerCell;
+    return (policy & kYoung) != 0 || ahead_of_hand(id, end) >= end / 4;
+  }
+
   // The entry that has to go for a block of `newcomer_bytes`; the caller removes it. None if none was found that is not
   // pinned. Looks at a bounded number of entries.
   FoundEntry choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
@@ -90,6 +98,11 @@ class Eviction {
   }
   ShardSpace& space() const noexcept { return shard_->space; }
   std::uint64_t small_memory() const noexcept;
+  // How many entries of `end` the hand of the small queue passes before this one.
+  std::uint32_t ahead_of_hand(std::uint32_t id, std::uint32_t end) const noexcept {
+    const std::uint32_t hand = shard_->space.small_hand;
+    return id - hand + (id < hand ? end : 0);
+  }
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
   bool drops_return() const noexcept;
   void move_border(std::uint64_t returns) noexcept;

@@ -76,16 +76,18 @@ Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const S
   if (fitting == 0) {
     return fail(
         Status::kBadMaxValue,
-        fmt::format("A largest value of {} bytes is not possible in a segment of {} bytes: at most {} bytes are, "
-                    "about a quarter. Use a larger size or a smaller max_value.",
-                    wanted, size_bytes, limit));
+        fmt::format(
+            "Invalid max_value {}: expected at most {} bytes, about a quarter of the segment of {} bytes. Use a larger "
+            "size or a smaller max_value.",
+            wanted, limit, size_bytes));
   }
   if (choice.shards != 0 && fitting != choice.shards) {
     return fail(
         Status::kBadMaxValue,
-        fmt::format("A largest value of {} bytes is not possible in {} shards of a segment of {} bytes: at most "
-                    "{} bytes are. Use {} shards or fewer, or do not choose their number.",
-                    wanted, choice.shards, size_bytes, limit_of(choice.shards), fitting));
+        fmt::format(
+            "Invalid max_value {}: expected at most {} bytes in a segment of {} bytes with {} shards. Use {} shards or "
+            "fewer, or do not choose their number.",
+            wanted, limit_of(choice.shards), size_bytes, choice.shards, fitting));
   }
   *shards = fitting;
   return Status::kOk;
@@ -94,12 +96,11 @@ Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const S
 Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* geometry) {
   if (size_bytes < kMinSegmentSize || size_bytes % kPageSize != 0) {
     return fail(Status::kBadSize,
-                fmt::format("A segment of {} bytes is not possible: the size must be at least 1 MiB and a "
-                            "multiple of {} bytes.",
-                            size_bytes, kPageSize));
+                fmt::format("Invalid size of {} bytes: expected at least 1 MiB and a multiple of {} bytes.", size_bytes,
+                            kPageSize));
   }
   if (shards == 0 || shards > kMaxShards) {
-    return fail(Status::kBadShards, fmt::format("{} shards are not possible: 1 to {} are.", shards, kMaxShards));
+    return fail(Status::kBadShards, fmt::format("Invalid number of shards {}: expected 1 to {}.", shards, kMaxShards));
   }
   Geometry result;
   result.size_bytes = size_bytes;
@@ -122,8 +123,8 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   }
   if (result.shard_size > kMaxShardSize) {
     return fail(Status::kBadSize,
-                fmt::format("A segment of {} bytes with {} shards is not possible: a shard holds at most {} "
-                            "GiB. Use more shards (up to {}) or a smaller size.",
+                fmt::format("Invalid size of {} bytes with {} shards: expected at most {} GiB for each shard. Use more "
+                            "shards (up to {}) or a smaller size.",
                             size_bytes, result.shards, (kMaxShardSize >> 30) + 1, kMaxShards));
   }
   *geometry = result;

@@ -40,10 +40,10 @@ void Shard::count_out(const CheckedBlock& block) noexcept {
   s.value_memory -= block.value_size;
 }
 
-// Whether an evictable() block is that of a key of the small queue.
+// Whether an evictable() block is that of a key which was stored lately.
 bool Shard::is_new(std::uint32_t position) const {
   const std::uint32_t id = owner_entry(checked_block(position).owner());
-  return (Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed) & kSmall) != 0;
+  return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
 }
 
 // The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,

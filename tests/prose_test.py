@@ -5,7 +5,8 @@
 
 It reads README and docs/ without code blocks, the comments of api/*.h, and the messages in the sources: texts that
 are given to fail() and its kin, or raised in Python. Before that it plants one violation of each rule and requires
-that each is found. With --count it prints how many findings each file has. Exit code 0: clean; 1: findings.
+that each is found. With --count it prints how many findings each file has, also those that are not
+rewritten yet. Exit code 0: clean; 1: findings.
 """
 
 import ast
@@ -41,6 +42,23 @@ STARTS: tuple[tuple[str, str], ...] = (
 )
 # Pages that are records of their time: decisions, results, the change log, and this list's own home.
 UNCHECKED = ("docs/style.md", "docs/decisions/", "CHANGELOG.md")
+# Pages and headers that do not follow docs/style.md yet. Take a line out with the change that rewrites its page.
+NOT_YET = (
+    "CONTRIBUTING.md",
+    "README.md",
+    "api/cache.h",
+    "api/memstream.h",
+    "api/memstream_options.h",
+    "docs/abi.md",
+    "docs/backends.md",
+    "docs/design.md",
+    "docs/eviction.md",
+    "docs/layout.md",
+    "docs/locking.md",
+    "docs/performance.md",
+    "docs/python.md",
+    "docs/reliability.md",
+)
 # Functions whose text arguments become messages.
 FAILING = re.compile(r"\b(?:fail|fail_errno|fail_without_throwing|refuse\w*)\s*\(")
 LITERAL = re.compile(r'"((?:\\.|[^"\\\n])*)"')
@@ -113,7 +131,9 @@ def cxx_messages(text: str) -> Iterator[Passage]:
                 continue
             depth += {"(": 1, ")": -1}.get(text[end], 0)
             end += 1
-        joined = "".join(LITERAL.findall(text[match.end() : end]))
+        literals = LITERAL.findall(text[match.end() : end])
+        # Behind a full stop another message begins, or the blank is there already.
+        joined = "".join(literal + " " if literal.endswith(".") else literal for literal in literals).strip()
         if " " in joined:
             yield Passage(text.count("\n", 0, match.start()) + 1, joined.replace('\\"', '"'))
 
@@ -180,11 +200,11 @@ def checked_files(root: Path) -> Iterator[Path]:
     yield from sorted((root / "clients" / "python" / "memstream").rglob("*.py"))
 
 
-def find_findings(root: Path) -> list[Finding]:
+def find_findings(root: Path, skipped: tuple[str, ...] = ()) -> list[Finding]:
     found: list[Finding] = []
     for file in checked_files(root):
         path = file.relative_to(root).as_posix()
-        if path.startswith(UNCHECKED):
+        if path.startswith(UNCHECKED) or path in skipped:
             continue
         for passage in passages_of(path, file.read_text(encoding="utf-8")):
             found += findings_in(path, passage, pieces=True)
@@ -235,7 +255,7 @@ def main() -> int:
     failures = self_test()
     for failure in failures:
         print(f"self-test: {failure}")
-    found = find_findings(root)
+    found = find_findings(root, () if "--count" in sys.argv else NOT_YET)
     if "--count" in sys.argv:
         for path, count in Counter(finding.path for finding in found).most_common():
             print(f"{count:5d} {path}")

@@ -134,11 +134,12 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
     return Status::kOk;
   }
   if (refusal != Status::kOk) return refusal;
-  return fail(Status::kNoSegment,
-              fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared "
-                          "(another user's is found if its mode lets others in, or for reading if the option 'owner' "
-                          "names that user): check MEMSTREAM_NAME, or open it with leave to create",
-                          spec.name, user_of(spec)));
+  return fail(
+      Status::kNoSegment,
+      fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared. Another user's is found "
+                  "if its mode lets others in, or for reading if the option 'owner' names that user. Check "
+                  "MEMSTREAM_NAME, or open it with leave to create",
+                  spec.name, user_of(spec)));
 }
 
 // By its id and not by its name: a process that has changed its user since it attached would look under other keys.
