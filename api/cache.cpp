@@ -24,11 +24,11 @@ class DefaultConnection final : private ForkAware {
  public:
   static DefaultConnection& instance() {
     // Never destroyed: other threads may call while the process exits.
-    static DefaultConnection& connection = *(created_ = new DefaultConnection);
+    static DefaultConnection& connection = *(existing = new DefaultConnection);
     return connection;
   }
   // Null if nobody has asked for it yet.
-  static DefaultConnection* created() { return created_; }
+  static DefaultConnection* created() { return existing; }
 
   Status connect() {
     const std::lock_guard guard(mutex_);
@@ -104,7 +104,7 @@ class DefaultConnection final : private ForkAware {
     std::construct_at(&mutex_);
   }
 
-  static inline std::atomic<DefaultConnection*> created_{nullptr};
+  static inline std::atomic<DefaultConnection*> existing{nullptr};
 
   std::mutex mutex_;               // Held while the connection changes.
   std::array<CallGate, 2> gates_;  // In turn, one for every change of the connection.

@@ -26,7 +26,7 @@ struct OpenOptions {
 // What "from the environment" is in every field; struct_size is `size`.
 memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
 
-// `options` may be null: the environment alone. A variable that an option overrides is not read: its value may be wrong.
+// `options` may be null: the environment alone. A variable that an option overrides is not read.
 // Returns kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages, kBadPrefault, kBadGroup
 // or kBadMaxValue: the message names the variable, the value and what is allowed.
 // kInvalid for an owner whom nobody knows, a struct of unknown size or unknown flags.

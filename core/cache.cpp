@@ -110,7 +110,7 @@ Status Cache::join(const Deadline& deadline) noexcept {
     ProcessSlot* entered = nullptr;
     const Status status = own_->is_marked ? process_table_.claim(deadline, &entered)
                                           : ProcessMarks::explain(ProcessMarks::Outcome::kForbidden);
-    if (status == Status::kOk) {
+    if (status == Status::kOk && entered != nullptr) {
       own_->generation = entered->generation.load(std::memory_order_relaxed);
       settle_redo(process_table_.number_of(entered));
       own_->slot.store(entered, std::memory_order_release);

@@ -74,6 +74,6 @@ struct AttachedHeader {
 Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
 
 // Tells the attached that the segment is no more, and removes its semaphores.
-void mark_destroyed(std::byte* header) noexcept;
+void mark_destroyed(std::byte* bytes) noexcept;
 
 }  // namespace memstream

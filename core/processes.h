@@ -71,7 +71,7 @@ class ProcessTable {
  private:
   Status lock(const Deadline& deadline) noexcept;
   void unlock() noexcept;
-  ProcessMarks::Outcome enter(std::uint64_t start_time, ProcessSlot** slot) noexcept;
+  ProcessMarks::Outcome enter(std::uint64_t start_time, ProcessSlot** entered) noexcept;
   void retire(ProcessSlot* slot) noexcept;
   void retire_dead() noexcept;
   void retire_former_programs() noexcept;

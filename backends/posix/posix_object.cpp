@@ -28,7 +28,7 @@ constexpr char kShmemSetting[] = "/sys/kernel/mm/transparent_hugepage/shmem_enab
 // How often a lock that another process holds is tried. flock() itself knows no deadline.
 constexpr std::chrono::milliseconds kLockPoll{1};
 
-constexpr char kMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
+constexpr char kShmMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
 
 struct FileId {
   dev_t device = 0;
@@ -90,7 +90,7 @@ bool PosixSegment::can_commit() noexcept {
 }
 
 Status PosixSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  return is_committed_ ? Status::kOk : commit_by_touch(offset_bytes, size_bytes, kMemoryRemedy);
+  return is_committed_ ? Status::kOk : commit_by_touch(offset_bytes, size_bytes, kShmMemoryRemedy);
 }
 
 }  // namespace

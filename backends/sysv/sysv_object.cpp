@@ -28,7 +28,8 @@ bool status_of_any_segment(int segment_id, shmid_ds* status) noexcept {
   return false;
 }
 
-constexpr char kMemoryRemedy[] = "The machine or the container has no more memory: see free and the container's limit.";
+constexpr char kMachineMemoryRemedy[] =
+    "The machine or the container has no more memory: see free and the container's limit.";
 
 }  // namespace
 
@@ -81,7 +82,7 @@ bool SysvSegment::has_name() const noexcept {
 }
 
 Status SysvSegment::commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
-  return commit_by_touch(offset_bytes, size_bytes, kMemoryRemedy);
+  return commit_by_touch(offset_bytes, size_bytes, kMachineMemoryRemedy);
 }
 
 Ownership ownership_of(const ipc_perm& permissions) noexcept {
@@ -136,7 +137,7 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (!has_header_page_) {
     const FailedCall failed = touch_pages(attachment_->data, round_up_to_page(size_bytes), Access::kReadOnly);
     if (failed.error == EFAULT) {
-      return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMemoryRemedy);
+      return fail_errno(Status::kNoMemory, failed.name, spec().name, failed.error, kMachineMemoryRemedy);
     }
     has_header_page_ = true;
   }

@@ -257,8 +257,8 @@ MUTANTS = [
         "no-time-before-the-hand",
         "a new key whose entry lies right before the hand of the small queue is dropped at once",
         "core/eviction.cpp",
-        "return hand != 0 && ahead < end / 2 ?",
-        "return hand != 0 && ahead > end ?",
+        "return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ?",
+        "return space().small_hand != 0 && ahead_of_hand(id, end) > end ?",
         ("eviction_test",),
     ),
     Mutant(

@@ -204,7 +204,8 @@ def test_a_lock_excludes_others(django: MemStreamCache) -> None:
     assert not lock.locked() and not lock.owned()
     with lock:
         assert lock.owned() and lock.locked() and other.locked() and not other.owned()
-        assert other.acquire() is False and django.lock("key", version=2).acquire(blocking=False)
+        with django.lock("key", version=2, blocking=False):
+            assert other.acquire() is False
         with pytest.raises(LockError, match="Unable to acquire"):
             other.__enter__()
         started = time.monotonic()
@@ -248,7 +249,10 @@ def test_a_lock_ends_with_its_process_and_after_its_timeout(django: MemStreamCac
     child.kill()
     assert lock.acquire(blocking_timeout=20)
     started = time.monotonic()
-    assert django.lock("key").acquire(blocking_timeout=20) and time.monotonic() - started > 0.1
+    next_lock = django.lock("key")
+    assert next_lock.acquire(blocking_timeout=20) and time.monotonic() - started > 0.1
+    next_lock.release()
+    lock.release()
 
 
 # ---- system checks ----

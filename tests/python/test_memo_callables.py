@@ -175,7 +175,7 @@ def test_what_cannot_be_expressed_is_refused_by_name(cache: Cache) -> None:
     assert cache.memoize(ignore="lock")(locked)(5) == 5
     with pytest.raises(TypeError, match="the variable 'lock'"):
         key_of(product, locked)
-    with pytest.raises(ValueError, match="no parameter 'locks' to ignore, and its closure no such variable"):
+    with pytest.raises(ValueError, match="no parameter 'locks', and its closure no such variable"):
         cache.memoize(ignore="locks")(locked)
 
     class Holder:
@@ -201,7 +201,7 @@ def test_name_and_version_steer_what_is_shared(cache: Cache) -> None:
     assert cache.memoize(version="a")(one)(0) == 1 and len(cache) == 3
     assert key_of(scaler(2), 1, name="n") != key_of(scaler(3), 1, name="n")
     for name in ("", b"n"):
-        with pytest.raises(ValueError, match="name is"):
+        with pytest.raises((TypeError, ValueError), match="Invalid name"):
             cache.memoize(name=name)  # type: ignore[arg-type]
     inner = cache.memoize(version=1)(one)
     assert key_of(product, inner) != key_of(product, cache.memoize(version=2)(one)) != key_of(product, one)

@@ -256,7 +256,7 @@ def test_wait_bounds_the_wait(cache: Cache) -> None:
 
         assert asyncio.run(cache.memoize(name="n", wait=0.05)(compute_in_task)()) == 8  # type: ignore[arg-type]
     for wrong in (-1, float("nan")):
-        with pytest.raises(ValueError, match="wait is"):
+        with pytest.raises(ValueError, match="Invalid wait"):
             cache.memoize(wait=wrong)
     with pytest.raises(errors.InvalidArgument):
         cache.memoize(lease=0)

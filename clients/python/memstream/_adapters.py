@@ -170,11 +170,16 @@ class SharedCache:
         """Returns the values that are there and can be decoded; as `get` with the others."""
         wanted = list(names)
         try:
-            return dict(self.call("get_many", wanted))
+            found = dict(self.call("get_many", wanted))
         except Exception as error:  # As in `get`, which tells the good ones from the bad.
             self._note_undecodable(error, "get_many", len(wanted))
-        found = {name: self.get(name, _ABSENT) for name in wanted}
-        return {name: value for name, value in found.items() if value is not _ABSENT}
+            found = {}
+        for name in wanted:  # `get_many` leaves out what it cannot decode; `get` logs and removes that.
+            if name not in found and self.call("exists", name):
+                value = self.get(name, _ABSENT)
+                if value is not _ABSENT:
+                    found[name] = value
+        return found
 
     def _note_undecodable(self, error: Exception, method: str, what: object) -> None:
         """Logs that a value could not be decoded; raises the error if it says something else."""

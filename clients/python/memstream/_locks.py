@@ -6,12 +6,15 @@ import hashlib
 import threading
 import time
 from types import TracebackType
-from typing import Optional, Type
+from typing import Optional, Set, Type
 
 from memstream._adapters import SharedCache
 from memstream.leases import Lease
 
 _PREFIX = b"memstream-lock:"
+
+# What is acquired and not released: a lease ends when nothing refers to it, and a lock must not end with its object.
+_held: Set[Lease] = set()
 
 
 class LockError(RuntimeError):
@@ -63,6 +66,7 @@ class Lock:
         while True:
             lease = self._shared.call("lease", self._key, None, self._timeout)
             if lease is not None:
+                _held.add(lease)
                 self._mine.lease = lease
                 return True
             remaining = None if deadline is None else deadline - time.monotonic()
@@ -80,6 +84,7 @@ class Lock:
         if lease is None:
             raise LockError("Cannot release a lock that this thread has not acquired. Acquire it first")
         self._mine.lease = None
+        _held.discard(lease)
         lease.release()
 
     def owned(self) -> bool:
