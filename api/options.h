@@ -27,8 +27,7 @@ struct OpenOptions {
 memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
 
 // `options` may be null: the environment alone. A variable that an option overrides is not read.
-// Returns kBadBackend, kBadName, kBadSize, kBadShards, kBadTimeout, kBadMode, kBadHugePages, kBadPrefault, kBadGroup
-// or kBadMaxValue: the message names the variable, the value and what is allowed.
+// Returns one of kBadBackend to kBadGroup. The message names the variable, its value and what is allowed. It returns
 // kInvalid for an owner whom nobody knows, a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 

@@ -108,7 +108,7 @@ Status SegmentFormat::initialize(Segment& segment) {
     return status;
   // What this process cannot do it shall find out before anybody can find the segment ready.
   const ProcessPrivate<std::uint64_t> own_page;
-  if (!own_page) return Status::kOsError;
+  if (!own_page) return fail(Status::kNoMemory, fmt::format("Segment '{}': {}", name_, last_error()));
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   // Before the first look too: reading a page that is not there takes memory like writing it does.
   if (const Status status = segment.commit(0, fixed_tables_end(geometry)); status != Status::kOk) return status;

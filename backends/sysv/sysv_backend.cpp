@@ -137,7 +137,7 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
   return fail(
       Status::kNoSegment,
       fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared. Another user's is found "
-                  "if its mode lets others in, or for reading if the option 'owner' names that user. Check "
+                  "if its mode lets others in, or for reading if the option 'owner' names that user: check "
                   "MEMSTREAM_NAME, or open it with leave to create",
                   spec.name, user_of(spec)));
 }

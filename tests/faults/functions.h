@@ -20,6 +20,7 @@
   X(fchown, kMinusOne, EPERM)                                                        \
   X(getgroups, kMinusOne, EPERM)                                                     \
   X(getgrnam_r, kError, EIO, ERANGE)                                                 \
+  X(getpwnam_r, kError, EIO, ERANGE)                                                 \
   X(flock, kMinusOne, ENOLCK, EINTR)                                                 \
   X(pread, kMinusOne, EIO, EINTR)                                                    \
   X(mmap, kMinusOne, ENOMEM, EACCES)                                                 \

@@ -141,6 +141,9 @@ INTERPOSE(int, getgroups, (int size, gid_t* groups), size, groups)
 INTERPOSE(int, getgrnam_r,
           (const char* name, struct group* entry, char* buffer, std::size_t size, struct group** found), name, entry,
           buffer, size, found)
+INTERPOSE(int, getpwnam_r,
+          (const char* name, struct passwd* entry, char* buffer, std::size_t size, struct passwd** found), name, entry,
+          buffer, size, found)
 INTERPOSE(int, flock, (int file, int operation), file, operation)
 INTERPOSE(ssize_t, pread, (int file, void* to, std::size_t size, off_t offset), file, to, size, offset)
 INTERPOSE(void*, mmap, (void* address, std::size_t size, int protection, int flags, int file, off_t offset), address,

@@ -1,4 +1,4 @@
-"""Every public function names the parameter that is wrong and what it expects, on both roads with the same words.
+"""Every public function names the parameter that is wrong and what it expects, on both ways with the same words.
 
 The functions and their parameters are read from the classes, so that a new one fails here until it is in the tables.
 """
@@ -16,7 +16,7 @@ from conftest import Segment
 import memstream
 from memstream import Cache, Lease, ObjectCache, Reservation, View, destroy, lru_cache
 
-ROADS = ("plain", "fast")
+WAYS = ("off", "require")
 
 
 class Nothing:
@@ -127,7 +127,7 @@ def parameters(function: Any) -> List[inspect.Parameter]:
 
 
 def calling(function: str, find: Callable[[], Any], of: Any) -> Iterator[Case]:
-    """Gives a case for each parameter; what can be passed by position is, because the fast road takes only that."""
+    """Gives a case for each parameter; what can be passed by position is, because the fast way takes only that."""
     all_of_them = parameters(of)
     for wrong in all_of_them:
 
@@ -174,9 +174,9 @@ OPENING = [
 ]
 
 
-@pytest.fixture(params=ROADS)
-def road(request: pytest.FixtureRequest, segment: Segment, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", request.param)
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, segment: Segment, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", request.param)
     return str(request.param)
 
 
@@ -197,12 +197,12 @@ def refused(case: Case) -> List[str]:
     return texts
 
 
-def on_both_roads(case: Case, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+def both_ways(case: Case, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     said = []
-    for choice in ROADS:
-        monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", choice)
+    for choice in WAYS:
+        monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", choice)
         with Cache(**options) as cache:
-            assert cache.road == choice
+            assert cache.accelerated == (choice == "require")
             cache["key"] = 1 if options else b"1"
             _cache[:] = [cache]
             said.append(refused(case))
@@ -211,15 +211,15 @@ def on_both_roads(case: Case, monkeypatch: pytest.MonkeyPatch, **options: Any) -
 
 
 @pytest.mark.parametrize("case", CACHE + LEASE, ids=repr)
-def test_a_wrong_argument_is_refused_by_name_and_in_the_same_words_on_both_roads(
+def test_a_wrong_argument_is_refused_by_name_and_in_the_same_words_both_ways(
     segment: Segment, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    on_both_roads(case, monkeypatch)
+    both_ways(case, monkeypatch)
 
 
 @pytest.mark.parametrize("case", OBJECT_CACHE, ids=repr)
 def test_a_cache_of_objects_refuses_the_same(segment: Segment, monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
-    on_both_roads(case, monkeypatch, serializer="pickle")
+    both_ways(case, monkeypatch, serializer="pickle")
 
 
 @pytest.mark.parametrize("case", OPENING, ids=repr)

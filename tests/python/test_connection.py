@@ -191,7 +191,7 @@ def test_an_owner_is_a_number_or_a_name_and_reads_only(segment: Segment) -> None
                 assert reader["key"] == b"value" and reader.info().read_only
         with pytest.raises((errors.NotOwner, errors.NoSegment), match="user id 61001"):
             Cache(owner=61001)
-        with pytest.raises(errors.InvalidArgument, match="options.owner is 'nobody-of-that-name'"):
+        with pytest.raises(errors.InvalidArgument, match="Invalid options.owner 'nobody-of-that-name'"):
             Cache(owner="nobody-of-that-name")
 
 

@@ -1,4 +1,4 @@
-"""Both roads raise the same errors in the same words, whatever is wrong: the key, the value, the state of the cache.
+"""Both ways raise the same errors in the same words, whatever is wrong: the key, the value, the state of the cache.
 
 test_arguments.py compares what they say of arguments of wrong types.
 """
@@ -12,7 +12,7 @@ from conftest import MIB, Segment
 
 from memstream import Cache, errors
 
-# Every function that the fast road has, by position as it takes arguments, and one by name, which it leaves.
+# Every function that the fast way has, by position as it takes arguments, and one by name, which it leaves.
 CALLS: Dict[str, Callable[[Cache], Any]] = {
     "get": lambda cache: cache.get("key"),
     "get by name": lambda cache: cache.get(key="key"),
@@ -51,15 +51,13 @@ STATES: Dict[str, Callable[[], Cache]] = {
 }
 
 
-def error_on(
-    road: str, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Cache], call: Callable[[Cache], Any]
-) -> Any:
-    """Returns type, text and status of what a call raises on a road; its result if it raises nothing."""
-    monkeypatch.setenv("MEMSTREAM_PYTHON_ROAD", road)
+def error_on(way: str, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Cache], call: Callable[[Cache], Any]) -> Any:
+    """Returns type, text and status of what a call raises on a way; its result if it raises nothing."""
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", way)
     with Cache() as first:
         first["key"] = b"1"
         with make() as cache:
-            assert cache.road == road or cache.closed
+            assert cache.accelerated == (way == "require") or cache.closed
             try:
                 return call(cache)
             except Exception as error:
@@ -72,7 +70,7 @@ def error_on(
 def test_a_cache_that_cannot_serve_says_the_same(
     segment: Segment, monkeypatch: pytest.MonkeyPatch, name: str, state: str
 ) -> None:
-    fast, plain = [error_on(road, monkeypatch, STATES[state], CALLS[name]) for road in ("fast", "plain")]
+    fast, plain = [error_on(way, monkeypatch, STATES[state], CALLS[name]) for way in ("require", "off")]
     assert fast == plain
     assert state == "read-only" or fast[0] in (errors.ClosedError, errors.CacheGone)
 
@@ -128,6 +126,6 @@ def _keep_slice(cache: Cache) -> None:
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_call_that_fails_says_the_same(segment: Segment, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     expected, call = FAILURES[name]
-    fast, plain = [error_on(road, monkeypatch, Cache, call) for road in ("fast", "plain")]
+    fast, plain = [error_on(way, monkeypatch, Cache, call) for way in ("require", "off")]
     _kept.clear()
     assert fast == plain and fast[0] is expected and fast[1]

@@ -18,6 +18,7 @@ from operator import methodcaller
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from memstream._abi import MAX_KEY_SIZE
+from memstream._undecodable import collect_undecodable
 from memstream.connection import Connection
 from memstream.errors import (
     CacheGone,
@@ -170,15 +171,15 @@ class SharedCache:
         """Returns the values that are there and can be decoded; as `get` with the others."""
         wanted = list(names)
         try:
-            found = dict(self.call("get_many", wanted))
+            with collect_undecodable() as left_out:
+                found = dict(self.call("get_many", wanted))
         except Exception as error:  # As in `get`, which tells the good ones from the bad.
             self._note_undecodable(error, "get_many", len(wanted))
-            found = {}
-        for name in wanted:  # `get_many` leaves out what it cannot decode; `get` logs and removes that.
-            if name not in found and self.call("exists", name):
-                value = self.get(name, _ABSENT)
-                if value is not _ABSENT:
-                    found[name] = value
+            found, left_out = {}, wanted
+        for name in left_out:  # `get` logs them and removes them.
+            value = self.get(name, _ABSENT)
+            if value is not _ABSENT:
+                found[name] = value
         return found
 
     def _note_undecodable(self, error: Exception, method: str, what: object) -> None:

@@ -67,7 +67,7 @@ class Batches(Operations):
                 except MemoryError:
                     raise
                 except Exception as error:
-                    warn_of_undecodable(error)
+                    warn_of_undecodable(error, encode_key(key))
         return found
 
     def set_many(self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0) -> None:
