@@ -99,7 +99,7 @@ Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
 Status set_max_value(const char* source, std::string_view text, std::uint64_t* max_value_bytes) {
   if (!parse_bytes(text, max_value_bytes) || *max_value_bytes == 0 || *max_value_bytes > kMaxMaxValue) {
     return refuse(Status::kBadMaxValue, source, text,
-                  "a number of bytes from 1 to 1024G is, with an optional K, M or G");
+                  "a number of bytes from 1 to 1024G, with an optional K, M or G");
   }
   return Status::kOk;
 }
