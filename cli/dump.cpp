@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_STATIC_LINKING_ONLY  // A state on the stack.
+#include <xxhash.h>
 #include <zstd.h>
 
 #include <bit>
@@ -11,9 +13,6 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "cli/command.h"
 #include "cli/dump_format.h"
