@@ -98,8 +98,7 @@ Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
 // How much of the segment it is shows when there is one.
 Status set_max_value(const char* source, std::string_view text, std::uint64_t* max_value_bytes) {
   if (!parse_bytes(text, max_value_bytes) || *max_value_bytes == 0 || *max_value_bytes > kMaxMaxValue) {
-    return refuse(Status::kBadMaxValue, source, text,
-                  "a number of bytes from 1 to 1024G, with an optional K, M or G");
+    return refuse(Status::kBadMaxValue, source, text, "a number of bytes from 1 to 1024G, with an optional K, M or G");
   }
   return Status::kOk;
 }

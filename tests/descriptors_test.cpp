@@ -57,7 +57,7 @@ TEST_CASE("a daemon that closes what it does not know keeps the files that it op
             const OpenCache cache(segment.spec());
             // The child's pipe to its parent stays: it is the newest of a few.
             for (int number = 3; number < 256; ++number) {
-              char path[] = "/proc/self/fd/000";
+              char path[32] = "/proc/self/fd/000";
               std::snprintf(path, sizeof path, "/proc/self/fd/%d", number);
               std::error_code error;
               if (std::filesystem::read_symlink(path, error).string().find("pipe:") != 0) ::close(number);
