@@ -17,6 +17,7 @@
 #include "api/memstream.h"
 #include "tests/support/backend_kinds.h"
 #include "tests/support/child_process.h"
+#include "tests/support/own_ipc_namespace.h"
 
 namespace memstream::test {
 namespace {

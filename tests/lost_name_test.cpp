@@ -18,6 +18,7 @@
 #include "tests/support/backend_kinds.h"
 #include "tests/support/child_process.h"
 #include "tests/support/expectations.h"
+#include "tests/support/own_ipc_namespace.h"
 #include "tests/support/test_cache.h"
 
 namespace memstream::test {
