@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "api/memstream.h"
-#include "core/cache.h"
+#include "core/cache/cache.h"
 
 namespace memstream {
 

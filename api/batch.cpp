@@ -7,7 +7,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
-#include "core/inplace_vector.h"
+#include "core/base/inplace_vector.h"
 
 using memstream::BatchItem;
 using memstream::BatchRoom;

@@ -12,8 +12,8 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/statistics.h"
-#include "core/cache_lookup.h"
-#include "core/fork_guard.h"
+#include "core/base/fork_guard.h"
+#include "core/cache/cache_lookup.h"
 
 namespace memstream {
 namespace {

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <thread>
 
-#include "core/operation_scope.h"
-#include "core/single_thread.h"
+#include "core/base/single_thread.h"
+#include "core/cache/operation_scope.h"
 
 namespace memstream {
 

@@ -4,7 +4,7 @@
 #include <exception>
 #include <new>
 
-#include "core/status.h"
+#include "core/base/status.h"
 
 namespace memstream {
 

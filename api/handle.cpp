@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "core/format.h"
+#include "core/cache/format.h"
 
 using memstream::Cache;
 using memstream::Deadline;

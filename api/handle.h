@@ -13,8 +13,8 @@
 #include "api/call_gate.h"
 #include "api/memstream.h"
 #include "api/options.h"
-#include "core/cache.h"
-#include "core/fork_guard.h"
+#include "core/base/fork_guard.h"
+#include "core/cache/cache.h"
 
 namespace memstream {
 

@@ -8,7 +8,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
-#include "core/cache_lookup.h"
+#include "core/cache/cache_lookup.h"
 
 using memstream::bytes_of;
 using memstream::Cache;

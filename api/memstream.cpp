@@ -10,8 +10,8 @@
 #include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
-#include "core/cache_lookup.h"
-#include "core/format.h"
+#include "core/cache/cache_lookup.h"
+#include "core/cache/format.h"
 
 using memstream::bytes_of;
 using memstream::CallGate;

@@ -12,7 +12,7 @@
 #include "api/grown_struct.h"
 #include "backends/accounts.h"
 #include "backends/open_segment.h"
-#include "core/layout.h"
+#include "core/layout/layout.h"
 
 namespace memstream {
 namespace {

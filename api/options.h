@@ -6,8 +6,8 @@
 #include <string>
 
 #include "api/memstream.h"
-#include "core/geometry.h"
-#include "core/segment.h"
+#include "core/base/segment.h"
+#include "core/layout/geometry.h"
 
 namespace memstream {
 

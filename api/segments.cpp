@@ -9,7 +9,7 @@
 #include "api/handle.h"
 #include "api/memstream.h"
 #include "backends/open_segment.h"
-#include "core/format.h"
+#include "core/cache/format.h"
 
 using memstream::fail;
 using memstream::guarded;

@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/cancellation.h"
-#include "core/descriptors.h"
+#include "core/base/cancellation.h"
+#include "core/base/descriptors.h"
 
 namespace memstream {
 namespace {

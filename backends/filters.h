@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <string>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

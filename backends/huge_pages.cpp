@@ -9,9 +9,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "core/cancellation.h"
-#include "core/descriptors.h"
-#include "core/interruptions.h"
+#include "core/base/cancellation.h"
+#include "core/base/descriptors.h"
+#include "core/base/interruptions.h"
 
 namespace memstream {
 namespace {

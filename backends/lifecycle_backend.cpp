@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "backends/mapped_segment.h"
-#include "core/cancellation.h"
-#include "core/layout.h"
+#include "core/base/cancellation.h"
+#include "core/layout/layout.h"
 
 namespace memstream {
 namespace {

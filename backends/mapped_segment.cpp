@@ -11,8 +11,8 @@
 
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
-#include "core/cancellation.h"
-#include "core/interruptions.h"
+#include "core/base/cancellation.h"
+#include "core/base/interruptions.h"
 
 namespace memstream {
 

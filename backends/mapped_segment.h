@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

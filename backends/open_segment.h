@@ -6,7 +6,7 @@
 #include <memory>
 #include <string_view>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

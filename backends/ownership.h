@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "backends/ownership.h"
-#include "core/clock.h"
-#include "core/segment.h"
+#include "core/base/clock.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

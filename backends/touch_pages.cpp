@@ -9,7 +9,7 @@
 #include <cerrno>
 
 #include "backends/mapped_segment.h"
-#include "core/interruptions.h"
+#include "core/base/interruptions.h"
 
 namespace memstream {
 namespace {

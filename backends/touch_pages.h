@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstddef>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

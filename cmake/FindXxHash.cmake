@@ -1,4 +1,4 @@
-# Finds the header of xxHash, which ships no CMake package. Defines XxHash::header; nothing is linked, core/hash.h
+# Finds the header of xxHash, which ships no CMake package. Defines XxHash::header; nothing is linked, core/layout/hash.h
 # inlines what it uses.
 find_path(XxHash_INCLUDE_DIR NAMES xxhash.h DOC "Directory of xxhash.h")
 mark_as_advanced(XxHash_INCLUDE_DIR)

@@ -3,7 +3,7 @@ add_library(memstream_flags INTERFACE)
 target_compile_features(memstream_flags INTERFACE c_std_11 cxx_std_20)
 # -Wconversion finds the narrowed offset and the signed size: the two mistakes that a layout of offsets cannot afford.
 target_compile_options(memstream_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
-# Root-relative includes ("core/segment.h"): every include line shows which layer it reaches into.
+# Root-relative includes ("core/base/segment.h"): every include line shows which layer it reaches into.
 target_include_directories(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(memstream_flags INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
 # ccache reads what GCC has preprocessed, which else would say nothing of the precompiled headers.

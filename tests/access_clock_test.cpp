@@ -1,5 +1,5 @@
 // How often a get or a view reads the clock, how late the instant that it notes may be, and that an expiry never is.
-#include "core/access_clock.h"
+#include "core/cache/access_clock.h"
 
 #include <doctest/doctest.h>
 

@@ -28,16 +28,19 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
 }
 LAYERS = ("core", "backends", "api", "clients", "cli", "tests", "benchmarks")
 
+# The folders of core/, from the bottom up: each may include the ones before it. core/README.md says what is where.
+ROOMS = ("base", "layout", "shard", "cache")
+
 # The homes of each system call that makes or unmakes shared memory, or tells who is alive.
 SYSTEM_CALL_HOMES = {
-    ("backends/posix/", "core/process_private"): ("mmap", "munmap"),  # The page that fork() wipes.
+    ("backends/posix/", "core/base/process_private"): ("mmap", "munmap"),  # The page that fork() wipes.
     ("backends/posix/",): ("shm_open", "shm_unlink", "ftruncate", "posix_fallocate"),
     ("backends/sysv/",): ("shmget", "shmat", "shmdt", "shmctl", "semtimedop"),
     # Locks of System V names, and the marks of living processes.
-    ("backends/sysv/", "core/process_marks"): ("semget", "semop", "semctl"),
+    ("backends/sysv/", "core/base/process_marks"): ("semget", "semop", "semctl"),
     # Advice and population are for mappings of either kind.
-    ("backends/", "core/process_private"): ("madvise", "mprotect"),
-    ("core/shared_futex",): ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
+    ("backends/", "core/base/process_private"): ("madvise", "mprotect"),
+    ("core/base/shared_futex",): ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
 }
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"
@@ -121,9 +124,57 @@ def check_includes(file: SourceFile) -> Iterator[Violation]:
                 yield Violation(file.path, number, f"<{match['path']}> is our own header: include it with quotes")
             continue
         if "/" not in match["path"] or target not in LAYERS:
-            yield Violation(file.path, number, f'"{match["path"]}" is not root-relative, as in "core/segment.h"')
+            yield Violation(file.path, number, f'"{match["path"]}" is not root-relative, as in "core/base/segment.h"')
         elif allowed is not None and target not in allowed | {file.layer}:
             yield Violation(file.path, number, f"{file.layer}/ must not include {target}/")
+
+
+def room_of(path: str) -> Optional[int]:
+    """The place of a file's folder in ROOMS; None outside core/ and for folders that are not rooms."""
+    parts = path.split("/")
+    return ROOMS.index(parts[1]) if len(parts) == 3 and parts[0] == "core" and parts[1] in ROOMS else None
+
+
+def check_rooms(file: SourceFile) -> Iterator[Violation]:
+    """Every source of core/ lies in a room, and includes from its own room and lower ones only."""
+    if file.suffix not in CXX_SUFFIXES or file.layer != "core":
+        return
+    own = room_of(file.path)
+    if own is None:
+        yield Violation(file.path, 1, f"core/ has the rooms {', '.join(ROOMS)}: move this file into one")
+        return
+    for number, line in file.code_lines():
+        match = INCLUDE.match(line)
+        other = room_of(match["path"]) if match else None
+        if other is not None and other > own:
+            yield Violation(file.path, number, f"core/{ROOMS[own]}/ must not include core/{ROOMS[other]}/")
+
+
+def included_headers(file: SourceFile) -> list[tuple[int, str]]:
+    """Line and path of each quoted include."""
+    matches = [(number, INCLUDE.match(line)) for number, line in file.code_lines()]
+    return [(number, match["path"]) for number, match in matches if match and match["open"] == '"']
+
+
+def find_include_cycles(root: Path) -> Iterator[Violation]:
+    """No header of the engine, the backends or the ABI includes itself through others."""
+    layers = ("core", "backends", "api", "cli")
+    files = {file.path: file for file in find_files(root) if file.layer in layers and file.suffix in CXX_SUFFIXES}
+    includes = {path: included_headers(file) for path, file in files.items()}
+    done: set[str] = set()
+
+    def visit(path: str, trail: tuple[str, ...]) -> Iterator[Violation]:
+        for number, target in includes.get(path, []):
+            if target in trail:
+                cycle = " -> ".join((*trail[trail.index(target) :], target))
+                yield Violation(path, number, f"include cycle: {cycle}")
+            elif target not in done:
+                yield from visit(target, (*trail, target))
+        done.add(path)
+
+    for path in sorted(files):
+        if path not in done:
+            yield from visit(path, (path,))
 
 
 def check_system_calls(file: SourceFile) -> Iterator[Violation]:
@@ -222,6 +273,7 @@ def check_registered(file: SourceFile) -> Iterator[Violation]:
 
 CHECKS = (
     check_includes,
+    check_rooms,
     check_system_calls,
     check_python_headers,
     check_backend_choice,
@@ -243,50 +295,58 @@ STANDARD_LIBRARY = standard_library()
 
 
 def find_violations(root: Path) -> list[Violation]:
-    return [violation for file in find_files(root) for check in CHECKS for violation in check(file)]
+    found = [violation for file in find_files(root) for check in CHECKS for violation in check(file)]
+    return found + list(find_include_cycles(root))
 
 
 # One planted violation of each kind: path, content, and words of the message that must come of it. None: silence.
 PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
-    ("core/up.h", '#include "backends/open_segment.h"\n', "core/ must not include backends/"),
+    ("core/base/up.h", '#include "backends/open_segment.h"\n', "core/ must not include backends/"),
     ("backends/up.cpp", '#include "api/cache.h"\n', "backends/ must not include api/"),
-    ("clients/python/native/deep.c", '#include "core/segment.h"\n', "clients/ must not include core/"),
+    ("core/homeless.cpp", "int x;\n", "core/ has the rooms"),
+    ("core/attic/homeless.h", "int x;\n", "core/ has the rooms"),
+    ("core/base/up_a_room.h", '#include "core/layout/block.h"\n', "core/base/ must not include core/layout/"),
+    ("core/layout/up_a_room.cpp", '#include "core/cache/cache.h"\n', "core/layout/ must not include core/cache/"),
+    ("core/shard/up_a_room.h", '#include "core/cache/cache.h"\n', "core/shard/ must not include core/cache/"),
+    ("core/cache/down.h", '#include "core/shard/shard.h"\n#include "core/base/status.h"\n', None),
+    ("core/base/again.h", '#include "core/base/again.h"\n', "include cycle"),
+    ("clients/python/native/deep.c", '#include "core/base/segment.h"\n', "clients/ must not include core/"),
     ("clients/python/native/easy.c", "#include <Python.h>\n", "declare what is needed of Python"),
-    ("cli/deep.cpp", '  #  include "core/segment.h"\n', "cli/ must not include core/"),
-    ("benchmarks/c/deep.cpp", '#include "core/arena.h"\n', "benchmarks/ must not include core/"),
-    ("benchmarks/parts/fine.cpp", '#include "core/arena.h"\n#include "tests/support/a.h"\n', None),
-    ("core/near.cpp", '#include "segment.h"\n', "not root-relative"),
-    ("core/dots.cpp", '#include "../core/segment.h"\n', "not root-relative"),
-    ("api/angle.cpp", "#include <core/segment.h>\n", "with quotes"),
-    ("core/memory.cpp", "auto p = ::mmap(nullptr, 1, 0, 0, 0, 0);\n", "mmap() has its home"),
+    ("cli/deep.cpp", '  #  include "core/base/segment.h"\n', "cli/ must not include core/"),
+    ("benchmarks/c/deep.cpp", '#include "core/shard/arena.h"\n', "benchmarks/ must not include core/"),
+    ("benchmarks/parts/fine.cpp", '#include "core/shard/arena.h"\n#include "tests/support/a.h"\n', None),
+    ("core/base/near.cpp", '#include "segment.h"\n', "not root-relative"),
+    ("core/base/dots.cpp", '#include "../base/segment.h"\n', "not root-relative"),
+    ("api/angle.cpp", "#include <core/base/segment.h>\n", "with quotes"),
+    ("core/base/memory.cpp", "auto p = ::mmap(nullptr, 1, 0, 0, 0, 0);\n", "mmap() has its home"),
     ("backends/sysv/borrow.cpp", "ftruncate(fd, 1);\n", "ftruncate() has its home"),
     ("backends/posix/borrow.cpp", "int id = shmget (key, 1, 0);\n", "shmget() has its home"),
     ("backends/open_segment.cpp", "int id = shmctl(0, 0, nullptr);\n", "shmctl() has its home"),
-    ("core/asleep.cpp", "syscall(SYS_futex, word);\n", "syscall() has its home"),
-    ("core/alive.cpp", "int left = semctl(id, 0, GETVAL);\n", "semctl() has its home"),
-    ("core/process_marks.cpp", "int left = semctl(id, 0, GETVAL);\n", None),
-    ("core/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its home"),
+    ("core/base/asleep.cpp", "syscall(SYS_futex, word);\n", "syscall() has its home"),
+    ("core/base/alive.cpp", "int left = semctl(id, 0, GETVAL);\n", "semctl() has its home"),
+    ("core/base/process_marks.cpp", "int left = semctl(id, 0, GETVAL);\n", None),
+    ("core/base/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its home"),
     ("api/choice.cpp", 'getenv("MEMSTREAM_BACKEND");\n', "reads MEMSTREAM_BACKEND"),
     ("backends/sysv/sideways.cpp", '#include "backends/posix/posix_backend.h"\n', "includes from a backend's folder"),
     ("api/folder.cpp", '#include "backends/sysv/sysv_backend.h"\n', "includes from a backend's folder"),
-    ("core/both.cpp", 'bool known = name == "sysv" || name == "posix";\n', "names both backends"),
+    ("core/base/both.cpp", 'bool known = name == "sysv" || name == "posix";\n', "names both backends"),
     ("clients/python/memstream/heavy.py", "import requests\n", "import of requests"),
     ("clients/python/memstream/array.py", "import numpy\n", "import of numpy"),
     ("docs/promise.md", "TO" "DO: write\n", "promises work"),
     ("scripts/path.sh", "cd /h" "ome/someone\n", "path of one machine"),
-    ("core/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
+    ("core/base/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
     ("tests/lonely_test.cpp", "int x;\n", "not registered"),
-    ("core/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
-    ("core/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
-    ("core/fine.cpp", '#include <string>\n#include "core/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
-    ("backends/posix/fine.cpp", '#include "core/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
+    ("core/base/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
+    ("core/base/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
+    ("core/base/fine.cpp", '#include <string>\n#include "core/base/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
+    ("backends/posix/fine.cpp", '#include "core/base/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
     ("clients/python/memstream/setup.py", "import setuptools\n", "import of setuptools"),
     ("clients/python/setup.py", "import setuptools\n", None),
     ("clients/python/memstream/cachelib.py", "import django\n", "import of django"),
     ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
     ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
-    ("tests/fine.cpp", '#include "core/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),
+    ("tests/fine.cpp", '#include "core/base/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),
 )
 
 

@@ -1,5 +1,5 @@
 // The heap's allocator: where blocks come from, how freed ones grow together, what happens at the border.
-#include "core/arena.h"
+#include "core/shard/arena.h"
 
 #include <doctest/doctest.h>
 

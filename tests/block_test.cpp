@@ -1,6 +1,6 @@
 // The two checks of a block's first word, on any bytes: what they let pass lies inside the shard, and of the blocks
 // that both are for they say the same.
-#include "core/block.h"
+#include "core/layout/block.h"
 
 #include <doctest/doctest.h>
 

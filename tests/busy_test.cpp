@@ -15,8 +15,8 @@
 
 #include "api/guarded.h"
 #include "backends/open_segment.h"
-#include "core/format.h"
-#include "core/layout.h"
+#include "core/cache/format.h"
+#include "core/layout/layout.h"
 #include "tests/support/child_process.h"
 #include "tests/support/test_cache.h"
 

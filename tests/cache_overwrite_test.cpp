@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "backends/posix/posix_backend.h"
-#include "core/cache_lookup.h"
-#include "core/robust_mutex.h"
+#include "core/base/robust_mutex.h"
+#include "core/cache/cache_lookup.h"
 #include "tests/support/expectations.h"
 #include "tests/support/test_shard.h"
 

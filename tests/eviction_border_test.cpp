@@ -5,7 +5,7 @@
 #include <map>
 #include <set>
 
-#include "core/eviction.h"
+#include "core/shard/eviction.h"
 #include "tests/support/test_queues.h"
 
 namespace memstream::test {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/eviction.h"
+#include "core/shard/eviction.h"
 #include "tests/support/test_queues.h"
 
 namespace memstream::test {

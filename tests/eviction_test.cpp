@@ -1,5 +1,5 @@
 // Which entry goes when a shard is full: the two queues, and what a rebuild and stray writes leave of them.
-#include "core/eviction.h"
+#include "core/shard/eviction.h"
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/scale.h"
 #include "tests/support/test_queues.h"
 

@@ -1,5 +1,5 @@
 // The segment header: what a new one says, and each way in which an existing one is refused.
-#include "core/format.h"
+#include "core/cache/format.h"
 
 #include <doctest/doctest.h>
 #include <sys/mman.h>
@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/hash.h"
-#include "core/identity.h"
+#include "core/base/identity.h"
+#include "core/layout/hash.h"
 #include "tests/support/expectations.h"
 #include "tests/support/page_map.h"
 #include "tests/support/scale.h"

@@ -1,5 +1,5 @@
 // Where things lie in a segment: for every size and number of shards, and what is refused.
-#include "core/geometry.h"
+#include "core/layout/geometry.h"
 
 #include <doctest/doctest.h>
 

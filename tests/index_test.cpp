@@ -1,6 +1,6 @@
 // The table: buckets, chains, growth by one bucket at a time, free entries. Hashes are made up, so that every collision
 // happens that the test wants.
-#include "core/index.h"
+#include "core/shard/index.h"
 
 #include <doctest/doctest.h>
 

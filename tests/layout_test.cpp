@@ -1,6 +1,6 @@
-// docs/layout.md against core/layout.h: every field of every struct stands in the document's tables at the place and
-// with the size that the compiler gives it, and nothing else does.
-#include "core/layout.h"
+// docs/layout.md against core/layout/layout.h: the document's tables list every field of every struct, and nothing
+// else, with the offset and the size that the compiler gives it.
+#include "core/layout/layout.h"
 
 #include <doctest/doctest.h>
 
@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "core/block.h"
+#include "core/layout/block.h"
 
 namespace memstream::test {
 namespace {

@@ -1,5 +1,5 @@
 // The places for pins beyond those of a process slot: chunks that processes claim, and that end with them.
-#include "core/pin_places.h"
+#include "core/shard/pin_places.h"
 
 #include <doctest/doctest.h>
 
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/memory_segment.h"
 #include "tests/support/test_shard.h"
 

@@ -1,5 +1,5 @@
 // The table of processes: which slots are looked at, and what becomes of those of the dead.
-#include "core/processes.h"
+#include "core/cache/processes.h"
 
 #include <doctest/doctest.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-// The contract of core/segment.h: one set of bodies that holds for every backend. What is peculiar to one of them
+// The contract of core/base/segment.h: one set of bodies that holds for every backend. What is peculiar to one of them
 // stands in segment_posix_test.cpp and segment_sysv_test.cpp, what needs several processes in segment_race_test.cpp.
 #include <doctest/doctest.h>
 #include <fmt/format.h>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::test {

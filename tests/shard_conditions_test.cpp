@@ -6,7 +6,7 @@
 #include <set>
 #include <string>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::test {

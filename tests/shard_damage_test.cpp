@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/cache.h"
-#include "core/shard.h"
+#include "core/cache/cache.h"
+#include "core/shard/shard.h"
 #include "tests/support/expectations.h"
 #include "tests/support/test_shard.h"
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <thread>
 
-#include "core/shard_lock.h"
+#include "core/shard/shard_lock.h"
 #include "tests/support/scale.h"
 #include "tests/support/test_shard.h"
 

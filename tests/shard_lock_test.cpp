@@ -1,6 +1,6 @@
 // The lock of a shard: holders that die, holders that merely stand still, and who is told what. The shard lies in real
 // shared memory, because the ones that die are processes.
-#include "core/shard_lock.h"
+#include "core/shard/shard_lock.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "backends/posix/posix_backend.h"
-#include "core/format.h"
+#include "core/cache/format.h"
 #include "tests/support/child_process.h"
 #include "tests/support/expectations.h"
 

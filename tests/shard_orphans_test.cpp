@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/scale.h"
 #include "tests/support/test_shard.h"
 

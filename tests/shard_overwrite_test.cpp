@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/block.h"
-#include "core/shard.h"
+#include "core/layout/block.h"
+#include "core/shard/shard.h"
 #include "tests/support/overwriting_shard.h"
 
 namespace memstream::test {

@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "core/shard_lookup.h"
+#include "core/shard/shard_lookup.h"
 #include "tests/support/overwriting_shard.h"
 #include "tests/support/scale.h"
 

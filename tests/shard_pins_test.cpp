@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/shard.h"
+#include "core/shard/shard.h"
 #include "tests/support/expectations.h"
 #include "tests/support/overwriting_shard.h"
 #include "tests/support/test_shard.h"

@@ -1,5 +1,5 @@
 // A shard as a cache: every operation, every limit, what is told of an entry.
-#include "core/shard.h"
+#include "core/shard/shard.h"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // Copies and comparisons of every small size, in exactly as much memory as they may touch.
-#include "core/shared_bytes.h"
+#include "core/base/shared_bytes.h"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // The last error of a thread, and the sentences of the statuses.
-#include "core/status.h"
+#include "core/base/status.h"
 
 #include <doctest/doctest.h>
 
@@ -56,7 +56,7 @@ TEST_CASE("every status has a sentence of its own, and no other number has one")
     CHECK(sentence.ends_with('.'));
     sentences.insert(sentence);
   }
-  CHECK(statuses == 47);  // As many as core/status.h declares.
+  CHECK(statuses == 47);  // As many as core/base/status.h declares.
   CHECK(sentences.size() == 47);
 }
 

@@ -20,7 +20,7 @@
 #include "backends/huge_pages.h"
 #include "backends/lifecycle_backend.h"
 #include "backends/posix/posix_object.h"
-#include "core/descriptors.h"
+#include "core/base/descriptors.h"
 
 namespace memstream {
 namespace {

@@ -17,8 +17,8 @@
 #include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
-#include "core/interruptions.h"
-#include "core/pieces.h"
+#include "core/base/interruptions.h"
+#include "core/base/pieces.h"
 
 namespace memstream {
 namespace {

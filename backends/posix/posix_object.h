@@ -10,7 +10,7 @@
 
 #include "backends/mapped_segment.h"
 #include "backends/shared_object.h"
-#include "core/descriptors.h"
+#include "core/base/descriptors.h"
 
 namespace memstream {
 

@@ -15,7 +15,7 @@
 #include "backends/filters.h"
 #include "backends/ownership.h"
 #include "backends/sysv/sysv_object.h"
-#include "core/interruptions.h"
+#include "core/base/interruptions.h"
 
 namespace memstream {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <sys/types.h>
 
-#include "core/clock.h"
-#include "core/segment.h"
+#include "core/base/clock.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

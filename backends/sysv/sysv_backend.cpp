@@ -16,7 +16,7 @@
 #include "backends/mapped_segment.h"
 #include "backends/sysv/sysv_object.h"
 #include "backends/touch_pages.h"
-#include "core/layout.h"
+#include "core/layout/layout.h"
 
 namespace memstream {
 namespace {

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "backends/sysv/sysv_key.h"
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream {
 

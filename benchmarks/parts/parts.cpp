@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "core/arena.h"
-#include "core/hash.h"
-#include "core/robust_mutex.h"
-#include "core/shard_lock.h"
+#include "core/base/robust_mutex.h"
+#include "core/layout/hash.h"
+#include "core/shard/arena.h"
+#include "core/shard/shard_lock.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::bench {

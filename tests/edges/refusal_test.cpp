@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "core/hash.h"
-#include "core/layout.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
 #include "tests/support/child_process.h"
 #include "tests/support/test_cache.h"
 

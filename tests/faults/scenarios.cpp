@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "backends/open_segment.h"
-#include "core/format.h"
-#include "core/layout.h"
+#include "core/cache/format.h"
+#include "core/layout/layout.h"
 #include "tests/support/child_process.h"
 #include "tests/support/page_map.h"
 

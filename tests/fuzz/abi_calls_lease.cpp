@@ -1,7 +1,7 @@
 // Leases against a model: one of a key stands at a time, until its key is written or it is given up.
 #include <algorithm>
 
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/fuzz/abi_calls.h"
 #include "tests/fuzz/battery.h"
 

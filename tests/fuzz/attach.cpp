@@ -6,9 +6,9 @@
 #include <span>
 #include <string>
 
-#include "core/cache_lookup.h"
-#include "core/format.h"
-#include "core/identity.h"
+#include "core/base/identity.h"
+#include "core/cache/cache_lookup.h"
+#include "core/cache/format.h"
 #include "tests/fuzz/backend_choice.h"
 #include "tests/fuzz/image.h"
 #include "tests/fuzz/must.h"

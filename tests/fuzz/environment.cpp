@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "api/options.h"
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/fuzz/backend_choice.h"
 #include "tests/fuzz/must.h"
 #include "tests/fuzz/targets.h"

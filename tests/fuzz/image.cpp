@@ -7,9 +7,9 @@
 #include <atomic>
 #include <cstring>
 
-#include "core/hash.h"
-#include "core/layout.h"
-#include "core/process_marks.h"
+#include "core/base/process_marks.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
 #include "tests/fuzz/backend_choice.h"
 #include "tests/fuzz/must.h"
 

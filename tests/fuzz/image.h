@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "api/memstream.h"
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream::fuzz {
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/index.h"
-#include "core/layout.h"
+#include "core/layout/layout.h"
+#include "core/shard/index.h"
 
 namespace memstream::fuzz {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/geometry.h"
+#include "core/layout/geometry.h"
 #include "tests/fuzz/targets.h"
 
 namespace memstream::fuzz {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/fuzz/battery.h"
 #include "tests/fuzz/image.h"
 #include "tests/fuzz/must.h"

@@ -1,10 +1,10 @@
 // Segments as real calls leave them: what the damage is done to.
 #include <thread>
 
-#include "core/hash.h"
-#include "core/index.h"
-#include "core/layout.h"
-#include "core/robust_mutex.h"
+#include "core/base/robust_mutex.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
+#include "core/shard/index.h"
 #include "tests/fuzz/image.h"
 #include "tests/fuzz/must.h"
 #include "tests/fuzz/records.h"

@@ -8,7 +8,7 @@
 #include <optional>
 #include <unordered_set>
 
-#include "core/hash.h"
+#include "core/layout/hash.h"
 
 namespace memstream::histories {
 namespace {

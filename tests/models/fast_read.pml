@@ -1,6 +1,6 @@
 /*
- * The read without a lock, as Shard::lookup() in core/shard_lookup.h does it, and Shard::read_redo() in
- * core/shard_read.cpp when the value is being overwritten; against everything that a writer does to the same key:
+ * The read without a lock, as Shard::lookup() in core/shard/shard_lookup.h does it, and Shard::read_redo() in
+ * core/shard/shard_read.cpp when the value is being overwritten; against everything that a writer does to the same key:
  * replace, overwrite in place, delete, insert with the same entry or another, the split of its bucket, the reuse of
  * its block for another key, and the rebuild of the shard; and against the death of the writer at any step. Names are
  * those of the code.

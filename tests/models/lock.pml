@@ -1,5 +1,5 @@
 /*
- * The lock of a shard as core/shard_lock.cpp implements it, for Spin: writers, slow readers, and the death of any of
+ * The lock of a shard as core/shard/shard_lock.cpp implements it, for Spin: writers, slow readers, and the death of any of
  * them at any step. Names are those of the code.
  *
  * What is a step here is what is atomic there: a load or store of a shared word, a try-lock, a change of ownership of

@@ -1,5 +1,5 @@
 /*
- * Holding a value in place without a lock: Shard::pin() in core/shard_lookup.h, against everything that a writer does to
+ * Holding a value in place without a lock: Shard::pin() in core/shard/shard_lookup.h, against everything that a writer does to
  * the same key: replace, overwrite in place, move, delete, insert, the reuse of its block, the look at the orphans, and
  * the rebuild of the shard; and against the death of a viewer or of the writer at any step. Names are those of the code.
  *

@@ -1,7 +1,7 @@
 /*
  * The process table: entering it, leaving it, cleaning up after the dead, and the passing of a segment from one pid
  * namespace to another, against the death of any process at any step and a damaged slot. Names are those of
- * core/residence.cpp and core/processes.cpp.
+ * core/cache/residence.cpp and core/cache/processes.cpp.
  *
  * Process 1 is a child of process 0, forked while that has a slot. Process 2 is of another pid namespace. One operation
  * of the kernel on several semaphores is one step, and so is what it does when a process ends.

@@ -1,4 +1,4 @@
-/* The thread slots of the lock's model, lock.pml, which has their variables. Names are those of core/shard_lock.cpp. */
+/* The thread slots of the lock's model, lock.pml, which has their variables. Names are those of core/shard/shard_lock.cpp. */
 
 /* What follows a try-lock that succeeded. */
 inline take_slot(s) {

@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "no-second-look-at-ref",
         "a fast read accepts its copy without looking at the ref again",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "const bool moved = !is_same_ref(candidate.entry->ref.load(std::memory_order_relaxed), candidate.ref);",
         "const bool moved = false;",
         ("histories",),
@@ -14,7 +14,7 @@ MUTANTS = [
     Mutant(
         "believe-every-miss",
         "a fast read believes a miss without asking whether bucket and number of buckets stood still",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "const bool stood_still = (version & 1) == 0 &&",
         "const bool stood_still = version == version ||",
         ("shard_conditions_test", "histories"),
@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant(
         "ignore-odd-version",
         "a fast read believes a miss in a bucket that is in the middle of a change",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "(version & 1) == 0 && look->bucket->version",
         "look->bucket->version",
         ("shard_conditions_test", "histories"),
@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "read-during-rebuild",
         "a fast read does not look whether the shard is being rebuilt",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "if ((look->seq & 1) != 0 || look->cells == 0",
         "if (look->cells == 0",
         ("shard_conditions_test", "histories"),
@@ -38,7 +38,7 @@ MUTANTS = [
     Mutant(
         "expiry-ignored-by-get",
         "a get brings values whose time has come",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;",
         "if (expires_ms != 0 && has_expired(expires_ms, 0)) return Took::kExpired;",
         ("shard_test",),
@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant(
         "expiry-by-noted-instant",
         "a get compares an expiry with the instant that it notes, which may be of earlier gets",
-        "core/cache_lookup.h",
+        "core/cache/cache_lookup.h",
         "{room, room_bytes, copy_below_, wants_all}, noted, now, &got)",
         "{room, room_bytes, copy_below_, wants_all}, noted, noted, &got)",
         ("access_clock_test",),
@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant(
         "view-expiry-by-noted-instant",
         "a view compares an expiry with the instant that it notes, which may be of earlier views",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;",
         "if (expires_ms != 0 && has_expired(expires_ms, noted_ms)) return;",
         ("access_clock_test",),
@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant(
         "plain-block-beyond-the-shard",
         "a get believes that a block ends where its first word says",
-        "core/block.h",
+        "core/layout/block.h",
         "if (size > shard_size_bytes - offset || value_start + shape.slack > size) return false;",
         "if (value_start + shape.slack > size) return false;",
         ("block_test",),
@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(
         "plain-block-in-the-header",
         "a get takes what stands in the shard's header for a block",
-        "core/block.h",
+        "core/layout/block.h",
         "if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - kMinBlockUnits * kUnitSize) return",
         "if (offset > shard_size_bytes - kMinBlockUnits * kUnitSize) return",
         ("block_test",),
@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         "extras-where-there-are-none",
         "of a value without expiry and flags a part of the key is taken for them",
-        "core/block.h",
+        "core/layout/block.h",
         "return has_extras() ? ~std::uint64_t{0} : 0;",
         "return ~std::uint64_t{0};",
         ("shard_test",),
@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(
         "created-in-32-bits",
         "the upper part of the instant at which a value was written is lost",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "  shape.flags |= created_flags(created_ms);\n",
         "",
         ("shard_test",),
@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant(
         "touch-evicts-its-value",
         "a value that moves to a block with room for an expiry may be evicted for that block",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "    const PinTable::Kept kept(&pins_, found.position());\n",
         "",
         ("shard_touch_test",),
@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant(
         "touch-leaks-the-old-block",
         "the block that a value leaves when it gets an expiry is never free again",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());\n",
         "  keep_for_viewers(ref, found.block);\n",
         ("shard_touch_test",),
@@ -110,7 +110,7 @@ MUTANTS = [
     Mutant(
         "touch-frees-what-is-viewed",
         "the block that a value leaves when it gets an expiry is freed under whoever views it",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());\n",
         "  static_cast<void>(ref);\n  arena_.free(found.position());\n",
         ("shard_touch_test",),
@@ -118,7 +118,7 @@ MUTANTS = [
     Mutant(
         "noted-instant-for-ever",
         "a process whose gets follow each other fast notes the same instant in all of them",
-        "core/access_clock.h",
+        "core/cache/access_clock.h",
         "      --reuses_left_;\n",
         "",
         ("access_clock_test",),
@@ -126,7 +126,7 @@ MUTANTS = [
     Mutant(
         "expiry-ignored-by-writers",
         "add, touch and increment meet entries whose time has come",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "has_expired(found.block.expires_ms(), now_ms)) {\n    remove_entry(found);",
         "has_expired(found.block.expires_ms(), 0)) {\n    remove_entry(found);",
         ("shard_test",),
@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant(
         "cas-token-not-compared",
         "compare-and-set succeeds with any token",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "return cas_token(found) == request.cas ? Status::kOk",
         "return cas_token(found) != 0 ? Status::kOk",
         ("shard_conditions_test", "histories"),
@@ -142,7 +142,7 @@ MUTANTS = [
     Mutant(
         "commit-before-value",
         "the ref is stored before the value is copied",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         """  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   publish(position, block, request, found, new_id, now_ms);
   return Status::kOk;""",
@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "generation-stands-still",
         "a ref is stored without a new generation",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "const std::uint64_t ref = ref_live(old_ref, position) |",
         "const std::uint64_t ref = ref_live(old_ref - (std::uint64_t{1} << 32), position) |",
         ("histories",),
@@ -162,7 +162,7 @@ MUTANTS = [
     Mutant(
         "free-before-commit",
         "a replace frees the old block before it stores the new ref",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         """  old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
@@ -188,7 +188,7 @@ MUTANTS = [
     Mutant(
         "free-before-delete",
         "a delete frees the block before it empties the ref",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "{ return give_up_block(drop_entry(found), found.block); }",
         """{
   const std::uint32_t given_up = give_up_block(found.ref, found.block);
@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(
         "hit-carries",
         "the fourth hit of an entry carries into the bit beside the hits",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "if ((policy & kHits) != kHits) entry.policy",
         "entry.policy",
         ("eviction_test",),
@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant(
         "main-drop-returns-to-main",
         "a key that the main queue dropped goes straight back to it, so that a loop pushes out what it needs next",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "return from_main ? enter_small(id) : kMain;",
         "return kMain;",
         ("eviction_border_test",),
@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(
         "main-gives-way-with-hits",
         "what the small queue drops pushes out of the main one what is still asked for",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "  if ((policy & kHits) == 0) {\n    space().main_hand = id;",
         "  if (true) {\n    space().main_hand = id;",
         ("eviction_border_test",),
@@ -224,7 +224,7 @@ MUTANTS = [
     Mutant(
         "loop-takes-no-hits",
         "in a loop the main queue never gives way, whether it is still asked for or not",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "  if (!drops_return()) word.store(policy - 1, std::memory_order_relaxed);\n",
         "",
         ("eviction_border_test",),
@@ -232,7 +232,7 @@ MUTANTS = [
     Mutant(
         "loop-replaces-all",
         "in a loop as much goes to the main queue as elsewhere, so that nothing lasts until its turn",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "(drops_return() ? kOneIn : kOneInOfALoop)",
         "kOneIn",
         ("eviction_border_test",),
@@ -240,7 +240,7 @@ MUTANTS = [
     Mutant(
         "chance-returns-believed",
         "a new key that meets another one's fingerprint goes to the main queue although nothing ever comes back",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "  if (!drops_return()) return enter_small(id);\n",
         "",
         ("eviction_border_test",),
@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "promotion-keeps-its-bytes",
         "what moves to the main queue still counts as memory of the small one",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "  count_out(policy, found.block.stored_size);\n  return {};",
         "  return {};",
         ("eviction_test", "shard_full_test"),
@@ -256,7 +256,7 @@ MUTANTS = [
     Mutant(
         "no-time-before-the-hand",
         "a new key whose entry lies right before the hand of the small queue is dropped at once",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ?",
         "return space().small_hand != 0 && ahead_of_hand(id, end) > end ?",
         ("eviction_test",),
@@ -264,7 +264,7 @@ MUTANTS = [
     Mutant(
         "rebuild-forgets-the-queues",
         "after a rebuild every entry is of the small queue",
-        "core/shard_rebuild.cpp",
+        "core/shard/shard_rebuild.cpp",
         "((policy & kMain) != 0 ? kMain : kSmall)",
         "kSmall",
         ("eviction_test",),
@@ -272,7 +272,7 @@ MUTANTS = [
     Mutant(
         "small-entries-unmarked",
         "the hand of the small queue does not come to its entries",
-        "core/eviction.h",
+        "core/shard/eviction.h",
         "if ((policy & (kSmall | kExpires)) != 0) mark(id);",
         "if ((policy & kExpires) != 0) mark(id);",
         ("eviction_test",),
@@ -280,7 +280,7 @@ MUTANTS = [
     Mutant(
         "evict-what-is-pinned",
         "the blocks that views and reservations hold are evicted with the others",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  return ref != 0 && !pins_.hold_block_of(ref);",
         "  return ref != 0;",
         ("shard_pins_test", "shard_full_test"),
@@ -288,7 +288,7 @@ MUTANTS = [
     Mutant(
         "free-what-is-pinned",
         "a replaced or deleted block is freed although somebody holds it",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  if (!pins_.hold_block_of(ref)) return false;\n",
         "  if (!pins_.hold_block_of(ref) || block.key_size != 0) return false;\n",
         ("shard_pins_test",),
@@ -296,7 +296,7 @@ MUTANTS = [
     Mutant(
         "free-by-the-ref-of-the-look",
         "whether a replaced block was viewed is asked of the ref before the new value was filled",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "    give_up_block(old_ref, old_block);",
         "    give_up_block(found.ref, old_block);",
         ("shard_overwrite_race_test",),
@@ -304,7 +304,7 @@ MUTANTS = [
     Mutant(
         "evict-one-that-is-held",
         "the hands of eviction take entries whose values are viewed",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "    if (pins_->hold_block_of(found.ref)) continue;\n",
         "",
         ("eviction_test",),

@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "overwrite-without-record",
         "a value of the same size is written over the old one, with no record and under the same ref",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;",
         """  if (found.id != 0 && found.block.value_size == request.value_size) {
     copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
@@ -17,7 +17,7 @@ MUTANTS = [
     Mutant(
         "overwrite-before-busy-ref",
         "the block is written before the entry has the ref that says so",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  std::uint64_t unviewed = found.ref;\n",
         """  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
   std::uint64_t unviewed = found.ref;
@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(
         "overwrite-before-record-is-whole",
         "the entry has the ref of an overwriting before the value stands in the record",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         """  copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant(
         "overwrite-between-blocks-of-two-kinds",
         "a value with an expiry overwrites one whose block has no room for it",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();",
         "         found.block.value_is_unaligned();",
         ("shard_overwrite_test",),
@@ -61,7 +61,7 @@ MUTANTS = [
     Mutant(
         "record-of-the-other-kind",
         "a recovery believes a record that says extras of a block without, and the other way round",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "shape.has_extras() != block.has_extras() ||",
         "",
         ("shard_overwrite_test",),
@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant(
         "overwrite-leaves-extras",
         "expiry and flags stay those of the value that was overwritten",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         """    copy(extras.expires_ms, redo.extras.expires_ms);
     copy(extras.caller_flags, redo.extras.caller_flags);
 """,
@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant(
         "overwrite-in-32-bits",
         "the upper part of the instant at which a value was overwritten is lost",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         " | created_flags(now_ms),",
         ",",
         ("shard_overwrite_test",),
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "record-not-named",
         "the shard does not say which record is being carried out",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  header_->redo.store(request.redo, std::memory_order_release);\n",
         "",
         ("torture_step_put",),
@@ -95,7 +95,7 @@ MUTANTS = [
     Mutant(
         "finish-not-told",
         "the shard still names the record when the overwriting has ended",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  found.entry->ref.store(ref_finished(ref), std::memory_order_release);\n"
         "  header_->redo.store(0, std::memory_order_release);\n",
         "  found.entry->ref.store(ref_finished(ref), std::memory_order_release);\n",
@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant(
         "recovery-finishes-nothing",
         "a recovery does not finish what a dead writer was overwriting",
-        "core/shard_rebuild.cpp",
+        "core/shard/shard_rebuild.cpp",
         "  finish_overwrite();\n",
         "",
         ("shard_overwrite_test", "torture_step_put"),
@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         "finished-before-written",
         "a recovery gives the entry its ref before it has written the block",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n",
         "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n"
         "      entry.ref.store(ref_finished(ref), std::memory_order_release);\n",
@@ -121,7 +121,7 @@ MUTANTS = [
     Mutant(
         "record-not-settled",
         "whoever takes over the slot of a process that died overwriting a value writes to its record at once",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;",
         "last >= shards_.size() || shards_[last].has_value();",
         ("cache_overwrite_test",),
@@ -129,7 +129,7 @@ MUTANTS = [
     Mutant(
         "unsettled-record-used",
         "a record that a busy shard may still be in need of is written to all the same",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "own_->redo_record = is_settled ? record + 1 : 0;",
         "own_->redo_record = is_settled || shards_[last].has_value() ? record + 1 : 0;",
         ("cache_overwrite_test",),
@@ -137,7 +137,7 @@ MUTANTS = [
     Mutant(
         "shard-not-recorded",
         "a record does not say in which shard it was last used",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "redo.shard.store(number_, std::memory_order_relaxed);",
         "redo.shard.store(0, std::memory_order_relaxed);",
         ("cache_overwrite_test",),
@@ -145,7 +145,7 @@ MUTANTS = [
     Mutant(
         "one-record-for-all",
         "every process overwrites by the record of the first slot",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "settle_redo(process_table_.number_of(entered));",
         "settle_redo(0);",
         ("cache_overwrite_test",),
@@ -153,7 +153,7 @@ MUTANTS = [
     Mutant(
         "record-of-two-threads",
         "two threads of a process use its record at once",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;",
         "return own_->redo_record;",
         ("cache_overwrite_test",),
@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         "record-not-looked-at-twice",
         "a value is taken from a record without a look whether it was still being carried out after the copy",
-        "core/shard_read.cpp",
+        "core/shard/shard_read.cpp",
         "return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq",
         "return header_->seq",
         ("shard_overwrite_race_test",),
@@ -169,7 +169,7 @@ MUTANTS = [
     Mutant(
         "record-of-another-ref",
         "a record is believed without a look at the ref that it is about",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "if (redo.ref.load(std::memory_order_acquire) != ref || redo.entry",
         "if (redo.entry",
         ("shard_overwrite_test",),
@@ -177,7 +177,7 @@ MUTANTS = [
     Mutant(
         "record-of-another-entry",
         "a record is believed without a look at the entry that it is about",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "!= ref || redo.entry.load(std::memory_order_relaxed) != id) return false;",
         "!= ref) return false;",
         ("shard_overwrite_test",),
@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant(
         "overwrite-what-is-pinned",
         "a value is overwritten although a view shows it",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         " && !ref_was_viewed(found.ref) &&\n",
         " &&\n",
         ("shard_overwrite_test", "abi_memstream_test"),
@@ -193,7 +193,7 @@ MUTANTS = [
     Mutant(
         "overwrite-without-looking-again",
         "a value is overwritten although a view of it has begun since it was found",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {",
         "  found.entry->ref.store(ref, std::memory_order_release);\n  if (unviewed == 0) {",
         ("shard_overwrite_race_test",),
@@ -201,7 +201,7 @@ MUTANTS = [
     Mutant(
         "overwritten-taken-for-absent",
         "a reader takes a key whose value is being overwritten for one that is not there",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;",
         "return Lookup::kAbsent;",
         ("shard_overwrite_test", "histories"),
@@ -209,7 +209,7 @@ MUTANTS = [
     Mutant(
         "scan-skips-the-overwritten",
         "a scan without a lock leaves out the keys whose values are being overwritten",
-        "core/shard_read.cpp",
+        "core/shard/shard_read.cpp",
         "    if (!find_redo(id, ref, &found)) return false;\n    scanned",
         "    if (!find_redo(id, ref, &found) || found.record != nullptr) return false;\n    scanned",
         ("shard_overwrite_test",),
@@ -217,7 +217,7 @@ MUTANTS = [
     Mutant(
         "overwriting-keeps-value-memory",
         "the memory of values does not follow the size of one that is overwritten",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;\n",
         "",
         ("shard_overwrite_test",),
@@ -225,7 +225,7 @@ MUTANTS = [
     Mutant(
         "overwriting-is-no-hit",
         "overwriting a value does not count as a hit, and eviction does not learn of its expiry",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  if (policy != old_policy) {",
         "  if (policy == 0) {",
         ("shard_overwrite_test",),
@@ -233,7 +233,7 @@ MUTANTS = [
     Mutant(
         "overwriting-keeps-the-lease",
         "overwriting a value does not end the lease of its key",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "  end_lease_of(request.key);\n",
         "",
         ("cache_overwrite_test",),
@@ -241,7 +241,7 @@ MUTANTS = [
     Mutant(
         "overwriting-keeps-the-generation",
         "the ref has the same generation before and after its value is overwritten",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         "const std::uint64_t ref = ref_overwritten(found.ref);",
         "const std::uint64_t ref = found.ref & ~kLiveBit;",
         ("shard_overwrite_test", "histories"),
@@ -249,7 +249,7 @@ MUTANTS = [
     Mutant(
         "tiny-value-in-a-large-block",
         "a value much smaller than its block takes all of it for good",
-        "core/shard_overwrite.cpp",
+        "core/shard/shard_overwrite.cpp",
         " && has_units - units <= kSpareUnits &&",
         " &&",
         ("shard_overwrite_test",),

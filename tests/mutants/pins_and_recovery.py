@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "pin-without-viewed-bit",
         "a view does not say in the ref that there is one",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "if (!ref_was_viewed(ref)) "
         "entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);",
         "static_cast<void>(ref);",
@@ -15,7 +15,7 @@ MUTANTS = [
     Mutant(
         "pin-without-a-fence",
         "a pin may become visible to others after the last look at the ref",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "    std::atomic_thread_fence(std::memory_order_seq_cst);\n    std::uint64_t ref = candidate.ref;",
         "    std::uint64_t ref = candidate.ref;",
         ("view_race_test",),
@@ -23,7 +23,7 @@ MUTANTS = [
     Mutant(
         "pin-believed-unseen",
         "a pin counts although the entry has let go of the block before it was set",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "  if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {",
         "  if (did == Pinned::kPinned) [[likely]] {",
         ("shard_pins_test",),
@@ -31,7 +31,7 @@ MUTANTS = [
     Mutant(
         "new-pins-do-not-count",
         "a pin that is not confirmed yet holds nothing",
-        "core/pins.h",
+        "core/shard/pins.h",
         "if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;",
         "if (slot.pins[pin].load(std::memory_order_acquire) == offset_bytes) return true;",
         ("shard_pins_test",),
@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         "only-the-first-pin-counts",
         "who asks whether a block is held looks at one pin of each process",
-        "core/pins.h",
+        "core/shard/pins.h",
         "const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);",
         "const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), 1U);",
         ("shard_pins_test",),
@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant(
         "place-not-noted",
         "a process takes a place for a pin without saying that it uses that one, too",
-        "core/pins.h",
+        "core/shard/pins.h",
         "pin + 1, std::memory_order_relaxed)) {",
         "1, std::memory_order_relaxed)) {\n      if (used != 0) break;",
         ("shard_pins_test",),
@@ -55,7 +55,7 @@ MUTANTS = [
     Mutant(
         "release-of-another",
         "a pin ends although it holds another block",
-        "core/pins.h",
+        "core/shard/pins.h",
         "    if (!holds(pin, offset_bytes)) return false;\n",
         "    if (slot_ == nullptr || pin >= kPinsPerProcess) return false;\n",
         ("abi_memstream_test",),
@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant(
         "live-and-marked-orphan",
         "a reservation that becomes a value goes on being marked as nobody's",
-        "core/shard_pins.cpp",
+        "core/shard/shard_pins.cpp",
         "  shape.flags &= ~kBlockOrphan;\n",
         "",
         ("shard_pins_test",),
@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(
         "rebuild-keeps-orphan-marks",
         "a rebuild believes that a live block is nobody's",
-        "core/shard_rebuild.cpp",
+        "core/shard/shard_rebuild.cpp",
         "~(kBlockPrevFree | kBlockOrphan)",
         "~kBlockPrevFree",
         ("shard_rebuild_test",),
@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant(
         "commit-in-32-bits",
         "of a reservation the upper part of the instant of its commit is lost",
-        "core/shard_pins.cpp",
+        "core/shard/shard_pins.cpp",
         " | created_flags(now_ms);",
         ";",
         ("shard_test",),
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "orphans-never-freed",
         "the block of a replaced value is not freed when its last view has ended",
-        "core/shard_pins.cpp",
+        "core/shard/shard_pins.cpp",
         "    if (is_held(position)) continue;\n",
         "    static_cast<void>(is_held(position));\n    continue;\n",
         ("shard_orphans_test",),
@@ -95,7 +95,7 @@ MUTANTS = [
     Mutant(
         "orphans-not-freed-for-room",
         "room is refused although views that have ended would give it",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  free_orphans();\n  position = arena_",
         "  position = arena_",
         ("shard_orphans_test",),
@@ -103,7 +103,7 @@ MUTANTS = [
     Mutant(
         "committed-without-the-bit",
         "a reservation becomes a value, and its ref does not say that somebody holds it",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);",
         "ref_live(old_ref, position) | (is_pinned ? 0 : 0);",
         ("shard_pins_test",),
@@ -111,7 +111,7 @@ MUTANTS = [
     Mutant(
         "window-frees-what-is-viewed",
         "a block in a window is freed although a view of it has begun since the window was found",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "    if (is_orphan(position)) [[unlikely]] {",
         "    if (false) {",
         ("shard_pins_race_test",),
@@ -119,7 +119,7 @@ MUTANTS = [
     Mutant(
         "token-with-the-viewed-bit",
         "a view changes the token of the value",
-        "core/shard.h",
+        "core/shard/shard.h",
         "((generation - moves) & kGenerationMask)",
         "(generation - moves)",
         ("shard_pins_test",),
@@ -127,7 +127,7 @@ MUTANTS = [
     Mutant(
         "reservation-visible",
         "a reservation is the value of its key before it is committed",
-        "core/shard_pins.cpp",
+        "core/shard/shard_pins.cpp",
         "    reserved->read = {.value_size = value_size};",
         "    reserved->read = {.value_size = value_size};\n"
         "    const FoundEntry found = find(key);\n"
@@ -138,7 +138,7 @@ MUTANTS = [
     Mutant(
         "large-copy-after-unpin",
         "a large get lets the block go before it has copied it",
-        "core/cache_read.cpp",
+        "core/cache/cache_read.cpp",
         "  if (pinned.read.value_size > room_bytes) {",
         "  pins.release(pinned.pin, shard.offset_of(pinned.position));\n  if (pinned.read.value_size > room_bytes) {",
         ("histories",),
@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(
         "pins-of-the-dead-stay",
         "the slot of a dead process is freed and its pins stay",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "  for (auto& pin : slot->pins) pin.store(0, std::memory_order_release);\n",
         "",
         ("processes_test",),
@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "leaving-hides-the-others",
         "whoever leaves the process table takes the pins of others out of sight",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "slots_[in_use - 1].pid.load(std::memory_order_relaxed) == 0) --in_use;",
         "slots_[in_use - 1].pid.load(std::memory_order_relaxed) >= 0) --in_use;",
         ("processes_test",),
@@ -162,7 +162,7 @@ MUTANTS = [
     Mutant(
         "no-recovery",
         "whoever finds the lock's owner dead does not rebuild",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "    recovery_->recover();\n",
         "",
         ("shard_lock_test", "shard_rebuild_test"),
@@ -170,7 +170,7 @@ MUTANTS = [
     Mutant(
         "no-recovery-flag",
         "a recovery that gives up at its deadline leaves nothing that says so",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "  shard_->needs_recovery.store(1, std::memory_order_seq_cst);\n  shard_->wait",
         "  shard_->wait",
         ("shard_lock_test",),
@@ -178,7 +178,7 @@ MUTANTS = [
     Mutant(
         "never-consistent",
         "a mutex whose owner died is unlocked without being made consistent",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "  robust_mutex_consistent(&shard_->write_mutex);\n",
         "",
         ("shard_lock_test",),
@@ -186,7 +186,7 @@ MUTANTS = [
     Mutant(
         "no-new-epoch",
         "a recovery goes on with the rwlock that the dead writer may have left locked",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "const Status status = switch_epoch(deadline);\n  if (status == Status::kOk) {\n    recovery_",
         "const Status status = deadline.passed() ? Status::kBusy : Status::kOk;\n"
         "  if (status == Status::kOk) {\n    recovery_",
@@ -195,7 +195,7 @@ MUTANTS = [
     Mutant(
         "no-seq-in-rebuild",
         "readers without a lock are not told that the shard is being rebuilt",
-        "core/shard_rebuild.cpp",
+        "core/shard/shard_rebuild.cpp",
         "header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);",
         "header_->seq.store(header_->seq.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);",
         ("shard_rebuild_test", "shard_conditions_test"),
@@ -203,7 +203,7 @@ MUTANTS = [
     Mutant(
         "wait-ignored",
         "slow readers come in although a writer waits for them to go",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&\n          shard_->needs_recovery",
         "if (shard_->needs_recovery",
         ("shard_lock_test",),
@@ -211,7 +211,7 @@ MUTANTS = [
     Mutant(
         "living-readers-taken-for-dead",
         "a writer does not ask whether the reader in its way is alive",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "    case LockOutcome::kTimeout:\n      break;\n  }\n  // Somebody alive has the slot",
         "    case LockOutcome::kTimeout:\n      return false;\n  }\n  // Somebody alive has the slot",
         ("shard_lock_test",),
@@ -219,7 +219,7 @@ MUTANTS = [
     Mutant(
         "count-of-the-dead-stays",
         "the count that a dead reader left in the rwlock is never cleared",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "if (!backoff.spinning() && !any_slot_is_live(current)) {",
         "if (backoff.spinning() && !any_slot_is_live(current) && deadline.passed()) {",
         ("shard_lock_test",),
@@ -227,7 +227,7 @@ MUTANTS = [
     Mutant(
         "readers-not-excluded",
         "a writer that meets a slow reader goes on beside it",
-        "core/shard_lock.h",
+        "core/shard/shard_lock.h",
         "    return wait_for_readers(epoch, deadline);\n",
         "    return deadline.passed() ? wait_for_readers(epoch, deadline) : Status::kOk;\n",
         ("shard_lock_test",),
@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant(
         "wait-not-raised",
         "a writer that meets no slow reader says nothing to those that come",
-        "core/shard_lock.h",
+        "core/shard/shard_lock.h",
         "    shard_->wait.store(1, std::memory_order_seq_cst);\n",
         "",
         ("shard_lock_step_test", "shard_lock_test"),
@@ -243,7 +243,7 @@ MUTANTS = [
     Mutant(
         "writer-looks-first",
         "a writer looks for slow readers before it says that none may come",
-        "core/shard_lock.h",
+        "core/shard/shard_lock.h",
         """    shard_->wait.store(1, std::memory_order_seq_cst);
     const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
     if (shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0) [[likely]]
@@ -260,7 +260,7 @@ MUTANTS = [
     Mutant(
         "wait-raised-late",
         "that a writer shuts out readers is seen only some time after it has looked for them",
-        "core/shard_lock.h",
+        "core/shard/shard_lock.h",
         "    shard_->wait.store(1, std::memory_order_seq_cst);\n",
         "    shard_->wait.store(1, std::memory_order_release);\n",
         ("shard_lock_race_test",),
@@ -268,7 +268,7 @@ MUTANTS = [
     Mutant(
         "reader-looks-first",
         "a slow reader looks whether a writer is there before it counts itself",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         """      announcement.count->fetch_add(1, std::memory_order_seq_cst);
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
       if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&
@@ -283,7 +283,7 @@ MUTANTS = [
     Mutant(
         "reader-not-counted",
         "a slow reader is in no count that a writer looks at",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         """      announcement.count = &shard_->announced[epoch & 1];
       announcement.count->fetch_add(1, std::memory_order_seq_cst);
 """,
@@ -293,7 +293,7 @@ MUTANTS = [
     Mutant(
         "count-not-laid-anew",
         "a new epoch begins with the count of those that died in the one before the last",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "  shard_->announced[(epoch + 1) & 1].store(0, std::memory_order_relaxed);\n",
         "",
         ("shard_lock_test",),
@@ -301,7 +301,7 @@ MUTANTS = [
     Mutant(
         "count-believed-for-ever",
         "no writer asks whether the readers that are counted are alive",
-        "core/shard_lock.cpp",
+        "core/shard/shard_lock.cpp",
         "return ++meetings_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);",
         "return ++meetings_ == 0 && !any_slot_is_live(epoch);",
         ("shard_lock_test",),
@@ -309,7 +309,7 @@ MUTANTS = [
     Mutant(
         "spin-without-end",
         "whoever finds a mutex taken looks at it for as long as it is",
-        "core/robust_mutex.cpp",
+        "core/base/robust_mutex.cpp",
         "for (int looks = 0; looks < kSpinLooks; ++looks) {",
         "for (;;) {",
         ("shard_lock_test",),
@@ -317,7 +317,7 @@ MUTANTS = [
     Mutant(
         "lease-ends-in-silence",
         "who waits for a lease is not woken when it ends",
-        "core/shard_lease.cpp",
+        "core/shard/shard_lease.cpp",
         "  header_->lease_events.fetch_add(1, std::memory_order_release);\n  futex_wake_all(header_->lease_events);\n",
         "  header_->lease_events.fetch_add(1, std::memory_order_release);\n",
         ("lease_kill_test",),
@@ -325,7 +325,7 @@ MUTANTS = [
     Mutant(
         "clear-keeps-the-leases",
         "a lease stands while clear removes what its value is made of",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "      if (next == 0) end_all_leases();\n      const std::uint64_t end =",
         "      const std::uint64_t end =",
         ("lease_test",),
@@ -333,7 +333,7 @@ MUTANTS = [
     Mutant(
         "end-taken-for-a-takeover",
         "who follows a lease that was ended goes on with the next one",
-        "core/shard_lease.cpp",
+        "core/shard/shard_lease.cpp",
         "  lease.token.store(next_grant(lease.token.load(std::memory_order_relaxed)), std::memory_order_release);\n",
         "",
         ("lease_test",),
@@ -341,7 +341,7 @@ MUTANTS = [
     Mutant(
         "unplaced-lease-outlives-a-write",
         "a lease that found no place stands although its key was written",
-        "core/shard_lease.cpp",
+        "core/shard/shard_lease.cpp",
         "  if ((space().leases & kCountsChanges) != 0) ++changes_of(header_, key);\n",
         "",
         ("lease_test",),

@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "dead-never-noticed",
         "every process counts as alive for ever",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "if (slot.pid.load(std::memory_order_acquire) == 0 || marks_.may_be_set(",
         "if (slot.pid.load(std::memory_order_acquire) >= 0 || marks_.may_be_set(",
         ("processes_test",),
@@ -14,7 +14,7 @@ MUTANTS = [
     Mutant(
         "namespaces-unseen",
         "a process of another pid namespace enters while those of the first one live",
-        "core/residence.cpp",
+        "core/cache/residence.cpp",
         "if (present != home.pid_namespace) {",
         "if (present == 0) {",
         ("namespaces_test",),
@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant(
         "clocks-unseen",
         "a process of another time namespace enters",
-        "core/residence.cpp",
+        "core/cache/residence.cpp",
         "if (own == 0 || residence.time_namespace == 0 || own == residence.time_namespace) return Status::kOk;",
         "if (own != 1 || own == residence.time_namespace) return Status::kOk;",
         ("namespaces_test", "format_test"),
@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "takeover-from-the-living",
         "another pid namespace takes a segment over although its processes live",
-        "core/process_marks.cpp",
+        "core/base/process_marks.cpp",
         "sembuf operations[] = {operation(slots_, 0, kAtOnce), operation(slots_, 1, kWithUndo),",
         "sembuf operations[] = {operation(slots_, 1, kWithUndo),",
         ("namespaces_test",),
@@ -38,7 +38,7 @@ MUTANTS = [
     Mutant(
         "child-goes-on",
         "a child that is forked in the middle of a put goes on with it",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "  segment_->abandon();\n",
         "",
         ("liveness_test",),
@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant(
         "guest-for-ever",
         "a process that got no slot never tries again",
-        "core/cache.cpp",
+        "core/cache/cache.cpp",
         "own_->retry_ms = monotonic_ms() + kRetryMs;",
         "own_->retry_ms = ~std::uint64_t{0};",
         ("liveness_test",),
@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant(
         "lease-without-slot",
         "a process without a slot gets leases that nobody holds",
-        "core/cache_lease.cpp",
+        "core/cache/cache_lease.cpp",
         "  if (owner == 0) return no_slot_for_lease();\n  const Key hashed",
         "  const Key hashed",
         ("liveness_test",),
@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant(
         "slots-count-as-processes",
         "a process that opened the segment twice counts twice",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "processes += is_first ? 1 : 0;",
         "processes += is_first ? 1 : 1;",
         ("liveness_test",),
@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(
         "slot-without-mark",
         "a process enters a slot whose mark another one has set",
-        "core/process_marks.cpp",
+        "core/base/process_marks.cpp",
         "sembuf operations[] = {operation(slot, 0, kAtOnce), operation(slot, 1, kWithUndo)};",
         "sembuf operations[] = {operation(slot, 1, kWithUndo)};",
         ("processes_test",),
@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         "removed-marks-are-dead",
         "when the semaphores are gone everybody counts as dead",
-        "core/process_marks.cpp",
+        "core/base/process_marks.cpp",
         "return semctl(set_.id, static_cast<int>(slot), GETVAL) != 0;",
         "return semctl(set_.id, static_cast<int>(slot), GETVAL) > 0;",
         ("processes_test",),
@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(
         "former-program-of-anybody",
         "a slot counts as left by exec() because its pid says so",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "== program_image() || !marks_.is_own(number_of(&slot))) continue;",
         "== program_image()) continue;",
         ("processes_test",),
@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant(
         "fork-keeps-the-slot",
         "a forked child goes on in its parent's process slot",
-        "core/process_private.cpp",
+        "core/base/process_private.cpp",
         "if (madvise(page, kPageSize, MADV_WIPEONFORK) == 0) return page;",
         "if (madvise(page, kPageSize, MADV_NORMAL) == 0) return page;",
         ("cache_overwrite_test", "liveness_test"),

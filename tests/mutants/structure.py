@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "left-slots-end-the-table",
         "the dead behind a slot that its process has left are never cleaned up",
-        "core/processes.cpp",
+        "core/cache/processes.cpp",
         "(slots_[used].generation.load(std::memory_order_relaxed) != 0 ||",
         "(slots_[used].pid.load(std::memory_order_relaxed) != 0 ||",
         ("processes_test",),
@@ -14,7 +14,7 @@ MUTANTS = [
     Mutant(
         "version-not-bumped",
         "a bucket has the version after a change that it had before",
-        "core/index.cpp",
+        "core/shard/index.cpp",
         "bucket.version.store(bucket.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);",
         "bucket.version.store(bucket.version.load(std::memory_order_relaxed) - 1, std::memory_order_release);",
         ("kill_test", "histories"),
@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant(
         "split-without-odd-new-bucket",
         "the new bucket of a split looks finished before it is filled",
-        "core/index.cpp",
+        "core/shard/index.cpp",
         "  write_begin(old_bucket);\n  write_begin(new_bucket);\n",
         "  write_begin(old_bucket);\n  new_bucket.version.store(2, std::memory_order_relaxed);\n",
         ("index_test", "histories"),
@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "cells-before-odd-bucket",
         "the number of buckets grows before the bucket that is split is marked",
-        "core/index.cpp",
+        "core/shard/index.cpp",
         "  write_begin(old_bucket);\n  write_begin(new_bucket);\n",
         "  shard_->cells.store(to + 1, std::memory_order_release);\n"
         "  write_begin(old_bucket);\n  write_begin(new_bucket);\n",
@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         "hint-lost-on-the-way",
         "a bucket does not say where the block of a new entry is",
-        "core/index.cpp",
+        "core/shard/index.cpp",
         "bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);",
         "",
         ("index_test", "shard_test"),
@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant(
         "hint-of-the-old-block",
         "after a replace the bucket says where the block before it was",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "    index_.renew_hint(id);\n",
         "",
         ("shard_test",),
@@ -55,7 +55,7 @@ MUTANTS = [
     Mutant(
         "hint-left-by-a-move",
         "after a move the bucket says where the block was before",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  index_.renew_hint(found.id);\n",
         "",
         ("shard_full_test",),
@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant(
         "chains-without-bound",
         "an overfull chain evicts nobody",
-        "core/index.cpp",
+        "core/shard/index.cpp",
         "return length < kMaxChain ? 0 : coldest;",
         "return length < kMaxChain + 2 ? 0 : coldest;",
         ("index_test",),
@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(
         "size-before-rest",
         "a block is shortened before the rest behind it has a header",
-        "core/arena.cpp",
+        "core/shard/arena.cpp",
         """    set_shape(block(rest_position), {.size_units = rest});
     set_shape(header, {.size_units = units, .flags = kBlockUsed});""",
         """    set_shape(header, {.size_units = units, .flags = kBlockUsed});
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         "heap-before-header",
         "the heap reaches down to a block that has no header yet",
-        "core/arena.cpp",
+        "core/shard/arena.cpp",
         """  set_shape(*header, {.size_units = static_cast<std::uint32_t>(units), .flags = kBlockUsed});
   space().heap_begin.store(position, std::memory_order_release);""",
         """  space().heap_begin.store(position, std::memory_order_release);
@@ -91,7 +91,7 @@ MUTANTS = [
     Mutant(
         "neighbour-not-marked",
         "the block behind a free one does not know it",
-        "core/arena.cpp",
+        "core/shard/arena.cpp",
         "  mark_next(position + units, true);\n",
         "",
         ("arena_test",),
@@ -99,7 +99,7 @@ MUTANTS = [
     Mutant(
         "free-without-joining",
         "a freed block is not joined with the free one behind it",
-        "core/arena.cpp",
+        "core/shard/arena.cpp",
         "    if (!neighbour.shape.used()) {\n      remove_free(end,",
         "    if (neighbour.shape.used() && !neighbour.shape.used()) {\n      remove_free(end,",
         ("arena_test",),
@@ -125,7 +125,7 @@ MUTANTS = [
     Mutant(
         "remove-without-destroying",
         "a segment loses its name and those who are attached are not told",
-        "core/format.cpp",
+        "core/cache/format.cpp",
         "static_cast<std::uint32_t>(HeaderState::kDestroyed),",
         "static_cast<std::uint32_t>(HeaderState::kReady),",
         ("format_test", "abi_cache_test"),
@@ -133,7 +133,7 @@ MUTANTS = [
     Mutant(
         "ready-too-early",
         "a segment is ready before its locks and shards are laid out",
-        "core/format.cpp",
+        "core/cache/format.cpp",
         "  if (status == Status::kOk) status = write_tables(segment, geometry);\n",
         "  header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);\n"
         "  if (status == Status::kOk) status = write_tables(segment, geometry);\n",
@@ -142,7 +142,7 @@ MUTANTS = [
     Mutant(
         "remains-not-wiped",
         "what a creator that died left behind is taken over as it is",
-        "core/format.cpp",
+        "core/cache/format.cpp",
         "if (!is_blank) std::memset(segment.data() + offset, 0, kFirstPages);",
         "static_cast<void>(is_blank);",
         ("format_test", "torture_step_create"),
@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant(
         "window-hands-itself-out",
         "what has to move out of a window may move to a gap in it",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "    if (!shape.used()) arena_.allocate_at(position, shape.size_units);\n",
         "",
         ("shard_full_test",),
@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant(
         "evict-before-looking",
         "keys go for a large value that finds no window after all",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  if (is_large && !find_window(units, now_ms, &window)) return 0;\n",
         "",
         ("shard_full_test",),
@@ -182,7 +182,7 @@ MUTANTS = [
     Mutant(
         "nothing-moves",
         "whatever lives in a window goes, however often it is read",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;",
         "has_expired(found.block.expires_ms(), now_ms) && false) continue;",
         ("shard_full_test",),
@@ -190,7 +190,7 @@ MUTANTS = [
     Mutant(
         "expired-moves",
         "what has expired moves out of a window like what has not",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;",
         "if (relocate(found)) continue;",
         ("shard_full_test",),
@@ -198,7 +198,7 @@ MUTANTS = [
     Mutant(
         "moved-without-a-generation",
         "the ref of a value that moves keeps its generation, so that it may come back",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);",
         "found.entry->ref.exchange("
         "ref_live(found.ref - (std::uint64_t{1} << 32), position), std::memory_order_acq_rel);",
@@ -207,7 +207,7 @@ MUTANTS = [
     Mutant(
         "moved-before-filled",
         "an entry names the block that its value moves to before the value is there",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         """  copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);
   BlockShape shape = arena_.shape(position);""",
         """  found.entry->ref.store(ref_live(found.ref, position), std::memory_order_release);
@@ -218,7 +218,7 @@ MUTANTS = [
     Mutant(
         "moves-not-counted",
         "the token of a value changes when it moves",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "  shape.flags |= std::min(old.moves + 1, kMaxMoves) << kMovesShift;\n",
         "",
         ("shard_full_test",),
@@ -226,7 +226,7 @@ MUTANTS = [
     Mutant(
         "moves-overflow",
         "the 32nd move carries out of the count",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "std::min(old.moves + 1, kMaxMoves)",
         "(old.moves + 1)",
         ("shard_full_test",),
@@ -234,7 +234,7 @@ MUTANTS = [
     Mutant(
         "moved-meanwhile-is-evicted",
         "a key whose value moved while room was made for its next has two entries",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));",
         "const bool replaces = found.id != 0 && found.entry->ref.load(std::memory_order_relaxed) == found.ref;",
         ("shard_full_test",),
@@ -242,7 +242,7 @@ MUTANTS = [
     Mutant(
         "moved-meanwhile-frees-the-old",
         "a key whose value moved while room was made for its next frees the block that it had before",
-        "core/shard_write.cpp",
+        "core/shard/shard_write.cpp",
         "      old_block = checked_block(ref_block(old_ref));\n",
         "      old_block = found.block;\n",
         ("shard_full_test",),
@@ -250,7 +250,7 @@ MUTANTS = [
     Mutant(
         "gets-of-dropped-keys-uncounted",
         "only a put of a dropped key is a ghost hit, so that a cache for a producer never learns",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "  note_miss(key, *look);\n",
         "",
         ("eviction_lag_test",),
@@ -258,7 +258,7 @@ MUTANTS = [
     Mutant(
         "get-and-put-both-counted",
         "a dropped key that is asked for and then stored counts as two ghost hits",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "const bool was_counted = (word & kAskedMask) == asked_bits(shift);",
         "const bool was_counted = false;",
         ("eviction_lag_test",),
@@ -266,7 +266,7 @@ MUTANTS = [
     Mutant(
         "onlooker-counts",
         "a process that attached read-only writes that it asked for a dropped key, and dies",
-        "core/shard_lookup.h",
+        "core/shard/shard_lookup.h",
         "& kGhosts) == 0 || read_only_) return;",
         "& kGhosts) == 0) return;",
         ("eviction_lag_test",),
@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant(
         "new-shard-is-all-main",
         "a new shard begins with a small queue of a twentieth, and the first keys keep their places unread",
-        "core/shard_rebuild.cpp",
+        "core/shard/shard_rebuild.cpp",
         "  s.small_target = Eviction::kAllForSmall;\n",
         "  s.small_target = 0;\n",
         ("eviction_lag_test",),
@@ -282,7 +282,7 @@ MUTANTS = [
     Mutant(
         "asks-cost-the-main-queue-nothing",
         "the main queue gives up nothing for keys that were asked for in vain",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "s.main_debt = std::min(s.main_debt, s.entries) + of_small;",
         "s.main_debt = 0;",
         ("eviction_lag_test",),
@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         "small-queue-keeps-all",
         "a small queue that has had everything, and whose keys come back too late for it, keeps everything",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "s.small_target = s.small_drops = s.small_returns = s.small_read = s.main_drops = s.main_returns = 0;",
         "(void)bytes;",
         ("eviction_lag_test",),
@@ -298,7 +298,7 @@ MUTANTS = [
     Mutant(
         "border-moves-by-chance",
         "the small queue grows wherever it is regretted a trifle more often than the main one",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "if (small > main + main / kChancePart) {",
         "if (small > main) {",
         ("eviction_border_test",),
@@ -306,7 +306,7 @@ MUTANTS = [
     Mutant(
         "border-creeps",
         "the border between the queues moves by one block at each return, whatever is regretted",
-        "core/eviction.cpp",
+        "core/shard/eviction.cpp",
         "std::max<std::uint64_t>(less, 1), 1, most);",
         "std::max<std::uint64_t>(less, 1), 1, 1);",
         ("eviction_border_test",),
@@ -314,7 +314,7 @@ MUTANTS = [
     Mutant(
         "new-not-spared",
         "a window takes a new value that finds no gap to move to, although there are other places",
-        "core/shard_reclaim.cpp",
+        "core/shard/shard_reclaim.cpp",
         "shape.size_units > gap_units && is_new(end))) break;",
         "shape.size_units > gap_units && false)) break;",
         ("shard_full_test",),

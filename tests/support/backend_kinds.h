@@ -13,7 +13,7 @@
 
 #include "backends/posix/posix_backend.h"
 #include "backends/sysv/sysv_backend.h"
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/support/memory_segment.h"
 #include "tests/support/test_segment.h"
 

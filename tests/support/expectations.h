@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "core/status.h"
+#include "core/base/status.h"
 #include "tests/support/child_process.h"
 
 // Ends a test that this user cannot run, and says so.

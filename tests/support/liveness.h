@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/support/leases.h"
 
 namespace memstream::test {

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/block.h"
+#include "core/layout/block.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::test {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/hash.h"
+#include "core/layout/hash.h"
 
 namespace memstream::test {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "core/eviction.h"
+#include "core/shard/eviction.h"
 #include "tests/support/test_shard.h"
 
 namespace memstream::test {

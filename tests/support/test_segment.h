@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "core/segment.h"
+#include "core/base/segment.h"
 
 namespace memstream::test {
 

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "core/robust_mutex.h"
+#include "core/base/robust_mutex.h"
 
 namespace memstream::test {
 namespace {

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/format.h"
-#include "core/shard_lookup.h"
+#include "core/cache/format.h"
+#include "core/shard/shard_lookup.h"
 #include "tests/support/memory_segment.h"
 
 namespace memstream::test {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/shared_bytes.h"
+#include "core/base/shared_bytes.h"
 #include "tests/support/tagged_value.h"
 
 namespace memstream::test {

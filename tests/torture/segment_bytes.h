@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/layout.h"
+#include "core/layout/layout.h"
 #include "tests/torture/cache_under_test.h"
 
 namespace memstream::torture {

@@ -9,7 +9,7 @@
 #include <functional>
 #include <new>
 
-#include "core/shard_lock.h"
+#include "core/shard/shard_lock.h"
 #include "tests/torture/stepped_child.h"
 
 namespace memstream::torture {

@@ -1,0 +1,49 @@
+// File descriptors: the library opens files for the length of one call and keeps none of them.
+#pragma once
+
+#include <utility>
+
+#include "core/base/interruptions.h"
+
+namespace memstream {
+
+// Owns a file descriptor. A negative number stands for none.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int number) noexcept : number_(number) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~FileDescriptor();
+
+  bool is_open() const noexcept { return number_ >= 0; }
+  int number() const noexcept { return number_; }
+  // The caller closes it.
+  int release() noexcept { return std::exchange(number_, -1); }
+
+ private:
+  int number_;
+};
+
+// The numbers of standard input, output and error. A program may run without them; a file that is opened then gets one
+// of these numbers, and the program's next message goes into that file.
+inline constexpr int kStandardNumbers = 3;
+
+// Fills gaps among the standard numbers with descriptors that can be neither read nor written, so that the program's
+// own calls fail as before. They stay, until the program puts a file of its own there or executes another one: to close
+// them later could close what another thread has put there meanwhile. False, with errno, if there is none to be had.
+bool fill_standard_gaps() noexcept;
+
+// Moves a descriptor off the standard numbers, should the program have closed one of them just now.
+FileDescriptor off_standard_numbers(int number) noexcept;
+
+// Runs `open()`, which returns a new descriptor or -1 with errno. The result is never a standard number. The library
+// opens every file through this function. Not open: see errno.
+template <class Open>
+FileDescriptor open_descriptor(const Open& open) noexcept {
+  return off_standard_numbers(fill_standard_gaps() ? uninterrupted(open) : -1);
+}
+
+}  // namespace memstream

@@ -1,0 +1,103 @@
+#include "core/base/identity.h"
+
+#include <fcntl.h>
+#include <gnu/libc-version.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+
+#include "core/base/cancellation.h"
+#include "core/base/descriptors.h"
+#include "core/base/interruptions.h"
+
+namespace memstream {
+namespace {
+
+constexpr const char* kProcRemedy = "It is read from /proc: mount it, and see the limits on open files (ulimit -n).";
+
+// The beginning of a small file, read without allocating.
+struct FileText {
+  std::string_view text;
+  const char* failed_call = nullptr;
+  int error = 0;
+};
+
+FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexcept {
+  const UncancelledScope uncancelled;
+  const FileDescriptor file = open_descriptor([&] { return open(path, O_RDONLY | O_CLOEXEC); });
+  if (!file.is_open()) return {{}, "open", errno};
+  const ssize_t got = uninterrupted([&] { return read(file.number(), buffer, size_bytes); });
+  return got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
+}
+
+}  // namespace
+
+Status find_home(Home* home) {
+  char buffer[64];
+  const FileText file = read_file("/proc/sys/kernel/random/boot_id", buffer, sizeof buffer);
+  if (file.failed_call != nullptr) {
+    return fail_errno(Status::kOsError, (std::string(file.failed_call) + " of the machine's boot id").c_str(), "",
+                      file.error, kProcRemedy);
+  }
+  home->boot_id = file.text.substr(0, file.text.find('\n'));
+  home->pid_namespace = own_namespace("/proc/self/ns/pid");
+  if (home->pid_namespace == 0) {
+    return fail_errno(Status::kOsError, "stat of this process's pid namespace", "", errno, kProcRemedy);
+  }
+  home->ipc_namespace = own_namespace("/proc/self/ns/ipc");
+  if (home->ipc_namespace == 0) {
+    return fail_errno(Status::kOsError, "stat of this process's IPC namespace", "", errno, kProcRemedy);
+  }
+  home->time_namespace = own_namespace("/proc/self/ns/time");
+  if (home->time_namespace == 0 && errno != ENOENT) {
+    return fail_errno(Status::kOsError, "stat of this process's time namespace", "", errno, kProcRemedy);
+  }
+  return Status::kOk;
+}
+
+std::uint64_t own_namespace(const char* path) noexcept {
+  struct stat status {};
+  return stat(path, &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
+}
+
+std::string libc_id() { return std::string("glibc ") + gnu_get_libc_version(); }
+
+// Field 22 of /proc/self/stat. The name in field 2 may hold blanks and parentheses: fields count from its last ')'.
+std::uint64_t own_start_time() noexcept {
+  char buffer[1024];
+  std::string_view text = read_file("/proc/self/stat", buffer, sizeof buffer).text;
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string_view::npos || name_end + 2 >= text.size()) return 0;
+  text.remove_prefix(name_end + 2);
+  for (int field = 3; field < 22; ++field) {
+    const std::size_t blank = text.find(' ');
+    if (blank == std::string_view::npos) return 0;
+    text.remove_prefix(blank + 1);
+  }
+  std::uint64_t start_time = 0;
+  std::from_chars(text.data(), text.data() + text.size(), start_time);
+  return start_time;
+}
+
+std::uint64_t program_image() noexcept {
+  static std::atomic<std::uint64_t> image{0};
+  std::uint64_t drawn = image.load(std::memory_order_relaxed);
+  if (drawn != 0) return drawn;
+  // Without random bytes an address, which differs after exec() wherever addresses are randomised.
+  std::uint64_t fresh = 0;
+  if (!random_bytes(&fresh, sizeof fresh)) fresh = reinterpret_cast<std::uintptr_t>(&image);
+  fresh |= 1;
+  return image.compare_exchange_strong(drawn, fresh, std::memory_order_relaxed) ? fresh : drawn;
+}
+
+bool random_bytes(void* to, std::size_t size_bytes) noexcept {
+  return uninterrupted([&] { return getrandom(to, size_bytes, 0); }) == static_cast<ssize_t>(size_bytes);
+}
+
+}  // namespace memstream

@@ -1,0 +1,68 @@
+#include "core/base/process_names.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+
+#include "core/base/cancellation.h"
+#include "core/base/interruptions.h"
+
+namespace memstream {
+namespace {
+
+// /proc/<tid>/status, as far as the first lines go; empty if it cannot be read.
+class StatusFile {
+ public:
+  explicit StatusFile(pid_t tid) noexcept {
+    const UncancelledScope uncancelled;
+    char path[32] = "/proc/";
+    char* end = std::to_chars(path + 6, path + 20, tid).ptr;
+    std::memcpy(end, "/status", 8);
+    const int file = uninterrupted([&] { return open(path, O_RDONLY | O_CLOEXEC); });
+    if (file < 0) return;
+    const ssize_t got = uninterrupted([&] { return read(file, text_, sizeof text_); });
+    close(file);
+    if (got > 0) size_ = static_cast<std::size_t>(got);
+  }
+
+  // What stands behind "name:" and a tab. A process cannot put a line of its own there: the kernel escapes its name.
+  std::string_view field(std::string_view name) const noexcept {
+    std::string_view rest(text_, size_);
+    while (!rest.empty()) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      if (line.substr(0, name.size()) == name && line.substr(name.size(), 2) == ":\t") {
+        return line.substr(name.size() + 2);
+      }
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    }
+    return {};
+  }
+
+ private:
+  char text_[1024];
+  std::size_t size_ = 0;
+};
+
+}  // namespace
+
+std::string describe_process(pid_t tid) {
+  if (tid == 0) return "another process";
+  pid_t pid = tid;
+  const StatusFile thread(tid);
+  const std::string_view leader = thread.field("Tgid");
+  std::from_chars(leader.data(), leader.data() + leader.size(), pid);
+  if (pid == getpid()) return fmt::format("this process ({})", pid);
+  const StatusFile process(pid);
+  const std::string_view name = process.field("Name");
+  const std::string_view state = process.field("State").substr(0, 1);
+  const bool is_stopped = state == "T" || state == "t";
+  return fmt::format("process {}{}{}", pid, name.empty() ? "" : fmt::format(" ({})", name),
+                     is_stopped ? fmt::format(", which is stopped (kill -CONT {} lets it go on),", pid) : "");
+}
+
+}  // namespace memstream

@@ -1,0 +1,161 @@
+// The segment interface: memory that several processes map at once, and the house that makes it.
+//
+// Words used in this library, each for one thing only:
+//   Segment   operating-system memory under a name, mapped by this process.
+//   Arena     the region inside a shard that holds blocks (key and value bytes).
+//   Backend   a maker of segments: System V or POSIX, or a new folder under backends/.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+
+namespace memstream {
+
+enum class Access { kReadWrite, kReadOnly };
+
+// Whether a segment is wanted in huge pages: not, if they can be had, or not without them.
+enum class HugePages { kOff, kTry, kRequire };
+
+// What to create or to attach. Checked by the caller (api/options.h), so that a backend can trust it.
+struct SegmentSpec {
+  std::string name;            // The user's name: 1 to 64 characters of [A-Za-z0-9._-], not starting with a dot.
+  std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
+  unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
+  std::optional<std::uint32_t> group = std::nullopt;  // Id of the group of a new segment; none: the creator's own.
+  // The user whose segment is wanted, for reading; kNoUser, which the kernel gives nobody: this user's own.
+  static constexpr std::uint32_t kNoUser = ~std::uint32_t{0};
+  std::uint32_t owner = kNoUser;
+  bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.
+  // kTry and kRequire round the size of a new segment up to whole huge pages, whatever then comes of it.
+  HugePages huge_pages = HugePages::kOff;
+  std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.
+};
+
+// Memory of the operating system, mapped into this process. Destroying the object unmaps it and never removes it: a
+// segment lives on until it is removed and the last process has detached.
+class Segment {
+ public:
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+  virtual ~Segment() = default;
+
+  // First byte; aligned to a page. Constant for the life of the object.
+  virtual std::byte* data() const noexcept = 0;
+  virtual std::size_t size_bytes() const noexcept = 0;
+  virtual Access access() const noexcept = 0;
+
+  // Permission bits that it had when this process opened it.
+  unsigned mode() const noexcept { return mode_; }
+  void note_mode(unsigned mode) noexcept { mode_ = mode; }
+
+  // Bytes that the system has for all such segments together, whoever uses them now: commit() can never have more. The
+  // largest value of the type if it sets no limit, or does not tell.
+  virtual std::size_t room_bytes() const noexcept = 0;
+
+  // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
+  // of memory. kNoMemory when the machine, the container or the file system has no more; nothing is lost then. The
+  // range may be committed already, in part or whole. Rounded outwards to pages. Safe from any thread and process.
+  // REQUIRES: access() == kReadWrite, and the range lies inside the segment.
+  virtual Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept = 0;
+
+  // Maps the pages of [offset_bytes, offset_bytes + size_bytes) into this process now, so that touching them costs no
+  // page fault later. Changes no byte and raises no signal, whatever others do to the range meanwhile. kNoMemory if the
+  // system has none for pages or page tables, kOsError if it has no way to do it. Rounded outwards to pages.
+  // REQUIRES: the range is committed and lies inside the segment.
+  virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
+
+  // Bytes of the pages in which this process really sees the first bytes of the segment, as the kernel tells it; 0 if
+  // it does not. Reads /proc: some hundred microseconds.
+  // REQUIRES: the first page is committed.
+  virtual std::size_t kernel_page_size_bytes() const noexcept = 0;
+
+  // Whether the segment still has its name, so that processes which open the name now come to this one. True if the
+  // system does not tell: this process may have left the namespace or root directory in which it opened the segment.
+  virtual bool has_name() const noexcept { return true; }
+
+  // Takes every access to the segment from this process, for good: touching it raises SIGSEGV from here on. For a child
+  // of fork() that must not go on with what its parent was doing. Others notice nothing.
+  virtual void abandon() noexcept = 0;
+
+ protected:
+  Segment() = default;
+
+ private:
+  unsigned mode_ = 0;
+};
+
+// What the first bytes of a segment say of its life, as the engine reads them (core/cache/format.h).
+enum class SegmentState {
+  kBlank,       // All zero: sized, and nobody has begun to initialise it.
+  kUnfinished,  // Ours, and its creator died before it was ready.
+  kReady,       // Initialised; may still be refused by the attach checks (version, name, ...).
+  kDestroyed,   // Marked by destroy: detach, and look the name up again.
+  kForeign,     // Not ours, or damaged: never initialise, never write. The attach checks say what is wrong.
+};
+
+// The engine's part in creation, called by the backend at the right moments and under its creation lock.
+class SegmentInitializer {
+ public:
+  virtual ~SegmentInitializer() = default;
+  // Smallest size that a header can be read from.
+  virtual std::size_t header_size_bytes() const noexcept = 0;
+  // Reads `header_size_bytes()` bytes at `header`, which is aligned to a page and may be a private copy; may be called
+  // while another process initialises.
+  virtual SegmentState state_of(const std::byte* header) const noexcept = 0;
+  // The full name that the header at `header` (as for state_of) carries; empty if it carries none that can be trusted.
+  // System V needs it: there a name is found by a hash, and only this tells two names with one hash apart.
+  virtual std::string name_of(const std::byte* header) const = 0;
+  // Lays out a blank or unfinished segment; ends by storing "ready". Called with the creation lock held.
+  virtual Status initialize(Segment& segment) = 0;
+};
+
+struct SegmentInfo {
+  std::string name;       // The user's name where it is known, otherwise empty.
+  std::string system_id;  // What the operating system calls it: "/memstream.default", "shmid 3".
+  std::size_t size_bytes = 0;
+  unsigned mode = 0;
+  std::uint32_t owner_uid = 0;
+  std::uint64_t attached = 0;  // Attach count where the system keeps one (System V), else 0.
+};
+
+// A maker of segments. All functions are safe from any thread and process at once; the creation lock they use is
+// dropped by the kernel when its holder dies.
+class SegmentBackend {
+ public:
+  virtual ~SegmentBackend() = default;
+
+  virtual const char* name() const noexcept = 0;
+
+  // Creates the segment if it is absent, attaches if it is present. Exactly one process initialises it; one whose
+  // creator died before "ready" is initialised in place, with the size it has. A segment marked destroyed, or removed
+  // between two steps, is looked up again. Never shrinks, wipes or removes a segment that was ready.
+  // kNoHugePages if they are required: by a creator that cannot have them, or of a segment that has none.
+  virtual Status open(const SegmentSpec& spec, SegmentInitializer& initializer, std::unique_ptr<Segment>* segment) = 0;
+
+  // Attaches to a segment that is ready. kNoSegment if there is none (or only an unfinished one), kNoHugePages as
+  // above.
+  // With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows
+  // reading.
+  virtual Status attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
+                        std::unique_ptr<Segment>* segment) = 0;
+
+  // Removes the name; memory goes with the last detach. `before_removal` gets the writable mapping of a segment that
+  // is ready, unfinished or marked destroyed, so that the engine can mark it and remove what belongs to it; it is not
+  // called in any other state. kNoSegment if absent. If `only` is not null, removes the name only while it still stands
+  // for that very segment; kNoSegment otherwise.
+  virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
+                        const std::function<void(std::byte*)>& before_removal) = 0;
+
+  // Every segment of this library that the caller can see, in any state.
+  virtual Status list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) = 0;
+};
+
+}  // namespace memstream

@@ -1,0 +1,368 @@
+#include "core/cache/cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "core/cache/cache_lookup.h"
+
+namespace memstream {
+namespace {
+
+// An instant too far away to be told from "never", and small enough to be added to.
+constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
+
+constexpr std::chrono::milliseconds kNoWait{0};
+
+constexpr std::atomic<std::uint32_t> kDestroyed{static_cast<std::uint32_t>(HeaderState::kDestroyed)};
+
+// How long a process that got no slot works without one before it tries again.
+constexpr std::uint64_t kRetryMs = 500;
+
+// The header of a segment that this process must not touch. It is in no state in which one works with it.
+constinit SegmentHeader abandoned_header{};
+
+}  // namespace
+
+// ---- opening and closing ----
+
+Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, std::chrono::milliseconds timeout,
+                   std::unique_ptr<Cache>* cache) {
+  AttachedHeader attached;
+  if (const Status status = check_header(*segment, name, &attached); status != Status::kOk) return status;
+  auto opened = std::unique_ptr<Cache>(new Cache(std::move(segment), attached, timeout));
+  if (!opened->own_) return fail(Status::kNoMemory, fmt::format("Segment '{}': {}", name, last_error()));
+  if (!opened->read_only()) {
+    opened->own_->membership.store(Membership::kEntering, std::memory_order_relaxed);
+    const Status status = opened->join(Deadline(timeout));
+    if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
+    // Whoever comes cleans up after those that are gone, as far as that can be done at once.
+    static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait)));
+  }
+  *cache = std::move(opened);
+  return Status::kOk;
+}
+
+Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout)
+    : segment_(std::move(segment)),
+      attached_(attached),
+      timeout_(timeout),
+      header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
+      state_(&header_->state),
+      next_name_look_ms_(now_ms() + kNameLookMs),
+      read_only_(segment_->access() == Access::kReadOnly),
+      copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
+      shards_(attached.geometry.shards),
+      process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
+                     attached.geometry.process_slots, attached.residence),
+      pin_places_(segment_.get(), attached.geometry) {
+  for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
+    shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
+  }
+}
+
+Cache::~Cache() {
+  if (!own_) return;
+  // If the deadline passes, the slot stays until somebody finds this process ended.
+  if (is_inside()) static_cast<void>(process_table_.give_back(Deadline(timeout_), own_->slot));
+  if (own_->is_marked) process_table_.leave();
+}
+
+void Cache::after_fork_in_child() noexcept {
+  if (slow_read_.is_set_by_this_thread()) abandon();
+}
+
+void Cache::abandon() noexcept {
+  segment_->abandon();
+  header_ = &abandoned_header;
+  state_.store(&abandoned_header.state, std::memory_order_relaxed);
+}
+
+Status Cache::enter() noexcept {
+  if (is_gone()) return why_gone();
+  for (;;) {
+    Membership membership = own_->membership.load(std::memory_order_acquire);
+    if (membership == Membership::kInside) return Status::kOk;
+    if (membership == Membership::kGuest && monotonic_ms() < own_->retry_ms) return Status::kOk;
+    if (membership == Membership::kEntering) {
+      std::this_thread::yield();
+      continue;
+    }
+    if (!own_->membership.compare_exchange_strong(membership, Membership::kEntering, std::memory_order_acq_rel)) {
+      continue;
+    }
+    const Status status = join(Deadline(timeout_));
+    return own_->membership.load(std::memory_order_relaxed) == Membership::kOutside ? status : Status::kOk;
+  }
+}
+
+Status Cache::join(const Deadline& deadline) noexcept {
+  const auto become = [this](Membership membership) { own_->membership.store(membership, std::memory_order_release); };
+  try {
+    if (!own_->is_marked) {
+      const Status status = process_table_.arrive(deadline, &own_->is_marked);
+      if (status != Status::kOk) {
+        become(Membership::kOutside);
+        return is_gone() ? why_gone() : status;  // Destroying takes the semaphores away.
+      }
+    }
+    ProcessSlot* entered = nullptr;
+    const Status status = own_->is_marked ? process_table_.claim(deadline, &entered)
+                                          : ProcessMarks::explain(ProcessMarks::Outcome::kForbidden);
+    if (status == Status::kOk && entered != nullptr) {
+      own_->generation = entered->generation.load(std::memory_order_relaxed);
+      settle_redo(process_table_.number_of(entered));
+      own_->slot.store(entered, std::memory_order_release);
+      become(Membership::kInside);
+    } else {
+      own_->retry_ms = monotonic_ms() + kRetryMs;
+      become(Membership::kGuest);
+    }
+    return status != Status::kOk && is_gone() ? why_gone() : status;
+  } catch (...) {
+    become(Membership::kOutside);
+    return fail(Status::kNoMemory, "This process has no memory left to enter the segment: free some.");
+  }
+}
+
+ProcessSlot* Cache::slot_after_entering() noexcept {
+  if (!read_only_) static_cast<void>(enter());
+  return own_->slot.load(std::memory_order_acquire);
+}
+
+// Only damage, or a hostile process, gives a slot away whose mark is set.
+ProcessSlot* Cache::replace_lost_slot() noexcept {
+  if (own_->slot.exchange(nullptr, std::memory_order_acq_rel) != nullptr) {
+    own_->membership.store(Membership::kOutside, std::memory_order_release);
+  }
+  return slot_after_entering();
+}
+
+Status Cache::uncounted(Status read) noexcept {
+  const Status status = lockable();
+  return status == Status::kOk ? read : status;
+}
+
+void Cache::settle_redo(std::uint32_t record) noexcept {
+  own_->redo_record = 0;  // For a process that has none.
+  if (record >= attached_.geometry.redo_records()) return;
+  const auto* records =
+      reinterpret_cast<const RedoRecord*>(segment_->data() + attached_.geometry.redo_records_offset());
+  // What it said of other shards than the last was finished before it spoke of that.
+  const std::uint32_t last = records[record].shard.load(std::memory_order_relaxed);
+  const bool is_settled =
+      last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;
+  // One that a busy shard may still be in need of is left alone.
+  own_->redo_record = is_settled ? record + 1 : 0;
+}
+
+std::uint32_t Cache::claim_redo() noexcept {
+  if (exclusive_slot() == nullptr || own_->redo_record == 0) return 0;
+  std::atomic<bool>& taken = own_->redo_taken;
+  if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;
+  if (taken.load(std::memory_order_relaxed)) return 0;
+  taken.store(true, std::memory_order_relaxed);
+  return own_->redo_record;
+}
+
+// ---- what every operation asks first ----
+
+Status Cache::why_unusable(std::string_view key) const noexcept {
+  if (is_possible(key)) return why_gone();
+  return fail_without_throwing(Status::kBadKey, [&] {
+    return fmt::format("Key is {} bytes long; keys must be 1 to {} bytes.", key.size(), kMaxKeySize);
+  });
+}
+
+Status Cache::why_gone() const noexcept {
+  if (header_ == &abandoned_header) {
+    return fail(Status::kGone,
+                "This process was forked by a signal handler in the middle of a call. Connect again to use the cache.");
+  }
+  return fail(Status::kGone,
+              "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
+}
+
+void Cache::look_for_name() noexcept {
+  if (header_ == &abandoned_header) return;
+  next_name_look_ms_.store(now_ms() + kNameLookMs, std::memory_order_relaxed);
+  if (segment_->has_name()) return;
+  state_.store(&kDestroyed, std::memory_order_relaxed);
+  if (!read_only_) mark_destroyed(segment_->data());
+}
+
+Status Cache::why_not_writable() noexcept {
+  if (!read_only_) return enter();
+  return fail(Status::kReadOnly, "The cache is open for reading only. Open it without the read-only flag to write.");
+}
+
+std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
+  return ttl_ms == 0 ? 0 : now_ms() + std::min(ttl_ms, kFarFuture);
+}
+
+void Cache::count_puts(std::uint64_t puts) noexcept {
+  if (ProcessSlot* own = slot(); own != nullptr) {
+    add_in_process(own->counters.puts, puts);
+  }
+}
+
+// ---- writing ----
+
+template <class Operation>
+Status Cache::with_room_of_the_dead(Operation operation) {
+  const Status status = operation();
+  if (status != Status::kFull && status != Status::kNoMemory) [[likely]]
+    return status;
+  return found_room_of_the_dead() ? operation() : status;
+}
+
+bool Cache::found_room_of_the_dead() {
+  const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
+  // What could be found is there, whether or not there is more.
+  static_cast<void>(process_table_.clean_up(Deadline(timeout_)));
+  return header()->dead_processes.load(std::memory_order_relaxed) != dead;
+}
+
+Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const RedoClaim redo(*this);
+  const StoreRequest request{.key = make_key(key),
+                             .value = value.data,
+                             .value_size = value.size,
+                             .expires_ms = value.ttl_ms == 0 ? 0 : now + std::min(value.ttl_ms, kFarFuture),
+                             .caller_flags = value.caller_flags,
+                             .mode = mode,
+                             .cas = cas,
+                             .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0,
+                             .redo = redo.record()};
+  const Status status = store_hashed(request, Deadline(timeout_), now);
+  if (status == Status::kOk) count_puts(1);
+  return status;
+}
+
+Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+  return with_room_of_the_dead([&] {
+    return request.value_size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
+                                                        : shard_of(request.key).store(request, deadline, now);
+  });
+}
+
+// Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
+Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+  PinSet pins(exclusive_slot(), pin_places_);
+  PinnedBlock reserved;
+  Shard& shard = shard_of(request.key);
+  if (const Status status = shard.may_store(request, deadline, now); status != Status::kOk) return status;
+  const Status status = shard.reserve(request.key, request.value_size, pins, deadline, now, &reserved);
+  if (status == Status::kFull) return shard.store(request, deadline, now);
+  if (status != Status::kOk) return status;
+  copy_to_shared(reserved.value, request.value, request.value_size);
+  const Status committed = shard.commit(request, reserved, pins, deadline, now);
+  // The value is not stored then, so its room must not stay taken either.
+  if (committed == Status::kBusy) pins.release(reserved.pin, shard.offset_of(reserved.position));
+  return committed;
+}
+
+Status Cache::remove(std::string_view key) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).remove(hashed, Deadline(timeout_), now);
+}
+
+Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return with_room_of_the_dead([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now); });
+}
+
+Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
+                        std::int64_t* result) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const RedoClaim redo(*this);
+  const Shard::IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
+  const Status status =
+      with_room_of_the_dead([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now, result); });
+  if (status == Status::kOk) count_puts(1);
+  return status;
+}
+
+Status Cache::clear() noexcept {
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  for (auto& shard : shards_) {
+    if (const Status status = shard->clear(Deadline(timeout_)); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+// ---- in place ----
+
+Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  ProcessSlot* own = exclusive_slot();
+  if (own == nullptr) [[unlikely]] {
+    if (const Status status = writable(); status != Status::kOk) return status;
+  }
+  const Key hashed = make_key(key);
+  PinSet pins(own, pin_places_);
+  held->shard = hashed.hash.shard(attached_.geometry.shards);
+  const auto now = [this] { return now_and_look(); };
+  const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
+  count_read(status);
+  return status;
+}
+
+Status Cache::release(const HeldBlock& held) noexcept {
+  PinSet pins(exclusive_slot(), pin_places_);
+  if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
+  if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
+    return Status::kOk;
+  return fail(Status::kBadHandle,
+              "This process does not hold that view or reservation: it was released before, or taken "
+              "before a fork.");
+}
+
+Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  PinSet pins(exclusive_slot(), pin_places_);
+  held->shard = hashed.hash.shard(attached_.geometry.shards);
+  return with_room_of_the_dead(
+      [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
+}
+
+Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+                     std::uint64_t cas) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  PinSet pins(exclusive_slot(), pin_places_);
+  const StoreRequest request{.key = make_key(key),
+                             .value_size = held.read.value_size,
+                             .expires_ms = expiry(value.ttl_ms),
+                             .caller_flags = value.caller_flags,
+                             .mode = mode,
+                             .cas = cas};
+  if (!pins.holds(held.pin, shards_[held.shard]->offset_of(held.position))) {
+    return fail(Status::kBadHandle,
+                "This process does not hold that reservation: it was committed or aborted before, or made "
+                "before a fork.");
+  }
+  const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now);
+  if (status == Status::kOk) count_puts(1);
+  return status;
+}
+
+}  // namespace memstream

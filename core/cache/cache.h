@@ -1,0 +1,309 @@
+// An open cache: a segment, its shards, and this process's place in it. The whole engine behind one class.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/base/fork_guard.h"
+#include "core/base/inplace_vector.h"
+#include "core/base/process_private.h"
+#include "core/base/segment.h"
+#include "core/cache/access_clock.h"
+#include "core/cache/format.h"
+#include "core/cache/operation_scope.h"
+#include "core/cache/processes.h"
+#include "core/shard/shard.h"
+
+namespace memstream {
+
+// Everything about the segment at one moment; sums over its shards.
+struct CacheStatistics {
+  ShardStatistics shards{};
+  std::uint64_t max_memory = 0;
+  std::uint64_t max_value_size = 0;
+  std::uint64_t shard_count = 0;
+  std::uint64_t processes = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t puts = 0;
+  std::uint64_t dead_processes = 0;
+  std::uint64_t view_copies = 0;
+  std::uint64_t reachable_memory = 0;
+  std::uint64_t busy_shards = 0;
+  std::uint64_t created_unix_ms = 0;
+  std::uint64_t now_unix_ms = 0;
+};
+
+struct ProcessInfo {
+  std::uint32_t pid = 0;
+  std::uint32_t pins = 0;
+  std::uint64_t start_time = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t puts = 0;
+};
+
+// A block that this process holds, and the shard that it lies in.
+struct HeldBlock : PinnedBlock {
+  std::uint32_t shard = 0;
+};
+
+// One key of a batch: what is to be stored, or where the value was copied to and what else was read.
+struct BatchItem {
+  std::string_view key;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t ttl_ms = 0;
+  std::uint32_t caller_flags = 0;
+  Status status = Status::kOk;
+  ReadResult read;
+
+  bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
+};
+
+// The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
+struct BatchRoom {
+  std::byte* data = nullptr;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t used_bytes = 0;
+  std::uint64_t needed_bytes = 0;  // By all values so far, whether they fitted or not.
+};
+
+// Safe from all threads of a process, and after fork() in the child. If a signal handler forks in the middle of an
+// operation, the caller has to abandon() the cache in the child; get() does so itself. Keys are 1 to kMaxKeySize bytes.
+// Times to live are ms, 0 is for ever; instants in results are ms on the segment's clock, to_unix_ms() translates.
+// Every function may return kGone and, unless it only reads without a lock, kBusy at the deadline.
+class Cache final : private ForkAware {
+ public:
+  // Takes a segment that is open and checks it. kProcessTableFull and every status of check_header().
+  static Status open(std::unique_ptr<Segment> segment, const std::string& name, std::chrono::milliseconds timeout,
+                     std::unique_ptr<Cache>* cache);
+
+  // Leaves the process table; what it still holds is let go.
+  ~Cache();
+
+  // core/cache/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
+  GetResult get(std::string_view key, std::byte* room, std::uint64_t room_bytes, bool wants_all = true) noexcept;
+  Status exists(std::string_view key) noexcept;
+  Status inspect(std::string_view key,
+                 const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
+
+  struct Value {
+    const std::byte* data = nullptr;
+    std::uint64_t size = 0;
+    std::uint64_t ttl_ms = 0;
+    std::uint32_t caller_flags = 0;
+  };
+  // `cas` is the token of the entry for StoreMode::kCas, that of the lease for StoreMode::kLease.
+  Status store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
+  Status remove(std::string_view key) noexcept;
+  Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
+  Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
+                   std::int64_t* result) noexcept;
+  Status clear() noexcept;
+
+  // ---- many keys at once (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
+
+  // The most items that one call takes; whoever has more calls again, with the same deadline.
+  static constexpr std::size_t kBatchSize = 128;
+  using BatchKeys = InplaceVector<Key, kBatchSize>;
+  // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
+  // about; kOk if none failed. kTooSmall is no failure here.
+  Status get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept;
+  Status store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
+  Status remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
+  Deadline deadline() const noexcept { return Deadline(timeout_); }
+
+  // ---- leases (core/cache/cache_lease.cpp) ----
+
+  // kOk and `*token`: compute the value, then store() or release_lease(). If there is no place for another lease others
+  // may get one too; the first that is stored ends them all. kExists: the key has an entry, and not the one `stale_cas`
+  // names. kHeld: another thread or process that is alive computes it.
+  Status lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms, std::uint64_t* token) noexcept;
+  // kOk as soon as nobody alive holds a lease of the key, kHeld after `timeout`.
+  Status wait_for_lease(std::string_view key, std::chrono::milliseconds timeout) noexcept;
+  // The same for one lease and those that take it over: kOk when it was ended, kMiss when its holder died or its
+  // time is over, and nobody has taken it. `*followed` is 0 at first.
+  Status follow_lease(std::string_view key, std::uint64_t* followed, std::chrono::milliseconds timeout) noexcept;
+  // Its value is stored with StoreMode::kLease: kConflict if the lease has ended.
+  Status release_lease(std::string_view key, std::uint64_t token) noexcept;
+
+  // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
+  Status hold(std::string_view key, HeldBlock* held) noexcept;
+  Status release(const HeldBlock& held) noexcept;
+  // Notes that a view was copied because of kFull.
+  void count_view_copy() noexcept { header()->view_copies.fetch_add(1, std::memory_order_relaxed); }
+  Status reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept;
+  Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+                std::uint64_t cas) noexcept;
+
+  // `*cursor` 0 begins and 0 ends. Visits until `visit` returns false (that entry comes again next time) or everything
+  // was visited.
+  Status scan(std::uint64_t* cursor,
+              const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
+
+  // Never kBusy: what others hold for too long is read while they do.
+  Status statistics(CacheStatistics* statistics) noexcept;
+  // Maps into this process whatever is committed of the segment, so that no operation meets a page fault there. What
+  // Segment::prefault() says.
+  Status prefault() noexcept;
+  // These two may throw std::bad_alloc.
+  Status processes(std::vector<ProcessInfo>* processes);
+  Status check(std::vector<std::string>* problems);
+
+  std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept { return attached_.created_unix_ms + segment_ms; }
+  const AttachedHeader& attached() const noexcept { return attached_; }
+  const Segment& segment() const noexcept { return *segment_; }
+  bool is_gone() const noexcept {
+    return state_.load(std::memory_order_relaxed)->load(std::memory_order_relaxed) !=
+           static_cast<std::uint32_t>(HeaderState::kReady);
+  }
+  // Asks the system whether the segment still has its name. If somebody took it away (rm, ipcrm), the next to open the
+  // name makes a second segment; so this one is gone from here on, for all that are attached.
+  [[gnu::cold]] void look_for_name() noexcept;
+  bool read_only() const noexcept { return read_only_; }
+
+  // For a child that a signal handler forked in the middle of an operation. If it returned into that, it would go on
+  // with its parent's locks and redo record: it never touches a byte of the segment again. kGone from here on.
+  void abandon() noexcept;
+  std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
+
+ private:
+  Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout);
+
+  void after_fork_in_child() noexcept override;
+
+  SegmentHeader* header() const noexcept { return header_; }
+  std::uint64_t now_ms() const noexcept { return monotonic_ms() - attached_.created_monotonic_ms; }
+  // The same, and every kNameLookMs a look for the name: what an operation begins with, or a get that reads the clock.
+  std::uint64_t now_and_look() noexcept {
+    const std::uint64_t now = now_ms();
+    if (now >= next_name_look_ms_.load(std::memory_order_relaxed)) [[unlikely]]
+      look_for_name();
+    return now;
+  }
+  std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
+  // What every operation asks first: can there be such a key, is the segment there, may it be written.
+  static bool is_possible(std::string_view key) noexcept { return !key.empty() && key.size() <= kMaxKeySize; }
+  Status usable(std::string_view key) const noexcept {
+    if (!is_possible(key) || is_gone()) [[unlikely]]
+      return why_unusable(key);
+    return Status::kOk;
+  }
+  Status present() const noexcept { return is_gone() ? why_gone() : Status::kOk; }
+  Status writable() noexcept { return is_inside() ? Status::kOk : why_not_writable(); }
+  // Whether this process may take locks of the segment.
+  Status lockable() noexcept { return is_inside() || read_only_ ? Status::kOk : enter(); }
+  [[gnu::cold]] Status why_unusable(std::string_view key) const noexcept;
+  [[gnu::cold]] Status why_gone() const noexcept;
+  [[gnu::cold]] Status why_not_writable() noexcept;
+  Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
+  Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
+  // A get that does not end at once: `is_large` if only because of the size of the value.
+  [[gnu::cold]] GetResult get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                                        bool is_large) noexcept;
+  [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
+                                     const Deadline& deadline, std::uint64_t now) noexcept;
+  GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                      std::uint64_t now) noexcept;
+  Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
+  Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
+  // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
+  // gone.
+  template <class Operation>
+  Status with_room_of_the_dead(Operation operation);
+  [[gnu::cold]] bool found_room_of_the_dead();
+  // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
+  // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
+  Status begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys, std::size_t* usable) noexcept;
+  void count_read(Status status) noexcept;
+  void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
+  void count_puts(std::uint64_t puts) noexcept;
+
+  // This process's slot; entered on first use after a fork. Null when it has none: it works on, uncounted, without pins
+  // and leases, and tries again later.
+  ProcessSlot* slot() noexcept {
+    ProcessSlot* own = own_->slot.load(std::memory_order_acquire);
+    if (own != nullptr) [[likely]]
+      return own;
+    return slot_after_entering();
+  }
+  bool is_inside() const noexcept { return own_->slot.load(std::memory_order_acquire) != nullptr; }
+  // The same for what others must never share with this process: the slot is still its own.
+  ProcessSlot* exclusive_slot() noexcept {
+    OwnState& state = *own_;
+    ProcessSlot* own = state.slot.load(std::memory_order_acquire);
+    if (own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation) [[likely]]
+      return own;
+    return replace_lost_slot();
+  }
+  [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
+  [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
+  // What becomes of a read that no slot counts: an error if this process may not read the segment.
+  [[gnu::cold]] Status uncounted(Status read) noexcept;
+  // kOk if this process may lock from here on, with or without a slot.
+  [[gnu::cold]] Status enter() noexcept;
+  // kOk only with a slot. REQUIRES: membership is kEntering, and this thread has set it.
+  Status join(const Deadline& deadline) noexcept;
+
+  // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
+  class RedoClaim {
+   public:
+    explicit RedoClaim(Cache& cache) noexcept : cache_(cache), record_(cache.claim_redo()) {}
+    RedoClaim(const RedoClaim&) = delete;
+    RedoClaim& operator=(const RedoClaim&) = delete;
+    ~RedoClaim() {
+      if (record_ != 0) cache_.own_->redo_taken.store(false, std::memory_order_release);
+    }
+    // As StoreRequest::redo has it.
+    std::uint32_t record() const noexcept { return record_; }
+
+   private:
+    Cache& cache_;
+    std::uint32_t record_;
+  };
+  std::uint32_t claim_redo() noexcept;
+  // REQUIRES: this process has just entered the slot of that number.
+  void settle_redo(std::uint32_t record) noexcept;
+
+  std::unique_ptr<Segment> segment_;
+  AttachedHeader attached_;
+  std::chrono::milliseconds timeout_;
+  SegmentHeader* header_;
+  // The header's, or one that says "destroyed" where this process must not write to the header.
+  std::atomic<const std::atomic<std::uint32_t>*> state_;
+  static constexpr std::uint64_t kNameLookMs = 250;
+  std::atomic<std::uint64_t> next_name_look_ms_;
+  bool read_only_;
+  std::uint64_t copy_below_;                  // Larger values are read through a pin, where pins are possible.
+  std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
+  ProcessTable process_table_;
+  PinPlaces pin_places_;
+
+  // What this process is to the segment: nothing at first, and nothing again in every copy of its address space.
+  enum class Membership : int { kOutside, kEntering, kInside, kGuest };
+  struct OwnState {
+    std::atomic<ProcessSlot*> slot;  // Null unless `membership` is kInside.
+    std::atomic<Membership> membership;
+    std::atomic<bool> redo_taken;
+    bool is_marked;             // Counted among those that may lock.
+    std::uint32_t redo_record;  // As StoreRequest::redo has it, of the slot.
+    std::uint32_t generation;   // Of the slot.
+    std::uint64_t retry_ms;     // A guest does not try before this time to get a slot.
+  };
+  ProcessPrivate<OwnState> own_;
+  OperationMark slow_read_;
+  AccessClock access_clock_;
+  ForkRegistration fork_registration_{this};
+};
+
+}  // namespace memstream

@@ -1,0 +1,43 @@
+// A get from end to end, inline: what surrounds the look-up in the shard.
+#pragma once
+
+#include "core/base/single_thread.h"
+#include "core/cache/cache.h"
+#include "core/shard/shard_lookup.h"
+
+namespace memstream {
+
+inline void Cache::count_reads(std::uint64_t hits, std::uint64_t misses) noexcept {
+  ProcessSlot* own = slot();
+  if (own == nullptr) return;
+  if (hits != 0) add_in_process(own->counters.hits, hits);
+  if (misses != 0) add_in_process(own->counters.misses, misses);
+}
+
+// Of a get that was answered.
+inline void Cache::count_read(Status status) noexcept {
+  count_reads(status == Status::kOk ? 1 : 0, status == Status::kMiss ? 1 : 0);
+}
+
+// No address of what it works with is given away but to the cold functions, by value: all stays in registers.
+[[gnu::always_inline]] inline GetResult Cache::get(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                                                   bool wants_all) noexcept {
+  if (!is_possible(key) || is_gone()) [[unlikely]]
+    return {why_unusable(key), {}};
+  const auto now = [this] { return now_ms(); };
+  const auto noted = [this] { return access_clock_.now([this] { return now_and_look(); }); };
+  const Key hashed = make_key(key);
+  GetResult got;
+  if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_, wants_all}, noted, now, &got)) [[unlikely]]
+    return get_otherwise(key, room, room_bytes, got.status == Status::kOk);
+  if (ProcessSlot* own = slot(); own == nullptr) [[unlikely]] {
+    got.status = uncounted(got.status);
+  } else if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
+    add_in_process(own->counters.hits, 1);
+  } else {
+    add_in_process(own->counters.misses, 1);
+  }
+  return got;
+}
+
+}  // namespace memstream

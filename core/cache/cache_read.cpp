@@ -1,0 +1,131 @@
+// Reading: one key, and many in one call.
+#include <algorithm>
+#include <array>
+
+#include "core/cache/cache_lookup.h"
+
+namespace memstream {
+namespace {
+
+// Keys whose cache lines are under way together in a read: about as many as the processor has places for.
+constexpr std::size_t kReadGroup = 16;
+constexpr std::uint64_t kValueAlignment = 16;
+
+}  // namespace
+
+GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                               bool is_large) noexcept {
+  const OperationScope scope(slow_read_);
+  if (const Status status = lockable(); status != Status::kOk) return {status, {}};
+  const Key hashed = make_key(key);
+  const GetResult got = is_large ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
+                                 : get_hashed(hashed, room, room_bytes, Deadline(timeout_), now_ms());
+  count_read(got.status);
+  return got;
+}
+
+GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                            std::uint64_t now) noexcept {
+  const GetResult got = shard_of(key).get(key, {room, room_bytes, copy_below_}, deadline, now);
+  const bool is_large = got.status == Status::kOk && got.read.value_size >= copy_below_;
+  return is_large ? get_large(key, room, room_bytes, deadline, now) : got;
+}
+
+// Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
+// it copies in place like a small one.
+GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+                           std::uint64_t now) noexcept {
+  PinSet pins(exclusive_slot(), pin_places_);
+  PinnedBlock pinned;
+  Shard& shard = shard_of(key);
+  Status status = shard.pin(
+      key, pins, deadline, now, [now] { return now; }, &pinned);
+  if (status == Status::kFull) return shard.get(key, {room, room_bytes}, deadline, now);
+  if (status != Status::kOk) return {status, {}};
+  if (pinned.read.value_size > room_bytes) {
+    status = Status::kTooSmall;
+  } else {
+    copy_from_shared(room, pinned.value, pinned.read.value_size);
+  }
+  pins.release(pinned.pin, shard.offset_of(pinned.position));
+  return {status, pinned.read};
+}
+
+Status Cache::exists(std::string_view key) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now, {});
+}
+
+Status Cache::inspect(std::string_view key,
+                      const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
+  return shards_[shard]->inspect(hashed, Deadline(timeout_), now,
+                                 [&](const ScannedEntry& entry) { visit(shard, entry); });
+}
+
+// ---- many keys ----
+
+// The looks of a whole group go on side by side: each step asks for the cache lines of the next.
+Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
+  BatchKeys keys;
+  std::size_t usable_items = 0;
+  Status failure = begin_batch(items, false, &keys, &usable_items);
+  if (usable_items == 0) return failure;
+  const std::uint64_t now = now_ms();
+  const auto same_now = [now] { return now; };
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  struct LookInShard {
+    Shard* shard;  // Null: none was begun.
+    Shard::Look look;
+  };
+  std::array<LookInShard, kReadGroup> looks;
+  for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
+    const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      looks[i].shard = nullptr;
+      if (group[i].status != Status::kOk) continue;
+      Shard& shard = shard_of(keys[begin + i]);
+      if (!shard.begin_look(keys[begin + i], &looks[i].look)) continue;
+      looks[i].shard = &shard;
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      if (looks[i].shard == nullptr) continue;
+      looks[i].shard->look_into_bucket<LineUse::kRead>(keys[begin + i], &looks[i].look);
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      BatchItem& item = group[i];
+      if (item.status != Status::kOk) continue;
+      const Key& key = keys[begin + i];
+      std::byte* to = room->data + room->used_bytes;
+      const std::uint64_t left = room->size_bytes - room->used_bytes;
+      GetResult got;
+      if (looks[i].shard == nullptr ||
+          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, same_now, &got)) [[unlikely]]
+        got = got.status == Status::kOk ? get_large(key, to, left, deadline, now)
+                                        : get_hashed(key, to, left, deadline, now);
+      item.status = got.status;
+      item.read = got.read;
+      if (item.failed()) failure = item.status;
+      if (item.status == Status::kMiss) ++misses;
+      if (item.status != Status::kOk && item.status != Status::kTooSmall) continue;
+      const std::uint64_t taken = (item.read.value_size + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
+      room->needed_bytes += taken;
+      if (item.status != Status::kOk) continue;
+      ++hits;
+      item.value = to;
+      room->used_bytes += std::min(taken, left);
+    }
+  }
+  count_reads(hits, misses);
+  return failure;
+}
+
+}  // namespace memstream

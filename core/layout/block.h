@@ -1,0 +1,191 @@
+// A block as a reader sees it: every field loaded once, checked against bounds that no one else can move.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string_view>
+
+#include "core/base/shared_bytes.h"
+#include "core/layout/layout.h"
+
+namespace memstream {
+
+// The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the orphans.
+constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
+  return next | std::uint64_t{previous} << 32;
+}
+constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
+
+// Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
+constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint64_t created_ms) noexcept {
+  return entry | std::min(created_ms, kLastCreatedMs) << 32;
+}
+constexpr std::uint32_t created_flags(std::uint64_t created_ms) noexcept {
+  return static_cast<std::uint32_t>(std::min(created_ms, kLastCreatedMs) >> 32) << kCreatedShift;
+}
+constexpr std::uint64_t created_of(std::uint64_t owner, std::uint32_t flags) noexcept {
+  return owner >> 32 | std::uint64_t{flags >> kCreatedShift} << 32;
+}
+constexpr std::uint32_t owner_entry(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+
+// Of a block that has them.
+inline BlockExtras& extras_of(BlockHeader& header) noexcept { return *reinterpret_cast<BlockExtras*>(&header + 1); }
+inline const BlockExtras& extras_of(const BlockHeader& header) noexcept {
+  return *reinterpret_cast<const BlockExtras*>(&header + 1);
+}
+
+// A used block, as far as the first word of its header describes it. Both key and value lie inside the shard; whether
+// the bytes stand still is for the caller to know (it holds a lock or a pin) or to find out afterwards (the entry's ref
+// is unchanged). Each of the other words is loaded by who needs it, once.
+struct CheckedBlock {
+  const BlockHeader* header = nullptr;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t stored_size = 0;  // Of the whole block.
+  std::uint32_t key_size = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t key_start = 0;  // From the header on.
+
+  bool has_extras() const noexcept { return (flags & kBlockExtras) != 0; }
+  const std::byte* key() const noexcept { return reinterpret_cast<const std::byte*>(header) + key_start; }
+  std::string_view key_text() const noexcept { return {reinterpret_cast<const char*>(key()), key_size}; }
+  bool key_is(std::string_view wanted) const noexcept {
+    return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
+  }
+  // Where there are no extras there is something else in their place, which is loaded and not used: that costs less
+  // than a branch that goes either way.
+  std::uint64_t expires_ms() const noexcept {
+    return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();
+  }
+  std::uint32_t caller_flags() const noexcept {
+    return static_cast<std::uint32_t>(extras_of(*header).caller_flags.load(std::memory_order_relaxed) & if_extras());
+  }
+  std::uint64_t created_ms() const noexcept { return created_of(owner(), flags); }
+  std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
+  std::uint64_t value_start() const noexcept {
+    return static_cast<std::uint64_t>(value - reinterpret_cast<const std::byte*>(header));
+  }
+  // Whether the value begins where the key ends, as small ones do, and not at a multiple of 64 bytes behind that.
+  bool value_is_unaligned() const noexcept { return value_start() == unaligned_value_start(); }
+  std::uint64_t unaligned_value_start() const noexcept {
+    return (key_start + key_size + kUnitSize - 1) / kUnitSize * kUnitSize;
+  }
+  // Since the value was written.
+  std::uint32_t moves() const noexcept { return BlockShape{.flags = flags}.moves(); }
+
+ private:
+  std::uint64_t if_extras() const noexcept { return has_extras() ? ~std::uint64_t{0} : 0; }
+};
+
+constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {
+  return expires_ms != 0 && expires_ms <= now_ms;
+}
+
+// False if the bytes at `position` are no used block that lies inside the shard. Safe on any bytes.
+inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
+                        CheckedBlock* block) noexcept {
+  const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
+  if (offset < kShardHeaderSize || offset > shard_size_bytes - kMinBlockUnits * kUnitSize) return false;
+  const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
+  const BlockShape shape = BlockShape::unpack(header->shape.load(std::memory_order_relaxed));
+  const std::uint64_t size = shape.size_bytes();
+  const std::uint64_t value_start = shape.value_start(position);
+  if (!shape.used() || size > shard_size_bytes - offset || shape.key_size > kMaxKeySize ||
+      value_start + shape.slack > size) {
+    return false;
+  }
+  block->header = header;
+  block->value = shard + offset + value_start;
+  block->value_size = size - value_start - shape.slack;
+  block->stored_size = size;
+  block->key_size = shape.key_size;
+  block->flags = shape.flags;
+  block->key_start = shape.key_start();
+  return true;
+}
+
+// As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
+// Only of blocks whose value begins right behind the key, as small ones do; others are for check_block().
+inline bool check_plain_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
+                              std::uint64_t key_size, CheckedBlock* block) noexcept {
+  constexpr std::uint32_t kShift = BlockShape::kKeySizeShift;
+  constexpr std::uint64_t kKnown = ~std::uint64_t{0} << kShift | std::uint64_t{kBlockUsed | kBlockAligned} << 32;
+  const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
+  if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - kMinBlockUnits * kUnitSize) return false;
+  const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
+  const std::uint64_t word = header->shape.load(std::memory_order_relaxed);
+  if ((word & kKnown) != (key_size << kShift | std::uint64_t{kBlockUsed} << 32)) return false;
+  const BlockShape shape = BlockShape::unpack(word);
+  const std::uint64_t size = shape.size_bytes();
+  // By a branch, which the processor guesses, and not by the word: so that it goes on to the key and to all lines of
+  // the value while it still waits for the first one of the block.
+  std::uint64_t key_start = sizeof(BlockHeader);
+  if (shape.has_extras()) [[unlikely]] {
+    key_start += sizeof(BlockExtras);
+    asm volatile("" : "+r"(key_start));  // Or the compiler makes a sum of it.
+  }
+  const std::uint64_t value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
+  if (size > shard_size_bytes - offset || value_start + shape.slack > size) return false;
+  block->header = header;
+  block->value = shard + offset + value_start;
+  block->value_size = size - value_start - shape.slack;
+  block->stored_size = size;
+  block->key_size = static_cast<std::uint32_t>(key_size);
+  block->flags = shape.flags;
+  block->key_start = key_start;
+  return true;
+}
+
+// An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
+struct FoundEntry {
+  Entry* entry = nullptr;
+  std::uint64_t ref = 0;
+  std::uint32_t id = 0;
+  CheckedBlock block;
+
+  std::uint32_t position() const noexcept { return ref_block(ref); }
+};
+
+// All that a used block says. The pointers lead into the segment.
+struct BlockContents {
+  const std::byte* key = nullptr;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t stored_size = 0;  // Of the whole block.
+  std::uint64_t expires_ms = 0;
+  std::uint64_t created_ms = 0;
+  std::uint32_t key_size = 0;
+  std::uint32_t moves = 0;
+  std::uint32_t entry = 0;
+  std::uint32_t caller_flags = 0;
+
+  BlockContents() = default;
+  explicit BlockContents(const CheckedBlock& block) noexcept
+      : key(block.key()),
+        value(block.value),
+        value_size(block.value_size),
+        stored_size(block.stored_size),
+        expires_ms(block.expires_ms()),
+        created_ms(block.created_ms()),
+        key_size(block.key_size),
+        moves(block.moves()),
+        entry(owner_entry(block.owner())),
+        caller_flags(block.caller_flags()) {}
+
+  bool key_is(std::string_view wanted) const noexcept {
+    return key_size == wanted.size() && equal_in_shared(key, wanted.data(), wanted.size());
+  }
+  bool expired(std::uint64_t now_ms) const noexcept { return has_expired(expires_ms, now_ms); }
+};
+
+// As check_block(), with all that the block says.
+inline bool read_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
+                       BlockContents* contents) noexcept {
+  CheckedBlock block;
+  if (!check_block(shard, shard_size_bytes, position, &block)) return false;
+  *contents = BlockContents(block);
+  return true;
+}
+
+}  // namespace memstream

@@ -1,0 +1,308 @@
+#include "core/shard/arena.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/layout/block.h"
+#include "core/layout/geometry.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kCommitRetryMs = 1000;
+constexpr std::uint64_t kMinCommitStep = std::uint64_t{64} << 10;
+constexpr std::uint64_t kMaxCommitStep = std::uint64_t{2} << 20;
+
+struct Bin {
+  std::uint32_t level;
+  std::uint32_t index;
+};
+
+// The list that a free block of `units` belongs to.
+constexpr Bin bin_of(std::uint32_t units) noexcept {
+  if (units < kBinsPerLevel) return {0, units};
+  const auto power = static_cast<std::uint32_t>(std::bit_width(units)) - 1;
+  return {power - 3, units >> (power - 4) & (kBinsPerLevel - 1)};
+}
+static_assert(bin_of(15).level == 0 && bin_of(16).level == 1 && bin_of(0xffff'ffff).level == kBinLevels - 1);
+
+// The first list in which every block holds `units`; level kBinLevels if there is none.
+constexpr Bin bin_that_fits(std::uint32_t units) noexcept {
+  if (units < kBinsPerLevel) return {0, units};
+  const auto power = static_cast<std::uint32_t>(std::bit_width(units)) - 1;
+  const std::uint64_t rounded = std::uint64_t{units} + (std::uint64_t{1} << (power - 4)) - 1;
+  if (rounded > 0xffff'ffff) return {kBinLevels, 0};
+  return bin_of(static_cast<std::uint32_t>(rounded));
+}
+
+}  // namespace
+
+// ---- the free lists ----
+
+void Arena::reset_free_lists() noexcept {
+  FreeLists& free_lists = lists();
+  free_lists.level_bitmap = 0;
+  std::fill(std::begin(free_lists.bin_bitmap), std::end(free_lists.bin_bitmap), std::uint16_t{0});
+  for (auto& level : free_lists.heads) std::fill(std::begin(level), std::end(level), 0U);
+  space().free_memory = 0;
+}
+
+void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
+  const Bin bin = bin_of(units);
+  std::uint32_t& head = lists().heads[bin.level][bin.index];
+  header.owner.store(links_word(head, 0), std::memory_order_relaxed);
+  if (head != 0) {
+    BlockHeader& old_head = block(head);
+    const std::uint64_t links = old_head.owner.load(std::memory_order_relaxed);
+    old_head.owner.store(links_word(link_next(links), position), std::memory_order_relaxed);
+  }
+  head = position;
+  lists().bin_bitmap[bin.level] = static_cast<std::uint16_t>(lists().bin_bitmap[bin.level] | 1U << bin.index);
+  lists().level_bitmap |= 1U << bin.level;
+  space().free_memory += std::uint64_t{units} * kUnitSize;
+  // The last four bytes say the size, so that a neighbour that is freed later finds this block's start.
+  size_mark_before(position + units).store(units, std::memory_order_relaxed);
+  mark_next(position + units, true);
+}
+
+void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units) {
+  const Bin bin = bin_of(units);
+  const std::uint64_t links = removed.owner.load(std::memory_order_relaxed);
+  const std::uint32_t next = link_next(links);
+  const std::uint32_t previous = link_previous(links);
+  std::uint32_t& head = lists().heads[bin.level][bin.index];
+  if (previous != 0) {
+    BlockHeader& header = block(previous);
+    header.owner.store(links_word(next, link_previous(header.owner.load(std::memory_order_relaxed))),
+                       std::memory_order_relaxed);
+  } else {
+    if (head != position) throw ShardDamage{"a free block that its list does not know"};
+    head = next;
+  }
+  if (next != 0) {
+    BlockHeader& header = block(next);
+    header.owner.store(links_word(link_next(header.owner.load(std::memory_order_relaxed)), previous),
+                       std::memory_order_relaxed);
+  }
+  if (head == 0) {
+    std::uint16_t& bins = lists().bin_bitmap[bin.level];
+    bins = static_cast<std::uint16_t>(bins & ~(1U << bin.index));
+    if (bins == 0) lists().level_bitmap &= ~(1U << bin.level);
+  }
+  space().free_memory -= std::uint64_t{units} * kUnitSize;
+}
+
+Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
+  // The head of the block's own list may fit although not every block there does.
+  const Bin own = bin_of(units);
+  if (const std::uint32_t own_head = lists().heads[own.level][own.index]; own_head != 0) {
+    const HeapBlock found = look_at(own_head);
+    if (found.shape.size_units >= units) return found;
+  }
+
+  const Bin bin = bin_that_fits(units);
+  if (bin.level >= kBinLevels) return {};
+  std::uint32_t level = bin.level;
+  std::uint32_t bins = lists().bin_bitmap[level] & (~0U << bin.index);
+  if (bins == 0) {
+    const std::uint32_t levels = level + 1 < kBinLevels ? lists().level_bitmap & (~0U << (level + 1)) : 0;
+    if (levels == 0) return {};
+    level = static_cast<std::uint32_t>(std::countr_zero(levels));
+    if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
+    bins = lists().bin_bitmap[level];
+  }
+  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  const HeapBlock found = look_at(lists().heads[level][std::countr_zero(bins)]);
+  if (found.shape.size_units < units) throw ShardDamage{"a free block in the wrong list"};
+  return found;
+}
+
+std::uint32_t Arena::a_largest_free() const {
+  const std::uint32_t levels = lists().level_bitmap;
+  if (levels == 0) return 0;
+  const auto level = static_cast<std::uint32_t>(std::bit_width(levels)) - 1;
+  if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
+  const std::uint32_t bins = lists().bin_bitmap[level];
+  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  return lists().heads[level][static_cast<std::uint32_t>(std::bit_width(bins)) - 1];
+}
+
+// ---- allocating and freeing ----
+
+std::uint32_t Arena::allocate(std::uint64_t units, std::uint64_t now_ms) {
+  units = std::max<std::uint64_t>(units, kMinBlockUnits);
+  const std::uint32_t position = allocate_from_lists(units);
+  if (position != 0) [[likely]]
+    return position;
+  return units <= heap_end() ? allocate_from_wilderness(units, now_ms) : 0;
+}
+
+std::uint32_t Arena::allocate_from_lists(std::uint64_t units) {
+  if (units > heap_end()) return 0;
+  const HeapBlock found = find_free(static_cast<std::uint32_t>(units));
+  return found.position != 0 ? take(found, static_cast<std::uint32_t>(units)) : 0;
+}
+
+std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
+  return take(look_at(position), std::max(units, kMinBlockUnits));
+}
+
+std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
+  const std::uint32_t position = found.position;
+  BlockHeader& header = *found.header;
+  const std::uint32_t size_units = found.shape.size_units;
+  if (found.shape.used() || size_units < units) throw ShardDamage{"a used block in a free list"};
+  remove_free(position, header, size_units);
+  const std::uint32_t rest = size_units - units;
+  if (rest >= kMinBlockUnits) {
+    // First the header of the rest, then the shorter size that uncovers it.
+    const std::uint32_t rest_position = position + units;
+    set_shape(block(rest_position), {.size_units = rest});
+    set_shape(header, {.size_units = units, .flags = kBlockUsed});
+    insert_free(rest_position, rest);
+  } else {
+    set_shape(header, {.size_units = size_units, .flags = kBlockUsed});
+    mark_next(position + size_units, false);
+  }
+  // What is written to the block from here on must not be seen by a reader before it can see that the block was given
+  // up by its last owner: pairs with the acquire fence in the fast read.
+  std::atomic_thread_fence(std::memory_order_release);
+  return position;
+}
+
+std::uint32_t Arena::allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms) {
+  const std::uint64_t bytes = units * kUnitSize;
+  if (bytes > wilderness_bytes()) return 0;
+  const auto position = static_cast<std::uint32_t>(heap_begin() - units);
+  if (!commit_heap(std::uint64_t{position} * kUnitSize, now_ms)) return 0;
+  auto* header = reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
+  set_shape(*header, {.size_units = static_cast<std::uint32_t>(units), .flags = kBlockUsed});
+  space().heap_begin.store(position, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);
+  return position;
+}
+
+std::uint32_t Arena::free(std::uint32_t position) {
+  // The ref that gave the block up was stored before; what is written into the block from here on must not be seen by a
+  // reader that does not see that. A release store alone lets later stores pass it.
+  std::atomic_thread_fence(std::memory_order_release);
+  const BlockShape freed = shape(position);
+  std::uint32_t begin = position;
+  std::uint32_t end = position + freed.size_units;
+  if ((freed.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
+    const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
+    if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
+    const HeapBlock neighbour = look_at(position - previous_units);
+    if (neighbour.shape.used() || neighbour.shape.size_units != previous_units) {
+      throw ShardDamage{"a free block that is not free"};
+    }
+    remove_free(neighbour.position, *neighbour.header, previous_units);
+    begin = neighbour.position;
+  }
+  if (end < heap_end()) {
+    const HeapBlock neighbour = look_at(end);
+    if (!neighbour.shape.used()) {
+      remove_free(end, *neighbour.header, neighbour.shape.size_units);
+      end += neighbour.shape.size_units;
+    }
+  }
+  if (begin == heap_begin()) {
+    space().heap_begin.store(end, std::memory_order_release);
+    keep_hand_on_a_block(begin, end, end);
+    if (end < heap_end()) mark_next(end, false);
+    return 0;
+  }
+  keep_hand_on_a_block(begin, end, begin);
+  BlockHeader& header = block(begin);
+  set_shape(header, {.size_units = end - begin});
+  insert_free(begin, header, end - begin);
+  return begin;
+}
+
+void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
+  if (next_position >= heap_end()) return;
+  BlockHeader& header = block(next_position);
+  BlockShape next = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
+  next.flags = previous_is_free ? next.flags | kBlockPrevFree : next.flags & ~kBlockPrevFree;
+  set_shape(header, next);
+}
+
+void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {
+  std::uint32_t& hand = space().reclaim_hand;
+  if (hand >= begin && hand < end) hand = moved_to;
+}
+
+// ---- the border between table and heap, and the memory under both ----
+
+bool Arena::raise_table(std::uint64_t now_ms) {
+  const std::uint64_t new_end = table_end_bytes() + kTableStepSize;
+  if (new_end > std::uint64_t{heap_begin()} * kUnitSize || !commit_table(new_end, now_ms)) return false;
+  const std::uint32_t cells = space().table_cells.load(std::memory_order_relaxed);
+  space().table_cells.store(cells + kTableStepCells, std::memory_order_release);
+  return true;
+}
+
+bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
+  ShardSpace& s = space();
+  if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) return true;
+  if (now_ms < s.commit_retry_ms) return false;
+  // As much again as the heap has, so that no shard takes memory far ahead of its use when there may be little.
+  const std::uint64_t has = shard_size_bytes_ - s.heap_committed;
+  const std::uint64_t step = std::clamp(page_floor(has), kMinCommitStep, kMaxCommitStep);
+  const std::uint64_t least = std::max(page_floor(from_bytes), s.table_committed);
+  const std::uint64_t ahead = std::max(least > step ? least - step : 0, s.table_committed);
+  for (const std::uint64_t lower : {ahead, least}) {
+    if (commit(lower, s.heap_committed)) {
+      commit_table_in_proportion(s.heap_committed - lower);
+      s.heap_committed = lower;
+      return true;
+    }
+  }
+  note_commit_failure(now_ms);
+  return false;
+}
+
+void Arena::commit_first_step() noexcept {
+  ShardSpace& s = space();
+  const std::uint64_t lower = s.heap_committed - kMinCommitStep;
+  if (lower > s.table_committed && commit(lower, s.heap_committed)) s.heap_committed = lower;
+}
+
+// Memory that the heap has taken can never become table when the system gives no more. So the table gets its part with
+// every step of the heap: as large beside it as it is now. A refusal here means nothing yet.
+void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {
+  ShardSpace& s = space();
+  const std::uint64_t heap_bytes = shard_size_bytes_ - std::uint64_t{heap_begin()} * kUnitSize;
+  const std::uint64_t grown_bytes = table_end_bytes() - kShardHeaderSize - kTableStepSize;
+  if (heap_bytes == 0 || grown_bytes == 0) return;
+  const std::uint64_t share = page_floor(heap_step_bytes * grown_bytes / heap_bytes);
+  const std::uint64_t upper = s.table_committed + share;
+  if (upper < s.heap_committed - heap_step_bytes && commit(s.table_committed, upper)) s.table_committed = upper;
+}
+
+bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
+  ShardSpace& s = space();
+  if (to_bytes <= s.table_committed || s.heap_committed <= s.table_committed) return true;
+  if (now_ms < s.commit_retry_ms) return false;
+  const std::uint64_t least = std::min(page_ceil(to_bytes), s.heap_committed);
+  const std::uint64_t ahead = std::min(least + kMinCommitStep, s.heap_committed);
+  for (const std::uint64_t upper : {ahead, least}) {
+    if (commit(s.table_committed, upper)) {
+      s.table_committed = upper;
+      return true;
+    }
+  }
+  note_commit_failure(now_ms);
+  return false;
+}
+
+bool Arena::commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept {
+  return segment_->commit(shard_offset_bytes_ + from_bytes, to_bytes - from_bytes) == Status::kOk;
+}
+
+void Arena::note_commit_failure(std::uint64_t now_ms) noexcept {
+  space().commit_retry_ms = now_ms + kCommitRetryMs;
+  ++shard_->counters.commit_failures;
+}
+
+}  // namespace memstream

@@ -1,0 +1,384 @@
+#include "core/shard/eviction.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace memstream {
+namespace {
+
+constexpr std::uint32_t kLooks = 4096;   // Entries of any kind that one search looks at ...
+constexpr std::uint32_t kSpares = 64;    // ... and those with hits that it spares: then the coldest of them goes.
+constexpr std::uint32_t kMoves = 64;     // Entries that one search passes or moves to the main queue ...
+constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hits.
+// One in so many that the small queue would drop goes to the main one all the same, if that gives way: mostly, and
+// where nothing that was dropped comes back. What is asked for over and over in a loop has to last until its turn.
+constexpr std::uint32_t kOneIn = 20;
+constexpr std::uint32_t kOneInOfALoop = 128;
+// Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
+// so many drops one, are taken for that.
+constexpr std::uint64_t kDropsForAReturn = 100;
+constexpr std::uint64_t kChanceReturns = 2;  // Nor do so many in all count: few drops say little.
+constexpr std::uint64_t kGrowthPart = 16;    // The small queue grows by much while it lacks one part in so many of all.
+constexpr std::uint32_t kFewEntries = 512;   // With fewer, chance may have what is asked for go by.
+constexpr std::uint64_t kPriorDrops = 16;
+constexpr std::uint32_t kLeastDrops = 64;  // So many of a queue count the same, however few entries there are.
+
+// The small queue's part of all, in percent.
+constexpr std::uint64_t kLeastSmall = 5;
+constexpr std::uint64_t kMostSmall = 99;
+// Where it has more than one part in so many, a single hit says little: an entry has long been there then.
+constexpr std::uint64_t kLongPart = 3;
+// Where nothing comes back, and fewer than one in so many was read before it left, the main queue takes what there is:
+// of a loop, a part that is kept is worth more than all that is not.
+constexpr std::uint64_t kReadPart = 16;
+constexpr std::uint32_t kEvidencePart = 4;  // Of the entries so many have to have been dropped before that is believed.
+// The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
+// chance would fill it.
+constexpr std::uint64_t kChancePart = 8;
+// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as
+// the other. At most so many, and one for so many entries.
+constexpr std::uint64_t kMostTimes = 16;
+constexpr std::uint64_t kMostTimesPart = 64;
+
+// Asks that one search for a victim takes into account of each queue: more come with the next.
+constexpr std::uint32_t kMostAsks = 64;
+constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
+
+constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
+
+}  // namespace
+
+std::uint64_t Eviction::small_memory() const noexcept { return std::min(space().small_memory, space().used_memory); }
+
+std::uint64_t Eviction::small_target() const noexcept {
+  const std::uint64_t percent = space().used_memory / 100;  // First divided: any bytes may stand there.
+  return std::clamp(space().small_target, percent * kLeastSmall, percent * kMostSmall);
+}
+
+void Eviction::reset() noexcept {
+  ShardSpace& s = space();
+  s.small_memory = 0;
+  s.small_hand = s.main_hand = s.small_left = 0;
+  s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
+  s.asks.store(0, std::memory_order_relaxed);
+}
+
+// ---- what comes ----
+
+// A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
+// have no time there.
+inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
+  const std::uint32_t end = index_->cells() * kSlotsPerCell;
+  return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ? kSmall | kYoung : kSmall;
+}
+
+std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
+  Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
+  const std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint64_t ghosts = word & kGhostMask;
+  const std::uint32_t shift = find_ghost(ghosts, hash.tag());
+  if (shift == kAskedShift) [[likely]]
+    return enter_small(id);
+  const bool from_main = (ghosts >> shift & 1) != 0;
+  const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
+  const std::uint64_t others = newer | (ghosts >> shift >> kGhostBits) << shift;
+  bucket.eviction.store((word & ~kGhosts) | others, std::memory_order_relaxed);
+
+  ShardSpace& s = space();
+  const bool was_counted = (word & kAskedMask) == asked_bits(shift);
+  if (!was_counted) ++(from_main ? s.main_returns : s.small_returns);
+  if (!drops_return()) return enter_small(id);
+  if (!was_counted) move_border(1);
+  // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
+  return from_main ? enter_small(id) : kMain;
+}
+
+// A get may find the word changed meanwhile, or a writer may not see that it was changed: then one is counted twice, or
+// not at all.
+void Eviction::note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept {
+  std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint32_t shift = find_ghost(word, tag);
+  if (shift == kAskedShift) [[likely]]
+    return;
+  const std::uint64_t asked = (word & ~kAskedMask) | asked_bits(shift);
+  if (asked == word || !bucket.eviction.compare_exchange_strong(word, asked, std::memory_order_relaxed)) return;
+  shard->space.asks.fetch_add((word >> shift & 1) != 0 ? kMainAsk : 1, std::memory_order_relaxed);
+}
+
+// As admit() does for keys that are stored again. Nobody has put those into the main queue, but it shall be seen there
+// too what comes back of what goes: so it gives up one entry for each of them.
+void Eviction::settle_asks() noexcept {
+  ShardSpace& s = space();
+  if (s.asks.load(std::memory_order_relaxed) == 0) [[likely]]
+    return;
+  const std::uint64_t asks = s.asks.exchange(0, std::memory_order_relaxed);
+  const std::uint32_t of_small = std::min(static_cast<std::uint32_t>(asks), kMostAsks);
+  const std::uint32_t of_main = std::min(static_cast<std::uint32_t>(asks >> 32), kMostAsks);
+  s.small_returns += of_small;
+  s.main_returns += of_main;
+  if (!drops_return()) return;
+  move_border(of_small + of_main);
+  s.main_debt = std::min(s.main_debt, s.entries) + of_small;
+}
+
+// Whether more comes back of what was dropped than fingerprints meet by chance.
+bool Eviction::drops_return() const noexcept {
+  const ShardSpace& s = space();
+  return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
+         std::uint64_t{s.small_drops} + s.main_drops + kChanceReturns * kDropsForAReturn;
+}
+
+// Gives room to the queue whose drops are regretted more often, the more the more often it is.
+void Eviction::move_border(std::uint64_t returns) noexcept {
+  ShardSpace& s = space();
+  // Returns / drops of each, times the same. With few drops a single return is chance.
+  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + kPriorDrops);
+  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + kPriorDrops);
+  const auto step = [&](std::uint64_t more, std::uint64_t less) {
+    const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
+    const std::uint64_t most = std::min(kMostTimes, s.entries / kMostTimesPart + 1);
+    const std::uint64_t times = std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, most);
+    return returns * block * times;
+  };
+  const std::uint64_t target = small_target();
+  if (small > main + main / kChancePart) {
+    s.small_target = target + step(small, main);
+  } else if (small <= main) {
+    s.small_target = target - std::min(target, step(main, small));
+  }
+}
+
+inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexcept {
+  space().small_target = search->small_target - std::min(search->small_target, bytes);
+  search->small_target = small_target();
+}
+
+// Room for the main queue of what leaves the small one unread, where nothing that leaves is ever asked for. Where it is
+// asked for, but only after more than all of the cache has gone by, all the room at once: the small queue has had all.
+inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept {
+  ShardSpace& s = space();
+  if (s.small_drops < s.entries / kEvidencePart || s.small_read * kReadPart >= s.small_drops) return;
+  if (!drops_return()) {
+    take_from_small(bytes, search);
+  } else if (search->small_target >= s.used_memory / 100 * kMostSmall && s.entries >= kFewEntries) {
+    s.small_target = s.small_drops = s.small_returns = s.small_read = s.main_drops = s.main_returns = 0;
+  }
+  search->small_target = small_target();
+}
+
+// ---- what goes ----
+
+// The next marked entry from the hand of the small queue on, 0 if `search` has looked at enough. Not all are of that
+// queue: the hand of the main one may stand still for long, so that this one looks at what expires, too.
+inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
+  const std::uint32_t cells = index_->cells();
+  std::uint32_t cell = space().small_hand / kSlotsPerCell;
+  std::uint32_t first = std::max(space().small_hand % kSlotsPerCell, kBucketSlots) - kBucketSlots;
+  if (cell >= cells) cell = first = 0;
+  std::uint32_t looks = search->looks;
+  while (looks < kLooks) {
+    const std::uint64_t marks = Index::bucket(shard_, cell).eviction.load(std::memory_order_relaxed) >> kMarkShift &
+                                (kAllMarks << first & kAllMarks);
+    if (marks != 0) {
+      search->looks = looks + 1;
+      const std::uint32_t id =
+          cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks));
+      space().small_hand = id + 1;
+      return id;
+    }
+    first = 0;
+    do {
+      if (++cell >= cells) cell = 0;
+      looks += kEntriesPerCell;
+    } while (Index::bucket(shard_, cell).eviction.load(std::memory_order_relaxed) <= kGhosts && looks < kLooks);
+  }
+  search->looks = kLooks;
+  space().small_hand = cell * kSlotsPerCell;
+  return 0;
+}
+
+// The next entry of the main queue from its hand on, 0 if `search` has looked at enough.
+inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
+  std::uint32_t id = space().main_hand;
+  for (; search->looks < kLooks; ++id) {
+    ++search->looks;
+    id = Index::entry_at_or_after(id);
+    if (!Index::names_entry(id, index_->cells())) id = kBucketSlots;
+    if ((Index::entry_unchecked(shard_, id).policy.load(std::memory_order_relaxed) & kMain) == 0) continue;
+    space().main_hand = id + 1;
+    return id;
+  }
+  space().main_hand = id;
+  return 0;
+}
+
+FoundEntry Eviction::look_at(std::uint32_t id) const {
+  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
+  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+  const auto* shard = reinterpret_cast<const std::byte*>(shard_);
+  const std::uint64_t shard_size = std::uint64_t{arena_->heap_end()} * kUnitSize;
+  if (!ref_is_live(found.ref) || !check_block(shard, shard_size, found.position(), &found.block)) {
+    throw ShardDamage{"an entry without a block in a queue"};
+  }
+  return found;
+}
+
+// The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
+inline FoundEntry Eviction::leave_small(Search* search) {
+  const std::uint32_t id = next_marked(search);
+  if (id == 0) return {};
+  std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
+  const std::uint32_t policy = word.load(std::memory_order_relaxed);
+  if ((policy & kYoung) != 0 && search->moves < kMoves) {
+    ++search->moves;
+    word.store(policy & ~kYoung, std::memory_order_relaxed);
+    return {};
+  }
+  if ((policy & kSmall) == 0) {
+    if ((policy & kExpires) == 0) {
+      std::atomic<std::uint64_t>& marks = Index::bucket(shard_, id / kSlotsPerCell).eviction;
+      marks.store(marks.load(std::memory_order_relaxed) & ~mark_of(id), std::memory_order_relaxed);
+      return {};
+    }
+    // One of the main queue. Its block is a cache line more: one for each search is enough.
+    if (search->looked_at_expiry) return {};
+    search->looked_at_expiry = true;
+  }
+  const FoundEntry found = look_at(id);
+  if (pins_->hold_block_of(found.ref)) return {};
+  if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+  if ((policy & kSmall) == 0) return {};
+  if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
+  ++search->moves;
+  word.store((policy & ~(kSmall | kYoung | kHits)) | kMain, std::memory_order_relaxed);
+  count_out(policy, found.block.stored_size);
+  return {};
+}
+
+// Whether one that leaves the small queue goes to the main one.
+inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept {
+  if (search->moves >= kMoves) return false;
+  const std::uint32_t hits = policy & kHits;
+  if (hits != 0) {
+    ++space().small_read;
+    if (search->small_target <= space().used_memory / kLongPart) return true;
+    // What was read often brings its room along, until it is seen what the drops of the main queue are worth.
+    if (hits == kHits && space().main_drops < kLeastDrops) take_from_small(bytes, search);
+    if (hits > 1) return true;
+  } else if (search->moves == 0) {
+    shrink_small(bytes, search);
+  }
+  // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
+  if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
+  return ++space().small_left % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
+}
+
+// Whether the next one of the main queue has no hits: it goes when the small one has its part.
+bool Eviction::main_gives_way() noexcept {
+  Search search{.looks = kLooks - kSpares};
+  const std::uint32_t id = next_of_main(&search);
+  if (id == 0) return true;
+  std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
+  const std::uint32_t policy = word.load(std::memory_order_relaxed);
+  if ((policy & kHits) == 0) {
+    space().main_hand = id;
+    return true;
+  }
+  // Where nothing else takes hits from the main queue, nothing would ever be without.
+  if (!drops_return()) word.store(policy - 1, std::memory_order_relaxed);
+  return false;
+}
+
+// The next one of the main queue without hits; those with hits go round again with one less.
+FoundEntry Eviction::leave_main(Search* search) {
+  FoundEntry coldest;
+  std::uint32_t fewest = kHits + 1;
+  for (std::uint32_t spared = 0; spared < kSpares;) {
+    const std::uint32_t id = next_of_main(search);
+    if (id == 0) break;
+    Entry& entry = Index::entry_unchecked(shard_, id);
+    const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+    const std::uint32_t hits = policy & kHits;
+    if (hits != 0) {
+      ++spared;
+      entry.policy.store(policy - 1, std::memory_order_relaxed);
+      if (hits >= fewest && (policy & kExpires) == 0) continue;
+    }
+    const FoundEntry found = look_at(id);
+    if (pins_->hold_block_of(found.ref)) continue;
+    if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+    if (hits == 0) {
+      coldest = found;
+      break;
+    }
+    if (hits < fewest) {
+      fewest = hits;
+      coldest = found;
+    }
+  }
+  if (coldest.id == 0) return coldest;
+  // While the small queue grows by much, its entries come to lie where this hand goes by: the oldest of them are those
+  // that it comes to next.
+  if (small_memory() + space().used_memory / kGrowthPart < search->small_target) space().small_hand = coldest.id + 1;
+  return drop(coldest, kMain);
+}
+
+// Remembers the key of an entry that goes although its time has not come.
+inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t policy) noexcept {
+  const bool from_main = (policy & kMain) != 0;
+  const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
+  const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
+  std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
+  const std::uint64_t before = word.load(std::memory_order_relaxed);
+  const std::uint64_t ghosts = (before << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
+  // The one that was asked for is one further now, or has been forgotten.
+  const std::uint64_t asked = before & kAskedMask;
+  const std::uint64_t moved = asked != 0 && asked < kOldestAsked ? asked + (std::uint64_t{1} << kAskedShift) : 0;
+  word.store((before & ~kGhosts) | moved | ghosts, std::memory_order_relaxed);
+
+  ShardSpace& s = space();
+  if (from_main) {
+    if (++s.main_drops < s.entries / 4 + kLeastDrops) return found;
+    for (std::uint32_t* count : {&s.main_drops, &s.main_returns}) *count /= 2;
+  } else {
+    if (++s.small_drops < std::uint64_t{2} * s.entries + kLeastDrops) return found;
+    for (std::uint32_t* count : {&s.small_drops, &s.small_returns, &s.small_read}) *count /= 2;
+  }
+  return found;
+}
+
+// Whether the next one to go is of the main queue because of what settle_asks() counted.
+inline bool Eviction::main_pays() noexcept {
+  ShardSpace& s = space();
+  if (s.main_debt == 0) [[likely]]
+    return false;
+  s.main_debt = small_memory() < s.used_memory ? s.main_debt - 1 : 0;
+  return small_memory() < s.used_memory;
+}
+
+FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  settle_asks();
+  Search search{.now_ms = now_ms, .small_target = small_target()};
+  if (main_pays()) {
+    if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+    search.looks = 0;
+  }
+  // The newcomer counts, but for half a block: so the small queue is as near to its target as few large blocks allow.
+  // Without it, rounding could leave that below its target for ever, and the main one would take in whatever it loses.
+  const std::uint64_t half_block = space().used_memory / std::max(space().entries, 1U) / 2;
+  const std::uint64_t newcomer = newcomer_bytes - std::min(newcomer_bytes, half_block);
+  while (small_memory() != 0 && small_memory() + newcomer > search.small_target && search.looks < kLooks) {
+    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+  }
+  search.looks = 0;
+  if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+  // Nothing there that could go: then whatever can go from the small one.
+  search.looks = 0;
+  search.moves = kMoves;
+  while (search.looks < kLooks) {
+    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+  }
+  return {};
+}
+
+}  // namespace memstream

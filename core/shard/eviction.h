@@ -1,0 +1,128 @@
+// Which entry goes when a shard is full: docs/eviction.md says why it is this one.
+#pragma once
+
+#include <cstdint>
+
+#include "core/layout/block.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
+#include "core/shard/arena.h"
+#include "core/shard/fingerprints.h"
+#include "core/shard/index.h"
+#include "core/shard/pins.h"
+
+namespace memstream {
+
+// Two queues over the entries of a shard: a small one that new keys enter, and a main one for what was hit there, for
+// what came back soon after it had been dropped, and for whatever there is room for. The small one begins with nearly
+// all, and makes room for the main one where that is worth more. Each is in the order in which its
+// hand comes by, which is nearly that of a FIFO: a freed entry is the next to be taken, behind the hand that freed it.
+//
+// The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
+// rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
+//
+// All functions but note_miss() need the shard's write lock. They throw ShardDamage on bytes that make no sense.
+class Eviction {
+ public:
+  // REQUIRES: index, arena and pins are those of the shard, and outlive this.
+  Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins) noexcept
+      : shard_(shard), index_(index), arena_(arena), pins_(pins) {}
+
+  // Notes that somebody asked for a key that is not there. The one function that needs no lock.
+  static void note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept;
+
+  // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
+  // is forgotten, and the border between the queues moves.
+  std::uint32_t admit(KeyHash hash, std::uint32_t id) noexcept;
+
+  // Accounting: a block of so many bytes came to the entry `id`, whose policy word is this, or left it.
+  void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory += bytes;
+    if ((policy & (kSmall | kExpires)) != 0) mark(id);
+  }
+  void count_out(std::uint32_t policy, std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory -= bytes;
+  }
+  // As both, for another block of an entry that stays in its queue. `old_policy` and `policy` are its words before and
+  // after.
+  void recount(std::uint32_t id, std::uint32_t old_policy, std::uint32_t policy, std::uint64_t old_bytes,
+               std::uint64_t bytes) noexcept {
+    if ((policy & kSmall) != 0) space().small_memory += bytes - old_bytes;
+    if ((policy & ~old_policy & kExpires) != 0) mark(id);
+  }
+
+  // For entries of the small queue and those whose block expires: the hand of the small queue looks at no others.
+  void mark(std::uint32_t id) noexcept {
+    std::atomic<std::uint64_t>& word = Index::bucket(shard_, id / kSlotsPerCell).eviction;
+    word.store(word.load(std::memory_order_relaxed) | mark_of(id), std::memory_order_relaxed);
+  }
+  bool is_marked(std::uint32_t id) const noexcept {
+    return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
+  }
+
+  // Whether an entry with this policy word came to the small queue lately: the hand passes it once, or has more than a
+  // quarter of a round to go to it. Each newcomer is that for a quarter of a round at least: see enter_small().
+  bool is_recent(std::uint32_t id, std::uint32_t policy) const noexcept {
+    if ((policy & kSmall) == 0) return false;
+    const std::uint32_t end = index_->cells() * kSlotsPerCell;
+    return (policy & kYoung) != 0 || ahead_of_hand(id, end) >= end / 4;
+  }
+
+  // The entry that has to go for a block of `newcomer_bytes`; the caller removes it. None if none was found that is not
+  // pinned. Looks at a bounded number of entries.
+  FoundEntry choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+
+  // Bytes that the small queue should have.
+  std::uint64_t small_target() const noexcept;
+
+  // For rebuild: both queues empty, and nothing known of the past but what the small one should have.
+  void reset() noexcept;
+
+  // What small_target stands at in a new shard: as much as the small queue can have.
+  static constexpr std::uint64_t kAllForSmall = ~std::uint64_t{0};
+
+ private:
+  static constexpr std::uint32_t kMarkShift = 64 - kEntriesPerCell;
+
+  // What one search for a victim has done so far.
+  struct Search {
+    std::uint64_t now_ms = 0;
+    std::uint64_t small_target = 0;
+    std::uint32_t looks = 0;  // At entries of any kind, free ones too.
+    std::uint32_t moves = 0;  // To the main queue, and of the hand past young ones.
+    bool looked_at_expiry = false;
+  };
+
+  static constexpr std::uint64_t mark_of(std::uint32_t id) noexcept {
+    return std::uint64_t{1} << (kMarkShift + id % kSlotsPerCell - kBucketSlots);
+  }
+  ShardSpace& space() const noexcept { return shard_->space; }
+  std::uint64_t small_memory() const noexcept;
+  // How many entries of `end` the hand of the small queue passes before this one.
+  std::uint32_t ahead_of_hand(std::uint32_t id, std::uint32_t end) const noexcept {
+    const std::uint32_t hand = shard_->space.small_hand;
+    return id - hand + (id < hand ? end : 0);
+  }
+  std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  bool drops_return() const noexcept;
+  void move_border(std::uint64_t returns) noexcept;
+  void settle_asks() noexcept;
+  void take_from_small(std::uint64_t bytes, Search* search) noexcept;
+  void shrink_small(std::uint64_t bytes, Search* search) noexcept;
+  bool main_pays() noexcept;
+  std::uint32_t next_marked(Search* search) noexcept;
+  std::uint32_t next_of_main(Search* search) noexcept;
+  FoundEntry look_at(std::uint32_t id) const;
+  FoundEntry leave_small(Search* search);
+  FoundEntry leave_main(Search* search);
+  bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept;
+  bool main_gives_way() noexcept;
+  const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept;
+
+  ShardHeader* shard_;
+  const Index* index_;
+  const Arena* arena_;
+  const PinTable* pins_;
+};
+
+}  // namespace memstream

@@ -1,0 +1,49 @@
+// Which blocks of a shard are held: one look at the process table instead of one for every block.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/layout/layout.h"
+#include "core/shard/pin_places.h"
+
+namespace memstream {
+
+// Taken under the shard's write lock. What it does not know of has no pin, if the block was nobody's then (PinTable
+// says why); what it knows of may have lost it since. A process slot may hold any bytes. When this process has no
+// memory for the list, each question looks at the whole process table.
+class PinCensus {
+ public:
+  // Of the processes in the first `slot_count` slots.
+  PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+            std::uint64_t shard_size_bytes) noexcept;
+
+  // Whether anybody holds the block at `position`, which is taken for one that there is.
+  bool holds(std::uint32_t position) noexcept;
+
+  // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
+  std::uint32_t strays() const noexcept;
+  // Takes those out of the process table, so that whoever made a reservation learns that it is gone.
+  void drop_strays() noexcept;
+
+ private:
+  struct Held {
+    std::uint32_t position;
+    std::uint32_t confirmed;  // Pins that are not new.
+    bool is_block;
+  };
+
+  template <class Visit>
+  void for_each_pin(Visit visit) const;
+  Held* find(std::uint64_t offset_bytes) noexcept;
+
+  const PinPlaces& places_;
+  std::uint32_t slot_count_;
+  std::uint64_t shard_offset_bytes_;
+  std::uint64_t shard_size_bytes_;
+  bool listed_ = true;  // False without memory for `held_`.
+  std::uint32_t misplaced_ = 0;
+  std::vector<Held> held_;  // Ascending.
+};
+
+}  // namespace memstream

@@ -1,0 +1,99 @@
+// What is asked of a shard, and what it answers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#include "core/base/status.h"
+#include "core/layout/block.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
+
+namespace memstream {
+
+struct Key {
+  std::string_view bytes;
+  KeyHash hash;
+};
+
+enum class StoreMode { kSet, kAdd, kReplace, kCas, kLease };
+
+// A value to store. Instants are ms on the segment's clock.
+struct StoreRequest {
+  Key key;
+  const std::byte* value = nullptr;
+  std::uint64_t value_size = 0;
+  std::uint64_t expires_ms = 0;  // 0: never.
+  std::uint32_t caller_flags = 0;
+  StoreMode mode = StoreMode::kSet;
+  std::uint64_t cas = 0;          // For kCas the token of the entry, for kLease that of the lease.
+  std::uint64_t lease_owner = 0;  // For kLease: who stores.
+  // Number + 1 of a redo record that is this thread's for the call: the value may be overwritten in place. 0: none.
+  std::uint32_t redo = 0;
+
+  // Whether its block has to have BlockExtras.
+  bool has_extras() const noexcept { return expires_ms != 0 || caller_flags != 0 || value_size >= kAlignedValueSize; }
+};
+
+// Who asks for the right to compute a key's value.
+struct LeaseRequest {
+  Key key;
+  std::uint64_t stale_cas = 0;   // An entry with this token is as good as none. 0: none is.
+  std::uint64_t owner = 0;       // 0: a process that has no place in the process table.
+  std::uint64_t dead_owner = 0;  // Known to have died: its lease is taken over.
+  std::uint64_t until_ms = 0;    // 0: for as long as the owner lives.
+};
+
+// What a read brought.
+struct ReadResult {
+  std::uint64_t value_size = 0;
+  std::uint64_t created_ms = 0;
+  std::uint64_t expires_ms = 0;
+  std::uint64_t cas = 0;
+  std::uint32_t caller_flags = 0;
+};
+
+// What a get came to.
+struct GetResult {
+  Status status = Status::kMiss;
+  ReadResult read;  // With kOk; the size with kTooSmall too.
+};
+
+// Where a get copies a value to, and from what size on it does not.
+struct ReadRoom {
+  static constexpr std::uint64_t kCopyAll = std::numeric_limits<std::uint64_t>::max();
+
+  std::byte* data = nullptr;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t copy_below = kCopyAll;
+  bool wants_all = true;  // Or of what a read brings nothing but value and size.
+};
+
+// A block that a pin holds in place, and which pin that is.
+struct PinnedBlock {
+  std::byte* value = nullptr;
+  ReadResult read;
+  std::uint32_t position = 0;
+  std::uint32_t pin = 0;
+};
+
+// An entry as a scan sees it. `block.key` is valid only during the visit.
+struct ScannedEntry {
+  BlockContents block;
+  std::uint64_t last_access_ms = 0;
+  std::uint64_t access_count = 0;
+  std::uint64_t cas = 0;
+};
+
+// A consistent copy of the shard's numbers.
+struct ShardStatistics {
+  std::uint64_t max_memory, used_memory, pinned_memory, key_memory, value_memory, table_memory, committed_memory;
+  std::uint64_t entries, entry_capacity;
+  ShardCounters counters;
+
+  ShardStatistics& operator+=(const ShardStatistics& other) noexcept;
+};
+
+}  // namespace memstream

@@ -1,0 +1,32 @@
+// Many keys of one shard: one hold of the lock for several writes.
+#include "core/shard/shard_operation.h"
+
+namespace memstream {
+
+// Runs `operation(item)` for every item in one hold of the lock. After damage was repaired it goes on with the item
+// that met it: those before it are done.
+template <class Operation>
+void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept {
+  std::size_t next = 0;
+  const Status status = write(Exclusion::kEverybody, deadline, [&] {
+    for (; next < order.size(); ++next) statuses[order[next]] = operation(order[next]);
+    return Status::kOk;
+  });
+  // No lock, or a shard that had to be emptied: what is left was not done.
+  for (; next < order.size(); ++next) statuses[order[next]] = status;
+}
+
+void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses, const Deadline& deadline,
+                       std::uint64_t now_ms) noexcept {
+  write_many(order, statuses, deadline, [&](std::uint8_t item) {
+    if (const Status status = check_size(requests[item]); status != Status::kOk) return status;
+    return store_if_admitted(requests[item], now_ms);
+  });
+}
+
+void Shard::remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
+                        std::uint64_t now_ms) noexcept {
+  write_many(order, statuses, deadline, [&](std::uint8_t item) { return remove_key(keys[item], now_ms); });
+}
+
+}  // namespace memstream

@@ -1,0 +1,120 @@
+// The lock of a shard: one writer, readers that announce themselves, and what happens when any of them is killed.
+// docs/locking.md explains the protocol and why it is sound; the names here are the names there.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/clock.h"
+#include "core/base/robust_mutex.h"
+#include "core/base/status.h"
+#include "core/layout/layout.h"
+
+namespace memstream {
+
+// Puts a shard right after a holder of its write lock died. Called with W held and all slow readers shut out; may be
+// repeated from the start if this process dies in it too.
+class ShardRecovery {
+ public:
+  virtual void recover() noexcept = 0;
+
+ protected:
+  ~ShardRecovery() = default;
+};
+
+// All sleeping happens on robust mutexes (W and the thread slots); the rwlocks are only ever try-locked, because a
+// timed wait on one is not bounded once a holder was killed inside it.
+class ShardLock {
+ public:
+  // `number` is the shard's in the segment.
+  ShardLock(ShardHeader* shard, std::uint32_t number, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
+            ShardRecovery* recovery) noexcept
+      : shard_(shard),
+        number_(number),
+        thread_slots_(thread_slots),
+        thread_slot_count_(thread_slot_count),
+        recovery_(recovery) {}
+
+  // Lays the lock into a blank shard.
+  static Status initialize(ShardHeader* shard) noexcept;
+
+  // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return.
+  Status lock(const Deadline& deadline) noexcept {
+    const LockOutcome outcome = robust_mutex_try_lock(&shard_->write_mutex);
+    if (outcome == LockOutcome::kAcquired && shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
+      return Status::kOk;
+    return lock_otherwise(outcome, deadline);
+  }
+  // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
+  void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
+  void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
+
+  // Shuts out slow readers: `wait` keeps away those that come; for those that are there the rwlock in use is taken too.
+  // REQUIRES: W is held. Leaves W held whatever comes back.
+  Status exclude_readers(const Deadline& deadline) noexcept {
+    has_rwlock_ = false;
+    // Raised first, looked second: a reader that comes either sees `wait` or is seen here.
+    shard_->wait.store(1, std::memory_order_seq_cst);
+    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
+    if (shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0) [[likely]]
+      return Status::kOk;
+    return wait_for_readers(epoch, deadline);
+  }
+  void admit_readers() noexcept {
+    if (has_rwlock_) [[unlikely]]
+      pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
+    shard_->wait.store(0, std::memory_order_release);
+  }
+
+  // Runs `read()` while no writer is in the shard: announced in a thread slot, or under W when that does not come
+  // about.
+  template <class Read>
+  Status read_shared(const Deadline& deadline, Read read) noexcept;
+
+ private:
+  // A slow reader's claim: a locked thread slot, a place in the count beside the rwlock, and the rwlock itself.
+  struct Announcement {
+    ThreadSlot* slot = nullptr;
+    std::atomic<std::uint16_t>* count = nullptr;
+    pthread_rwlock_t* rw = nullptr;
+  };
+  Announcement announce() noexcept;
+  static void withdraw(const Announcement& announcement) noexcept;
+  ThreadSlot* lock_any_slot() const noexcept;
+
+  // What lock() and exclude_readers() do when the first try did not succeed.
+  Status lock_otherwise(LockOutcome outcome, const Deadline& deadline) noexcept;
+  Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept;
+
+  Status recover(const Deadline& deadline) noexcept;
+  Status switch_epoch(const Deadline& deadline) noexcept;
+  bool announced_are_dead(std::uint64_t epoch) noexcept;
+  bool slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const noexcept;
+  bool any_slot_is_live(std::uint64_t up_to_epoch) const noexcept;
+  pid_t reader_thread(std::uint64_t up_to_epoch) const noexcept;
+  bool wait_for_slots(std::uint64_t up_to_epoch, const Deadline& deadline) const noexcept;
+
+  ShardHeader* shard_;
+  std::uint32_t number_;
+  ThreadSlot* thread_slots_;
+  std::uint32_t thread_slot_count_;
+  ShardRecovery* recovery_;
+  // Both for the holder of W.
+  bool has_rwlock_ = false;
+  std::uint32_t meetings_ = 0;  // Writes that found readers announced.
+};
+
+template <class Read>
+Status ShardLock::read_shared(const Deadline& deadline, Read read) noexcept {
+  const Announcement announcement = announce();
+  if (announcement.rw != nullptr) {
+    read();
+    withdraw(announcement);
+    return Status::kOk;
+  }
+  if (const Status status = lock(deadline); status != Status::kOk) return status;
+  read();
+  unlock();
+  return Status::kOk;
+}
+
+}  // namespace memstream

@@ -1,0 +1,246 @@
+// The look-up without a lock, the get that is made of it, and the pin that a view is: inline, since this is what a
+// cache does most of the time.
+// docs/performance.md follows a get through this file.
+#pragma once
+
+#include <utility>
+
+#include "core/shard/shard.h"
+
+namespace memstream {
+
+// One try to read `key` without a lock. `consume(candidate)` gets the entry and its block while they may still change;
+// what it made of them counts only if kFound comes back. Safe on any bytes.
+//
+// Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the same
+// but for the viewed bit. A block is given up only after its entry's ref has changed, and a ref never returns to an old
+// value.
+// Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
+template <class Consume>
+[[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
+    return Lookup::kUnstable;
+  look_into_bucket<LineUse::kRead>(key, &look);
+  return finish_look(key, &look, consume);
+}
+
+// The steps of lookup(), between which a batch looks at other keys: each asks for the cache lines that the next needs.
+// First the shard's line, which says where the bucket is. False if the shard is being rebuilt, or makes no sense.
+[[gnu::always_inline]] inline bool Shard::begin_look(const Key& key, Look* look) const noexcept {
+  look->seq = header_->seq.load(std::memory_order_acquire);
+  look->cells = header_->cells.load(std::memory_order_acquire);
+  if ((look->seq & 1) != 0 || look->cells == 0 || look->cells > max_cells_) [[unlikely]]
+    return false;
+  look->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), look->cells));
+  prefetch_line<LineUse::kRead>(look->bucket);
+  prefetch_line<LineUse::kRead>(look->bucket->hints);
+  return true;
+}
+
+// Then the bucket, which names the entries and says where their blocks are, so that both are asked for at once. Of the
+// block as far as a key of 16 bytes and a value of 64 go; larger values the processor's own prefetcher follows.
+// Whatever the hint says: asking for a line that is not there does nothing.
+template <LineUse kUse>
+[[gnu::always_inline]] inline void Shard::look_into_bucket(const Key& key, Look* look) const noexcept {
+  constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
+  look->version = look->bucket->version.load(std::memory_order_acquire);
+  look->in_slots = Index::InSlots(*look->bucket, key.hash.tag(), look->cells);
+  const std::byte* const block = base() + std::uint64_t{look->in_slots.hint()} * kUnitSize;
+  look->first_id = look->in_slots.next();
+  if (look->first_id == 0) return;
+  prefetch_line<kUse>(&Index::entry_unchecked(header_, look->first_id));
+  prefetch_line<kUse>(block);
+  prefetch_line<kUse>(block + kCacheLineSize);
+  prefetch_line<kUse>(block + kSmallBlock - 1);
+}
+
+// At last the entries and their blocks.
+template <class Consume>
+[[gnu::always_inline]] inline Shard::Lookup Shard::finish_look(const Key& key, Look* look,
+                                                               const Consume& consume) const noexcept {
+  FoundEntry candidate;
+  Lookup outcome = find_candidate(key, look, &candidate);
+  if (outcome == Lookup::kFound) {
+    consume(std::as_const(candidate));
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const bool moved = !is_same_ref(candidate.entry->ref.load(std::memory_order_relaxed), candidate.ref);
+    if (moved) outcome = Lookup::kUnstable;
+  }
+
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (header_->seq.load(std::memory_order_relaxed) != look->seq) return Lookup::kUnstable;
+  if (outcome != Lookup::kAbsent) return outcome;
+  const std::uint32_t version = look->version;
+  const bool stood_still = (version & 1) == 0 && look->bucket->version.load(std::memory_order_relaxed) == version &&
+                           header_->cells.load(std::memory_order_relaxed) == look->cells;
+  return stood_still ? Lookup::kAbsent : Lookup::kUnstable;
+}
+
+// The entry that seems to have the key. kUnstable if one that did not was changing.
+[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Look* look,
+                                                                  FoundEntry* candidate) const noexcept {
+  ShardHeader* const shard = header_;
+  const std::uint64_t size = size_;
+  const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
+    Entry& entry = Index::entry_unchecked(shard, id);
+    if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
+    const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+    if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
+    *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
+    const auto* const bytes = reinterpret_cast<const std::byte*>(shard);
+    if (check_plain_block(bytes, size, ref_block(ref), key.bytes.size(), &candidate->block) &&
+        equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
+      return Lookup::kFound;
+    if (check_block(bytes, size, ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
+      return Lookup::kFound;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
+    return moved ? Lookup::kUnstable : Lookup::kAbsent;
+  };
+  for (std::uint32_t id = look->first_id; id != 0; id = look->in_slots.next()) {
+    if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
+  }
+  Index::InChain in_chain(shard, *look->bucket, look->cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
+  }
+  return Lookup::kAbsent;
+}
+
+// What a get makes of the block of its key.
+template <class Now>
+[[gnu::always_inline]] inline Shard::Took Shard::take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms,
+                                                      ReadResult* result) const noexcept {
+  const CheckedBlock& block = candidate.block;
+  const std::uint64_t expires_ms = block.expires_ms();
+  result->value_size = block.value_size;
+  if (room.wants_all) {
+    result->created_ms = block.created_ms();
+    result->expires_ms = expires_ms;
+    result->cas = cas_token(candidate);
+    result->caller_flags = block.caller_flags();
+  }
+  if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
+  if (block.value_size > room.size_bytes) return Took::kTooSmall;
+  if (block.value_size >= room.copy_below) return Took::kLarge;
+  copy_from_shared(room.data, block.value, block.value_size);
+  return Took::kCopied;
+}
+
+template <class Noted, class Now>
+[[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms,
+                                                      GetResult* got) const noexcept {
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
+    return false;
+  const std::uint64_t noted = noted_ms();  // While the bucket is on its way.
+  look_into_bucket<LineUse::kRead>(key, &look);
+  return finish_get(key, &look, room, noted, now_ms, got);
+}
+
+template <class Now>
+[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Look* look, const ReadRoom& room,
+                                                     std::uint64_t noted_ms, Now now_ms,
+                                                     GetResult* got) const noexcept {
+  Took took = Took::kExpired;
+  ReadResult read;
+  Entry* entry = nullptr;
+  const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
+    entry = candidate.entry;
+    took = take(candidate, room, now_ms, &read);
+  };
+  const Lookup outcome = finish_look(key, look, consume);
+  if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
+    note_access(*entry, noted_ms);
+    *got = {Status::kOk, read};
+    return true;
+  }
+  *got = {outcome == Lookup::kFound && took == Took::kLarge ? Status::kOk : Status::kMiss, {}};
+  if (outcome != Lookup::kAbsent) return false;
+  note_miss(key, *look);
+  return true;
+}
+
+// Of a key that is not there. What was never full has no fingerprints.
+[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, const Look& look) const noexcept {
+  if ((look.bucket->eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
+  Eviction::note_miss(header_, *look.bucket, key.hash.tag());
+}
+
+[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
+  if (read_only_) return;
+  const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
+  std::uint64_t may_lag_ms = 0;
+  if (count < kExactAccesses) {
+    entry.access_count.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    may_lag_ms = note_sampled_access(entry, count);
+  }
+  // Only later ones: what others have noted may be younger.
+  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < noted_ms) {
+    entry.last_access_ms.store(noted_ms, std::memory_order_relaxed);
+  }
+  // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
+  std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+  if ((policy & kHits) != kHits) entry.policy.compare_exchange_strong(policy, policy + 1, std::memory_order_relaxed);
+}
+
+// The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
+// lock held they would keep others waiting as well.
+inline void Shard::prefetch_write(const Key& key) const noexcept {
+  prefetch_lock();
+  Look look;
+  if (!begin_look(key, &look)) return;
+  look_into_bucket<LineUse::kWrite>(key, &look);
+}
+
+inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept {
+  const CheckedBlock& block = found.block;
+  pinned->position = found.position();
+  pinned->value = const_cast<std::byte*>(block.value);
+  pinned->read = {block.value_size, block.created_ms(), block.expires_ms(), cas_token(found), block.caller_flags()};
+}
+
+// As a get, with a pin in the place of the copy. Why it holds: the pin is set before the ref is looked at for the last
+// time, and a writer looks at the pins after he has changed the ref. So either the change is seen here, or the pin
+// there. That there may be one, he sees by the viewed bit, which he takes away with the same exchange that changes the
+// ref.
+template <class Now>
+inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
+                         PinnedBlock* pinned) noexcept {
+  Look look;
+  if (!begin_look(key, &look)) [[unlikely]]
+    return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  look_into_bucket<LineUse::kRead>(key, &look);
+  Pinned did = Pinned::kExpired;
+  Entry* entry = nullptr;
+  pinned->pin = PinSet::kNone;
+  const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
+    entry = candidate.entry;
+    describe_pinned(candidate, pinned);
+    const std::uint64_t expires_ms = pinned->read.expires_ms;
+    did = Pinned::kExpired;
+    if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;
+    did = Pinned::kNoPlace;
+    pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsNew);
+    if (pinned->pin == PinSet::kNone) return;
+    did = Pinned::kPinned;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    std::uint64_t ref = candidate.ref;
+    // If it fails somebody else has set the bit, or the ref has changed otherwise, as the last look at it tells.
+    if (!ref_was_viewed(ref)) entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);
+  };
+  const Lookup outcome = finish_look(key, &look, consume);
+  if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
+    pins.confirm(pinned->pin, offset_of(pinned->position));
+    note_access(*entry, noted_ms);
+    return Status::kOk;
+  }
+  if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
+  if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  if (outcome == Lookup::kAbsent) note_miss(key, look);
+  return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
+}
+
+}  // namespace memstream

@@ -1,0 +1,151 @@
+// Writing a small value over the one before it, and finishing that for a writer that was killed.
+//
+// A value is overwritten in the block that it has: no list of free blocks, no neighbour, no count of the shard is
+// touched, and two processes that write to one shard take fewer lines from each other. What makes half a value
+// impossible is a redo record: all that the block is to become stands in the record of the process, named by the shard,
+// before the first byte of the block changes. docs/locking.md says why a reader never believes a mixture.
+#include <algorithm>
+
+#include "core/shard/shard_operation.h"
+
+namespace memstream {
+namespace {
+
+// A block that is larger than the value needs is kept as long as allocating would give none that fits better.
+constexpr std::uint32_t kSpareUnits = kMinBlockUnits - 1;
+
+}  // namespace
+
+bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept {
+  if (request.redo == 0 || found.id == 0 || request.value_size > kRedoValueSize) return false;
+  const std::uint64_t has_units = found.block.stored_size / kUnitSize;
+  // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
+  return has_units >= units && has_units - units <= kSpareUnits && !ref_was_viewed(found.ref) &&
+         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();
+}
+
+// False, and nothing has happened, if somebody has begun to view the value since it was found.
+// REQUIRES: may_overwrite(). From the commit on nothing here can fail.
+bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
+  RedoRecord& redo = redo_records_[request.redo - 1];
+  const CheckedBlock& old = found.block;
+  // From what was checked, but for the mark about the block before it.
+  const BlockShape present = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
+  const BlockShape shape{
+      .size_units = static_cast<std::uint32_t>(old.stored_size / kUnitSize),
+      .flags = kBlockUsed | (present.flags & (kBlockPrevFree | kBlockExtras)) | created_flags(now_ms),
+      .slack = static_cast<std::uint32_t>(old.stored_size - old.value_start() - request.value_size),
+      .key_size = old.key_size,
+  };
+
+  const std::uint64_t ref = ref_overwritten(found.ref);
+  // What is written to the record from here on must not be seen by a reader that does not see that what it said before
+  // was finished.
+  std::atomic_thread_fence(std::memory_order_release);
+  redo.ref.store(ref, std::memory_order_relaxed);
+  redo.entry.store(found.id, std::memory_order_relaxed);
+  redo.shard.store(number_, std::memory_order_relaxed);
+  redo.block.shape.store(shape.pack(), std::memory_order_relaxed);
+  redo.block.owner.store(owner_word(found.id, now_ms), std::memory_order_relaxed);
+  redo.extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+  redo.extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
+  copy_to_shared(redo.value, request.value, request.value_size);
+  header_->redo.store(request.redo, std::memory_order_release);
+
+  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it. Views
+  // begin by changing the ref, and only where it is live.
+  std::uint64_t unviewed = found.ref;
+  if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
+    header_->redo.store(0, std::memory_order_release);
+    return false;
+  }
+  std::atomic_thread_fence(std::memory_order_release);
+  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
+  found.entry->ref.store(ref_finished(ref), std::memory_order_release);
+  header_->redo.store(0, std::memory_order_release);
+
+  const std::uint32_t old_policy = found.entry->policy.load(std::memory_order_relaxed);
+  const std::uint32_t policy = policy_of_write(old_policy, request);
+  if (policy != old_policy) {
+    eviction_.recount(found.id, old_policy, policy, old.stored_size, old.stored_size);
+    found.entry->policy.store(policy, std::memory_order_relaxed);
+  }
+  if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;
+  end_lease_of(request.key);
+  return true;
+}
+
+void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept {
+  const auto copy = [](std::atomic<std::uint64_t>& to, const std::atomic<std::uint64_t>& from) {
+    to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  };
+  copy(header.shape, redo.block.shape);
+  copy(header.owner, redo.block.owner);
+  if (BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed)).has_extras()) {
+    BlockExtras& extras = extras_of(header);
+    copy(extras.expires_ms, redo.extras.expires_ms);
+    copy(extras.caller_flags, redo.extras.caller_flags);
+  }
+  copy_to_shared(value, redo.value, value_size);
+}
+
+// What is known of entry `id` whose ref is `ref`, one of those that ref_overwritten() gives. False if no record speaks
+// of it, or makes no sense beside the block. Safe on any bytes; while the entry has that ref, the record stands still.
+bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept {
+  const std::uint32_t number = header_->redo.load(std::memory_order_acquire) - 1;
+  if (number >= geometry_.redo_records()) return false;
+  const RedoRecord& redo = redo_records_[number];
+  if (redo.ref.load(std::memory_order_acquire) != ref || redo.entry.load(std::memory_order_relaxed) != id) return false;
+  CheckedBlock& block = found->block;
+  if (!check_block(base(), size_, ref_block(ref), &block)) return false;
+  const BlockShape shape = BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed));
+  const std::uint64_t value_end = shape.size_bytes() - shape.slack;
+  const std::uint64_t value_start = shape.value_start(ref_block(ref));
+  // The key stays as it is, and with it everything but the end of the value.
+  if (!shape.used() || (shape.flags & kBlockAligned) != 0 || !block.value_is_unaligned() ||
+      shape.size_bytes() != block.stored_size || shape.key_size != block.key_size ||
+      shape.has_extras() != block.has_extras() || value_start > value_end || value_end - value_start > kRedoValueSize ||
+      owner_entry(redo.block.owner.load(std::memory_order_relaxed)) != id) {
+    return false;
+  }
+  found->record = &redo;
+  found->becomes = {.header = &redo.block,
+                    .value = redo.value,
+                    .value_size = value_end - value_start,
+                    .stored_size = block.stored_size,
+                    .key_size = block.key_size,
+                    .flags = shape.flags,
+                    .key_start = block.key_start};
+  return true;
+}
+
+// For rebuild: what a writer that was killed had committed becomes the value of its key. May be done again.
+void Shard::finish_overwrite() {
+  const std::uint32_t number = header_->redo.load(std::memory_order_relaxed) - 1;
+  const std::uint32_t id =
+      number < geometry_.redo_records() ? redo_records_[number].entry.load(std::memory_order_relaxed) : 0;
+  if (Index::names_entry(id, index_.cells())) {
+    Entry& entry = index_.entry(id);
+    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
+    Overwriting found;
+    if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {
+      apply(*found.record, const_cast<BlockHeader&>(*found.block.header), const_cast<std::byte*>(found.block.value),
+            found.becomes.value_size);
+      entry.ref.store(ref_finished(ref), std::memory_order_release);
+    }
+  }
+  header_->redo.store(0, std::memory_order_release);
+}
+
+Status Shard::settle_redo(std::uint32_t record, const Deadline& deadline) noexcept {
+  const auto is_named = [&] { return header_->redo.load(std::memory_order_acquire) == record + 1; };
+  if (!is_named()) [[likely]]
+    return Status::kOk;
+  // Its writer died with the lock: whoever takes that finishes it. If nobody did, something wrote over the number.
+  return write(Exclusion::kEverybody, deadline, [&] {
+    if (is_named()) throw ShardDamage{"an overwriting that nobody is at"};
+    return Status::kOk;
+  });
+}
+
+}  // namespace memstream

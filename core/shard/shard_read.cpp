@@ -1,0 +1,248 @@
+// Reading a shard: without a lock where that works, under the shared lock where it does not.
+#include <algorithm>
+#include <bit>
+
+#include "core/base/pieces.h"
+#include "core/base/single_thread.h"
+#include "core/shard/shard_lookup.h"
+#include "core/shard/shard_operation.h"
+
+namespace memstream {
+namespace {
+
+constexpr int kFastTries = 16;
+constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one hold of the shared lock.
+
+}  // namespace
+
+// As lookup(), of a key whose value is being overwritten: what it is to become stands in a redo record, and has been
+// committed. So nobody waits for a writer that stands still, or is dead. kAbsent is not believed here.
+template <class Consume>
+Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
+  Look look;
+  if (!begin_look(key, &look)) return Lookup::kUnstable;
+  look_into_bucket<LineUse::kRead>(key, &look);
+  const auto take_from = [&](std::uint32_t id) {
+    Entry& entry = Index::entry_unchecked(header_, id);
+    const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+    Overwriting found;
+    if (!ref_is_overwritten(ref) || !find_redo(id, ref, &found) || !found.block.key_is(key.bytes)) return false;
+    const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
+    consume(candidate);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq.load(std::memory_order_relaxed) == look.seq;
+  };
+  for (std::uint32_t id = look.first_id; id != 0; id = look.in_slots.next()) {
+    if (take_from(id)) return Lookup::kFound;
+  }
+  Index::InChain in_chain(header_, *look.bucket, look.cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (take_from(id)) return Lookup::kFound;
+  }
+  return Lookup::kUnstable;
+}
+
+// Looks `key` up, fast if that works within a few tries. kOk or kMiss, or why there is no answer.
+template <class Consume>
+Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) noexcept {
+  Lookup outcome = Lookup::kUnstable;
+  const auto look = [&] { outcome = lookup(key, consume); };
+  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) look();
+  while (outcome == Lookup::kUnstable) {
+    outcome = read_redo(key, consume);
+    if (outcome == Lookup::kFound) break;
+    if (read_only_) {
+      // No lock may be taken, so all there is to do is to look again.
+      if (deadline.passed())
+        return fail(Status::kBusy, "The shard kept changing until the deadline, or it is damaged.");
+      look();
+      continue;
+    }
+    const Status status = lock_.read_shared(deadline, look);
+    if (status != Status::kOk) return status;
+    // Nobody wrote during that look, so that what is unstable is damaged: under the write lock it is put right.
+    if (outcome == Lookup::kUnstable) {
+      const Status repaired = write(Exclusion::kWriters, deadline, [&] {
+        look();
+        if (outcome == Lookup::kUnstable) throw ShardDamage{"a look-up that does not settle"};
+        return Status::kOk;
+      });
+      if (repaired != Status::kOk) return repaired;
+    }
+  }
+  return outcome == Lookup::kFound ? Status::kOk : Status::kMiss;
+}
+
+GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  GetResult got;
+  const auto now = [now_ms] { return now_ms; };
+  if (get_at_once(key, room, now, now, &got)) return got;
+  Took took = Took::kExpired;
+  Entry* entry = nullptr;
+  got.status = read(key, deadline, [&](const FoundEntry& candidate) {
+    entry = candidate.entry;
+    took = take(candidate, room, now, &got.read);
+  });
+  if (got.status != Status::kOk) return got;
+  switch (took) {
+    case Took::kExpired:
+      got.status = Status::kMiss;
+      break;
+    case Took::kTooSmall:
+      got.status = Status::kTooSmall;
+      break;
+    case Took::kLarge:
+      break;
+    case Took::kCopied:
+      note_access(*entry, now_ms);
+      break;
+  }
+  return got;
+}
+
+std::uint64_t Shard::note_sampled_access(Entry& entry, std::uint32_t count) noexcept {
+  // The multiples of the golden ratio, as fractions of 2^32: wherever a key stands in a loop over keys, its accesses
+  // meet all of the range alike. A variable of the thread costs a call of the dynamic linker's; one thread alone needs
+  // none.
+  static constexpr std::uint32_t kGoldenRatio = 0x9e3779b9;
+  static std::uint32_t fraction_of_process = 0;
+  thread_local std::uint32_t fraction_of_thread = 0;
+  const std::uint32_t fraction =
+      has_one_thread() ? fraction_of_process += kGoldenRatio : fraction_of_thread += kGoldenRatio;
+  const auto doublings = std::min(static_cast<int>(std::bit_width(count / kExactAccesses)), kMostDoublings);
+  if (fraction >> (32 - doublings) != 0) return kAccessLagMs;
+  entry.access_count.fetch_add(1u << doublings, std::memory_order_relaxed);
+  return 0;
+}
+
+Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
+                      const std::function<void(const ScannedEntry&)>& visit) noexcept {
+  ScannedEntry scanned;
+  const Status status = read(key, deadline, [&](const FoundEntry& candidate) {
+    const Entry& entry = *candidate.entry;
+    scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
+               entry.access_count.load(std::memory_order_relaxed), cas_token(candidate)};
+    // Where the value is, or is going to be when it is being overwritten, and not where a redo record has it.
+    const std::byte* const block = base() + std::uint64_t{candidate.position()} * kUnitSize;
+    if (reinterpret_cast<const std::byte*>(candidate.block.header) != block) {
+      scanned.block.value = block + candidate.block.unaligned_value_start();
+    }
+  });
+  if (status != Status::kOk) return status;
+  if (scanned.block.expired(now_ms)) return Status::kMiss;
+  if (visit) {
+    scanned.block.key = reinterpret_cast<const std::byte*>(key.bytes.data());
+    visit(scanned);
+  }
+  return Status::kOk;
+}
+
+// The entry `id` as it is now, its key copied to `key_room`; false if it is empty, expired, changing or makes no sense.
+bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+                     ScannedEntry* scanned) const noexcept {
+  const Entry& entry = Index::entry_unchecked(header_, id);
+  const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+  if (ref_is_overwritten(ref)) {
+    Overwriting found;
+    if (!find_redo(id, ref, &found)) return false;
+    scanned->block = BlockContents(found.becomes);
+    scanned->block.key = found.block.key();
+    scanned->block.value = found.block.value;
+  } else if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) {
+    return false;
+  }
+  copy_from_shared(key_room, scanned->block.key, scanned->block.key_size);
+  scanned->block.key = key_room;
+  scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
+  scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
+  scanned->cas = cas_token(id, ref_finished(ref), scanned->block.moves);
+  // A read-only attach has no lock that keeps the entry as it is.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
+}
+
+Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
+                   const std::function<bool(const ScannedEntry&)>& visit) noexcept {
+  // Downwards: a table that shrinks meanwhile moves entries down, where they are met once more rather than never.
+  const auto stretch = [&] {
+    const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
+    const std::uint32_t end = cells > max_cells_ ? 0 : cells * kSlotsPerCell;
+    std::uint32_t id = *next == 0 ? end : std::min(*next, end);  // Those below are still to come.
+    ScannedEntry scanned;
+    std::byte key_room[kMaxKeySize];
+    for (std::uint32_t looked = 0; id != 0 && looked < kScanStretch; ++looked, --id) {
+      if (!Index::names_entry(id - 1, cells)) continue;
+      if (describe(id - 1, now_ms, key_room, &scanned) && !visit(scanned)) break;
+    }
+    *next = id;
+  };
+  if (!read_only_) return lock_.read_shared(deadline, stretch);
+  stretch();
+  return Status::kOk;
+}
+
+template <class Copy>
+Status Shard::copy_numbers(const Deadline& deadline, const Copy& copy) noexcept {
+  if (read_only_) {
+    copy();
+    return Status::kOk;
+  }
+  // Not the shared lock: pins change these numbers under W alone.
+  const Status status = lock_.lock(deadline);
+  if (status != Status::kOk) return status;
+  copy();
+  lock_.unlock();
+  return Status::kOk;
+}
+
+Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcept {
+  std::uint64_t table_end = 0;
+  std::uint64_t heap_begin = 0;
+  const Status status = copy_numbers(deadline, [&] {
+    copy_from_shared(&table_end, &header_->space.table_committed, sizeof table_end);
+    copy_from_shared(&heap_begin, &header_->space.heap_committed, sizeof heap_begin);
+  });
+  if (status != Status::kOk) return status;
+  // Whatever the numbers say: not beyond the shard.
+  table_end = std::min(table_end, size_);
+  heap_begin = std::clamp(heap_begin, table_end, size_);
+  const auto map = [&](auto offset, auto size) { return segment.prefault(offset, size); };
+  const Status table = in_pieces(offset_, table_end, deadline, map);
+  return table == Status::kOk ? in_pieces(offset_ + heap_begin, size_ - heap_begin, deadline, map) : table;
+}
+
+Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept {
+  std::uint32_t orphans = 0;
+  const auto copy = [&] {
+    // Loaded as bytes: a read-only attach looks while others write.
+    alignas(ShardSpace) std::byte bytes[sizeof(ShardSpace)];
+    copy_from_shared(bytes, &header_->space, sizeof(ShardSpace));
+    const auto& numbers = *reinterpret_cast<const ShardSpace*>(bytes);
+    copy_from_shared(&statistics->counters, &header_->counters, sizeof(ShardCounters));
+    const std::uint64_t cells = header_->cells.load(std::memory_order_relaxed);
+    const std::uint64_t table_cells = numbers.table_cells.load(std::memory_order_relaxed);
+    statistics->max_memory = numbers.max_memory;
+    statistics->used_memory = numbers.used_memory;
+    statistics->pinned_memory = numbers.pinned_memory;
+    statistics->key_memory = numbers.key_memory;
+    statistics->value_memory = numbers.value_memory;
+    statistics->table_memory = table_cells * sizeof(Cell);
+    statistics->committed_memory = numbers.heap_committed <= numbers.table_committed
+                                       ? size_
+                                       : numbers.table_committed + (size_ - numbers.heap_committed);
+    statistics->entries = numbers.entries;
+    statistics->entry_capacity = cells * kEntriesPerCell;
+    orphans = numbers.orphans;
+  };
+  const Status status = copy_numbers(deadline, copy);
+  if (status == Status::kBusy) copy();  // What a read-only attach would see.
+  if (status != Status::kOk || orphans == 0 || read_only_) return status;
+  // What views have held until a moment ago is no longer pinned.
+  const Status freed = write(Exclusion::kWriters, deadline, [&] {
+    free_orphans();
+    return Status::kOk;
+  });
+  return freed == Status::kOk ? copy_numbers(deadline, copy) : freed;
+}
+
+}  // namespace memstream

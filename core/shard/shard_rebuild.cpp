@@ -1,0 +1,272 @@
+// Rebuilding a shard from the truth: the refs of the entries, the headers of the blocks they name, the borders, the
+// pins.
+//
+// Everything else is made anew. The truth is only read (damaged entries excepted), so that a second death in here, at
+// any instruction, changes nothing: the next process begins again.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/shard/shard.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kAhead = 1 << 10;  // Bytes. By itself the processor reads on to the end of a page only.
+
+}  // namespace
+
+// A block that a rebuild's walk comes to.
+struct Shard::RebuildBlock {
+  std::uint32_t position = 0;
+  BlockShape shape;
+  bool makes_sense = false;  // It is used, and what its header says is possible. Only then what follows is set.
+  CheckedBlock block;
+  KeyHash hash;
+};
+
+// Bucket and entry of a block lie anywhere in the table. The walk asks for those of a group at once, while it still has
+// the group before it to do: the processor then looks up several of their pages together.
+struct Shard::RebuildGroup {
+  std::uint32_t count = 0;
+  std::array<RebuildBlock, 16> blocks;
+};
+
+// Readers without a lock see either this, or nothing of what follows; and whoever pins a block without a lock sees
+// this, or his pin is seen from here on.
+void Shard::begin_rebuild() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void Shard::end_rebuild() noexcept {
+  header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+void Shard::recover() noexcept {
+  repair_after_damage();
+  ++header_->counters.recoveries;
+}
+
+void Shard::repair_after_damage() noexcept {
+  begin_rebuild();
+  try {
+    rebuild();
+  } catch (const ShardDamage&) {
+    ++header_->counters.damaged;
+    empty();
+  }
+  end_rebuild();
+}
+
+Status Shard::give_up(const ShardDamage& damage) noexcept {
+  begin_rebuild();
+  ++header_->counters.damaged;
+  empty();
+  end_rebuild();
+  return fail_without_throwing(Status::kCorrupt, [&] {
+    return fmt::format(
+        "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are as they were. Something "
+        "wrote into the segment.",
+        number_, damage.what);
+  });
+}
+
+void Shard::rebuild() {
+  rebuild_borders();
+  finish_overwrite();
+  ShardSpace& s = space();
+  s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
+  s.entries = 0;
+  s.orphan_hand = s.orphans = 0;
+  s.commit_retry_ms = 0;
+  index_.reset();
+  eviction_.reset();
+  arena_.reset_free_lists();
+  rebuild_heap();
+  rebuild_entries();
+  recount_leases();
+  s.reclaim_hand = arena_.heap_begin();
+}
+
+void Shard::rebuild_borders() {
+  ShardSpace& s = space();
+  header_->index = number_;
+  s.max_memory = size_;
+  s.heap_end = arena_.heap_end();
+  if (!borders_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
+  if (!commits_are_sound()) forget_commits();
+}
+
+// Committing twice is harmless; believing in memory that was never given is not.
+void Shard::forget_commits() noexcept {
+  ShardSpace& s = space();
+  s.table_committed = page_ceil(arena_.table_end_bytes());
+  s.heap_committed = size_;
+}
+
+// Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
+void Shard::rebuild_heap() {
+  PinCensus census = pin_census();
+  std::uint32_t run = arena_.heap_begin();
+  std::array<RebuildGroup, 2> groups;
+  std::uint32_t ahead = look_ahead(run, &groups[0]);
+  for (std::uint32_t i = 0; groups[i % 2].count != 0; ++i) {
+    const RebuildGroup& group = groups[i % 2];
+    prefetch_chains(group);
+    ahead = look_ahead(ahead, &groups[(i + 1) % 2]);
+    for (std::uint32_t k = 0; k < group.count; ++k) {
+      const RebuildBlock& met = group.blocks[k];
+      if (!met.shape.used() || !rebuild_block(met, census.holds(met.position))) continue;
+      close_free_run(run, met.position);
+      run = met.position + met.shape.size_units;
+    }
+  }
+  close_free_run(run, arena_.heap_end());
+  census.drop_strays();
+}
+
+// Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
+std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) const {
+  group->count = 0;
+  while (group->count < group->blocks.size() && position < arena_.heap_end()) {
+    RebuildBlock& met = group->blocks[group->count++];
+    const std::byte* const further = base() + std::uint64_t{position} * kUnitSize + kAhead;
+    prefetch_line<LineUse::kWrite>(further);
+    prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
+    met.position = position;
+    met.shape = arena_.shape(position);
+    met.makes_sense = index_.cells() != 0 && check_block(base(), size_, position, &met.block);
+    if (met.makes_sense) met.hash = hash_key(met.block.key_text(), hash_seed_);
+    position += met.shape.size_units;
+  }
+  for (std::uint32_t k = 0; k < group->count; ++k) {
+    const RebuildBlock& met = group->blocks[k];
+    if (!met.makes_sense) continue;
+    const Bucket& bucket = Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells()));
+    prefetch_line<LineUse::kWrite>(&bucket);
+    prefetch_line<LineUse::kWrite>(bucket.hints);
+    const std::uint32_t id = owner_entry(met.block.owner());
+    if (Index::names_entry(id, index_.cells())) prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, id));
+  }
+  return position;
+}
+
+// The buckets have come by now, and name the first entries of their chains.
+void Shard::prefetch_chains(const RebuildGroup& group) const noexcept {
+  for (std::uint32_t k = 0; k < group.count; ++k) {
+    if (!group.blocks[k].makes_sense) continue;
+    const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
+    const std::uint32_t id = Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed);
+    if (id != 0) prefetch_line<LineUse::kRead>(&Index::entry_unchecked(header_, id));
+  }
+}
+
+// True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
+bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
+  const bool lives =
+      met.makes_sense && owning_ref(owner_entry(met.block.owner()), met.position) != 0 && rebuild_entry(met);
+  if (!lives && !is_held) return false;
+  BlockHeader& header = arena_.block(met.position);
+  BlockShape shape = met.shape;
+  shape.flags &= ~(kBlockPrevFree | kBlockOrphan);
+  // Whoever holds it has its address; of what its sizes say nothing can be believed.
+  if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
+  Arena::set_shape(header, shape);
+  if (!lives) add_orphan(met.position, shape.size_bytes());
+  return true;
+}
+
+// Makes the entry that owns a block findable. False if the key has no place here: it belongs to another shard, another
+// entry has it already, its bucket is full.
+bool Shard::rebuild_entry(const RebuildBlock& met) {
+  const CheckedBlock& block = met.block;
+  const Key key{block.key_text(), met.hash};
+  if (key.bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key).id != 0 ||
+      index_.overfull(key.hash.bucket_bits()) != 0) {
+    return false;
+  }
+  const std::uint32_t id = owner_entry(block.owner());
+  Entry& entry = index_.entry(id);
+  const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+  const std::uint32_t kept = (policy & kHits) | ((policy & kMain) != 0 ? kMain : kSmall);
+  const std::uint32_t expires = block.expires_ms() != 0 ? kExpires : 0;
+  entry.hash.store(key.hash.bucket_bits(), std::memory_order_relaxed);
+  entry.policy.store(policy_word(key.hash.tag()) | kept | expires | kSeen, std::memory_order_relaxed);
+  index_.link(id);
+  ShardSpace& s = space();
+  ++s.entries;
+  s.used_memory += block.stored_size;
+  s.key_memory += block.key_size;
+  s.value_memory += block.value_size;
+  eviction_.count_in(id, kept | expires, block.stored_size);
+  return true;
+}
+
+// A stretch that nobody owns becomes one free block, or wilderness if it lies at the border.
+void Shard::close_free_run(std::uint32_t begin, std::uint32_t end) {
+  if (begin == end) return;
+  if (begin == arena_.heap_begin()) {
+    space().heap_begin.store(end, std::memory_order_release);
+    return;
+  }
+  Arena::set_shape(arena_.block(begin), {.size_units = end - begin});
+  arena_.insert_free(begin, end - begin);
+}
+
+// Entries that name no block that the walk met are damaged and go; empty ones become free.
+void Shard::rebuild_entries() {
+  for (std::uint32_t cell = index_.cells(); cell-- > 0;) {
+    const std::byte* const further = Index::table(header_) + std::uint64_t{cell} * sizeof(Cell) - kAhead;
+    for (std::size_t offset = sizeof(Bucket); offset < sizeof(Cell); offset += kCacheLineSize) {
+      prefetch_line<LineUse::kWrite>(further + offset);
+    }
+    for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
+      const std::uint32_t id = cell * kSlotsPerCell + slot;
+      Entry& entry = index_.entry(id);
+      const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
+      const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
+      if (ref_is_live(ref) && (policy & kSeen) != 0) {
+        entry.policy.store(policy & ~kSeen, std::memory_order_relaxed);  // A reader's note between them may get lost.
+        continue;
+      }
+      if (ref_is_live(ref) || ref_is_overwritten(ref)) {
+        if (!was_moving(id, ref)) ++header_->counters.damaged;
+        entry.ref.store(ref_empty(ref), std::memory_order_release);
+      }
+      entry.policy.store(0, std::memory_order_relaxed);
+      index_.give_free_entry(id);
+    }
+  }
+}
+
+// For one whose truth is lost: it has no key any more. What was leased stays, and what held a block lets go.
+void Shard::empty() noexcept {
+  make_blank();
+  recount_leases();
+  pin_census().drop_strays();
+}
+
+// The shard as it is when it is new. Looks at no process: for a new segment that took longer than all the rest.
+void Shard::make_blank() noexcept {
+  ShardSpace& s = space();
+  s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
+  s.entries = 0;
+  s.orphan_hand = s.orphans = 0;
+  eviction_.reset();
+  s.small_target = Eviction::kAllForSmall;
+  s.commit_retry_ms = 0;
+  s.max_memory = size_;
+  s.heap_end = arena_.heap_end();
+  s.reclaim_hand = s.heap_end;
+  s.table_cells.store(kTableStepCells, std::memory_order_release);
+  s.heap_begin.store(s.heap_end, std::memory_order_release);
+  header_->index = number_;
+  header_->redo.store(0, std::memory_order_release);
+  if (!commits_are_sound()) forget_commits();
+  arena_.reset_free_lists();
+  index_.empty(kTableStepCells);
+}
+
+}  // namespace memstream

@@ -1,0 +1,299 @@
+// Making room: entries and blocks given up one by one, and a window of the heap cleared where that leaves only gaps.
+#include <algorithm>
+
+#include "core/shard/shard.h"
+
+namespace memstream {
+namespace {
+
+// A block is large if it has so many times the bytes of an average one.
+constexpr std::uint64_t kLargeFactor = 4;
+constexpr int kVictims = 1024;  // Entries evicted one by one before a window is cleared, at most.
+// More than this part of the shard is free: then the table grows at the cost of live blocks, since entries are what is
+// short, and for a block nobody goes, since all that is in its way is gaps.
+constexpr std::uint64_t kSparePart = 32;
+
+}  // namespace
+
+// The ref of the entry that a used block names, if it owns the block; 0 if not.
+std::uint64_t Shard::owning_ref(std::uint32_t position) const noexcept {
+  CheckedBlock block;
+  return check_block(base(), size_, position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
+}
+
+std::uint64_t Shard::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {
+  if (!Index::names_entry(id, index_.cells())) return 0;
+  const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
+  return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
+}
+
+bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
+  if (!shape.used()) return true;
+  const std::uint64_t ref = owning_ref(position);
+  return ref != 0 && !pins_.hold_block_of(ref);
+}
+
+void Shard::count_out(const CheckedBlock& block) noexcept {
+  ShardSpace& s = space();
+  s.used_memory -= block.stored_size;
+  s.key_memory -= block.key_size;
+  s.value_memory -= block.value_size;
+}
+
+// Whether an evictable() block is that of a key which was stored lately.
+bool Shard::is_new(std::uint32_t position) const {
+  const std::uint32_t id = owner_entry(checked_block(position).owner());
+  return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
+}
+
+// The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,
+// 0 if there is none.
+std::uint32_t Shard::give_up_block(std::uint64_t ref, const CheckedBlock& block) {
+  count_out(block);
+  if (!keep_for_viewers(ref, block)) [[likely]]
+    return arena_.free(ref_block(ref));
+  free_some_orphans();
+  return 0;
+}
+
+// Whether the block, whose entry has let go of it, is held. It is an orphan then.
+inline bool Shard::keep_for_viewers(std::uint64_t ref, const CheckedBlock& block) {
+  if (!pins_.hold_block_of(ref)) return false;
+  add_orphan(ref_block(ref), block.stored_size);
+  return true;
+}
+
+// The block stays, used and nobody's. Returns what the ref was.
+[[gnu::always_inline]] inline std::uint64_t Shard::drop_entry(const FoundEntry& found) {
+  const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
+  index_.unlink(found.id);
+  eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
+  found.entry->policy.store(0, std::memory_order_relaxed);
+  --space().entries;
+  index_.give_free_entry(found.id);
+  return ref;
+}
+
+// Returns what give_up_block() returned.
+std::uint32_t Shard::remove_entry(const FoundEntry& found) { return give_up_block(drop_entry(found), found.block); }
+
+// Removes an entry to make room, and counts it as what it was: expired or evicted.
+std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
+  count_eviction(found, now_ms);
+  return remove_entry(found);
+}
+
+void Shard::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
+  const bool expired = has_expired(found.block.expires_ms(), now_ms);
+  ++(expired ? header_->counters.expirations : header_->counters.evictions);
+}
+
+bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
+  if (victim.id == 0) return false;
+  evict(victim, now_ms);
+  return true;
+}
+
+// ---- room for a block ----
+
+// A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
+std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
+  std::uint32_t position = arena_.allocate(units, now_ms);
+  if (position != 0) [[likely]]
+    return position;
+  if (space().orphans != 0) {
+    free_some_orphans();
+    position = arena_.allocate(units, now_ms);
+    if (position != 0) return position;
+  }
+  position = evict_for(units, now_ms);
+  if (position != 0 || space().orphans == 0) [[likely]]
+    return position;
+  // All that anybody has let go of, and what a view has taken out of a window that was being cleared.
+  free_orphans();
+  position = arena_.allocate(units, now_ms);
+  return position != 0 ? position : evict_for(units, now_ms);
+}
+
+// What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
+// heap. Then one window is cleared, and what lives there moves to such gaps.
+std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
+  const std::uint64_t bytes = units * kUnitSize;
+  const std::uint64_t used_memory = space().used_memory;
+  Window window;
+  // Nothing is evicted for what cannot come in after all. One for one needs no such look.
+  const bool is_large = bytes > kLargeFactor * (used_memory / std::max(space().entries, 1U));
+  if (is_large && !find_window(units, now_ms, &window)) return 0;
+  const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
+  const std::uint64_t most_free = bytes + space().max_memory / kSparePart;
+  for (int victims = 0; victims < kVictims; ++victims) {
+    if (space().used_memory <= least_used || space().free_memory >= most_free) break;
+    if (!evict_one(bytes, now_ms)) break;
+    if (const std::uint32_t position = arena_.allocate(units, now_ms); position != 0) return position;
+  }
+  return find_window(units, now_ms, &window) ? clear_window(window, units, now_ms) : 0;
+}
+
+// A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
+// move, or else the first from the reclaim hand on. What is new and larger than any gap could not move: it is spared as
+// long as there is another place.
+bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* window) {
+  const std::uint32_t heap_end = arena_.heap_end();
+  // Whether so many units from `begin` on can be cleared. The window is as far as it can.
+  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) {
+    std::uint32_t end = begin;
+    while (end - begin < wanted && end < heap_end) {
+      const BlockShape shape = arena_.shape(end);
+      if (!evictable(end, shape) || (shape.used() && shape.size_units > gap_units && is_new(end))) break;
+      end += shape.size_units;
+    }
+    *window = {begin, end};
+    return end - begin >= wanted;
+  };
+  const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) {
+    while (begin < heap_end) {
+      if (reaches(begin, units, gap_units)) return true;
+      begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;
+    }
+    return false;
+  };
+  const std::uint32_t gap = arena_.a_largest_free();
+  const std::uint32_t largest_gap = gap != 0 ? arena_.shape(gap).size_units : 0;
+  if (gap != 0 && reaches(gap, units, largest_gap)) return true;
+  const std::uint32_t hand = std::max(space().reclaim_hand, arena_.heap_begin());
+  for (const std::uint32_t gap_units : {largest_gap, heap_end}) {
+    if (found_from(hand, gap_units) || found_from(arena_.heap_begin(), gap_units)) return true;
+  }
+  // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last
+  // resort. Nothing is evicted for a wilderness that the system refuses to back.
+  const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
+  return wilderness < units && reaches(arena_.heap_begin(), units - wilderness, heap_end) &&
+         arena_.commit_from(static_cast<std::uint32_t>(window->end - units), now_ms);
+}
+
+// Allocates in the window. What lives there moves to free blocks elsewhere, or is evicted if none is large enough.
+std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) {
+  const auto [begin, end] = window;
+  // All of it stays used until the last block has moved, so that none moves to where the window is.
+  for (std::uint32_t position = begin; position < end;) {
+    const BlockShape shape = arena_.shape(position);
+    if (!shape.used()) arena_.allocate_at(position, shape.size_units);
+    position += shape.size_units;
+  }
+  for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
+    if (owning_ref(position) == 0) continue;
+    const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
+    if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
+    count_eviction(found, now_ms);
+    const std::uint64_t ref = drop_entry(found);
+    count_out(found.block);
+    keep_for_viewers(ref, found.block);
+  }
+  std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
+  for (std::uint32_t position = begin; position < end;) {
+    if (is_orphan(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
+      position += arena_.shape(position).size_units;
+      continue;
+    }
+    cleared = arena_.free(position);
+    position = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
+  }
+  space().reclaim_hand = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
+  if (cleared != 0 && arena_.shape(cleared).size_units >= units) {
+    return arena_.allocate_at(cleared, static_cast<std::uint32_t>(units));
+  }
+  return arena_.allocate(units, now_ms);
+}
+
+// Gives an entry another block with the same contents. False if no free block is large enough. The old one stays, used
+// and nobody's.
+bool Shard::relocate(const FoundEntry& found) {
+  const CheckedBlock& old = found.block;
+  const std::uint32_t position =
+      arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size, old.has_extras()));
+  if (position == 0) return false;
+  keep_for_viewers(move_to(position, found, old.expires_ms()), old);
+  return true;
+}
+
+// The same with the block at `position`, which is a new one, and another expiry. Returns what the ref was.
+// REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
+std::uint64_t Shard::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
+  const BlockContents old(found.block);
+  const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
+                          .value_size = old.value_size,
+                          .expires_ms = expires_ms,
+                          .caller_flags = old.caller_flags};
+  const CheckedBlock block = fill(position, same, found.block.has_extras() || expires_ms != 0, old.created_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);
+  BlockShape shape = arena_.shape(position);
+  shape.flags |= std::min(old.moves + 1, kMaxMoves) << kMovesShift;
+  BlockHeader& header = arena_.block(position);
+  Arena::set_shape(header, shape);
+  header.owner.store(owner_word(found.id, old.created_ms), std::memory_order_relaxed);
+  const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
+  eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
+
+  const std::uint64_t ref = found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);
+
+  index_.renew_hint(found.id);
+  space().used_memory += block.stored_size - found.block.stored_size;
+  return ref;
+}
+
+// For a block without extras: the value, which is a small one, moves to one that has them.
+Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
+  const std::uint64_t units = block_units_for(found.block.key_size, found.block.value_size, true);
+  std::uint32_t position = 0;
+  {
+    const PinTable::Kept kept(&pins_, found.position());
+    position = make_room(units, now_ms);
+  }
+  if (position == 0) return no_room(units * kUnitSize);
+  note_expiry(found);
+  const std::uint64_t ref = move_to(position, found, expires_ms);
+  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());
+  return Status::kOk;
+}
+
+// ---- room for an entry ----
+
+// Lets the wilderness reach `bytes` by evicting the blocks at the table's border.
+bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
+  while (arena_.wilderness_bytes() < bytes) {
+    const std::uint32_t position = arena_.heap_begin();
+    if (position >= arena_.heap_end()) return false;
+    const BlockShape shape = arena_.shape(position);
+    if (!shape.used() || !evictable(position, shape)) return false;
+    evict(live_entry(owner_entry(checked_block(position).owner())), now_ms);
+  }
+  return true;
+}
+
+// A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
+// spare, or from an evicted key. 0 only if pins or a lack of memory stand in the way everywhere.
+std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  std::uint32_t id = index_.take_free_entry();
+  if (id != 0) return id;
+  if (index_.add_cell()) return index_.take_free_entry();
+  id = make_entry(newcomer_bytes, now_ms);
+  if (id != 0 || space().orphans == 0) [[likely]]
+    return id;
+  free_orphans();
+  return make_entry(newcomer_bytes, now_ms);
+}
+
+std::uint32_t Shard::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  const bool spare = space().free_memory > space().max_memory / kSparePart;
+  if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
+    index_.add_cell();
+    return index_.take_free_entry();
+  }
+  // What was evicted at the border left its entries behind.
+  std::uint32_t id = index_.take_free_entry();
+  if (id == 0 && evict_one(newcomer_bytes, now_ms)) id = index_.take_free_entry();
+  return id;
+}
+
+}  // namespace memstream

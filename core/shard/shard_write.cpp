@@ -1,0 +1,331 @@
+// Changing a shard: find the entry, fill a free block, store the ref, tidy up.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+
+#include "core/shard/shard_lookup.h"
+#include "core/shard/shard_operation.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint64_t kIntegerText = 24;   // Bytes that hold any 64-bit integer in decimal.
+constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of the lock.
+
+}  // namespace
+
+// ---- finding, with W held: nothing moves ----
+
+FoundEntry Shard::live_entry(std::uint32_t id) const {
+  FoundEntry found;
+  found.entry = &index_.entry(id);
+  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+  if (!ref_is_live(found.ref)) throw ShardDamage{"an empty entry where a live one should be"};
+  found.id = id;
+  found.block = checked_block(found.position());
+  return found;
+}
+
+FoundEntry Shard::find(const Key& key) const {
+  const std::uint32_t cells = index_.cells();
+  if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
+  const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
+  FoundEntry found;
+  const auto has_key = [&](std::uint32_t id) __attribute__((always_inline)) {
+    Entry& entry = Index::entry_unchecked(header_, id);
+    if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
+    const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
+    if (!ref_is_live(ref)) throw ShardDamage{"an empty entry in a bucket"};
+    found.block = checked_block(ref_block(ref));
+    if (!found.block.key_is(key.bytes)) return false;
+    found.entry = &entry;
+    found.ref = ref;
+    found.id = id;
+    return true;
+  };
+  Index::InSlots in_slots(bucket, key.hash.tag(), cells);
+  for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
+    if (has_key(id)) return found;
+  }
+  Index::InChain in_chain(header_, bucket, cells);
+  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+    if (has_key(id)) return found;
+  }
+  return found;
+}
+
+// As find(), but an entry whose time has come is removed and not found.
+FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
+  FoundEntry found = find(key);
+  if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
+    remove_entry(found);
+    ++header_->counters.expirations;
+    found = {};
+  }
+  return found;
+}
+
+// ---- storing ----
+
+Status Shard::check_size(const StoreRequest& request) const noexcept {
+  const std::uint64_t limit = max_value_size(geometry_, request.key.bytes.size());
+  if (request.value_size <= limit) [[likely]]
+    return Status::kOk;
+  return fail_without_throwing(Status::kTooLarge, [&] {
+    const std::uint64_t size = geometry_.size_bytes;
+    const std::string remedy =
+        request.value_size <= largest_max_value(size)
+            ? fmt::format(
+                  "A new segment of this size holds it: destroy this one and open it with max_value={} "
+                  "(MEMSTREAM_MAX_VALUE).",
+                  request.value_size)
+            : fmt::format(
+                  "No segment of {} bytes can hold it. Make a new one with size={} (MEMSTREAM_SIZE) and "
+                  "max_value={} (MEMSTREAM_MAX_VALUE), or split the value.",
+                  size, page_ceil(4 * request.value_size), request.value_size);
+    return fmt::format("A value of {} bytes is larger than the limit of {} bytes for this segment. {}",
+                       request.value_size, limit, remedy);
+  });
+}
+
+// Whether the request's mode allows it, given the entry that its key has now.
+Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const noexcept {
+  switch (request.mode) {
+    case StoreMode::kSet:
+      return Status::kOk;
+    case StoreMode::kAdd:
+      return found.id == 0 ? Status::kOk : Status::kExists;
+    case StoreMode::kReplace:
+      return found.id == 0 ? Status::kMiss : Status::kOk;
+    case StoreMode::kLease:
+      return lease_stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
+    case StoreMode::kCas:
+      if (found.id == 0) return Status::kMiss;
+      return cas_token(found) == request.cas ? Status::kOk : Status::kConflict;
+  }
+  return Status::kInvalid;
+}
+
+Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  if (const Status status = check_size(request); status != Status::kOk) return status;
+  prefetch_write(request.key);
+  return write(Exclusion::kEverybody, deadline, [&] { return store_if_admitted(request, now_ms); });
+}
+
+Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
+  fit_table(request);
+  const FoundEntry found = find_fresh(request.key, now_ms);
+  if (request.mode != StoreMode::kSet) {
+    if (const Status status = admit(request, found); status != Status::kOk) return status;
+  }
+  return store_value(request, found, now_ms);
+}
+
+Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  if (const Status status = check_size(request); status != Status::kOk) return status;
+  if (request.mode == StoreMode::kSet) return Status::kOk;
+  return write(Exclusion::kEverybody, deadline, [&] { return admit(request, find_fresh(request.key, now_ms)); });
+}
+
+// Stores unconditionally; `found` is the key's entry, if it has one.
+Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
+  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
+  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;
+  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
+  if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
+  const std::uint32_t position = make_room(units, now_ms);
+  if (position == 0) {
+    if (new_id != 0) index_.give_free_entry(new_id);
+    return no_room(units * kUnitSize);
+  }
+  const CheckedBlock block = fill(position, request, request.has_extras(), now_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
+  publish(position, block, request, found, new_id, now_ms);
+  return Status::kOk;
+}
+
+// Writes everything of the block but the value, and but for whose it is.
+CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                         std::uint64_t created_ms) {
+  Arena::HeapBlock filled = arena_.look_at(position);
+  BlockHeader& header = *filled.header;
+  BlockShape& shape = filled.shape;
+  shape.key_size = static_cast<std::uint32_t>(request.key.bytes.size());
+  shape.flags &= kBlockUsed | kBlockPrevFree;
+  shape.flags |= created_flags(created_ms);
+  if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
+  if (has_extras) shape.flags |= kBlockExtras;
+  const std::uint64_t value_start = shape.value_start(position);
+  if (value_start + request.value_size > shape.size_bytes()) throw ShardDamage{"a block that is too small"};
+  shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
+  auto* const bytes = reinterpret_cast<std::byte*>(&header);
+  copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
+  header.owner.store(owner_word(0, created_ms), std::memory_order_relaxed);
+  if (has_extras) set_extras(header, request);
+  Arena::set_shape(header, shape);
+  return {.header = &header,
+          .value = bytes + value_start,
+          .value_size = request.value_size,
+          .stored_size = shape.size_bytes(),
+          .key_size = shape.key_size,
+          .flags = shape.flags,
+          .key_start = shape.key_start()};
+}
+
+// Of a block that has them.
+void Shard::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
+  BlockExtras& extras = extras_of(header);
+  extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
+  extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
+}
+
+// The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
+// `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
+// block is held already, by who filled it.
+void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
+  const KeyHash hash = request.key.hash;
+  const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
+  if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
+  if (!replaces && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
+  const std::uint32_t id = replaces ? found.id : new_id;
+  Entry& entry = replaces ? *found.entry : index_.entry(new_id);
+  arena_.block(position).owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
+
+  std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
+  CheckedBlock old_block = found.block;
+  std::uint32_t policy = policy_word(hash.tag()) | (request.expires_ms != 0 ? kExpires : 0);
+  if (replaces) {
+    const std::uint32_t old_policy = entry.policy.load(std::memory_order_relaxed);
+    policy = policy_of_write(old_policy, request);
+    // A ref never comes back.
+    if (!is_same_ref(old_ref, found.ref)) [[unlikely]]
+      old_block = checked_block(ref_block(old_ref));
+    eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
+  } else {
+    if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
+      evict(live_entry(coldest), now_ms);
+    }
+    entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
+    entry.access_count.store(0, std::memory_order_relaxed);
+    entry.last_access_ms.store(now_ms, std::memory_order_relaxed);
+    policy |= eviction_.admit(hash, id);
+    eviction_.count_in(id, policy, block.stored_size);
+  }
+  entry.policy.store(policy, std::memory_order_relaxed);
+
+  const std::uint64_t ref = ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);
+  old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
+
+  ShardSpace& s = space();
+  s.used_memory += block.stored_size;
+  s.key_memory += block.key_size;
+  s.value_memory += block.value_size;
+  if (replaces) {
+    index_.renew_hint(id);
+    give_up_block(old_ref, old_block);
+  } else {
+    ++s.entries;
+    index_.link(id);
+  }
+  end_lease_of(request.key);
+}
+
+// ---- the other changes ----
+
+Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  prefetch_write(key);
+  return write(Exclusion::kEverybody, deadline, [&] { return remove_key(key, now_ms); });
+}
+
+Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
+  const FoundEntry found = find_fresh(key, now_ms);
+  if (found.id != 0) {
+    remove_entry(found);
+    ++header_->counters.deletes;
+  }
+  // Also when there was nothing to remove: whoever deletes a key that is being computed does not want the result.
+  end_lease_of(key);
+  return found.id != 0 ? Status::kOk : Status::kMiss;
+}
+
+Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const FoundEntry found = find_fresh(key, now_ms);
+    if (found.id == 0) return Status::kMiss;
+    if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
+    if (!found.block.has_extras()) return give_expiry(found, expires_ms, now_ms);
+    if (expires_ms != 0) note_expiry(found);
+    extras_of(arena_.block(found.position())).expires_ms.store(expires_ms, std::memory_order_release);
+    return Status::kOk;
+  });
+}
+
+// Before the expiry itself: one that eviction does not know of would only be found by a get.
+void Shard::note_expiry(const FoundEntry& found) noexcept {
+  found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+  eviction_.mark(found.id);
+}
+
+Status Shard::increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,
+                        std::int64_t* result) noexcept {
+  prefetch_write(request.key);
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const FoundEntry found = find_fresh(request.key, now_ms);
+    if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
+    std::int64_t number = found.id == 0 ? *request.initial : 0;
+    StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
+    if (found.id != 0) {
+      const BlockContents block(found.block);
+      const auto* text = reinterpret_cast<const char*>(block.value);
+      const auto [end, error] = std::from_chars(text, text + block.value_size, number);
+      if (error != std::errc{} || end != text + block.value_size) {
+        return fail(Status::kNotNumeric,
+                    "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
+      }
+      to_store.expires_ms = block.expires_ms;
+      to_store.caller_flags = block.caller_flags;
+    }
+    if (__builtin_add_overflow(number, request.delta, &number)) {
+      return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
+    }
+    char text[kIntegerText];
+    const char* end = std::to_chars(text, text + sizeof text, number).ptr;
+    to_store.value = reinterpret_cast<const std::byte*>(text);
+    to_store.value_size = static_cast<std::uint64_t>(end - text);
+    const Status status = store_value(to_store, found, now_ms);
+    if (status == Status::kOk && result != nullptr) *result = number;
+    return status;
+  });
+}
+
+// Leases end before the first entry goes, so that nothing computed before it is stored behind the walk. They end again
+// after the last, since a value computed meanwhile may be made of what has gone.
+Status Shard::clear(const Deadline& deadline) noexcept {
+  // Downwards: a table that shrinks meanwhile moves entries down.
+  std::uint64_t next = 0;
+  bool is_first = true;
+  do {
+    const Status status = write(Exclusion::kEverybody, deadline, [&] {
+      if (next == 0) end_all_leases();
+      const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
+      next = is_first ? end : std::min(next, end);
+      is_first = false;
+      for (std::uint32_t removed = 0; next != 0 && removed < kClearBatch;) {
+        const auto current = static_cast<std::uint32_t>(--next);
+        if (!Index::names_entry(current, index_.cells())) continue;
+        if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
+        remove_entry(live_entry(current));
+        ++removed;
+      }
+      if (next == 0) end_all_leases();
+      return Status::kOk;
+    });
+    if (status != Status::kOk) return status;
+  } while (next != 0);
+  return Status::kOk;
+}
+
+}  // namespace memstream
