@@ -95,8 +95,8 @@ MUTANTS = [
         "fork-keeps-the-slot",
         "a forked child goes on in its parent's process slot",
         "core/base/process_private.cpp",
-        "if (madvise(page, kPageSize, MADV_WIPEONFORK) == 0) return page;",
-        "if (madvise(page, kPageSize, MADV_NORMAL) == 0) return page;",
+        "if (madvise(page, kSizeBytes, MADV_WIPEONFORK) == 0) return page;",
+        "if (madvise(page, kSizeBytes, MADV_NORMAL) == 0) return page;",
         ("cache_overwrite_test", "liveness_test"),
     ),
 ]
