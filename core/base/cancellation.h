@@ -1,13 +1,14 @@
-// pthread_cancel() unwinds a thread out of whatever system call it waits in, through functions that must not throw and
-// past the last catch of the C interface: the process would end. So no call of this library is a cancellation point.
+// Keeps pthread_cancel() out of this library. It would unwind a thread out of a waiting system call, through noexcept
+// functions and past the last catch of the C interface, and end the process. No call of this library is a cancellation
+// point.
 #pragma once
 
 #include <pthread.h>
 
 namespace memstream {
 
-// While it lives, the calling thread is not cancelled; a request waits. For the few places that make system calls in
-// which a thread can be cancelled: files, sleeps. What only works on memory needs none.
+// Disables cancellation of the calling thread while it lives; a request stays pending. Use it around system calls that
+// are cancellation points, such as file access and sleeps. Code that only works on memory does not need it.
 class UncancelledScope {
  public:
   UncancelledScope() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }

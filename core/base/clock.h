@@ -1,4 +1,4 @@
-// Clocks. The coarse ones are read without entering the kernel and cost a few ns; their grain is the timer tick (4 ms).
+// Clocks. Reading a coarse clock does not enter the kernel and costs a few ns; its resolution is the timer tick (4 ms).
 #pragma once
 
 #include <chrono>
@@ -17,8 +17,8 @@ inline std::uint64_t clock_ms(clockid_t clock) noexcept {
 inline std::uint64_t monotonic_ms() noexcept { return clock_ms(CLOCK_MONOTONIC_COARSE); }
 inline std::uint64_t unix_ms() noexcept { return clock_ms(CLOCK_REALTIME_COARSE); }
 
-// The instant until which an operation may wait. It counts from the first time that somebody asks, so that an operation
-// that meets no obstacle reads no clock. For one thread and one operation.
+// The instant until which one operation of one thread may wait. The time starts with the first question, so that an
+// operation that meets no obstacle reads no clock.
 class Deadline {
  public:
   explicit Deadline(std::chrono::milliseconds timeout) noexcept : timeout_(timeout) {}

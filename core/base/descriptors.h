@@ -40,7 +40,7 @@ bool fill_standard_gaps() noexcept;
 FileDescriptor off_standard_numbers(int number) noexcept;
 
 // Runs `open()`, which returns a new descriptor or -1 with errno. The result is never a standard number. The library
-// opens every file through this function. Not open: see errno.
+// opens every file through this function. On failure the descriptor is negative and errno is set.
 template <class Open>
 FileDescriptor open_descriptor(const Open& open) noexcept {
   return off_standard_numbers(fill_standard_gaps() ? uninterrupted(open) : -1);

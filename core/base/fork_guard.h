@@ -1,4 +1,4 @@
-// What a forked child must forget: its parent's place in the process table, its parent's other threads.
+// Lets an object react to fork(): a child must not use its parent's slot in the process table.
 #pragma once
 
 namespace memstream {
@@ -11,7 +11,7 @@ class ForkAware {
   ForkAware(const ForkAware&) = delete;
   ForkAware& operator=(const ForkAware&) = delete;
 
-  // Takes the object's own mutexes, so that the child finds what they guard whole.
+  // Takes the object's own mutexes, so that the child finds the data behind them consistent.
   virtual void before_fork() noexcept {}
   virtual void after_fork_in_parent() noexcept {}
   virtual void after_fork_in_child() noexcept = 0;
@@ -21,8 +21,8 @@ class ForkAware {
   ~ForkAware() = default;
 };
 
-// While it lives, its object is told of forks. Not the base class does this: another thread may fork at any moment, and
-// must find an object that is whole. So it is the last member of the most derived class, there only when the rest is.
+// Registers an object for forks while it lives. The base class cannot register itself: another thread may fork at any
+// moment and must not see a partly constructed object. So this is the last member of the most derived class.
 class ForkRegistration {
  public:
   // Throws std::bad_alloc if the process has no memory left.

@@ -1,4 +1,4 @@
-// Who this process is, and whether another one is still there.
+// The identity of this host and of this process.
 #pragma once
 
 #include <sys/types.h>
@@ -19,7 +19,7 @@ struct Home {
   std::uint64_t time_namespace = 0;  // 0: the kernel has none (before 5.6).
 };
 
-// kOsError if the kernel does not say: a guess could take a living process for a dead one.
+// kOsError if the kernel does not tell. There is no fallback: a guess could take a living process for a dead one.
 Status find_home(Home* home);
 
 // The inode number of the namespace at `path` ("/proc/self/ns/time"). 0, and errno, if it is not known.
@@ -31,10 +31,10 @@ std::string libc_id();
 // When this process started, in clock ticks since boot; 0 if /proc does not say.
 std::uint64_t own_start_time() noexcept;
 
-// A random number that this program drew when it first asked: after exec() another one. Never 0.
+// A random number for this program, drawn at the first call. It changes with exec(). Never 0.
 std::uint64_t program_image() noexcept;
 
-// Random bytes from the kernel. Falls back to nothing: false if there are none.
+// Random bytes from the kernel. False if it gives none; there is no fallback.
 bool random_bytes(void* to, std::size_t size_bytes) noexcept;
 
 }  // namespace memstream

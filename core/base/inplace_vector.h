@@ -1,4 +1,4 @@
-// A vector whose room is part of it: no memory from the heap, and no work for elements that are not there.
+// A vector with inline storage: it takes no heap memory and does not touch unused elements.
 #pragma once
 
 #include <cstddef>
@@ -7,13 +7,13 @@
 
 namespace memstream {
 
-// Up to `kCapacity` elements, which are never destroyed. REQUIRES: not one more is pushed.
+// Up to `kCapacity` elements, which are never destroyed. REQUIRES: size() < kCapacity before push_back().
 template <class Element, std::size_t kCapacity>
 class InplaceVector {
   static_assert(std::is_trivially_destructible_v<Element>);
 
  public:
-  // Not defaulted: that would write over all of the room where `{}` stands.
+  // Not defaulted: `{}` would then clear the whole storage.
   InplaceVector() noexcept {}  // NOLINT(modernize-use-equals-default)
 
   Element& push_back(const Element& element) noexcept {

@@ -5,8 +5,8 @@
 
 namespace memstream {
 
-// Repeats a call that returns -1 with EINTR: a signal that arrives is nobody's error. Not for ever, so that where
-// signals storm faster than the call can end it fails at last, with EINTR.
+// Repeats a call that returns -1 with EINTR. The number of tries is bounded: if signals arrive faster than the call can
+// finish, it fails with EINTR.
 template <class Call>
 auto uninterrupted(const Call& call) noexcept {
   constexpr int kTries = 1000;

@@ -1,5 +1,5 @@
-// Claiming or mapping much memory: a single call for all of it would take as long as it takes. A signal that interrupts
-// such a call can send it back to its beginning, again and again.
+// Reserves or maps a large range in pieces. A single call could exceed the deadline, and each signal that interrupts it
+// could send it back to its start.
 #pragma once
 
 #include <algorithm>
@@ -13,12 +13,12 @@ namespace memstream {
 // A few milliseconds of work.
 inline constexpr std::uint64_t kPieceSize = std::uint64_t{16} << 20;
 
-// Calls step(offset_bytes, size_bytes) for one piece of the range after the other, until one fails. kBusy if the
-// deadline passes before the last.
+// Calls step(offset_bytes, size_bytes) for each piece of the range in order, until one fails. kBusy if the deadline
+// passes before the last piece.
 template <class Step>
 Status in_pieces(std::uint64_t begin_bytes, std::uint64_t size_bytes, const Deadline& deadline, const Step& step) {
   const std::uint64_t end_bytes = begin_bytes + size_bytes;
-  static_cast<void>(deadline.end());  // The first piece counts.
+  static_cast<void>(deadline.end());  // The first piece counts against the deadline too.
   for (std::uint64_t at = begin_bytes; at < end_bytes;) {
     const std::uint64_t piece_bytes = std::min(kPieceSize, end_bytes - at);
     if (const Status status = step(at, piece_bytes); status != Status::kOk) return status;

@@ -1,16 +1,16 @@
-// Asking for cache lines before they are needed. Any address may be named: one that cannot be loaded is left alone.
+// Prefetches cache lines. Any address is allowed: the processor ignores one that it cannot load.
 #pragma once
 
 namespace memstream {
 
 enum class LineUse { kRead, kWrite };
 
-// With kWrite the line comes so that no other processor keeps a copy, and the first store to it need not wait again.
+// kWrite fetches the line for exclusive use, so that the first store to it does not wait again.
 template <LineUse kUse>
 [[gnu::always_inline]] inline void prefetch_line(const void* address) noexcept {
 #if defined(__x86_64__)
-  // Of the compiler it would be the other kind of prefetch, unless the whole library were built for newer processors.
-  // Those without this instruction do nothing for it.
+  // The compiler's builtin emits the read prefetch unless the whole library is built for newer processors. Processors
+  // without this instruction ignore it.
   if constexpr (kUse == LineUse::kWrite) {
     asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
     return;

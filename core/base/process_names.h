@@ -1,4 +1,4 @@
-// What an error says of a process: its pid, and what /proc tells of it.
+// Describes a process in an error message: its pid, its command, and whether it is stopped.
 #pragma once
 
 #include <sys/types.h>
@@ -7,8 +7,8 @@
 
 namespace memstream {
 
-// "process 4711 (python3)", or "this process (4711)"; with ", which is stopped (...)," behind it if a signal has
-// stopped it. What /proc does not tell is left out. `tid` may be that of any thread; 0 is "another process". May throw
+// "process 4711 (python3)", or "this process (4711)", followed by ", which is stopped (...)," if a signal has stopped
+// it. Leaves out what /proc does not tell. `tid` may be that of any thread; 0 is "another process". May throw
 // std::bad_alloc.
 std::string describe_process(pid_t tid);
 

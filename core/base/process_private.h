@@ -1,4 +1,4 @@
-// Memory that no other process ever shares or inherits: in a copy of this process's address space it holds zeros.
+// Memory that no other process shares or inherits. In a copy of this process's address space it holds zeros.
 #pragma once
 
 #include <new>
@@ -8,8 +8,9 @@
 
 namespace memstream {
 
-// A page, or nullptr after an error that fail() has told. fork(), _Fork() and clone() leave zeros in the child's copy,
-// whether or not any handler runs there. A child that shares the address space (vfork(), CLONE_VM) shares it too.
+// Maps a page; nullptr after an error, with the message in last_error(). fork(), _Fork() and clone() leave zeros in the
+// child's copy, whether or not a handler runs there. A child that shares the address space (vfork(), CLONE_VM) shares
+// the page too.
 void* map_process_private_page() noexcept;
 void unmap_process_private_page(void* page) noexcept;
 
@@ -26,7 +27,7 @@ class ProcessPrivate {
     if (value_ != nullptr) unmap_process_private_page(value_);
   }
 
-  // False if there is no page: last_error() says why.
+  // False if mapping the page failed: last_error() says why.
   explicit operator bool() const noexcept { return value_ != nullptr; }
   T& operator*() const noexcept { return *value_; }
   T* operator->() const noexcept { return value_; }

@@ -13,12 +13,12 @@ namespace memstream {
 
 enum class LockOutcome {
   kAcquired,
-  kOwnerDied,  // Acquired; the last holder died. The caller puts things right, then calls robust_mutex_consistent().
+  kOwnerDied,  // Acquired; the last holder died. The caller repairs the data, then calls robust_mutex_consistent().
   kTimeout,
   kUnusable  // Not a mutex (damaged bytes), or no longer recoverable.
 };
 
-// Lays a process-shared robust mutex of the normal type into blank memory.
+// Constructs a process-shared robust mutex of the normal type in zeroed memory.
 Status robust_mutex_init(pthread_mutex_t* mutex) noexcept;
 
 constexpr LockOutcome lock_outcome_of(int error) noexcept {
@@ -39,11 +39,11 @@ inline LockOutcome robust_mutex_try_lock(pthread_mutex_t* mutex) noexcept {
   return lock_outcome_of(pthread_mutex_trylock(mutex));
 }
 
-// Looks for a few microseconds whether it becomes free, then sleeps: in slices, so that a wake-up lost with a killed
-// holder costs a slice and not the deadline.
+// Spins for a few microseconds, then sleeps in slices: if a killed holder loses a wake-up, the waiter loses one slice
+// and not its whole deadline.
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept;
 
-// The thread that holds the mutex, as the kernel numbers it; 0 if nobody does, or this system does not tell.
+// The kernel's id of the thread that holds the mutex; 0 if it is free or the system does not tell.
 pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept;
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept;

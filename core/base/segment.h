@@ -1,4 +1,4 @@
-// The segment interface: memory that several processes map at once, and the house that makes it.
+// The segment interface: memory that several processes map at once, and the backend that makes it.
 //
 // Words used in this library, each for one thing only:
 //   Segment   operating-system memory under a name, mapped by this process.
@@ -34,7 +34,7 @@ struct SegmentSpec {
   static constexpr std::uint32_t kNoUser = ~std::uint32_t{0};
   std::uint32_t owner = kNoUser;
   bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.
-  // kTry and kRequire round the size of a new segment up to whole huge pages, whatever then comes of it.
+  // kTry and kRequire round the size of a new segment up to whole huge pages, even if none are available.
   HugePages huge_pages = HugePages::kOff;
   std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.
 };
@@ -56,8 +56,8 @@ class Segment {
   unsigned mode() const noexcept { return mode_; }
   void note_mode(unsigned mode) noexcept { mode_ = mode; }
 
-  // Bytes that the system has for all such segments together, whoever uses them now: commit() can never have more. The
-  // largest value of the type if it sets no limit, or does not tell.
+  // Bytes that the system allows for all such segments together, used or not: commit() can never get more. The largest
+  // value of the type if the system sets no limit or does not tell.
   virtual std::size_t room_bytes() const noexcept = 0;
 
   // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
@@ -72,8 +72,8 @@ class Segment {
   // REQUIRES: the range is committed and lies inside the segment.
   virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 
-  // Bytes of the pages in which this process really sees the first bytes of the segment, as the kernel tells it; 0 if
-  // it does not. Reads /proc: some hundred microseconds.
+  // Size in bytes of the pages that map the start of the segment in this process; 0 if the kernel does not tell. Reads
+  // /proc, which takes some hundred microseconds.
   // REQUIRES: the first page is committed.
   virtual std::size_t kernel_page_size_bytes() const noexcept = 0;
 
@@ -81,8 +81,8 @@ class Segment {
   // system does not tell: this process may have left the namespace or root directory in which it opened the segment.
   virtual bool has_name() const noexcept { return true; }
 
-  // Takes every access to the segment from this process, for good: touching it raises SIGSEGV from here on. For a child
-  // of fork() that must not go on with what its parent was doing. Others notice nothing.
+  // Revokes this process's access for good: touching the segment raises SIGSEGV from now on. For a child of fork() that
+  // must not continue its parent's operation. Other processes are not affected.
   virtual void abandon() noexcept = 0;
 
  protected:
@@ -92,9 +92,9 @@ class Segment {
   unsigned mode_ = 0;
 };
 
-// What the first bytes of a segment say of its life, as the engine reads them (core/cache/format.h).
+// The state of a segment, as the engine reads it from the first bytes (core/cache/format.h).
 enum class SegmentState {
-  kBlank,       // All zero: sized, and nobody has begun to initialise it.
+  kBlank,       // All zero: sized, but not initialised.
   kUnfinished,  // Ours, and its creator died before it was ready.
   kReady,       // Initialised; may still be refused by the attach checks (version, name, ...).
   kDestroyed,   // Marked by destroy: detach, and look the name up again.
@@ -105,7 +105,7 @@ enum class SegmentState {
 class SegmentInitializer {
  public:
   virtual ~SegmentInitializer() = default;
-  // Smallest size that a header can be read from.
+  // Bytes that state_of() reads.
   virtual std::size_t header_size_bytes() const noexcept = 0;
   // Reads `header_size_bytes()` bytes at `header`, which is aligned to a page and may be a private copy; may be called
   // while another process initialises.
@@ -119,7 +119,7 @@ class SegmentInitializer {
 
 struct SegmentInfo {
   std::string name;       // The user's name where it is known, otherwise empty.
-  std::string system_id;  // What the operating system calls it: "/memstream.default", "shmid 3".
+  std::string system_id;  // Its name in the operating system: "/memstream.default", "shmid 3".
   std::size_t size_bytes = 0;
   unsigned mode = 0;
   std::uint32_t owner_uid = 0;

@@ -1,9 +1,8 @@
 // Copying bytes that another process may be writing or reading at the same moment.
 //
-// A reader without a lock copies first and asks afterwards whether the bytes stood still (the entry's ref is
-// unchanged); the copy itself may therefore race, on purpose, and what it brought is thrown away then. The compiler
-// must not assume otherwise: the fences around these copies order them, and under ThreadSanitizer, which would report
-// the race, the bytes move through relaxed atomics instead of memcpy.
+// A reader without a lock copies first and then checks that the bytes did not change (the entry's ref is the same). The
+// copy may race on purpose; the reader then discards it. Fences around these copies order them. ThreadSanitizer would
+// report the race, so there the bytes move through relaxed atomics instead of memcpy.
 #pragma once
 
 #include <atomic>
@@ -46,8 +45,8 @@ inline bool equal_in_shared(const void* shared, const void* other, std::size_t s
 
 #else
 
-// The bytes of most keys and of small values move in a few registers: a call of memcpy() or memcmp() costs more than
-// they do. Two pieces that may overlap cover every size from one of them to both, four those above.
+// Most keys and small values fit in a few registers, so calling memcpy() or memcmp() would cost more than the copy. Two
+// pieces that may overlap cover every size from one piece to two; four cover the sizes above.
 namespace pieces {
 
 using Bytes16 = std::uint64_t __attribute__((vector_size(16)));

@@ -1,5 +1,5 @@
-// Sleeping on a word in shared memory until another process changes it. No lock: nobody owns the word, a wake-up that
-// is lost with a killed process costs the sleeper the time it asked for, and no more.
+// Sleeps on a word in shared memory until another process changes it. Nobody owns the word, so this is no lock. If a
+// killed process loses a wake-up, the sleeper loses at most the time it asked for.
 #pragma once
 
 #include <atomic>
@@ -8,10 +8,10 @@
 
 namespace memstream {
 
-// Returns when the word is no longer `seen`, when it is woken, after `most` at the latest, or for no reason.
+// Returns when the word differs from `seen`, on a wake-up, or after `most`. Spurious returns are possible.
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds most) noexcept;
 
-// Wakes all that sleep on the word, in every process.
+// Wakes every sleeper on the word, in all processes.
 void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept;
 
 }  // namespace memstream

@@ -1,4 +1,4 @@
-// What an operation came to: one enum for the whole library, and the sentence that explains a failure.
+// The outcome of an operation: one enum for the whole library, and the message that explains a failure.
 //
 // The numbers are the ABI: api/cache.h spells the same values as C constants and asserts that they agree.
 // Zero is success, positive values are expected outcomes that carry no message, negative values are errors.
@@ -18,7 +18,7 @@ enum class [[nodiscard]] Status : int{
     kConflict = 3,  // cas: the entry changed since the token was taken. A lease: it ended before.
     kHeld = 4,      // Another holds the lease of this key.
 
-    // The caller's arguments.
+    // Errors in the caller's arguments.
     kInvalid = -1,       // A NULL pointer, a negative number, a struct of an unknown size.
     kBadKey = -2,        // Key of 0 bytes or more than 1,024.
     kTooLarge = -3,      // Value above the limit of a shard.
@@ -28,7 +28,7 @@ enum class [[nodiscard]] Status : int{
     kReadOnly = -7,      // A write through a read-only attach.
     kBadHandle = -8,     // A view or reservation that this process does not hold.
 
-    // The environment or the options.
+    // Errors in the environment or the options.
     kBadBackend = -20,
     kBadName = -21,
     kBadSize = -22,
@@ -40,7 +40,7 @@ enum class [[nodiscard]] Status : int{
     kBadMaxValue = -28,
     kBadGroup = -29,
 
-    // The moment.
+    // Conditions that may pass.
     kBusy = -40,              // Deadline reached while others held the shard.
     kGone = -41,              // The segment was destroyed; connect again.
     kNoMemory = -42,          // The machine or the container has no memory left for it.
@@ -48,7 +48,7 @@ enum class [[nodiscard]] Status : int{
     kFull = -44,              // Views and reservations pin so much that nothing can be evicted.
     kNoHugePages = -45,       // Huge pages are required, and the system has none, or the segment was made without.
 
-    // The segment that was found.
+    // Errors in an existing segment.
     kNoSegment = -60,
     kNotOwner = -61,
     kNoPermission = -62,
