@@ -5,6 +5,8 @@
 
 - Each `file:function` of docs/tour.md exists: its file defines or declares something of that name with parameters.
 - docs/troubleshooting.md has a row for every status of api/cache.h, with its number.
+- docs/configuration.md has a row for every variable that the sources read, every field of memstream_options_t and every
+  option of the build, and for no others.
 - Every relative link of README, docs/ and the other pages leads to a file.
 - Pages that must stay short are short: LIMITS.
 
@@ -22,6 +24,12 @@ LIMITS = {"docs/tour.md": 1500}
 
 REFERENCE = re.compile(r"`([\w/.]+\.(?:h|cpp|c|py)):(\w+)`")
 STATUS = re.compile(r"^\s*(CACHE_[A-Z_]+) = (-?\d+)", re.MULTILINE)
+# How sources read a variable, and how the build declares an option.
+VARIABLE = re.compile(
+    r"""(?:getenv\(|environ\.get\(|environ\[|(?:_?[A-Z]*VARIABLE|kVariable) = |from_environment\()"(MEMSTREAM_\w+)\""""
+)
+OPTION = re.compile(r"^(?:option|set)\((MEMSTREAM_\w+) .*(?:CACHE STRING|ON\)|OFF\)|IS_TOP_LEVEL)", re.MULTILINE)
+FIELDS = re.compile(r"typedef struct memstream_options \{(.*?)^\}", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -53,6 +61,37 @@ def check_statuses(root: Path) -> Iterator[str]:
             yield f"docs/troubleshooting.md: no row for {name} ({number})"
 
 
+def declared_settings(root: Path) -> set[str]:
+    """The variables that the sources read, the options of the build, and the fields of the C struct."""
+    declared: set[str] = set()
+    for folder in ("api", "backends", "core", "cli", "clients/python/memstream", "tests"):
+        for file in (root / folder).rglob("*"):
+            if file.suffix in (".cpp", ".h", ".py") and file.name != "documents_test.py":
+                declared.update(VARIABLE.findall(file.read_text(encoding="utf-8")))
+    for file in [root / "CMakeLists.txt", *(root / "cmake").glob("*.cmake")]:
+        if file.exists():
+            declared.update(OPTION.findall(file.read_text(encoding="utf-8")))
+    header = root / "api" / "memstream_options.h"
+    if header.exists():
+        for fields in FIELDS.findall(header.read_text(encoding="utf-8")):
+            declared.update(re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", fields, flags=re.DOTALL)))
+    return declared
+
+
+def check_configuration(root: Path) -> Iterator[str]:
+    page = root / "docs" / "configuration.md"
+    if not page.exists():
+        return
+    rows = [row.split("|") for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("|")]
+    first = {name for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    listed = first | {name for row in rows for name in re.findall(r"`(\w+)`", row[2])}
+    declared = declared_settings(root)
+    for name in sorted(declared - listed):
+        yield f"docs/configuration.md: no row for {name}"
+    for name in sorted(name for name in first - declared if name.startswith("MEMSTREAM_")):
+        yield f"docs/configuration.md: nothing reads {name}"
+
+
 def check_links(root: Path) -> Iterator[str]:
     for page in pages_of(root):
         text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -72,7 +111,7 @@ def check_limits(root: Path) -> Iterator[str]:
             yield f"{path}: {words} words, {limit} are the limit"
 
 
-CHECKS = (check_tour, check_statuses, check_links, check_limits)
+CHECKS = (check_tour, check_statuses, check_configuration, check_links, check_limits)
 
 
 def problems_of(root: Path) -> list[str]:
@@ -88,6 +127,17 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"docs/tour.md": "word " * 1501}, "are the limit"),
     ({"README.md": "![x](docs/none.svg)"}, "leads nowhere"),
     ({"README.md": "```\n[x](none)\n```\n"}, ""),
+    ({"docs/configuration.md": "", "api/a.cpp": 'getenv("MEMSTREAM_A");'}, "no row for MEMSTREAM_A"),
+    ({"docs/configuration.md": "", "CMakeLists.txt": 'option(MEMSTREAM_B "b" ON)'}, "no row for MEMSTREAM_B"),
+    (
+        {
+            "docs/configuration.md": "",
+            "api/memstream_options.h": "typedef struct memstream_options {\n  int c; /* d; */\n}",
+        },
+        "no row for c",
+    ),
+    ({"docs/configuration.md": "| `MEMSTREAM_A` | x |", "api/a.cpp": ""}, "nothing reads MEMSTREAM_A"),
+    ({"docs/configuration.md": "| `MEMSTREAM_A` | x |", "api/a.cpp": 'getenv("MEMSTREAM_A");'}, ""),
     (
         {
             "api/cache.h": "  CACHE_OK = 0,\n  CACHE_BUSY = -40, /* */\n",
