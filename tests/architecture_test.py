@@ -338,7 +338,11 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("tests/lonely_test.cpp", "int x;\n", "not registered"),
     ("core/base/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
     ("core/base/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
-    ("core/base/fine.cpp", '#include <string>\n#include "core/base/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n', None),
+    (
+        "core/base/fine.cpp",
+        '#include <string>\n#include "core/base/a.h"  // not mmap(\n/* shmget(\n */ a.mmap();\n',
+        None,
+    ),
     ("backends/posix/fine.cpp", '#include "core/base/a.h"\n#include "backends/posix/b.h"\nshm_open(a);\n', None),
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
     ("clients/python/memstream/setup.py", "import setuptools\n", "import of setuptools"),

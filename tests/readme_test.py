@@ -21,7 +21,7 @@ C_FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 
 def run_example(language: str, text: str, root: Path, library: Path, folder: Path) -> str:
     """Returns what the example prints; raises CalledProcessError when it fails."""
-    text = text.replace("build/libcache.so", str(library))
+    text = text.replace("./libcache.so", str(library))
     command = [sys.executable, "-c", text]
     if language == "c":
         source, program = folder / "example.c", folder / "example"
