@@ -2,7 +2,8 @@
 """Writes the mutated copy of one file, for a build with MEMSTREAM_MUTANT.
 
     mutate.py NAME ROOT OUTPUT    writes OUTPUT/<file> and prints the file's path relative to the root
-    mutate.py --check ROOT        applies every mutant to the sources and writes nothing
+    mutate.py --check ROOT        applies every mutant to the sources, and compares TABLE with --table
+    mutate.py --table             prints the page TABLE: every mutant, by the suite that is expected to catch it
     mutate.py --list              the mutants, and what each breaks
 """
 
@@ -18,9 +19,37 @@ from mutant import Mutant, Stale
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for table in (engine, overwriting, pins_and_recovery, processes, structure)
-    for mutant in table.MUTANTS
+    for module in (engine, overwriting, pins_and_recovery, processes, structure)
+    for mutant in module.MUTANTS
 }
+TABLE = "tests/results/seeded-bugs.md"
+INTRODUCTION = """# Seeded bugs
+
+{count} bugs, each a change of one place of the library, by the suite that has to catch it. `scripts/mutants.sh` builds
+the library with each of them and fails if every suite passes. To write this page again:
+`python3 tests/mutants/mutate.py --table > {page}`.
+"""
+
+
+def table() -> str:
+    by_suite: dict[str, list[Mutant]] = {}
+    for mutant in MUTANTS.values():
+        by_suite.setdefault(mutant.suites[0], []).append(mutant)
+    lines = [INTRODUCTION.format(count=len(MUTANTS), page=TABLE)]
+    for suite, mutants in sorted(by_suite.items()):
+        lines += [f"## {suite}\n", "| Bug | What it breaks | File |", "|---|---|---|"]
+        lines += [f"| `{mutant.name}` | {mutant.breaks} | `{mutant.file}` |" for mutant in mutants]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def check(root: Path) -> None:
+    """Raises Stale unless every mutant fits the sources and the page shows them."""
+    for mutant in MUTANTS.values():
+        mutant.mutated(root)
+    page = root / TABLE
+    if not page.exists() or page.read_text(encoding="utf-8") != table():
+        raise Stale(f"{TABLE} is not current: python3 tests/mutants/mutate.py --table > {TABLE}")
 
 
 def write(mutant: Mutant, root: Path, output: Path) -> None:
@@ -37,9 +66,10 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--list"]:
             for mutant in MUTANTS.values():
                 print(f"{mutant.name:34} {mutant.breaks}")
+        elif arguments == ["--table"]:
+            print(table(), end="")
         elif len(arguments) == 2 and arguments[0] == "--check":
-            for mutant in MUTANTS.values():
-                mutant.mutated(Path(arguments[1]))
+            check(Path(arguments[1]))
             print(f"{len(MUTANTS)} mutants fit the sources")
         elif len(arguments) == 3 and arguments[0] in MUTANTS:
             write(MUTANTS[arguments[0]], Path(arguments[1]), Path(arguments[2]))
