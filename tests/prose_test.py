@@ -54,7 +54,6 @@ NOT_YET = (
     "docs/eviction.md",
     "docs/layout.md",
     "docs/locking.md",
-    "docs/performance.md",
     "docs/python.md",
 )
 # Functions whose text arguments become messages.
