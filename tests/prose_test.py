@@ -50,7 +50,6 @@ NOT_YET = (
     "api/memstream_options.h",
     "docs/abi.md",
     "docs/backends.md",
-    "docs/design.md",
     "docs/eviction.md",
     "docs/layout.md",
     "docs/locking.md",
