@@ -49,7 +49,6 @@ NOT_YET = (
     "api/memstream.h",
     "api/memstream_options.h",
     "docs/abi.md",
-    "docs/backends.md",
     "docs/eviction.md",
 )
 # Functions whose text arguments become messages.
