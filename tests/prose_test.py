@@ -44,7 +44,6 @@ STARTS: tuple[tuple[str, str], ...] = (
 UNCHECKED = ("docs/style.md", "docs/decisions/", "CHANGELOG.md")
 # Pages and headers that do not follow docs/style.md yet. Take a line out with the change that rewrites its page.
 NOT_YET = (
-    "CONTRIBUTING.md",
     "api/cache.h",
     "api/memstream.h",
     "api/memstream_options.h",
