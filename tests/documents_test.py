@@ -7,7 +7,8 @@
 - docs/troubleshooting.md has a row for every status of api/cache.h, with its number.
 - docs/configuration.md has a row for every variable that the sources read, every field of memstream_options_t and every
   option of the build, and for no others.
-- Every relative link of README, docs/ and the other pages leads to a file.
+- Every relative link of README, docs/ and the other pages leads to a file, and to a heading of it if it names one.
+- docs/decisions/README.md lists every decision record.
 - Pages that must stay short are short: LIMITS.
 
 Before that it plants one fault of each kind and requires that each is found. Exit code 0: all true.
@@ -30,7 +31,8 @@ VARIABLE = re.compile(
 )
 OPTION = re.compile(r"^(?:option|set)\((MEMSTREAM_\w+) .*(?:CACHE STRING|ON\)|OFF\)|IS_TOP_LEVEL)", re.MULTILINE)
 FIELDS = re.compile(r"typedef struct memstream_options \{(.*?)^\}", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def pages_of(root: Path) -> Iterator[Path]:
@@ -92,12 +94,36 @@ def check_configuration(root: Path) -> Iterator[str]:
         yield f"docs/configuration.md: nothing reads {name}"
 
 
+def without_fences(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The headings of a page, as GitHub writes them behind a #."""
+    headings = HEADING.findall(without_fences(page))
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def check_links(root: Path) -> Iterator[str]:
     for page in pages_of(root):
-        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        for target in LINK.findall(text):
-            if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
+        for target, anchor in LINK.findall(without_fences(page)):
+            file = page.parent / target if target else page
+            if re.match(r"[a-z]+:", target):
+                continue
+            if not file.exists():
                 yield f"{page.relative_to(root)}: the link to {target} leads nowhere"
+            elif anchor and file.suffix == ".md" and anchor not in anchors_of(file):
+                yield f"{page.relative_to(root)}: {target} has no heading #{anchor}"
+
+
+def check_decisions(root: Path) -> Iterator[str]:
+    folder = root / "docs" / "decisions"
+    index = folder / "README.md"
+    listed = index.read_text(encoding="utf-8") if index.exists() else ""
+    for record in sorted(folder.glob("[0-9]*.md")):
+        if f"({record.name})" not in listed:
+            number, _, title = record.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").partition(". ")
+            yield f"docs/decisions/README.md: does not list {record.name}: add '| [{number}]({record.name}) | {title} |'"
 
 
 def check_limits(root: Path) -> Iterator[str]:
@@ -105,13 +131,12 @@ def check_limits(root: Path) -> Iterator[str]:
         page = root / path
         if not page.exists():
             continue
-        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        words = len(re.findall(r"[\w'-]+", text))
+        words = len(re.findall(r"[\w'-]+", without_fences(page)))
         if words > limit:
             yield f"{path}: {words} words, {limit} are the limit"
 
 
-CHECKS = (check_tour, check_statuses, check_configuration, check_links, check_limits)
+CHECKS = (check_tour, check_statuses, check_configuration, check_links, check_decisions, check_limits)
 
 
 def problems_of(root: Path) -> list[str]:
@@ -127,6 +152,11 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"docs/tour.md": "word " * 1501}, "are the limit"),
     ({"README.md": "![x](docs/none.svg)"}, "leads nowhere"),
     ({"README.md": "```\n[x](none)\n```\n"}, ""),
+    ({"README.md": "[x](docs/a.md#one-two)", "docs/a.md": "## One `two`.\n"}, ""),
+    ({"README.md": "[x](docs/a.md#two)", "docs/a.md": "```\n# two\n```\n"}, "has no heading #two"),
+    ({"README.md": "[x](#none)"}, "has no heading #none"),
+    ({"docs/decisions/0001-a.md": "x"}, "does not list 0001-a.md"),
+    ({"docs/decisions/0001-a.md": "x", "docs/decisions/README.md": "[1](0001-a.md)"}, ""),
     ({"docs/configuration.md": "", "api/a.cpp": 'getenv("MEMSTREAM_A");'}, "no row for MEMSTREAM_A"),
     ({"docs/configuration.md": "", "CMakeLists.txt": 'option(MEMSTREAM_B "b" ON)'}, "no row for MEMSTREAM_B"),
     (
