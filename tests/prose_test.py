@@ -3,10 +3,10 @@
 
     prose_test.py [ROOT] [--count]     check the tree at ROOT (default: this repository)
 
-It reads README and docs/ without code blocks, the comments of api/*.h, and the messages in the sources: texts that
-are given to fail() and its kin, or raised in Python. Before that it plants one violation of each rule and requires
-that each is found. With --count it prints how many findings each file has, also those that are not
-rewritten yet. Exit code 0: clean; 1: findings.
+It reads README and its kin in core/ and tests/, and docs/, all without code blocks. It reads the comments of api/*.h,
+and the messages in the sources: texts that are given to fail() and its kin, or raised in Python. Before that it plants
+one violation of each rule and requires that each is found. With --count it prints how many findings each file has, also
+those that are not rewritten yet. Exit code 0: clean; 1: findings.
 """
 
 import ast
@@ -182,7 +182,8 @@ def passages_of(path: str, text: str) -> Iterator[Passage]:
 
 
 def checked_files(root: Path) -> Iterator[Path]:
-    yield from (file for file in (root / "README.md", root / "CONTRIBUTING.md", root / "SECURITY.md") if file.exists())
+    pages = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "core/README.md", "tests/README.md")
+    yield from (root / page for page in pages if (root / page).exists())
     for folder, suffixes in (("docs", (".md",)), ("api", (".h", ".cpp")), ("core", (".h", ".cpp"))):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in suffixes)
     yield from sorted(file for file in (root / "backends").rglob("*") if file.suffix in (".h", ".cpp"))
@@ -211,6 +212,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("README.md", "Who is attached? `analytics.py` says so.\n", None),
     ("docs/a.md", "These bytes\nmake no sense.\n", "'make no sense'"),
     ("docs/style.md", "Not lest.\n", None),
+    ("core/README.md", "It locks, lest others write.\n", "'lest'"),
     ("api/a.h", "/* Begins anew. */\nint anew;\n", "'anew'"),
     ("api/a.h", "// Fine.\nconst char *lest;\n", None),
     (
