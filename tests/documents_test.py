@@ -8,6 +8,8 @@
 - docs/configuration.md has a row for every variable that the sources read, every field of memstream_options_t and every
   option of the build, and for no others.
 - Every relative link of README, docs/ and the other pages leads to a file, and to a heading of it if it names one.
+- Files of the tree that a page names in code exist, and so do the tests of build/tests/. Records of their time are left
+  out: decisions, results, the change log.
 - docs/decisions/README.md lists every decision record.
 - Pages that must stay short are short: LIMITS.
 
@@ -32,6 +34,10 @@ VARIABLE = re.compile(
 OPTION = re.compile(r"^(?:option|set)\((MEMSTREAM_\w+) .*(?:CACHE STRING|ON\)|OFF\)|IS_TOP_LEVEL)", re.MULTILINE)
 FIELDS = re.compile(r"typedef struct memstream_options \{(.*?)^\}", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
+TREE = "api|backends|benchmarks|clients|cli|core|docs|scripts|tests"
+NAMED_FILE = re.compile(rf"(?<![\w/.*-])(?:\./)?((?:{TREE})/[\w./-]+\.(?:h|cpp|c|py|sh|md|json|pml|txt))\b(?!:\w)")
+NAMED_TEST = re.compile(r"build/tests/(?:\w+/)*([a-z]\w+)")
+RECORDS = ("CHANGELOG.md", "docs/decisions/", "tests/results/", "benchmarks/results/")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -116,6 +122,22 @@ def check_links(root: Path) -> Iterator[str]:
                 yield f"{page.relative_to(root)}: {target} has no heading #{anchor}"
 
 
+def check_named_files(root: Path) -> Iterator[str]:
+    tests = {file.stem for file in (root / "tests").rglob("*") if file.suffix in (".cpp", ".c")}
+    for page in pages_of(root):
+        name = page.relative_to(root).as_posix()
+        if name.startswith(RECORDS):
+            continue
+        text = page.read_text(encoding="utf-8")
+        for code in re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL):
+            for path in NAMED_FILE.findall(code):
+                if not (root / path).exists():
+                    yield f"{name}: there is no file {path}"
+            for test in NAMED_TEST.findall(code):
+                if test not in tests:
+                    yield f"{name}: there is no test {test}"
+
+
 def check_decisions(root: Path) -> Iterator[str]:
     folder = root / "docs" / "decisions"
     index = folder / "README.md"
@@ -123,7 +145,8 @@ def check_decisions(root: Path) -> Iterator[str]:
     for record in sorted(folder.glob("[0-9]*.md")):
         if f"({record.name})" not in listed:
             number, _, title = record.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").partition(". ")
-            yield f"docs/decisions/README.md: does not list {record.name}: add '| [{number}]({record.name}) | {title} |'"
+            row = f"| [{number}]({record.name}) | {title} |"
+            yield f"docs/decisions/README.md: does not list {record.name}: add '{row}'"
 
 
 def check_limits(root: Path) -> Iterator[str]:
@@ -136,7 +159,15 @@ def check_limits(root: Path) -> Iterator[str]:
             yield f"{path}: {words} words, {limit} are the limit"
 
 
-CHECKS = (check_tour, check_statuses, check_configuration, check_links, check_decisions, check_limits)
+CHECKS = (
+    check_tour,
+    check_statuses,
+    check_configuration,
+    check_links,
+    check_named_files,
+    check_decisions,
+    check_limits,
+)
 
 
 def problems_of(root: Path) -> list[str]:
@@ -155,6 +186,11 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"README.md": "[x](docs/a.md#one-two)", "docs/a.md": "## One `two`.\n"}, ""),
     ({"README.md": "[x](docs/a.md#two)", "docs/a.md": "```\n# two\n```\n"}, "has no heading #two"),
     ({"README.md": "[x](#none)"}, "has no heading #none"),
+    ({"README.md": "See `core/none.h`."}, "no file core/none.h"),
+    ({"README.md": "```sh\n./scripts/none.sh --quick\n```\n"}, "no file scripts/none.sh"),
+    ({"README.md": "`api/a.cpp` `core/*.h` `build/tests/a_test`", **CODE, "tests/a_test.cpp": ""}, ""),
+    ({"README.md": "`build/tests/none_test`"}, "no test none_test"),
+    ({"CHANGELOG.md": "`core/none.h`"}, ""),
     ({"docs/decisions/0001-a.md": "x"}, "does not list 0001-a.md"),
     ({"docs/decisions/0001-a.md": "x", "docs/decisions/README.md": "[1](0001-a.md)"}, ""),
     ({"docs/configuration.md": "", "api/a.cpp": 'getenv("MEMSTREAM_A");'}, "no row for MEMSTREAM_A"),
