@@ -54,6 +54,13 @@ FRAMEWORKS = {
     "clients/python/memstream/flask_caching.py": {"flask_caching"},
 }
 
+# Import cycles of the Python package that are known: a module, the module that it imports, and why the cycle stands.
+KNOWN_IMPORT_CYCLES = {
+    ("clients/python/memstream/cache.py", "clients/python/memstream/objects.py"): (
+        "Cache(serializer=...) makes an ObjectCache, which derives from Cache: the import stands in the function"
+    ),
+}
+
 MAX_LINES = 600
 MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
@@ -157,22 +164,26 @@ def included_headers(file: SourceFile) -> list[tuple[int, str]]:
 
 
 def find_include_cycles(root: Path) -> Iterator[Violation]:
-    """No header of the engine, the backends or the ABI includes itself through others."""
-    layers = ("core", "backends", "api", "cli")
+    """No header of the engine, the backends, the ABI or the clients includes itself through others."""
+    layers = ("core", "backends", "api", "clients", "cli")
     files = {file.path: file for file in find_files(root) if file.layer in layers and file.suffix in CXX_SUFFIXES}
-    includes = {path: included_headers(file) for path, file in files.items()}
+    yield from find_cycles({path: included_headers(file) for path, file in files.items()}, "include")
+
+
+def find_cycles(arrows: dict[str, list[tuple[int, str]]], kind: str) -> Iterator[Violation]:
+    """Each arrow (a line and the path that it names) that leads back to where it came from."""
     done: set[str] = set()
 
     def visit(path: str, trail: tuple[str, ...]) -> Iterator[Violation]:
-        for number, target in includes.get(path, []):
+        for number, target in arrows.get(path, []):
             if target in trail:
                 cycle = " -> ".join((*trail[trail.index(target) :], target))
-                yield Violation(path, number, f"include cycle: {cycle}")
+                yield Violation(path, number, f"{kind} cycle: {cycle}")
             elif target not in done:
                 yield from visit(target, (*trail, target))
         done.add(path)
 
-    for path in sorted(files):
+    for path in sorted(arrows):
         if path not in done:
             yield from visit(path, (path,))
 
@@ -245,6 +256,71 @@ def check_python_imports(file: SourceFile) -> Iterator[Violation]:
         yield Violation(file.path, number, f"import of {module}: the client uses the standard library only")
 
 
+def imported_paths(node: ast.AST, modules: dict[str, str], module: str, is_package: bool) -> Iterator[str]:
+    """The files of the tree, of those in `modules` (path by module name), that one import statement names."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        package = module.split(".") if is_package else module.split(".")[:-1]
+        base = package[: len(package) - node.level + 1] if node.level else []
+        origin = ".".join(base + (node.module.split(".") if node.module else []))
+        # "from package import name": the module of that name, if there is one, otherwise what the package defines.
+        names = [f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in modules else origin for alias in node.names]
+    else:
+        names = []
+    yield from (modules[name] for name in names if name in modules)
+
+
+def module_of(path: str) -> str:
+    """The name by which a file of clients/python/ is imported."""
+    parts = path[: -len(".py")].split("/")[2:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def python_imports(root: Path) -> dict[str, list[tuple[int, str]]]:
+    """Of each file of the client: line and path of each import of another one, also inside functions. Not those that
+    only a type checker follows: they never run."""
+    files = [file for file in find_files(root) if file.suffix == ".py" and file.path.startswith("clients/python/")]
+    modules = {module_of(file.path): file.path for file in files}
+    imports = {}
+    for file in files:
+        tree = ast.parse(file.text, file.path)
+        unseen = {id(node) for block in ast.walk(tree) if is_for_type_checkers(block) for node in ast.walk(block)}
+        module, is_package = module_of(file.path), file.path.endswith("/__init__.py")
+        imports[file.path] = [
+            (getattr(node, "lineno", 1), target)
+            for node in ast.walk(tree)
+            if id(node) not in unseen
+            for target in imported_paths(node, modules, module, is_package)
+        ]
+    return imports
+
+
+def find_import_cycles(root: Path) -> Iterator[Violation]:
+    """No module of the Python client imports itself through others, but for what KNOWN_IMPORT_CYCLES names."""
+    imports = python_imports(root)
+    kept = {
+        path: [(number, target) for number, target in targets if (path, target) not in KNOWN_IMPORT_CYCLES]
+        for path, targets in imports.items()
+    }
+    yield from find_cycles(kept, "import")
+    for path, target in KNOWN_IMPORT_CYCLES:
+        if path in imports and (target not in reachable(imports, path) or path not in reachable(kept, target)):
+            yield Violation(path, 1, f"no longer in a cycle with {target}: take it out of KNOWN_IMPORT_CYCLES")
+
+
+def reachable(arrows: dict[str, list[tuple[int, str]]], start: str) -> set[str]:
+    """What one comes to along one or more arrows."""
+    found: set[str] = set()
+    left = [start]
+    while left:
+        for _, target in arrows.get(left.pop(), []):
+            if target not in found:
+                found.add(target)
+                left.append(target)
+    return found
+
+
 def check_text(file: SourceFile) -> Iterator[Violation]:
     """No promise of later work, no path of one machine, no endless file or line."""
     for number, line in file.lines():
@@ -296,7 +372,7 @@ STANDARD_LIBRARY = standard_library()
 
 def find_violations(root: Path) -> list[Violation]:
     found = [violation for file in find_files(root) for check in CHECKS for violation in check(file)]
-    return found + list(find_include_cycles(root))
+    return found + list(find_include_cycles(root)) + list(find_import_cycles(root))
 
 
 # One planted violation of each kind: path, content, and words of the message that must come of it. None: silence.
@@ -350,6 +426,14 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("clients/python/memstream/cachelib.py", "import django\n", "import of django"),
     ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
     ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
+    ("clients/python/memstream/again.py", "from memstream import again\n", "import cycle"),
+    ("clients/python/memstream/again.py", "from memstream.again import x\n", "import cycle"),
+    ("clients/python/memstream/again.py", "from . import again\n", "import cycle"),
+    ("clients/python/memstream/again.py", "def f():\n    import memstream.again\n", "import cycle"),
+    ("clients/python/memstream/deep/again.py", "from .again import x\n", "import cycle"),
+    ("clients/python/memstream/deep/__init__.py", "from ..deep import x\n", "import cycle"),
+    ("clients/python/memstream/again.py", "if TYPE_CHECKING:\n    import memstream.again\n", None),
+    *((path, "import os\n", "take it out of KNOWN_IMPORT_CYCLES") for path, _ in KNOWN_IMPORT_CYCLES),
     ("tests/fine.cpp", '#include "core/base/a.h"\n#include "backends/sysv/b.h"\nshmget(1);\n', None),
 )
 
