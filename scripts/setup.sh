@@ -12,7 +12,7 @@ run_packages=(
 test_packages=(
     libcli11-dev nlohmann-json3-dev spin gcovr
     python3-pytest python3-dbg python3-pytest-cov python3-numpy python3-hypothesis
-    python3-pip mypy valgrind libc6-dbg util-linux
+    python3-pip mypy valgrind libc6-dbg util-linux ccache
     python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
     python3-gevent python3-eventlet python3-trio
     clang-14 libclang-rt-14-dev libfuzzer-14-dev

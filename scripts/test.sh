@@ -1,23 +1,60 @@
 #!/usr/bin/env bash
-# The whole test suite: style, architecture, lint, every doctest suite plain and under the tools that find what a plain
-# run does not, the Python tests, the demo, and whether anything was left behind.
+# The test suite: style, architecture, lint, every doctest suite plain and under the tools that find what a plain run does
+# not, the Python tests, the demo, and whether anything was left behind. What takes long has steps of its own.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-all_steps=(format python-style shell spelling architecture types release instructions python asan tsan fuzz
-    valgrind tidy demo leftovers)
-quick_steps=(release python leftovers)
+quick_steps=(format python-style shell spelling architecture types smoke release instructions python builds asan tsan
+    fuzz valgrind demo leftovers)
+full_steps=(release-rest asan-rest python-rest valgrind-all fuzz-long mutants tidy leftovers)
+long_steps=(torture-long histories-long fuzz-hours)
+
+# list_steps: each step with what it does and which runs it belongs to.
+list_steps() {
+    cat <<TEXT
+format          quick  clang-format over every C and C++ file
+python-style    quick  black, isort and flake8
+shell           quick  shellcheck
+spelling        quick  codespell
+architecture    quick  includes, imports, rooms, homes of system calls
+types           quick  mypy --strict
+smoke           quick  the library, and the first tests of the C interface, the engine and Python
+release         quick  every C and C++ suite on both backends, the short forms
+instructions    quick  instructions per operation
+python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it
+builds          quick  compiles for asan, tsan and fuzz beside the steps before it
+asan            quick  every suite under the address and undefined behaviour sanitizers; coverage
+tsan            quick  the tests with threads under the thread sanitizer
+fuzz            quick  four seconds for each fuzz target
+valgrind        quick  a part of the suites under memcheck
+demo            quick  the demo
+leftovers       both   whether the run left a segment, semaphore, file or process behind
+release-rest    full   every fault, every model, torture and histories in longer forms
+asan-rest       full   every tenth fault under the sanitizers
+python-rest     full   the Python suite: posix with the accelerator, sysv without
+valgrind-all    full   every suite under memcheck
+fuzz-long       full   sixty seconds for each fuzz target
+mutants         full   every seeded bug, against the suites that have to catch it
+tidy            full   clang-tidy over the library
+torture-long    alone  hours: death at every instruction, thousands of kills and stops
+histories-long  alone  an hour: 5000 histories for each backend
+fuzz-hours      alone  two hours: 40 minutes for each fuzz target
+TEXT
+}
+
 results=$root/build/test-results
 
 usage() {
     cat <<TEXT
-usage: test.sh [--quick] [--only STEP]...
+usage: test.sh [--quick | --full | --only STEP...]
 
-Installs what is missing, builds, and runs every step; one that fails does not stop the others.
-  --quick      the release suites only: ${quick_steps[*]}
-  --only STEP  this step (may be repeated), of: ${all_steps[*]}
+Installs what is missing, builds, and runs steps; one that fails does not stop the others.
+  --quick      about 15 minutes on two cores; so it is without an option
+  --full       what the quick run leaves out, within an hour
+  --only STEP  this step (may be repeated); the longest are in neither run
+  --list       the steps
 Exit code: 0 if every step passed, 1 if one failed, 2 for wrong usage.
 Logs and JUnit files are left in build/test-results/.
 TEXT
@@ -41,7 +78,7 @@ step_python-style() {
 }
 
 step_shell() {
-    shellcheck --external-sources --source-path=scripts scripts/*.sh .ci/run
+    shellcheck --external-sources --source-path=scripts scripts/*.sh .ci/run .githooks/pre-commit
 }
 
 step_spelling() {
@@ -58,27 +95,42 @@ step_types() {
 
 # ---- the suites in C and C++ ----
 
+# build PRESET [BUILD_PRESET]: all of a preset, or the part of it that a build preset names.
 build() {
     cmake --preset "$1" --log-level=WARNING -D MEMSTREAM_PYTHON="$python" >/dev/null &&
-        cmake --build --preset "$1" --parallel "$jobs"
+        cmake --build --preset "${2:-$1}" --parallel "$jobs"
 }
 
-# run_tests PRESET [WRAPPER...]: the tests of a preset, for both backends where they go over one.
+# run_tests STEP PRESET [WRAPPER...]: the tests of a preset, for both backends where they go over one.
 run_tests() {
-    local preset=$1
-    shift
+    local step=$1 preset=$2
+    shift 2
     # ctest cuts the output of a test that passes to 1 KiB in the JUnit file; its last line is the one that counts.
     "$@" ctest --preset "$preset" --parallel "$jobs" --test-output-size-passed 1000000 \
-        --output-junit "$results/$preset.xml"
+        --output-junit "$results/$step.xml"
 }
 
-# suite PRESET [WRAPPER...]: builds a preset and runs its tests.
-suite() {
-    build "$1" && run_tests "$@"
+# What tells most, built before the rest of the tests: a broken tree shows within three minutes.
+step_smoke() {
+    local status=0
+    build release smoke && run_tests smoke smoke || status=1
+    MEMSTREAM_PYTHON_ACCELERATOR=require pytest_run smoke.python tests/python/test_mapping.py || status=1
+    cat "$results/smoke.python.txt"
+    return "$status"
 }
 
 step_release() {
-    suite release
+    build release && run_tests release quick
+}
+
+step_release-rest() {
+    build release && run_tests release-rest rest
+}
+
+# The compiler takes what the steps before leave of the processors: much of their time is waiting.
+step_builds() {
+    renice --priority 19 --pid "$BASHPID" >/dev/null
+    build asan && build tsan && build fuzz
 }
 
 # What an operation costs in libcache.so, counted by callgrind, must be what was recorded.
@@ -90,24 +142,56 @@ step_instructions() {
 # of the lines it reaches; gcovr.cfg has the limit.
 step_asan() {
     find build/asan -name '*.gcda' -delete 2>/dev/null || true
-    suite asan && gcovr --print-summary --txt "$results/coverage.txt" build/asan
+    build asan && run_tests asan asan && gcovr -j "$jobs" --print-summary --txt "$results/coverage.txt" build/asan
+}
+
+step_asan-rest() {
+    build asan && run_tests asan-rest asan-rest
 }
 
 step_tsan() {
     # The thread sanitizer of GCC 12 does not start where addresses are more random than it expects.
     local no_randomisation=(setarch "$(uname -m)" --addr-no-randomize)
     "${no_randomisation[@]}" true 2>/dev/null || no_randomisation=()
-    suite tsan "${no_randomisation[@]}"
+    build tsan && run_tests tsan tsan "${no_randomisation[@]}"
 }
 
 # The programs of the release once more, under memcheck.
 step_valgrind() {
-    build release && run_tests valgrind
+    build release && run_tests valgrind valgrind-quick
 }
 
-# Ten seconds for each target, with its seeds and what fuzzing once found.
+step_valgrind-all() {
+    build release && run_tests valgrind-all valgrind
+}
+
+# Each target with its seeds, with what fuzzing once found, and for so many seconds with what it makes of them.
 step_fuzz() {
-    scripts/fuzz.sh --seconds 10 --jobs "$jobs"
+    scripts/fuzz.sh --seconds 4 --jobs "$jobs"
+}
+
+step_fuzz-long() {
+    scripts/fuzz.sh --seconds 60 --jobs "$jobs"
+}
+
+step_fuzz-hours() {
+    scripts/fuzz.sh --seconds 2400 --jobs "$jobs"
+}
+
+# In quick form: against the suites that each bug's entry names, not against all until one catches it.
+step_mutants() {
+    scripts/mutants.sh --only-expected --workers "$jobs" --junit "$results/mutants.xml" ||
+        (($? == 77))  # This machine gives no namespaces: the report counts one test as skipped.
+}
+
+step_torture-long() {
+    scripts/torture.sh step --stride 7 && scripts/torture.sh kill --rounds 10000 &&
+        scripts/torture.sh stop --rounds 5000 && scripts/torture.sh create --rounds 1000 &&
+        scripts/torture.sh oom --rounds 100
+}
+
+step_histories-long() {
+    scripts/histories.sh --histories 5000 --backend sysv && scripts/histories.sh --histories 5000 --backend posix
 }
 
 # lint PRESET SOURCES CHECKS [OPTION...]: clang-tidy over the sources that stand in that file, ended by NUL each, as the
@@ -146,33 +230,49 @@ step_tidy() {
 
 # ---- the suites in Python, and the demo ----
 
-# python_suite BACKEND ACCELERATOR [OPTION...]: the Python tests once, with their output in a file of its own.
-python_suite() {
-    local backend=$1 accelerator=$2 folders
-    shift 2
-    mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
-    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator MEMSTREAM_LIBRARY=$root/build/libcache.so \
-        PYTHONPATH=$root/clients/python \
-        "$python" -m pytest -q -rs --basetemp="$results/pytest.$backend.$accelerator" \
-        --junitxml="$results/python.$backend.$accelerator.xml" "$@" "${folders[@]}" >"$results/python.$backend.$accelerator.txt" 2>&1
+# pytest_run NAME ARGUMENT...: pytest, with its output and its report in files of that name.
+pytest_run() {
+    local name=$1
+    shift
+    MEMSTREAM_LIBRARY=$root/build/libcache.so PYTHONPATH=$root/clients/python \
+        "$python" -m pytest -q -rs --basetemp="$results/pytest.$name" --junitxml="$results/$name.xml" "$@" \
+        >"$results/$name.txt" 2>&1
 }
 
-# The accelerator replaces what runs above the C interface, the backends what runs below it. Most of the time goes by in
-# waiting for other processes, so that two runs at a time disturb each other little.
-step_python() {
-    local run unaccelerated status=0
+# python_suite STEP BACKEND ACCELERATOR [OPTION...]: the Python tests once.
+python_suite() {
+    local step=$1 backend=$2 accelerator=$3 folders
+    shift 3
+    mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
+    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator \
+        pytest_run "$step.$backend.$accelerator" "$@" "${folders[@]}"
+}
+
+# two_python_suites STEP: the two at once of which the rest of the line says backend and accelerator. Most of the time goes
+# by in waiting for other processes, so that two runs at a time disturb each other little.
+two_python_suites() {
+    local step=$1 first=$2 second=$3 run pid status=0
+    shift 3
     build release || return
-    # Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
-    python_suite posix off --cov --cov-config=pyproject.toml --cov-report=term &
-    unaccelerated=$!
-    python_suite sysv require || status=1
-    python_suite posix require || status=1
-    wait "$unaccelerated" || status=1
-    for run in posix.off sysv.require posix.require; do
+    python_suite "$step" "${first%.*}" "${first#*.}" "$@" &
+    pid=$!
+    python_suite "$step" "${second%.*}" "${second#*.}" || status=1
+    wait "$pid" || status=1
+    for run in "$first" "$second"; do
         say "backend ${run%.*}, accelerator: ${run#*.}"
-        cat "$results/python.$run.txt"
+        cat "$results/$step.$run.txt"
     done
     return "$status"
+}
+
+# The accelerator replaces what runs above the C interface, the backends what runs below it: each of the four once, in two
+# steps. Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
+step_python() {
+    two_python_suites python posix.off sysv.require --cov --cov-config=pyproject.toml --cov-report=term
+}
+
+step_python-rest() {
+    two_python_suites python-rest posix.require sysv.off
 }
 
 step_demo() {
@@ -244,19 +344,29 @@ run_step() {
     fi
     total_passed=$((total_passed + passed))
     total_failed=$((total_failed + failed))
+    total_skipped=$((total_skipped + skipped))
     table+=$(printf '%-14s %-7s %7d %7d %8d %8d %8d' "$step" "$verdict" "$passed" "$failed" "$skipped" \
         $((SECONDS - started)) $(($(cpu_seconds) - started_cpu)))
     table+=$'\n'
 }
 
+all_steps=("${quick_steps[@]}" "${full_steps[@]}" "${long_steps[@]}")
 steps=()
 while (($# > 0)); do
     case $1 in
-        --quick) steps=("${quick_steps[@]}") ;;
+        --quick) steps+=("${quick_steps[@]}") ;;
+        --full) steps+=("${full_steps[@]}") ;;
         --only)
-            [[ " ${all_steps[*]} " == *" ${2:-} "* ]] || { usage >&2; exit 2; }
+            if [[ -z ${2:-} || " ${all_steps[*]} " != *" $2 "* ]]; then
+                printf "Invalid step '%s': expected one of %s. --list explains them.\n" "${2:-}" "${all_steps[*]}" >&2
+                exit 2
+            fi
             steps+=("$2")
             shift
+            ;;
+        --list)
+            list_steps
+            exit 0
             ;;
         -h | --help)
             usage
@@ -269,7 +379,7 @@ while (($# > 0)); do
     esac
     shift
 done
-((${#steps[@]} > 0)) || steps=("${all_steps[@]}")
+((${#steps[@]} > 0)) || steps=("${quick_steps[@]}")
 
 scripts/setup.sh test
 mkdir -p "$results"
@@ -279,20 +389,25 @@ trap clean_up EXIT
 run=$$.$(date +%s)
 TMPDIR=$scratch "$python" scripts/leftovers.py snapshot "$results/before.json"
 
-table='' total_passed=0 total_failed=0 failed_steps=()
-# clang-tidy computes for minutes and only reads the sources, while much of the other steps' time is waiting: it takes the
-# processors when they want none ("nice"), and its own step has little left to do.
-if [[ " ${steps[*]} " == *" tidy "* ]]; then
-    start_ahead tidy
-fi
+table='' total_passed=0 total_failed=0 total_skipped=0 failed_steps=()
+# What only computes runs beside the other steps, much of whose time is waiting: it takes the processors when they want
+# none ("nice"), and its own step has little left to do.
+for step in builds tidy; do
+    if [[ " ${steps[*]} " == *" $step "* ]]; then
+        start_ahead "$step"
+    fi
+done
 for step in "${steps[@]}"; do
     run_step "$step"
 done
 
 printf '\n%-14s %-7s %7s %7s %8s %8s %8s\n%s' step result passed failed skipped seconds cpu "$table"
 printf '%d seconds in all; logs in build/test-results/\n' "$SECONDS"
+if ((total_skipped > 0)); then
+    printf '%d tests could not run on this machine; each said why in its log\n' "$total_skipped"
+fi
 if ((${#failed_steps[@]} > 0)); then
     printf 'failed steps: %s\n' "${failed_steps[*]}"
 fi
-printf '%d passed, %d failed\n' "$total_passed" "$total_failed"
+printf '%d passed, %d failed, %d skipped\n' "$total_passed" "$total_failed" "$total_skipped"
 ((${#failed_steps[@]} == 0))

@@ -92,6 +92,15 @@ check() {
     [[ $verdict == "$wanted" ]] || { cat pan.log; return 1; }
 }
 
+for wanted in "$@"; do
+    if ! printf '%s\n' "${checks[@]}" | grep --quiet "^$wanted|"; then
+        printf "Invalid check '%s': expected one of:" "$wanted" >&2
+        printf ' %s' "${checks[@]%%|*}" >&2
+        printf '\n' >&2
+        exit 2
+    fi
+done
+
 failed=0
 for line in "${checks[@]}"; do
     IFS='|' read -r name model wanted definitions <<<"$line"
