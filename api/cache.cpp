@@ -196,4 +196,6 @@ const char* cache_last_error(void) { return memstream::last_error(); }
 
 const char* cache_version(void) { return MEMSTREAM_VERSION; }
 
+uint32_t memstream_version(void) { return MEMSTREAM_VERSION_NUMBER; }
+
 }  // extern "C"

@@ -1,395 +1,880 @@
 /*
  * MemStream, the full C interface: any number of caches per process, binary keys, time to live, compare-and-set,
- * reading and writing without a copy, scans.
+ * batches, leases, reading and writing without a copy, scans.
  *
- * The rules at the top of api/cache.h hold here too. In addition:
- *  7. Keys are (pointer, length), 1 to CACHE_MAX_KEY_SIZE bytes of any value; values are 0 bytes to
+ * START HERE:
+ *
+ *   #include <memstream/memstream.h>
+ *
+ *   memstream_t *cache;
+ *   char value[64];
+ *   size_t size = sizeof value;
+ *   if (memstream_open(NULL, &cache) != CACHE_OK) return puts(cache_last_error());
+ *   memstream_set(cache, "key", 3, "value", 5, 60000, 0);              (lives for 60,000 ms)
+ *   if (memstream_get(cache, "key", 3, value, &size, NULL) == CACHE_OK) ...
+ *   memstream_close(cache);
+ *
+ * Then read the section that you need: options (memstream_options.h), open and close, entries, batches, leases, views,
+ * reservations, inspection, segments.
+ *
+ * Rules 1 to 11 at the top of cache.h hold here too. In addition:
+ *
+ * 12. A key is a pointer and a length: 1 to CACHE_MAX_KEY_SIZE bytes of any value. A value has 0 bytes to
  *     cache_stats_t.max_value_size bytes of any value.
- *  8. A handle may be used by all threads of a process. memstream_close() waits for calls under way; what is called
- *     with a closed handle is undefined, like a use after free().
- *  9. Times to live are milliseconds from now, 0 means for ever; instants are Unix time in milliseconds, 0 means never.
- *     The clock of a segment is monotonic: setting the system's clock expires nothing. Its resolution is some 4 ms.
- * 10. Structs that begin with `struct_size` may grow in later versions: set it to sizeof, or use the _init function.
+ * 13. All threads of a process may use one handle at once. memstream_close() waits for the calls in progress. Using a
+ *     handle after that is undefined, like using memory after free().
+ * 14. A time to live is milliseconds from now, and 0 means for ever. A point in time is Unix time in milliseconds, and
+ *     0 means never. A change of the system's clock expires nothing. Entries expire with a resolution of about 4 ms.
+ * 15. A struct that begins with `struct_size` may grow in later versions. Set it to sizeof, or call the _init function.
+ *     The other structs keep their size and their fields within the SONAME libcache.so.1.
  */
 #ifndef MEMSTREAM_MEMSTREAM_H
 #define MEMSTREAM_MEMSTREAM_H
 
-#include "api/cache.h"
-#include "api/memstream_options.h"
+#include "cache.h"
+#include "memstream_options.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef struct memstream_handle memstream_t; /* an open cache */
+typedef struct memstream_handle memstream_t; /* An open cache. */
 
-/* ---- open, close, destroy ---- */
+/* ---- Opening and closing ---- */
 
-/*
- * Opens a cache as cache_connect() does, with the environment overridden by `options` (NULL: environment alone).
- * On CACHE_OK `*cache` is a handle that memstream_close() frees; otherwise it is NULL.
+/**
+ * Opens a cache.
+ *
+ * Creates the segment if it does not exist and attaches to it if it does, as cache_connect() does.
+ *
+ * @param options  Overrides the environment. NULL: the environment alone.
+ * @param cache    Receives the handle. NULL is stored after an error.
+ * @retval CACHE_OK  The cache is open.
+ * @retval CACHE_INVALID  The options have an unknown size, unknown flags or an unknown owner.
+ * @retval -20 to -39  An option or a variable is not valid: an error of the environment.
+ * @retval CACHE_BUSY  Another process is creating or removing the segment, and was not done at the deadline.
+ * @retval CACHE_PROCESS_TABLE_FULL  Live processes use every process slot.
+ * @retval CACHE_NO_HUGE_PAGES  Huge pages are required, and the segment has none or cannot have any.
+ * @retval -60 to -79  The process cannot use the segment that exists: an error of the segment that was found.
+ * @threads Safe.
+ * @processes Safe. Exactly one process creates the segment. If it is killed meanwhile, the next one completes it.
+ * @ownership The caller closes the handle with memstream_close().
  */
 CACHE_API int memstream_open(const memstream_options_t *options, memstream_t **cache);
 
-/*
- * What was asked for, by an option or the environment, and is otherwise in the segment, which existed already and keeps
- * what it was made with: its size, number of shards, mode and largest value. Never NULL; empty if all is as wanted. The
- * text lives as long as the handle.
+/**
+ * Tells how the segment differs from what the options and the environment asked for.
+ *
+ * A segment that existed before keeps its size, number of shards, mode and largest value.
+ *
+ * @param cache  An open cache. NULL is allowed.
+ * @return A sentence. Never NULL. Empty if nothing differs, or if `cache` is NULL.
+ * @threads Safe.
+ * @processes Not shared: reads no segment.
+ * @ownership The text belongs to the handle and lives as long.
  */
 CACHE_API const char *memstream_open_note(memstream_t *cache);
 
-/* Detaches and frees the handle, and with it its views and reservations that are still held. NULL is allowed. */
+/**
+ * Closes a cache: detaches from the segment and frees the handle.
+ *
+ * Views and reservations of the handle end with it. The segment and its contents stay.
+ *
+ * @param cache  An open cache. NULL is allowed and does nothing.
+ * @retval CACHE_OK  The handle is closed.
+ * @threads Waits for the calls of other threads that are in progress. No thread may use the handle from then on.
+ * @processes Safe. Leases of the handle end, and waiting processes notice that within about 50 ms.
+ */
 CACHE_API int memstream_close(memstream_t *cache);
 
-/* Destroys the segment under the handle: others get CACHE_GONE. The handle stays to be closed. */
+/**
+ * Destroys the segment of a handle. The handle must still be closed.
+ *
+ * @param cache  An open cache.
+ * @retval CACHE_OK  The segment is destroyed.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_NO_SEGMENT  The segment is gone already, or another segment has its name now.
+ * @retval CACHE_NOT_OWNER  The segment belongs to another user.
+ * @retval CACHE_NO_PERMISSION  Only the owner or root may remove the segment.
+ * @retval CACHE_BUSY  Another process is creating or removing it, and was not done at the deadline.
+ * @threads Safe.
+ * @processes Safe. Attached processes get CACHE_GONE from their next calls, and may open the cache again.
+ */
 CACHE_API int memstream_destroy(memstream_t *cache);
 
-/*
- * Destroys the segment that `options` (NULL: the environment) names, without a handle; also one that is damaged. On
- * System V a segment without our magic is left alone, since its key may be another program's: CACHE_BAD_MAGIC says how
- * to remove it.
+/**
+ * Destroys a segment by its name, without a handle. The segment may be damaged.
+ *
+ * @param options  Names the segment. NULL: the environment alone.
+ * @retval CACHE_OK  The segment is destroyed.
+ * @retval CACHE_NO_SEGMENT  No segment has this name.
+ * @retval CACHE_BAD_MAGIC  System V: the bytes are not a segment of MemStream, so its key may be another program's.
+ *                          cache_last_error() says how to remove it.
+ * @retval CACHE_NOT_OWNER  The segment belongs to another user.
+ * @retval CACHE_NO_PERMISSION  Only the owner or root may remove the segment.
+ * @retval CACHE_BUSY  Another process is creating or removing it, and was not done at the deadline.
+ * @retval -20 to -39  An option or a variable is not valid: an error of the environment.
+ * @threads Safe.
+ * @processes Safe. Attached processes get CACHE_GONE from their next calls, and may open the cache again.
  */
 CACHE_API int memstream_destroy_named(const memstream_options_t *options);
 
-/* ---- entries ---- */
+/* ---- Entries ---- */
 
-/* What is known of an entry besides its bytes. */
+/**
+ * What is known of an entry besides its bytes. The library fills it.
+ */
 typedef struct memstream_meta {
-  uint64_t cas;           /* token for memstream_cas(): another one after every write of the entry */
-  uint64_t created_at_ms; /* when this value was stored; in a segment older than two years not exact */
-  uint64_t expires_at_ms; /* 0: never */
-  uint32_t flags;         /* the caller's own 32 bits, as set */
-  uint32_t reserved;
+  uint64_t cas;           /* Token for memstream_cas(). Every write of the entry changes it. */
+  uint64_t created_at_ms; /* When this value was stored. Not exact in a segment older than two years. */
+  uint64_t expires_at_ms; /* When it expires. 0: never. */
+  uint32_t flags;         /* The caller's 32 bits, as stored. */
+  uint32_t reserved;      /* 0. */
 } memstream_meta_t;
 
-/*
- * Copies the value of `key` to `value`; `*value_size` is the room on entry and the size of the value on return.
- * `value` may be NULL if the room is 0. `meta` may be NULL.
- * The last_access_ms that it leaves with the entry is now. Only in a process with one thread, which has just got values
- * faster than the kernel's coarse clock ticks (1 to 10 ms), the next 15 gets may leave the instant of those before.
- * With an entry that has had 64 accesses it may lag by a second, lest each reader write to a line that others read.
- * Returns CACHE_OK; CACHE_MISS (*value_size is 0 then); CACHE_TOO_SMALL (nothing copied; *value_size, *meta are
- * filled).
+/**
+ * Copies the value of a key into the caller's buffer.
+ *
+ * Updates the entry's last_access_ms. The timestamp is approximate. A process with one thread may reuse it for up to 15
+ * consecutive gets. An entry that was read more than 64 times is updated at most once a second.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The buffer. May be NULL if `*value_size` is 0, which asks for the size alone.
+ * @param value_size  In: capacity of the buffer in bytes. Out: size of the value in bytes.
+ * @param meta        Receives what else is known of the entry. May be NULL.
+ * @retval CACHE_OK  The value is copied.
+ * @retval CACHE_MISS  The key has no live entry. `*value_size` is 0.
+ * @retval CACHE_TOO_SMALL  The value does not fit. Nothing is copied; `*value_size` and `*meta` are filled.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_BUSY  A writer stood still at this value until the deadline.
+ * @threads Safe. Usually takes no lock.
+ * @processes Safe. The copy is one whole value, never a mixture of two.
  */
 CACHE_API int memstream_get(memstream_t *cache, const void *key, size_t key_size, void *value, size_t *value_size,
                             memstream_meta_t *meta);
 
-/* Stores a value whatever was there. Returns CACHE_OK or an error. */
+/**
+ * Stores a value under a key and replaces the value that was there.
+ *
+ * A full cache evicts other entries to make space. A lease of the key ends.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The bytes to store. May be NULL if `value_size` is 0.
+ * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
+ * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param flags       32 bits of the caller, stored with the value.
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ */
 CACHE_API int memstream_set(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags);
 
-/* Stores a value only if the key is absent; CACHE_EXISTS otherwise. */
+/**
+ * Stores a value if the key has none.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The bytes to store. May be NULL if `value_size` is 0.
+ * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
+ * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param flags       32 bits of the caller, stored with the value.
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_EXISTS  The key has an entry already. Nothing is stored.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ */
 CACHE_API int memstream_add(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags);
 
-/* Stores a value only if the key is present; CACHE_MISS otherwise. */
+/**
+ * Stores a value if the key has one already.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The bytes to store. May be NULL if `value_size` is 0.
+ * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
+ * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param flags       32 bits of the caller, stored with the value.
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_MISS  The key has no live entry. Nothing is stored.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ */
 CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                 size_t value_size, uint64_t ttl_ms, uint32_t flags);
 
-/*
- * Stores a value only if the entry is still the one that `cas` was taken from: CACHE_CONFLICT if not, CACHE_MISS if it
- * is gone. In a full cache that makes room for large values CACHE_CONFLICT may come without another write, if the value
- * was moved out of their way more than 31 times since it was written, or if the table of entries has shrunk: read
- * again, as after any conflict.
+/**
+ * Stores a value if the entry has not changed since its token was taken (compare-and-set).
+ *
+ * CACHE_CONFLICT may also come without another write: if the cache moved the value more than 31 times to make space for
+ * large values, or if the table of entries shrank. Read again, as after any conflict.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The bytes to store. May be NULL if `value_size` is 0.
+ * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
+ * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param flags       32 bits of the caller, stored with the value.
+ * @param cas         The token: memstream_meta_t.cas of an earlier call.
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_CONFLICT  The entry has changed. Nothing is stored: read it again.
+ * @retval CACHE_MISS  The key has no live entry. Nothing is stored.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
  */
 CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags, uint64_t cas);
 
-/* Removes the key; CACHE_MISS if it was not there. */
+/**
+ * Removes a key. A lease of the key ends.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @retval CACHE_OK  The key is removed.
+ * @retval CACHE_MISS  The key had no live entry.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe. Views of the value stay readable.
+ */
 CACHE_API int memstream_delete(memstream_t *cache, const void *key, size_t key_size);
 
-/*
- * Gives the entry a new time to live (0: for ever) and leaves its value and its cas token alone; CACHE_MISS if it is
- * not there. A value below 4,096 bytes that was stored without time to live and flags moves to a block with room for
- * them: CACHE_FULL, and nothing has changed, if views and reservations hold all that could make way for it.
+/**
+ * Gives an entry a new time to live. The value and the cas token stay.
+ *
+ * A value below 4,096 bytes that was stored without time to live and flags moves to a larger block.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param ttl_ms      Time to live in milliseconds, from now. 0: the entry never expires.
+ * @retval CACHE_OK  The entry has the new time to live.
+ * @retval CACHE_MISS  The key has no live entry.
+ * @retval CACHE_FULL  The value must move, and views and reservations pin all that could be evicted. Nothing has
+ *                     changed.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe.
  */
 CACHE_API int memstream_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms);
 
-/*
- * Adds `delta` to a value that is a decimal integer in text ("-12"), in one step. Keeps ttl and flags of the entry.
- * If the key is absent: CACHE_MISS when `initial` is NULL, otherwise the value becomes *initial + delta with `ttl_ms`.
- * `*result` (may be NULL) is the new value. CACHE_NOT_NUMERIC leaves the entry as it was.
+/**
+ * Adds a number to a value that is a decimal integer in text, such as "-12", in one step.
+ *
+ * Keeps the time to live and the flags of an entry that exists.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param delta       The number to add. May be negative.
+ * @param initial     The number to start from if the key has no live entry. NULL: do not create it.
+ * @param ttl_ms      Time to live in milliseconds of an entry that the call creates. 0: it never expires.
+ * @param result      Receives the new number. May be NULL.
+ * @retval CACHE_OK  The sum is stored.
+ * @retval CACHE_MISS  The key has no live entry, and `initial` is NULL.
+ * @retval CACHE_NOT_NUMERIC  The value is not a decimal integer, or the sum leaves 64 bits. The entry has not changed.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe. No increment of another process is lost.
  */
 CACHE_API int memstream_incr(memstream_t *cache, const void *key, size_t key_size, int64_t delta,
                              const int64_t *initial, uint64_t ttl_ms, int64_t *result);
 
-/* CACHE_OK if the key is there, CACHE_MISS if not. Counts no access, neither in the statistics nor in the entry. */
+/**
+ * Tells whether a key has a live entry. Counts as no access, neither in the statistics nor in the entry.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @retval CACHE_OK  The key has a live entry.
+ * @retval CACHE_MISS  The key has no live entry.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_BUSY  A lock was held until the deadline.
+ * @threads Safe.
+ * @processes Safe. Another process may remove the key right after the call.
+ */
 CACHE_API int memstream_exists(memstream_t *cache, const void *key, size_t key_size);
 
-/* Removes all entries. Views that are held stay readable. */
+/**
+ * Removes all entries, one shard after the other. Leases of their keys end.
+ *
+ * @param cache  An open cache.
+ * @retval CACHE_OK  All entries that existed at the start of the call are removed.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. The shards before it are empty.
+ * @threads Safe.
+ * @processes Safe. Views stay readable. Other processes may store entries meanwhile.
+ */
 CACHE_API int memstream_clear(memstream_t *cache);
 
-/* ---- many keys in one call ---- */
+/* ---- Batches: many keys in one call ---- */
 
-/* One key of a batch. The caller fills what the function reads, the function fills the rest. */
+/*
+ * The functions of this section do to each item what memstream_get(), memstream_set() and memstream_delete() do to one
+ * key, in less time. The memory accesses of many keys overlap, and one hold of a lock serves a few dozen keys at most.
+ *
+ * A batch is not atomic, but each key is. Other processes may see some keys done and others not, and so does a kill.
+ * If a key is named twice, the later value stays. The order is otherwise undefined.
+ *
+ * Every item gets a status, and an item that fails does not stop the others. A status that concerns the whole cache,
+ * such as CACHE_GONE or CACHE_READ_ONLY, is in every item. One deadline holds for the whole batch: items that it did
+ * not reach are CACHE_BUSY, and nothing was done to them.
+ */
+
+/**
+ * One key of a batch. The caller fills what the function reads, and the function fills the rest.
+ */
 typedef struct memstream_item {
-  const void *key;
-  size_t key_size;
-  const void *value; /* set: the bytes to store; get: where the value lies in the room, NULL if it is not there */
-  size_t value_size; /* set: of these bytes; get: of the value, also with CACHE_TOO_SMALL */
-  uint64_t ttl_ms;   /* set: 0: for ever */
-  uint64_t cas;      /* get: this and the rest as in memstream_meta_t */
-  uint64_t created_at_ms;
-  uint64_t expires_at_ms;
-  uint32_t flags; /* set: the caller's 32 bits to store; get: as stored */
-  int32_t status; /* what came of this key: as the function for one key would have returned */
+  const void *key;        /* In: the key. */
+  size_t key_size;        /* In: bytes of the key. */
+  const void *value;      /* Set, in: the bytes to store. Get, out: the value in the buffer, NULL if it is not there. */
+  size_t value_size;      /* Set, in: bytes to store. Get, out: bytes of the value, also with CACHE_TOO_SMALL. */
+  uint64_t ttl_ms;        /* Set, in: time to live in milliseconds. 0: the entry never expires. */
+  uint64_t cas;           /* Get, out: as in memstream_meta_t. */
+  uint64_t created_at_ms; /* Get, out: as in memstream_meta_t. */
+  uint64_t expires_at_ms; /* Get, out: as in memstream_meta_t. */
+  uint32_t flags;         /* Set, in: the caller's 32 bits. Get, out: as stored. */
+  int32_t status;         /* Out: what the function for one key would have returned. */
 } memstream_item_t;
 
-/*
- * The three functions below do to each of `count` items what memstream_get, _set and _delete do to one key, for less:
- * the memory accesses of many keys overlap, and one hold of a lock serves several (a few dozen at most, so that nobody
- * waits long). The batch is not atomic: each key is, by itself; others may see some done and some not, and a process
- * that is killed leaves some done and some not. A key that is named twice is set to the later value; the order is
- * otherwise open. `items` may be NULL if `count` is 0.
+/**
+ * Copies the values of many keys into one buffer.
  *
- * Every item gets a status, and one that fails keeps none of the others from being done. The call returns CACHE_OK if
- * every item is CACHE_OK or CACHE_MISS; otherwise an error of one of them, which cache_last_error() tells about
- * (CACHE_TOO_SMALL only if there was none worse). What concerns all (CACHE_GONE, CACHE_READ_ONLY) is every item's.
- * MEMSTREAM_TIMEOUT_MS is for the whole batch: what was not reached by then is CACHE_BUSY, and was not done.
+ * The values lie one behind the other, at multiples of 16 bytes from the start of the buffer, in the order of the
+ * items. A value that does not fit is CACHE_TOO_SMALL, and the next one is tried. Ask again for those alone.
+ *
+ * @param cache        An open cache.
+ * @param items        The keys. May be NULL if `count` is 0.
+ * @param count        Number of items.
+ * @param buffer       The buffer for the values. May be NULL if `*buffer_size` is 0.
+ * @param buffer_size  In: capacity of the buffer in bytes. Out: bytes that all values together need.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval CACHE_TOO_SMALL  The buffer is too small for one of the values, and no item has another error.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Each value is whole. The values are not a snapshot of one moment.
+ * @ownership The buffer is the caller's. memstream_item_t.value points into it.
  */
+CACHE_API int memstream_get_many(memstream_t *cache, memstream_item_t *items, size_t count, void *buffer,
+                                 size_t *buffer_size);
 
-/*
- * Copies the values into `room`, which is the caller's, one behind the other at multiples of 16 bytes from its start,
- * in the order of the items; `*room_size` is its size on entry and what all values would have needed on return. A value
- * that does not fit is CACHE_TOO_SMALL, and the next one is tried: ask again for those alone. The values stay until the
- * caller does something else with the room. `room` may be NULL if its size is 0.
+/**
+ * Stores the values of many keys and replaces the values that were there.
+ *
+ * @param cache  An open cache.
+ * @param items  The keys and values. May be NULL if `count` is 0.
+ * @param count  Number of items.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Readers see of each key the old value or the new one. A kill leaves some keys done and others not.
  */
-CACHE_API int memstream_get_many(memstream_t *cache, memstream_item_t *items, size_t count, void *room,
-                                 size_t *room_size);
-
-/* Stores every value whatever was there. */
 CACHE_API int memstream_set_many(memstream_t *cache, memstream_item_t *items, size_t count);
 
-/* Removes every key; CACHE_MISS is the status of those that were not there. Reads nothing but the keys. */
+/**
+ * Removes many keys. An item whose key had no live entry is CACHE_MISS.
+ *
+ * @param cache  An open cache.
+ * @param items  The keys. The function reads nothing else of them. May be NULL if `count` is 0.
+ * @param count  Number of items.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Views of the values stay readable. A kill leaves some keys done and others not.
+ */
 CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items, size_t count);
 
-/* ---- leases: one of many computes ---- */
+/* ---- Leases: one caller of many computes a value ---- */
 
 /*
- * When a value is missing, all that want it would compute it at the same time. A lease lets one of them do so:
+ * When a popular value is missing, every process that needs it would compute it at the same time. A lease lets one
+ * caller compute it while the others wait:
  *
+ *   uint64_t lease, followed = 0;
  *   for (;;) {
- *     if (memstream_get(...) == CACHE_OK) use it;
+ *     if (memstream_get(...) == CACHE_OK) break;                         (use the value)
  *     status = memstream_lease(cache, key, key_size, 0, 60000, &lease);
- *     if (status == CACHE_OK) compute it; memstream_lease_fulfil(..., lease), or memstream_lease_release(..., lease);
- *     if (status == CACHE_HELD) memstream_lease_follow(cache, key, key_size, &followed, 1000);
+ *     if (status == CACHE_OK) {
+ *       ...                                                              (compute the value)
+ *       memstream_lease_fulfil(..., lease);                              (or memstream_lease_release() after a failure)
+ *     } else if (status == CACHE_HELD) {
+ *       memstream_lease_follow(cache, key, key_size, &followed, 1000);
+ *     }
  *   }
  *
  * A lease belongs to the handle and the process that took it. It ends
- *  - when it is fulfilled or released;
- *  - when anybody writes, deletes or clears the key: that is newer than what is being computed, which is not stored;
- *  - when its handle is closed or its process ends, however that happens: the kernel tells, and a process that is
- *    merely stopped keeps it;
- *  - when its `lease_ms` are over and somebody else takes it. 0: it stands as long as its process does.
- * Which thread fulfils it is of no account. A thread that asks for a lease which its own process holds is told so like
- * any other: whoever computes a value must not wait for the same value on the way.
+ *  - when its holder fulfils or releases it;
+ *  - when any process writes, deletes or clears the key: that is newer than the value being computed, which is dropped;
+ *  - when its handle is closed or its process ends in any way: the kernel tells, and a stopped process keeps its lease;
+ *  - when its `lease_ms` have passed and another caller takes it. With 0 it lives as long as its process.
  *
- * A stale value may be served while a new one is computed: store it for longer than it is fresh, tell by its
- * memstream_meta_t.created_at_ms that it is stale, and ask for the lease with its memstream_meta_t.cas.
+ * Any thread of the process may fulfil the lease. A thread that asks for a lease which its own process holds gets
+ * CACHE_HELD as well. A thread must not wait for a value that it is computing itself.
+ *
+ * You may serve a stale value while one caller computes a new one. Store values with a longer time to live than they
+ * stay fresh. Tell by memstream_meta_t.created_at_ms that a value is stale, and pass its memstream_meta_t.cas to
+ * memstream_lease().
  */
 
-/*
- * Asks for the lease of `key`. `stale_cas` 0: only if the key is absent; otherwise also if its entry is still the one
- * that the token was taken from.
- * Returns CACHE_OK: compute the value; `*lease` is the proof, never 0. When the library has no place for another lease
- * (48 for each shard), others may get one of the same key. Use it like any other: the first that is fulfilled, and any
- * other write or delete of the key, ends them all, and one in 32 writes of other keys of the shard does too.
- * CACHE_EXISTS: there is an entry, and not the stale one: get it. CACHE_HELD: somebody who is alive has the lease:
- * wait, or use what is stale. CACHE_PROCESS_TABLE_FULL: this process has no process slot yet, as a child may find after
- * fork(); compute without a lease, or try again later. `*lease` is 0 unless CACHE_OK.
+/**
+ * Asks for the lease of a key: the right to compute its value.
+ *
+ * A shard has places for 48 leases. When none is free, the call still succeeds, and others may get a lease of the same
+ * key. Use the lease as usual. The first of them that is fulfilled ends the others. Another write or delete of the key
+ * ends them too, and so does one of 32 writes of other keys in the shard.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param stale_cas   0: grant the lease only if the key has no live entry. Otherwise the cas token of a stale entry:
+ *                    grant it also if the entry has not changed since.
+ * @param lease_ms    Milliseconds after which another caller may take the lease. 0: it lives as long as its process.
+ * @param lease       Receives the lease. Never 0 with CACHE_OK, and 0 otherwise.
+ * @retval CACHE_OK  The caller has the lease: compute the value.
+ * @retval CACHE_EXISTS  The key has an entry, and not the stale one: get it.
+ * @retval CACHE_HELD  A live process holds the lease: wait for it, or use the stale value.
+ * @retval CACHE_PROCESS_TABLE_FULL  The process has no process slot yet, as may happen in a forked child. Compute
+ *                                   without a lease, or try again later.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe. Exactly one caller gets the lease while a place is free.
+ * @ownership The caller ends the lease with memstream_lease_fulfil() or memstream_lease_release().
  */
 CACHE_API int memstream_lease(memstream_t *cache, const void *key, size_t key_size, uint64_t stale_cas,
                               uint64_t lease_ms, uint64_t *lease);
 
-/*
- * Waits until nobody alive holds a lease of `key`: CACHE_OK, within some 50 ms if the holder is killed or closes its
- * handle, at once otherwise; CACHE_HELD after `timeout_ms`. What has become of the key is for the caller to see.
- * memstream_close() waits for those who wait here.
+/**
+ * Waits until no live process holds a lease of a key. It does not tell what happened to the key.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param timeout_ms  Longest wait in milliseconds. 0: only check.
+ * @retval CACHE_OK  No live process holds a lease of the key.
+ * @retval CACHE_HELD  A live process holds one after `timeout_ms`.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @threads Safe. memstream_close() waits for the threads that wait here.
+ * @processes Safe. Returns at once when the lease ends, and within about 50 ms when its holder is killed or closes its
+ *            handle.
  */
 CACHE_API int memstream_lease_wait(memstream_t *cache, const void *key, size_t key_size, uint64_t timeout_ms);
 
-/*
- * Waits for the end of one lease: set `*followed` to 0 after memstream_lease() has said CACHE_HELD, and pass it on
- * unchanged in the next calls. When another takes over from a holder that died, the call goes on with that one.
- * CACHE_OK: it was ended. Get the value; if there is none, the holder stored none (it failed, or somebody deleted the
- * key), and waiting for the next one would make all waiters compute one after the other: compute at once.
- * CACHE_MISS: the holder died or its time is over, and nobody has taken the lease yet: ask for it.
- * CACHE_HELD: it stands after `timeout_ms`. 0 only looks.
+/**
+ * Waits for the end of one lease, and tells how it ended.
+ *
+ * If another caller takes the lease over from a holder that died, the call follows that one.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param followed    The lease to follow. Set it to 0 after memstream_lease() has returned CACHE_HELD, and pass it on
+ *                    unchanged in the next calls.
+ * @param timeout_ms  Longest wait in milliseconds. 0: only check.
+ * @retval CACHE_OK  The lease was ended: get the value. If there is none, the holder stored none or another process
+ *                   deleted the key. Then compute the value at once, so that the waiters do not compute one after the
+ *                   other.
+ * @retval CACHE_MISS  The holder died or its time has passed, and no caller has taken the lease yet: ask for it.
+ * @retval CACHE_HELD  A live process holds the lease after `timeout_ms`.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @threads Safe. memstream_close() waits for the threads that wait here.
+ * @processes Safe. Notices within about 50 ms when the holder is killed or closes its handle.
  */
 CACHE_API int memstream_lease_follow(memstream_t *cache, const void *key, size_t key_size, uint64_t *followed,
                                      uint64_t timeout_ms);
 
-/*
- * Stores the value if the lease still stands, and ends it, in one step; wakes all that wait. CACHE_CONFLICT if it has
- * ended, or if `lease` is 0: nothing is stored, and what was computed is as old as the caller knows it to be. After any
- * other error the lease stands: release it, or try again.
+/**
+ * Stores the computed value if the lease has not ended, and ends the lease, in one step. Wakes all waiters.
+ *
+ * After an error other than CACHE_CONFLICT the lease continues: release it, or try again.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value       The bytes to store. May be NULL if `value_size` is 0.
+ * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
+ * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param flags       32 bits of the caller, stored with the value.
+ * @param lease       The lease, from memstream_lease().
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_CONFLICT  The lease has ended, or `lease` is 0. Nothing is stored: the computed value may be outdated.
+ * @retval CACHE_PROCESS_TABLE_FULL  The process has no process slot.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_FULL  Views and reservations pin all that could be evicted.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
  */
 CACHE_API int memstream_lease_fulfil(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                      size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t lease);
 
-/* Ends the lease without a value; wakes all that wait. CACHE_CONFLICT if it has ended before, or if it is 0. */
+/**
+ * Ends a lease without a value. Wakes all waiters.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param lease       The lease, from memstream_lease().
+ * @retval CACHE_OK  The lease is ended.
+ * @retval CACHE_CONFLICT  The lease has ended before, or `lease` is 0.
+ * @retval CACHE_PROCESS_TABLE_FULL  The process has no process slot.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe.
+ */
 CACHE_API int memstream_lease_release(memstream_t *cache, const void *key, size_t key_size, uint64_t lease);
 
-/* ---- reading without a copy ---- */
+/* ---- Views: reading without a copy ---- */
 
+/**
+ * A value where it lies. The library fills it.
+ */
 typedef struct memstream_view_t {
-  const void *data; /* the value, read-only; aligned to 16 bytes, to 64 from 4,096 bytes on */
-  size_t size;
+  const void *data; /* The value, read-only. Aligned to 16 bytes, and from 4,096 bytes on to 64 bytes. */
+  size_t size;      /* Bytes of the value. */
   memstream_meta_t meta;
-  uint64_t token; /* the library's */
+  uint64_t token; /* The library's. */
 } memstream_view_t;
 
-/*
- * Gives the value of `key` in place. The bytes stay as they are, through replace, delete and eviction by anyone, until
- * memstream_release(). No lock is taken, unless the value is being written at that moment: CACHE_BUSY says that whoever
- * writes it stood still until the deadline. A process can hold a thousand views in place, many more in a large segment.
- * When there is no place for one more the library copies the value to its own memory instead, so that the call does not
- * fail, and counts that in cache_stats_t.view_copies. A view belongs to the process that took it: a forked child must
- * not use or release it.
+/**
+ * Gives the value of a key in place.
+ *
+ * The bytes do not change until memstream_release(), even if any process replaces, deletes or evicts the key. A process
+ * can hold about a thousand views in place, and many more in a large segment. When no place for another pin is free,
+ * the library copies the value to its own memory instead. cache_stats_t.view_copies counts these copies. A handle that
+ * is open for reading only always copies.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param view        Receives the view. Zeroed unless CACHE_OK.
+ * @retval CACHE_OK  The view is taken.
+ * @retval CACHE_MISS  The key has no live entry.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_BUSY  A writer stood still at this value until the deadline.
+ * @threads Safe. Takes no lock unless the value is being written. Any thread may read and release the view.
+ * @processes Safe. A view belongs to the process that took it: a forked child must not use or release it. It ends with
+ *            the process, also if that is killed.
+ * @ownership The caller ends the view with memstream_release(), or by closing the handle. Of the copies of the struct
+ *            only one may be released.
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
-/*
- * Ends a view; `*view` is zeroed. Waits for nobody. CACHE_BAD_HANDLE if this process does not hold it.
+/**
+ * Ends a view.
+ *
+ * @param cache  The cache that the view is from.
+ * @param view   The view. Zeroed with CACHE_OK.
+ * @retval CACHE_OK  The view is ended.
+ * @retval CACHE_BAD_HANDLE  This process does not hold the view: it was released before, or taken before a fork.
+ * @threads Safe. Takes no lock on the segment and waits for no writer.
+ * @processes Safe. The memory of a value that was replaced or deleted becomes free.
  */
 CACHE_API int memstream_release(memstream_t *cache, memstream_view_t *view);
 
-/*
- * Sets `*in_place` to 1 if the view shows the value where it lies in the segment, and to 0 if the library has copied
- * it: for a read-only handle, or because no place for a view was free.
+/**
+ * Tells whether a view shows the value in the segment or a copy of it.
+ *
+ * @param cache     The cache that the view is from.
+ * @param view      A view that is not released.
+ * @param in_place  Receives 1 if the view shows the segment. Receives 0 if the library has copied the value, because
+ *                  the handle is read-only or no place for a pin was free.
+ * @retval CACHE_OK  `*in_place` is set.
+ * @threads Safe.
+ * @processes Not shared: reads no segment.
  */
 CACHE_API int memstream_view_in_place(memstream_t *cache, const memstream_view_t *view, int *in_place);
 
-/* ---- writing without a copy ---- */
+/* ---- Reservations: writing without a copy ---- */
 
+/**
+ * Memory for a value that is not stored yet. The library fills it.
+ */
 typedef struct memstream_reservation {
-  void *data; /* `size` bytes to fill; contents are undefined at first; aligned like a view */
-  size_t size;
-  uint64_t token; /* the library's */
+  void *data;     /* `size` bytes for the caller to fill. Undefined at first. Aligned like a view. */
+  size_t size;    /* Bytes of the value. */
+  uint64_t token; /* The library's. */
 } memstream_reservation_t;
 
-/*
- * Gives room for a value of `value_size` bytes. Nobody sees it before memstream_commit(). When the table of pins is
- * full, or nothing more can be evicted, the library gives memory of its own, and memstream_commit() copies: the call
- * does not fail for that.
+/**
+ * Reserves memory in the segment for a value. No reader sees it before memstream_commit().
+ *
+ * When no place for another pin is free, or nothing more can be evicted, the library gives memory of its own, and
+ * memstream_commit() copies it.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param value_size  Bytes of the value, 0 to cache_stats_t.max_value_size.
+ * @param reservation Receives the reservation. Zeroed unless CACHE_OK.
+ * @retval CACHE_OK  The memory is reserved.
+ * @retval CACHE_TOO_LARGE  The value is too large. Nothing was evicted for it.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe. Any thread may fill, commit or abort the reservation.
+ * @processes Safe. A reservation belongs to the process that made it, and ends with it, also if that is killed.
+ * @ownership The caller ends it with memstream_commit() or memstream_abort(), or by closing the handle.
  */
 CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_size, size_t value_size,
                                 memstream_reservation_t *reservation);
 
-/*
- * Makes the filled reservation the value of its key, as memstream_set() would; `*reservation` is zeroed. CACHE_BUSY
- * leaves the reservation as it is: commit or abort it again later.
+/**
+ * Makes a filled reservation the value of its key, in one step, as memstream_set() would.
+ *
+ * After CACHE_BUSY the reservation continues: commit or abort it again later. After CACHE_BAD_HANDLE it is unchanged.
+ * After any other error it has ended.
+ *
+ * @param cache        The cache that the reservation is from.
+ * @param reservation  The reservation. Zeroed when it ends.
+ * @param ttl_ms       Time to live in milliseconds. 0: the entry never expires.
+ * @param flags        32 bits of the caller, stored with the value.
+ * @retval CACHE_OK  The value is stored.
+ * @retval CACHE_BAD_HANDLE  This process does not hold it: it was committed or aborted before, or made before a fork.
+ * @retval CACHE_FULL  The library had to copy, and views and reservations pin all that could be evicted.
+ * @retval CACHE_CORRUPT  Other bytes were written over the reservation. Its value is lost.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
+ * @threads Safe.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
  */
 CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms,
                                uint32_t flags);
 
-/* Gives the room back; `*reservation` is zeroed. Waits for nobody. */
+/**
+ * Ends a reservation without storing it.
+ *
+ * @param cache        The cache that the reservation is from.
+ * @param reservation  The reservation. Zeroed when it ends.
+ * @retval CACHE_OK  The memory is free again.
+ * @retval CACHE_BAD_HANDLE  This process does not hold it: it was committed or aborted before, or made before a fork.
+ * @threads Safe. Takes no lock on the segment and waits for no writer.
+ * @processes Safe.
+ */
 CACHE_API int memstream_abort(memstream_t *cache, memstream_reservation_t *reservation);
 
-/* ---- looking at the cache ---- */
+/* ---- Inspection ---- */
 
-/* One entry as a scan reports it. */
+/**
+ * One entry, as a scan reports it. The library fills it.
+ */
 typedef struct memstream_entry {
-  uint64_t value_size;     /* bytes */
-  uint64_t stored_size;    /* bytes of its block: key, value, header, rounding; their sum is used_memory */
-  uint64_t data_offset;    /* of the value's first byte from the start of the segment */
-  uint64_t created_at_ms;  /* when this value was stored */
-  uint64_t last_access_ms; /* last get or view, or the store if there was none; see memstream_get() */
-  uint64_t expires_at_ms;  /* 0: never */
-  uint64_t access_count;   /* gets and views; exact up to 64, then sampled, to a tenth of it */
-  uint64_t cas;
-  uint32_t flags;
-  uint32_t key_size; /* bytes */
-  uint32_t shard;
-  uint32_t is_valid;                /* 1; 0 if its time has come and nobody has removed it yet */
-  char key[CACHE_MAX_KEY_SIZE + 8]; /* key_size bytes, then a NUL */
+  uint64_t value_size;              /* Bytes of the value. */
+  uint64_t stored_size;             /* Bytes of its block: key, value, header, rounding. Their sum is used_memory. */
+  uint64_t data_offset;             /* Position of the value's first byte, in bytes from the start of the segment. */
+  uint64_t created_at_ms;           /* When this value was stored. */
+  uint64_t last_access_ms;          /* Last get or view, or the store if there was none. See memstream_get(). */
+  uint64_t expires_at_ms;           /* When it expires. 0: never. */
+  uint64_t access_count;            /* Gets and views. Exact up to 64, then an estimate within a tenth. */
+  uint64_t cas;                     /* Token for memstream_cas(). */
+  uint32_t flags;                   /* The caller's 32 bits, as stored. */
+  uint32_t key_size;                /* Bytes of the key. */
+  uint32_t shard;                   /* Number of the shard that holds it, from 0. */
+  uint32_t is_valid;                /* Always 1: no function reports an expired entry. */
+  char key[CACHE_MAX_KEY_SIZE + 8]; /* `key_size` bytes, then a NUL. */
 } memstream_entry_t;
 
-/*
- * Fills up to `capacity` entries and `*count`. `*cursor` is 0 for the first call and whatever the last call left for
- * the next; it is 0 again when the scan is complete. An entry that is there during the whole scan is reported exactly
- * once; one that comes or goes meanwhile may or may not be, so that a key which goes and comes back may be reported
- * twice, and so may any key if the table of entries shrinks meanwhile. Counts no access. Expired entries are left out.
+/**
+ * Lists the entries of the cache, a part in each call.
+ *
+ * Reports an entry exactly once if it exists during the whole scan. An entry that is stored or removed meanwhile may be
+ * missing, or be reported twice. Any entry may be reported twice if the table of entries shrinks meanwhile. Leaves out
+ * expired entries and counts as no access.
+ *
+ * @param cache     An open cache.
+ * @param cursor    0 for the first call, then unchanged what the last call left. It is 0 again when the scan is
+ *                  complete.
+ * @param entries   The array to fill.
+ * @param capacity  Number of elements of the array, at least 1.
+ * @param count     Receives the number of elements that were filled.
+ * @retval CACHE_OK  The elements are filled.
+ * @retval CACHE_INVALID  A pointer is NULL, or `capacity` is 0.
+ * @retval CACHE_BUSY  A lock was held until the deadline. The elements before it are filled, `*cursor` is unchanged.
+ * @threads Safe. Each scan needs a cursor of its own.
+ * @processes Safe. Others read and write meanwhile.
  */
 CACHE_API int memstream_scan(memstream_t *cache, uint64_t *cursor, memstream_entry_t *entries, size_t capacity,
                              size_t *count);
 
-/* Fills `*entry` for one key, as a scan would. */
+/**
+ * Describes the entry of one key, as a scan would. Counts as no access.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param entry       The struct to fill.
+ * @retval CACHE_OK  The struct is filled.
+ * @retval CACHE_MISS  The key has no live entry.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_BUSY  A lock was held until the deadline.
+ * @threads Safe.
+ * @processes Safe.
+ */
 CACHE_API int memstream_entry_info(memstream_t *cache, const void *key, size_t key_size, memstream_entry_t *entry);
 
-/* Fills `*stats`. REQUIRES: stats->struct_size is sizeof(cache_stats_t), of this version or of an earlier one. */
+/**
+ * Fills a struct with the statistics of the segment, as cache_get_stats() does.
+ *
+ * @param cache  An open cache.
+ * @param stats  The struct to fill. Set `stats->struct_size` to sizeof(cache_stats_t) before the call.
+ * @retval CACHE_OK  The struct is filled. `stats->busy_shards` counts the shards that were read without a lock.
+ * @retval CACHE_INVALID  `stats->struct_size` is not the size of this version or of an earlier one.
+ * @threads Safe.
+ * @processes Safe. Cleans up after processes that have died, unless the handle is read-only.
+ */
 CACHE_API int memstream_stats(memstream_t *cache, cache_stats_t *stats);
 
-/* What the handle is open on. The strings live as long as the handle. */
+/**
+ * The segment that a handle is open on. The library fills it.
+ */
 typedef struct memstream_info_t {
-  size_t struct_size;
-  const char *backend;
-  const char *name;
-  uint64_t size_bytes;
-  uint32_t layout_version;
-  uint32_t read_only; /* 0 or 1 */
-  uint8_t uuid[16];   /* of the segment: another one after destroy and create */
+  size_t struct_size;      /* In: sizeof(memstream_info_t). */
+  const char *backend;     /* "posix" or "sysv". Lives as long as the handle. */
+  const char *name;        /* The name of the cache. Lives as long as the handle. */
+  uint64_t size_bytes;     /* Size of the segment in bytes. */
+  uint32_t layout_version; /* Version of the layout of its bytes. */
+  uint32_t read_only;      /* 1 if the handle is open for reading only, else 0. */
+  uint8_t uuid[16];        /* Identifies the segment: a segment that is destroyed and created has another one. */
 } memstream_info_t;
 
+/**
+ * Describes the segment that a handle is open on.
+ *
+ * @param cache  An open cache.
+ * @param info   The struct to fill. Set `info->struct_size` to sizeof(memstream_info_t) before the call.
+ * @retval CACHE_OK  The struct is filled.
+ * @retval CACHE_INVALID  `info->struct_size` is not sizeof(memstream_info_t).
+ * @threads Safe.
+ * @processes Not shared: reads what the handle knows since it was opened.
+ * @ownership The texts belong to the handle and live as long.
+ */
 CACHE_API int memstream_info(memstream_t *cache, memstream_info_t *info);
 
-/* A process that is attached. */
+/**
+ * An attached process. The library fills it.
+ */
 typedef struct memstream_process {
-  uint32_t pid;
-  uint32_t pins;       /* views and reservations it holds */
-  uint64_t start_time; /* of the process, in clock ticks since boot */
-  uint64_t hits;
-  uint64_t misses;
-  uint64_t puts;
+  uint32_t pid;        /* Process id. */
+  uint32_t pins;       /* Views and reservations that it holds in the segment. */
+  uint64_t start_time; /* Start of the process, in clock ticks since boot. */
+  uint64_t hits;       /* Its gets and views that found their key. */
+  uint64_t misses;     /* Its gets and views that did not find their key. */
+  uint64_t puts;       /* Its calls that stored a value. */
 } memstream_process_t;
 
-/*
- * Fills up to `capacity` live processes; `*count` is how many there are. All handles of one process count together.
- * Cleans up after those that have died.
+/**
+ * Lists the live processes that are attached. All handles of a process count together.
+ *
+ * @param cache      An open cache.
+ * @param processes  The array to fill. May be NULL if `capacity` is 0.
+ * @param capacity   Number of elements of the array.
+ * @param count      Receives the number of processes. The first `capacity` of them are filled.
+ * @retval CACHE_OK  The elements are filled.
+ * @threads Safe.
+ * @processes Safe. Cleans up after processes that have died, unless the handle is read-only. Handles that are open for
+ *            reading only are not listed.
  */
 CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *processes, size_t capacity, size_t *count);
 
-/*
- * Verifies every invariant of the segment, shard by shard, under the shard's lock. `*problems` is how many were found;
- * the first ones are described in cache_last_error(). CACHE_OK if none, CACHE_CORRUPT otherwise. Changes nothing.
+/**
+ * Verifies every invariant of the segment, shard by shard, under the lock of the shard. Changes no entry.
+ *
+ * @param cache     An open cache.
+ * @param problems  Receives the number of problems.
+ * @retval CACHE_OK  No problem was found.
+ * @retval CACHE_CORRUPT  Problems were found. cache_last_error() describes the first ones.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. `*problems` is not set.
+ * @threads Safe.
+ * @processes Safe. Writers of a shard wait while the call reads all of that shard.
  */
 CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
 
-/* ---- which segments there are ---- */
+/* ---- Segments of this machine ---- */
 
-/*
- * The name of the backend with that number, from 0 on: "posix", "sysv". NULL behind the last. The text belongs to the
- * library. Any thread may call it at any time.
+/**
+ * Gives the name of a backend by its number.
+ *
+ * @param number  From 0 on: "posix", then "sysv".
+ * @return The name. NULL behind the last one.
+ * @threads Safe.
+ * @processes Not shared: reads no segment.
+ * @ownership The text belongs to the library and is constant.
  */
 CACHE_API const char *memstream_backend_name(size_t number);
 
-/* A segment of this machine, seen from outside and by a read-only attach. */
+/**
+ * A segment of this machine, seen from outside and by a read-only attach. The library fills it.
+ */
 typedef struct memstream_segment {
-  char name[72];      /* the user's name; empty if the segment carries none */
-  char system_id[88]; /* what the system calls it: "/memstream.default", "shmid 3" */
-  uint64_t size_bytes;
-  uint64_t attached;       /* attachments that the system counts; 0 on POSIX, which counts none */
-  uint64_t entries;        /* this and the next three only if `status` is CACHE_OK */
-  uint64_t processes;      /* attached processes, dead ones included until somebody cleans up */
-  uint64_t created_at_ms;  /* Unix time */
-  uint32_t layout_version; /* of the bytes */
-  uint32_t mode;           /* permission bits */
-  uint32_t owner_uid;
-  int32_t status;       /* what a read-only attach returns: CACHE_OK, CACHE_NO_PERMISSION, CACHE_BAD_VERSION, ... */
-  uint64_t reserved[4]; /* 0 */
+  char name[72];           /* The name of the cache. Empty if the segment carries none. */
+  char system_id[88];      /* The system's name for it, such as "/memstream.default" or "shmid 3". */
+  uint64_t size_bytes;     /* Size in bytes. */
+  uint64_t attached;       /* Attachments that the system counts. 0 on POSIX, which counts none. */
+  uint64_t entries;        /* Live entries. Set only if `status` is CACHE_OK, like the next two. */
+  uint64_t processes;      /* Attached processes, including dead ones that nobody has cleaned up after. */
+  uint64_t created_at_ms;  /* Creation, Unix time in milliseconds. */
+  uint32_t layout_version; /* Version of the layout of its bytes. Set only if `status` is CACHE_OK. */
+  uint32_t mode;           /* Permission bits. */
+  uint32_t owner_uid;      /* User id of the owner. */
+  int32_t status;          /* The result of a read-only attach: CACHE_OK, CACHE_NO_PERMISSION, CACHE_BAD_VERSION, ... */
+  uint64_t reserved[4];    /* 0. */
 } memstream_segment_t;
 
-/*
- * Lists the segments of MemStream on a backend, also other users' and damaged ones.
+/**
+ * Lists the segments of MemStream on a backend, including damaged ones and those of other users.
  *
- * backend       as memstream_backend_name() names it.
- * segments      the caller's array; may be NULL if `capacity` is 0.
- * segment_size  sizeof(memstream_segment_t).
- * capacity      how many fit.
- * count         receives how many there are; the first `capacity` of them are filled.
- *
- * Returns CACHE_OK; CACHE_BAD_BACKEND, CACHE_INVALID, CACHE_OS_ERROR. Takes no lock and changes nothing. Any thread may
- * call it at any time. A segment that is made or removed meanwhile may or may not be listed.
+ * @param backend       A name that memstream_backend_name() gives.
+ * @param segments      The array to fill. May be NULL if `capacity` is 0.
+ * @param segment_size  sizeof(memstream_segment_t).
+ * @param capacity      Number of elements of the array.
+ * @param count         Receives the number of segments. The first `capacity` of them are filled.
+ * @retval CACHE_OK  The elements are filled.
+ * @retval CACHE_BAD_BACKEND  No backend has this name.
+ * @retval CACHE_INVALID  A pointer is NULL, or `segment_size` is not sizeof(memstream_segment_t).
+ * @threads Safe.
+ * @processes Safe. Takes no lock and changes nothing. A segment that is created or removed meanwhile may be missing.
  */
 CACHE_API int memstream_segments(const char *backend, memstream_segment_t *segments, size_t segment_size,
                                  size_t capacity, size_t *count);

@@ -271,6 +271,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "cache_strerror": (c_char_p, (c_int,)),
     "cache_last_error": (c_char_p, ()),
     "cache_version": (c_char_p, ()),
+    "memstream_version": (c_uint32, ()),
     "memstream_options_init": (None, (POINTER(Options),)),
     "memstream_options_init_sized": (None, (POINTER(Options), c_size_t)),
     "memstream_open": (c_int, (POINTER(Options), POINTER(c_void_p))),
