@@ -1,140 +1,36 @@
 /*
- * The accelerator: native code for the methods of the Python package that are called most. What the files of this
- * folder share.
- *
- * The native code does what is common by itself: keys of exactly bytes or str, values with a buffer, numbers of exactly
- * int or float. It leaves everything else, every argument that looks wrong, and every exception to the Python function
- * that it stands for; so both mean and say the same.
+ * What an open Cache has here, and how a call finds it.
  */
 #ifndef MEMSTREAM_CLIENTS_PYTHON_NATIVE_ACCELERATOR_H
 #define MEMSTREAM_CLIENTS_PYTHON_NATIVE_ACCELERATOR_H
 
-#include "api/memstream.h"
-#include "clients/python/native/python_abi.h"
+#include "clients/python/native/support.h"
 
-/*
- * The functions of libcache.so. Native code calls just these, whatever else the process has loaded. The package fills
- * the struct in this order, and takes a library of the same MAJOR and MINOR version. So only a new MINOR version may
- * change this struct or what the functions of this library take.
- */
-typedef struct memstream_python_calls {
-  int (*get)(memstream_t *, const void *, size_t, void *, size_t *, memstream_meta_t *);
-  int (*set)(memstream_t *, const void *, size_t, const void *, size_t, uint64_t, uint32_t);
-  int (*remove)(memstream_t *, const void *, size_t);
-  int (*exists)(memstream_t *, const void *, size_t);
-  int (*touch)(memstream_t *, const void *, size_t, uint64_t);
-  int (*incr)(memstream_t *, const void *, size_t, int64_t, const int64_t *, uint64_t, int64_t *);
-  int (*get_many)(memstream_t *, memstream_item_t *, size_t, void *, size_t *);
-  int (*set_many)(memstream_t *, memstream_item_t *, size_t);
-  int (*delete_many)(memstream_t *, memstream_item_t *, size_t);
-  int (*view)(memstream_t *, const void *, size_t, memstream_view_t *);
-  int (*release)(memstream_t *, memstream_view_t *);
-  int (*view_in_place)(memstream_t *, const memstream_view_t *, int *);
-} memstream_python_calls_t;
-
-/* What the views of one cache have in common, and what ends them after their accelerator was closed. */
-typedef struct view_source view_source_t;
-
-/* What a Cache needs for its native calls. An object of Python, which the Cache keeps for as long as it is there. */
-typedef struct accelerator {
-  PyObject object;
-  memstream_python_calls_t calls;
-  memstream_t *cache;   /* NULL once the cache was closed: the Python function says so */
-  PyObject *handle;     /* keeps `cache` open; calls that let the interpreter's lock go keep it themselves */
-  view_source_t *views; /* NULL once the cache was closed */
-  void *batch_room;     /* native_get_many's, kept from call to call; NULL while one of them has it */
-  uint32_t left;        /* bits, in the order of the methods: what this Cache leaves to its Python functions */
-  PyObject *owner;      /* the Cache, by which a call finds this; an address, which is never followed */
-  struct accelerator *next;
-} accelerator_t;
-
-/* One call of a method. */
-typedef struct method_call_arguments {
-  accelerator_t *accelerator;
-  PyObject *self;     /* the Cache */
-  PyObject *function; /* the Python function that the native one stands for */
-} method_call_t;
-
-/* A native function: the arguments are those after self, by position and then by name. */
-typedef PyObject *(*native_function_t)(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                                       PyObject *keyword_names);
-
-/* Values up to this size are copied with the interpreter's lock held: letting it go costs more. */
-#define LOCKED_COPY ((size_t)32 * 1024)
-#define FIRST_RESERVED_FLAGS 0xE0000000u /* flags that say how the package serialized a value: memstream/_kinds.py */
-#define LAST_RESERVED_FLAGS 0xEFFFFFFFu
-
-/* The same call of the Python function. */
-PyObject *call_python(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);
-
-/* Raises the exception of a status that the calling thread's last call returned. Always NULL. */
-PyObject *raise_status(const method_call_t *call, int status);
-
-static inline PyObject *new_reference(PyObject *object) {
-  Py_IncRef(object);
-  return object;
-}
-
-/* The bytes of a key of exactly bytes or str, valid as long as the object is. 0 for anything else, without an
- * exception. */
-int parse_key(PyObject *key, const void **bytes, size_t *size);
-
-/* None, or a number of seconds above 0, in milliseconds rounded up. 0 for anything else. */
-int parse_ttl(PyObject *ttl, uint64_t *ttl_ms);
-
-/* The caller's flags that need no look at what they mean. 0 for anything else. */
-int parse_flags(PyObject *flags, uint32_t *word);
-
-/* A value of any size as a new bytes object; `*flags` is what was stored with it. The status; a miss is no exception,
- * with any other status than CACHE_OK none is set either, except NULL with CACHE_OK: no memory. */
-int read_value(accelerator_t *accelerator, const void *key, size_t key_size, PyObject **value, uint32_t *flags);
-
-/* The same for a value that was of `size` bytes a moment ago, which saves a look-up if it is large. */
-int read_sized_value(accelerator_t *accelerator, const void *key, size_t key_size, size_t size, PyObject **value,
-                     uint32_t *flags);
-
-/* Lets the interpreter's lock go, and takes it back. The handle lives as long. */
-typedef struct pause {
-  PyThreadState *state;
-  PyObject *handle;
-} pause_t;
-pause_t unlock_interpreter(accelerator_t *accelerator);
-void lock_interpreter(pause_t pause);
-
-/* A function that stands in a class in the place of `function`, and behaves like it, but calls `native` where it can.
- * Its bit in `accelerator_t.left` is `bit`. NULL with an exception. */
-PyObject *make_method(PyObject *function, native_function_t native, uint32_t bit);
-
-/* Lets the calls of a Cache find its accelerator, until that ends or the Cache gets another or none. */
-void enter_accelerator(accelerator_t *accelerator, PyObject *owner);
+/* The object of an open Cache, the `owner`: a new reference; NULL with an exception. It keeps `handle`, which keeps
+ * `cache` open, until it is closed. Calls of the owner find it until it ends, or the owner gets another one or none. */
+PyObject *make_accelerator(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle,
+                           PyObject *owner);
 void forget_accelerator(const PyObject *owner);
 
-/* Makes the types: 0, or -1 with an exception. */
-int make_accelerator_types(void);
-extern PyTypeObject *accelerator_type;
+/* Those that there are, by the address of their Cache: an attribute of the Cache would take longer to find. Inline, for
+ * every call begins with it. */
+#define ACCELERATOR_BUCKETS 64
+extern accelerator_t *accelerators[ACCELERATOR_BUCKETS];
 
-/* Of a type that PyType_FromSpec has made: a `tp_new` that refuses. */
-PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords);
+static inline accelerator_t **bucket_of(const PyObject *owner) {
+  return &accelerators[(uintptr_t)owner / 16 % ACCELERATOR_BUCKETS];
+}
 
-/* A source of views for a cache that `handle` keeps open; NULL without memory. The accelerator drops it when it is
- * closed, and what is then left of it goes with the last view. */
-view_source_t *make_view_source(const memstream_python_calls_t *calls, memstream_t *cache, PyObject *handle);
-void drop_view_source(view_source_t *source);
+static inline accelerator_t *find_accelerator(const PyObject *owner) {
+  accelerator_t *accelerator = *bucket_of(owner);
+  while (accelerator != NULL && accelerator->owner != owner) accelerator = accelerator->next;
+  return accelerator;
+}
 
-/* The type of what native_view() gives: borrowed, made by the first call, which has to come before any other use of
- * views. NULL with an exception. */
-PyObject *make_view_type(void);
+/* Leaves every call to the Python functions, which say that the cache was closed. Doing so twice is fine. */
+void close_accelerator(accelerator_t *accelerator);
 
-/* In a forked child: the views that are there are the parent's. Their memoryviews are released, lest anybody reads
- * what nothing keeps in place, and the library is not told of their end. */
-void leave_parent_views(void);
-
-PyObject *native_view(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count, PyObject *keyword_names);
-PyObject *native_get_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                          PyObject *keyword_names);
-PyObject *native_set_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                          PyObject *keyword_names);
-PyObject *native_delete_many(const method_call_t *call, PyObject *const *arguments, Py_ssize_t count,
-                             PyObject *keyword_names);
+/* Makes the type, before anything else: 0, or -1 with an exception. */
+int make_accelerator_type(void);
 
 #endif

@@ -4,7 +4,7 @@
  * (noted where that is so). The symbols are those of the interpreter that loads the library; nothing is linked.
  *
  * What a stable ABI does not promise, the place of the type in an object, is looked at before it is used:
- * memstream_python_fits() in accelerator.c.
+ * memstream_python_fits() in module.c.
  */
 #ifndef MEMSTREAM_CLIENTS_PYTHON_NATIVE_PYTHON_ABI_H
 #define MEMSTREAM_CLIENTS_PYTHON_NATIVE_PYTHON_ABI_H

@@ -1,15 +1,15 @@
 /*
  * Views: values where they stand in the segment. What cache.view() gives here behaves as the View of
- * memstream/views.py does, and is registered as one.
+ * memstream/_core/views.py does, and is registered as one.
  *
  * A view has two objects. The window exports the bytes: the memoryview keeps it, and so does everything that is made
  * of the memoryview, so that the end of the window is the end of the last use. The view, which the caller gets, keeps
  * the memoryview. View and window know of each other without keeping each other: there is no circle, and what is
  * dropped ends at once. All of this is touched with the interpreter's lock held only.
  */
-#include <stdlib.h>
+#include "clients/python/native/views.h"
 
-#include "clients/python/native/accelerator.h"
+#include <stdlib.h>
 
 /* So many views find a place in every segment, if other processes hold few. Beyond, the library may have to copy: that
  * is left to the Python function, which lets the interpreter's lock go meanwhile. */

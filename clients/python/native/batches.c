@@ -2,9 +2,11 @@
  * The functions for many keys: one call into the library each, or one for each chunk. A key or a value that is not
  * common makes the whole call that of the Python function; where it writes, before anything was done.
  */
+#include "clients/python/native/batches.h"
+
 #include <stdlib.h>
 
-#include "clients/python/native/accelerator.h"
+#include "clients/python/native/entries.h"
 
 #define LOCKED_KEYS 64 /* With more of them, or more bytes than LOCKED_COPY, a write lets the interpreter's lock go. */
 
@@ -42,20 +44,20 @@ static PyObject *without_list(const method_call_t *call, PyObject *const *keys) 
 /* ---- reading ---- */
 
 /*
- * Keys are read in chunks, into one room that stays in the processor's caches: the values are small for most, and go
- * from there into their objects. What does not fit into the room is got by itself, straight into its object.
+ * Keys are read in chunks, into one buffer that stays in the processor's caches: the values are small for most, and go
+ * from there into their objects. What does not fit into the buffer is got by itself, straight into its object.
  */
 #define CHUNK ((size_t)64)
 #define FIRST_CHUNK ((size_t)16) /* shows how large the values are */
-#define CHUNK_ROOM ((size_t)64 * 1024)
+#define CHUNK_BUFFER ((size_t)64 * 1024)
 /* So many keys are read between two times that other threads get the interpreter's lock. To let it go for each chunk
  * would cost a batch the interpreter's switch interval each time, as soon as another thread has something to do. */
 #define LOCKED_READS ((size_t)1024)
 
-typedef struct batch_room {
+typedef struct batch_buffer {
   memstream_item_t items[CHUNK];
-  _Alignas(16) char bytes[CHUNK_ROOM];
-} batch_room_t;
+  _Alignas(16) char bytes[CHUNK_BUFFER];
+} batch_buffer_t;
 
 /* Adds what was found to the dict; 0 with an exception. `*foreign` is set if something needs the Python function. */
 static int collect(const method_call_t *call, PyObject *keys, size_t first, const memstream_item_t *items, size_t count,
@@ -70,7 +72,7 @@ static int collect(const method_call_t *call, PyObject *keys, size_t first, cons
     if (status == CACHE_OK) {
       value = PyBytes_FromStringAndSize(item->value, (Py_ssize_t)item->value_size);
     } else {
-      /* Too large for the room. Another thread may have closed the cache while the last one was copied. */
+      /* Too large for the buffer. Another thread may have closed the cache while the last one was copied. */
       if (accelerator->cache == NULL) return raise_status(call, CACHE_NOT_CONNECTED) != NULL;
       status = read_sized_value(accelerator, item->key, item->key_size, item->value_size, &value, &flags);
       if (status == CACHE_MISS) continue;
@@ -85,40 +87,40 @@ static int collect(const method_call_t *call, PyObject *keys, size_t first, cons
   return 1;
 }
 
-/* How many values of a chunk's mean size the room has space for. */
+/* How many values of a chunk's mean size the buffer has space for. */
 static size_t next_chunk(size_t needed, size_t count) {
   const size_t mean = needed / count + 1;
-  const size_t fitting = CHUNK_ROOM / mean;
+  const size_t fitting = CHUNK_BUFFER / mean;
   if (fitting > CHUNK) return CHUNK;
   return fitting < FIRST_CHUNK ? FIRST_CHUNK : fitting;
 }
 
 /* Reads the keys into the dict, until something is foreign. 0 with an exception; with `*foreign` set there may be
  * none, and the Python function has to do it all. */
-static int get_chunks(const method_call_t *call, PyObject *keys, size_t count, batch_room_t *room, PyObject *found,
+static int get_chunks(const method_call_t *call, PyObject *keys, size_t count, batch_buffer_t *buffer, PyObject *found,
                       int *foreign) {
   accelerator_t *accelerator = call->accelerator;
   size_t chunk = FIRST_CHUNK;
   size_t next_pause = LOCKED_READS;
   for (size_t first = 0; first < count && !*foreign;) {
     if (chunk > count - first) chunk = count - first;
-    if (accelerator->cache == NULL || !take_keys(keys, first, room->items, chunk)) {
+    if (accelerator->cache == NULL || !take_keys(keys, first, buffer->items, chunk)) {
       *foreign = 1;
       return 1;
     }
     memstream_t *cache = accelerator->cache;
-    size_t needed = sizeof room->bytes;
+    size_t needed = sizeof buffer->bytes;
     int status;
     if (first < next_pause) {
-      status = accelerator->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+      status = accelerator->calls.get_many(cache, buffer->items, chunk, buffer->bytes, &needed);
     } else {
       next_pause = first + LOCKED_READS;
       const pause_t pause = unlock_interpreter(accelerator);
-      status = accelerator->calls.get_many(cache, room->items, chunk, room->bytes, &needed);
+      status = accelerator->calls.get_many(cache, buffer->items, chunk, buffer->bytes, &needed);
       lock_interpreter(pause);
     }
     if (status != CACHE_OK && status != CACHE_TOO_SMALL) return raise_status(call, status) != NULL;
-    if (!collect(call, keys, first, room->items, chunk, found, foreign)) return 0;
+    if (!collect(call, keys, first, buffer->items, chunk, found, foreign)) return 0;
     first += chunk;
     chunk = next_chunk(needed, chunk);
   }
@@ -132,19 +134,19 @@ PyObject *native_get_many(const method_call_t *call, PyObject *const *arguments,
   /* A list of our own: nobody changes it, and an iterator is walked over once only. */
   PyObject *keys = PySequence_List(arguments[0]);
   if (keys == NULL) return without_list(call, arguments);
-  /* Another call, in another thread or in a finalizer, makes a room of its own meanwhile. */
-  batch_room_t *room = accelerator->batch_room != NULL ? accelerator->batch_room : malloc(sizeof *room);
-  accelerator->batch_room = NULL;
-  PyObject *result = room == NULL ? PyErr_NoMemory() : PyDict_New();
+  /* Another call, in another thread or in a finalizer, makes a buffer of its own meanwhile. */
+  batch_buffer_t *buffer = accelerator->batch_buffer != NULL ? accelerator->batch_buffer : malloc(sizeof *buffer);
+  accelerator->batch_buffer = NULL;
+  PyObject *result = buffer == NULL ? PyErr_NoMemory() : PyDict_New();
   int foreign = 0;
-  if (result != NULL && !get_chunks(call, keys, (size_t)PyList_Size(keys), room, result, &foreign)) {
+  if (result != NULL && !get_chunks(call, keys, (size_t)PyList_Size(keys), buffer, result, &foreign)) {
     Py_DecRef(result);
     result = NULL;
   }
-  if (accelerator->batch_room == NULL) {
-    accelerator->batch_room = room;
+  if (accelerator->batch_buffer == NULL) {
+    accelerator->batch_buffer = buffer;
   } else {
-    free(room);
+    free(buffer);
   }
   if (foreign && result != NULL) {
     Py_DecRef(result);
