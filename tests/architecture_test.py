@@ -50,20 +50,18 @@ BACKEND_CHOICE = "backends/open_segment.cpp"
 # What single files of the Python client may import besides: nothing else of the client imports these files.
 FRAMEWORKS = {
     "clients/python/setup.py": {"setuptools", "wheel"},
-    "clients/python/memstream/cachelib.py": {"cachelib"},
-    "clients/python/memstream/django.py": {"django"},
-    "clients/python/memstream/dogpile.py": {"dogpile"},
-    "clients/python/memstream/flask_caching.py": {"flask_caching"},
+    "clients/python/memstream/integrations/cachelib.py": {"cachelib"},
+    "clients/python/memstream/integrations/django.py": {"django"},
+    "clients/python/memstream/integrations/dogpile.py": {"dogpile"},
+    "clients/python/memstream/integrations/flask_caching.py": {"flask_caching"},
 }
 
 # Import cycles of the Python package that are known: a module, the module that it imports, and why the cycle stands.
-KNOWN_IMPORT_CYCLES = {
-    ("clients/python/memstream/cache.py", "clients/python/memstream/objects.py"): (
-        "Cache(serializer=...) makes an ObjectCache, which derives from Cache: the import stands in the function"
-    ),
-}
+KNOWN_IMPORT_CYCLES: dict[tuple[str, str], str] = {}
 
 MAX_LINES = 600
+# One class that users see stands in one file, with the documentation of all its methods.
+LONGER_FILES = {"clients/python/memstream/cache.py": 1300}
 MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".txt", ".cmake", ".json", ".toml", ".in", ".map", ".yml"}
@@ -339,8 +337,10 @@ def check_text(file: SourceFile) -> Iterator[Violation]:
             yield Violation(file.path, number, "an absolute path of one machine")
     length = file.text.count("\n")
     # The public headers are the reference of the C interface: their length follows from the number of functions.
-    if file.suffix in SOURCE_SUFFIXES and length > MAX_LINES and file.path not in PUBLIC_HEADERS:
-        yield Violation(file.path, length, f"{length} lines: split it, {MAX_LINES} are the limit")
+    most = length if file.path in PUBLIC_HEADERS else MAX_LINES
+    most = LONGER_FILES.get(file.path, most)
+    if file.suffix in SOURCE_SUFFIXES and length > most:
+        yield Violation(file.path, length, f"{length} lines: split it, {most} are the limit")
 
 
 def check_registered(file: SourceFile) -> Iterator[Violation]:
@@ -423,6 +423,8 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("docs/promise.md", "TO" "DO: write\n", "promises work"),
     ("scripts/path.sh", "cd /h" "ome/someone\n", "path of one machine"),
     ("core/base/endless.cpp", "int x;\n" * (MAX_LINES + 1), "split it"),
+    ("clients/python/memstream/cache.py", "x = 1\n" * (MAX_LINES + 1), None),
+    ("clients/python/memstream/endless.py", "x = 1\n" * (MAX_LINES + 1), "split it"),
     ("tests/lonely_test.cpp", "int x;\n", "not registered"),
     ("core/base/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
     ("core/base/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
@@ -435,7 +437,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("clients/python/memstream/fine.py", "import os\ntry:\n    import numpy\nexcept ImportError:\n    pass\n", None),
     ("clients/python/memstream/setup.py", "import setuptools\n", "import of setuptools"),
     ("clients/python/setup.py", "import setuptools\n", None),
-    ("clients/python/memstream/cachelib.py", "import django\n", "import of django"),
+    ("clients/python/memstream/integrations/cachelib.py", "import django\n", "import of django"),
     ("clients/python/memstream/types.py", "if TYPE_CHECKING:\n    import numpy\n", None),
     ("clients/python/memstream/debug.py", "if DEBUG:\n    import numpy\n", "import of numpy"),
     ("clients/python/memstream/again.py", "from memstream import again\n", "import cycle"),

@@ -14,7 +14,8 @@ import memstream_limit
 
 from contender import Contender, Session
 from data import DataSet
-from memstream import Cache, _abi
+from memstream import Cache
+from memstream._core import abi
 from memstream.views import View
 
 # Room for the data several times over: nothing may be evicted.
@@ -142,10 +143,10 @@ def plain_ctypes(cache: Cache) -> Session:
             give(room)
             return value
         give(room)
-        return large(key) if status == _abi.Status.TOO_SMALL else None
+        return large(key) if status == abi.Status.TOO_SMALL else None
 
     def large(key: bytes) -> Optional[bytes]:
-        view = _abi.View()
+        view = abi.View()
         if library.memstream_view(handle, key, sizes[len(key)], byref(view)) != 0:
             return None
         try:

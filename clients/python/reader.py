@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs memstream.programs.reader from a source tree, without installing anything."""
+"""Runs memstream.cli.reader from a source tree, without installing anything."""
 
 import sys
 
-from memstream.programs.reader import main
+from memstream.cli.reader import main
 
 if __name__ == "__main__":
     sys.exit(main())

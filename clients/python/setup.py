@@ -40,7 +40,7 @@ def find_libraries() -> List[Path]:
 
 
 class BuildWithLibraries(build_py):
-    """Copies the libraries into the package, where memstream._library looks for them."""
+    """Copies the libraries into the package, where memstream._core.library looks for them."""
 
     def run(self) -> None:
         super().run()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs memstream.programs.writer from a source tree, without installing anything."""
+"""Runs memstream.cli.writer from a source tree, without installing anything."""
 
 import sys
 
-from memstream.programs.writer import main
+from memstream.cli.writer import main
 
 if __name__ == "__main__":
     sys.exit(main())

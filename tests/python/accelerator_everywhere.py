@@ -67,7 +67,7 @@ def ask(cache: Cache) -> None:
     refuses(AttributeError, getattr, Cache.get, "note")
     refuses(AttributeError, Cache.get, None, "key")
     refuses(TypeError, Cache.get)
-    for native in (type(inspect.getattr_static(Cache, "get")), type(cache._accelerator)):
+    for native in (type(inspect.getattr_static(Cache, "get")), type(cache._accelerator.state)):
         refuses(TypeError, native)
         refuses(TypeError, object.__new__, native)
         refuses(TypeError, type, "Derived", (native,), {})

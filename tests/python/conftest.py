@@ -26,7 +26,7 @@ CLIENT = ROOT / "clients" / "python"
 sys.path.insert(0, str(CLIENT))
 
 from memstream import Cache, destroy  # noqa: E402  The line above makes it importable.
-from memstream._adapters import SharedCache  # noqa: E402
+from memstream._shared import SharedCache  # noqa: E402
 from memstream.errors import NoSegment  # noqa: E402
 
 BACKENDS = [os.environ["MEMSTREAM_BACKEND"]] if "MEMSTREAM_BACKEND" in os.environ else ["posix", "sysv"]

@@ -11,8 +11,9 @@ from typing import Dict, List
 import pytest
 from conftest import ROOT
 
-from memstream import _abi, _library
-from memstream.records import ENTRY_FORMAT
+from memstream._core import abi
+from memstream._core import library as loading
+from memstream._core.records import ENTRY_FORMAT
 
 HEADERS = "".join((ROOT / "api" / name).read_text() for name in ("cache.h", "memstream_options.h", "memstream.h"))
 # Without comments, so that nothing in them looks like a declaration.
@@ -42,27 +43,27 @@ def prototypes() -> Dict[str, str]:
 def test_statuses_are_those_of_the_header() -> None:
     header = {name: int(value) for name, value in re.findall(r"CACHE_(\w+) = (-?\d+)", CODE)}
     assert len(header) > 30
-    assert {status.name: status.value for status in _abi.Status} == header
+    assert {status.name: status.value for status in abi.Status} == header
 
 
 def test_open_flags_are_those_of_the_header() -> None:
     header = {name: int(value) for name, value in re.findall(r"MEMSTREAM_OPEN_(\w+) = (\d+)", CODE)}
-    assert header and {flag.name: flag.value for flag in _abi.OpenFlags} == header
+    assert header and {flag.name: flag.value for flag in abi.OpenFlags} == header
 
 
 def test_largest_key_is_that_of_the_header() -> None:
-    assert re.findall(r"#define CACHE_MAX_KEY_SIZE (\d+)", CODE) == [str(_abi.MAX_KEY_SIZE)]
+    assert re.findall(r"#define CACHE_MAX_KEY_SIZE (\d+)", CODE) == [str(abi.MAX_KEY_SIZE)]
 
 
 def test_every_struct_has_the_fields_of_the_header_in_order() -> None:
-    declared = {name: [field[0] for field in struct._fields_] for name, struct in _abi.STRUCTS.items()}
+    declared = {name: [field[0] for field in struct._fields_] for name, struct in abi.STRUCTS.items()}
     assert declared == struct_bodies()
 
 
 def test_every_struct_lies_in_memory_as_the_compiler_lays_it_out(tmp_path: Path) -> None:
     lines = []
     ours = []
-    for name, struct in _abi.STRUCTS.items():
+    for name, struct in abi.STRUCTS.items():
         lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
         ours.append(f"{name} {ctypes.sizeof(struct)}")
         for field in [field[0] for field in struct._fields_]:
@@ -81,16 +82,16 @@ def test_every_struct_lies_in_memory_as_the_compiler_lays_it_out(tmp_path: Path)
 def test_every_function_of_the_full_interface_is_declared() -> None:
     header = prototypes()
     assert {name for name in header if name.startswith("memstream_")} == {
-        name for name in _abi.PROTOTYPES if name.startswith("memstream_")
+        name for name in abi.PROTOTYPES if name.startswith("memstream_")
     }
-    assert set(_abi.PROTOTYPES) <= set(header)
+    assert set(abi.PROTOTYPES) <= set(header)
 
 
-@pytest.mark.parametrize("name", sorted(_abi.PROTOTYPES))
+@pytest.mark.parametrize("name", sorted(abi.PROTOTYPES))
 def test_arguments_are_those_of_the_header(name: str) -> None:
     text = prototypes()[name]
     parameters = [] if text == "void" else text.split(", ")
-    declared = _abi.PROTOTYPES[name][1]
+    declared = abi.PROTOTYPES[name][1]
     assert len(declared) == len(parameters)
     for parameter, ours in zip(parameters, declared):
         type_name = re.sub(r"\bconst\b|\w+$", "", parameter).strip()
@@ -98,8 +99,8 @@ def test_arguments_are_those_of_the_header(name: str) -> None:
             assert ours is C_NUMBERS[type_name], parameter
             continue
         target = type_name.split("*")[0].strip()
-        if target in _abi.STRUCTS:
-            assert ours is ctypes.POINTER(_abi.STRUCTS[target]), parameter
+        if target in abi.STRUCTS:
+            assert ours is ctypes.POINTER(abi.STRUCTS[target]), parameter
         elif target in C_NUMBERS:
             assert ours is ctypes.POINTER(C_NUMBERS[target]), parameter
         elif type_name.count("*") == 2:
@@ -109,14 +110,14 @@ def test_arguments_are_those_of_the_header(name: str) -> None:
 
 
 def test_entry_format_is_as_large_as_the_struct() -> None:
-    assert ENTRY_FORMAT.size == ctypes.sizeof(_abi.Entry)
+    assert ENTRY_FORMAT.size == ctypes.sizeof(abi.Entry)
 
 
 def test_package_and_library_are_of_one_version(library: Path) -> None:
-    assert _library.load(str(library)).version == _abi.VERSION
+    assert loading.load(str(library)).version == abi.VERSION
 
 
 def test_every_status_has_a_sentence_of_its_own(library: Path) -> None:
-    c = _library.load(str(library)).c
-    sentences = {c.cache_strerror(status) for status in _abi.Status}
-    assert len(sentences) == len(_abi.Status) and b"" not in sentences
+    c = loading.load(str(library)).c
+    sentences = {c.cache_strerror(status) for status in abi.Status}
+    assert len(sentences) == len(abi.Status) and b"" not in sentences

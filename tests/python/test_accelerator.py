@@ -18,9 +18,9 @@ import pytest
 from conftest import Segment
 
 from memstream import Cache, View
-from memstream._kinds import Kind, flag_word
-from memstream.accelerator import METHODS
-from memstream.errors import CacheMiss, ClosedError, UndecodableWarning
+from memstream._core.accelerator import accelerated_names
+from memstream._core.kinds import Kind, flag_word
+from memstream.errors import CacheMiss, ClosedError, SerializerError, UndecodableWarning
 
 # How often a leak test makes its call, in percent of a million: 100 is some 10 million calls in all.
 LEAK_CALLS = 1_000_000 * int(os.environ.get("MEMSTREAM_LEAK_SCALE", "2")) // 100
@@ -49,7 +49,7 @@ def python_functions_of(call: Callable[[], object]) -> List[str]:
 
 
 ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
-    **dict.fromkeys(METHODS, ("key",)),
+    **dict.fromkeys(accelerated_names(), ("key",)),
     **dict.fromkeys(("set", "put"), ("key", b"1")),
     **dict.fromkeys(("get_many", "delete_many"), (["key"],)),
     "set_many": ({"key": b"1"},),
@@ -68,15 +68,42 @@ def test_what_a_subclass_redefines_stays_redefined(accelerated: None, segment: S
         def get(self, key: Any, default: Any = None) -> Any:
             return super().get(key, default).upper()
 
-        def _pack(self, value: Any, flags: int) -> Any:
-            return value[::-1], flags
-
     with Loud() as cache:
         cache["key"] = bytearray(b"value")
-        assert cache.get("key") == b"EULAV" and cache["key"] == b"EULAV"
+        assert cache.get("key") == b"VALUE" and cache["key"] == b"VALUE"
         assert python_functions_of(lambda: cache.delete("absent")) == []
         assert python_functions_of(lambda: cache.get("key")) == []  # Its own is not of the package.
-        assert "set" in python_functions_of(lambda: cache.set("key", b"value"))
+
+
+class Backwards:
+    """A serializer of the test's own, which gets bytes too."""
+
+    def dumps(self, value: bytes) -> bytes:
+        return value[::-1]
+
+    def loads(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+def test_native_code_stores_only_what_is_stored_as_it_is(accelerated: None, segment: Segment) -> None:
+    with Cache(serializer="pickle") as cache, Cache(serializer=Backwards()) as backwards:
+        assert python_functions_of(lambda: cache.set("bytes", b"value")) == []
+        assert python_functions_of(lambda: cache.get("bytes")) == [] and cache.get("bytes") == b"value"
+        for value in ([1], 7, "text", bytearray(b"value")):
+            assert "set" in python_functions_of(lambda: cache.set("object", value))
+            assert "get" not in python_functions_of(lambda: cache.get("object"))
+            assert cache.get("object") == value and type(cache.get("object")) is type(value)
+        large = [bytes(100_000)]
+        cache.set_many({"large": large, "bytes": b"many"})
+        assert "get" in python_functions_of(lambda: cache.get("large")) and cache.get("large") == large
+        assert cache.get_many(["object", "bytes"]) == {"object": bytearray(b"value"), "bytes": b"many"}
+        backwards.set("key", b"value")
+        backwards.set_many({"many": b"values"})
+        assert backwards.get("key") == b"value" and backwards.get("many") == b"values"
+        with Cache() as plain, plain.view("key") as stored:
+            assert bytes(stored).endswith(b"eulav")
+            with pytest.raises(SerializerError, match="serializer of its own"):
+                plain.get("key")
 
 
 def test_functions_that_were_kept_say_that_the_cache_was_closed(accelerated: None, segment: Segment) -> None:
@@ -282,7 +309,7 @@ def test_no_call_leaks(accelerated: None, cache: Cache, name: str) -> None:
     call, key = CALLS[name], "a key of its own " + name
     cache.set_many({key: b"value", "medium": bytes(20_000), "large": bytes(65_536), "number": b"0"})
     cache.set_many(dict.fromkeys(_MANY, bytes(1024)))
-    cache._store_packed(cache._library.c.memstream_set, "array", b"", None, flag_word(Kind.ARRAY, 0))
+    cache._connection.store(cache._library.c.memstream_set, "array", b"", None, flag_word(Kind.ARRAY, 0))
     default = object()
     view = cache.view(key)
     watched = (None, True, False, key, default, cache._handle, type(view), type(view.memory.obj))

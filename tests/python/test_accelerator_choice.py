@@ -11,7 +11,9 @@ from typing import Callable, List, Tuple
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _library, _native
+from memstream import Cache
+from memstream._core import abi, native
+from memstream._core.library import load
 from memstream.errors import AcceleratorWarning, BadAccelerator, BadRoad, LibraryError
 
 
@@ -62,11 +64,11 @@ INCAPABLE: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 ]
 NEGLECTED: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (
-        lambda patch: patch.setattr(_native, "FILE_NAME", "libabsent.so"),
+        lambda patch: patch.setattr(native, "FILE_NAME", "libabsent.so"),
         "libabsent.so cannot be loaded.*Run scripts/build.sh, or install .* libabsent.so belongs beside libcache.so",
     ),
     (
-        lambda patch: patch.setattr(_library._abi, "VERSION", "0.2.0"),
+        lambda patch: patch.setattr(abi, "VERSION", "0.2.0"),
         "is version 0.1.0 and the package is version 0.2.0.*Install the package and its libraries from one release",
     ),
 ]
@@ -75,9 +77,9 @@ NEGLECTED: List[Tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch, segment: Segment, library: Path) -> None:
     """The accelerator is not loaded yet, and nothing was warned of."""
-    _library.load(str(library))
-    monkeypatch.setattr(_native, "_loaded", None)
-    monkeypatch.setattr(_native, "_has_warned", False)
+    load(str(library))
+    monkeypatch.setattr(native, "_loaded", None)
+    monkeypatch.setattr(native, "_has_warned", False)
 
 
 @pytest.mark.parametrize("change, reason", INCAPABLE + NEGLECTED)
@@ -121,7 +123,7 @@ def test_a_capable_interpreter_that_goes_without_warns_once_with_reason_and_reme
     (warning,) = seen
     assert re.match("MemStream calls are not accelerated.*" + reason + ".*ACCELERATOR=off", str(warning.message))
     assert warning.filename == __file__
-    monkeypatch.setattr(_native, "_has_warned", False)
+    monkeypatch.setattr(native, "_has_warned", False)
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,7 +133,7 @@ def test_a_capable_interpreter_that_goes_without_warns_once_with_reason_and_reme
 def test_another_patch_version_is_no_reason_to_go_without(
     monkeypatch: pytest.MonkeyPatch, unloaded: None, segment: Segment
 ) -> None:
-    monkeypatch.setattr(_library._abi, "VERSION", "0.1.99")
+    monkeypatch.setattr(abi, "VERSION", "0.1.99")
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "auto")
     monkeypatch.setattr(sys, "version_info", (*sys.version_info[:2], 99, "final", 0))
     with Cache() as cache:
@@ -139,10 +141,10 @@ def test_another_patch_version_is_no_reason_to_go_without(
 
 
 def test_a_library_without_the_functions_is_no_accelerator(unloaded: None, segment: Segment, tmp_path: Path) -> None:
-    other = tmp_path / _native.FILE_NAME
+    other = tmp_path / native.FILE_NAME
     other.symlink_to(segment.environment["MEMSTREAM_LIBRARY"])
-    with pytest.raises(_native._Unfit, match="memstream_python_version"):
-        _native._load(str(tmp_path / "libcache.so"))
+    with pytest.raises(native._Unfit, match="memstream_python_version"):
+        native._load(str(tmp_path / "libcache.so"))
 
 
 SUBINTERPRETER = """

@@ -12,8 +12,8 @@ import pytest
 from conftest import Segment, pins, raises_value_error
 
 from memstream import Cache, Status, View, errors
-from memstream._arguments import BorrowedBytes
-from memstream._library import load
+from memstream._core.arguments import BorrowedBytes
+from memstream._core.library import load
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters, errors
-from memstream._adapters import SharedCache, bounded_key, seconds_of
+from memstream import Cache, _shared, errors
+from memstream._shared import SharedCache, bounded_key, seconds_of
 from memstream.errors import CacheBusy, CacheFull, NoMemory
 
 TOO_LARGE = b"x" * 40_000_000
@@ -76,9 +76,9 @@ Make = Callable[..., Adapter]
 @pytest.fixture(params=[make_django, make_cachelib, make_flask], ids=["django", "cachelib", "flask"])
 def make(request: pytest.FixtureRequest, segment: Segment) -> Iterator[Make]:
     """Makes an adapter on the segment of the test."""
-    _adapters._open.clear()
+    _shared._open.clear()
     yield lambda **options: request.param(segment, **options)
-    _adapters._open.clear()
+    _shared._open.clear()
     gc.collect()  # What pytest has kept of exceptions.
 
 
@@ -324,7 +324,7 @@ def test_dogpile_ignores_trouble_and_drops_old_values(segment: Segment, caplog: 
 
     import memstream.dogpile  # noqa: F401  Registers the backend.
 
-    _adapters._open.clear()
+    _shared._open.clear()
     region = make_region().configure("memstream", arguments={"name": segment.name, "ignore_errors": True})
     region.set_multi({"key": 1, "other": 2, "third": 3})
     region.set("key", TOO_LARGE)
@@ -339,6 +339,6 @@ def test_dogpile_ignores_trouble_and_drops_old_values(segment: Segment, caplog: 
         region.delete_multi(["key"])
         assert region.get("key") is NO_VALUE and region.get_multi(["key", "third"]) == [NO_VALUE] * 2
     assert "counts as a miss" in caplog.text
-    _adapters._open.clear()
+    _shared._open.clear()
     del adapter, backend, region
     gc.collect()  # A region refers to itself.

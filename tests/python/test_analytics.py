@@ -14,8 +14,8 @@ import pytest
 from conftest import CLIENT, MIB, Segment
 
 from memstream import Cache, Stats
-from memstream.programs import analytics
-from memstream.programs.text import format_size, printable
+from memstream.cli import analytics
+from memstream.cli.text import format_size, printable
 
 ANALYTICS = str(CLIENT / "analytics.py")
 

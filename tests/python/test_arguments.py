@@ -164,7 +164,7 @@ def cases_of(cls: type, make: Callable[[], Any]) -> Iterator[Case]:
 
 
 CACHE = list(cases_of(Cache, lambda: _cache[0]))
-OBJECT_CACHE = [case for case in cases_of(ObjectCache, lambda: _cache[0]) if case.parameter not in OBJECTS]
+OBJECT_CACHE = [case for case in cases_of(Cache, lambda: _cache[0]) if case.parameter not in OBJECTS]
 LEASE = list(cases_of(Lease, lambda: _cache[0].lease(os.urandom(8))))
 OPENING = [
     *calling("Cache", lambda: Cache, Cache.__init__),

@@ -12,7 +12,7 @@ import pytest
 from conftest import CLIENT, Segment, pins
 
 from memstream import Cache, CacheMiss, SerializerError, errors
-from memstream._kinds import Kind, kind_of
+from memstream._core.kinds import Kind, kind_of
 
 numpy = pytest.importorskip("numpy")
 

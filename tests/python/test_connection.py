@@ -15,8 +15,8 @@ import pytest
 from conftest import MIB, Segment
 
 from memstream import Cache, SegmentDiffers, destroy, errors
-from memstream._library import load
-from memstream.connection import make_options
+from memstream._core.library import load
+from memstream._core.options import Options
 
 
 def test_opening_creates_the_segment_that_the_environment_names(segment: Segment) -> None:
@@ -47,7 +47,7 @@ def test_a_size_in_gigabytes_reaches_the_library(segment: Segment) -> None:
 def test_a_timeout_may_be_a_timedelta(segment: Segment) -> None:
     library = load()
     for timeout, expected in ((timedelta(seconds=2.5), 2500), (timedelta(microseconds=1), 1), (timedelta(0), 0)):
-        assert make_options(library, timeout=timeout).timeout_ms == expected
+        assert Options(timeout=timeout).to_struct(library).timeout_ms == expected
     for timeout in (timedelta(seconds=-1), timedelta(hours=1, seconds=1)):
         with pytest.raises(errors.BadTimeout, match="^Invalid timeout .*: expected seconds from 0 to 3600"):
             Cache(timeout=timeout)

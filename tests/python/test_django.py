@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters
+from memstream import Cache, _shared
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
@@ -40,9 +40,9 @@ def make(segment: Segment) -> Iterator[Make]:
     def make_backend(**settings_of_cache: Any) -> MemStreamCache:
         return MemStreamCache(segment.name, settings_of_cache)
 
-    _adapters._open.clear()
+    _shared._open.clear()
     yield make_backend
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_backends_of_all_threads_share_one_attachment(make: Make) -> None:
     for thread in threads:
         thread.join()
     django = make()
-    assert django.get("counter") == 20 and len(_adapters._open) == 1
+    assert django.get("counter") == 20 and len(_shared._open) == 1
     assert len(django._shared.cache.processes()) == 1
 
 

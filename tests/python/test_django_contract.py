@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator
 import pytest
 from conftest import Segment
 
-from memstream import _adapters
+from memstream import _shared
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
@@ -27,9 +27,9 @@ from memstream.django import MemStreamCache  # noqa: E402
 
 @pytest.fixture
 def django(segment: Segment) -> Iterator[MemStreamCache]:
-    _adapters._open.clear()
+    _shared._open.clear()
     yield MemStreamCache(segment.name, {})
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 @pytest.mark.parametrize("key", ["with space", "new\nline", "\x7f", "x" * 251])

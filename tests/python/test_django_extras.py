@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters, errors
+from memstream import Cache, _shared, errors
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
@@ -31,8 +31,8 @@ from django.core import checks  # noqa: E402
 from django.core.cache.backends.base import CacheKeyWarning  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
-from memstream._locks import LockError  # noqa: E402
 from memstream.django import MemStreamCache  # noqa: E402
+from memstream.integrations._locks import LockError  # noqa: E402
 
 Make = Callable[..., MemStreamCache]
 
@@ -40,9 +40,9 @@ Make = Callable[..., MemStreamCache]
 @pytest.fixture
 def make(segment: Segment) -> Iterator[Make]:
     """Makes backends on the segment of the test."""
-    _adapters._open.clear()
+    _shared._open.clear()
     yield lambda **params: MemStreamCache(segment.name, params)
-    _adapters._open.clear()
+    _shared._open.clear()
     gc.collect()  # What pytest has kept of exceptions.
 
 

@@ -15,14 +15,15 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, Lease, _adapters, _turns, errors
+from memstream import Cache, Lease, _shared, errors
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
 from django.conf import settings  # noqa: E402  It may be missing.
 
-from memstream._turns import Turn  # noqa: E402
 from memstream.django import MemStreamCache  # noqa: E402
+from memstream.integrations import _turns  # noqa: E402
+from memstream.integrations._turns import Turn  # noqa: E402
 
 if not settings.configured:
     settings.configure(
@@ -237,10 +238,10 @@ def test_what_is_never_stored_is_computed_side_by_side(site: Site, work: str) ->
 
 @pytest.fixture
 def django(segment: Segment) -> Iterator[Callable[..., MemStreamCache]]:
-    _adapters._open.clear()
+    _shared._open.clear()
     _turns._held.clear()
     yield lambda **options: MemStreamCache(segment.name, {"OPTIONS": options})
-    _adapters._open.clear()
+    _shared._open.clear()
     gc.collect()  # What pytest has kept of exceptions.
 
 

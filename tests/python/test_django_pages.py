@@ -9,7 +9,7 @@ from typing import Any, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import _adapters, _turns
+from memstream import _shared
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
@@ -24,6 +24,7 @@ if not settings.configured:
     )
 
 from memstream.django import MemStreamCache  # noqa: E402
+from memstream.integrations import _turns  # noqa: E402
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def backend(segment: Segment) -> Iterator[Any]:
     """The backend that Django's middleware gets."""
     from django.core.cache import caches
 
-    _adapters._open.clear()
+    _shared._open.clear()
     _turns._held.clear()
     cache: Any = caches["default"]
     cache._pages.end()
     yield cache
     cache._pages.end()
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 def leases(cache: MemStreamCache) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters, destroy, errors
+from memstream import Cache, _shared, destroy, errors
 
 pytest.importorskip("dogpile.cache", reason="dogpile.cache is not installed (Debian: python3-dogpile.cache)")
 
@@ -22,9 +22,9 @@ import memstream.dogpile  # noqa: E402
 
 @pytest.fixture
 def region(segment: Segment) -> Iterator[Any]:
-    _adapters._open.clear()
+    _shared._open.clear()
     yield make_region().configure("memstream", expiration_time=60, arguments={"name": segment.name, "timeout": 5})
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any, Callable, List, Optional
 import pytest
 from conftest import MIB
 
-from memstream import Cache, CacheMiss, errors, operations
+from memstream import Cache, CacheMiss, errors
+from memstream._core import connection
 
 KEYS = [b"k", "text", "ключ", b"\0", b"a\0b", b"\xff\xfe", b"k" * 1024, "é" * 512]
 SIZES = [0, 1, 64, 1023, 1024, 1025, 32767, 32768, 32769, 100_000, MIB, 5 * MIB]
@@ -314,7 +315,7 @@ def test_a_full_cache_keeps_accepting(cache: Cache) -> None:
 def test_get_copes_with_a_value_that_changes_between_its_two_calls(
     unaccelerated: None, cache: Cache, monkeypatch: pytest.MonkeyPatch, change: Optional[int]
 ) -> None:
-    get = cache._raw_get
+    get = cache._connection.raw_get
 
     def get_and_change(*arguments: Any) -> Any:
         status = get(*arguments)
@@ -325,7 +326,7 @@ def test_get_copes_with_a_value_that_changes_between_its_two_calls(
         return status
 
     cache.set("key", pattern(40_000))
-    monkeypatch.setattr(cache, "_raw_get", get_and_change)
+    monkeypatch.setattr(cache._connection, "raw_get", get_and_change)
     assert cache.get("key", "gone") == ("gone" if change is None else pattern(change))
 
 
@@ -349,10 +350,10 @@ def test_get_never_mixes_two_values_of_a_key(cache: Cache) -> None:
 def test_gets_use_the_same_room_again(cache: Cache) -> None:
     cache["small"], cache["large"] = b"value", bytes(MIB)
     cache.get("small")
-    rooms = list(operations._rooms)
+    rooms = list(connection.free_buffers)
     for key in ("small", "absent", "large"):
         cache.get(key)
-        assert [id(room) for room in operations._rooms] == [id(room) for room in rooms]
+        assert [id(room) for room in connection.free_buffers] == [id(room) for room in rooms]
 
 
 def test_threads_share_a_cache_without_mixing_their_values_up(cache: Cache) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _adapters
+from memstream import Cache, _shared
 
 pytest.importorskip("cachelib", reason="cachelib is not installed (Debian: python3-cachelib)")
 
@@ -18,9 +18,9 @@ from memstream.cachelib import MemStreamCache  # noqa: E402  cachelib may be mis
 
 @pytest.fixture
 def shared(segment: Segment) -> Iterator[MemStreamCache]:
-    _adapters._open.clear()
+    _shared._open.clear()
     yield MemStreamCache(segment.name)
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 def remaining(cache: MemStreamCache, key: str) -> Any:

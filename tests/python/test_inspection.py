@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import MIB, Segment
 
-from memstream import Cache, Stats, _abi, errors, inspection
+from memstream import Cache, Stats
+from memstream import cache as cache_module
+from memstream import errors
+from memstream._core import abi
 
 
 def test_a_scan_reports_every_entry_once_with_all_its_fields(cache: Cache) -> None:
@@ -104,7 +107,7 @@ def test_hit_ratio_of_a_cache_that_nobody_has_asked_is_none(cache: Cache) -> Non
 
 
 def test_stats_have_the_counters_of_the_header(cache: Cache) -> None:
-    theirs = {name for name, *_ in _abi.CacheStats._fields_} - {"struct_size", "created_at_ms", "now_ms"}
+    theirs = {name for name, *_ in abi.CacheStats._fields_} - {"struct_size", "created_at_ms", "now_ms"}
     assert set(Stats._fields) == theirs | {"created_at", "now"}
 
 
@@ -134,7 +137,7 @@ def test_processes_are_listed_with_what_they_did(cache: Cache, segment: Segment)
 
 
 def test_more_processes_than_one_call_lists_are_all_listed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "_PROCESS_BATCH", 1)
+    monkeypatch.setattr(cache_module, "_PROCESS_BATCH", 1)
     pids = []
     read_end, write_end = os.pipe()
     for _ in range(3):

@@ -12,9 +12,11 @@ from typing import Dict
 import pytest
 from conftest import CLIENT, Segment
 
-from memstream import Cache, LibraryError, _abi, _library
+from memstream import Cache, LibraryError
+from memstream._core import abi
+from memstream._core import library as loading
 
-LOADS = "import memstream._library as l; print(l.load({argument}).path)"
+LOADS = "import memstream._core.library as l; print(l.load({argument}).path)"
 
 
 def load_in_child(environment: Dict[str, str], argument: str = "") -> "subprocess.CompletedProcess[str]":
@@ -73,7 +75,7 @@ def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "text.so"
     wrong.write_text("not a library")
     with pytest.raises(LibraryError, match="text.so"):
-        _library.load(str(wrong))
+        loading.load(str(wrong))
 
 
 def compile_library(path: Path, source: str) -> str:
@@ -84,33 +86,33 @@ def compile_library(path: Path, source: str) -> str:
 def test_a_library_that_is_another_one_is_refused_by_its_name(tmp_path: Path) -> None:
     path = compile_library(tmp_path / "other.so", "int cache_put(void) { return 0; }")
     with pytest.raises(LibraryError, match="other.so is not a libcache.so.*cache_version"):
-        _library.load(path)
+        loading.load(path)
 
 
 def test_a_library_that_lacks_a_function_is_refused_with_both_versions(tmp_path: Path) -> None:
-    version = _abi.VERSION.rsplit(".", 1)[0] + ".77"
+    version = abi.VERSION.rsplit(".", 1)[0] + ".77"
     path = compile_library(tmp_path / "half.so", f'const char *cache_version(void) {{ return "{version}"; }}')
-    with pytest.raises(LibraryError, match=f"half.so is version {version}.*version {_abi.VERSION}.*cache_strerror"):
-        _library.load(path)
+    with pytest.raises(LibraryError, match=f"half.so is version {version}.*version {abi.VERSION}.*cache_strerror"):
+        loading.load(path)
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "1.1.0", "nonsense", ""])
 def test_a_library_of_another_version_is_refused_with_both_versions(
     tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_abi, "VERSION", "0.1.7")
+    monkeypatch.setattr(abi, "VERSION", "0.1.7")
     path = compile_library(tmp_path / "other.so", f'const char *cache_version(void) {{ return "{version}"; }}')
     with pytest.raises(LibraryError, match=f"version {version} and the package is version 0.1.7"):
-        _library.load(path)
+        loading.load(path)
 
 
 def test_a_library_that_differs_in_the_patch_version_only_is_accepted(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copy(library, tmp_path / "copy.so")
-    major, minor, _ = _abi.VERSION.split(".")
-    monkeypatch.setattr(_abi, "VERSION", f"{major}.{minor}.999")
-    assert _library.load(str(copy)).version.startswith(f"{major}.{minor}.")
+    major, minor, _ = abi.VERSION.split(".")
+    monkeypatch.setattr(abi, "VERSION", f"{major}.{minor}.999")
+    assert loading.load(str(copy)).version.startswith(f"{major}.{minor}.")
 
 
 MOVES = """
@@ -138,7 +140,7 @@ def test_a_relative_path_as_the_argument_is_good_for_a_cache_that_travels(
     with Cache(library="./libcache.so") as cache:
         monkeypatch.chdir("/")
         with pickle.loads(pickle.dumps(cache)) as other:
-            assert other._library is cache._library is _library.load(str(library.with_name("libcache.so")))
+            assert other._library is cache._library is loading.load(str(library.with_name("libcache.so")))
 
 
 def test_a_name_for_the_loader_stays_a_name(library: Path) -> None:
@@ -148,7 +150,7 @@ def test_a_name_for_the_loader_stays_a_name(library: Path) -> None:
 
 
 def test_the_library_is_loaded_once(library: Path) -> None:
-    assert _library.load(str(library)) is _library.load(str(library))
+    assert loading.load(str(library)) is loading.load(str(library))
 
 
 def test_a_cache_takes_the_library_as_an_argument(

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 from conftest import Segment
 
-from memstream import Cache, CacheInfo, _adapters, destroy, errors, lru_cache
+from memstream import Cache, CacheInfo, _shared, destroy, errors, lru_cache
 from memstream.memo_keys import KeyMaker
 
 
@@ -292,9 +292,9 @@ class Interrupted:
 
 @pytest.fixture
 def default_cache(segment: Segment) -> Iterator[None]:
-    _adapters._open.clear()
+    _shared._open.clear()
     yield
-    _adapters._open.clear()
+    _shared._open.clear()
 
 
 def test_lru_cache_has_the_words_of_functools(default_cache: None) -> None:
@@ -320,7 +320,7 @@ def test_lru_cache_has_the_words_of_functools(default_cache: None) -> None:
 
 
 def test_lru_cache_opens_nothing_before_the_first_call(segment: Segment) -> None:
-    segment.code("import memstream\n@memstream.lru_cache\ndef f(): return 1\nassert not memstream._adapters._open")
+    segment.code("import memstream\n@memstream.lru_cache\ndef f(): return 1\nassert not memstream._shared._open")
     with pytest.raises(errors.NoSegment):
         Cache(create=False)
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import CLIENT, Segment
 
 from memstream import Cache, __version__, errors
-from memstream.programs import reader
-from memstream.programs.common import ExitCode
+from memstream.cli import reader
+from memstream.cli.common import ExitCode
 
 PROGRAMS = ["writer", "reader", "analytics"]
 COMMANDS = [

@@ -14,7 +14,7 @@ import pytest
 from conftest import MIB, Segment, pins
 
 from memstream import Cache, CacheMiss, ObjectCache, SerializerError, errors
-from memstream._kinds import Kind, kind_of
+from memstream._core.kinds import Kind, kind_of
 
 JSON_VALUES: List[Any] = [
     None,
@@ -222,22 +222,23 @@ def test_what_is_no_serializer_is_refused(segment: Segment, serializer: Any) -> 
         Cache(serializer=serializer)
 
 
-def test_a_cache_with_a_serializer_is_an_object_cache(segment: Segment) -> None:
+def test_one_class_serves_bytes_and_objects(segment: Segment) -> None:
     class Mine(Cache):
         pass
 
     class MineOfObjects(ObjectCache):
         pass
 
-    with Cache(serializer="json") as cache, MineOfObjects(serializer="json") as mine, ObjectCache() as default:
-        assert type(cache) is ObjectCache and type(mine) is MineOfObjects
+    with Cache(serializer="json") as cache, Mine(serializer="json") as mine, ObjectCache() as default:
+        assert type(cache) is Cache and type(mine) is Mine
         mine["key"] = [1]
         assert cache["key"] == [1]
         default["key"] = (1,)
         with pytest.raises(SerializerError):
             assert cache["key"]
-    with pytest.raises(TypeError, match="ObjectCache"):
-        Mine(serializer="json")
+    with MineOfObjects(serializer="json") as derived, Cache() as plain:
+        assert isinstance(cache, ObjectCache) and isinstance(mine, ObjectCache) and isinstance(derived, ObjectCache)
+        assert not isinstance(plain, ObjectCache) and not isinstance(mine, MineOfObjects)
 
 
 def test_plain_bytes_of_others_come_back_as_bytes(cache: Cache) -> None:
@@ -271,15 +272,15 @@ def test_numbers_count(segment: Segment, serializer: Any) -> None:
 
 def test_two_who_count_from_the_same_absent_key_both_count(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
     with Cache(serializer="pickle") as cache:
-        store = cache._store_packed
+        store = cache._connection.store
 
         def somebody_was_faster(*arguments: Any, **options: Any) -> int:
-            monkeypatch.setattr(cache, "_store_packed", store)
+            monkeypatch.setattr(cache._connection, "store", store)
             with Cache(serializer="pickle") as other:
                 other["counter"] = 100
             return store(*arguments, **options)
 
-        monkeypatch.setattr(cache, "_store_packed", somebody_was_faster)
+        monkeypatch.setattr(cache._connection, "store", somebody_was_faster)
         assert cache.incr("counter", 1, initial=0) == 101
 
 
@@ -390,11 +391,11 @@ def test_a_large_object_that_goes_between_two_steps_is_a_miss(
 ) -> None:
     with Cache(serializer="pickle") as cache:
         cache["key"] = "x" * MIB
-        view = cache.view
+        read_large = cache._connection.read_large
 
-        def evicted_first(key: Any) -> Any:
-            cache.delete(key)
-            return view(key)
+        def evicted_first(name: bytes) -> Any:
+            cache.delete(name)
+            return read_large(name)
 
-        monkeypatch.setattr(cache, "view", evicted_first)
+        monkeypatch.setattr(cache._connection, "read_large", evicted_first)
         assert cache.gets("key", "default") == ("default", None)

@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from conftest import Segment, pins
 
-from memstream import Cache, ObjectCache, errors
+from memstream import Cache, errors
 
 # ---- a cache that travels ----
 
@@ -56,7 +56,7 @@ def test_a_cache_travels_as_what_it_is(segment: Segment, monkeypatch: pytest.Mon
             assert copy.info() == (reader if copy.info().read_only else cache).info()
             copy.close()
         copy = pickle.loads(data)[0]
-        assert type(copy) is ObjectCache and copy["key"] == [1]
+        assert type(copy) is Cache and copy["key"] == [1]
         copy.close()
     with pytest.raises(errors.ClosedError):
         pickle.dumps(cache)

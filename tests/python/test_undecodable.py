@@ -12,7 +12,7 @@ import pytest
 from conftest import Segment
 
 from memstream import Cache, CacheMiss, SerializerError, UndecodableWarning, errors
-from memstream._kinds import Kind, flag_word
+from memstream._core.kinds import Kind, flag_word
 
 GOOD = {b"a": "first", b"z": "last"}
 
@@ -68,13 +68,13 @@ def _other_own_serializer(segment: Segment) -> Cache:
 
 def _damaged(segment: Segment) -> Cache:
     cache = Cache(serializer="pickle")
-    cache._store_packed(cache._library.c.memstream_set, "bad", b"\xff" * 16, None, flag_word(Kind.PICKLE_PARTS, 0))
+    cache._connection.store(cache._library.c.memstream_set, "bad", b"\xff" * 16, None, flag_word(Kind.PICKLE_PARTS, 0))
     return cache
 
 
 def _newer(segment: Segment) -> Cache:
     cache = Cache(serializer="pickle")
-    cache._store_packed(cache._library.c.memstream_set, "bad", b"?", None, 0xEF000000)
+    cache._connection.store(cache._library.c.memstream_set, "bad", b"?", None, 0xEF000000)
     return cache
 
 

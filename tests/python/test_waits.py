@@ -351,17 +351,17 @@ def test_a_result_that_comes_meanwhile_is_taken_although_somebody_computes_it_an
 
     call = cache.memoize(name="n", ttl=60, stale=60)(compute)
     key = KeyMaker(compute, name="n").key_of((), {})
-    locate = cache._locate
+    locate = cache._connection.read
 
     def locate_late(name: Any) -> Any:  # The result comes just after the first look.
-        monkeypatch.setattr(cache, "_locate", locate)
+        monkeypatch.setattr(cache._connection, "read", locate)
         call.refresh()
         entry = cache.entry(key)
         leases.append(entry and cache.lease(key, entry.token))
         return None
 
     leases: List[Any] = []
-    monkeypatch.setattr(cache, "_locate", locate_late)
+    monkeypatch.setattr(cache._connection, "read", locate_late)
     started = time.monotonic()
     timer = threading.Timer(3, lambda: leases[0].release())  # Whoever waits for it returns late, but returns.
     timer.start()

@@ -14,8 +14,8 @@ import pytest
 from conftest import CLIENT, MIB, Segment
 
 from memstream import Cache
-from memstream.programs import loading
-from memstream.programs.files import SourceFile, Tree
+from memstream.cli import loading
+from memstream.cli.files import SourceFile, Tree
 
 WRITER = str(CLIENT / "writer.py")
 

@@ -51,8 +51,8 @@ def test_a_terminal_sees_a_bar_with_count_and_rate(segment: Segment, tmp_path: P
 def test_elsewhere_plain_lines_are_printed_now_and_then(segment: Segment) -> None:
     child = segment.start(
         "-c",
-        "import sys, memstream.programs.progress as p; p._LINE_SECONDS = 0.2;"
-        "from memstream.programs.writer import main; sys.exit(main(sys.argv[1:]))",
+        "import sys, memstream.cli.progress as p; p._LINE_SECONDS = 0.2;"
+        "from memstream.cli.writer import main; sys.exit(main(sys.argv[1:]))",
         *("load", "--jsonl", "-", "--key", "id"),
         stdin=subprocess.PIPE,
     )

@@ -6,13 +6,14 @@
         cache["key"] = b"value"
         print(cache["key"])
 
-The package calls libcache.so through ctypes; nothing is compiled when it is installed.
+The frequent calls are native functions of libmemstream_python.so, the accelerator, which calls libcache.so. All others,
+and all of them where there is no accelerator, call libcache.so through ctypes. Nothing is compiled when the package is
+installed. MEMSTREAM_PYTHON_ACCELERATOR (auto, require or off) chooses, and `Cache.accelerated` tells.
 """
 
-from memstream._abi import VERSION as __version__
-from memstream._abi import Status
-from memstream.cache import Cache
-from memstream.connection import destroy
+from memstream._core.abi import VERSION as __version__
+from memstream._core.abi import Status
+from memstream.cache import Cache, destroy
 from memstream.errors import (
     ArgumentError,
     CacheMiss,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import io
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Optional, Tuple, cast
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, cast
 
-from memstream._arguments import Duration, Key, invalid
-from memstream._kinds import Kind, flag_word, kind_of, refusal
-from memstream.errors import SerializerError
-from memstream.in_place import InPlace
+from memstream._core.arguments import Duration, Key, invalid
+from memstream._core.connection import Connection
+from memstream._core.errors import SerializerError
+from memstream._core.kinds import Kind, flag_word, kind_of, refusal
+from memstream._core.views import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,75 +26,41 @@ _ALIGNMENT = 64
 _LEAST_HEADER = len(_MAGIC) + 2 + 4
 
 
-class Arrays(InPlace):
-    """What a cache does with numpy arrays. numpy is imported at the first call."""
+def put_array(connection: Connection, key: Key, array: Any, ttl: Optional[Duration], flags: int) -> None:
+    """Stores an array: see `Cache.put_array`."""
+    numpy = _import_numpy()
+    try:
+        source = numpy.asanyarray(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(invalid("array", array, "an array, or nested sequences of one shape")) from error
+    if isinstance(source, numpy.ma.MaskedArray):
+        remedy = "Store .data and .mask under two keys"
+        raise SerializerError(invalid("array", array, "one array of bytes, which a masked array is not", remedy))
+    header = _make_header(source)
+    word = flag_word(Kind.ARRAY, flags)
+    order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
+    with connection.reserve(key, len(header) + source.nbytes, ttl, word) as memory:
+        memory[: len(header)] = header
+        target = numpy.ndarray(source.shape, source.dtype, buffer=memory, offset=len(header), order=order)
+        numpy.copyto(target, source)
+        del target  # It would keep the room from being committed.
+        _clear_padding(source.dtype, memory[len(header) :])
 
-    def put_array(self, key: Key, array: Any, ttl: Optional[Duration] = None, flags: int = 0) -> None:
-        """Stores an array; its elements are copied once, straight into the segment.
 
-        Args:
-            key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
-            array: a numpy array of any shape and any dtype but objects, or what `numpy.asarray` takes. Fortran order is
-                kept; an array that is not contiguous is stored in C order.
-            ttl: seconds until it expires, above 0, or a timedelta; None: never.
-            flags: 24 bits of the caller's own.
-
-        Raises:
-            SerializerError: the dtype holds Python objects, whose addresses mean nothing to others; its fields overlap
-                or are not in the order of their bytes; or the array is masked.
-            ImportError: numpy is not installed.
-            BadKey, ValueTooLarge, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
-
-        Source: memstream_reserve, memstream_commit.
-        """
-        numpy = _import_numpy()
-        try:
-            source = numpy.asanyarray(array)
-        except (TypeError, ValueError) as error:
-            raise ValueError(invalid("array", array, "an array, or nested sequences of one shape")) from error
-        if isinstance(source, numpy.ma.MaskedArray):
-            remedy = "Store .data and .mask under two keys"
-            raise SerializerError(invalid("array", array, "one array of bytes, which a masked array is not", remedy))
-        header = _make_header(source)
-        word = flag_word(Kind.ARRAY, flags)
-        order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
-        with self._reserve(key, len(header) + source.nbytes, ttl, word) as memory:
-            memory[: len(header)] = header
-            target = numpy.ndarray(source.shape, source.dtype, buffer=memory, offset=len(header), order=order)
-            numpy.copyto(target, source)
-            del target  # It would keep the room from being committed.
-            _clear_padding(source.dtype, memory[len(header) :])
-
-    def array(self, key: Key) -> "NDArray[Any]":
-        """Gives an array in place: its elements are read from the segment, nothing is copied.
-
-        Args:
-            key: as for `get`.
-
-        Returns:
-            A read-only array, with the dtype, shape and order that were stored. Its bytes stay as they are, through
-            replace, delete and eviction by anyone, until the last array made of it is gone. In a forked child an array
-            of the parent's is not protected: take it anew there, or `copy()` before the fork.
-
-        Raises:
-            CacheMiss: the key is not there.
-            SerializerError: the value is no array.
-            ImportError: numpy is not installed.
-
-        Source: memstream_view; memstream_release, when the last array is gone.
-        """
-        numpy = _import_numpy()
-        view = self.view(key)
-        memory = view.memory
-        if kind_of(view.flags) not in (Kind.ARRAY, Kind.BYTES) or bytes(memory[: len(_MAGIC)]) != _MAGIC:
-            raise refusal(key, view.flags)
-        try:
-            dtype, shape, order, offset = _parse_header(_header_of(memory))
-            # Over an array of the read-only memoryview: numpy would let its user write to what is below that.
-            array = numpy.ndarray(shape, dtype, numpy.asarray(memory), offset, order=order)
-        except (ValueError, TypeError, IndexError) as error:
-            raise SerializerError(f"is a damaged array: {error}. Delete it, or store it again.", key) from None
-        return cast("NDArray[Any]", array)
+def array_in_place(take_view: Callable[[Key], View], key: Key) -> "NDArray[Any]":
+    """Returns an array over the view that `take_view` gives: see `Cache.array`."""
+    numpy = _import_numpy()
+    view = take_view(key)
+    memory = view.memory
+    if kind_of(view.flags) not in (Kind.ARRAY, Kind.BYTES) or bytes(memory[: len(_MAGIC)]) != _MAGIC:
+        raise refusal(key, view.flags)
+    try:
+        dtype, shape, order, offset = _parse_header(_header_of(memory))
+        # Over an array of the read-only memoryview: numpy would let its user write to what is below that.
+        array = numpy.ndarray(shape, dtype, numpy.asarray(memory), offset, order=order)
+    except (ValueError, TypeError, IndexError) as error:
+        raise SerializerError(f"is a damaged array: {error}. Delete it, or store it again.", key) from None
+    return cast("NDArray[Any]", array)
 
 
 def _import_numpy() -> Any:

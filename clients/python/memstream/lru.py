@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
-from memstream._adapters import SharedCache
-from memstream._arguments import invalid, whole_number
+from memstream._core.arguments import invalid, whole_number
+from memstream._shared import SharedCache
 from memstream.memo_results import Source
 from memstream.memoize import MemoizedFunction, memoize
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
-from memstream._abi import MAX_KEY_SIZE
-from memstream._arguments import check_iterable, invalid
+from memstream._core.abi import MAX_KEY_SIZE
+from memstream._core.arguments import check_iterable, invalid
 from memstream.memo_callables import closure_of, function_name, held_by, unfold
 from memstream.memo_writer import DIGEST_SIZE, Writer, digest
 

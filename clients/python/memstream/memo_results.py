@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 import warnings
 from pickle import PickleError
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol, TypeVar
 
-from memstream._kinds import Kind, flag_word, kind_of
-from memstream.errors import CacheGone, SerializerError, ValueTooLarge
-from memstream.leases import Lease
+from memstream._core.arguments import Key
+from memstream._core.codec import Codec, PickleCodec, decode, result_head, split_result
+from memstream._core.errors import CacheGone, SerializerError, ValueTooLarge
+from memstream._core.kinds import Kind, flag_word, kind_of
+from memstream._core.records import Entry, Info
+from memstream.leases import Lease, LeaseOwner
 from memstream.memo_callables import function_name
 from memstream.memo_keys import KeyMaker
-from memstream.serializers import Codec, PickleCodec, decode, result_head, split_result
-
-if TYPE_CHECKING:
-    from memstream.memoize import Memoizing
 
 _T = TypeVar("_T")
 
@@ -30,12 +29,25 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class ResultCache(LeaseOwner, Protocol):
+    """What the results of functions need of their Cache."""
+
+    def delete(self, key: Key) -> bool:
+        """As `Cache.delete`."""
+
+    def scan(self, prefix: Optional[Key] = None) -> Iterator[Entry]:
+        """As `Cache.scan`."""
+
+    def info(self) -> Info:
+        """As `Cache.info`."""
+
+
 class Source(NamedTuple):
     """Where results are kept."""
 
-    find: "Callable[[], Memoizing]"
+    find: Callable[[], ResultCache]
     """Returns the cache, at each call."""
-    renew: "Callable[[Memoizing], bool]" = lambda cache: False
+    renew: Callable[[ResultCache], bool] = lambda cache: False
     """Called when somebody has destroyed the segment of a cache: whether `find` gives another one from now on."""
 
 
@@ -71,15 +83,15 @@ class Results:
         self._source = source
 
     @property
-    def cache(self) -> "Memoizing":
+    def cache(self) -> ResultCache:
         """The cache of now."""
         return self._source.find()
 
-    def renew(self, gone: "Memoizing") -> bool:
+    def renew(self, gone: ResultCache) -> bool:
         """Returns whether there is another cache in place of one that was destroyed."""
         return self._source.renew(gone)
 
-    def _on_cache(self, action: "Callable[[Memoizing], _T]") -> _T:
+    def _on_cache(self, action: Callable[[ResultCache], _T]) -> _T:
         cache = self.cache
         try:
             return action(cache)
@@ -92,7 +104,7 @@ class Results:
         """Returns what is stored under a key; None if nothing is."""
         cache = self.cache
         try:
-            located = cache._locate(key)
+            located = cache._connection.read(key)
         except CacheGone:
             if not self.renew(cache):
                 raise
@@ -101,9 +113,10 @@ class Results:
             return None
         try:
             is_fresh = True
+            memory = memoryview(located.memory)
             if kind_of(located.flags) is Kind.RESULT:
-                is_fresh = time.monotonic() < split_result(located.memory)[0]
-            value = decode(key, _codec_of(cache), located.memory, located.flags)
+                is_fresh = time.monotonic() < split_result(memory)[0]
+            value = decode(key, _codec_of(cache), memory, located.flags)
         except _UNREADABLE as error:
             warnings.warn(
                 f"A stored result of {self.name} cannot be read, so it is computed again: {error!r}", RuntimeWarning, 4
@@ -121,7 +134,7 @@ class Results:
             # The caller is better served by a result that was not stored than by none.
             warnings.warn(f"A result of {self.name} is not cached: {error}", RuntimeWarning, stacklevel=4)
 
-    def _store(self, cache: "Memoizing", key: bytes, value: Any, lease: Optional[Lease]) -> None:
+    def _store(self, cache: ResultCache, key: bytes, value: Any, lease: Optional[Lease]) -> None:
         kind, pieces, size = _codec_of(cache).encode(value)
         lifetime = self.options.ttl
         if lifetime is not None and self.options.stale:
@@ -129,7 +142,7 @@ class Results:
             kind, pieces, size = Kind.RESULT, [head, *pieces], len(head) + size
             lifetime += self.options.stale
         if lease is None or lease.cache is not cache:
-            cache._store_pieces(key, pieces, size, lifetime, flag_word(kind, 0))
+            cache._connection.set(key, pieces, size, lifetime, flag_word(kind, 0))
         else:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             lease._fulfil_packed(data, lifetime, flag_word(kind, 0))
@@ -142,7 +155,7 @@ class Results:
     def clear(self) -> None:
         """Removes all results."""
 
-        def delete_all(cache: "Memoizing") -> None:
+        def delete_all(cache: ResultCache) -> None:
             for entry in cache.scan(self.keys.prefix):
                 cache.delete(entry.key)
 
@@ -161,6 +174,5 @@ _UNREADABLE = (PickleError, SerializerError, AttributeError, ImportError, EOFErr
 _PICKLE = PickleCodec()
 
 
-def _codec_of(cache: "Memoizing") -> Codec:
-    codec: Codec = getattr(cache, "_codec", _PICKLE)
-    return codec
+def _codec_of(cache: ResultCache) -> Codec:
+    return cache._codec if cache._codec.stores_objects else _PICKLE

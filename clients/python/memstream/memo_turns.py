@@ -11,18 +11,15 @@ import asyncio
 import sys
 import threading
 from ctypes import byref, c_uint64
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 from weakref import WeakValueDictionary
 
-from memstream._abi import Status
-from memstream._arguments import milliseconds
-from memstream._waiting import LONGEST_SLICE, cooperative_sleep, coroutine_sleep, pauses
-from memstream.errors import CacheGone
+from memstream._core.abi import Status
+from memstream._core.arguments import milliseconds
+from memstream._core.errors import CacheGone
+from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, coroutine_sleep, pauses
 from memstream.leases import Lease
-from memstream.memo_results import Result, Results
-
-if TYPE_CHECKING:
-    from memstream.memoize import Memoizing
+from memstream.memo_results import Result, ResultCache, Results
 
 
 class Strand(NamedTuple):
@@ -127,9 +124,9 @@ class Turn:
 
     def _is_over(self, seconds: float) -> bool:
         """Follows the lease for a while. Returns whether its holder is to be waited for no longer."""
-        cache, key = self._cache, self._key
-        function = cache._library.c.memstream_lease_follow
-        status = function(cache._handle, key, len(key), byref(self._followed), int(seconds * 1000))
+        connection, key = self._cache._connection, self._key
+        function = connection.library.c.memstream_lease_follow
+        status = function(connection.handle, key, len(key), byref(self._followed), int(seconds * 1000))
         if status == Status.HELD:
             self._look_at_holder()
             return False
@@ -137,7 +134,7 @@ class Turn:
             self._start_over()
             return True
         if status not in (Status.OK, Status.MISS):
-            cache._fail(status)
+            connection.fail(status)
         self._waits_no_more = bool(status == Status.OK)
         self._followed.value = 0
         self.found = self._results.look(key)
@@ -159,12 +156,12 @@ class Turn:
     def _start_over(self) -> None:
         """Goes on with another cache, if there is one in place of that which was destroyed."""
         if not self._results.renew(self._cache):
-            self._cache._fail(Status.GONE)
+            self._cache._connection.fail(Status.GONE)
         self._cache = self._results.cache
         self.lease = Lease(self._cache, self._key)
         self.found = None
         self._followed.value = 0
 
 
-def _is_one_segment(one: "Memoizing", other: "Memoizing") -> bool:
+def _is_one_segment(one: ResultCache, other: ResultCache) -> bool:
     return one is other or one.info().uuid == other.info().uuid

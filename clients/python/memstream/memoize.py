@@ -11,10 +11,8 @@ import functools
 import inspect
 from typing import Any, Callable, Dict, Iterable, Optional, Protocol, Tuple, TypeVar, Union, cast
 
-from memstream._arguments import Duration, check_bool, check_callable, invalid, milliseconds, seconds
-from memstream.in_place import InPlace
-from memstream.inspection import Inspection
-from memstream.leases import Lease, Leases
+from memstream._core.arguments import Duration, check_bool, check_callable, invalid, milliseconds, seconds
+from memstream.leases import Lease
 from memstream.memo_callables import MEMOIZED
 from memstream.memo_keys import KeyMaker
 from memstream.memo_results import CacheInfo, Options, Results, Source
@@ -47,63 +45,6 @@ class MemoizedFunction(Protocol[_T]):
         """Returns hits, misses and size. Walks over all keys of the cache."""
 
 
-class Memoizing(Leases, InPlace, Inspection):
-    """A cache that remembers results of functions."""
-
-    def memoize(
-        self,
-        ttl: Optional[Duration] = None,
-        *,
-        stale: Duration = 0,
-        ignore: Union[str, Iterable[str]] = (),
-        key: Optional[Callable[..., Any]] = None,
-        typed: bool = False,
-        cache_if: Optional[Callable[[Any], bool]] = None,
-        name: Optional[str] = None,
-        version: Any = None,
-        wait: Optional[Duration] = None,
-        lease: Optional[Duration] = None,
-    ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
-        """Makes a decorator that keeps the results of a function, a method or a coroutine function.
-
-            @cache.memoize(ttl=60, stale=30)
-            def report(customer: int, month: str) -> dict: ...
-
-        When a result is missing, one caller among all processes and threads computes it, and the others wait until it
-        is there. When that one stores nothing, since it raises for instance, all that have waited compute at once.
-        When its process is killed, one of them takes over.
-
-        Results belong to the function with all it carries: its name, file and code, the arguments bound to it, and the
-        variables of its closure as they were when it was decorated, or last assigned.
-
-        Args:
-            ttl: seconds for which a result is fresh, above 0; None: for ever.
-            stale: seconds after that during which it is still given to all but the one who computes it anew.
-            ignore: names that do not count: of parameters, such as "self" or ("connection", "verbose"), and of
-                variables of the closure.
-            key: called with the arguments; what it returns counts instead of them.
-            typed: whether 1, 1.0 and True are different arguments.
-            cache_if: called with a result; False: it is given back but not stored.
-            name: counts instead of the function's name, file and code: functions of one name share their results.
-            version: counts too: change it when results change their meaning.
-            wait: seconds after which a waiting caller computes by itself and stores nothing; None: as long as it takes.
-            lease: seconds after which another caller may compute although the first one is still at it; None: never.
-
-        Returns:
-            A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
-            and `__wrapped__`. Results are stored by the serializer of the cache; by pickle if it has none.
-            A call raises RuntimeError if the function needs its own result for the same arguments.
-
-        Raises:
-            InvalidArgument, ValueError, TypeError: an option or the function is not as described above, or the
-                function carries something that cannot be told apart by keys.
-
-        Source: memstream_get, memstream_lease, memstream_lease_follow, memstream_lease_fulfil.
-        """
-        options = _options(ttl, stale, cache_if, wait, lease)
-        return memoize(Source(lambda: self), options, ignore, key, typed, name, version)
-
-
 def memoize(
     source: Source,
     options: Options = Options(),
@@ -129,7 +70,7 @@ def memoize(
     return decorate
 
 
-def _options(
+def make_options(
     ttl: Optional[Duration],
     stale: Duration,
     cache_if: Optional[Callable[[Any], bool]],

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Optional, TextIO
 
-from memstream.programs.text import format_size
+from memstream.cli.text import format_size
 
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Optional, Union
 
-from memstream._adapters import bounded_prefix, key_text
+from memstream._shared import bounded_prefix, key_text
 from memstream.errors import ConfigurationError
 
 # Unlike anything that a key function puts around them.

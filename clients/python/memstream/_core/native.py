@@ -1,7 +1,8 @@
-"""Finding and loading libmemstream_python.so, the accelerator: native code for the methods that are called most.
+"""Finding and loading libmemstream_python.so: native code that serves the frequent calls of a Cache.
 
 It stands beside libcache.so. It is written against the part of CPython's interface that does not change between
-versions, so nothing is compiled when the package is installed. Where it cannot serve, ctypes does.
+versions, so nothing is compiled when the package is installed. Where it cannot
+serve, the methods of Cache call libcache.so through ctypes.
 
 The environment variable MEMSTREAM_PYTHON_ACCELERATOR chooses, when a cache is opened: "auto" (or nothing) accelerates
 where that is possible and warns once where it should be, "require" accelerates or raises, "off" does not accelerate.
@@ -16,12 +17,12 @@ import warnings
 from pathlib import Path
 from typing import Iterable, Optional
 
-from memstream import _abi
-from memstream._abi import Status
-from memstream._callers import depth_of_user
-from memstream._library import SONAME, Library, same_release
-from memstream.errors import AcceleratorWarning, BadAccelerator, LibraryError
-from memstream.views import View
+from memstream._core import abi
+from memstream._core.abi import Status
+from memstream._core.callers import depth_of_user
+from memstream._core.errors import AcceleratorWarning, BadAccelerator, LibraryError
+from memstream._core.library import SONAME, Library, same_release
+from memstream._core.views import View
 
 FILE_NAME = "libmemstream_python.so"
 VARIABLE = "MEMSTREAM_PYTHON_ACCELERATOR"
@@ -141,7 +142,7 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     version = native.memstream_python_version().decode()
     if not same_release(version):
         remedy = "Install the package and its libraries from one release"
-        raise _Unfit(f"{path} is version {version} and the package is version {_abi.VERSION}", remedy)
+        raise _Unfit(f"{path} is version {version} and the package is version {abi.VERSION}", remedy)
     if not native.memstream_python_fits(b"bytes"):
         raise _Unfit("this is a subinterpreter, or one whose objects are laid out in its own way")
     View.register(native.memstream_python_prepare())
@@ -161,6 +162,7 @@ def _declare(native: ctypes.PyDLL) -> ctypes.PyDLL:
         ("after_fork", None, ()),
         ("method", some, (some, some)),
         ("open", some, (calls, ctypes.c_void_p, some, some)),
+        ("objects", None, (some,)),
         ("forget", None, (some,)),
         ("leave", some, (some, some)),
         ("close", None, (some,)),

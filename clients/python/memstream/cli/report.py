@@ -6,7 +6,7 @@ import heapq
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
 
 from memstream.cache import Cache
-from memstream.programs.text import format_instant, format_size, printable
+from memstream.cli.text import format_instant, format_size, printable
 from memstream.records import Entry, Info, Stats
 
 _KEY_WIDTH = 44

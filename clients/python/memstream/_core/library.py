@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from memstream import _abi
-from memstream.errors import LibraryError, error_of
+from memstream._core import abi
+from memstream._core.errors import LibraryError, error_of
 
 FILE_NAME = "libcache.so"
 SONAME = "libcache.so.1"
@@ -27,7 +27,7 @@ class Library:
     """libcache.so with typed functions, and two of them once more without types.
 
     Attributes:
-        c: the loaded library; its functions have the prototypes of `_abi.PROTOTYPES`.
+        c: the loaded library; its functions have the prototypes of `abi.PROTOTYPES`.
         path: what was loaded, as the loader was asked for it.
         version: what the library says it is, "MAJOR.MINOR.PATCH".
         raw_get: `memstream_get` without prototype, for the one caller that passes ready-made ctypes objects.
@@ -40,10 +40,10 @@ class Library:
         self.c = _load(path)
         self.version = _version_of(path, self.c)
         try:
-            _abi.declare(self.c)
+            abi.declare(self.c)
         except AttributeError as error:
             raise LibraryError(
-                f"{path} is version {self.version} and lacks a function that the package, version {_abi.VERSION}, "
+                f"{path} is version {self.version} and lacks a function that the package, version {abi.VERSION}, "
                 f"calls: {error}. Install the package and the library from one release"
             ) from None
         # ctypes spends 40 to 60 ns on every argument that it converts by a prototype, and none on objects that are of
@@ -68,7 +68,7 @@ class Library:
 
         Source: cache_last_error, cache_strerror.
         """
-        if status != _abi.Status.OK:
+        if status != abi.Status.OK:
             # Expected outcomes (above 0) leave no message behind: the last one would belong to an older failure.
             message = self.last_error() if status < 0 else ""
             raise error_of(status, message or _text(self.c.cache_strerror(status)))
@@ -77,7 +77,7 @@ class Library:
 def _taking_one_more(library: ctypes.CDLL, name: str) -> Any:
     """Returns a function that a weak reference can call: it passes itself, behind what the function looks at."""
     function = library[name]
-    function.restype, arguments = _abi.PROTOTYPES[name]
+    function.restype, arguments = abi.PROTOTYPES[name]
     function.argtypes = (*arguments, ctypes.py_object)
     return function
 
@@ -117,7 +117,7 @@ def _find(path: Optional[str]) -> str:
     chosen = path or os.environ.get(VARIABLE)
     if chosen:
         return _absolute(os.fspath(chosen))
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     places = [package]
     if package.parts[-3:] == ("clients", "python", "memstream"):
         places.append(package.parents[2] / "build")
@@ -129,7 +129,9 @@ def _load(path: str) -> ctypes.CDLL:
         return ctypes.CDLL(path)
     except OSError as error:
         if path == SONAME:
-            remedy = f"Name the file in MEMSTREAM_LIBRARY, or put it beside the package in {Path(__file__).parent}"
+            remedy = (
+                f"Name the file in MEMSTREAM_LIBRARY, or put it beside the package in {Path(__file__).parent.parent}"
+            )
         else:
             remedy = f"Is this the {FILE_NAME} that was built for this machine?"
         raise LibraryError(f"cannot load {path}: {error}. {remedy}") from None
@@ -137,7 +139,7 @@ def _load(path: str) -> ctypes.CDLL:
 
 def same_release(version: str) -> bool:
     """Returns whether what has that version goes with this package: MAJOR and MINOR are the same, PATCH is free."""
-    return version.split(".")[:2] == _abi.VERSION.split(".")[:2]
+    return version.split(".")[:2] == abi.VERSION.split(".")[:2]
 
 
 def _version_of(path: str, library: ctypes.CDLL) -> str:
@@ -152,7 +154,7 @@ def _version_of(path: str, library: ctypes.CDLL) -> str:
     version: str = (library.cache_version() or b"").decode("utf-8", "replace")
     if not same_release(version):
         raise LibraryError(
-            f"{path} is version {version} and the package is version {_abi.VERSION}: "
+            f"{path} is version {version} and the package is version {abi.VERSION}: "
             "install the package and the library from one release"
         )
     return version

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Callable, Optional, Sequence
 
 from memstream import __version__
-from memstream._arguments import invalid
+from memstream._core.arguments import invalid
 from memstream.errors import CacheGone, CacheMiss, ConfigurationError, MemStreamError, NoSegment
 
 EXIT_CODES = """\

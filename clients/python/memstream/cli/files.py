@@ -10,7 +10,7 @@ import hashlib
 import os
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
-from memstream.programs.common import UsageError
+from memstream.cli.common import UsageError
 
 _CHUNK_SIZE = 1024 * 1024
 

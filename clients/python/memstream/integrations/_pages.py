@@ -12,8 +12,8 @@ import sys
 from types import FrameType
 from typing import Any, Callable, Dict, Optional
 
-from memstream._adapters import SharedCache
-from memstream._turns import Turn
+from memstream._shared import SharedCache
+from memstream.integrations._turns import Turn
 
 _KEYS = "views.decorators.cache."
 _HEADER_KEYS = _KEYS + "cache_header."

@@ -17,9 +17,9 @@ from datetime import timedelta
 from operator import methodcaller
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
-from memstream._abi import MAX_KEY_SIZE
-from memstream._undecodable import collect_undecodable
-from memstream.connection import Connection
+from memstream._core.abi import MAX_KEY_SIZE
+from memstream._core.undecodable import collect_undecodable
+from memstream.cache import Cache
 from memstream.errors import (
     CacheGone,
     CacheMiss,
@@ -32,7 +32,6 @@ from memstream.errors import (
     UnavailableError,
     ValueTooLarge,
 )
-from memstream.objects import ObjectCache
 
 _T = TypeVar("_T")
 
@@ -47,7 +46,7 @@ _DELETE_BATCH = 1000
 # Seconds that one call waits for a lease.
 _SLICE = 0.05
 
-_open: Dict[Tuple[Any, ...], ObjectCache] = {}
+_open: Dict[Tuple[Any, ...], Cache] = {}
 
 
 class SharedCache:
@@ -61,8 +60,9 @@ class SharedCache:
         """Notes what to open; opens nothing yet.
 
         Args:
-            name: as for `ObjectCache`.
-            options: those of `ObjectCache`, and `ignore_errors`: whether trouble is logged and counts as a miss.
+            name: as for `Cache`.
+            options: those of `Cache`, but `serializer` is "pickle" unless it is given; and `ignore_errors`: whether
+                trouble is logged and counts as a miss.
             adapter: the adapter's name; its logger is "memstream.<adapter>".
         """
         self._name = name
@@ -73,23 +73,27 @@ class SharedCache:
         self.identity = (name, *sorted(self.options.items(), key=lambda item: item[0]))
 
     @property
-    def cache(self) -> ObjectCache:
+    def cache(self) -> Cache:
         """The open cache."""
         found = _open.get(self.identity)
         if found is None:
             # Two threads may both open it: the first one's stays. No lock, which a fork could leave locked for ever.
-            found = _open.setdefault(self.identity, ObjectCache(self._name, **self.options))
+            found = _open.setdefault(self.identity, self._make_cache(self.options))
         return found
 
     def try_options(self) -> None:
         """Opens the cache if it is there, makes none, and closes it: raises what is wrong with name and options."""
         options: Dict[str, Any] = {**self.options, "create": False}
         try:
-            ObjectCache(self._name, **options).close()
+            self._make_cache(options).close()
         except NoSegment:
             pass
 
-    def run(self, work: Callable[[ObjectCache], _T]) -> _T:
+    def _make_cache(self, options: Mapping[str, Any]) -> Cache:
+        chosen: Dict[str, Any] = {"serializer": "pickle", **options}
+        return Cache(self._name, **chosen)
+
+    def run(self, work: Callable[[Cache], _T]) -> _T:
         """Calls `work` with the cache. If somebody has destroyed the segment, makes a new one and calls again."""
         cache = self.cache
         try:
@@ -98,7 +102,7 @@ class SharedCache:
             self.drop(cache)
             return work(self.cache)
 
-    def drop(self, gone: Connection) -> bool:
+    def drop(self, gone: object) -> bool:
         """Forgets a cache whose segment was destroyed. Returns True: `cache` is a new one from now on."""
         if _open.get(self.identity) is gone:
             _open.pop(self.identity, None)
@@ -286,9 +290,8 @@ _MISSES: Dict[str, Callable[..., Any]] = {
 
 
 def known_options() -> FrozenSet[str]:
-    """Returns the options that `ObjectCache` takes."""
-    parameters = inspect.signature(Connection.__init__).parameters.values()
-    return frozenset(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+    """Returns the options that `Cache` takes besides its name."""
+    return frozenset(inspect.signature(Cache).parameters) - {"name"}
 
 
 def is_over(seconds: Optional[float]) -> bool:

@@ -6,10 +6,10 @@ import hashlib
 import time
 
 from memstream.cache import Cache
+from memstream.cli.common import ExitCode, describe
+from memstream.cli.files import SourceFile, digest_of_file
+from memstream.cli.text import format_size, printable
 from memstream.errors import CacheMiss
-from memstream.programs.common import ExitCode, describe
-from memstream.programs.files import SourceFile, digest_of_file
-from memstream.programs.text import format_size, printable
 
 
 class Verification:

@@ -13,10 +13,10 @@ import hashlib
 import os
 import threading
 import time
-from types import TracebackType
-from typing import Any, Callable, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from memstream._adapters import SharedCache, is_over
+from memstream._core.blocks import EndedByBlock
+from memstream._shared import SharedCache, is_over
 from memstream.errors import ConfigurationError, MemStreamError
 from memstream.leases import Lease
 
@@ -36,7 +36,7 @@ def check_wait(wait: float) -> float:
     return wait
 
 
-class Turn:
+class Turn(EndedByBlock):
     """The right to compute a value, or the wait for the one who has it.
 
     turn = Turn(shared, b"key", wait=30, absent=None)
@@ -146,15 +146,7 @@ class Turn:
             # The caller has its value; the lease ends by itself after `wait` seconds.
             self._shared.logger.warning("a lease could not be given back: %s", str(error))
 
-    def __enter__(self) -> "Turn":
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def _end_block(self) -> None:
         self.end()
 
 

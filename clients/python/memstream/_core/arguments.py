@@ -11,11 +11,10 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_ssize_t, c_uint3
 from datetime import timedelta
 from operator import index
 from reprlib import Repr
-from types import TracebackType
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Type, TypeVar, Union, cast
 
-from memstream._abi import Status
-from memstream.errors import InvalidArgument, MemStreamError
+from memstream._core.abi import Status
+from memstream._core.errors import InvalidArgument, MemStreamError
 
 _T = TypeVar("_T")
 
@@ -334,10 +333,5 @@ class BorrowedBytes:
         """Returns the address and the size in bytes."""
         return c_void_p(self._buffer.buf), self._buffer.len
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         _release_buffer(byref(self._buffer))

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Iterator, Optional, Tuple
 
 from memstream.cache import Cache
+from memstream.cli.acknowledgements import AcknowledgementLog
+from memstream.cli.common import describe
+from memstream.cli.files import SourceFile
+from memstream.cli.progress import Progress
+from memstream.cli.text import format_size, printable
 from memstream.errors import ArgumentError, CacheGone, UnavailableError
-from memstream.programs.acknowledgements import AcknowledgementLog
-from memstream.programs.common import describe
-from memstream.programs.files import SourceFile
-from memstream.programs.progress import Progress
-from memstream.programs.text import format_size, printable
 
 # From this size on a file is read straight into the segment, which spares a copy and costs two more calls.
 _IN_PLACE_SIZE = 64 * 1024

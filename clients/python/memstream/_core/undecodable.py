@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 from typing import Iterator, List, Optional
 
-from memstream.errors import SerializerError, UndecodableWarning
+from memstream._core.callers import depth_of_user
+from memstream._core.errors import SerializerError, UndecodableWarning
 
-_PACKAGE = str(Path(__file__).parent)
 _collecting = threading.local()
 
 
@@ -38,14 +35,4 @@ def warn_of_undecodable(error: Exception, key: bytes) -> None:
         return
     reason = error.message if isinstance(error, SerializerError) else f"raises {type(error).__name__}: {error}"
     text = f"Left out a value that cannot be decoded: it {reason}"
-    warnings.warn(text, UndecodableWarning, stacklevel=_level_of_caller())
-
-
-def _level_of_caller() -> int:
-    """Returns how many frames above `warn_of_undecodable` the package was called, for warnings.warn."""
-    level = 1
-    frame: Optional[FrameType] = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        level += 1
-        frame = frame.f_back
-    return level
+    warnings.warn(text, UndecodableWarning, stacklevel=depth_of_user())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from types import TracebackType
-from typing import Optional, Set, Type
+from typing import Optional, Set
 
-from memstream._adapters import SharedCache
+from memstream._core.blocks import EndedByBlock
+from memstream._shared import SharedCache
 from memstream.leases import Lease
 
 _PREFIX = b"memstream-lock:"
@@ -21,7 +21,7 @@ class LockError(RuntimeError):
     """A lock was not to be had in time, or is released by a thread that does not have it."""
 
 
-class Lock:
+class Lock(EndedByBlock):
     """A lock that a dead holder does not keep. Made by `MemStreamCache.lock`; threads may share one object.
 
     with cache.lock("report", timeout=60):
@@ -104,10 +104,5 @@ class Lock:
             raise LockError("Unable to acquire the lock in time. Give it a longer blocking_timeout")
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def _end_block(self) -> None:
         self.release()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Optional
 
-from memstream._abi import Status
-from memstream._arguments import check_range, invalid
-from memstream.errors import InvalidArgument, SerializerError
+from memstream._core.abi import Status
+from memstream._core.arguments import check_range, invalid
+from memstream._core.errors import InvalidArgument, SerializerError
 
 FIRST_RESERVED = 0xE000_0000
 LAST_RESERVED = 0xEFFF_FFFF
@@ -21,6 +21,11 @@ LAST_RESERVED = 0xEFFF_FFFF
 OWN_BITS = 0x00FF_FFFF
 
 _SHIFT = 24
+
+
+def is_reserved(flags: int) -> bool:
+    """Returns whether a flag word says how the value was made: it is no plain bytes then."""
+    return FIRST_RESERVED <= flags <= LAST_RESERVED
 
 
 class Kind(IntEnum):
@@ -58,7 +63,7 @@ _REMEDIES = {
 
 def kind_of(flags: int) -> Optional[Kind]:
     """Returns what a flag word says; None for a reserved word that this version does not know."""
-    if not FIRST_RESERVED <= flags <= LAST_RESERVED:
+    if not is_reserved(flags):
         return Kind.BYTES
     try:
         return Kind(flags >> _SHIFT)
@@ -84,7 +89,7 @@ def check_flags(flags: int) -> int:
         InvalidArgument: there are more bits, or they say "serialized".
     """
     word = check_range("flags", flags, 0, 2**32 - 1)
-    if FIRST_RESERVED <= word <= LAST_RESERVED:
+    if is_reserved(word):
         expected = "none of 0xe0000000 to 0xefffffff, which say how a value was serialized"
         raise InvalidArgument(Status.INVALID, invalid("flags", f"{word:#x}", expected))
     return word

@@ -1,0 +1,183 @@
+"""What the cache tells about itself: entries, statistics, processes. Plain values, copied out of the segment."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple, Optional, Tuple
+from uuid import UUID
+
+from memstream._core import abi
+from memstream._core.naming import present_as
+
+# `memstream_entry_t` for struct.iter_unpack: six times faster than reading field by field through ctypes, which would
+# also end a key at its first NUL byte.
+ENTRY_FORMAT = struct.Struct(f"@8Q4I{abi.MAX_KEY_SIZE + 8}s")
+
+# The values of `cache_stats_t.huge_pages`.
+_HUGE_PAGES = ("off", "try", "require")
+
+
+class Entry(NamedTuple):
+    """One entry as a scan reports it. Sizes are bytes, instants Unix time in seconds."""
+
+    key: bytes
+    value_size: int
+    stored_size: int
+    """Bytes of its block: key, value, header and rounding. Their sum is `Stats.used_memory`."""
+    data_offset: int
+    """Of the value's first byte from the start of the segment."""
+    created_at: float
+    """When this value was stored."""
+    last_access: float
+    """Last get or view, or the store if there was none; up to a second late once there were 64."""
+    expires_at: Optional[float]
+    """None: never."""
+    access_count: int
+    """Gets and views: exact up to 64, then sampled, with a standard deviation of a tenth."""
+    token: int
+    """For `Cache.cas`; changes with every write of the entry."""
+    flags: int
+    """The 32 bits that the caller stored with the value."""
+    shard: int
+    is_valid: bool
+    """False if its time has come and nobody has removed it yet."""
+
+
+class Stats(NamedTuple):
+    """A snapshot of the whole segment: `cache_stats_t`.
+
+    Counters run from the creation of the segment and cover all processes, also those that have ended. Sizes are bytes,
+    instants Unix time in seconds. While others write, sums may be a few operations old.
+    """
+
+    max_memory: int
+    """Size of the segment."""
+    used_memory: int
+    """Blocks of live entries: keys, values, block headers, rounding."""
+    table_memory: int
+    """Entry tables and buckets as they stand now."""
+    committed_memory: int
+    """What the system has really given."""
+    pinned_memory: int
+    """Blocks kept only by views, and reservations."""
+    value_memory: int
+    key_memory: int
+    max_value_size: int
+    """Largest value that is accepted, for a key of 1 byte."""
+    entries: int
+    entry_capacity: int
+    """Entries that the tables hold without growing."""
+    shards: int
+    processes: int
+    """Attached processes that are alive."""
+    hits: int
+    misses: int
+    puts: int
+    deletes: int
+    evictions: int
+    """Entries removed to make room."""
+    expirations: int
+    """Entries removed because their time had come."""
+    recoveries: int
+    """Shards put right after a holder of the lock had died."""
+    damaged: int
+    """Entries dropped because their bytes made no sense."""
+    commit_failures: int
+    """Times the system refused more memory and the cache evicted instead."""
+    dead_processes: int
+    """Processes that ended without disconnecting."""
+    created_at: float
+    now: float
+    """The segment's clock."""
+    page_size: int
+    """Of the pages that this process sees the segment in, as the kernel says; 0: it does not."""
+    huge_pages: str
+    """What this process asked for: "off", "try" or "require"."""
+    view_copies: int
+    """Views that were copied because no place for one more was free."""
+    reachable_memory: int
+    """Of `max_memory`, what the system can give at all: less where /dev/shm is smaller than the segment."""
+    busy_shards: int
+    """Shards that somebody held until the timeout: their numbers were read without the lock."""
+
+    @property
+    def hit_ratio(self) -> Optional[float]:
+        """Hits of all lookups, 0 to 1; None if there was no lookup."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
+
+
+class Info(NamedTuple):
+    """What a cache is open on: `memstream_info_t`."""
+
+    backend: str
+    name: str
+    size: int
+    """Bytes."""
+    layout_version: int
+    read_only: bool
+    uuid: UUID
+    """Of the segment: another one after destroy and create."""
+    accelerated: bool
+    """Whether native functions serve the frequent calls of this Cache: `Cache.accelerated`."""
+
+
+class Process(NamedTuple):
+    """A process that is attached: `memstream_process_t`."""
+
+    pid: int
+    pins: int
+    """Views and reservations that it holds."""
+    start_time: int
+    """In clock ticks since boot, as in /proc/PID/stat."""
+    hits: int
+    misses: int
+    puts: int
+
+
+def entry_from_fields(fields: Tuple[Any, ...]) -> Entry:
+    """Makes an Entry from what ENTRY_FORMAT unpacks: the fields of a `memstream_entry_t` in their order."""
+    value_size, stored_size, offset, created_ms, accessed_ms, expires_ms, count, token = fields[:8]
+    flags, key_size, shard, is_valid, key = fields[8:]
+    return Entry(
+        key[:key_size],
+        value_size,
+        stored_size,
+        offset,
+        created_ms / 1000,
+        accessed_ms / 1000,
+        expires_ms / 1000 if expires_ms else None,
+        count,
+        token,
+        flags,
+        shard,
+        bool(is_valid),
+    )
+
+
+def stats_from_struct(raw: abi.CacheStats) -> Stats:
+    """Makes Stats from a filled `cache_stats_t`: the same names, instants in seconds."""
+    fields = {name: getattr(raw, name) for name in Stats._fields if hasattr(raw, name)}
+    fields["huge_pages"] = _HUGE_PAGES[raw.huge_pages]
+    return Stats(**fields, created_at=raw.created_at_ms / 1000, now=raw.now_ms / 1000)
+
+
+def info_from_struct(raw: abi.Info, accelerated: bool) -> Info:
+    """Makes Info from a filled `memstream_info_t`."""
+    return Info(
+        raw.backend.decode(),
+        raw.name.decode(),
+        raw.size_bytes,
+        raw.layout_version,
+        bool(raw.read_only),
+        UUID(bytes=bytes(raw.uuid)),
+        accelerated,
+    )
+
+
+def process_from_struct(raw: abi.Process) -> Process:
+    """Makes a Process from a `memstream_process_t`."""
+    return Process(raw.pid, raw.pins, raw.start_time, raw.hits, raw.misses, raw.puts)
+
+
+present_as("memstream.records", Entry, Stats, Info, Process)

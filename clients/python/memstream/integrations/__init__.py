@@ -1,0 +1,4 @@
+"""MemStream as the cache of other frameworks. Each module imports its framework; nothing else imports the modules.
+
+Settings name them as `memstream.django`, `memstream.flask_caching`, `memstream.cachelib` and `memstream.dogpile`.
+"""
