@@ -11,6 +11,8 @@ from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t,
 from enum import IntEnum, IntFlag
 from typing import Any, Dict, Sequence, Tuple, Type
 
+from memstream._core.naming import present_as
+
 # The release whose headers this file repeats.
 VERSION = "0.1.0"
 
@@ -72,6 +74,9 @@ class Status(IntEnum):
 
     OS_ERROR = -90
     INTERNAL = -91
+
+
+present_as("memstream", Status)
 
 
 class OpenFlags(IntFlag):
