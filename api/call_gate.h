@@ -65,6 +65,14 @@ class CallGate {
     std::atomic<std::uint64_t>* calls_ = nullptr;
   };
 
+  // Runs `kCall(arguments...)` inside an OperationPass. For the only thread of a process that is two stores around it.
+  template <auto kCall, class... Arguments>
+  [[gnu::always_inline]] auto operation(Arguments... arguments) {
+    if (!has_one_thread()) return operation_among_threads<kCall>(arguments...);
+    const AlonePass pass(mark_);
+    return kCall(arguments...);
+  }
+
   // Whether the calling thread is inside such a call.
   bool has_operation_of_this_thread() const noexcept { return mark_.is_set_by_this_thread(); }
 
@@ -86,6 +94,22 @@ class CallGate {
   }
 
  private:
+  class AlonePass {
+   public:
+    explicit AlonePass(OperationMark& mark) noexcept : mark_(mark) { mark_.set_alone(); }
+    ~AlonePass() { mark_.clear_alone(); }
+    AlonePass(const AlonePass&) = delete;
+    AlonePass& operator=(const AlonePass&) = delete;
+
+   private:
+    OperationMark& mark_;
+  };
+  template <auto kCall, class... Arguments>
+  [[gnu::noinline]] auto operation_among_threads(Arguments... arguments) {
+    const OperationPass pass(*this);
+    return kCall(arguments...);
+  }
+
   static constexpr int kStripeBits = 4;
   static constexpr std::size_t kStripes = std::size_t{1} << kStripeBits;
   struct alignas(64) Stripe {

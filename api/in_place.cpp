@@ -27,6 +27,7 @@ namespace {
 
 // The view as a copy of the library's own: for a read-only attach, and when the table of pins is full.
 [[gnu::cold]] Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
+  *view = {};
   std::uint64_t room_bytes = memstream::Shard::kPinnedCopySize;
   for (;;) {
     HeldItem item;
@@ -45,15 +46,41 @@ namespace {
   }
 }
 
+// Where nothing was pinned: `status` says why.
+[[gnu::cold]] Status view_otherwise(memstream_t* cache, std::string_view key, memstream_view_t* view, Status status) {
+  *view = {};
+  if (status != Status::kFull) return status;
+  const Status copied = view_copy(cache, key, view);
+  if (copied == Status::kOk) cache->cache().count_view_copy();
+  return copied;
+}
+
+[[gnu::always_inline]] inline Status view_value(memstream_t* cache, const void* key, std::size_t key_size,
+                                                memstream_view_t* view) {
+  if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
+  HeldBlock held;
+  const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
+  if (status != Status::kOk) [[unlikely]]
+    return view_otherwise(cache, bytes_of(key, key_size), view, status);
+  view->data = held.value;
+  view->size = held.read.value_size;
+  view->meta = meta_of(cache->cache(), held.read);
+  view->token = memstream_handle::pinned_token(held);
+  return Status::kOk;
+}
+
 [[gnu::cold]] Status release_copy(memstream_t* cache, std::uint64_t token) {
   HeldItem copy;
   return cache->take(token, HeldItem::Kind::kView, &copy);
 }
 
-Status release_view(memstream_t* cache, std::uint64_t token) {
-  if ((token & memstream_handle::kPinnedToken) == 0) [[unlikely]]
-    return release_copy(cache, token);
-  return cache->cache().release(memstream_handle::pinned_block(token));
+[[gnu::always_inline]] inline Status release_view(memstream_t* cache, memstream_view_t* view) {
+  const std::uint64_t token = view->token;
+  const bool is_pinned = (token & memstream_handle::kPinnedToken) != 0;
+  const Status status = is_pinned ? cache->cache().release(memstream_handle::pinned_block(token))  //
+                                  : release_copy(cache, token);
+  if (status == Status::kOk) *view = {};
+  return status;
 }
 
 }  // namespace
@@ -65,32 +92,14 @@ extern "C" {
 int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, key, view", cache, key, view); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
-    *view = {};
-    if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
-    HeldBlock held;
-    const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
-    if (status == Status::kFull) {
-      const Status copied = view_copy(cache, bytes_of(key, key_size), view);
-      if (copied == Status::kOk) cache->cache().count_view_copy();
-      return copied;
-    }
-    if (status != Status::kOk) return status;
-    view->data = held.value;
-    view->size = held.read.value_size;
-    view->meta = meta_of(cache->cache(), held.read);
-    view->token = memstream_handle::pinned_token(held);
-    return Status::kOk;
+    return cache->gate().operation<view_value>(cache, key, key_size, view);
   });
 }
 
 int memstream_release(memstream_t* cache, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, view", cache, view); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
-    const Status status = release_view(cache, view->token);
-    if (status == Status::kOk) *view = {};
-    return status;
+    return cache->gate().operation<release_view>(cache, view);
   });
 }
 

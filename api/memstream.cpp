@@ -35,6 +35,10 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   });
 }
 
+[[gnu::always_inline]] inline Status delete_key(memstream_t* cache, const void* key, std::size_t key_size) {
+  return cache->cache().remove(bytes_of(key, key_size));
+}
+
 }  // namespace
 
 extern "C" {
@@ -134,8 +138,7 @@ int memstream_cas(memstream_t* cache, const void* key, size_t key_size, const vo
 int memstream_delete(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
-    return cache->cache().remove(bytes_of(key, key_size));
+    return cache->gate().operation<delete_key>(cache, key, key_size);
   });
 }
 

@@ -318,15 +318,28 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
   const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
+  if (status == Status::kOk) [[likely]] {  // With a pin it has a slot.
+    add_in_process(own->counters.hits, 1);
+    return Status::kOk;
+  }
   count_read(status);
   return status;
 }
 
 Status Cache::release(const HeldBlock& held) noexcept {
+  ProcessSlot* own = own_slot_at_once();
+  if (own != nullptr && held.shard < attached_.geometry.shards) [[likely]] {
+    const std::uint64_t offset = shards_[held.shard]->offset_of(held.position);
+    if (PinSet::release_from_slot(own, held.pin, offset)) [[likely]]
+      return Status::kOk;
+  }
+  return release_otherwise(held);
+}
+
+Status Cache::release_otherwise(const HeldBlock& held) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
   if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
-  if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) [[likely]]
-    return Status::kOk;
+  if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) return Status::kOk;
   return fail(Status::kBadHandle,
               "This process does not hold that view or reservation: it was released before, or taken "
               "before a fork.");

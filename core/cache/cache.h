@@ -240,14 +240,19 @@ class Cache final : private ForkAware {
   bool is_inside() const noexcept { return own_->slot.load(std::memory_order_acquire) != nullptr; }
   // The same for what others must never share with this process: the slot is still its own.
   ProcessSlot* exclusive_slot() noexcept {
-    OwnState& state = *own_;
+    ProcessSlot* own = own_slot_at_once();
+    return own != nullptr ? own : replace_lost_slot();
+  }
+  // The same as far as it takes no call: null if this process has none, or may have lost it.
+  ProcessSlot* own_slot_at_once() const noexcept {
+    const OwnState& state = *own_;
     ProcessSlot* own = state.slot.load(std::memory_order_acquire);
-    if (own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation) [[likely]]
-      return own;
-    return replace_lost_slot();
+    const bool is_own = own != nullptr && own->generation.load(std::memory_order_relaxed) == state.generation;
+    return is_own ? own : nullptr;
   }
   [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
   [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
+  [[gnu::cold]] Status release_otherwise(const HeldBlock& held) noexcept;
   // What becomes of a read that no slot counts: an error if this process may not read the segment.
   [[gnu::cold]] Status uncounted(Status read) noexcept;
   // kOk if this process may lock from here on, with or without a slot.

@@ -30,13 +30,17 @@ inline void Cache::count_read(Status status) noexcept {
   GetResult got;
   if (!shard_of(hashed).get_at_once(hashed, {room, room_bytes, copy_below_, wants_all}, noted, now, &got)) [[unlikely]]
     return get_otherwise(key, room, room_bytes, got.status == Status::kOk);
-  if (ProcessSlot* own = slot(); own == nullptr) [[unlikely]] {
-    got.status = uncounted(got.status);
-  } else if (got.status == Status::kOk) {  // Instead of count_read(): 14 to 24 instructions less.
+  // Each with a counting and a return of its own, instead of count_read(): 20 to 30 instructions less.
+  if (got.status == Status::kMiss) {
+    if (ProcessSlot* own = slot(); own != nullptr) [[likely]] {
+      add_in_process(own->counters.misses, 1);
+      return {Status::kMiss, {}};
+    }
+  } else if (ProcessSlot* own = slot(); own != nullptr) [[likely]] {
     add_in_process(own->counters.hits, 1);
-  } else {
-    add_in_process(own->counters.misses, 1);
+    return got;
   }
+  got.status = uncounted(got.status);
   return got;
 }
 

@@ -48,6 +48,11 @@ void Arena::reset_free_lists() noexcept {
 }
 
 void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
+  insert_marked(position, header, units);
+  mark_next(position + units, true);
+}
+
+void Arena::insert_marked(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
   const Bin bin = bin_of(units);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
   header.owner.store(links_word(head, 0), std::memory_order_relaxed);
@@ -62,7 +67,6 @@ void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32
   space().free_memory += std::uint64_t{units} * kUnitSize;
   // The last four bytes say the size, so that a neighbour that is freed later finds this block's start.
   size_mark_before(position + units).store(units, std::memory_order_relaxed);
-  mark_next(position + units, true);
 }
 
 void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units) {
@@ -186,10 +190,11 @@ std::uint32_t Arena::free(std::uint32_t position) {
   // The ref that gave the block up was stored before; what is written into the block from here on must not be seen by a
   // reader that does not see that. A release store alone lets later stores pass it.
   std::atomic_thread_fence(std::memory_order_release);
-  const BlockShape freed = shape(position);
+  const HeapBlock freed = look_at(position);
+  BlockHeader* header = freed.header;
   std::uint32_t begin = position;
-  std::uint32_t end = position + freed.size_units;
-  if ((freed.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
+  std::uint32_t end = position + freed.shape.size_units;
+  if ((freed.shape.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
     const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
     if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
     const HeapBlock neighbour = look_at(position - previous_units);
@@ -198,12 +203,15 @@ std::uint32_t Arena::free(std::uint32_t position) {
     }
     remove_free(neighbour.position, *neighbour.header, previous_units);
     begin = neighbour.position;
+    header = neighbour.header;
   }
+  bool is_marked = false;  // The block behind all that becomes one.
   if (end < heap_end()) {
     const HeapBlock neighbour = look_at(end);
     if (!neighbour.shape.used()) {
       remove_free(end, *neighbour.header, neighbour.shape.size_units);
       end += neighbour.shape.size_units;
+      is_marked = true;
     }
   }
   if (begin == heap_begin()) {
@@ -213,18 +221,18 @@ std::uint32_t Arena::free(std::uint32_t position) {
     return 0;
   }
   keep_hand_on_a_block(begin, end, begin);
-  BlockHeader& header = block(begin);
-  set_shape(header, {.size_units = end - begin});
-  insert_free(begin, header, end - begin);
+  set_shape(*header, {.size_units = end - begin});
+  insert_marked(begin, *header, end - begin);
+  if (!is_marked) mark_next(end, true);
   return begin;
 }
 
 void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
   if (next_position >= heap_end()) return;
-  BlockHeader& header = block(next_position);
-  BlockShape next = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
-  next.flags = previous_is_free ? next.flags | kBlockPrevFree : next.flags & ~kBlockPrevFree;
-  set_shape(header, next);
+  constexpr std::uint64_t kMark = BlockShape{.flags = kBlockPrevFree}.pack();
+  std::atomic<std::uint64_t>& shape = block(next_position).shape;
+  const std::uint64_t word = shape.load(std::memory_order_relaxed);
+  shape.store(previous_is_free ? word | kMark : word & ~kMark, std::memory_order_release);
 }
 
 void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {

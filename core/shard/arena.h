@@ -114,6 +114,8 @@ class Arena {
   std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
   void remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units);
   void insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units);
+  // As insert_free(), where the block behind it has the mark that this one is free.
+  void insert_marked(std::uint32_t position, BlockHeader& header, std::uint32_t units);
   void mark_next(std::uint32_t next_position, bool previous_is_free);
   void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
   bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);

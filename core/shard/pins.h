@@ -67,6 +67,16 @@ class PinSet {
     return true;
   }
 
+  // As release(), of a place in `slot` itself. False also if the pin is in none of these.
+  static bool release_from_slot(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+    if (pin >= kPinsPerProcess) return false;
+    std::atomic<std::uint64_t>& place = slot->pins[pin];
+    if (!has_one_thread()) return place.compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
+    if (place.load(std::memory_order_acquire) != offset_bytes) return false;
+    place.store(0, std::memory_order_release);
+    return true;
+  }
+
   bool holds(std::uint32_t pin, std::uint64_t offset_bytes) const noexcept {
     if (slot_ == nullptr) return false;
     const std::atomic<std::uint64_t>* place = place_of(pin);

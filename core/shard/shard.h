@@ -43,7 +43,7 @@ class Shard final : private ShardRecovery {
   // and more is not copied; kOk comes back for it, and its size tells.
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not, with
-  // kOk for a value that was found and is only too large to be copied there.
+  // kOk for a value that was found and is only too large to be copied there. `got->read` is set with a copy only.
   // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
   bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;

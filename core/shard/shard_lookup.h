@@ -156,8 +156,11 @@ template <class Now>
     *got = {Status::kOk, read};
     return true;
   }
-  *got = {outcome == Lookup::kFound && took == Took::kLarge ? Status::kOk : Status::kMiss, {}};
-  if (outcome != Lookup::kAbsent) return false;
+  got->status = Status::kMiss;
+  if (outcome != Lookup::kAbsent) {
+    if (outcome == Lookup::kFound && took == Took::kLarge) got->status = Status::kOk;
+    return false;
+  }
   note_miss(key, *look);
   return true;
 }
