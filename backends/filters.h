@@ -12,8 +12,8 @@ namespace memstream {
 inline bool is_forbidden_call(int error) noexcept { return error == EPERM || error == ENOSYS; }
 
 inline constexpr char kFilterRemedy[] =
-    "A filter of system calls (seccomp) or a security module forbids it to this process: allow it, or choose the other "
-    "backend (MEMSTREAM_BACKEND).";
+    "A filter of system calls (seccomp) or a security module forbids the call. Allow it, or choose the other backend "
+    "(MEMSTREAM_BACKEND).";
 
 inline const char* remedy_of(int error, const char* without_filter) noexcept {
   return is_forbidden_call(error) ? kFilterRemedy : without_filter;

@@ -24,8 +24,8 @@ Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const At
     const Status status = attempt();
     if (status != Status::kGone) return status;
   }
-  return fail(Status::kBusy, fmt::format("segment '{}' was created and destroyed by others again and again for {} ms; "
-                                         "try again, or raise MEMSTREAM_TIMEOUT_MS",
+  return fail(Status::kBusy, fmt::format("Other processes kept creating and destroying segment '{}' for {} ms. Try "
+                                         "again, or raise MEMSTREAM_TIMEOUT_MS.",
                                          spec.name, spec.timeout.count()));
 }
 
@@ -41,15 +41,16 @@ Status check_owner(SharedObject& object) {
 
 Status not_ready(const SegmentSpec& spec) {
   return fail(Status::kNoSegment,
-              fmt::format("segment '{}' is not ready: its creator is at work or died; opening it with "
-                          "leave to create finishes the work",
+              fmt::format("Segment '{}' is not ready: its creator is still working, or died. Open it without "
+                          "MEMSTREAM_OPEN_EXISTING and MEMSTREAM_OPEN_READ_ONLY to complete it.",
                           spec.name));
 }
 
 // Takes the name from what this process could not finish, and reports why it could not.
 Status give_up(SharedObject& object, Status status) {
   std::string reason = last_error();
-  if (object.remove_name() != Status::kOk) reason += fmt::format(" (and it is left behind: {})", last_error());
+  if (object.remove_name() != Status::kOk)
+    reason += fmt::format(" The unfinished segment is left behind: {}", last_error());
   return fail(status, reason);
 }
 
@@ -57,9 +58,9 @@ Status give_up(SharedObject& object, Status status) {
 Status discard(SharedObject& object, Status status) {
   const std::string reason = last_error();
   if (object.discard() == Status::kOk) return fail(status, reason);
-  return fail(status, fmt::format("{} (and an unfinished segment is left behind, which the next one to open it "
-                                  "finishes: {})",
-                                  reason, last_error()));
+  return fail(status,
+              fmt::format("{} An unfinished segment is left behind, which the next process to open it completes: {}",
+                          reason, last_error()));
 }
 
 bool is_in_huge_pages(const Segment& segment) { return segment.kernel_page_size_bytes() > page_size_bytes(); }
@@ -69,18 +70,17 @@ Status check_new_pages(const SharedObject& object, Segment& segment) {
   if (object.spec().huge_pages != HugePages::kRequire) return Status::kOk;
   if (const Status status = segment.commit(0, 1); status != Status::kOk) return status;
   if (is_in_huge_pages(segment)) return Status::kOk;
-  return fail(Status::kNoHugePages, fmt::format("segment '{}' cannot be made of huge pages: {}", object.spec().name,
-                                                object.huge_page_remedy()));
+  return fail(Status::kNoHugePages,
+              fmt::format("Segment '{}' cannot have huge pages: {}", object.spec().name, object.huge_page_remedy()));
 }
 
 // Of a segment that is there: it keeps the pages it was made with.
 Status check_present_pages(const SegmentSpec& spec, const Segment& segment) {
   if (spec.huge_pages != HugePages::kRequire || is_in_huge_pages(segment)) return Status::kOk;
-  return fail(
-      Status::kNoHugePages,
-      fmt::format("segment '{}' was made without huge pages and keeps the pages it has: attach with "
-                  "MEMSTREAM_HUGEPAGES=try, or destroy it and let it be created with MEMSTREAM_HUGEPAGES=require",
-                  spec.name));
+  return fail(Status::kNoHugePages,
+              fmt::format("Segment '{}' was made without huge pages and keeps the pages it has. Attach with "
+                          "MEMSTREAM_HUGEPAGES=try, or destroy it and create it with MEMSTREAM_HUGEPAGES=require.",
+                          spec.name));
 }
 
 // Brings an object without content to READY. REQUIRES: the lock.
@@ -89,11 +89,10 @@ Status initialize(SegmentInitializer& initializer, SharedObject& object, std::un
     if (const Status status = object.give_size(); status != Status::kOk) return give_up(object, status);
   }
   if (object.size_bytes() < kMinSegmentSize || object.size_bytes() % page_size_bytes() != 0) {
-    return fail(
-        Status::kTruncated,
-        fmt::format("segment '{}' was never initialised and has {} bytes, which is no size of a segment: it was "
-                    "cut, or something else made it; remove it by hand or choose another name (MEMSTREAM_NAME)",
-                    object.spec().name, object.size_bytes()));
+    return fail(Status::kTruncated,
+                fmt::format("Segment '{}' was never initialised, and no segment has its size of {} bytes: it was cut, "
+                            "or another program made it. Remove it by hand, or choose another name (MEMSTREAM_NAME).",
+                            object.spec().name, object.size_bytes()));
   }
   try {
     std::unique_ptr<Segment> made;
@@ -235,10 +234,9 @@ Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& ini
 }
 
 Status LifecycleBackend::no_longer_named(const SegmentSpec& spec) {
-  return fail(Status::kNoSegment,
-              fmt::format("the name '{}' stands for another segment by now: what this process has open "
-                          "was destroyed by somebody else",
-                          spec.name));
+  return fail(Status::kNoSegment, fmt::format("The name '{}' belongs to another segment now: another process destroyed "
+                                              "the segment that this one has open. Close it, and open the new one.",
+                                              spec.name));
 }
 
 Status LifecycleBackend::find_mapped(const SegmentSpec& spec, const Segment& segment,

@@ -54,7 +54,7 @@ Status MappedSegment::commit_by_touch(std::size_t offset_bytes, std::size_t size
     return fail_errno(Status::kNoMemory, failed.name, name_, failed.error, memory_remedy);
   }
   return fail_errno(Status::kOsError, failed.name, name_, failed.error,
-                    "A filter of system calls (seccomp) keeps this process from claiming memory: allow it madvise() or "
+                    "A filter of system calls (seccomp) keeps this process from claiming memory. Allow it madvise() or "
                     "process_vm_readv().");
 }
 
@@ -66,12 +66,13 @@ Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes)
   const FailedCall failed = touch_pages(data_ + begin, rounded_bytes, access_);
   if (failed.name == nullptr) return Status::kOk;
   if (failed.is_lack_of_memory()) {
-    return fail_errno(Status::kNoMemory, failed.name, name_, failed.error,
-                      "The machine or the container has no memory left for its pages: free some, or set "
-                      "MEMSTREAM_PREFAULT=off.");
+    return fail_errno(
+        Status::kNoMemory, failed.name, name_, failed.error,
+        "The machine or the container has no memory left for its pages. Free some, or set MEMSTREAM_PREFAULT=off.");
   }
-  return fail_errno(Status::kOsError, failed.name, name_, failed.error,
-                    "The pages cannot be mapped beforehand here (a seccomp filter?): set MEMSTREAM_PREFAULT=off.");
+  return fail_errno(
+      Status::kOsError, failed.name, name_, failed.error,
+      "This system refuses to map pages beforehand, perhaps by a seccomp filter. Set MEMSTREAM_PREFAULT=off.");
 }
 
 std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {

@@ -34,13 +34,13 @@ Status make_named(std::string_view asked_by, std::string_view name, std::unique_
     allowed += allowed.empty() ? "" : " or ";
     allowed += entry.name;
   }
-  return fail(Status::kBadBackend, fmt::format("{} is '{}', which is no backend: use {}", asked_by, name, allowed));
+  return fail(Status::kBadBackend, fmt::format("Invalid {} '{}': expected {}.", asked_by, name, allowed));
 }
 
 }  // namespace
 
 Status make_backend(std::string_view name, std::unique_ptr<SegmentBackend>* backend) {
-  return make_named("the option 'backend'", name, backend);
+  return make_named("options.backend", name, backend);
 }
 
 Status make_backend_from_environment(std::unique_ptr<SegmentBackend>* backend) {

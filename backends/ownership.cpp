@@ -36,11 +36,12 @@ bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) {
 }
 
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {
-  return fail(Status::kNotOwner,
-              fmt::format("segment '{}' belongs to {}, and this process runs as user id {}: choose another name "
-                          "(MEMSTREAM_NAME), open it read-only, or, if you trust that user, ask for segments of any "
-                          "owner (MEMSTREAM_OPEN_ANY_OWNER)",
-                          spec.name, ownership.whose(), ::geteuid()));
+  return fail(
+      Status::kNotOwner,
+      fmt::format(
+          "Segment '{}' belongs to {}, and this process runs as user id {}. Choose another name (MEMSTREAM_NAME), or "
+          "open it read-only. If you trust that user, accept segments of any owner (MEMSTREAM_OPEN_ANY_OWNER).",
+          spec.name, ownership.whose(), ::geteuid()));
 }
 
 bool is_of_named_owner(const Ownership& ownership, const SegmentSpec& spec) noexcept {
@@ -48,39 +49,37 @@ bool is_of_named_owner(const Ownership& ownership, const SegmentSpec& spec) noex
 }
 
 Status refuse_named_owner(const Ownership& ownership, const SegmentSpec& spec) {
-  return fail(Status::kNotOwner,
-              fmt::format("segment '{}' belongs to {} and not to user id {}, whom the option 'owner' "
-                          "names: name its owner, or leave the option out",
-                          spec.name, ownership.whose(), spec.owner));
+  return fail(Status::kNotOwner, fmt::format("Segment '{}' belongs to {}, and the option 'owner' names user id {}. "
+                                             "Name its owner, or leave the option out.",
+                                             spec.name, ownership.whose(), spec.owner));
 }
 
 Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpec& spec) {
   std::string facts;
   if (ownership != nullptr) {
-    facts = fmt::format("belongs to {} and group id {}, and its mode {:04o} ", ownership->whose(), ownership->group,
+    facts = fmt::format("belongs to {} and group id {}. Its mode {:04o} ", ownership->whose(), ownership->group,
                         ownership->mode);
   }
-  const char* remedy = may_read ? "write: open it read-only (MEMSTREAM_OPEN_READ_ONLY), or ask its owner to create it "
-                                  "with a MEMSTREAM_MODE that lets its group write, such as 0660"
-                                : "in: choose another name (MEMSTREAM_NAME), or ask its owner to create it with a "
-                                  "MEMSTREAM_MODE that lets its group in, such as 0660 or 0640";
+  const char* remedy = may_read ? "write. Open it read-only (MEMSTREAM_OPEN_READ_ONLY), or ask its owner to create it "
+                                  "with a MEMSTREAM_MODE that lets its group write, such as 0660."
+                                : "read it. Choose another name (MEMSTREAM_NAME), or ask its owner to create it with a "
+                                  "MEMSTREAM_MODE that lets its group read, such as 0660 or 0640.";
   return fail(Status::kNoPermission,
-              fmt::format("segment '{}' {}does not let this process (user id {}, group id {}) {}", spec.name, facts,
+              fmt::format("Segment '{}' {}does not let this process (user id {}, group id {}) {}", spec.name, facts,
                           ::geteuid(), ::getegid(), remedy));
 }
 
 Status refuse_group(const SegmentSpec& spec) {
-  return fail(
-      Status::kNoPermission,
-      fmt::format("segment '{}' cannot be given to group id {}: this process (user id {}, group id {}) is not a "
-                  "member of that group: choose one of its groups (MEMSTREAM_GROUP), or add the user to it",
-                  spec.name, spec.group.value_or(0), ::geteuid(), ::getegid()));
+  return fail(Status::kNoPermission,
+              fmt::format("Segment '{}' cannot belong to group id {}: this process (user id {}, group id {}) is not a "
+                          "member. Choose one of its groups (MEMSTREAM_GROUP), or add the user to that group.",
+                          spec.name, spec.group.value_or(0), ::geteuid(), ::getegid()));
 }
 
 Status refuse_removal(const Ownership& ownership, const SegmentSpec& spec) {
   return fail(Status::kNoPermission,
-              fmt::format("segment '{}' belongs to {}: only that user or root can destroy it, and this process "
-                          "runs as user id {}",
+              fmt::format("Segment '{}' belongs to {}, and only that user or root can destroy it. This process runs as "
+                          "user id {}. Ask that user to destroy it, or choose another name (MEMSTREAM_NAME).",
                           spec.name, ownership.whose(), ::geteuid()));
 }
 

@@ -37,7 +37,10 @@ Status identify(SharedObject& object, const SegmentInitializer& initializer, Ide
   const std::size_t size_bytes = initializer.header_size_bytes();
   const std::unique_ptr<std::byte, Free> header(
       static_cast<std::byte*>(std::aligned_alloc(page_size_bytes(), round_up_to_page(size_bytes))));
-  if (header == nullptr) return fail(Status::kNoMemory, "no memory for the copy of a segment's header");
+  if (header == nullptr)
+    return fail(
+        Status::kNoMemory,
+        "This process has no memory left to copy a segment's header. Free some, or raise its limit (ulimit -v).");
 
   // A header that is being laid out can be copied with bytes that are newer than the magic before them, and then looks
   // foreign. By the second copy the magic is there: it is the first thing that is stored.

@@ -54,7 +54,7 @@ TEST_CASE("a value that names no backend is an error that says what is allowed")
     const BackendVariable variable(value.c_str());
     std::unique_ptr<SegmentBackend> backend;
     CHECK(make_backend_from_environment(&backend) == Status::kBadBackend);
-    CHECK(std::string(last_error()) == "MEMSTREAM_BACKEND is '" + value + "', which is no backend: use posix or sysv");
+    CHECK(std::string(last_error()) == "Invalid MEMSTREAM_BACKEND '" + value + "': expected posix or sysv.");
     CHECK(backend == nullptr);
 
     CHECK(make_backend(value, &backend) == Status::kBadBackend);

@@ -387,7 +387,7 @@ TEST_CASE("a segment whose memory is not to be had at once is not made") {
             const Pages pages(64 * kMiB);
             const Opened refused(pages, hugepages, "on");
             if (refused.status != CACHE_NO_MEMORY) return fmt::format("status {}: {}", refused.status, refused.message);
-            if (refused.message.find("mount it larger") == std::string::npos) return refused.message;
+            if (refused.message.find("Mount it larger") == std::string::npos) return refused.message;
             if (!traces_of(pages.name()).empty()) return "left behind: " + traces_of(pages.name());
             const Opened lazy(pages, hugepages);
             return lazy.status == CACHE_OK ? "" : lazy.message;

@@ -197,7 +197,7 @@ Complaint gives_what_there_is(NamedPosix& named) {
     committed += kMiB;
   }
   if (committed < 14 * kMiB || committed > 16 * kMiB) return std::to_string(committed) + " bytes committed";
-  if (!message_has("/dev/shm has no more memory")) return last_error();
+  if (!message_has("/dev/shm has no memory left")) return last_error();
   if (Complaint wrong = unless(segment->commit(committed, kMiB), Status::kNoMemory); !wrong.empty()) return wrong;
   std::memset(segment->data() + 4096, 2, committed - 4096);  // Nothing that was committed is lost.
   return unless(segment->commit(0, committed), Status::kOk);

@@ -33,10 +33,9 @@ FileDescriptor open_object(const std::string& name, int flags, mode_t mode = 0) 
 }
 
 Status not_shared_memory(const SegmentSpec& spec) {
-  return fail(Status::kNotSharedMemory,
-              fmt::format("{}{} is a directory, a link, a FIFO or the like and no shared memory: remove it, or choose "
-                          "another name (MEMSTREAM_NAME)",
-                          kPosixObjectFolder, posix_object_name(spec.name)));
+  return fail(Status::kNotSharedMemory, fmt::format("{}{} is not shared memory, but a directory, a link, a FIFO or "
+                                                    "another file. Remove it, or choose another name (MEMSTREAM_NAME).",
+                                                    kPosixObjectFolder, posix_object_name(spec.name)));
 }
 
 // The system lets this user not in, or not write.
@@ -53,8 +52,8 @@ Status open_failed(const SegmentSpec& spec, Access access, int error) {
   switch (error) {
     case ENOENT:
       return fail(Status::kNoSegment,
-                  fmt::format("there is no POSIX segment '{}': check MEMSTREAM_NAME and MEMSTREAM_BACKEND, "
-                              "or open it with leave to create",
+                  fmt::format("POSIX segment '{}' does not exist. Check MEMSTREAM_NAME and MEMSTREAM_BACKEND, or open "
+                              "it without MEMSTREAM_OPEN_EXISTING and MEMSTREAM_OPEN_READ_ONLY to create it.",
                               spec.name));
     case EISDIR:
     case EINVAL:  // What the C library makes of EISDIR. Names that would be invalid do not come this far.
@@ -66,7 +65,7 @@ Status open_failed(const SegmentSpec& spec, Access access, int error) {
       return open_refused(spec, access);
     case EROFS:
       return fail_errno(Status::kNoPermission, "shm_open", spec.name, error,
-                        "/dev/shm is mounted read-only here: open the segment read-only, or mount it for writing.");
+                        "/dev/shm is mounted read-only. Open the segment read-only, or mount /dev/shm for writing.");
     default:
       return fail_errno(Status::kOsError, "shm_open", spec.name, error, "See the limits on open files (ulimit -n).");
   }
@@ -79,15 +78,14 @@ Status create_failed(const SegmentSpec& spec, int error) {
     case EACCES:
     case EPERM:
     case EROFS:
-      return fail_errno(
-          Status::kNoPermission, "shm_open", spec.name, error,
-          "/dev/shm is not writable for this user: mount it with mode 1777, or use MEMSTREAM_BACKEND=sysv.");
+      return fail_errno(Status::kNoPermission, "shm_open", spec.name, error,
+                        "This user may not write to /dev/shm. Mount it with mode 1777, or use MEMSTREAM_BACKEND=sysv.");
     case ENOENT:
       return fail_errno(Status::kOsError, "shm_open", spec.name, error,
-                        "There is no /dev/shm: mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv.");
+                        "/dev/shm does not exist. Mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv.");
     case ENOSPC:
       return fail_errno(Status::kNoMemory, "shm_open", spec.name, error,
-                        "/dev/shm is full: remove what is not needed there, or mount it larger.");
+                        "/dev/shm is full. Remove files that nobody needs, or mount it larger.");
     default:
       return fail_errno(Status::kOsError, "shm_open", spec.name, error, "See the limits on open files (ulimit -n).");
   }
@@ -174,7 +172,7 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
   const std::unique_ptr<DIR, CloseFolder> folder(opened.is_open() ? ::fdopendir(opened.number()) : nullptr);
   if (folder == nullptr) {
     return fail_errno(Status::kOsError, opened.is_open() ? "fdopendir" : "open", kPosixObjectFolder, errno,
-                      "Without /dev/shm there are no POSIX segments.");
+                      "POSIX segments need /dev/shm. Mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv.");
   }
   opened.release();  // The folder's now.
   const std::string prefix = posix_object_name("").substr(1);
@@ -182,7 +180,7 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
     errno = 0;  // The end of the folder and an error look alike but for this.
     const dirent* entry = ::readdir(folder.get());
     if (entry == nullptr && errno != 0) {
-      return fail_errno(Status::kOsError, "readdir", kPosixObjectFolder, errno, "Check what is mounted there.");
+      return fail_errno(Status::kOsError, "readdir", kPosixObjectFolder, errno, "Check what is mounted on /dev/shm.");
     }
     if (entry == nullptr) return Status::kOk;
     const std::string_view file_name = entry->d_name;

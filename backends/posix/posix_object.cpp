@@ -28,7 +28,7 @@ constexpr char kShmemSetting[] = "/sys/kernel/mm/transparent_hugepage/shmem_enab
 // How often a lock that another process holds is tried. flock() itself knows no deadline.
 constexpr std::chrono::milliseconds kLockPoll{1};
 
-constexpr char kShmMemoryRemedy[] = "/dev/shm has no more memory: mount it larger, or free some there.";
+constexpr char kShmMemoryRemedy[] = "/dev/shm has no memory left. Mount it larger, or free some there.";
 
 struct FileId {
   dev_t device = 0;
@@ -124,9 +124,9 @@ Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
     if (count == 0) {
       return fail(
           Status::kTruncated,
-          fmt::format("segment '{}' has {} bytes, fewer than the {} of a header: it was cut; remove it and let it "
-                      "be created again",
-                      spec().name, done, size_bytes));
+          fmt::format(
+              "Segment '{}' has {} bytes, and a header alone needs {}: it was cut. Remove it, and create it again.",
+              spec().name, done, size_bytes));
     }
     done += static_cast<std::size_t>(count);
   }
@@ -141,9 +141,8 @@ Status PosixObject::lock(const Deadline& deadline) {
       return fail_errno(Status::kOsError, "flock", spec().name, errno, remedy_of(errno, "See /proc/locks."));
     } else if (deadline.passed()) {
       return fail(Status::kBusy,
-                  fmt::format("another process is creating or removing segment '{}' and was not done within "
-                              "{} ms: it may be stopped (see /proc/locks); try again, or raise "
-                              "MEMSTREAM_TIMEOUT_MS",
+                  fmt::format("Another process is creating or removing segment '{}', and was not done within {} ms. It "
+                              "may be stopped (see /proc/locks). Try again, or raise MEMSTREAM_TIMEOUT_MS.",
                               spec().name, spec().timeout.count()));
     } else {
       std::this_thread::sleep_for(kLockPoll);
@@ -172,10 +171,9 @@ Status PosixObject::give_size() {
   // Beyond this limit ftruncate() would end the process with SIGXFSZ.
   rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && spec().size_bytes > limit.rlim_cur) {
-    return fail(Status::kBadSize,
-                fmt::format("segment '{}' of {} bytes is over this process's limit of {} bytes on file "
-                            "sizes: raise it (ulimit -f), or choose a smaller MEMSTREAM_SIZE",
-                            spec().name, spec().size_bytes, limit.rlim_cur));
+    return fail(Status::kBadSize, fmt::format("Segment '{}' of {} bytes exceeds this process's limit of {} bytes for a "
+                                              "file. Raise the limit (ulimit -f), or choose a smaller MEMSTREAM_SIZE.",
+                                              spec().name, spec().size_bytes, limit.rlim_cur));
   }
   if (uninterrupted([&] { return ::ftruncate(file_.number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
     const Status status = errno == EFBIG || errno == EINVAL ? Status::kBadSize : Status::kNoMemory;
@@ -192,7 +190,7 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
   if (address == MAP_FAILED) {
     const Status status = errno == ENOMEM || errno == EAGAIN ? Status::kNoMemory : Status::kOsError;
     return fail_errno(status, "mmap", spec().name, errno,
-                      "See the limits on address space (ulimit -v) and overcommit.");
+                      "Raise the limits on address space (ulimit -v) and overcommit.");
   }
   std::unique_ptr<PosixSegment> mapped;
   try {
@@ -220,25 +218,24 @@ Status PosixObject::commit_all() {
     const int error = errno;
     const bool is_full = error == ENOSPC || error == ENOMEM || error == EDQUOT;
     return fail_errno(is_full ? Status::kNoMemory : Status::kOsError, "posix_fallocate", spec().name, error,
-                      "This process has to claim the whole segment at once, because a filter (seccomp) forbids it "
-                      "madvise() and process_vm_readv(): allow one of them, or mount /dev/shm larger.");
+                      "A filter (seccomp) forbids madvise() and process_vm_readv(), so this process must claim the "
+                      "whole segment at once. Allow one of them, or mount /dev/shm larger.");
   });
 }
 
 std::string PosixObject::huge_page_remedy() const {
   if (transparent_huge_page_size_bytes() == 0) {
-    return "this kernel has no transparent huge pages; MEMSTREAM_BACKEND=sysv uses those of another kind";
+    return "this kernel has no transparent huge pages. Use MEMSTREAM_BACKEND=sysv, which uses another kind.";
   }
   if (is_chosen(kShmemSetting, "deny")) {
-    return fmt::format("they are denied to all shared memory; allow them with: echo never > {}", kShmemSetting);
+    return fmt::format("they are denied to all shared memory. Allow them with: echo never > {}", kShmemSetting);
   }
   if (!tmpfs_allows_huge_pages(kPosixObjectFolder)) {
-    return fmt::format("{0} is mounted without them; allow them with: mount -o remount,huge=advise {0}",
+    return fmt::format("{0} is mounted without them. Allow them with: mount -o remount,huge=advise {0}",
                        kPosixObjectFolder);
   }
-  return "the kernel allows them and gave none: no memory was left in one piece (try: echo 1 > "
-         "/proc/sys/vm/compact_memory), or they are switched off for this process (see THP_enabled in "
-         "/proc/self/status)";
+  return "the kernel allows them, but gave none. Either no memory is left in one piece: try echo 1 > "
+         "/proc/sys/vm/compact_memory. Or they are off for this process: see THP_enabled in /proc/self/status.";
 }
 
 Status PosixObject::may_remove_name() const {
@@ -274,7 +271,7 @@ Status PosixObject::discard() {
 Status PosixObject::remove_name() {
   if (::shm_unlink(posix_object_name(spec().name).c_str()) == 0 || errno == ENOENT) return Status::kOk;
   return fail_errno(Status::kNoPermission, "shm_unlink", spec().name, errno,
-                    "Only its owner or root can remove it, from a /dev/shm that is writable.");
+                    "Only its owner or root can remove it. Run as one of them, with a writable /dev/shm.");
 }
 
 }  // namespace memstream

@@ -52,11 +52,11 @@ bool ownership_of_semaphore(key_t key, Ownership* ownership) {
 
 Status refuse_guard(const Ownership* ownership, key_t key, const SegmentSpec& spec) {
   const std::string whose = ownership == nullptr ? "" : fmt::format(", {},", ownership->whose());
-  return fail(Status::kNoPermission,
-              fmt::format("another user{} holds the semaphore with key {:#x} that guards the creation and removal of "
-                          "segment '{}': choose another name (MEMSTREAM_NAME), or let that user or root remove it "
-                          "(ipcrm -S {:#x})",
-                          whose, key, spec.name, key));
+  return fail(
+      Status::kNoPermission,
+      fmt::format("Another user{} owns the semaphore with key {:#x}, which guards the creation and removal of segment "
+                  "'{}'. Choose another name (MEMSTREAM_NAME), or let that user or root remove it (ipcrm -S {:#x}).",
+                  whose, key, spec.name, key));
 }
 
 Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int error) {
@@ -68,19 +68,18 @@ Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int er
       return refuse_guard(ownership_of_semaphore(key, &ownership) ? &ownership : nullptr, key, spec);
     }
     case ENOSPC:
-      return fail_errno(
-          Status::kOsError, call, spec.name, error,
-          "The system has no semaphore left: see ipcs -s and kernel.sem, or use MEMSTREAM_BACKEND=posix.");
+      return fail_errno(Status::kOsError, call, spec.name, error,
+                        "The system has no semaphore left. Remove unused ones (ipcs -s), raise kernel.sem, or use "
+                        "MEMSTREAM_BACKEND=posix.");
     default:
       return fail_errno(Status::kOsError, call, spec.name, error, remedy_of(error, "See ipcs -s and kernel.sem."));
   }
 }
 
 Status not_our_semaphore(key_t key, const SegmentSpec& spec) {
-  return fail(Status::kOsError,
-              fmt::format("another program uses a semaphore with key {:#x}, which segment '{}' needs: "
-                          "choose another name (MEMSTREAM_NAME)",
-                          key, spec.name));
+  return fail(Status::kOsError, fmt::format("Another program uses the semaphore with key {:#x}, which segment '{}' "
+                                            "needs. Choose another name (MEMSTREAM_NAME).",
+                                            key, spec.name));
 }
 
 // Whoever owns the semaphore can take it from under us, and two processes would initialise one segment. That is no new
@@ -152,9 +151,8 @@ Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline&
   }
   if (errno == EAGAIN || errno == EINTR) {
     return fail(Status::kBusy,
-                fmt::format("another process is creating or removing segment '{}' and was not done within {} "
-                            "ms: it may be stopped (see ipcs -s -i {}); try again, or raise "
-                            "MEMSTREAM_TIMEOUT_MS",
+                fmt::format("Another process is creating or removing segment '{}', and was not done within {} ms. It "
+                            "may be stopped (see ipcs -s -i {}). Try again, or raise MEMSTREAM_TIMEOUT_MS.",
                             spec.name, spec.timeout.count(), id));
   }
   return errno == EINVAL ? Status::kGone : no_semaphore("semtimedop", key, spec, errno);

@@ -54,8 +54,8 @@ Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitiali
   if (id < 0) {
     if (errno == ENOENT || errno == EIDRM) return Status::kNoSegment;
     return fail_errno(errno == EACCES ? Status::kNoPermission : Status::kOsError, "shmget", spec.name, errno,
-                      "The system does not let this process look for System V segments (a seccomp filter or a security "
-                      "module?): see ipcs -m, or use MEMSTREAM_BACKEND=posix.");
+                      "A filter (seccomp) or a security module keeps this process from finding System V segments. "
+                      "Allow shmget(), or use MEMSTREAM_BACKEND=posix.");
   }
   shmid_ds status{};
   if (::shmctl(id, IPC_STAT, &status) != 0) {
@@ -74,11 +74,11 @@ Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitiali
 
 // Nobody can say which of two segments of other users is meant, and either may be there to mislead.
 Status refuse_ambiguous(const SegmentSpec& spec, const SharedObject& one, const SharedObject& other) {
-  return fail(Status::kNotOwner,
-              fmt::format("segment '{}' exists twice: one belongs to {}, one to {}, and neither to a user whom this "
-                          "process (user id {}) trusts: choose another name (MEMSTREAM_NAME), or have one removed (see "
-                          "ipcs -m)",
-                          spec.name, one.ownership().whose(), other.ownership().whose(), ::geteuid()));
+  return fail(
+      Status::kNotOwner,
+      fmt::format("Segment '{}' exists twice: one belongs to {}, the other to {}. This process (user id {}) trusts "
+                  "neither user. Choose another name (MEMSTREAM_NAME), or have one removed (see ipcs -m).",
+                  spec.name, one.ownership().whose(), other.ownership().whose(), ::geteuid()));
 }
 
 Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
@@ -134,12 +134,11 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
     return Status::kOk;
   }
   if (refusal != Status::kOk) return refusal;
-  return fail(
-      Status::kNoSegment,
-      fmt::format("there is no System V segment '{}' of user id {}, nor one that is shared. Another user's is found "
-                  "if its mode lets others in, or for reading if the option 'owner' names that user: check "
-                  "MEMSTREAM_NAME, or open it with leave to create",
-                  spec.name, user_of(spec)));
+  return fail(Status::kNoSegment,
+              fmt::format("System V segment '{}' does not exist for user id {}, and no other user shares one. Check "
+                          "MEMSTREAM_NAME, or open it without MEMSTREAM_OPEN_EXISTING and MEMSTREAM_OPEN_READ_ONLY to "
+                          "create it. To read another user's, name that user by the option 'owner'.",
+                          spec.name, user_of(spec)));
 }
 
 // By its id and not by its name: a process that has changed its user since it attached would look under other keys.
@@ -163,11 +162,13 @@ Status SysvBackend::find_mapped(const SegmentSpec& spec, const Segment& segment,
 Status shmget_failed(const SegmentSpec& spec, int error) {
   switch (error) {
     case EINVAL:
-      return fail_errno(Status::kBadSize, "shmget", spec.name, error,
-                        "MEMSTREAM_SIZE is over the system's limit: see kernel.shmmax (ipcs -l).");
+      return fail_errno(
+          Status::kBadSize, "shmget", spec.name, error,
+          "MEMSTREAM_SIZE exceeds the system's limit. Choose a smaller size, or raise kernel.shmmax (ipcs -l).");
     case ENOSPC:
       return fail_errno(Status::kNoMemory, "shmget", spec.name, error,
-                        "The system's limits on segments are reached: see kernel.shmmni and kernel.shmall (ipcs -l).");
+                        "The system's limits on segments are reached. Remove unused segments (ipcs -m), or raise "
+                        "kernel.shmmni and kernel.shmall (ipcs -l).");
     case ENOMEM:
       return fail_errno(Status::kNoMemory, "shmget", spec.name, error, "Choose a smaller MEMSTREAM_SIZE.");
     default:
@@ -179,32 +180,28 @@ Status shmget_failed(const SegmentSpec& spec, int error) {
 Status huge_pages_refused(const SegmentSpec& spec, int error) {
   const HugePagePool pool = huge_page_pool();
   if (pool.page_size_bytes == 0) {
-    return fail(
-        Status::kNoHugePages,
-        fmt::format("segment '{}' cannot be made of huge pages: this kernel has none (CONFIG_HUGETLBFS)", spec.name));
+    return fail(Status::kNoHugePages, fmt::format("Segment '{}' cannot have huge pages: this kernel has none "
+                                                  "(CONFIG_HUGETLBFS). Set MEMSTREAM_HUGEPAGES=try.",
+                                                  spec.name));
   }
   if (error == EPERM) {
-    return fail(
-        Status::kNoHugePages,
-        fmt::format("segment '{}' cannot be made of huge pages: this user may not use them; let its group with: "
-                    "sysctl vm.hugetlb_shm_group={}",
-                    spec.name, ::getegid()));
+    return fail(Status::kNoHugePages, fmt::format("Segment '{}' cannot have huge pages: this user may not use them. "
+                                                  "Allow its group with: sysctl vm.hugetlb_shm_group={}",
+                                                  spec.name, ::getegid()));
   }
   if (error != ENOMEM && error != EFAULT) return shmget_failed(spec, error);
   const std::uint64_t needed = spec.size_bytes / pool.page_size_bytes;
   const std::uint64_t available = pool.free_pages - std::min(pool.free_pages, pool.reserved_pages);
   if (available >= needed) {
-    return fail(
-        Status::kNoHugePages,
-        fmt::format("segment '{}' cannot be made of huge pages: {} of {} KiB are needed and {} are free, but the "
-                    "container may not have them: raise its limit (hugetlb.*.max of its cgroup)",
-                    spec.name, needed, pool.page_size_bytes / 1024, available));
+    return fail(Status::kNoHugePages,
+                fmt::format("Segment '{}' cannot have huge pages: it needs {} of {} KiB, and {} are free, but the "
+                            "container may not use them. Raise its limit (hugetlb.*.max of its cgroup).",
+                            spec.name, needed, pool.page_size_bytes / 1024, available));
   }
-  return fail(
-      Status::kNoHugePages,
-      fmt::format("segment '{}' cannot be made of huge pages: {} of {} KiB are needed and {} are free; set enough "
-                  "aside with: sysctl vm.nr_hugepages={}",
-                  spec.name, needed, pool.page_size_bytes / 1024, available, pool.pages + needed - available));
+  return fail(Status::kNoHugePages,
+              fmt::format("Segment '{}' cannot have huge pages: it needs {} of {} KiB, and {} are free. Reserve enough "
+                          "with: sysctl vm.nr_hugepages={}",
+                          spec.name, needed, pool.page_size_bytes / 1024, available, pool.pages + needed - available));
 }
 
 // Whether the first page of a new segment can be had: a container may be promised huge pages that its limit then keeps
@@ -274,10 +271,10 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
     *object = std::move(made);
     return Status::kOk;
   }
-  return fail(Status::kOsError,
-              fmt::format("all {} keys of segment '{}' are taken by segments with other names: choose "
-                          "another name (MEMSTREAM_NAME)",
-                          kKeysPerFamily, spec.name));
+  return fail(
+      Status::kOsError,
+      fmt::format("Segments with other names use all {} keys of segment '{}'. Choose another name (MEMSTREAM_NAME).",
+                  kKeysPerFamily, spec.name));
 }
 
 Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) {

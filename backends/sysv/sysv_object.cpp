@@ -29,7 +29,7 @@ bool status_of_any_segment(int segment_id, shmid_ds* status) noexcept {
 }
 
 constexpr char kMachineMemoryRemedy[] =
-    "The machine or the container has no more memory: see free and the container's limit.";
+    "The machine or the container has no memory left. Free some, or raise the container's limit.";
 
 }  // namespace
 
@@ -125,9 +125,11 @@ bool SysvObject::is_mapped_by(const Segment& segment) const noexcept { return id
 
 Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (this->size_bytes() < size_bytes) {
-    return fail(Status::kTruncated,
-                fmt::format("shmid {} has {} bytes, fewer than the {} of the header of segment '{}'", segment_id_,
-                            this->size_bytes(), size_bytes, spec().name));
+    return fail(
+        Status::kTruncated,
+        fmt::format(
+            "shmid {0} has {1} bytes, and the header of segment '{3}' alone needs {2}. Remove it with: ipcrm -m {0}",
+            segment_id_, this->size_bytes(), size_bytes, spec().name));
   }
   if (attachment_ == nullptr) {
     if (const Status status = attach_to_look(); status != Status::kOk) return status;
@@ -212,14 +214,15 @@ Status SysvObject::attach(Access access, std::shared_ptr<Attachment>* attachment
       return refuse_access(&whose, may_read, spec());
     }
     case ENOMEM:
-      return fail_errno(Status::kNoMemory, "shmat", spec().name, errno, "See the limit on address space (ulimit -v).");
+      return fail_errno(Status::kNoMemory, "shmat", spec().name, errno,
+                        "Raise the limit on address space (ulimit -v).");
     default:
       return fail_errno(Status::kOsError, "shmat", spec().name, errno, remedy_of(errno, "See ipcs -m."));
   }
 }
 
 std::string SysvObject::huge_page_remedy() const {
-  return "a creator that was killed had begun it with ordinary pages; that is removed now: try again";
+  return "a creator that was killed had begun it with ordinary pages. That segment is removed now: try again.";
 }
 
 Status SysvObject::may_remove_name() const {
@@ -231,8 +234,8 @@ Status SysvObject::may_remove_name() const {
 Status SysvObject::may_remove_foreign() const {
   // A key is a number that any program may use: what has no header of ours may be somebody else's.
   return fail(Status::kBadMagic,
-              fmt::format("shmid {} has a key of segment '{}', but its bytes are not a segment of ours: "
-                          "if you are sure that nobody needs it, remove it with: ipcrm -m {}",
+              fmt::format("shmid {} has a key of segment '{}', but its bytes are not a MemStream segment. If you are "
+                          "sure that nobody needs it, remove it with: ipcrm -m {}",
                           segment_id_, spec().name, segment_id_));
 }
 
