@@ -1,5 +1,6 @@
-// Filters of system calls (seccomp) and security modules, as containers and services have them: a call that never fails
-// so otherwise says EPERM or ENOSYS. What could not be finished under a filter is not begun.
+// Filters of system calls (seccomp) and security modules, as in containers and services. A filtered call fails with
+// EPERM or ENOSYS, which it never does otherwise. The library checks first, and begins nothing that a filter would
+// interrupt.
 #pragma once
 
 #include <cerrno>
@@ -19,7 +20,8 @@ inline const char* remedy_of(int error, const char* without_filter) noexcept {
   return is_forbidden_call(error) ? kFilterRemedy : without_filter;
 }
 
-// Whether a filter lets a call through: `probe()` makes it with arguments that the kernel refuses in any other way.
+// Whether a filter allows a call. `probe()` makes the call with arguments that the kernel itself refuses with another
+// error.
 template <class Probe>
 Status check_allowed(const char* call, const SegmentSpec& spec, const Probe& probe) {
   if (probe() >= 0 || !is_forbidden_call(errno)) return Status::kOk;

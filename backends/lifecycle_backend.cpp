@@ -13,11 +13,11 @@
 namespace memstream {
 namespace {
 
-// Lookups that are tried however short the timeout is: a name that changes hands is nobody's fault, and finding it
-// again takes microseconds. Others make progress each time, so that more are needed only while they keep destroying.
+// Lookups that are tried however short the timeout is. Looking a name up again takes microseconds. Other processes make
+// progress each time, so more lookups are needed only while they keep destroying segments.
 constexpr int kLeastTries = 16;
 
-// Runs `attempt` until it says something else than "the name changed hands".
+// Runs `attempt` until it returns something other than kGone: the name moved to another object.
 template <class Attempt>
 Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const Attempt& attempt) {
   for (int tries = 0; tries < kLeastTries || !deadline.passed(); ++tries) {
@@ -31,7 +31,7 @@ Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const At
 
 Status check_owner(SharedObject& object) {
   if (is_trusted(object.ownership(), object.spec())) return Status::kOk;
-  // Whom the system would refuse anyway is not advised to trust the owner.
+  // A process that the system refuses anyway gets that error, and not the advice to trust the owner.
   std::unique_ptr<Segment> mapped;
   if (object.size_bytes() != 0 && object.map(Access::kReadWrite, &mapped) == Status::kNoPermission) {
     return Status::kNoPermission;
@@ -46,7 +46,7 @@ Status not_ready(const SegmentSpec& spec) {
                           spec.name));
 }
 
-// Takes the name from what this process could not finish, and reports why it could not.
+// Removes the name of a segment that this process could not complete, and reports why.
 Status give_up(SharedObject& object, Status status) {
   std::string reason = last_error();
   if (object.remove_name() != Status::kOk)
@@ -54,7 +54,7 @@ Status give_up(SharedObject& object, Status status) {
   return fail(status, reason);
 }
 
-// The same for a new object that this process could not even begin with.
+// The same for a new object that this process could not even start to initialise.
 Status discard(SharedObject& object, Status status) {
   const std::string reason = last_error();
   if (object.discard() == Status::kOk) return fail(status, reason);
@@ -65,7 +65,7 @@ Status discard(SharedObject& object, Status status) {
 
 bool is_in_huge_pages(const Segment& segment) { return segment.kernel_page_size_bytes() > page_size_bytes(); }
 
-// Of a new segment, before anybody works with it.
+// Checks a new segment before any process uses it.
 Status check_new_pages(const SharedObject& object, Segment& segment) {
   if (object.spec().huge_pages != HugePages::kRequire) return Status::kOk;
   if (const Status status = segment.commit(0, 1); status != Status::kOk) return status;
@@ -74,7 +74,7 @@ Status check_new_pages(const SharedObject& object, Segment& segment) {
               fmt::format("Segment '{}' cannot have huge pages: {}", object.spec().name, object.huge_page_remedy()));
 }
 
-// Of a segment that is there: it keeps the pages it was made with.
+// Checks an existing segment, which keeps the pages that it was made with.
 Status check_present_pages(const SegmentSpec& spec, const Segment& segment) {
   if (spec.huge_pages != HugePages::kRequire || is_in_huge_pages(segment)) return Status::kOk;
   return fail(Status::kNoHugePages,
@@ -108,8 +108,8 @@ Status initialize(SegmentInitializer& initializer, SharedObject& object, std::un
   }
 }
 
-// Maps an object that has a size and says in which state it was after that. Mapped first and looked at then: a segment
-// that was destroyed, or whose name passed on, before we had it does not pass for a live one.
+// Maps an object that has a size, and reads its state after that. In this order a segment that was destroyed, or lost
+// its name, before it was mapped is never taken for a live one.
 Status map_and_look(Access access, const SegmentInitializer& initializer, SharedObject& object,
                     std::unique_ptr<Segment>* mapped, SegmentState* state) {
   Identity identity;
@@ -120,7 +120,7 @@ Status map_and_look(Access access, const SegmentInitializer& initializer, Shared
   return status;
 }
 
-// Decides under the lock about an object that was not ready at first sight.
+// Decides under the lock what to do with an object that was not ready when it was found.
 Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedObject& object,
               std::unique_ptr<Segment>* segment) {
   if (const Status status = object.lock(deadline); status != Status::kOk) return status;
@@ -191,7 +191,7 @@ Status LifecycleBackend::try_create(const SegmentSpec& spec, SegmentInitializer&
   if (status != Status::kOk) return status;
   try {
     status = settle(initializer, deadline, *object, segment);
-    if (status == Status::kOk || status == Status::kBusy) return status;  // Busy: somebody else is at it.
+    if (status == Status::kOk || status == Status::kBusy) return status;  // Busy: another process works on it.
     return discard(*object, status);
   } catch (...) {  // This process has no memory left.
     (void)object->discard();
@@ -252,7 +252,7 @@ Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer&
                                   : find_mapped(spec, *only, initializer, &object);
   if (status != Status::kOk) return status;
   status = check_owner(*object);
-  // Asked before the mark is set, which nobody could take back.
+  // Check before setting the mark, which no process could take back.
   if (status == Status::kOk) status = object->may_remove_name();
   if (status == Status::kOk) status = object->lock(deadline);
   if (status == Status::kOk) status = object->look_again();

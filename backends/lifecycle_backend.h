@@ -1,11 +1,12 @@
-// The life of a segment, the same for every backend: who creates it, who waits, who initialises what a dead creator
-// left, when a name is looked up again. A backend derives from this class and adds finding, creating and listing.
+// The life cycle of a segment, the same for every backend. It decides which process creates a segment, which ones wait,
+// which one initialises what a dead creator left, and when a name is looked up again. A backend derives from this class
+// and adds finding, creating and listing.
 //
 //   ABSENT -> EMPTY -> SIZED -> INIT -> READY -> DESTROYED
 //
-// Everything between EMPTY and READY, and every removal of a name, happens under the creation lock. So whoever holds
-// the lock and still finds the name standing for the object knows that nobody else creates, initialises or removes it
-// now, and that an object that is not ready was left by a process that died.
+// Every step between EMPTY and READY, and every removal of a name, happens under the creation lock. A process that
+// holds the lock and finds the object under its name therefore knows two things: no other process creates, initialises
+// or removes it now, and the creator of an object that is not ready has died.
 #pragma once
 
 #include <functional>
@@ -24,24 +25,24 @@ class LifecycleBackend : public SegmentBackend {
                 const std::function<void(std::byte*)>& before_removal) final;
 
  protected:
-  // kNoSegment: what this process has open is no longer what the name stands for.
+  // kNoSegment: the name belongs to another segment than the one that this process has open.
   static Status no_longer_named(const SegmentSpec& spec);
 
  private:
-  // What the name stands for now. kNoSegment if nothing does.
+  // Finds the object that has the name now. kNoSegment if there is none.
   virtual Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                       std::unique_ptr<SharedObject>* object) = 0;
-  // The object that `segment` is a mapping of, if it still has the name. kNoSegment otherwise.
+  // Finds the object that `segment` maps, if it still has the name. kNoSegment otherwise.
   virtual Status find_mapped(const SegmentSpec& spec, const Segment& segment, const SegmentInitializer& initializer,
                              std::unique_ptr<SharedObject>* object);
-  // A new object under the name, not initialised. kGone if somebody else made one meanwhile.
+  // Makes a new object under the name, not initialised. kGone if another process made one meanwhile.
   virtual Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                         std::unique_ptr<SharedObject>* object) = 0;
 
-  // Of the huge pages that a new segment may be given; 0 if there are none.
+  // Size of the huge pages that a new segment may get; 0 if there are none.
   virtual std::size_t huge_page_size_bytes() const noexcept = 0;
 
-  // One try each; kGone: the name changed hands in between, try again.
+  // One attempt each. kGone: the name moved to another object meanwhile, so try again.
   Status try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                   std::unique_ptr<Segment>* segment);
   Status try_create(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,

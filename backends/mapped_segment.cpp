@@ -27,7 +27,7 @@ std::size_t round_up_to_page(std::size_t size_bytes) noexcept {
 }
 
 void keep_out_of_core_dumps(std::byte* data, std::size_t size_bytes) noexcept {
-  // A hint that no kernel since 3.4 refuses for memory like this; without it the segment works all the same.
+  // A hint. No kernel since 3.4 refuses it for such memory, and the segment works without it too.
   (void)::madvise(data, size_bytes, MADV_DONTDUMP);
 }
 
@@ -77,13 +77,13 @@ Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes)
 
 std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
   const UncancelledScope uncancelled;
-  // The kernel tells of pages that are mapped.
+  // The kernel describes mapped pages only.
   if (touch_pages(data_, std::min(page_size_bytes(), size_bytes_), access_).name != nullptr) return 0;
   return mapped_page_size_bytes(data_);
 }
 
 void MappedSegment::abandon() noexcept {
-  // A child that still had access could go on with what its parent was writing.
+  // A child that still had access could continue its parent's write.
   if (::mprotect(data_, round_up_to_page(size_bytes_), PROT_NONE) != 0) std::abort();
 }
 

@@ -1,4 +1,4 @@
-// What the mappings of all backends have in common: address, size, access, commit() and prefault() in whole pages.
+// The common part of the mappings of all backends: address, size, access, commit() and prefault() in whole pages.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +10,10 @@ namespace memstream {
 
 std::size_t page_size_bytes() noexcept;
 std::size_t round_up_to_page(std::size_t size_bytes) noexcept;
-// A cache holds other people's values.
+// A cache holds values of other users.
 void keep_out_of_core_dumps(std::byte* data, std::size_t size_bytes) noexcept;
 
-// A mapping that a derived class made and unmaps in its destructor.
+// A derived class makes the mapping, and unmaps it in its destructor.
 class MappedSegment : public Segment {
  public:
   std::byte* data() const noexcept final { return data_; }
@@ -25,12 +25,12 @@ class MappedSegment : public Segment {
   void abandon() noexcept final;
 
  protected:
-  // Keeps the mapping out of core dumps. Asks for huge pages where they are wanted; whether any come of it is for
-  // kernel_page_size_bytes() to say.
+  // Keeps the mapping out of core dumps, and asks for huge pages if the segment wants them. kernel_page_size_bytes()
+  // tells whether it got any.
   MappedSegment(std::string name, std::byte* data, std::size_t size_bytes, Access access,
                 HugePages huge_pages = HugePages::kOff) noexcept;
 
-  // Commits whole pages of the mapping. `memory_remedy` says what lets the system give more of them.
+  // Commits whole pages of the mapping. `memory_remedy` says how to let the system give more.
   Status commit_by_touch(std::size_t offset_bytes, std::size_t size_bytes, const char* memory_remedy) noexcept;
 
   // The user's name, for messages.

@@ -26,7 +26,8 @@ bool is_shared_group(gid_t group, const SegmentSpec& spec) {
 bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) {
   const bool is_our_own = ownership.owner == ::geteuid() && ownership.creator == ::geteuid();
   if (spec.any_owner || is_our_own) return true;
-  // Both sides have to share in the same way: our own mode alone says nothing about who can write to that object.
+  // Both sides must share in the same way: this process's mode alone does not tell which users can write to that
+  // object.
   const unsigned shared = spec.mode & ownership.mode;
   if ((shared & kOthersWrite) != 0) return true;
   if ((shared & kGroupWrites) == 0 || (ownership.mode & kOthersWrite) != 0) return false;

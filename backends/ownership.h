@@ -1,5 +1,5 @@
-// Whose an object of the operating system is, whom this process trusts with what it stores, and the sentences for
-// those who are refused.
+// The owner of an object of the operating system, the users that this process trusts with its values, and the errors
+// for a refusal.
 #pragma once
 
 #include <sys/types.h>
@@ -12,7 +12,7 @@ namespace memstream {
 
 struct Ownership {
   uid_t owner = 0;
-  // Who made it. With System V an owner can give an object away, and its maker keeps all power over it.
+  // The maker. With System V an owner can give an object away, and its maker keeps all rights to it.
   uid_t creator = 0;
   gid_t group = 0;
   gid_t creator_group = 0;
@@ -22,31 +22,32 @@ struct Ownership {
   std::string whose() const;
 };
 
-// Whether this process shares with `group`: with spec.group alone if that is given, or else with every group that it is
-// in.
+// Whether this process shares its segment with `group`: only with spec.group if that is given, otherwise with every
+// group that the process is in.
 bool is_shared_group(gid_t group, const SegmentSpec& spec);
 
-// Whether this process may put its values into an object, or trust in it as a lock: the object is the user's own, or
-// spec.any_owner says that this does not matter. Or spec.mode and the object's mode both let everybody write; or both
-// let a shared group write, and a member of it (or root) made the object and keeps everybody else out. Then its maker
-// could write to what this process makes as well.
+// Whether this process may store values in an object, or trust it as a lock. True if the object is the user's own, or
+// spec.any_owner is set. Also true if spec.mode and the object's mode both let all users write. Also true if both let a
+// shared group write, a member of that group (or root) made the object, and all other users are kept out: its maker
+// could then write to the segments of this process as well.
 bool is_trusted(const Ownership& ownership, const SegmentSpec& spec);
 
 // kNotOwner: the object is not trusted.
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec);
 
-// Whether an object belongs to the user that spec.owner names, if it names one. And kNotOwner, for one that does not.
+// Whether an object belongs to the user that spec.owner names; true if it names none. Below, kNotOwner for an object
+// that does not.
 bool is_of_named_owner(const Ownership& ownership, const SegmentSpec& spec) noexcept;
 Status refuse_named_owner(const Ownership& ownership, const SegmentSpec& spec);
 
-// kNoPermission: the system refuses access, and all there is to know is in `ownership`, or not even that (null).
-// `may_read`: reading was not what it refused.
+// kNoPermission: the system refuses access. `ownership` is what is known of the object, or null. `may_read`: the system
+// refused only writing.
 Status refuse_access(const Ownership* ownership, bool may_read, const SegmentSpec& spec);
 
 // kNoPermission: this process may not give an object to spec.group.
 Status refuse_group(const SegmentSpec& spec);
 
-// kNoPermission: only its owner may take its name away.
+// kNoPermission: only the owner may remove the name.
 Status refuse_removal(const Ownership& ownership, const SegmentSpec& spec);
 
 }  // namespace memstream

@@ -17,7 +17,7 @@ struct Free {
 
 __attribute__((no_sanitize("thread"))) void copy_while_written(std::byte* to, const std::byte* from,
                                                                std::size_t size_bytes) noexcept {
-  // memcpy() would be watched again. Word by word, since a page is looked at with every connect.
+  // The sanitizer would watch memcpy(). It copies words, because each connect reads a page.
   using Word [[gnu::may_alias]] = std::uint64_t;
   std::size_t done = 0;
   if ((reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to)) % alignof(Word) == 0) {
@@ -42,8 +42,8 @@ Status identify(SharedObject& object, const SegmentInitializer& initializer, Ide
         Status::kNoMemory,
         "This process has no memory left to copy a segment's header. Free some, or raise its limit (ulimit -v).");
 
-  // A header that is being laid out can be copied with bytes that are newer than the magic before them, and then looks
-  // foreign. By the second copy the magic is there: it is the first thing that is stored.
+  // A copy of a header that is being written can have bytes that are newer than the magic before them, and then looks
+  // foreign. The second copy has the magic, because the creator stores it first.
   for (int look = 0; look < 2; ++look) {
     if (const Status status = object.read_header(header.get(), size_bytes); status != Status::kOk) return status;
     identity->state = initializer.state_of(header.get());

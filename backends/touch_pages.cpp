@@ -17,8 +17,8 @@ namespace {
 // Kernels before 5.14 answer EINVAL. A filter may forbid this advice alone (EPERM, ENOSYS).
 bool has_no_population(int error) noexcept { return error == EINVAL || error == EPERM || error == ENOSYS; }
 
-// The way without population: lets the kernel copy one byte of each page to a buffer of our own. Like any fault that
-// the kernel takes for itself, one that fails is EFAULT. Reading a page of shared memory makes it, as writing does.
+// The fallback without population: lets the kernel copy one byte of each page to a buffer. A fault inside the kernel
+// that fails is EFAULT. Reading a page of shared memory allocates it, as writing does.
 FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
   constexpr std::size_t kPagesAtOnce = 64;
   std::byte bytes[kPagesAtOnce];

@@ -1,5 +1,5 @@
-// Mapping pages into this process before they are needed, without touching them from here: a fault that the system
-// cannot serve is an error of a call then, and no SIGBUS.
+// Maps pages into this process before they are needed, without touching them from user space. A fault that the system
+// cannot serve is then an error of a call instead of a SIGBUS.
 #pragma once
 
 #include <cerrno>
@@ -9,17 +9,17 @@
 
 namespace memstream {
 
-// Which call failed, and how; no name: none did.
+// The call that failed, and its error. Without a name no call failed.
 struct FailedCall {
   const char* name = nullptr;
   int error = 0;
 
-  // The system has no page to give: a write would have been a SIGBUS. Any other error: it refused the call.
+  // The system has no page left: a write would have raised SIGBUS. With any other error it refused the call.
   bool is_lack_of_memory() const noexcept { return error == ENOMEM || error == EFAULT || error == EHWPOISON; }
 };
 
-// Maps the pages of [data, data + size_bytes), as for writing if `access` says so. Changes no byte. In shared memory
-// each page is there for all processes after that.
+// Maps the pages of [data, data + size_bytes), for writing if `access` allows it. Changes no byte. In shared memory
+// each page then exists for all processes.
 // REQUIRES: `data` is aligned to a page.
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept;
 

@@ -38,7 +38,7 @@ Status not_shared_memory(const SegmentSpec& spec) {
                                                     kPosixObjectFolder, posix_object_name(spec.name)));
 }
 
-// The system lets this user not in, or not write.
+// The system refuses this user all access, or writing.
 Status open_refused(const SegmentSpec& spec, Access access) {
   const std::string name = posix_object_name(spec.name);
   struct stat status {};
@@ -56,7 +56,7 @@ Status open_failed(const SegmentSpec& spec, Access access, int error) {
                               "it without MEMSTREAM_OPEN_EXISTING and MEMSTREAM_OPEN_READ_ONLY to create it.",
                               spec.name));
     case EISDIR:
-    case EINVAL:  // What the C library makes of EISDIR. Names that would be invalid do not come this far.
+    case EINVAL:  // The C library turns EISDIR into it. Invalid names are refused before.
     case ELOOP:
     case ENXIO:
       return not_shared_memory(spec);
@@ -91,8 +91,8 @@ Status create_failed(const SegmentSpec& spec, int error) {
   }
 }
 
-// Whether an object has no size yet. The umask of its creator may have taken permissions from it, which the creator
-// gives back before the size (PosixObject::give_size).
+// Whether an object has no size yet. Its creator's umask may have removed permissions, which the creator restores
+// before it sets the size (PosixObject::give_size).
 bool is_newborn(const std::string& object_name) {
   const int error = errno;
   struct stat status {};
@@ -147,9 +147,9 @@ Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /
   struct stat ignored {};
   if (allowed == Status::kOk) allowed = check_allowed("fstat", spec, [&] { return ::fstat(kNoFile, &ignored); });
   if (allowed != Status::kOk) return allowed;
-  // Exclusive: a plain O_CREAT would be refused by fs.protected_regular when another user's segment is there by now.
-  // The lock comes later, and another process may be the first to take it: it is of no importance who fills the object.
-  // Everything that takes memory comes before, so that nothing stands between a new object and whoever discards it.
+  // Exclusive, because fs.protected_regular refuses a plain O_CREAT if another user's segment exists by now. The lock
+  // comes later, and another process may take it first: any process may initialise the object. All allocations come
+  // before, so no failure can prevent discarding a new object.
   const std::string name = posix_object_name(spec.name);
   struct stat newborn {};
   newborn.st_uid = ::geteuid();
@@ -174,10 +174,10 @@ Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<Segme
     return fail_errno(Status::kOsError, opened.is_open() ? "fdopendir" : "open", kPosixObjectFolder, errno,
                       "POSIX segments need /dev/shm. Mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv.");
   }
-  opened.release();  // The folder's now.
+  opened.release();  // The folder owns it now.
   const std::string prefix = posix_object_name("").substr(1);
   for (;;) {
-    errno = 0;  // The end of the folder and an error look alike but for this.
+    errno = 0;  // Tells the end of the folder from an error.
     const dirent* entry = ::readdir(folder.get());
     if (entry == nullptr && errno != 0) {
       return fail_errno(Status::kOsError, "readdir", kPosixObjectFolder, errno, "Check what is mounted on /dev/shm.");

@@ -158,8 +158,8 @@ Status PosixObject::look_again() {
 }
 
 Status PosixObject::give_size() {
-  // Group and mode first: others judge an object without size by nothing but that. Another owner's mode is that owner's
-  // affair.
+  // Group and mode first, because other processes judge an object without size by these alone. The mode of another
+  // owner's object is left alone.
   const bool is_our_own = status_.st_uid == ::geteuid();
   if (is_our_own && spec().group && ::fchown(file_.number(), static_cast<uid_t>(-1), *spec().group) != 0) {
     if (errno == EPERM) return refuse_group(spec());
@@ -248,12 +248,12 @@ Status PosixObject::may_remove_name() const {
 }
 
 Status PosixObject::may_remove_foreign() const {
-  // The name says whose it is: nobody else makes /memstream.* objects, so this one is ours and damaged.
+  // No other program makes /memstream.* objects, so this one is a damaged segment.
   return Status::kOk;
 }
 
 Status PosixObject::discard() {
-  // Only under the lock, while it still has no size and the name stands for it: another process may have finished it.
+  // Only under the lock, while it has no size and still has the name: another process may have completed it.
   if (!is_locked_) {
     if (::flock(file_.number(), LOCK_EX | LOCK_NB) != 0) {
       return errno == EWOULDBLOCK

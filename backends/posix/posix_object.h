@@ -1,5 +1,5 @@
-// A POSIX shared memory object that is open. Its mappings keep no descriptor: a program may close every descriptor that
-// it does not know, and the number would stand for a file of its own then.
+// An open POSIX shared memory object. Its mappings keep no descriptor, because a program may close every descriptor
+// that it does not know, and the number would then belong to another file.
 #pragma once
 
 #include <sys/stat.h>
@@ -17,20 +17,20 @@ namespace memstream {
 // "/memstream.NAME", as shm_open takes it.
 std::string posix_object_name(const std::string& segment_name);
 
-// Where the C library keeps shared memory objects. POSIX has no call that lists them, or tells their owner.
+// The folder where the C library keeps shared memory objects. POSIX has no call that lists them or tells their owner.
 inline constexpr char kPosixObjectFolder[] = "/dev/shm";
 
 Ownership ownership_of(const struct stat& status) noexcept;
 
-// The creation lock is flock() on the descriptor. A child that is forked while it is held shares it: should the parent
-// be killed then, the lock stays until the child ends or executes another program.
+// The creation lock is flock() on the descriptor. A child that is forked meanwhile shares the lock. If the parent is
+// killed then, the lock stays until the child ends or executes another program.
 class PosixObject final : public SharedObject {
  public:
   PosixObject(const SegmentSpec& spec, FileDescriptor file, const struct stat& status)
       : SharedObject(spec), file_(std::move(file)), status_(status) {}
   ~PosixObject() override;
 
-  // Turns an object that stands for nothing into the one that was just made for it.
+  // Assigns the object that was just made.
   void become(FileDescriptor file) noexcept { file_ = std::move(file); }
 
   std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
@@ -48,7 +48,7 @@ class PosixObject final : public SharedObject {
   Status discard() override;
 
  private:
-  // Takes the memory of the whole object.
+  // Claims the memory of the whole object.
   Status commit_all();
 
   FileDescriptor file_;

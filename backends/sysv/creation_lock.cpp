@@ -20,7 +20,7 @@
 namespace memstream {
 namespace {
 
-// One semaphore would do. This odd number tells our set from one that another program made with the same key.
+// One semaphore would be enough. This unusual number tells a set of MemStream from another program's with the same key.
 constexpr int kSemaphoresPerSet = 3;
 
 union SemaphoreArgument {  // The caller of semctl() has to define it.
@@ -36,7 +36,8 @@ timespec time_left(const Deadline& deadline) {
   return {.tv_sec = whole.count(), .tv_nsec = (left - whole).count()};
 }
 
-// Of the semaphore with `key`, whatever its mode. False if the kernel does not tell (before 4.17), or it is gone.
+// Gives the owner of the semaphore with `key` whatever its mode. False if the kernel does not tell (before 4.17), or it
+// is gone.
 bool ownership_of_semaphore(key_t key, Ownership* ownership) {
   const int id = ::semget(key, 0, 0);
   seminfo summary{};
@@ -82,13 +83,13 @@ Status not_our_semaphore(key_t key, const SegmentSpec& spec) {
                                             key, spec.name));
 }
 
-// Whoever owns the semaphore can take it from under us, and two processes would initialise one segment. That is no new
-// power for root, or for somebody who may write to the segment anyway.
+// The owner of the semaphore can remove it at any time, and two processes would then initialise one segment. That gives
+// no new power to root, or to a user that may write to the segment anyway.
 bool may_guard(const Ownership& ownership, const SegmentSpec& spec) {
   return (ownership.owner == 0 && ownership.creator == 0) || is_trusted(ownership, spec);
 }
 
-// Gets the semaphore of `key`, made if need be, and makes sure that it is fit to guard.
+// Gets the semaphore of `key`, makes it if it does not exist, and checks that it can guard.
 Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
   const int id = ::semget(key, kSemaphoresPerSet, IPC_CREAT | static_cast<int>(spec.mode & 0666U));
   if (id < 0) return errno == EINVAL ? not_our_semaphore(key, spec) : no_semaphore("semget", key, spec, errno);
@@ -100,7 +101,7 @@ Status get_semaphore(key_t key, const SegmentSpec& spec, int* semaphore_id) {
   if (const Ownership ownership = ownership_of(status.sem_perm); !may_guard(ownership, spec)) {
     return refuse_guard(&ownership, key, spec);
   }
-  // So that the others of the group can wait for it. Whoever cannot is refused.
+  // So that other members of the group can wait for it. A user that cannot is refused.
   if (spec.group && status.sem_perm.uid == ::geteuid() && status.sem_perm.gid != *spec.group) {
     status.sem_perm.gid = *spec.group;
     (void)::semctl(id, 0, IPC_SET, SemaphoreArgument{.status = &status});

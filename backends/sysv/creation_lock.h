@@ -8,15 +8,14 @@
 
 namespace memstream {
 
-// Held from acquire() to the destructor. Its value is 1 while it is held, by an operation with SEM_UNDO: the kernel
-// takes it back when the holder dies. The value 0 of a new semaphore is "free", so that there is no moment between
-// making the semaphore and giving it a first value.
+// Held from acquire() to the destructor. Its value is 1 while it is held, by an operation with SEM_UNDO, which the
+// kernel undoes when the holder dies. A new semaphore has the value 0, which means free, so it needs no first value.
 //
-// Who releases the lock does so by removing the semaphore, as its last act. That keeps exclusion: a second semaphore
-// can have this key only after the first was removed, only a holder removes it, and it does nothing under the lock
-// after that. Who waited for the removed semaphore is woken (EIDRM) and looks the name up again. So nothing is left of
-// the lock, except by a holder that was killed; the next one to create or remove the segment takes and removes that
-// semaphore.
+// A holder releases the lock by removing the semaphore, as its last step. That keeps exclusion: a second semaphore can
+// have this key only after the first was removed, only a holder removes it, and it does nothing under the lock after
+// that. The kernel wakes the processes that wait for the removed semaphore (EIDRM), and they look the name up again.
+// Nothing is left of the lock unless its holder was killed. The next process that creates or removes the segment then
+// takes and removes that semaphore.
 class CreationLock {
  public:
   CreationLock() noexcept = default;

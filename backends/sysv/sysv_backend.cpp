@@ -39,7 +39,7 @@ class SysvBackend final : public LifecycleBackend {
   std::size_t huge_page_size_bytes() const noexcept override { return huge_page_pool().page_size_bytes; }
 
   key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, user_of(spec), spec.name, hash_); }
-  // Whose segments are looked for. Only reading can be for another user's.
+  // The user whose segments are looked for. It is another user only for reading.
   static uid_t user_of(const SegmentSpec& spec) noexcept {
     return spec.owner != SegmentSpec::kNoUser ? spec.owner : ::geteuid();
   }
@@ -47,7 +47,8 @@ class SysvBackend final : public LifecycleBackend {
   TextHash hash_;
 };
 
-// The segment that has `key` now, and who it says it is. kNoSegment if there is none; errors if it cannot be looked at.
+// Finds the segment that has `key` now, and the identity that it claims. kNoSegment if there is none; an error if its
+// header cannot be read.
 Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer, key_t family,
                    key_t key, std::unique_ptr<SysvObject>* object, Identity* identity) {
   const int id = ::shmget(key, 0, 0);
@@ -72,7 +73,7 @@ Status look_up_key(const SegmentSpec& spec, Access access, const SegmentInitiali
   return result == Status::kTruncated ? Status::kOk : result;  // Too small for a header: it has no name.
 }
 
-// Nobody can say which of two segments of other users is meant, and either may be there to mislead.
+// Two segments of other users are ambiguous, and either may be there to mislead.
 Status refuse_ambiguous(const SegmentSpec& spec, const SharedObject& one, const SharedObject& other) {
   return fail(
       Status::kNotOwner,
@@ -83,7 +84,7 @@ Status refuse_ambiguous(const SegmentSpec& spec, const SharedObject& one, const 
 
 Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                          std::unique_ptr<SharedObject>* object) {
-  // All keys are looked at, also behind a free one: a segment that once had the key before ours may have been removed.
+  // Look at all keys, also behind a free one: the segment that had the earlier key may have been removed since.
   const Scope first = scope_of_mode(spec.mode);
   const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
   std::unique_ptr<SysvObject> nameless;
@@ -141,7 +142,7 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
                           spec.name, user_of(spec)));
 }
 
-// By its id and not by its name: a process that has changed its user since it attached would look under other keys.
+// By its id and not by its name, because a process that changed its user since it attached would try other keys.
 Status SysvBackend::find_mapped(const SegmentSpec& spec, const Segment& segment, const SegmentInitializer& initializer,
                                 std::unique_ptr<SharedObject>* object) {
   const int id = id_of_mapped(segment);
@@ -176,7 +177,7 @@ Status shmget_failed(const SegmentSpec& spec, int error) {
   }
 }
 
-// Why the system makes no segment of huge pages, and what lets it. The number of pages is what the pool has to have.
+// Tells why the system makes no segment of huge pages, and the remedy. The number of pages is what the pool needs.
 Status huge_pages_refused(const SegmentSpec& spec, int error) {
   const HugePagePool pool = huge_page_pool();
   if (pool.page_size_bytes == 0) {
@@ -204,8 +205,8 @@ Status huge_pages_refused(const SegmentSpec& spec, int error) {
                           spec.name, needed, pool.page_size_bytes / 1024, available, pool.pages + needed - available));
 }
 
-// Whether the first page of a new segment can be had: a container may be promised huge pages that its limit then keeps
-// from it. 0, or the error.
+// Whether the system gives the first page of a new segment. A container may reserve huge pages that its limit then
+// refuses. 0, or the error.
 int first_page_error(int segment_id) noexcept {
   void* address = ::shmat(segment_id, nullptr, 0);
   if (address == reinterpret_cast<void*>(-1)) return errno;
@@ -231,7 +232,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
   if (const Status allowed = check_allowed("shmctl", spec, ask); allowed != Status::kOk) return allowed;
   const auto detach = [] { return ::shmdt(nullptr); };
   if (const Status allowed = check_allowed("shmdt", spec, detach); allowed != Status::kOk) return allowed;
-  // The user's lock in either case: two processes of one user that want different modes make one segment, too.
+  // The user's lock in either case, so that two processes of one user that want different modes make one segment.
   const Scope scope = scope_of_mode(spec.mode);
   const key_t family = this->family(scope, spec);
   std::vector<CreationLock> locks(1);
@@ -246,7 +247,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
 
   const int flags = IPC_CREAT | IPC_EXCL | static_cast<int>(spec.mode);
   bool in_huge_pages = spec.huge_pages != HugePages::kOff;
-  // Everything that takes memory comes before, so that nothing stands between a new segment and whoever discards it.
+  // All allocations come before, so no failure can prevent discarding a new segment.
   auto made = std::make_unique<SysvObject>(spec, Access::kReadWrite, initializer, family, -1, shmid_ds{});
   for (key_t key = family; key < family + kKeysPerFamily; ++key) {
     int error = 0;
@@ -265,7 +266,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
     made->become(id, std::move(locks));
     status = made->give_group();
     if (status != Status::kOk) {
-      (void)made->discard();  // What is left then is finished by the next one.
+      (void)made->discard();  // The next process completes what is left.
       return status;
     }
     *object = std::move(made);
@@ -285,7 +286,7 @@ Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInf
   for (int index = 0; index <= last_index; ++index) {
     shmid_ds status{};
     const int id = ::shmctl(index, SHM_STAT, &status);
-    // Not in use, not for us to read, going, or of a size that none of ours has: do not even attach to it.
+    // Unused, unreadable, removed, or of a size that no segment of MemStream has: do not attach to it.
     if (id < 0 || (status.shm_perm.mode & SHM_DEST) != 0) continue;
     if (status.shm_segsz < kMinSegmentSize || status.shm_segsz % page_size_bytes() != 0) continue;
     SysvObject object({}, Access::kReadOnly, initializer, IPC_PRIVATE, id, status);

@@ -1,6 +1,6 @@
-// System V shared memory: a segment is found by a key, a number that is made from its name.
-// It lives until it is removed (by destroy or ipcrm) and the last process has detached, and never longer than the
-// machine is up. `ipcs -m` lists the segments.
+// System V shared memory. A segment is found by a key, a number that is made from its name. It lives until it is
+// removed (by destroy or ipcrm) and the last process has detached; a reboot removes it too. `ipcs -m` lists the
+// segments.
 #pragma once
 
 #include <memory>

@@ -65,15 +65,15 @@ class SysvSegment final : public MappedSegment {
 };
 
 std::size_t SysvSegment::room_bytes() const noexcept {
-  // kernel.shmall has let the whole segment pass already, when it was made.
+  // kernel.shmall already allowed the whole segment when it was made.
   struct sysinfo machine {};
   if (::sysinfo(&machine) != 0) return std::numeric_limits<std::size_t>::max();
   return (machine.totalram + machine.totalswap) * machine.mem_unit;
 }
 
 bool SysvSegment::has_name() const noexcept {
-  // While this process is attached, a segment that was removed keeps its id. So no segment with this id means that this
-  // process is in another IPC namespace, where another segment may have it.
+  // A removed segment keeps its id while this process is attached. If no segment has this id, this process is in
+  // another IPC namespace, where another segment may have it.
   shmid_ds status{};
   if (::shmctl(segment_id_, IPC_STAT, &status) != 0 &&
       (errno != EACCES || !status_of_any_segment(segment_id_, &status)))
@@ -134,8 +134,8 @@ Status SysvObject::read_header(std::byte* header, std::size_t size_bytes) {
   if (attachment_ == nullptr) {
     if (const Status status = attach_to_look(); status != Status::kOk) return status;
   }
-  // Its creator may not have come to write there, and reading a page that is not there takes memory, too. EFAULT stands
-  // for a SIGBUS; after anything else the copy is tried.
+  // The creator may not have written there yet, and reading a page that does not exist takes memory too. EFAULT means
+  // that reading would raise SIGBUS; after any other error the copy is tried.
   if (!has_header_page_) {
     const FailedCall failed = touch_pages(attachment_->data, round_up_to_page(size_bytes), Access::kReadOnly);
     if (failed.error == EFAULT) {
@@ -161,8 +161,8 @@ Status SysvObject::look_again() {
     return fail_errno(Status::kOsError, "shmctl", spec().name, errno, remedy_of(errno, "See ipcs -m."));
   }
   if ((status_.shm_perm.mode & SHM_DEST) != 0) return Status::kGone;
-  // When it was found it may have been without a name, because its creator was still at work. It may not be ours after
-  // all.
+  // When it was found it may have had no name, because its creator was still writing. It may belong to another name
+  // after all.
   Identity identity;
   const Status status = identify(*this, initializer_, &identity);
   if (status == Status::kTruncated) return Status::kOk;
@@ -171,11 +171,11 @@ Status SysvObject::look_again() {
 }
 
 Status SysvObject::give_size() {
-  // shmget() gave it its size and its mode in one step, and no umask had a say.
+  // shmget() set its size and its mode in one step, and no umask applies.
   return Status::kOk;
 }
 
-// With the access that the segment is looked up for, if it is to be trusted with that.
+// Attaches with the access that the segment was looked up for, if its owner is trusted with that.
 Status SysvObject::attach_to_look() {
   if (access_ == Access::kReadWrite && is_trusted(ownership(), spec())) {
     const Status status = attach(Access::kReadWrite, &attachment_);
@@ -232,7 +232,7 @@ Status SysvObject::may_remove_name() const {
 }
 
 Status SysvObject::may_remove_foreign() const {
-  // A key is a number that any program may use: what has no header of ours may be somebody else's.
+  // Any program may use a key, so a segment without a MemStream header may be another program's.
   return fail(Status::kBadMagic,
               fmt::format("shmid {} has a key of segment '{}', but its bytes are not a MemStream segment. If you are "
                           "sure that nobody needs it, remove it with: ipcrm -m {}",
@@ -240,7 +240,7 @@ Status SysvObject::may_remove_foreign() const {
 }
 
 Status SysvObject::discard() {
-  // The locks are held since before it was made: nobody else can have finished it.
+  // The locks have been held since before it was made, so no other process can have completed it.
   return remove_name();
 }
 

@@ -13,15 +13,15 @@
 
 namespace memstream {
 
-// The system's word for an id that was removed since we got it.
+// The system's error for an id that was removed meanwhile.
 inline bool is_removed(int error) noexcept { return error == EINVAL || error == EIDRM; }
 
 Ownership ownership_of(const ipc_perm& permissions) noexcept;
-// Of the segment `segment_id`, whatever its mode: who may not look at a segment is told whose it is. False if the
-// kernel does not tell (before 4.17), or it is gone.
+// Gives the owner of the segment `segment_id` whatever its mode, so that an error can name it. False if the kernel does
+// not tell (before 4.17), or the segment is gone.
 bool ownership_of_segment(int segment_id, Ownership* ownership) noexcept;
 
-// The id of what a System V backend has mapped as `segment`; -1 for a mapping of another backend.
+// The id of the System V segment that `segment` maps; -1 for a mapping of another backend.
 int id_of_mapped(const Segment& segment) noexcept;
 
 class SysvObject final : public SharedObject {
@@ -42,9 +42,9 @@ class SysvObject final : public SharedObject {
   bool has_owner_of(const SysvObject& other) const noexcept {
     return status_.shm_perm.uid == other.status_.shm_perm.uid && status_.shm_perm.cuid == other.status_.shm_perm.cuid;
   }
-  // Turns an object that stands for nothing into the segment that was just made for it, under these locks.
+  // Assigns the segment that was just made under these locks.
   void become(int segment_id, std::vector<CreationLock> locks) noexcept;
-  // Gives a new segment to the group that was asked for, if one was.
+  // Gives a new segment to the requested group, if any.
   Status give_group();
 
   std::size_t size_bytes() const noexcept override { return status_.shm_segsz; }
@@ -74,8 +74,8 @@ class SysvObject final : public SharedObject {
   int segment_id_;
   shmid_ds status_;
   std::vector<CreationLock> locks_;
-  // Made at the first look at the header, for the later ones, and for map() where it has the access that is asked for:
-  // attaching and detaching are the dearest calls on the way to a cache.
+  // Made when the header is first read, and reused later and by map() if it has the requested access, because attaching
+  // and detaching are the most expensive calls of opening a cache.
   std::shared_ptr<Attachment> attachment_;
   bool has_header_page_ = false;
 };
