@@ -19,7 +19,7 @@
 namespace memstream {
 namespace {
 
-constexpr const char* kProcRemedy = "It is read from /proc: mount it, and see the limits on open files (ulimit -n).";
+constexpr const char* kProcRemedy = "Mount /proc, or raise the limit on open files (ulimit -n).";
 
 // The beginning of a small file, read without allocating.
 struct FileText {

@@ -67,7 +67,7 @@ Status no_set(const char* call, int error) {
   } else if (error == ENOSPC) {
     remedy = "The system has no semaphores left: remove those that nobody uses (ipcs -s, ipcrm), or raise kernel.sem.";
   } else if (error == EINVAL) {
-    remedy = "A set of semaphores may not be as large here: raise the first number of kernel.sem.";
+    remedy = "This system allows no set of semaphores as large as this. Raise the first number of kernel.sem.";
   }
   return fail_errno(error == ENOMEM ? Status::kNoMemory : Status::kOsError, call, "", error, remedy);
 }
@@ -183,10 +183,9 @@ Status ProcessMarks::explain(Outcome outcome) noexcept {
   const int error = errno;
   switch (outcome) {
     case Outcome::kRemoved:
-      return fail(
-          Status::kCorrupt,
-          "The semaphores of the segment were removed (ipcrm, RemoveIPC= of systemd): which processes are alive "
-          "can no longer be told. Stop those that use it, destroy it and connect again.");
+      return fail(Status::kCorrupt,
+                  "The semaphores of the segment were removed (ipcrm, RemoveIPC= of systemd), and they tell which "
+                  "processes are alive. Stop those that use it, destroy it and connect again.");
     case Outcome::kForbidden:
       return fail(Status::kNoPermission,
                   "This user may not change the semaphores of the segment. Connect as the user who made it, or let its "

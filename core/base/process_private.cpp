@@ -15,14 +15,15 @@ constexpr std::size_t kSizeBytes = 4096;  // A page where pages are smallest; th
 void* map_process_private_page() noexcept {
   void* page = mmap(nullptr, kSizeBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) {
-    static_cast<void>(fail_errno(Status::kNoMemory, "mmap", "", errno, "Let this process have one page more."));
+    static_cast<void>(
+        fail_errno(Status::kNoMemory, "mmap", "", errno, "Free some memory: this process needs one more page."));
     return nullptr;
   }
   if (madvise(page, kSizeBytes, MADV_WIPEONFORK) == 0) return page;
   const int error = errno;
   munmap(page, kSizeBytes);
   static_cast<void>(fail_errno(Status::kOsError, "madvise(MADV_WIPEONFORK)", "", error,
-                               "Use Linux 4.14 or newer: without it a forked child could pass for its parent."));
+                               "Use Linux 4.14 or newer. Without this call a forked child could pass for its parent."));
   return nullptr;
 }
 

@@ -74,7 +74,7 @@ Status robust_mutex_init(pthread_mutex_t* mutex) noexcept {
     pthread_mutexattr_destroy(&attributes);
   }
   if (error == 0) return Status::kOk;
-  return fail_errno(Status::kOsError, call, "", error, "The C library must support robust, process-shared mutexes.");
+  return fail_errno(Status::kOsError, call, "", error, "Use a C library with robust, process-shared mutexes.");
 }
 
 LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) noexcept {

@@ -51,7 +51,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kMiss:
       return "No live entry has this key.";
     case Status::kExists:
-      return "The key is there already.";
+      return "The key has an entry already.";
     case Status::kConflict:
       return "The entry changed since the token was taken.";
     case Status::kHeld:
@@ -59,7 +59,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kInvalid:
       return "An argument is not valid: a null pointer, a negative number or an unknown struct size.";
     case Status::kBadKey:
-      return "A key has 1 to 1,024 bytes.";
+      return "Keys must be 1 to 1,024 bytes long.";
     case Status::kTooLarge:
       return "The value is larger than the cache accepts.";
     case Status::kTooSmall:
@@ -69,7 +69,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kNotNumeric:
       return "The value is not a decimal integer, or the result leaves the 64-bit range.";
     case Status::kReadOnly:
-      return "This attach may only read.";
+      return "The cache is open for reading only.";
     case Status::kBadHandle:
       return "This process does not hold that view or reservation.";
     case Status::kBadBackend:
@@ -77,7 +77,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kBadName:
       return "The name is not valid (MEMSTREAM_NAME).";
     case Status::kBadSize:
-      return "The size is not valid or not possible here (MEMSTREAM_SIZE).";
+      return "The size is not valid, or this system refuses it (MEMSTREAM_SIZE).";
     case Status::kBadShards:
       return "The number of shards is not valid (MEMSTREAM_SHARDS).";
     case Status::kBadTimeout:
@@ -89,29 +89,29 @@ const char* status_sentence(Status status) noexcept {
     case Status::kBadPrefault:
       return "The choice of pre-faulting is not valid (MEMSTREAM_PREFAULT).";
     case Status::kBadMaxValue:
-      return "The largest value is not valid or not possible here (MEMSTREAM_MAX_VALUE).";
+      return "The largest value is not valid, or too large for the segment (MEMSTREAM_MAX_VALUE).";
     case Status::kBadGroup:
       return "The group does not exist (MEMSTREAM_GROUP).";
     case Status::kBusy:
-      return "The deadline passed while other processes were at work; try again.";
+      return "Another process held a lock until the deadline; try again.";
     case Status::kGone:
       return "The segment was destroyed, or its name was removed; connect again for a new one.";
     case Status::kNoMemory:
       return "The machine or the container has no memory left for this.";
     case Status::kProcessTableFull:
-      return "Every process slot of the segment is taken by a live process.";
+      return "Live processes use every process slot of the segment.";
     case Status::kFull:
-      return "Views and reservations hold so much that nothing can be evicted.";
+      return "Views and reservations pin so much that nothing can be evicted.";
     case Status::kNoHugePages:
-      return "Huge pages are required, and the system has none for this or the segment was made without them.";
+      return "Huge pages are required, but the system has none left or the segment was made without them.";
     case Status::kNoSegment:
-      return "There is no such segment.";
+      return "The segment does not exist.";
     case Status::kNotOwner:
       return "The segment belongs to another user.";
     case Status::kNoPermission:
       return "The system refuses access.";
     case Status::kBadMagic:
-      return "What stands under this name is not a MemStream segment.";
+      return "The object of this name is not a MemStream segment.";
     case Status::kBadVersion:
       return "The segment was made by a version with another layout.";
     case Status::kSizeMismatch:
@@ -121,11 +121,11 @@ const char* status_sentence(Status status) noexcept {
     case Status::kBadChecksum:
       return "The segment's header is damaged.";
     case Status::kBadState:
-      return "The segment's state is none that exists.";
+      return "The segment's state does not exist.";
     case Status::kTruncated:
-      return "The segment is smaller than it must be.";
+      return "The segment is smaller than its header says.";
     case Status::kNotSharedMemory:
-      return "What stands under this name is not shared memory.";
+      return "The object of this name is not shared memory.";
     case Status::kOtherNamespace:
       return "The segment belongs to another IPC or time namespace, or live processes of another pid namespace use it.";
     case Status::kOtherLibc:
@@ -135,7 +135,7 @@ const char* status_sentence(Status status) noexcept {
     case Status::kOtherBoot:
       return "The segment was made before the last reboot.";
     case Status::kCorrupt:
-      return "Damaged bytes were met.";
+      return "Damaged bytes were found.";
     case Status::kOsError:
       return "A system call failed.";
     case Status::kInternal:
