@@ -117,8 +117,8 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,
-                fmt::format("A segment of {} bytes cannot have {} shards: a shard needs at least {} KiB. "
-                            "Use fewer shards or a larger size.",
+                fmt::format("Invalid number of shards for a segment of {} bytes: {} were asked for, and a shard needs "
+                            "at least {} KiB. Use fewer shards or a larger size.",
                             size_bytes, result.shards, kMinShardSize >> 10));
   }
   if (result.shard_size > kMaxShardSize) {

@@ -51,15 +51,15 @@ Status Shard::no_room(std::uint64_t bytes) const noexcept {
   if (refused) {
     return fail_without_throwing(Status::kNoMemory, [&] {
       return fmt::format(
-          "No room for {} bytes: the machine or container gives this segment no more memory. Free memory, or enlarge "
+          "No memory for {} bytes: the machine or the container gives this segment no more. Free memory, or enlarge "
           "/dev/shm or the container's limit.",
           bytes);
     });
   }
   return fail_without_throwing(Status::kFull, [&] {
     return fmt::format(
-        "No room for {} bytes: views and reservations hold what would have to go. {}. Release some, or use a larger "
-        "MEMSTREAM_SIZE.",
+        "No memory for {} bytes: views and reservations pin all that could be evicted. {}. Release some, or use a "
+        "larger MEMSTREAM_SIZE.",
         bytes, holders());
   });
 }

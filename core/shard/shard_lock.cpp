@@ -58,7 +58,7 @@ Status rwlock_init(pthread_rwlock_t* lock) noexcept {
     pthread_rwlockattr_destroy(&attributes);
   }
   if (error == 0) return Status::kOk;
-  return fail_errno(Status::kOsError, call, "", error, "The C library must support process-shared locks.");
+  return fail_errno(Status::kOsError, call, "", error, "Use a C library with process-shared locks.");
 }
 
 // `tid`: the thread that stands in the way, 0 if that is not known.

@@ -202,12 +202,14 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
     }
     if (!pins.holds(reserved.pin, offset_of(position))) {
       if (!was_held || !was_rebuilt_since(seq)) return Status::kBadHandle;
-      return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
+      return fail(Status::kCorrupt,
+                  "The shard was damaged and has been emptied, and the reservation is lost. Reserve again.");
     }
     const CheckedBlock filled = checked_block(position);
     Status status = admit(request, found);
     if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
-      status = fail(Status::kCorrupt, "Something wrote over the reservation; its value is lost.");
+      status = fail(Status::kCorrupt,
+                    "Other bytes were written over the reservation, and its value is lost. Reserve again.");
     }
     const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(filled.stored_size, now_ms) : 0;
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));

@@ -54,7 +54,9 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
     if (read_only_) {
       // No lock may be taken, so all there is to do is to look again.
       if (deadline.passed())
-        return fail(Status::kBusy, "The shard kept changing until the deadline, or it is damaged.");
+        return fail(
+            Status::kBusy,
+            "The shard kept changing until the deadline, or it is damaged. Try again, or verify it (memstream check).");
       look();
       continue;
     }

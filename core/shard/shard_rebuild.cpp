@@ -67,8 +67,8 @@ Status Shard::give_up(const ShardDamage& damage) noexcept {
   end_rebuild();
   return fail_without_throwing(Status::kCorrupt, [&] {
     return fmt::format(
-        "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are as they were. Something "
-        "wrote into the segment.",
+        "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are unchanged. Find the "
+        "program that wrote into the segment, and store the values again.",
         number_, damage.what);
   });
 }

@@ -282,14 +282,16 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
       const auto* text = reinterpret_cast<const char*>(block.value);
       const auto [end, error] = std::from_chars(text, text + block.value_size, number);
       if (error != std::errc{} || end != text + block.value_size) {
-        return fail(Status::kNotNumeric,
-                    "The value is not a decimal 64-bit integer in text, so it cannot be incremented.");
+        return fail(
+            Status::kNotNumeric,
+            "The value is not a decimal 64-bit integer in text. Store a number under this key, or use another key.");
       }
       to_store.expires_ms = block.expires_ms;
       to_store.caller_flags = block.caller_flags;
     }
     if (__builtin_add_overflow(number, request.delta, &number)) {
-      return fail(Status::kNotNumeric, "The sum does not fit into 64 bits; the value stays as it was.");
+      return fail(Status::kNotNumeric,
+                  "The sum does not fit into 64 bits, and the value is unchanged. Add less, or store another number.");
     }
     char text[kIntegerText];
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
