@@ -122,7 +122,8 @@ Status Cache::join(const Deadline& deadline) noexcept {
     return status != Status::kOk && is_gone() ? why_gone() : status;
   } catch (...) {
     become(Membership::kOutside);
-    return fail(Status::kNoMemory, "This process has no memory left to enter the segment: free some.");
+    return fail(Status::kNoMemory,
+                "This process has no memory left to enter the segment. Free some, or raise its limit (ulimit -v).");
   }
 }
 
@@ -338,11 +339,13 @@ Status Cache::release(const HeldBlock& held) noexcept {
 
 Status Cache::release_otherwise(const HeldBlock& held) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
-  if (held.shard >= attached_.geometry.shards) return fail(Status::kBadHandle, "This is no view or reservation.");
+  if (held.shard >= attached_.geometry.shards)
+    return fail(Status::kBadHandle,
+                "Invalid view or reservation: expected one that this library gave. Pass it unchanged, and once.");
   if (pins.release(held.pin, shards_[held.shard]->offset_of(held.position))) return Status::kOk;
   return fail(Status::kBadHandle,
-              "This process does not hold that view or reservation: it was released before, or taken "
-              "before a fork.");
+              "This process does not hold that view or reservation: it was released before, or taken before a fork. "
+              "End each one once, in the process that took it.");
 }
 
 Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
@@ -370,8 +373,8 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
                              .cas = cas};
   if (!pins.holds(held.pin, shards_[held.shard]->offset_of(held.position))) {
     return fail(Status::kBadHandle,
-                "This process does not hold that reservation: it was committed or aborted before, or made "
-                "before a fork.");
+                "This process does not hold that reservation: it was committed or aborted before, or made before a "
+                "fork. End each one once, in the process that made it.");
   }
   const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now);
   if (status == Status::kOk) count_puts(1);

@@ -13,11 +13,10 @@ using Outcome = ProcessMarks::Outcome;
 constexpr std::chrono::milliseconds kPause{1};
 
 Status other_pid_namespace() noexcept {
-  return fail(
-      Status::kOtherNamespace,
-      "The segment belongs to processes of another pid namespace that are alive, and its locks hold thread ids of that "
-      "one. Share the pid namespace (docker: --pid=container:NAME; Kubernetes: shareProcessNamespace), attach "
-      "read-only, or wait until those processes have ended.");
+  return fail(Status::kOtherNamespace,
+              "The segment belongs to live processes of another pid namespace, and its locks hold their thread ids. "
+              "Share the pid namespace (docker: --pid=container:NAME; Kubernetes: shareProcessNamespace), attach "
+              "read-only, or wait until those processes have ended.");
 }
 
 // Whether the marks hold here: in the creator's IPC namespace, on the boot of the machine that it saw.
@@ -25,8 +24,8 @@ Status check_marks(const Residence& residence, const Home& home, const ProcessMa
   if (residence.ipc_namespace != home.ipc_namespace) {
     return fail(
         Status::kOtherNamespace,
-        "The segment belongs to another IPC namespace, where the life of processes cannot be seen from here. Share the "
-        "IPC namespace (docker: --ipc=container:NAME), attach read-only, or use another MEMSTREAM_NAME.");
+        "The segment belongs to another IPC namespace, and this process cannot see which processes are alive there. "
+        "Share the IPC namespace (docker: --ipc=container:NAME), attach read-only, or use another MEMSTREAM_NAME.");
   }
   // A set with this key is proof of the same boot, whatever a private /proc says.
   if (marks.exist()) return Status::kOk;
@@ -69,10 +68,9 @@ Status take_over(SegmentHeader* header, std::uint64_t former, std::uint64_t own_
 Status check_clock(const Residence& residence) noexcept {
   const std::uint64_t own = own_namespace("/proc/self/ns/time");
   if (own == 0 || residence.time_namespace == 0 || own == residence.time_namespace) return Status::kOk;
-  return fail(
-      Status::kOtherNamespace,
-      "The segment belongs to another time namespace, whose clock differs from this process's, so that values would "
-      "expire at the wrong time. Run both sides in one time namespace.");
+  return fail(Status::kOtherNamespace,
+              "The segment belongs to another time namespace, and its clock differs: values would expire at the wrong "
+              "time. Run both sides in one time namespace.");
 }
 
 Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMarks& marks, const Deadline& deadline,
@@ -100,7 +98,7 @@ Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMa
       }
     }
     if (deadline.passed()) {
-      return fail(Status::kBusy, "Another process was just taking the segment over. Try again.");
+      return fail(Status::kBusy, "Another process is taking the segment over. Try again.");
     }
     const UncancelledScope uncancelled;
     std::this_thread::sleep_for(kPause);
