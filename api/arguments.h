@@ -1,4 +1,4 @@
-// What every function of the full C interface does first and last: checking pointers, translating results.
+// Checks of arguments and conversions of results, for every function of the full C interface.
 #pragma once
 
 #include <fmt/format.h>
@@ -11,14 +11,15 @@
 
 namespace memstream {
 
-// The complaints of require() and require_bytes().
+// The errors of require() and require_bytes().
 [[gnu::cold]] inline Status missing_pointer(const char* names) noexcept {
   return fail_without_throwing(Status::kInvalid,
-                               [&] { return fmt::format("NULL where a pointer is needed: one of {}.", names); });
+                               [&] { return fmt::format("Invalid argument NULL: expected pointers for {}.", names); });
 }
 [[gnu::cold]] inline Status missing_bytes(const char* name, std::size_t size_bytes) noexcept {
-  return fail_without_throwing(Status::kInvalid,
-                               [&] { return fmt::format("{} is NULL, but its size is {}.", name, size_bytes); });
+  return fail_without_throwing(Status::kInvalid, [&] {
+    return fmt::format("Invalid {} NULL: expected a pointer to {} bytes.", name, size_bytes);
+  });
 }
 
 // kInvalid, naming the arguments, if one of `pointers` is NULL.
@@ -30,7 +31,7 @@ inline Status require(const char* names, const Pointers*... pointers) noexcept {
   return Status::kOk;
 }
 
-// Bytes may be NULL only if there are none.
+// kInvalid if `bytes` is NULL and there are any.
 inline Status require_bytes(const char* name, const void* bytes, std::size_t size_bytes) noexcept {
   if (bytes == nullptr && size_bytes != 0) [[unlikely]]
     return missing_bytes(name, size_bytes);

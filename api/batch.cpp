@@ -13,8 +13,8 @@ using memstream::BatchItem;
 using memstream::BatchRoom;
 using memstream::bytes_of;
 using memstream::Cache;
-using memstream::CallGate;
 using memstream::guarded;
+using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -46,7 +46,7 @@ Status for_all(memstream_t* cache, memstream_item_t* items, size_t count, Reads 
                Finish finish) {
   if (count == 0) return Status::kOk;
   if (const Status status = require("cache, items", cache, items); status != Status::kOk) return status;
-  const CallGate::OperationPass pass(cache->gate());
+  const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
   memstream::InplaceVector<BatchItem, Cache::kBatchSize> batch;

@@ -8,9 +8,10 @@
 #include <mutex>
 #include <string_view>
 
-#include "api/call_gate.h"
+#include "api/arguments.h"
 #include "api/guarded.h"
 #include "api/handle.h"
+#include "api/in_flight_calls.h"
 #include "api/statistics.h"
 #include "core/base/fork_guard.h"
 #include "core/cache/cache_lookup.h"
@@ -18,8 +19,8 @@
 namespace memstream {
 namespace {
 
-// The connection that cache_connect() makes. Calls take a pass before they look at the handle, and disconnect() takes
-// the handle away before it waits for the passes, so that no call ever uses a handle that is gone.
+// The connection that cache_connect() makes. A call is counted before it loads the handle. disconnect() clears the
+// handle before it waits for the counted calls, so no call ever uses a handle that is deleted.
 class DefaultConnection final : private ForkAware {
  public:
   static DefaultConnection& instance() {
@@ -27,7 +28,7 @@ class DefaultConnection final : private ForkAware {
     static DefaultConnection& connection = *(existing = new DefaultConnection);
     return connection;
   }
-  // Null if nobody has asked for it yet.
+  // Null if no function has asked for the connection yet.
   static DefaultConnection* created() { return existing; }
 
   Status connect() {
@@ -50,8 +51,8 @@ class DefaultConnection final : private ForkAware {
   void close_if_idle() {
     const std::unique_lock guard(mutex_, std::try_to_lock);
     if (!guard.owns_lock()) return;
-    for (const CallGate& gate : gates_) {
-      if (!gate.is_empty()) return;
+    for (const InFlightCalls& calls : calls_in_flight_) {
+      if (!calls.is_empty()) return;
     }
     replace(nullptr);
   }
@@ -66,12 +67,12 @@ class DefaultConnection final : private ForkAware {
   }
 
   // Runs `operation(handle)` on the connection.
-  template <class Pass = CallGate::OperationPass, class Operation>
+  template <class Guard = InFlightCalls::OperationGuard, class Operation>
   Status use(Operation operation) {
     for (;;) {
       const std::size_t turn = turn_.load(std::memory_order_seq_cst);
-      const Pass pass(gates_[turn % 2]);
-      // Entered first, looked second: whoever changes the connection either waits for this pass or is seen here.
+      const Guard guard(calls_in_flight_[turn % 2]);
+      // Count first, check second: a thread that changes the connection either waits for this call or is seen here.
       if (turn_.load(std::memory_order_seq_cst) != turn) continue;
       memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
       return handle != nullptr ? operation(*handle) : not_connected();
@@ -87,46 +88,43 @@ class DefaultConnection final : private ForkAware {
 
   void replace(memstream_handle* handle) {
     memstream_handle* old = handle_.exchange(handle, std::memory_order_seq_cst);
-    // New calls enter the other gate: those that keep coming cannot keep this one from becoming empty.
+    // New calls are counted in the other element, so a steady stream of them cannot keep this one above zero.
     const std::size_t turn = turn_.fetch_add(1, std::memory_order_seq_cst);
-    gates_[turn % 2].wait_until_empty();
+    calls_in_flight_[turn % 2].wait_until_empty();
     delete old;
   }
 
-  // A thread of the parent may have been connecting; all that the mutex guards is one pointer, which is whole.
+  // A thread of the parent may have held the mutex. It guards one pointer, which is always consistent.
   void after_fork_in_child() noexcept override {
-    for (CallGate& gate : gates_) {
-      if (memstream_handle* handle = handle_.load(); handle != nullptr && gate.has_operation_of_this_thread()) {
+    for (InFlightCalls& calls : calls_in_flight_) {
+      if (memstream_handle* handle = handle_.load(); handle != nullptr && calls.has_operation_of_this_thread()) {
         handle->cache().abandon();
       }
-      gate.forget_all();
+      calls.reset();
     }
     std::construct_at(&mutex_);
   }
 
   static inline std::atomic<DefaultConnection*> existing{nullptr};
 
-  std::mutex mutex_;               // Held while the connection changes.
-  std::array<CallGate, 2> gates_;  // In turn, one for every change of the connection.
+  std::mutex mutex_;                              // Held while the connection changes.
+  std::array<InFlightCalls, 2> calls_in_flight_;  // Each change of the connection switches to the other one.
   std::atomic<std::size_t> turn_{0};
   std::atomic<memstream_handle*> handle_{nullptr};
   ForkRegistration fork_registration_{this};
 };
 
-Status need(const void* pointer, const char* what) {
-  return pointer != nullptr ? Status::kOk : fail(Status::kInvalid, std::string(what) + " is NULL.");
-}
-
 }  // namespace
 }  // namespace memstream
 
-using memstream::CallGate;
 using memstream::DefaultConnection;
 using memstream::guarded;
+using memstream::InFlightCalls;
+using memstream::require;
+using memstream::require_bytes;
 using memstream::Status;
 
-// dlclose() must leave no mapping and no process slot behind. At the end of the process this is no more than the kernel
-// would do anyway.
+// dlclose() must leave no mapping and no process slot behind. When the process exits, the kernel would do the same.
 [[gnu::destructor]] static void close_default_connection() {
   if (DefaultConnection* created = DefaultConnection::created(); created != nullptr) created->close_if_idle();
 }
@@ -139,10 +137,8 @@ int cache_connect(void) {
 
 int cache_put(const char* key, const void* value, size_t value_size) {
   return guarded([&] {
-    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
-    if (value_size != 0) {
-      if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
-    }
+    if (const Status status = require("key", key); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
     return DefaultConnection::instance().use([&](memstream_handle& handle) {
       return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet,
                                   0);
@@ -152,13 +148,11 @@ int cache_put(const char* key, const void* value, size_t value_size) {
 
 int cache_get(const char* key, void* value, size_t* value_size) {
   return guarded([&] {
-    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
-    if (const Status status = memstream::need(value_size, "value_size"); status != Status::kOk) return status;
-    if (*value_size != 0) {
-      if (const Status status = memstream::need(value, "value"); status != Status::kOk) return status;
-    }
+    if (const Status status = require("key", key); status != Status::kOk) return status;
+    if (const Status status = require("value_size", value_size); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     memstream::GetResult got;
-    const Status status = DefaultConnection::instance().use<CallGate::Pass>([&](memstream_handle& handle) {
+    const Status status = DefaultConnection::instance().use<InFlightCalls::Guard>([&](memstream_handle& handle) {
       got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size, false);
       return got.status;
     });
@@ -169,14 +163,14 @@ int cache_get(const char* key, void* value, size_t* value_size) {
 
 int cache_delete(const char* key) {
   return guarded([&] {
-    if (const Status status = memstream::need(key, "key"); status != Status::kOk) return status;
+    if (const Status status = require("key", key); status != Status::kOk) return status;
     return DefaultConnection::instance().use([&](memstream_handle& handle) { return handle.cache().remove(key); });
   });
 }
 
 int cache_get_stats(cache_stats_t* stats) {
   return guarded([&] {
-    if (const Status status = memstream::need(stats, "stats"); status != Status::kOk) return status;
+    if (const Status status = require("stats", stats); status != Status::kOk) return status;
     return DefaultConnection::instance().use(
         [&](memstream_handle& handle) { return memstream::fill_statistics(handle, stats); });
   });

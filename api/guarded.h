@@ -1,4 +1,4 @@
-// The firewall of the C interface: no exception passes it.
+// The firewall of the C interface: no exception leaves it.
 #pragma once
 
 #include <exception>
@@ -13,16 +13,16 @@ template <class Operation>
 int guarded(Operation operation) noexcept {
   try {
     const Status status = operation();
-    // The engine sets no message for this one: for callers inside the library it is no error, and they ask again.
+    // The engine sets no message for kTooSmall: to callers inside the library it is an expected outcome.
     if (status == Status::kTooSmall) return static_cast<int>(fail(status, status_sentence(status)));
     return static_cast<int>(status);
   } catch (const std::bad_alloc&) {
     return static_cast<int>(fail(
-        Status::kNoMemory, "This process has no memory left for the call: free some, or raise its limit (ulimit -v)."));
+        Status::kNoMemory, "This process has no memory left for the call. Free some, or raise its limit (ulimit -v)."));
   } catch (const std::exception& error) {
     return static_cast<int>(fail(Status::kInternal, error.what()));
   } catch (...) {
-    return static_cast<int>(fail(Status::kInternal, "An exception of unknown type."));
+    return static_cast<int>(fail(Status::kInternal, "The library met an exception of unknown type. Please report it."));
   }
 }
 

@@ -6,14 +6,14 @@
 
 using memstream::Cache;
 using memstream::Deadline;
-using memstream::HeldItem;
 using memstream::OpenOptions;
+using memstream::PinnedItem;
 using memstream::SegmentFormat;
 using memstream::Status;
 
 namespace {
 
-// What was asked for and the segment, which others made, has otherwise; empty if there is nothing.
+// How an existing segment differs from what was asked for. Empty if it does not.
 std::string differences(const OpenOptions& options, const Cache& cache) {
   const memstream::Geometry& geometry = cache.attached().geometry;
   std::string found;
@@ -36,7 +36,7 @@ std::string differences(const OpenOptions& options, const Cache& cache) {
             fmt::format("{:04o}", options.spec.mode));
   }
   if (found.empty()) return found;
-  return fmt::format("Segment '{}' existed already and has {}. Destroy it to have a new one, or ask for what it has.",
+  return fmt::format("Segment '{}' existed already and has {}. Destroy it to create a new one, or ask for what it has.",
                      options.spec.name, found);
 }
 
@@ -54,8 +54,8 @@ Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache, std
   const Status prefaulted = (*cache)->prefault();
   if (prefaulted == Status::kOk) return prefaulted;
   const std::string reason = memstream::last_error();
-  cache->reset();  // Leaving may fail as well: what is said of that is not the reason.
-  return memstream::fail(prefaulted, fmt::format("Segment '{}' cannot be pre-faulted. {}", options.spec.name, reason));
+  cache->reset();  // Closing may fail and replace the message, which `reason` keeps.
+  return memstream::fail(prefaulted, fmt::format("Pre-faulting segment '{}' failed. {}", options.spec.name, reason));
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
   auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
   const Deadline deadline(open_options.spec.timeout);
   Status status;
-  do {  // Again if what was found is destroyed before this process is in it: the name stands for another one by now.
+  do {  // Again if the segment is destroyed before this process has entered it: another may have its name by now.
     status = open_cache(open_options, &opened->cache_, &opened->open_note_);
   } while (status == Status::kGone && !deadline.passed());
   if (status != Status::kOk) return status;
@@ -92,21 +92,21 @@ std::uint64_t memstream_handle::page_size_bytes() noexcept {
   return size;
 }
 
-std::uint64_t memstream_handle::keep(HeldItem item) {
-  const std::lock_guard guard(held_mutex_);
-  held_.emplace(next_token_, std::move(item));
+std::uint64_t memstream_handle::keep(PinnedItem item) {
+  const std::lock_guard guard(items_mutex_);
+  items_.emplace(next_token_, std::move(item));
   return next_token_++;
 }
 
-Status memstream_handle::take(std::uint64_t token, HeldItem::Kind kind, HeldItem* item) {
-  const std::lock_guard guard(held_mutex_);
-  const auto found = held_.find(token);
-  if (found == held_.end() || found->second.kind != kind) {
+Status memstream_handle::take(std::uint64_t token, PinnedItem::Kind kind, PinnedItem* item) {
+  const std::lock_guard guard(items_mutex_);
+  const auto found = items_.find(token);
+  if (found == items_.end() || found->second.kind != kind) {
     return memstream::fail(Status::kBadHandle,
-                           "This handle holds no such view or reservation: it was released, committed or "
-                           "aborted before.");
+                           "This handle does not hold that view or reservation: it was released, committed or aborted "
+                           "before. End each one once.");
   }
   *item = std::move(found->second);
-  held_.erase(found);
+  items_.erase(found);
   return Status::kOk;
 }

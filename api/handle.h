@@ -1,4 +1,4 @@
-// What stands behind memstream_t: an open cache, and what the C interface keeps for its callers.
+// The object behind memstream_t: an open cache, and the views and reservations that the C interface keeps for callers.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "api/call_gate.h"
+#include "api/in_flight_calls.h"
 #include "api/memstream.h"
 #include "api/options.h"
 #include "core/base/fork_guard.h"
@@ -18,7 +18,7 @@
 
 namespace memstream {
 
-// Value bytes that the library keeps itself because they could not be pinned; aligned as a block would align them.
+// Value bytes in memory of the library, for values that could not be pinned. Aligned like a block in the segment.
 class OwnedBytes {
  public:
   explicit OwnedBytes(std::size_t size_bytes)
@@ -32,8 +32,8 @@ class OwnedBytes {
   std::unique_ptr<std::byte, Delete> bytes_;
 };
 
-// A reservation, or a view that is a copy.
-struct HeldItem {
+// A reservation, or a view that is a copy. A pinned view needs no item: its token says where the pin is.
+struct PinnedItem {
   enum class Kind { kView, kReservation };
 
   Kind kind = Kind::kView;
@@ -45,7 +45,7 @@ struct HeldItem {
 
 }  // namespace memstream
 
-// The handle itself. Its functions throw only std::bad_alloc; the C functions catch. It stands outside the namespace
+// The handle. Its functions throw std::bad_alloc only, and the C functions catch it. It is outside the namespace
 // because the C header names it.
 struct memstream_handle final : private memstream::ForkAware {
  public:
@@ -53,15 +53,15 @@ struct memstream_handle final : private memstream::ForkAware {
   ~memstream_handle() = default;
 
   memstream::Cache& cache() noexcept { return *cache_; }
-  memstream::CallGate& gate() noexcept { return gate_; }
+  memstream::InFlightCalls& calls_in_flight() noexcept { return calls_in_flight_; }
   const char* backend_name() const noexcept { return backend_->name(); }
   const char* name() const noexcept { return spec_.name.c_str(); }
   const char* open_note() const noexcept { return open_note_.c_str(); }
   memstream::HugePages huge_pages() const noexcept { return spec_.huge_pages; }
-  // Segment::kernel_page_size_bytes(), asked once: the answer costs more than all other statistics together.
+  // Segment::kernel_page_size_bytes(), cached: asking the kernel costs more than all other statistics together.
   std::uint64_t page_size_bytes() noexcept;
 
-  // Whether the segment was destroyed, or has lost its name.
+  // Whether the segment was destroyed, or its name was removed.
   bool is_gone() noexcept {
     cache_->look_for_name();
     return cache_->is_gone();
@@ -69,12 +69,12 @@ struct memstream_handle final : private memstream::ForkAware {
   // Marks the segment destroyed and removes its name.
   memstream::Status destroy();
 
-  // Keeps an item until take() asks for it; returns the token that names it: never 0, and below kPinnedToken.
-  std::uint64_t keep(memstream::HeldItem item);
+  // Keeps an item until take(). Returns its token, which is never 0 and always below kPinnedToken.
+  std::uint64_t keep(memstream::PinnedItem item);
   // kBadHandle if this handle keeps nothing of that kind under `token`.
-  memstream::Status take(std::uint64_t token, memstream::HeldItem::Kind kind, memstream::HeldItem* item);
+  memstream::Status take(std::uint64_t token, memstream::PinnedItem::Kind kind, memstream::PinnedItem* item);
 
-  // Tokens of pinned views need no memory: they say where the pin is.
+  // The token of a pinned view is the place of its pin, so it needs no memory.
   static constexpr std::uint64_t kPinnedToken = std::uint64_t{1} << 63;
   static constexpr std::uint32_t kShardOfToken = 0xff;
   static constexpr std::uint32_t kPinOfToken = 0xf'ffff;
@@ -94,21 +94,21 @@ struct memstream_handle final : private memstream::ForkAware {
  private:
   memstream_handle() = default;
 
-  void before_fork() noexcept override { held_mutex_.lock(); }
-  void after_fork_in_parent() noexcept override { held_mutex_.unlock(); }
+  void before_fork() noexcept override { items_mutex_.lock(); }
+  void after_fork_in_parent() noexcept override { items_mutex_.unlock(); }
   void after_fork_in_child() noexcept override {
-    if (gate_.has_operation_of_this_thread()) cache_->abandon();
-    gate_.forget_all();
-    held_mutex_.unlock();
+    if (calls_in_flight_.has_operation_of_this_thread()) cache_->abandon();
+    calls_in_flight_.reset();
+    items_mutex_.unlock();
   }
 
   std::unique_ptr<memstream::SegmentBackend> backend_;
   memstream::SegmentSpec spec_;
   std::unique_ptr<memstream::Cache> cache_;
   std::string open_note_;
-  memstream::CallGate gate_;
-  std::mutex held_mutex_;
-  std::unordered_map<std::uint64_t, memstream::HeldItem> held_;
+  memstream::InFlightCalls calls_in_flight_;
+  std::mutex items_mutex_;
+  std::unordered_map<std::uint64_t, memstream::PinnedItem> items_;
   std::uint64_t next_token_ = 1;
   std::atomic<std::uint64_t> page_size_bytes_{0};
   memstream::ForkRegistration fork_registration_{this};

@@ -12,29 +12,29 @@
 
 using memstream::bytes_of;
 using memstream::Cache;
-using memstream::CallGate;
 using memstream::GetResult;
 using memstream::guarded;
 using memstream::HeldBlock;
-using memstream::HeldItem;
+using memstream::InFlightCalls;
 using memstream::meta_of;
 using memstream::OwnedBytes;
+using memstream::PinnedItem;
 using memstream::require;
 using memstream::Status;
 using memstream::StoreMode;
 
 namespace {
 
-// The view as a copy of the library's own: for a read-only attach, and when the table of pins is full.
+// Takes a view as a copy in memory of the library: for a read-only handle, and when no place for a pin is free.
 [[gnu::cold]] Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
   *view = {};
-  std::uint64_t room_bytes = memstream::Shard::kPinnedCopySize;
+  std::uint64_t capacity = memstream::Shard::kPinnedCopySize;
   for (;;) {
-    HeldItem item;
-    item.copy = std::make_unique<OwnedBytes>(room_bytes);
-    const GetResult got = cache->cache().get(key, item.copy->data(), room_bytes);
+    PinnedItem item;
+    item.copy = std::make_unique<OwnedBytes>(capacity);
+    const GetResult got = cache->cache().get(key, item.copy->data(), capacity);
     if (got.status == Status::kTooSmall) {
-      room_bytes = got.read.value_size;
+      capacity = got.read.value_size;
       continue;
     }
     if (got.status != Status::kOk) return got.status;
@@ -70,8 +70,8 @@ namespace {
 }
 
 [[gnu::cold]] Status release_copy(memstream_t* cache, std::uint64_t token) {
-  HeldItem copy;
-  return cache->take(token, HeldItem::Kind::kView, &copy);
+  PinnedItem copy;
+  return cache->take(token, PinnedItem::Kind::kView, &copy);
 }
 
 [[gnu::always_inline]] inline Status release_view(memstream_t* cache, memstream_view_t* view) {
@@ -92,14 +92,14 @@ extern "C" {
 int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, key, view", cache, key, view); status != Status::kOk) return status;
-    return cache->gate().operation<view_value>(cache, key, key_size, view);
+    return cache->calls_in_flight().operation<view_value>(cache, key, key_size, view);
   });
 }
 
 int memstream_release(memstream_t* cache, memstream_view_t* view) {
   return guarded([&] {
     if (const Status status = require("cache, view", cache, view); status != Status::kOk) return status;
-    return cache->gate().operation<release_view>(cache, view);
+    return cache->calls_in_flight().operation<release_view>(cache, view);
   });
 }
 
@@ -119,12 +119,12 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
   return guarded([&] {
     if (const Status status = require("cache, key, reservation", cache, key, reservation); status != Status::kOk)
       return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     *reservation = {};
-    HeldItem item;
-    item.kind = HeldItem::Kind::kReservation;
+    PinnedItem item;
+    item.kind = PinnedItem::Kind::kReservation;
     item.size_bytes = value_size;
-    if (key_size <= memstream::kMaxKeySize) item.key = bytes_of(key, key_size);  // A longer one is refused unread.
+    if (key_size <= memstream::kMaxKeySize) item.key = bytes_of(key, key_size);  // reserve() refuses a longer key.
     const Status status = cache->cache().reserve(bytes_of(key, key_size), value_size, &item.block);
     if (status == Status::kFull) {
       item.copy = std::make_unique<OwnedBytes>(value_size);
@@ -141,16 +141,16 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
 int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, uint64_t ttl_ms, uint32_t flags) {
   return guarded([&] {
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
-    HeldItem item;
-    if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    PinnedItem item;
+    if (const Status status = cache->take(reservation->token, PinnedItem::Kind::kReservation, &item);
         status != Status::kOk)
       return status;
     const Cache::Value value{item.copy ? item.copy->data() : nullptr, item.size_bytes, ttl_ms, flags};
     const Status status = item.copy ? cache->cache().store(item.key, value, StoreMode::kSet, 0)
                                     : cache->cache().commit(item.key, item.block, value, StoreMode::kSet, 0);
     if (status == Status::kBusy) {
-      // Nothing has happened: the caller may try again with what it filled.
+      // Nothing has changed: the caller may commit the filled reservation again.
       reservation->token = cache->keep(std::move(item));
       return status;
     }
@@ -162,9 +162,9 @@ int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, u
 int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
   return guarded([&] {
     if (const Status status = require("cache, reservation", cache, reservation); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
-    HeldItem item;
-    if (const Status status = cache->take(reservation->token, HeldItem::Kind::kReservation, &item);
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    PinnedItem item;
+    if (const Status status = cache->take(reservation->token, PinnedItem::Kind::kReservation, &item);
         status != Status::kOk)
       return status;
     *reservation = {};

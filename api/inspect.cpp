@@ -15,9 +15,9 @@
 
 using memstream::bytes_of;
 using memstream::Cache;
-using memstream::CallGate;
 using memstream::fail;
 using memstream::guarded;
+using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -52,8 +52,8 @@ int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entr
         status != Status::kOk) {
       return status;
     }
-    if (capacity == 0) return fail(Status::kInvalid, "A scan needs room for at least one entry.");
-    const CallGate::OperationPass pass(cache->gate());
+    if (capacity == 0) return fail(Status::kInvalid, "Invalid capacity 0: expected an array of at least one entry.");
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     *count = 0;
     return cache->cache().scan(cursor, [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
       if (*count == capacity) return false;
@@ -66,7 +66,7 @@ int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entr
 int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, memstream_entry_t* entry) {
   return guarded([&] {
     if (const Status status = require("cache, key, entry", cache, key, entry); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().inspect(bytes_of(key, key_size),
                                   [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
                                     describe(cache->cache(), shard, scanned, entry);
@@ -77,7 +77,7 @@ int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, m
 int memstream_stats(memstream_t* cache, cache_stats_t* stats) {
   return guarded([&] {
     if (const Status status = require("cache, stats", cache, stats); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return memstream::fill_statistics(*cache, stats);
   });
 }
@@ -86,10 +86,11 @@ int memstream_info(memstream_t* cache, memstream_info_t* info) {
   return guarded([&] {
     if (const Status status = require("cache, info", cache, info); status != Status::kOk) return status;
     if (info->struct_size != sizeof *info) {
-      return fail(Status::kInvalid, fmt::format("memstream_info_t.struct_size is {}, this library knows {}.",
-                                                info->struct_size, sizeof *info));
+      return fail(Status::kInvalid,
+                  fmt::format("Invalid memstream_info_t.struct_size {}: expected {}. Set it to sizeof before the call.",
+                              info->struct_size, sizeof *info));
     }
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     const memstream::AttachedHeader& attached = cache->cache().attached();
     info->backend = cache->backend_name();
     info->name = cache->name();
@@ -105,7 +106,7 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
   return guarded([&] {
     if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
     if (const Status status = require_bytes("processes", processes, capacity); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     std::vector<memstream::ProcessInfo> found;
     if (const Status status = cache->cache().processes(&found); status != Status::kOk) return status;
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
@@ -124,14 +125,16 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
 int memstream_check(memstream_t* cache, uint64_t* problems) {
   return guarded([&] {
     if (const Status status = require("cache, problems", cache, problems); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     std::vector<std::string> found;
     if (const Status status = cache->cache().check(&found); status != Status::kOk) return status;
     *problems = found.size();
     if (found.empty()) return Status::kOk;
     constexpr std::size_t kShown = 8;
     const auto shown = found.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, found.size()));
-    return fail(Status::kCorrupt, fmt::format("{} problems: {}", found.size(), fmt::join(found.begin(), shown, "; ")));
+    return fail(Status::kCorrupt,
+                fmt::format("{} problems: {}. Destroy the segment, or store the damaged entries again.", found.size(),
+                            fmt::join(found.begin(), shown, "; ")));
   });
 }
 

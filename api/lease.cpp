@@ -9,8 +9,8 @@
 #include "api/memstream.h"
 
 using memstream::bytes_of;
-using memstream::CallGate;
 using memstream::guarded;
+using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -18,7 +18,7 @@ using memstream::StoreMode;
 
 namespace {
 
-// Longer than anything waits, and small enough to be added to an instant.
+// Longer than any caller waits, and small enough to add to a point in time without overflow.
 constexpr uint64_t kLongestWaitMs = uint64_t{1} << 40;
 
 }  // namespace
@@ -29,7 +29,7 @@ int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64
                     uint64_t* lease) {
   return guarded([&] {
     if (const Status status = require("cache, key, lease", cache, key, lease); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().lease(bytes_of(key, key_size), stale_cas, lease_ms, lease);
   });
 }
@@ -37,7 +37,7 @@ int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64
 int memstream_lease_wait(memstream_t* cache, const void* key, size_t key_size, uint64_t timeout_ms) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
     return cache->cache().wait_for_lease(bytes_of(key, key_size), timeout);
   });
@@ -48,7 +48,7 @@ int memstream_lease_follow(memstream_t* cache, const void* key, size_t key_size,
   return guarded([&] {
     if (const Status status = require("cache, key, followed", cache, key, followed); status != Status::kOk)
       return status;
-    const CallGate::Pass pass(cache->gate());
+    const InFlightCalls::Guard guard(cache->calls_in_flight());
     const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
     return cache->cache().follow_lease(bytes_of(key, key_size), followed, timeout);
   });
@@ -59,7 +59,7 @@ int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size,
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().store(bytes_of(key, key_size),
                                 {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, StoreMode::kLease,
                                 lease);
@@ -69,7 +69,7 @@ int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size,
 int memstream_lease_release(memstream_t* cache, const void* key, size_t key_size, uint64_t lease) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().release_lease(bytes_of(key, key_size), lease);
   });
 }

@@ -14,9 +14,9 @@
 #include "core/cache/format.h"
 
 using memstream::bytes_of;
-using memstream::CallGate;
 using memstream::GetResult;
 using memstream::guarded;
+using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -29,7 +29,7 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().store(bytes_of(key, key_size),
                                 {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
@@ -71,7 +71,7 @@ const char* memstream_open_note(memstream_t* cache) { return cache != nullptr ? 
 
 int memstream_close(memstream_t* cache) {
   return guarded([&] {
-    if (cache != nullptr) cache->gate().wait_until_empty();
+    if (cache != nullptr) cache->calls_in_flight().wait_until_empty();
     delete cache;
     return Status::kOk;
   });
@@ -80,7 +80,7 @@ int memstream_close(memstream_t* cache) {
 int memstream_destroy(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->destroy();
   });
 }
@@ -102,7 +102,7 @@ int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* va
     if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk)
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
-    const CallGate::Pass pass(cache->gate());
+    const InFlightCalls::Guard guard(cache->calls_in_flight());
     const GetResult got =
         cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, meta != nullptr);
     if (got.status != Status::kOk && got.status != Status::kTooSmall) {
@@ -138,14 +138,14 @@ int memstream_cas(memstream_t* cache, const void* key, size_t key_size, const vo
 int memstream_delete(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    return cache->gate().operation<delete_key>(cache, key, key_size);
+    return cache->calls_in_flight().operation<delete_key>(cache, key, key_size);
   });
 }
 
 int memstream_touch(memstream_t* cache, const void* key, size_t key_size, uint64_t ttl_ms) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().touch(bytes_of(key, key_size), ttl_ms);
   });
 }
@@ -154,7 +154,7 @@ int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t
                    uint64_t ttl_ms, int64_t* result) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().increment(bytes_of(key, key_size), delta, initial, ttl_ms, result);
   });
 }
@@ -162,7 +162,7 @@ int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t
 int memstream_exists(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().exists(bytes_of(key, key_size));
   });
 }
@@ -170,7 +170,7 @@ int memstream_exists(memstream_t* cache, const void* key, size_t key_size) {
 int memstream_clear(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->cache().clear();
   });
 }

@@ -48,7 +48,7 @@ bool is_name(std::string_view name) {
 
 Status set_name(const char* source, std::string_view name, SegmentSpec* spec) {
   if (!is_name(name)) {
-    return refuse(Status::kBadName, source, name, "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot");
+    return refuse(Status::kBadName, source, name, "1 to 64 characters from A-Z a-z 0-9 . _ -, not starting with a dot");
   }
   spec->name = name;
   return Status::kOk;
@@ -62,7 +62,7 @@ Status set_size(const char* source, std::string_view text, std::uint64_t size, b
   return Status::kOk;
 }
 
-// Digits, and K, M or G behind them. Saturates: what is beyond 64 bits is beyond every limit.
+// Digits, then optionally K, M or G. Saturates, because a number beyond 64 bits exceeds every limit anyway.
 bool parse_bytes(std::string_view text, std::uint64_t* bytes) {
   unsigned shift = 0;
   switch (text.empty() ? '\0' : text.back()) {
@@ -95,7 +95,7 @@ Status set_size(const char* source, std::string_view text, SegmentSpec* spec) {
   return set_size(source, text, size, parsed, spec);
 }
 
-// How much of the segment it is shows when there is one.
+// The upper limit depends on the segment's size, and is checked when that is known.
 Status set_max_value(const char* source, std::string_view text, std::uint64_t* max_value_bytes) {
   if (!parse_bytes(text, max_value_bytes) || *max_value_bytes == 0 || *max_value_bytes > kMaxMaxValue) {
     return refuse(Status::kBadMaxValue, source, text, "a number of bytes from 1 to 1024G, with an optional K, M or G");
@@ -151,7 +151,7 @@ Status set_prefault(const char* source, std::string_view text, bool* prefault) {
 
 Status set_group(const char* source, const char* text, SegmentSpec* spec) {
   gid_t group = 0;
-  constexpr auto kNone = static_cast<gid_t>(-1);  // What the system calls take for "leave it".
+  constexpr auto kNone = static_cast<gid_t>(-1);  // The system calls read it as "do not change".
   if (!(parse(std::string_view(text), &group) ? group != kNone : find_group(text, &group))) {
     return refuse(Status::kBadGroup, source, text, "the name or number of a group that exists (see getent group)");
   }
@@ -168,8 +168,8 @@ Status set_owner(const char* source, const char* text, SegmentSpec* spec) {
   return Status::kOk;
 }
 
-// The value of a field: the option if it was given, else the environment variable if it is set, else the default that
-// the result holds already. A program that runs with more rights than its caller (setuid) obeys no variable of it.
+// The value of a field is the option if it was given, else the environment variable if it is set, else the default that
+// the result holds already. A program with more rights than its caller (setuid) ignores the caller's variables.
 template <class Set>
 Status from_environment(const char* variable, Set set) {
   const char* text = ::secure_getenv(variable);
@@ -240,15 +240,18 @@ Status read_options(const memstream_options_t* options, OpenOptions* result) {
   if (options != nullptr) {
     if (!is_size_of<memstream_options_t>(options->struct_size, kFirstOptionsSize)) {
       return fail(Status::kInvalid,
-                  fmt::format("Invalid memstream_options_t.struct_size {}: this library knows {} to {}. Call "
+                  fmt::format("Invalid memstream_options_t.struct_size {}: expected {} to {}. Call "
                               "memstream_options_init() first, and do not use a library older than your program.",
                               options->struct_size, kFirstOptionsSize, sizeof(memstream_options_t)));
     }
     std::memcpy(&given, options, options->struct_size);
   }
   if ((given.flags & ~kKnownFlags) != 0) {
-    return fail(Status::kInvalid,
-                fmt::format("options.flags is {:#x}: this library knows only {:#x}.", given.flags, kKnownFlags));
+    return fail(
+        Status::kInvalid,
+        fmt::format(
+            "Invalid options.flags {:#x}: expected bits of {:#x}. Do not use a library older than your program.",
+            given.flags, kKnownFlags));
   }
   result->spec.name = kDefaultName;
   result->spec.size_bytes = kDefaultSize;

@@ -1,4 +1,4 @@
-// From the environment and memstream_options_t to what the backend and the engine need; every value checked.
+// Reads the environment and memstream_options_t, checks every value, and gives what the backend and the engine need.
 #pragma once
 
 #include <chrono>
@@ -14,8 +14,8 @@ namespace memstream {
 struct OpenOptions {
   std::unique_ptr<SegmentBackend> backend;
   SegmentSpec spec;
-  ShardChoice shard_choice;  // What is 0 goes by the size, and by the memory that there is.
-  // Whether somebody asked for them: a segment that exists may have others.
+  ShardChoice shard_choice;  // 0: chosen by the size of the segment and the memory there is.
+  // Whether the caller asked for them: an existing segment may have others.
   bool asks_for_size = false;
   bool asks_for_mode = false;
   bool read_only = false;
@@ -23,12 +23,12 @@ struct OpenOptions {
   bool prefault = false;
 };
 
-// What "from the environment" is in every field; struct_size is `size`.
+// Options with every field set to "from the environment" and struct_size set to `size`.
 memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
 
-// `options` may be null: the environment alone. A variable that an option overrides is not read.
-// Returns one of kBadBackend to kBadGroup. The message names the variable, its value and what is allowed. It returns
-// kInvalid for an owner whom nobody knows, a struct of unknown size or unknown flags.
+// `options` may be null: the environment alone. Does not read a variable that an option overrides. Returns kBadBackend
+// to kBadGroup with a message that names the variable, its value and what is allowed. Returns kInvalid for an unknown
+// owner, a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
 
 }  // namespace memstream

@@ -26,7 +26,7 @@ void copy_text(char (&to)[kSize], const std::string& text) {
   to[length] = '\0';
 }
 
-// What a read-only attach under the segment's name sees. Segments that carry no name are only described from outside.
+// Fills what a read-only attach by the segment's name sees. A segment without a name is described from outside only.
 void look_inside(const char* backend, memstream_segment_t* segment) {
   segment->status = static_cast<std::int32_t>(Status::kBadMagic);
   if (segment->name[0] == '\0') return;
@@ -64,7 +64,7 @@ extern "C" int memstream_segments(const char* backend, memstream_segment_t* segm
     std::unique_ptr<memstream::SegmentBackend> maker;
     if (const Status status = memstream::make_backend(backend, &maker); status != Status::kOk) return status;
     std::vector<memstream::SegmentInfo> found;
-    memstream::SegmentFormat format({}, 0);  // It only reads headers here.
+    memstream::SegmentFormat format({}, 0);  // Only reads headers here.
     if (const Status status = maker->list(format, &found); status != Status::kOk) return status;
     *count = found.size();
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {

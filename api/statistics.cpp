@@ -12,9 +12,8 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats) {
   const std::size_t size = callers_stats->struct_size;
   if (!is_size_of<cache_stats_t>(size, kFirstStatsSize)) {
     return fail(Status::kInvalid,
-                fmt::format("Invalid cache_stats_t.struct_size {}: this library knows {} to {}. Set it "
-                            "to sizeof before the call, and do not use a library older than your "
-                            "program.",
+                fmt::format("Invalid cache_stats_t.struct_size {}: expected {} to {}. Set it to sizeof before the "
+                            "call, and do not use a library older than your program.",
                             size, kFirstStatsSize, sizeof(cache_stats_t)));
   }
   CacheStatistics statistics;

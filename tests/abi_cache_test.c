@@ -70,7 +70,9 @@ static void bad_arguments(void) {
   memset(long_key, 'k', sizeof long_key);
   long_key[CACHE_MAX_KEY_SIZE + 1] = '\0';
   EXPECT(cache_put(NULL, "value", 5), CACHE_INVALID);
+  SAYS("Invalid argument NULL: expected pointers for key.");
   EXPECT(cache_put("key", NULL, 5), CACHE_INVALID);
+  SAYS("Invalid value NULL: expected a pointer to 5 bytes.");
   EXPECT(cache_put("", "value", 5), CACHE_BAD_KEY);
   EXPECT(cache_put(long_key, "value", 5), CACHE_BAD_KEY);
   SAYS("1025 bytes");

@@ -29,6 +29,10 @@ static void opening(void) {
   EXPECT(memstream_destroy_named(&options), CACHE_NO_SEGMENT);
   options.struct_size = 1;
   EXPECT(memstream_open(&options, &cache), CACHE_INVALID);
+  options.struct_size = sizeof options;
+  options.flags = 64;
+  EXPECT(memstream_open(&options, &cache), CACHE_INVALID);
+  SAYS("Invalid options.flags 0x40: expected bits of 0x7.");
   EXPECT(memstream_open(NULL, NULL), CACHE_INVALID);
   EXPECT(memstream_close(NULL), CACHE_OK);
   memstream_options_init(NULL);
@@ -105,6 +109,7 @@ static void null_pointers(memstream_t *cache) {
   EXPECT(memstream_scan(cache, NULL, &entry, 1, &size), CACHE_INVALID);
   EXPECT(memstream_scan(cache, &cursor, NULL, 1, &size), CACHE_INVALID);
   EXPECT(memstream_scan(cache, &cursor, &entry, 0, &size), CACHE_INVALID);
+  SAYS("Invalid capacity 0: expected an array of at least one entry.");
   EXPECT(memstream_stats(cache, NULL), CACHE_INVALID);
   EXPECT(memstream_info(cache, NULL), CACHE_INVALID);
   EXPECT(memstream_processes(cache, NULL, 1, &size), CACHE_INVALID);
@@ -208,6 +213,7 @@ static void looking(memstream_t *cache) {
   CHECK(info.size_bytes == 4u << 20 && info.read_only == 0);
   info.struct_size = 0;
   EXPECT(memstream_info(cache, &info), CACHE_INVALID);
+  SAYS("Invalid memstream_info_t.struct_size");
   EXPECT(memstream_processes(cache, NULL, 0, &count), CACHE_OK);
   CHECK(count >= 1 && count <= 4);
   EXPECT(memstream_processes(cache, processes, 4, &count), CACHE_OK);

@@ -128,7 +128,7 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
       {"MEMSTREAM_BACKEND", Status::kBadBackend, "posix or sysv", {"", "mmap", "POSIX", "sysv "}},
       {"MEMSTREAM_NAME",
        Status::kBadName,
-       "1 to 64 of A-Z a-z 0-9 . _ -",
+       "1 to 64 characters from A-Z a-z 0-9 . _ -",
        {"", ".hidden", "a/b", "a b", "naïve", "..", std::string(65, 'x'), "a\nb"}},
       {"MEMSTREAM_SIZE",
        Status::kBadSize,
