@@ -106,7 +106,7 @@ TEST_CASE("a batch carries flags, times to live and tokens like a single call") 
   batch.add("short", "s");
   batch.add("long", "l");
   memstream_item_t* items = batch.items();
-  items[0].ttl_ms = 20;
+  items[0].ttl_ms = 500;
   items[0].flags = 7;
   items[1].flags = 0xffff'ffff;
   items[1].ttl_ms = UINT64_MAX;
@@ -125,7 +125,7 @@ TEST_CASE("a batch carries flags, times to live and tokens like a single call") 
     CHECK(batch[i].expires_at_ms > batch[i].created_at_ms);
   }
   CHECK(batch[0].flags == 7);
-  std::this_thread::sleep_for(std::chrono::milliseconds(80));
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
   room_size = sizeof room;
   CHECK(memstream_get_many(cache, batch.items(), 2, room, &room_size) == CACHE_OK);
   CHECK(batch[0].status == CACHE_MISS);
