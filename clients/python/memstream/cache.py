@@ -148,9 +148,9 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             cache.get("nobody", "absent")       # None: that is stored, and no miss
 
     Keys are str (stored as UTF-8) or bytes, and come back as bytes. Without a serializer, values are bytes-like and
-    come back as bytes. With one, values are objects: bytes and ints of 64 bits are stored as they are, `incr` works on
-    ints, and everything else goes through the serializer (one of your own gets bytes and ints too). Plain bytes of
-    other writers come back as bytes. A value of another serializer raises SerializerError.
+    come back as bytes. With one, values are objects. "pickle" and "json" store bytes and ints of 64 bits as they are,
+    so that `incr` works on ints; a serializer of your own gets them too. Plain bytes of other writers come back as
+    bytes. A value of another serializer raises SerializerError.
 
     Unpickling runs code: use serializer="pickle" only where you trust everybody who may write the segment.
 
@@ -287,9 +287,9 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
     def close(self) -> None:
         """Detaches from the segment, which stays, and ends this cache's leases.
 
-        Closing twice is fine; every other call raises ClosedError then. If another thread is in a call, or a view or a
-        slice of one is still in use, the memory stays mapped until the last of them is done. Safe from any thread; in a
-        forked child it closes the child's own attachment only.
+        Closing twice is fine; every other call raises ClosedError then. The memory stays mapped until no thread is in a
+        call, and no view or slice of one is in use. Safe from any thread; in a forked child it closes the child's own
+        attachment only.
 
         Source: memstream_close.
         """
@@ -544,8 +544,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
         Raises:
             BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
-            CacheFull: a small value that was stored without ttl and flags moves to a block that has room for a ttl,
-                and views and reservations hold everything that could make way; ttl and value are as they were.
+            CacheFull: a small value without ttl and flags has to move to a block with room for a ttl. Views and
+                reservations hold everything that could make way. Ttl and value are as they were.
 
         Source: memstream_touch.
         """
@@ -931,12 +931,12 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         is there. When that one stores nothing, since it raises for instance, all that have waited compute at once.
         When its process is killed, one of them takes over.
 
-        Results belong to the function with all it carries: its name, file and code, the arguments bound to it, and the
-        variables of its closure as they were when it was decorated, or last assigned.
+        Results belong to the function with all it carries. That is its name, file and code, the arguments bound to it,
+        and the variables of its closure: as they were when it was decorated, or last assigned.
 
         Args:
             ttl: seconds for which a result is fresh, above 0; None: for ever.
-            stale: seconds after that during which it is still given to all but the one who computes it anew.
+            stale: seconds after that during which it is still given to all but the one that computes it again.
             ignore: names that do not count: of parameters, such as "self" or ("connection", "verbose"), and of
                 variables of the closure.
             key: called with the arguments; what it returns counts instead of them.

@@ -30,19 +30,44 @@ class MemoizedFunction(Protocol[_T]):
     __wrapped__: Callable[..., _T]
 
     def __call__(self, *arguments: Any, **options: Any) -> _T:
-        """Returns the stored result of these arguments, or computes it."""
+        """Returns the stored result of these arguments, or computes it.
+
+        Args:
+            arguments, options: those of the function.
+
+        Returns:
+            The result.
+        """
 
     def refresh(self, *arguments: Any, **options: Any) -> _T:
-        """Computes and stores anew, whatever is stored; returns the result. A coroutine for a coroutine."""
+        """Computes and stores the result again, whatever is stored.
+
+        Args:
+            arguments, options: those of the function.
+
+        Returns:
+            The result; a coroutine for a coroutine function.
+        """
 
     def forget(self, *arguments: Any, **options: Any) -> bool:
-        """Removes the result of these arguments; returns whether there was one."""
+        """Removes the result of these arguments.
+
+        Args:
+            arguments, options: those of the function.
+
+        Returns:
+            Whether there was one.
+        """
 
     def cache_clear(self) -> None:
         """Removes all results of the function, those of other processes too. Walks over all keys of the cache."""
 
     def cache_info(self) -> CacheInfo:
-        """Returns hits, misses and size. Walks over all keys of the cache."""
+        """Counts hits, misses and results. Walks over all keys of the cache.
+
+        Returns:
+            The numbers.
+        """
 
 
 def memoize(

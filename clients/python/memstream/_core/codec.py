@@ -28,10 +28,24 @@ class Serializer(Protocol):
     """
 
     def dumps(self, value: Any) -> Any:
-        """Returns an object as bytes, any other buffer, or str."""
+        """Turns an object into bytes.
+
+        Args:
+            value: any object that the caller stores.
+
+        Returns:
+            bytes, any other buffer, or str.
+        """
 
     def loads(self, data: bytes) -> Any:
-        """Returns the object again."""
+        """Turns bytes back into an object.
+
+        Args:
+            data: what `dumps` has made.
+
+        Returns:
+            The object.
+        """
 
 
 present_as("memstream.serializers", Serializer)

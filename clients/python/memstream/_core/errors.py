@@ -340,7 +340,7 @@ class Truncated(SegmentError):
 
 
 class NotSharedMemory(SegmentError):
-    """A directory, a FIFO or another file stands under its name."""
+    """A directory, a FIFO or another file has its name."""
 
     code = Status.NOT_SHARED_MEMORY
 

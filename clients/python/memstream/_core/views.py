@@ -99,7 +99,7 @@ class _InPlace:
 
 
 class View(_InPlace, metaclass=ABCMeta):
-    """The value of one entry where it stands in the segment: nothing is copied.
+    """The value of one entry, in place in the segment: nothing is copied.
 
     The bytes stay as they are, through replace, delete and eviction by anyone, until the view ends. Made by
     `Cache.view`; belongs to the process that made it. In a forked child its memoryview is released; slices and arrays

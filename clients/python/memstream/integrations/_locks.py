@@ -52,11 +52,14 @@ class Lock(EndedByBlock):
         self._mine = threading.local()
 
     def acquire(self, blocking: Optional[bool] = None, blocking_timeout: Optional[float] = None) -> bool:
-        """Takes the lock; returns whether it was taken.
+        """Takes the lock.
 
         Args:
             blocking: whether to wait for it; None: as the lock was made.
             blocking_timeout: seconds to wait at most; None: as the lock was made, or as long as it takes.
+
+        Returns:
+            Whether it was taken.
 
         Source: memstream_lease, memstream_lease_wait.
         """
@@ -88,11 +91,21 @@ class Lock(EndedByBlock):
         lease.release()
 
     def owned(self) -> bool:
-        """Returns whether this thread has acquired the lock, and not released it."""
+        """Tells whether this thread has acquired the lock, and not released it.
+
+        Returns:
+            Whether it has.
+        """
         return getattr(self._mine, "lease", None) is not None
 
     def locked(self) -> bool:
-        """Returns whether anybody holds the lock. Source: memstream_lease."""
+        """Tells whether anybody holds the lock.
+
+        Returns:
+            Whether somebody does.
+
+        Source: memstream_lease.
+        """
         lease = self._shared.call("lease", self._key, None, self._timeout)
         if lease is None:
             return True

@@ -65,30 +65,89 @@ class MemStreamCache(BaseCache):
         return seconds_of(self._normalize_timeout(cast(Any, timeout))) or None
 
     def get(self, key: str) -> Any:
-        """Returns a value; None if it is not there. Source: memstream_get."""
+        """Returns a value.
+
+        Args:
+            key: the key, without the prefix.
+
+        Returns:
+            The value; None if it is not there.
+
+        Source: memstream_get.
+        """
         return self._shared.get(self._key(key))
 
     def set(self, key: str, value: Any, timeout: Timeout = None) -> bool:
-        """Stores a value; returns whether that worked. Source: memstream_set."""
+        """Stores a value.
+
+        Args:
+            key: the key, without the prefix.
+            value: any object that the serializer takes.
+            timeout: seconds to live; 0: for ever; None: the default timeout of the cache.
+
+        Returns:
+            Whether that worked.
+
+        Source: memstream_set.
+        """
         return self._shared.set(self._key(key), value, self._seconds(timeout))
 
     def add(self, key: str, value: Any, timeout: Timeout = None) -> bool:
-        """Stores a value if the key is absent; returns whether it was. Source: memstream_add."""
+        """Stores a value if the key is absent.
+
+        Args:
+            key: the key, without the prefix.
+            value: any object that the serializer takes.
+            timeout: seconds to live; 0: for ever; None: the default timeout of the cache.
+
+        Returns:
+            Whether it was stored.
+
+        Source: memstream_add.
+        """
         return self._shared.add(self._key(key), value, self._seconds(timeout))
 
     def delete(self, key: str) -> bool:
-        """Removes a key; returns whether it was there. Source: memstream_delete."""
+        """Removes a key.
+
+        Args:
+            key: the key, without the prefix.
+
+        Returns:
+            Whether it was there.
+
+        Source: memstream_delete.
+        """
         return bool(self._shared.call("delete", self._key(key)))
 
     def get_many(self, *keys: str) -> List[Any]:
-        """Returns the values in the order of the keys, with None for what is not there. Source: memstream_get_many."""
+        """Returns the values of several keys.
+
+        Args:
+            keys: the keys, without the prefix.
+
+        Returns:
+            The values in the order of the keys, with None for each that is not there.
+
+        Source: memstream_get_many.
+        """
         prefix = self._prefix()
         names = [bounded_key(prefix + key) for key in keys]
         found = self._shared.get_many(names)
         return [found.get(name) for name in names]
 
     def set_many(self, mapping: Dict[str, Any], timeout: Timeout = None) -> List[str]:
-        """Stores values; returns the keys of those that were stored. Source: memstream_set_many."""
+        """Stores values.
+
+        Args:
+            mapping: from keys to values.
+            timeout: seconds to live; 0: for ever; None: the default timeout of the cache.
+
+        Returns:
+            The keys of those that were stored.
+
+        Source: memstream_set_many.
+        """
         values = dict(mapping)  # Another thread may change it meanwhile.
         names = self._keys(values)
         failed = self._shared.set_many({name: values[key] for name, key in names.items()}, self._seconds(timeout))
@@ -96,17 +155,38 @@ class MemStreamCache(BaseCache):
         return [key for name, key in names.items() if name not in refused]
 
     def delete_many(self, *keys: str) -> List[str]:
-        """Removes keys; returns those that were there. Source: memstream_delete_many."""
+        """Removes keys.
+
+        Args:
+            keys: the keys, without the prefix.
+
+        Returns:
+            Those that were there.
+
+        Source: memstream_delete_many.
+        """
         prefix = self._prefix()
         were_there = self._shared.call("_delete_each", [bounded_key(prefix + key) for key in keys])
         return [key for key, was_there in zip(keys, were_there) if was_there]
 
     def has(self, key: str) -> bool:
-        """Returns whether a key is there. Source: memstream_exists."""
+        """Tells whether a key is there.
+
+        Args:
+            key: the key, without the prefix.
+
+        Returns:
+            Whether it is.
+
+        Source: memstream_exists.
+        """
         return bool(self._shared.call("exists", self._key(key)))
 
     def clear(self) -> bool:
-        """Removes the entries with this prefix, or all of the segment if there is none; returns whether that worked.
+        """Removes the entries with this prefix, or all of the segment if there is none.
+
+        Returns:
+            Whether that worked.
 
         Source: memstream_scan, memstream_delete_many; memstream_clear.
         """
@@ -116,13 +196,19 @@ class MemStreamCache(BaseCache):
         return self._shared.delete_matching(bounded_prefix(prefix)) is not None
 
     def inc(self, key: str, delta: int = 1) -> Optional[int]:
-        """Adds to a number, in one step among all processes; an absent key counts from 0. Source: memstream_incr.
+        """Adds to a number, in one step among all processes; an absent key counts from 0.
+
+        Args:
+            key: the key, without the prefix.
+            delta: a whole number.
 
         Returns:
             The new number; None for trouble that is ignored.
 
         Raises:
             ValueError: its value is no whole number.
+
+        Source: memstream_incr.
         """
         try:
             return self._shared.incr(self._key(key), delta, 0, self._seconds(None))
@@ -130,5 +216,12 @@ class MemStreamCache(BaseCache):
             return None
 
     def dec(self, key: str, delta: int = 1) -> Optional[int]:
-        """Subtracts from a number: `inc(key, -delta)`."""
+        """Subtracts from a number: `inc(key, -delta)`.
+
+        Args:
+            key, delta: as for `inc`.
+
+        Returns:
+            The new number; None for trouble that is ignored.
+        """
         return self.inc(key, -delta)

@@ -85,18 +85,49 @@ class MemStreamCache(BaseCache):
         return seconds_of(self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout)
 
     def add(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
-        """Stores a value if the key is absent; returns whether it was. Source: memstream_add."""
+        """Stores a value if the key is absent.
+
+        Args:
+            key, version: the key, as Django has it.
+            value: any object that the serializer takes.
+            timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
+                settings.
+
+        Returns:
+            Whether it was stored.
+
+        Source: memstream_add.
+        """
         return self._shared.add(self._key(key, version), value, self._seconds(timeout))
 
     def get(self, key: str, default: Any = None, version: Optional[int] = None) -> Any:
-        """Returns a value, or `default`. Waits for a page that another process is making. Source: memstream_get."""
+        """Returns a value. Waits for a page that another process is making.
+
+        Args:
+            key, version: the key, as Django has it.
+            default: what a miss returns.
+
+        Returns:
+            The value, or `default`.
+
+        Source: memstream_get.
+        """
         name = self._key(key, version)
         if is_page(key):
             return self._pages.get(key, name, lambda: self._shared.get(name, default), default)
         return self._shared.get(name, default)
 
     def set(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> None:
-        """Stores a value; with a timeout of 0 or less, removes it. Source: memstream_set."""
+        """Stores a value; with a timeout of 0 or less, removes it.
+
+        Args:
+            key, version: the key, as Django has it.
+            value: any object that the serializer takes.
+            timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
+                settings.
+
+        Source: memstream_set.
+        """
         is_stored = self._shared.set(self._key(key, version), value, self._seconds(timeout))
         if is_page(key):
             self._pages.note_set(key, is_stored)
@@ -109,6 +140,15 @@ class MemStreamCache(BaseCache):
         One of all processes and threads calls it; the others wait for the value, as long as `wait` of OPTIONS says. If
         it raises, its caller gets the exception, and the others compute side by side.
 
+        Args:
+            key, version: the key, as Django has it.
+            default: the value, or a function that makes it.
+            timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
+                settings.
+
+        Returns:
+            The value that is there now.
+
         Source: memstream_get, memstream_lease, memstream_lease_wait, memstream_add.
         """
         addition = Addition(self._shared, self._key(key, version), default, self._seconds(timeout), self._wait)
@@ -119,22 +159,59 @@ class MemStreamCache(BaseCache):
     async def aget_or_set(
         self, key: str, default: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None
     ) -> Any:
-        """As `get_or_set`, for coroutines: others run while this one waits."""
+        """As `get_or_set`, for coroutines: others run while this one waits.
+
+        Args:
+            key, default, timeout, version: as for `get_or_set`.
+
+        Returns:
+            The value that is there now.
+        """
         addition = Addition(self._shared, self._key(key, version), default, self._seconds(timeout), self._wait)
         while not addition.is_decided():
             await asyncio.sleep(_LOOK_AGAIN)
         return addition.finish()
 
     def touch(self, key: str, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
-        """Gives a key a new timeout; returns whether it was there. Source: memstream_touch."""
+        """Gives a key a new timeout.
+
+        Args:
+            key, version: the key, as Django has it.
+            timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
+                settings.
+
+        Returns:
+            Whether the key was there.
+
+        Source: memstream_touch.
+        """
         return self._shared.touch(self._key(key, version), self._seconds(timeout))
 
     def delete(self, key: str, version: Optional[int] = None) -> bool:
-        """Removes a key; returns whether it was there. Source: memstream_delete."""
+        """Removes a key.
+
+        Args:
+            key, version: the key, as Django has it.
+
+        Returns:
+            Whether it was there.
+
+        Source: memstream_delete.
+        """
         return bool(self._shared.call("delete", self._key(key, version)))
 
     def get_many(self, keys: Iterable[str], version: Optional[int] = None) -> Dict[str, Any]:
-        """Returns a dict of those of the keys that are there. Source: memstream_get_many."""
+        """Returns the values of those of the keys that are there.
+
+        Args:
+            keys: the keys.
+            version: of all of them, as Django has it.
+
+        Returns:
+            A dict from the keys to their values.
+
+        Source: memstream_get_many.
+        """
         names = {self._key(key, version): key for key in keys}
         found = self._shared.get_many(names)
         return {names[name]: value for name, value in found.items()}
@@ -142,10 +219,18 @@ class MemStreamCache(BaseCache):
     def set_many(
         self, data: Mapping[str, Any], timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None
     ) -> List[str]:
-        """Stores values; with a timeout of 0 or less, removes them. Source: memstream_set_many.
+        """Stores values; with a timeout of 0 or less, removes them.
+
+        Args:
+            data: from keys to values.
+            timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
+                settings.
+            version: of all keys, as Django has it.
 
         Returns:
             The keys of values that could not be stored; they are absent then.
+
+        Source: memstream_set_many.
         """
         values = dict(data)  # Another thread may change it meanwhile.
         names = {self._key(key, version): key for key in values}
@@ -153,18 +238,43 @@ class MemStreamCache(BaseCache):
         return [names[name] for name in failed]
 
     def delete_many(self, keys: Iterable[str], version: Optional[int] = None) -> None:
-        """Removes keys. Source: memstream_delete_many."""
+        """Removes keys.
+
+        Args:
+            keys: the keys.
+            version: of all of them, as Django has it.
+
+        Source: memstream_delete_many.
+        """
         self._shared.call("delete_many", [self._key(key, version) for key in keys])
 
     def has_key(self, key: str, version: Optional[int] = None) -> bool:
-        """Returns whether a key is there. Source: memstream_exists."""
+        """Tells whether a key is there.
+
+        Args:
+            key, version: the key, as Django has it.
+
+        Returns:
+            Whether it is.
+
+        Source: memstream_exists.
+        """
         return bool(self._shared.call("exists", self._key(key, version)))
 
     def incr(self, key: str, delta: int = 1, version: Optional[int] = None) -> int:
-        """Adds to a number, in one step among all processes. Keeps its timeout. Source: memstream_incr.
+        """Adds to a number, in one step among all processes. Keeps its timeout.
+
+        Args:
+            key, version: the key, as Django has it.
+            delta: a whole number.
+
+        Returns:
+            The new number.
 
         Raises:
             ValueError: the key is absent, or its value is no whole number.
+
+        Source: memstream_incr.
         """
         try:
             return self._shared.incr(self._key(key, version), delta)
@@ -184,7 +294,13 @@ class MemStreamCache(BaseCache):
     # ---- as django-redis has them ----
 
     def ttl(self, key: str, version: Optional[int] = None) -> Optional[int]:
-        """Returns the seconds that a key still has, rounded up; 0 if it is absent, None if it never expires.
+        """Tells how long a key still has.
+
+        Args:
+            key, version: the key, as Django has it.
+
+        Returns:
+            Seconds, rounded up; 0 if it is absent; None if it never expires.
 
         Source: memstream_entry_info.
         """
@@ -214,14 +330,26 @@ class MemStreamCache(BaseCache):
                 yield key
 
     def keys(self, search: str = "*", version: Optional[int] = None) -> List[str]:
-        """Returns the keys that match a search: a list of what `iter_keys` gives. Source: memstream_scan."""
+        """Returns the keys that match a search.
+
+        Args:
+            search, version: as for `iter_keys`.
+
+        Returns:
+            A list of what `iter_keys` gives.
+
+        Source: memstream_scan.
+        """
         return list(self.iter_keys(search, version))
 
     def delete_pattern(self, pattern: str, version: Optional[int] = None, itersize: Optional[int] = None) -> int:
-        """Removes the keys that match a search; returns how many there were.
+        """Removes the keys that match a search.
 
         Args:
             pattern, version, itersize: as for `iter_keys`.
+
+        Returns:
+            How many there were.
 
         Source: memstream_scan, memstream_delete_many.
         """
@@ -248,6 +376,9 @@ class MemStreamCache(BaseCache):
             timeout: seconds after which somebody else may take it; None: as long as the process lives.
             sleep: not used; taken so that calls for django-redis work.
             blocking, blocking_timeout: whether, and for how many seconds, `acquire` and `with` wait for it.
+
+        Returns:
+            A lock that nobody has acquired yet.
 
         Source: memstream_lease.
         """

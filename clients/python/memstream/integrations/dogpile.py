@@ -44,33 +44,85 @@ class MemStreamBackend(BytesBackend):
         self._shared = SharedCache(options.pop("name", None), options)
 
     def get_mutex(self, key: str) -> CacheMutex:
-        """Returns the lock of a key, which all processes share. Source: memstream_lease."""
+        """Returns the lock of a key, which all processes share.
+
+        Args:
+            key: the key, as dogpile has it.
+
+        Returns:
+            The lock, which nobody has acquired yet.
+
+        Source: memstream_lease.
+        """
         return Mutex(self._shared, bounded_key(_LOCK + key), self._lock_timeout)
 
     def get_serialized(self, key: str) -> Any:
-        """Returns a value, or NO_VALUE. Source: memstream_get."""
+        """Returns a value.
+
+        Args:
+            key: the key, as dogpile has it.
+
+        Returns:
+            The bytes, or NO_VALUE.
+
+        Source: memstream_get.
+        """
         return self._shared.call("get", bounded_key(key), NO_VALUE)
 
     def get_serialized_multi(self, keys: Sequence[str]) -> List[Any]:
-        """Returns a list of values and NO_VALUEs. Source: memstream_get_many."""
+        """Returns the values of several keys.
+
+        Args:
+            keys: the keys, as dogpile has them.
+
+        Returns:
+            A list of bytes and NO_VALUEs.
+
+        Source: memstream_get_many.
+        """
         names = [bounded_key(key) for key in keys]
         found = self._shared.call("get_many", names)
         return [found.get(name, NO_VALUE) for name in names]
 
     def set_serialized(self, key: str, value: bytes) -> None:
-        """Stores a value. Source: memstream_set."""
+        """Stores a value.
+
+        Args:
+            key: the key, as dogpile has it.
+            value: its bytes.
+
+        Source: memstream_set.
+        """
         self._shared.call("set", bounded_key(key), value, self._ttl)
 
     def set_serialized_multi(self, mapping: Mapping[str, bytes]) -> None:
-        """Stores values. Source: memstream_set_many."""
+        """Stores values.
+
+        Args:
+            mapping: from keys to bytes.
+
+        Source: memstream_set_many.
+        """
         self._shared.call("set_many", {bounded_key(key): value for key, value in mapping.items()}, self._ttl)
 
     def delete(self, key: str) -> None:
-        """Removes a key, if it is there. Source: memstream_delete."""
+        """Removes a key, if it is there.
+
+        Args:
+            key: the key, as dogpile has it.
+
+        Source: memstream_delete.
+        """
         self._shared.call("delete", bounded_key(key))
 
     def delete_multi(self, keys: Sequence[str]) -> None:
-        """Removes those of the keys that are there. Source: memstream_delete_many."""
+        """Removes those of the keys that are there.
+
+        Args:
+            keys: the keys, as dogpile has them.
+
+        Source: memstream_delete_many.
+        """
         self._shared.call("delete_many", [bounded_key(key) for key in keys])
 
 
@@ -84,7 +136,13 @@ class Mutex(CacheMutex):
         self._lease: Optional[Lease] = None
 
     def acquire(self, wait: bool = True) -> bool:
-        """Takes the lock; returns whether it was taken, which without `wait` it may not be.
+        """Takes the lock.
+
+        Args:
+            wait: whether to wait for it.
+
+        Returns:
+            Whether it was taken; with `wait`, True.
 
         Source: memstream_lease, memstream_lease_wait.
         """
@@ -105,7 +163,13 @@ class Mutex(CacheMutex):
                 lease.release()
 
     def locked(self) -> bool:
-        """Returns whether anybody holds the lock. Source: memstream_lease."""
+        """Tells whether anybody holds the lock.
+
+        Returns:
+            Whether somebody does.
+
+        Source: memstream_lease.
+        """
         lease = self._shared.call("lease", self._key)
         if lease is None:
             return True

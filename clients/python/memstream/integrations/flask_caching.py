@@ -21,9 +21,18 @@ class MemStreamCache(CachelibCache, BaseCache):
     _adapter = "flask_caching"
 
     def delete_many(self, *keys: str) -> List[str]:
-        """Removes keys; returns those that were there. Source: memstream_delete_many.
+        """Removes keys.
 
         Without CACHE_IGNORE_ERRORS it stops at the first absent key, as Flask-Caching has it, and goes one by one.
+
+        Args:
+            keys: the keys, without the prefix.
+
+        Returns:
+            Those that were there.
+
+        Source: memstream_delete_many. Without CACHE_IGNORE_ERRORS it stops at the first absent key, as Flask-Caching
+            has it, and goes one by one.
         """
         if self.ignore_errors:
             return super().delete_many(*keys)
@@ -31,7 +40,16 @@ class MemStreamCache(CachelibCache, BaseCache):
         return one_by_one(self, *keys)
 
     def unlink(self, *keys: str) -> int:
-        """Removes keys, also after an absent one; returns how many were there. Source: memstream_delete_many."""
+        """Removes keys, also after an absent one.
+
+        Args:
+            keys: the keys, without the prefix.
+
+        Returns:
+            How many were there.
+
+        Source: memstream_delete_many.
+        """
         return len(super().delete_many(*keys))
 
     @classmethod
@@ -44,6 +62,9 @@ class MemStreamCache(CachelibCache, BaseCache):
             args: CACHE_ARGS; the first of them is the name.
             kwargs: CACHE_OPTIONS and CACHE_DEFAULT_TIMEOUT; the options of `memstream.Cache`, `serializer` and
                 `ignore_errors`, which CACHE_IGNORE_ERRORS sets too.
+
+        Returns:
+            The backend.
         """
         if not args:
             kwargs.setdefault("name", config.get("CACHE_MEMSTREAM_NAME"))
