@@ -182,6 +182,21 @@ def shared_calls(monkeypatch: pytest.MonkeyPatch) -> List[str]:
 
 
 @pytest.fixture
+def make_django(segment: Segment) -> Iterator[Callable[..., Any]]:
+    """Makes Django backends on the segment of the test, from the parameters of an alias."""
+    import django_site
+
+    with django_site.backends(segment.name) as make:
+        yield make
+
+
+@pytest.fixture
+def django(make_django: Callable[..., Any]) -> Any:
+    """A Django backend on the segment of the test."""
+    return make_django()
+
+
+@pytest.fixture
 def unaccelerated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches opened from here on are not accelerated: for what looks inside. To be asked for before `cache`."""
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")

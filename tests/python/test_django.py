@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 from conftest import Segment
@@ -16,38 +16,9 @@ from memstream import Cache, _shared
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
-from django.conf import settings  # noqa: E402  It may be missing.
 from django.core.cache import caches  # noqa: E402
 from django.core.cache.backends.base import BaseCache, CacheKeyWarning  # noqa: E402
-
-from memstream.django import MemStreamCache  # noqa: E402
-
-if not settings.configured:
-    settings.configure(
-        CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        SECRET_KEY="no secret",
-        ALLOWED_HOSTS=["*"],
-    )
-
-Make = Callable[..., MemStreamCache]
-
-
-@pytest.fixture
-def make(segment: Segment) -> Iterator[Make]:
-    """Makes backends on the segment of the test."""
-
-    def make_backend(**settings_of_cache: Any) -> MemStreamCache:
-        return MemStreamCache(segment.name, settings_of_cache)
-
-    _shared._open.clear()
-    yield make_backend
-    _shared._open.clear()
-
-
-@pytest.fixture
-def django(make: Make) -> MemStreamCache:
-    return make()
+from django_site import MakeDjango, MemStreamCache  # noqa: E402
 
 
 class Picklable:
@@ -121,8 +92,8 @@ def test_counting(django: MemStreamCache) -> None:
         django.incr("text")
 
 
-def test_timeouts(make: Make) -> None:
-    django = make(TIMEOUT=60)
+def test_timeouts(make_django: MakeDjango) -> None:
+    django = make_django(TIMEOUT=60)
     started = time.time()
 
     def remaining(key: str) -> Any:
@@ -165,8 +136,8 @@ def test_a_timeout_that_is_over_stores_nothing(django: MemStreamCache, timeout: 
     assert django.get_many(["a", "b"]) == {}
 
 
-def test_a_default_timeout_of_none_is_for_ever(make: Make) -> None:
-    django = make(TIMEOUT=None)
+def test_a_default_timeout_of_none_is_for_ever(make_django: MakeDjango) -> None:
+    django = make_django(TIMEOUT=None)
     django.set("key", 1)
     entry = django._shared.cache.entry(":1:key")
     assert entry is not None and entry.expires_at is None
@@ -194,8 +165,8 @@ def test_get_or_set(django: MemStreamCache) -> None:
         django.get_or_set("key")
 
 
-def test_versions(make: Make) -> None:
-    first, second = make(), make(VERSION=2)
+def test_versions(make_django: MakeDjango) -> None:
+    first, second = make_django(), make_django(VERSION=2)
     first.set("key", 1)
     assert second.get("key") is None and second.get("key", version=1) == 1
     second.set("key", 2)
@@ -223,9 +194,9 @@ def reversed_key(key: str, key_prefix: str, version: int) -> str:
     return f"{version}-{key_prefix}-{key[::-1]}"
 
 
-def test_prefixes_and_key_functions(make: Make) -> None:
-    plain, prefixed = make(), make(KEY_PREFIX="site")
-    custom = [make(KEY_FUNCTION=reversed_key), make(KEY_FUNCTION=f"{__name__}.reversed_key")]
+def test_prefixes_and_key_functions(make_django: MakeDjango) -> None:
+    plain, prefixed = make_django(), make_django(KEY_PREFIX="site")
+    custom = [make_django(KEY_FUNCTION=reversed_key), make_django(KEY_FUNCTION=f"{__name__}.reversed_key")]
     plain.set("key", 1)
     assert prefixed.get("key") is None
     prefixed.set("key", 2)
@@ -269,26 +240,26 @@ def test_large_values_and_too_large_ones(django: MemStreamCache) -> None:
     assert django.get("larger", "default") == "default"
 
 
-def test_options_are_those_of_a_cache(make: Make) -> None:
-    django = make(OPTIONS={"serializer": "json", "MAX_ENTRIES": 10, "CULL_FREQUENCY": 2, "timeout": 0.5})
+def test_options_are_those_of_a_cache(make_django: MakeDjango) -> None:
+    django = make_django(OPTIONS={"serializer": "json", "MAX_ENTRIES": 10, "CULL_FREQUENCY": 2, "timeout": 0.5})
     django.set("key", [1])
     with Cache(serializer="json") as other:
         assert other[":1:key"] == [1]
     with pytest.raises(TypeError):
-        make(OPTIONS={"nonsense": 1}).get("key")
+        make_django(OPTIONS={"nonsense": 1}).get("key")
 
 
-def test_backends_of_all_threads_share_one_attachment(make: Make) -> None:
+def test_backends_of_all_threads_share_one_attachment(make_django: MakeDjango) -> None:
     def use() -> None:
-        make().incr("counter")
+        make_django().incr("counter")
 
-    make().set("counter", 0)
+    make_django().set("counter", 0)
     threads = [threading.Thread(target=use) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    django = make()
+    django = make_django()
     assert django.get("counter") == 20 and len(_shared._open) == 1
     assert len(django._shared.cache.processes()) == 1
 
@@ -357,7 +328,7 @@ def test_coroutines_have_the_same_methods(django: MemStreamCache) -> None:
     assert all(getattr(MemStreamCache, name) is not getattr(BaseCache, name) for name in missing)
 
 
-def test_django_finds_the_backend_and_sessions_work_on_it(make: Make) -> None:
+def test_django_finds_the_backend_and_sessions_work_on_it(make_django: MakeDjango) -> None:
     from django.contrib.sessions.backends.cache import SessionStore
 
     assert isinstance(caches["default"], MemStreamCache)

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict
 
 import pytest
 from conftest import Segment
 
-from memstream import _shared
-
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
 
-from django.conf import settings  # noqa: E402  It may be missing.
 from django.core.cache.backends.base import CacheKeyWarning  # noqa: E402
-
-if not settings.configured:
-    settings.configure(
-        CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        SECRET_KEY="no secret",
-        ALLOWED_HOSTS=["*"],
-    )
-
-from memstream.django import MemStreamCache  # noqa: E402
-
-
-@pytest.fixture
-def django(segment: Segment) -> Iterator[MemStreamCache]:
-    _shared._open.clear()
-    yield MemStreamCache(segment.name, {})
-    _shared._open.clear()
+from django_site import MemStreamCache  # noqa: E402
 
 
 @pytest.mark.parametrize("key", ["with space", "new\nline", "\x7f", "x" * 251])

@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 from conftest import Segment
 
-from memstream import Cache, _shared, errors
+from memstream import Cache, errors
 
 pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
-
-from django.conf import settings  # noqa: E402  It may be missing.
-
-if not settings.configured:
-    settings.configure(
-        CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        SECRET_KEY="no secret",
-        ALLOWED_HOSTS=["*"],
-    )
 
 from django.core import checks  # noqa: E402
 from django.core.cache.backends.base import CacheKeyWarning  # noqa: E402
 from django.test import override_settings  # noqa: E402
+from django_site import MakeDjango, MemStreamCache  # noqa: E402
 
-from memstream.django import MemStreamCache  # noqa: E402
 from memstream.integrations._locks import LockError  # noqa: E402
-
-Make = Callable[..., MemStreamCache]
-
-
-@pytest.fixture
-def make(segment: Segment) -> Iterator[Make]:
-    """Makes backends on the segment of the test."""
-    _shared._open.clear()
-    yield lambda **params: MemStreamCache(segment.name, params)
-    _shared._open.clear()
-    gc.collect()  # What pytest has kept of exceptions.
-
-
-@pytest.fixture
-def django(make: Make) -> MemStreamCache:
-    return make()
 
 
 def test_the_cache_behind_it_is_public(django: MemStreamCache) -> None:
@@ -127,10 +100,10 @@ def digest(key: str, key_prefix: str, version: int) -> str:
     return key_prefix + hashlib.sha256(key.encode()).hexdigest()
 
 
-def test_keys_of_a_key_function(make: Make) -> None:
-    django = make(KEY_FUNCTION=version_first, KEY_PREFIX="site")
+def test_keys_of_a_key_function(make_django: MakeDjango) -> None:
+    django = make_django(KEY_FUNCTION=version_first, KEY_PREFIX="site")
     django.set_many({"a": 1, "b": 2})
-    make().set("a", 1)
+    make_django().set("a", 1)
     django.memstream[b"\xff is no text"] = b"of a C program"
     assert sorted(django.keys()) == ["a", "b"] and django.delete_pattern("b") == 1 and django.keys() == ["a"]
     django.set("a", 1, version=2)
@@ -138,22 +111,22 @@ def test_keys_of_a_key_function(make: Make) -> None:
     assert set(django.memstream) == {b":1:a", b"\xff is no text"}
 
 
-def test_a_key_function_that_hides_the_keys_is_refused_where_they_are_needed(make: Make) -> None:
-    django = make(KEY_FUNCTION=digest, KEY_PREFIX="site")
+def test_a_key_function_that_hides_the_keys_is_refused_where_they_are_needed(make_django: MakeDjango) -> None:
+    django = make_django(KEY_FUNCTION=digest, KEY_PREFIX="site")
     django.set("key", 1)
     for use in (django.clear, django.keys, lambda: django.delete_pattern("*")):
         with pytest.raises(errors.ConfigurationError, match="Invalid KEY_FUNCTION"):
             use()
     assert django.get("key") == 1
-    make(KEY_FUNCTION=digest).clear()
+    make_django(KEY_FUNCTION=digest).clear()
     assert django.get("key") is None
 
 
 @pytest.mark.parametrize("prefix", ["site", "a.b*", "é", "\ud800", "p" * 1000])
-def test_clear_leaves_other_aliases_alone(make: Make, prefix: str) -> None:
+def test_clear_leaves_other_aliases_alone(make_django: MakeDjango, prefix: str) -> None:
     warnings.simplefilter("ignore", CacheKeyWarning)
-    plain, site, longer = make(), make(KEY_PREFIX=prefix), make(KEY_PREFIX=f"{prefix}:sub")
-    other = make(KEY_PREFIX="other", VERSION=3)
+    plain, site, longer = make_django(), make_django(KEY_PREFIX=prefix), make_django(KEY_PREFIX=f"{prefix}:sub")
+    other = make_django(KEY_PREFIX="other", VERSION=3)
     for cache in (plain, site, longer, other):
         cache.set_many({"a": 1, "b": 2})
         cache.set("a", 3, version=7)
@@ -165,26 +138,26 @@ def test_clear_leaves_other_aliases_alone(make: Make, prefix: str) -> None:
     assert len(plain.memstream) == 0
 
 
-def test_clear_knows_versions_that_are_names(make: Make) -> None:
-    named = make(KEY_PREFIX="site", VERSION="beta")
+def test_clear_knows_versions_that_are_names(make_django: MakeDjango) -> None:
+    named = make_django(KEY_PREFIX="site", VERSION="beta")
     named.set("key", 1)
-    make(KEY_PREFIX="site:gamma").set("key", 2)
+    make_django(KEY_PREFIX="site:gamma").set("key", 2)
     named.clear()
     assert set(named.memstream) == {b"site:gamma:1:key"}
 
 
-def test_trouble_with_keys_can_be_ignored(make: Make) -> None:
+def test_trouble_with_keys_can_be_ignored(make_django: MakeDjango) -> None:
     def busy(*_: Any, **__: Any) -> Any:
         raise errors.CacheBusy(errors.CacheBusy.code, "made to fail")
 
-    django = make(OPTIONS={"ignore_errors": True}, KEY_PREFIX="site")
+    django = make_django(OPTIONS={"ignore_errors": True}, KEY_PREFIX="site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(django.memstream, "scan", busy)
         patch.setattr(django.memstream, "entry", busy)
         assert django.keys() == [] and django.delete_pattern("*") == 0 and django.ttl("key") == 0
         django.clear()
         with pytest.raises(errors.CacheBusy):
-            make().keys()
+            make_django().keys()
 
 
 def test_coroutines_have_these_too(django: MemStreamCache) -> None:

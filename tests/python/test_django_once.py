@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import subprocess
@@ -14,24 +13,11 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 from conftest import Segment
+from django_site import MakeDjango, MemStreamCache
 
-from memstream import Cache, Lease, _shared, errors
-
-pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
-
-from django.conf import settings  # noqa: E402  It may be missing.
-
-from memstream.django import MemStreamCache  # noqa: E402
-from memstream.integrations import _turns  # noqa: E402
-from memstream.integrations._turns import Turn  # noqa: E402
-
-if not settings.configured:
-    settings.configure(
-        CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        SECRET_KEY="no secret",
-        ALLOWED_HOSTS=["*"],
-    )
+from memstream import Cache, Lease, errors
+from memstream.integrations import _turns
+from memstream.integrations._turns import Turn
 
 # A site whose processes are forks of one that has imported everything, as those of gunicorn are. A line "index work" on
 # its input starts one. It counts what it computes, and prints "index done seconds result".
@@ -237,12 +223,8 @@ def test_what_is_never_stored_is_computed_side_by_side(site: Site, work: str) ->
 
 
 @pytest.fixture
-def django(segment: Segment) -> Iterator[Callable[..., MemStreamCache]]:
-    _shared._open.clear()
-    _turns._held.clear()
-    yield lambda **options: MemStreamCache(segment.name, {"OPTIONS": options})
-    _shared._open.clear()
-    gc.collect()  # What pytest has kept of exceptions.
+def django(make_django: MakeDjango) -> Callable[..., MemStreamCache]:
+    return lambda **options: make_django(OPTIONS=options)
 
 
 def in_threads(count: int, work: Callable[[], Any]) -> List[Any]:

@@ -8,23 +8,9 @@ from typing import Any, Iterator, List
 
 import pytest
 from conftest import Segment
+from django_site import MemStreamCache, nothing_shared
 
-from memstream import _shared
-
-pytest.importorskip("django", reason="Django is not installed (Debian: python3-django)")
-
-from django.conf import settings  # noqa: E402  It may be missing.
-
-if not settings.configured:
-    settings.configure(
-        CACHES={"default": {"BACKEND": "memstream.django.MemStreamCache"}},
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        SECRET_KEY="no secret",
-        ALLOWED_HOSTS=["*"],
-    )
-
-from memstream.django import MemStreamCache  # noqa: E402
-from memstream.integrations import _turns  # noqa: E402
+from memstream.integrations import _turns
 
 
 @pytest.fixture
@@ -32,13 +18,11 @@ def backend(segment: Segment) -> Iterator[Any]:
     """The backend that Django's middleware gets."""
     from django.core.cache import caches
 
-    _shared._open.clear()
-    _turns._held.clear()
-    cache: Any = caches["default"]
-    cache._pages.end()
-    yield cache
-    cache._pages.end()
-    _shared._open.clear()
+    with nothing_shared():
+        cache: Any = caches["default"]
+        cache._pages.end()
+        yield cache
+        cache._pages.end()
 
 
 def leases(cache: MemStreamCache) -> int:
