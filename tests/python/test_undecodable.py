@@ -98,7 +98,7 @@ def case(request: pytest.FixtureRequest) -> str:
 def cache(segment: Segment, case: str) -> Iterator[Cache]:
     """A cache with one value that it cannot decode, under "bad", and two that it can."""
     with CASES[case][0](segment) as opened:
-        opened.update(GOOD if hasattr(opened, "_codec") else {key: value.encode() for key, value in GOOD.items()})
+        opened.update(GOOD if opened._codec.stores_objects else {key: value.encode() for key, value in GOOD.items()})
         yield opened
 
 
