@@ -75,6 +75,17 @@ Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes)
       "This system refuses to map pages beforehand, perhaps by a seccomp filter. Set MEMSTREAM_PREFAULT=off.");
 }
 
+Status MappedSegment::look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept {
+  const UncancelledScope uncancelled;
+  const int callers_errno = errno;
+  const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
+  const std::size_t end = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_);
+  const FailedCall failed = touch_pages(data_ + begin, end - begin, Access::kReadOnly);
+  errno = callers_errno;
+  if (failed.name == nullptr) return Status::kOk;
+  return failed.is_lack_of_memory() ? Status::kNoMemory : Status::kOsError;
+}
+
 std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
   const UncancelledScope uncancelled;
   // The kernel describes mapped pages only.

@@ -21,6 +21,7 @@ class MappedSegment : public Segment {
   Access access() const noexcept final { return access_; }
   Status commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept final;
   Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept final;
+  Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept override;
   std::size_t kernel_page_size_bytes() const noexcept final;
   void abandon() noexcept final;
 

@@ -20,7 +20,7 @@ class Bytes {
  public:
   Bytes() : words_(kShardSize / sizeof(std::uint64_t)) {}
 
-  const std::byte* shard() const { return reinterpret_cast<const std::byte*>(words_.data()); }
+  std::byte* shard() { return reinterpret_cast<std::byte*>(words_.data()); }
   void set_shape(std::uint32_t position, std::uint64_t word) {
     const std::uint64_t place = std::uint64_t{position} * kUnitSize / sizeof word;
     if (place < words_.size()) words_[place] = word;
@@ -50,6 +50,7 @@ std::uint64_t likely_word(std::mt19937_64& random, std::uint32_t position, std::
 
 TEST_CASE("what passes a check lies inside the shard, and both checks agree") {
   Bytes bytes;
+  const Backing backing(bytes.shard(), kShardSize);
   std::mt19937_64 random(0x5eed);
   int passed = 0;
   int refused = 0;
@@ -61,7 +62,7 @@ TEST_CASE("what passes a check lies inside the shard, and both checks agree") {
     bytes.set_shape(position, word);
 
     CheckedBlock block;
-    const bool is_block = check_block(bytes.shard(), kShardSize, position, &block);
+    const bool is_block = check_block(backing, position, &block);
     if (is_block) {
       REQUIRE(block.key() >= bytes.shard() + kShardHeaderSize);
       REQUIRE(block.key() + block.key_size <= block.value);
@@ -69,7 +70,7 @@ TEST_CASE("what passes a check lies inside the shard, and both checks agree") {
       REQUIRE(block.value + block.value_size <= bytes.shard() + kShardSize);
     }
     CheckedBlock plain;
-    const bool is_plain = check_plain_block(bytes.shard(), kShardSize, position, key_size, &plain);
+    const bool is_plain = check_plain_block(backing, position, key_size, &plain);
     const bool wanted = is_block && block.key_size == key_size && (BlockShape::unpack(word).flags & kBlockAligned) == 0;
     REQUIRE(is_plain == wanted);
     ++(is_plain ? passed : refused);

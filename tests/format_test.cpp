@@ -31,6 +31,7 @@ class BorrowedSegment : public Segment {
   Access access() const noexcept override { return Access::kReadWrite; }
   Status commit(std::size_t, std::size_t) noexcept override { return Status::kOk; }
   Status prefault(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
+  Status look_for_memory(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
   std::size_t room_bytes() const noexcept override { return size_bytes(); }
   void abandon() noexcept override {}

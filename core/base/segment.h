@@ -72,6 +72,12 @@ class Segment {
   // REQUIRES: the range is committed and lies inside the segment.
   virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 
+  // Whether the pages of [offset_bytes, offset_bytes + size_bytes) have memory, so that touching them raises no SIGBUS:
+  // kOk, kNoMemory, or kOsError where the system refuses to tell. Maps them like prefault(), and may give memory to pages
+  // without any. Leaves no message, because callers go on whatever the answer is.
+  // REQUIRES: the range lies inside the segment.
+  virtual Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
+
   // Size in bytes of the pages that map the start of the segment in this process; 0 if the kernel does not tell. Reads
   // /proc, which takes some hundred microseconds.
   // REQUIRES: the first page is committed.

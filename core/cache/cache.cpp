@@ -52,7 +52,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       state_(&header_->state),
       next_name_look_ms_(now_ms() + kNameLookMs),
       read_only_(segment_->access() == Access::kReadOnly),
-      copy_below_(read_only_ ? ReadRoom::kCopyAll : Shard::kPinnedCopySize),
+      leaves_large_(!read_only_),
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots, attached.residence),

@@ -213,6 +213,9 @@ class Cache final : private ForkAware {
                                         bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
                                      const Deadline& deadline, std::uint64_t now) noexcept;
+  ReadRoom room_for(std::byte* room, std::uint64_t room_bytes) const noexcept {
+    return {room, room_bytes, ReadRoom::kLarge, true, leaves_large_};
+  }
   GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                       std::uint64_t now) noexcept;
   Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
@@ -289,7 +292,7 @@ class Cache final : private ForkAware {
   static constexpr std::uint64_t kNameLookMs = 250;
   std::atomic<std::uint64_t> next_name_look_ms_;
   bool read_only_;
-  std::uint64_t copy_below_;                  // Larger values are read through a pin, where pins are possible.
+  bool leaves_large_;                         // Large values are read through a pin, where pins are possible.
   std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
   ProcessTable process_table_;
   PinPlaces pin_places_;

@@ -26,8 +26,8 @@ GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint6
 
 GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                             std::uint64_t now) noexcept {
-  const GetResult got = shard_of(key).get(key, {room, room_bytes, copy_below_}, deadline, now);
-  const bool is_large = got.status == Status::kOk && got.read.value_size >= copy_below_;
+  const GetResult got = shard_of(key).get(key, room_for(room, room_bytes), deadline, now);
+  const bool is_large = got.status == Status::kOk && leaves_large_ && got.read.value_size >= ReadRoom::kLarge;
   return is_large ? get_large(key, room, room_bytes, deadline, now) : got;
 }
 
@@ -108,7 +108,7 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
       if (looks[i].shard == nullptr ||
-          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_}, now, same_now, &got)) [[unlikely]]
+          !looks[i].shard->finish_get(key, &looks[i].look, room_for(to, left), now, same_now, &got)) [[unlikely]]
         got = got.status == Status::kOk ? get_large(key, to, left, deadline, now)
                                         : get_hashed(key, to, left, deadline, now);
       item.status = got.status;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/base/shared_bytes.h"
+#include "core/layout/backing.h"
 #include "core/layout/layout.h"
 
 namespace memstream {
@@ -82,17 +83,20 @@ constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexc
   return expires_ms != 0 && expires_ms <= now_ms;
 }
 
-// False if the bytes at `position` are no used block that lies inside the shard. Safe on any bytes.
-inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
-                        CheckedBlock* block) noexcept {
+// False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
+// bytes.
+inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
+  const std::byte* const shard = backing.shard();
+  const std::uint64_t shard_size_bytes = backing.size_bytes();
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (offset < kShardHeaderSize || offset > shard_size_bytes - kMinBlockUnits * kUnitSize) return false;
+  if (!backing.reaches(shard_size_bytes - offset)) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const BlockShape shape = BlockShape::unpack(header->shape.load(std::memory_order_relaxed));
   const std::uint64_t size = shape.size_bytes();
   const std::uint64_t value_start = shape.value_start(position);
   if (!shape.used() || size > shard_size_bytes - offset || shape.key_size > kMaxKeySize ||
-      value_start + shape.slack > size) {
+      value_start + shape.slack > size || !backing.reaches(shard_size_bytes - offset, size)) {
     return false;
   }
   block->header = header;
@@ -106,13 +110,18 @@ inline bool check_block(const std::byte* shard, std::uint64_t shard_size_bytes, 
 }
 
 // As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
-// Only of blocks whose value begins right behind the key, as small ones do; others are for check_block().
-inline bool check_plain_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
-                              std::uint64_t key_size, CheckedBlock* block) noexcept {
+// Only of blocks whose value begins right behind the key, as small ones do; others are for check_block(). Beyond a
+// Backing::kStretchSize from the block's begin on, the caller asks for memory.
+inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
+                              CheckedBlock* block) noexcept {
+  const std::byte* const shard = backing.shard();
+  const std::uint64_t shard_size_bytes = backing.size_bytes();
   constexpr std::uint32_t kShift = BlockShape::kKeySizeShift;
   constexpr std::uint64_t kKnown = ~std::uint64_t{0} << kShift | std::uint64_t{kBlockUsed | kBlockAligned} << 32;
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
-  if (offset - kShardHeaderSize > shard_size_bytes - kShardHeaderSize - kMinBlockUnits * kUnitSize) return false;
+  // At the shard's end nothing is left, behind it more than the shard has.
+  const std::uint64_t left = shard_size_bytes - offset;
+  if (left - 1 >= shard_size_bytes - kShardHeaderSize || !backing.reaches(left)) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const std::uint64_t word = header->shape.load(std::memory_order_relaxed);
   if ((word & kKnown) != (key_size << kShift | std::uint64_t{kBlockUsed} << 32)) return false;
@@ -126,7 +135,7 @@ inline bool check_plain_block(const std::byte* shard, std::uint64_t shard_size_b
     asm volatile("" : "+r"(key_start));  // Or the compiler makes a sum of it.
   }
   const std::uint64_t value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
-  if (size > shard_size_bytes - offset || value_start + shape.slack > size) return false;
+  if (size > left || value_start + shape.slack > size) return false;
   block->header = header;
   block->value = shard + offset + value_start;
   block->value_size = size - value_start - shape.slack;
@@ -180,10 +189,9 @@ struct BlockContents {
 };
 
 // As check_block(), with all that the block says.
-inline bool read_block(const std::byte* shard, std::uint64_t shard_size_bytes, std::uint32_t position,
-                       BlockContents* contents) noexcept {
+inline bool read_block(const Backing& backing, std::uint32_t position, BlockContents* contents) noexcept {
   CheckedBlock block;
-  if (!check_block(shard, shard_size_bytes, position, &block)) return false;
+  if (!check_block(backing, position, &block)) return false;
   *contents = BlockContents(block);
   return true;
 }

@@ -244,21 +244,42 @@ void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::ui
 
 bool Arena::raise_table(std::uint64_t now_ms) {
   const std::uint64_t new_end = table_end_bytes() + kTableStepSize;
-  if (new_end > std::uint64_t{heap_begin()} * kUnitSize || !commit_table(new_end, now_ms)) return false;
   const std::uint32_t cells = space().table_cells.load(std::memory_order_relaxed);
+  if (new_end > std::uint64_t{heap_begin()} * kUnitSize || !commit_table(new_end, now_ms)) return false;
+  if (!backing_.has_cells(cells + kTableStepCells)) {  // The shard claims memory that it does not have.
+    forget_commits();
+    if (!commit_table(new_end, now_ms) || !backing_.has_cells(cells + kTableStepCells)) return false;
+  }
   space().table_cells.store(cells + kTableStepCells, std::memory_order_release);
   return true;
 }
 
+void Arena::forget_commits() noexcept {
+  space().table_committed = page_ceil(table_end_bytes());
+  space().heap_committed = shard_size_bytes_;
+}
+
+bool Arena::is_refused_for_now(std::uint64_t now_ms) const noexcept {
+  const std::uint64_t retry_ms = space().commit_retry_ms;
+  return now_ms < retry_ms && retry_ms - now_ms <= kCommitRetryMs;  // A later instant is damage.
+}
+
 bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
-  if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) return true;
-  if (now_ms < s.commit_retry_ms) return false;
+  if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) {
+    const std::uint64_t size = std::uint64_t{heap_begin()} * kUnitSize - from_bytes;
+    if (backing_.reaches(shard_size_bytes_ - from_bytes, size)) return true;
+    forget_commits();  // The shard claims memory that it does not have.
+  }
+  if (is_refused_for_now(now_ms)) return false;
   // As much again as the heap has, so that no shard takes memory far ahead of its use when there may be little.
   const std::uint64_t has = shard_size_bytes_ - s.heap_committed;
   const std::uint64_t step = std::clamp(page_floor(has), kMinCommitStep, kMaxCommitStep);
   const std::uint64_t least = std::max(page_floor(from_bytes), s.table_committed);
-  const std::uint64_t ahead = std::max(least > step ? least - step : 0, s.table_committed);
+  // In whole stretches from the shard's end: of those a process asks once whether they have memory.
+  const std::uint64_t wanted = shard_size_bytes_ - (least > step ? least - step : 0);
+  const std::uint64_t whole = (wanted + Backing::kStretchSize - 1) / Backing::kStretchSize * Backing::kStretchSize;
+  const std::uint64_t ahead = std::max(shard_size_bytes_ - std::min(whole, shard_size_bytes_), s.table_committed);
   for (const std::uint64_t lower : {ahead, least}) {
     if (commit(lower, s.heap_committed)) {
       commit_table_in_proportion(s.heap_committed - lower);
@@ -291,7 +312,7 @@ void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {
 bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
   if (to_bytes <= s.table_committed || s.heap_committed <= s.table_committed) return true;
-  if (now_ms < s.commit_retry_ms) return false;
+  if (is_refused_for_now(now_ms)) return false;
   const std::uint64_t least = std::min(page_ceil(to_bytes), s.heap_committed);
   const std::uint64_t ahead = std::min(least + kMinCommitStep, s.heap_committed);
   for (const std::uint64_t upper : {ahead, least}) {

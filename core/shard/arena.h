@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/base/segment.h"
+#include "core/layout/backing.h"
 #include "core/layout/damage.h"
 #include "core/layout/layout.h"
 
@@ -18,15 +19,17 @@ namespace memstream {
 //   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
 // The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them anew.
 //
-// All functions need the shard's write lock. They throw ShardDamage when they meet bytes that make no sense.
+// All functions need the shard's write lock. They throw ShardDamage when they meet bytes that make no sense, or
+// lead to where there is no memory.
 class Arena {
  public:
-  Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment) noexcept
+  Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment)
       : shard_(shard),
         shard_offset_bytes_(shard_offset_bytes),
         shard_size_bytes_(shard_size_bytes),
         heap_end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
-        segment_(segment) {}
+        segment_(segment),
+        backing_(*segment, shard_offset_bytes, shard_size_bytes) {}
 
   // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
   // only size and flags.
@@ -66,9 +69,12 @@ class Arena {
   // From the size of the shard, which nobody can change, and not from the word that notes it.
   std::uint32_t heap_end() const noexcept { return heap_end_; }
 
-  // The block's header and shape, checked against the heap's bounds.
+  const Backing& backing() const noexcept { return backing_; }
+
+  // The block's header and shape, checked against the heap's bounds and its memory.
   BlockHeader& block(std::uint32_t position) const {
     if (position < heap_begin() || position > heap_end() - kMinBlockUnits) throw ShardDamage{"a block out of bounds"};
+    if (!backing_.reaches_from(position)) throw ShardDamage{"a block without memory"};
     return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
   }
   BlockShape shape(std::uint32_t position) const { return look_at(position).shape; }
@@ -90,6 +96,10 @@ class Arena {
     header.shape.store(shape.pack(), std::memory_order_release);
   }
 
+  // For marks of commits that cannot be true: committing twice is harmless, believing in memory that was never given is
+  // not.
+  void forget_commits() noexcept;
+
   // For a new shard: memory for its first blocks, so that none starves where others have taken all there is. A refusal
   // means nothing yet.
   void commit_first_step() noexcept;
@@ -105,7 +115,8 @@ class Arena {
 
   // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
   // that was there before.
-  std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const noexcept {
+  std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const {
+    if (!backing_.reaches_from(position - 1)) throw ShardDamage{"a block without memory"};
     return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 
@@ -119,6 +130,7 @@ class Arena {
   void mark_next(std::uint32_t next_position, bool previous_is_free);
   void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
   bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);
+  bool is_refused_for_now(std::uint64_t now_ms) const noexcept;
   void commit_table_in_proportion(std::uint64_t heap_step_bytes);
   bool commit_table(std::uint64_t to_bytes, std::uint64_t now_ms);
   bool commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept;
@@ -129,6 +141,7 @@ class Arena {
   std::uint64_t shard_size_bytes_;
   std::uint32_t heap_end_;
   Segment* segment_;
+  Backing backing_;
 };
 
 }  // namespace memstream

@@ -215,9 +215,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
 FoundEntry Eviction::look_at(std::uint32_t id) const {
   FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
-  const auto* shard = reinterpret_cast<const std::byte*>(shard_);
-  const std::uint64_t shard_size = std::uint64_t{arena_->heap_end()} * kUnitSize;
-  if (!ref_is_live(found.ref) || !check_block(shard, shard_size, found.position(), &found.block)) {
+  if (!ref_is_live(found.ref) || !check_block(arena_->backing(), found.position(), &found.block)) {
     throw ShardDamage{"an entry without a block in a queue"};
   }
   return found;

@@ -21,6 +21,18 @@ PinPlaces::PinPlaces(Segment* segment, const Geometry& geometry) noexcept
       chunk_count_(geometry.pin_chunks()),
       chunks_offset_(geometry.areas[kPinChunkArea].offset) {}
 
+// A number that leads to where no memory is counts no more than what is known.
+std::uint32_t PinPlaces::look_for_memory_of(std::uint32_t chunks) const noexcept {
+  chunks = std::min(chunks, chunk_count_);
+  const std::uint32_t known = known_chunks_.chunks.load(std::memory_order_relaxed);
+  if (chunks <= known) return known;
+  const std::uint64_t begin = chunks_offset_ + std::uint64_t{known} * sizeof(PinChunk);
+  const std::uint64_t size = std::uint64_t{chunks - known} * sizeof(PinChunk);
+  if (segment_->look_for_memory(begin, size) == Status::kNoMemory) return known;
+  known_chunks_.chunks.store(chunks, std::memory_order_relaxed);
+  return chunks;
+}
+
 const ProcessSlot* PinPlaces::owner_of(std::uint64_t owner) const noexcept {
   const std::uint64_t index = lease_owner_slot(owner);
   if (index >= slot_count_) return nullptr;

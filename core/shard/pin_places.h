@@ -45,7 +45,8 @@ class PinPlaces {
   const ProcessSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
   // Chunks behind these were never claimed, and may have no memory.
   std::uint32_t chunks_in_use() const noexcept {
-    return std::min(header_->pin_chunks_in_use.load(std::memory_order_relaxed), chunk_count_);
+    const std::uint32_t in_use = header_->pin_chunks_in_use.load(std::memory_order_relaxed);
+    return in_use <= known_chunks_.chunks.load(std::memory_order_relaxed) ? in_use : look_for_memory_of(in_use);
   }
   bool chunks_hold(std::uint64_t offset_bytes) const noexcept;
   // How many blocks the process in `slot` holds.
@@ -66,6 +67,14 @@ class PinPlaces {
   }
 
  private:
+  // Those that this process knows to have memory, whatever the header says. A copy begins with none.
+  struct KnownChunks {
+    KnownChunks() noexcept = default;
+    KnownChunks(const KnownChunks&) noexcept : KnownChunks() {}
+    std::atomic<std::uint32_t> chunks{0};
+  };
+  [[gnu::cold]] std::uint32_t look_for_memory_of(std::uint32_t chunks) const noexcept;
+
   std::uint64_t owner_word(const ProcessSlot* slot) const noexcept {
     return lease_owner_word(static_cast<std::uint32_t>(slot - slots_),
                             slot->generation.load(std::memory_order_relaxed));
@@ -80,6 +89,7 @@ class PinPlaces {
   std::uint32_t slot_count_;
   std::uint32_t chunk_count_;
   std::uint64_t chunks_offset_;
+  mutable KnownChunks known_chunks_;
 };
 
 }  // namespace memstream

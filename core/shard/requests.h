@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string_view>
 
 #include "core/base/status.h"
@@ -61,14 +60,15 @@ struct GetResult {
   ReadResult read;  // With kOk; the size with kTooSmall too.
 };
 
-// Where a get copies a value to, and from what size on it does not.
+// Where a get copies a value to, and from what size on a value is large.
 struct ReadRoom {
-  static constexpr std::uint64_t kCopyAll = std::numeric_limits<std::uint64_t>::max();
+  static constexpr std::uint64_t kLarge = std::uint64_t{32} << 10;
 
   std::byte* data = nullptr;
   std::uint64_t size_bytes = 0;
-  std::uint64_t copy_below = kCopyAll;
-  bool wants_all = true;  // Or of what a read brings nothing but value and size.
+  std::uint64_t copy_below = kLarge;  // At most kLarge: of smaller blocks all bytes are known to have memory.
+  bool wants_all = true;              // Or of what a read brings nothing but value and size.
+  bool leaves_large = false;          // Then it is found, and not copied.
 };
 
 // A block that a pin holds in place, and which pin that is.

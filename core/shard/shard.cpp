@@ -5,13 +5,12 @@
 
 namespace memstream {
 
-Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept
+Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed)
     : header_(reinterpret_cast<ShardHeader*>(segment->data() + geometry.shard_offset(index))),
       number_(index),
       offset_(geometry.shard_offset(index)),
       size_(geometry.shard_size),
       hash_seed_(hash_seed),
-      max_cells_(static_cast<std::uint32_t>((geometry.shard_size - kShardHeaderSize) / sizeof(Cell))),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
       redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
@@ -37,7 +36,7 @@ bool Shard::borders_are_sound() const noexcept {
   const std::uint32_t table_cells = s.table_cells.load(std::memory_order_relaxed);
   const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{table_cells} * sizeof(Cell);
   const std::uint64_t heap_begin = std::uint64_t{arena_.heap_begin()} * kUnitSize;
-  return cells != 0 && cells <= table_cells && table_cells <= max_cells_ && table_cells % kTableStepCells == 0 &&
+  return cells != 0 && cells <= table_cells && backing().has_cells(table_cells) && table_cells % kTableStepCells == 0 &&
          heap_begin >= table_end && heap_begin <= size_ && s.heap_end == arena_.heap_end() && header_->index == number_;
 }
 

@@ -26,10 +26,11 @@ namespace memstream {
 class Shard final : private ShardRecovery {
  public:
   // How a get reads values from here on: pinned, and copied outside every lock.
-  static constexpr std::uint64_t kPinnedCopySize = std::uint64_t{32} << 10;
+  static constexpr std::uint64_t kPinnedCopySize = ReadRoom::kLarge;
 
   // With a read-only segment only get, scan and statistics may be called.
-  Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed) noexcept;
+  // May throw std::bad_alloc.
+  Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, std::uint64_t hash_seed);
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
@@ -39,8 +40,8 @@ class Shard final : private ShardRecovery {
 
   // ---- reading (core/shard/shard_lookup.h and core/shard/shard_read.cpp) ----
 
-  // Copies the value. kTooSmall if it exceeds the room; `read.value_size` is set then too. A value of `room.copy_below`
-  // and more is not copied; kOk comes back for it, and its size tells.
+  // Copies the value. kTooSmall if it exceeds the room; `read.value_size` is set then too. With `room.leaves_large` a
+  // value of `room.copy_below` and more is not copied; kOk comes back for it, and its size tells.
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not, with
   // kOk for a value that was found and is only too large to be copied there. `got->read` is set with a copy only.
@@ -229,7 +230,7 @@ class Shard final : private ShardRecovery {
   void finish_overwrite();
   CheckedBlock checked_block(std::uint32_t position) const {
     CheckedBlock block;
-    if (!check_block(base(), size_, position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
+    if (!check_block(backing(), position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
     return block;
   }
   std::uint64_t owning_ref(std::uint32_t position) const noexcept;
@@ -245,6 +246,7 @@ class Shard final : private ShardRecovery {
   [[gnu::cold]] Status pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms,
                                   std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
   static constexpr std::uint32_t kOrphanLooks = 2;  // Before something else is done about room.
+  static constexpr std::uint32_t kEveryOrphan = ~std::uint32_t{0};
   bool is_orphan(std::uint32_t position) const;
   std::uint32_t next_orphan(std::uint32_t position) const;
   void add_orphan(std::uint32_t position, std::uint64_t stored_size);
@@ -337,7 +339,6 @@ class Shard final : private ShardRecovery {
   bool rebuild_entry(const RebuildBlock& met);
   void rebuild_entries();
   void close_free_run(std::uint32_t begin, std::uint32_t end);
-  void forget_commits() noexcept;
   void empty() noexcept;
   void make_blank() noexcept;
 
@@ -350,6 +351,13 @@ class Shard final : private ShardRecovery {
     return cas_token(found.id, found.ref, found.block.moves());
   }
   ShardSpace& space() const noexcept { return header_->space; }
+  const Backing& backing() const noexcept { return arena_.backing(); }
+  // Whether all of a block has it. Of one that is no larger than a stretch that is known.
+  bool has_memory_for(const FoundEntry& found) const noexcept {
+    const std::uint64_t size = found.block.stored_size;
+    return size <= Backing::kStretchSize ||
+           backing().reaches(size_ - std::uint64_t{found.position()} * kUnitSize, size);
+  }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
   PinCensus pin_census() const noexcept { return {pins_.places(), geometry_.process_slots, offset_, size_}; }
@@ -359,7 +367,6 @@ class Shard final : private ShardRecovery {
   std::uint64_t offset_;  // Of the shard in the segment, bytes.
   std::uint64_t size_;    // Of the shard, bytes.
   std::uint64_t hash_seed_;
-  std::uint32_t max_cells_;
   bool read_only_;
   Geometry geometry_;
   RedoRecord* redo_records_;

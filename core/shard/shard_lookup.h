@@ -30,7 +30,7 @@ template <class Consume>
 [[gnu::always_inline]] inline bool Shard::begin_look(const Key& key, Look* look) const noexcept {
   look->seq = header_->seq.load(std::memory_order_acquire);
   look->cells = header_->cells.load(std::memory_order_acquire);
-  if ((look->seq & 1) != 0 || look->cells == 0 || look->cells > max_cells_) [[unlikely]]
+  if ((look->seq & 1) != 0 || !backing().has_cells(look->cells)) [[unlikely]]
     return false;
   look->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), look->cells));
   prefetch_line<LineUse::kRead>(look->bucket);
@@ -81,18 +81,16 @@ template <class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Look* look,
                                                                   FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
-  const std::uint64_t size = size_;
   const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(shard, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
-    const auto* const bytes = reinterpret_cast<const std::byte*>(shard);
-    if (check_plain_block(bytes, size, ref_block(ref), key.bytes.size(), &candidate->block) &&
+    if (check_plain_block(backing(), ref_block(ref), key.bytes.size(), &candidate->block) &&
         equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
       return Lookup::kFound;
-    if (check_block(bytes, size, ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
+    if (check_block(backing(), ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
       return Lookup::kFound;
     std::atomic_thread_fence(std::memory_order_acquire);
     const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
@@ -123,7 +121,10 @@ template <class Now>
   }
   if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
   if (block.value_size > room.size_bytes) return Took::kTooSmall;
-  if (block.value_size >= room.copy_below) return Took::kLarge;
+  if (block.value_size >= room.copy_below) {
+    if (room.leaves_large) return Took::kLarge;
+    if (!has_memory_for(candidate)) return Took::kExpired;
+  }
   copy_from_shared(room.data, block.value, block.value_size);
   return Took::kCopied;
 }
@@ -225,6 +226,7 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
     const std::uint64_t expires_ms = pinned->read.expires_ms;
     did = Pinned::kExpired;
     if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;
+    if (!has_memory_for(candidate)) return;
     did = Pinned::kNoPlace;
     pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsNew);
     if (pinned->pin == PinSet::kNone) return;

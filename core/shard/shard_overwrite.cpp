@@ -97,7 +97,7 @@ bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) c
   const RedoRecord& redo = redo_records_[number];
   if (redo.ref.load(std::memory_order_acquire) != ref || redo.entry.load(std::memory_order_relaxed) != id) return false;
   CheckedBlock& block = found->block;
-  if (!check_block(base(), size_, ref_block(ref), &block)) return false;
+  if (!check_block(backing(), ref_block(ref), &block)) return false;
   const BlockShape shape = BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed));
   const std::uint64_t value_end = shape.size_bytes() - shape.slack;
   const std::uint64_t value_start = shape.value_start(ref_block(ref));

@@ -150,7 +150,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
     scanned->block = BlockContents(found.becomes);
     scanned->block.key = found.block.key();
     scanned->block.value = found.block.value;
-  } else if (!ref_is_live(ref) || !read_block(base(), size_, ref_block(ref), &scanned->block)) {
+  } else if (!ref_is_live(ref) || !read_block(backing(), ref_block(ref), &scanned->block)) {
     return false;
   }
   copy_from_shared(key_room, scanned->block.key, scanned->block.key_size);
@@ -168,7 +168,7 @@ Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t 
   // Downwards: a table that shrinks meanwhile moves entries down, where they are met once more rather than never.
   const auto stretch = [&] {
     const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
-    const std::uint32_t end = cells > max_cells_ ? 0 : cells * kSlotsPerCell;
+    const std::uint32_t end = backing().has_cells(cells) ? cells * kSlotsPerCell : 0;
     std::uint32_t id = *next == 0 ? end : std::min(*next, end);  // Those below are still to come.
     ScannedEntry scanned;
     std::byte key_room[kMaxKeySize];

@@ -96,14 +96,7 @@ void Shard::rebuild_borders() {
   s.max_memory = size_;
   s.heap_end = arena_.heap_end();
   if (!borders_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
-  if (!commits_are_sound()) forget_commits();
-}
-
-// Committing twice is harmless; believing in memory that was never given is not.
-void Shard::forget_commits() noexcept {
-  ShardSpace& s = space();
-  s.table_committed = page_ceil(arena_.table_end_bytes());
-  s.heap_committed = size_;
+  if (!commits_are_sound()) arena_.forget_commits();
 }
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
@@ -137,7 +130,7 @@ std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) con
     prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
     met.position = position;
     met.shape = arena_.shape(position);
-    met.makes_sense = index_.cells() != 0 && check_block(base(), size_, position, &met.block);
+    met.makes_sense = index_.cells() != 0 && check_block(backing(), position, &met.block);
     if (met.makes_sense) met.hash = hash_key(met.block.key_text(), hash_seed_);
     position += met.shape.size_units;
   }
@@ -264,7 +257,7 @@ void Shard::make_blank() noexcept {
   s.heap_begin.store(s.heap_end, std::memory_order_release);
   header_->index = number_;
   header_->redo.store(0, std::memory_order_release);
-  if (!commits_are_sound()) forget_commits();
+  if (!commits_are_sound()) arena_.forget_commits();
   arena_.reset_free_lists();
   index_.empty(kTableStepCells);
 }

@@ -18,7 +18,7 @@ constexpr std::uint64_t kSparePart = 32;
 // The ref of the entry that a used block names, if it owns the block; 0 if not.
 std::uint64_t Shard::owning_ref(std::uint32_t position) const noexcept {
   CheckedBlock block;
-  return check_block(base(), size_, position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
+  return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
 }
 
 std::uint64_t Shard::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {

@@ -76,7 +76,7 @@ void Shard::move_entry(const FoundEntry& found, std::uint32_t to_id) {
 // Whether the block of a live entry, which a rebuild has not met, has become another's: a process died while it moved.
 bool Shard::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
   CheckedBlock block;
-  if (!ref_is_live(ref) || !check_block(base(), size_, ref_block(ref), &block)) return false;
+  if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
   const std::uint32_t owner = owner_entry(block.owner());
   if (owner == id || owning_ref(owner, ref_block(ref)) == 0) return false;
   // Both are of one key. With another's block it would be damage.

@@ -30,7 +30,7 @@ FoundEntry Shard::live_entry(std::uint32_t id) const {
 
 FoundEntry Shard::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
-  if (cells == 0 || cells > max_cells_) throw ShardDamage{"a table of impossible size"};
+  if (!backing().has_cells(cells)) throw ShardDamage{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
   FoundEntry found;
   const auto has_key = [&](std::uint32_t id) __attribute__((always_inline)) {
@@ -158,6 +158,9 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bo
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
   if (has_extras) shape.flags |= kBlockExtras;
   const std::uint64_t value_start = shape.value_start(position);
+  if (!backing().reaches(size_ - std::uint64_t{position} * kUnitSize, shape.size_bytes())) {
+    throw ShardDamage{"a block without memory"};
+  }
   if (value_start + request.value_size > shape.size_bytes()) throw ShardDamage{"a block that is too small"};
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   auto* const bytes = reinterpret_cast<std::byte*>(&header);

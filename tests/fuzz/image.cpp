@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
 #include "core/base/process_marks.h"
+#include "core/layout/geometry.h"
 #include "core/layout/hash.h"
 #include "core/layout/layout.h"
 #include "tests/fuzz/backend_choice.h"
@@ -55,13 +57,21 @@ class ImageSegment final : public Segment {
     MUST(access_ == Access::kReadWrite, "a read-only attach asks for memory");
     MUST(offset_bytes <= image.size_bytes() && size_bytes <= image.size_bytes() - offset_bytes,
          "memory outside of the segment is asked for");
-    return image.refuses_commits() ? fail(Status::kNoMemory, "The image gives no memory.") : Status::kOk;
+    if (image.refuses_commits()) return fail(Status::kNoMemory, "The image gives no memory.");
+    Image::instance().fill_holes(offset_bytes, size_bytes);
+    return Status::kOk;
   }
   Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept override {
     const Image& image = Image::instance();
     MUST(offset_bytes <= image.size_bytes() && size_bytes <= image.size_bytes() - offset_bytes,
          "pages outside of the segment are asked for");
     return Status::kOk;
+  }
+  Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept override {
+    const Image& image = Image::instance();
+    MUST(offset_bytes <= image.size_bytes() && size_bytes <= image.size_bytes() - offset_bytes,
+         "memory outside of the segment is asked about");
+    return image.has_hole_in(offset_bytes, size_bytes) ? Status::kNoMemory : Status::kOk;
   }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
   std::size_t room_bytes() const noexcept override { return size_bytes(); }
@@ -165,20 +175,54 @@ Image::Image() {
   writable_ = map_guarded(file, PROT_READ | PROT_WRITE);
   readable_ = map_guarded(file, PROT_READ);
   ::close(file);
+  holes_.resize(kRoomBytes / kPageSize);
   size_bytes_ = kMinSegmentSize;
 }
 
 void Image::clear(std::size_t size_bytes) {
   MUST(size_bytes <= kRoomBytes, "the image is too large");
+  fill_holes(0, kRoomBytes);
   size_bytes_ = size_bytes;
   std::memset(writable_, 0, kRoomBytes);
 }
 
 void Image::load(const std::vector<std::byte>& bytes) {
   MUST(bytes.size() <= kRoomBytes, "the image is too large");
+  fill_holes(0, kRoomBytes);
   size_bytes_ = bytes.size();
   std::memcpy(writable_, bytes.data(), bytes.size());
   ImageMarks::instance().adopt(writable_);
+  const auto* header = reinterpret_cast<const SegmentHeader*>(writable_);
+  const Geometry geometry = geometry_of(header->identity);
+  const auto make_hole = [&](std::uint64_t begin, std::uint64_t end) {
+    if (begin >= end) return;
+    std::fill(holes_.begin() + static_cast<std::ptrdiff_t>(begin / kPageSize),
+              holes_.begin() + static_cast<std::ptrdiff_t>(end / kPageSize), true);
+    for (std::byte* mapping : {writable_, readable_}) ::mprotect(mapping + begin, end - begin, PROT_NONE);
+  };
+  make_hole(geometry.areas[kPinChunkArea].offset + header->pin_chunks_in_use * sizeof(PinChunk),
+            geometry.areas[kPinChunkArea].offset + geometry.areas[kPinChunkArea].size_bytes);
+  for (std::uint32_t shard = 0; shard < geometry.shards; ++shard) {
+    const std::uint64_t offset = geometry.shard_offset(shard);
+    const ShardSpace& space = reinterpret_cast<const ShardHeader*>(writable_ + offset)->space;
+    make_hole(offset + page_ceil(space.table_committed), offset + page_floor(space.heap_committed));
+  }
+}
+
+bool Image::has_hole_in(std::size_t offset_bytes, std::size_t size_bytes) const {
+  for (std::size_t page = offset_bytes / kPageSize; page * kPageSize < offset_bytes + size_bytes; ++page) {
+    if (page < holes_.size() && holes_[page]) return true;
+  }
+  return false;
+}
+
+void Image::fill_holes(std::size_t offset_bytes, std::size_t size_bytes) {
+  for (std::size_t page = offset_bytes / kPageSize; page * kPageSize < offset_bytes + size_bytes; ++page) {
+    if (!holes_[page]) continue;
+    holes_[page] = false;
+    ::mprotect(writable_ + page * kPageSize, kPageSize, PROT_READ | PROT_WRITE);
+    ::mprotect(readable_ + page * kPageSize, kPageSize, PROT_READ);
+  }
 }
 
 std::unique_ptr<SegmentBackend> make_image_backend() { return std::make_unique<ImageBackend>(); }

@@ -21,7 +21,10 @@ class Image {
 
   // Nothing but zeros, to be initialised by the next open.
   void clear(std::size_t size_bytes);
+  // What its shards have not committed are holes then: nobody may touch them before commit() has given them memory.
   void load(const std::vector<std::byte>& bytes);
+  bool has_hole_in(std::size_t offset_bytes, std::size_t size_bytes) const;
+  void fill_holes(std::size_t offset_bytes, std::size_t size_bytes);
   // Whether commit() gives kNoMemory from now on.
   void refuse_commits(bool refuse) { refuses_ = refuse; }
 
@@ -36,6 +39,7 @@ class Image {
   std::byte* writable_ = nullptr;
   std::byte* readable_ = nullptr;
   std::size_t size_bytes_ = 0;
+  std::vector<bool> holes_;  // By page.
   bool refuses_ = false;
 };
 

@@ -6,6 +6,7 @@
 
 #include "core/layout/layout.h"
 #include "core/shard/index.h"
+#include "tests/fuzz/image.h"
 
 namespace memstream::fuzz {
 namespace {
@@ -158,6 +159,7 @@ std::optional<Change> locate(const Record& record, const Scene& scene, const std
   const std::size_t size = std::size_t{1} << (record.how & 3);
   const std::size_t offset = offset_of(record, scene, shard);
   if (offset > scene.bytes.size() - size || is_protected(offset, size, scene.geometry, protect)) return std::nullopt;
+  if (Image::instance().has_hole_in(offset, size)) return std::nullopt;  // There are no bytes to be changed.
   std::uint64_t value = value_of(record, scene, shard);
   if ((record.how >> 2 & 3) != 0) {
     std::uint64_t present = 0;

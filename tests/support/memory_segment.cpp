@@ -83,6 +83,15 @@ class MemorySegment final : public MappedSegment {
     const std::lock_guard guard(registry().mutex);
     return registry().commit_limit_bytes;
   }
+  // What was never committed is a hole, whatever the system thinks of it.
+  Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept override {
+    const std::lock_guard guard(registry().mutex);
+    for (std::size_t at = offset_bytes / page_size_bytes() * page_size_bytes(); at < offset_bytes + size_bytes;
+         at += page_size_bytes()) {
+      if (!region_->committed[at / page_size_bytes()]) return Status::kNoMemory;
+    }
+    return Status::kOk;
+  }
   const Region* region() const noexcept { return region_.get(); }
 
  private:

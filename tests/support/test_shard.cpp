@@ -119,7 +119,8 @@ Entry& TestShard::entry(std::string_view key_bytes) {
       Entry& candidate = Index::entry_unchecked(&header(), cell * kSlotsPerCell + slot);
       BlockContents contents;
       if (candidate.hash == hash && ref_is_live(candidate.ref) &&
-          read_block(shard_data(), shard_size(), ref_block(candidate.ref), &contents) && contents.key_is(key_bytes)) {
+          read_block(Backing(shard_data(), shard_size()), ref_block(candidate.ref), &contents) &&
+          contents.key_is(key_bytes)) {
         return candidate;
       }
     }

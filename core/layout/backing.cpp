@@ -1,0 +1,110 @@
+#include "core/layout/backing.h"
+
+#include <algorithm>
+
+#include "core/base/shared_bytes.h"
+#include "core/layout/geometry.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint32_t cells_in(std::uint64_t shard_bytes) noexcept {
+  return static_cast<std::uint32_t>((shard_bytes - kShardHeaderSize) / sizeof(Cell));
+}
+
+constexpr std::uint64_t stretches_in(std::uint64_t bytes) noexcept {
+  return (bytes + Backing::kStretchSize - 1) / Backing::kStretchSize;
+}
+
+}  // namespace
+
+Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes)
+    : segment_(&segment),
+      shard_(segment.data() + shard_offset_bytes),
+      offset_bytes_(shard_offset_bytes),
+      size_bytes_(shard_size_bytes),
+      max_cells_(cells_in(shard_size_bytes)),
+      partial_begin_bytes_(shard_size_bytes),
+      stretches_(new std::atomic<std::uint8_t>[stretches_in(shard_size_bytes)]()) {}
+
+Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
+    : shard_(shard),
+      size_bytes_(shard_size_bytes),
+      max_cells_(cells_in(shard_size_bytes)),
+      known_cells_(max_cells_),
+      partial_begin_bytes_(shard_size_bytes),
+      stretches_(new std::atomic<std::uint8_t>[stretches_in(shard_size_bytes)]()) {
+  std::for_each_n(stretches_.get(), stretches_in(shard_size_bytes), [](auto& stretch) { stretch = kWithNext; });
+}
+
+// What the shard says of it. Only a hint: where the heap has less memory than a stretch, and where nobody else tells.
+std::uint64_t Backing::heap_committed() const noexcept {
+  std::uint64_t committed = 0;
+  copy_from_shared(&committed, &reinterpret_cast<const ShardHeader*>(shard_)->space.heap_committed, sizeof committed);
+  return committed;
+}
+
+bool Backing::ask(std::uint64_t begin_bytes, std::uint64_t end_bytes) const noexcept {
+  switch (segment_->look_for_memory(offset_bytes_ + begin_bytes, end_bytes - begin_bytes)) {
+    case Status::kOk:
+      return true;
+    case Status::kNoMemory:
+      return false;
+    default:  // A filter of system calls keeps the answer back: what the shard says has to do.
+      return begin_bytes >= heap_committed();
+  }
+}
+
+bool Backing::has_stretch(std::uint64_t stretch) const noexcept {
+  if (stretches_[stretch].load(std::memory_order_relaxed) != 0) return true;
+  const std::uint64_t end = size_bytes_ - stretch * kStretchSize;
+  const std::uint64_t begin = end - std::min(end, kStretchSize);
+  // Not below what the heap has taken: asking takes memory where there was none.
+  if (const std::uint64_t least = page_floor(heap_committed()); least > begin && least < end) return false;
+  if (!ask(begin, end)) return false;
+  stretches_[stretch].store(kAlone, std::memory_order_relaxed);
+  return true;
+}
+
+bool Backing::look(std::uint64_t left_bytes) const noexcept {
+  const std::uint64_t stretch = (left_bytes - 1) / kStretchSize;
+  if (stretch != 0 && !has_stretch(stretch - 1)) return false;
+  if (has_stretch(stretch)) {
+    stretches_[stretch].store(kWithNext, std::memory_order_relaxed);
+    return true;
+  }
+  const std::uint64_t wanted = page_floor(size_bytes_ - left_bytes);
+  const std::uint64_t least = page_floor(heap_committed());
+  const std::uint64_t known = partial_begin_bytes_.load(std::memory_order_relaxed);
+  const auto is_here = [&](std::uint64_t bytes) {
+    return bytes <= wanted && (size_bytes_ - bytes - 1) / kStretchSize == stretch;
+  };
+  if (is_here(known)) return true;
+  const std::uint64_t begin = is_here(least) ? least : wanted;
+  if (!ask(begin, size_bytes_ - stretch * kStretchSize)) return false;
+  partial_begin_bytes_.store(begin, std::memory_order_relaxed);
+  return true;
+}
+
+bool Backing::reaches_far(std::uint64_t left_bytes, std::uint64_t size_bytes) const noexcept {
+  const std::uint64_t last = left_bytes - size_bytes;
+  for (std::uint64_t left = left_bytes; left > last; left -= std::min(left, kStretchSize)) {
+    if (!reaches(left)) return false;
+  }
+  return true;
+}
+
+bool Backing::look_at_table(std::uint32_t cells) const noexcept {
+  if (cells == 0 || cells > max_cells_) return false;
+  const auto end_of = [](std::uint64_t count) { return page_ceil(kShardHeaderSize + count * sizeof(Cell)); };
+  const std::uint32_t known = known_cells_.load(std::memory_order_relaxed);
+  const std::uint64_t begin = known == 0 ? 0 : end_of(known);
+  const std::uint64_t end = std::min(end_of(cells), size_bytes_);
+  if (end > begin && segment_->look_for_memory(offset_bytes_ + begin, end - begin) == Status::kNoMemory) return false;
+  // All cells that lie in the pages that were looked at.
+  const auto whole = static_cast<std::uint32_t>((end - kShardHeaderSize) / sizeof(Cell));
+  known_cells_.store(std::max(cells, whole), std::memory_order_relaxed);
+  return true;
+}
+
+}  // namespace memstream
