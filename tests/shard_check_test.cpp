@@ -73,7 +73,10 @@ const Corruption kCorruptions[] = {
      [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), 0); }},
     {"a ring of orphans that is not linked both ways",
      [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), 0); }},
-    {"the ring of orphans does not end where it begins", [](SoundShard& s) { s.header().space.orphans -= 1; }},
+    {"orphans in their ring: the shard notes 3, a walk finds 1",
+     [](SoundShard& s) { s.orphan().owner = links_word(s.header().space.orphan_hand, s.header().space.orphan_hand); }},
+    {"orphans in their ring: the shard notes 3, a walk finds 0",
+     [](SoundShard& s) { s.header().space.orphan_hand = 0; }},
     {"used by nobody",
      [](SoundShard& s) { change_shape(s.orphan(), [](BlockShape& shape) { shape.flags ^= kBlockOrphan; }); }},
     {"live, and marked as nobody's",
@@ -97,7 +100,8 @@ const Corruption kCorruptions[] = {
      [](SoundShard& s) {
        change_shape(s.block_at(s.free_block()), [](BlockShape& shape) { shape.flags |= kBlockUsed; });
      }},
-    {"a free list that does not end", [](SoundShard& s) { s.block_at(s.free_block()).owner = s.free_block(); }},
+    {"a free list that is not linked both ways",
+     [](SoundShard& s) { s.block_at(s.free_block()).owner = s.free_block(); }},
     {": memory in free lists: the shard notes", [](SoundShard& s) { s.header().free_lists = {}; }},
     {"a block of impossible size",
      [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.size_units = 1; }); }},

@@ -52,7 +52,7 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
     BlockContents block;
     if (!shape.used()) {
       free += shape.size_bytes();
-    } else if (!read_block(base(), size_, position, &block)) {
+    } else if (!read_block(backing(), position, &block)) {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
       const bool has_owner = owning_ref(position) != 0;
@@ -72,15 +72,12 @@ void Shard::check_heap(std::vector<std::string>* problems) const {
     problems->push_back(fmt::format("{} pins of processes name what is no block", census.strays()));
   }
   expect_equal(problems, "orphans", s.orphans, orphans);
-  std::uint32_t in_ring = s.orphan_hand;
-  for (std::uint32_t left = s.orphans; left != 0; --left) {
-    const std::uint32_t next = next_orphan(in_ring);
-    if (!is_orphan(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != in_ring) {
-      throw ShardDamage{"a ring of orphans that is not linked both ways"};
-    }
-    in_ring = next;
+  std::uint64_t in_ring = 0;
+  for (std::uint32_t position = s.orphan_hand; position != 0 && in_ring <= orphans; ++in_ring) {
+    if (position == s.orphan_hand && in_ring != 0) break;
+    position = next_orphan(position);
   }
-  if (in_ring != s.orphan_hand) problems->push_back("the ring of orphans does not end where it begins");
+  expect_equal(problems, "orphans in their ring", orphans, in_ring);
   expect_equal(problems, "used memory", s.used_memory, used);
   expect_equal(problems, "pinned memory", s.pinned_memory, pinned);
   expect_equal(problems, "free memory", s.free_memory, free);
@@ -98,12 +95,17 @@ void Shard::check_free_lists(std::vector<std::string>* problems) const {
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
       if (marked != (head != 0))
         problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
+      std::uint32_t previous = 0;
       for (std::uint32_t position = head; position != 0;) {
         const BlockShape shape = arena_.shape(position);
         if (shape.used()) problems->push_back(fmt::format("block {}: used and in a free list", position));
         if (++count > most_blocks) throw ShardDamage{"a free list that does not end"};
         listed += shape.size_bytes();
-        position = static_cast<std::uint32_t>(arena_.block(position).owner.load(std::memory_order_relaxed));
+        const std::uint64_t links = arena_.block(position).owner.load(std::memory_order_relaxed);
+        // So a walk that comes back to where it has been is noticed there.
+        if (link_previous(links) != previous) throw ShardDamage{"a free list that is not linked both ways"};
+        previous = position;
+        position = link_next(links);
       }
     }
     const bool marked = (header_->free_lists.level_bitmap >> level & 1) != 0;

@@ -21,9 +21,14 @@ namespace memstream {
 // Whether an orphan stands at `position`, as its header says.
 bool Shard::is_orphan(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockOrphan) != 0; }
 
+// Of two neighbours each names the other. So a walk cannot come back to anywhere but where it began.
 std::uint32_t Shard::next_orphan(std::uint32_t position) const {
   if (!is_orphan(position)) throw ShardDamage{"a ring of orphans with something else in it"};
-  return link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
+  const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
+  if (!is_orphan(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
+    throw ShardDamage{"a ring of orphans that is not linked both ways"};
+  }
+  return next;
 }
 
 // The last to be looked at.
@@ -81,16 +86,26 @@ void Shard::remove_orphan(std::uint32_t position) {
   s.pinned_memory -= shape.size_bytes();
 }
 
-// Frees those of the next `looks` orphans for which `is_held(position)` is false.
+// Frees those of the next `looks` orphans for which `is_held(position)` is false. However many are counted, it ends
+// where it comes back to the first that stays.
 template <class IsHeld>
 void Shard::look_at_orphans(std::uint32_t looks, const IsHeld& is_held) {
   ShardSpace& s = space();
+  if ((s.orphans == 0) != (s.orphan_hand == 0)) throw ShardDamage{"a ring of orphans that was not counted"};
+  std::uint32_t first_kept = 0;
   for (std::uint32_t left = std::min(looks, s.orphans); left != 0; --left) {
     const std::uint32_t position = s.orphan_hand;
+    if (position == first_kept) throw ShardDamage{"a ring of orphans with fewer than are counted"};
     s.orphan_hand = next_orphan(position);
-    if (is_held(position)) continue;
+    if (is_held(position)) {
+      if (first_kept == 0) first_kept = position;
+      continue;
+    }
     remove_orphan(position);
     arena_.free(position);
+  }
+  if (looks == kEveryOrphan && s.orphan_hand != first_kept) {
+    throw ShardDamage{"a ring of orphans with more than are counted"};
   }
 }
 
@@ -99,9 +114,11 @@ void Shard::free_some_orphans() {
 }
 
 void Shard::free_orphans() {
-  if (space().orphans <= kOrphanLooks) return free_some_orphans();
+  if (space().orphans <= kOrphanLooks) {
+    return look_at_orphans(kEveryOrphan, [this](std::uint32_t position) { return pins_.hold(position); });
+  }
   PinCensus census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
-  look_at_orphans(space().orphans, [&](std::uint32_t position) { return census.holds(position); });
+  look_at_orphans(kEveryOrphan, [&](std::uint32_t position) { return census.holds(position); });
 }
 
 // ---- who holds what ----
@@ -126,7 +143,7 @@ std::string Shard::holders() const {
     holders.push_back({0, pid, positions.size()});
     for (const std::uint32_t position : positions) {
       CheckedBlock block;
-      if (check_block(base(), size_, position, &block)) holders.back().bytes += block.stored_size;
+      if (check_block(backing(), position, &block)) holders.back().bytes += block.stored_size;
     }
   }
   std::sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
