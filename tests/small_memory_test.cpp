@@ -132,6 +132,45 @@ TEST_CASE("a shard without a key has room for one where another has taken all me
         }) == "");
 }
 
+TEST_CASE("a shard whose keys come first leaves the others what is their right, and views are held meanwhile") {
+  CHECK(with_small_memory(4, [](memstream_t* cache) -> Complaint {
+          std::vector<std::vector<std::uint32_t>> keys_of(4);
+          std::uint32_t key = 0;
+          for (; key < 40'000; ++key) {
+            const std::string text = key_text(key);
+            memstream_entry_t entry{};
+            if (memstream_set(cache, text.data(), text.size(), "", 0, 0, 0) != CACHE_OK) return cache_last_error();
+            const int status = memstream_entry_info(cache, text.data(), text.size(), &entry);
+            if (status != CACHE_OK || entry.shard >= 4) return "an entry that is not there";
+            keys_of[entry.shard].push_back(key);
+            if (memstream_delete(cache, text.data(), text.size()) != CACHE_OK) return cache_last_error();
+          }
+          for (const std::uint32_t first : keys_of[0]) {
+            if (put(cache, first, 4000) != CACHE_OK) return key_text(first) + ": " + cache_last_error();
+          }
+          if (stats_of(cache).commit_failures == 0) return "the first shard took all it could use";
+          memstream_view_t view{};
+          const std::string viewed = key_text(keys_of[0].back());
+          if (memstream_view(cache, viewed.data(), viewed.size(), &view) != CACHE_OK) return cache_last_error();
+          // 600 values of 4,000 bytes are 2.4 MB, of a right of 3 MB.
+          for (std::uint32_t shard = 1; shard < 4; ++shard) {
+            std::uint32_t there = 0;
+            for (std::uint32_t i = 0; i < 600; ++i) {
+              if (put(cache, keys_of[shard][i], 4000) != CACHE_OK) return cache_last_error();
+            }
+            for (std::uint32_t i = 0; i < 600; ++i) {
+              const std::string text = key_text(keys_of[shard][i]);
+              there += memstream_exists(cache, text.data(), text.size()) == CACHE_OK ? 1 : 0;
+            }
+            if (there != 600)
+              return std::to_string(there) + " of 600 values are there in shard " + std::to_string(shard);
+          }
+          check_tagged(keys_of[0].back(), static_cast<const std::byte*>(view.data), view.size);
+          if (memstream_release(cache, &view) != CACHE_OK) return cache_last_error();
+          return judge(cache);
+        }) == "");
+}
+
 TEST_CASE("reservations that memory is not there for are refused") {
   CHECK(with_small_memory(32, [](memstream_t* cache) -> Complaint {
           std::vector<memstream_reservation_t> reservations;

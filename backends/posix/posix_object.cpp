@@ -17,6 +17,7 @@
 #include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
+#include "core/base/cancellation.h"
 #include "core/base/interruptions.h"
 #include "core/base/pieces.h"
 
@@ -38,6 +39,11 @@ struct FileId {
   bool operator==(const FileId&) const = default;
 };
 
+// Asks the file system of the segments; false if it sets no limit, or does not tell. A tmpfs without one has 0 blocks.
+bool has_limit(struct statvfs* file_system) noexcept {
+  return uninterrupted([&] { return ::statvfs(kPosixObjectFolder, file_system); }) == 0 && file_system->f_blocks != 0;
+}
+
 class PosixSegment final : public MappedSegment {
  public:
   PosixSegment(const SegmentSpec& spec, std::byte* data, Access access, const struct stat& status)
@@ -50,6 +56,7 @@ class PosixSegment final : public MappedSegment {
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
   std::size_t room_bytes() const noexcept override;
+  std::size_t left_bytes() const noexcept override;
   bool has_name() const noexcept override;
   bool is_of(const struct stat& status) const noexcept { return file_ == FileId::of(status); }
 
@@ -59,6 +66,8 @@ class PosixSegment final : public MappedSegment {
 
  private:
   Status commit_pages(std::size_t offset_bytes, std::size_t size_bytes) noexcept override;
+  // Whether the path still leads to where the segment was found.
+  bool is_in_its_folder() const noexcept;
 
   std::string path_;
   FileId file_;
@@ -70,18 +79,25 @@ bool PosixSegment::has_name() const noexcept {
   struct stat found {};
   if (::lstat(path_.c_str(), &found) == 0 ? is_of(found) : errno != ENOENT) return true;
   // In another root directory, or under another mount, the path says nothing about the segment.
+  return !is_in_its_folder();
+}
+
+bool PosixSegment::is_in_its_folder() const noexcept {
   struct stat folder {};
-  return ::stat(kPosixObjectFolder, &folder) != 0 || folder_ != FileId::of(folder);
+  return ::stat(kPosixObjectFolder, &folder) == 0 && folder_ == FileId::of(folder);
 }
 
 std::size_t PosixSegment::room_bytes() const noexcept {
   struct statvfs file_system {};
-  // A tmpfs without a limit has 0 blocks.
-  const bool is_known = uninterrupted([&] { return ::statvfs(kPosixObjectFolder, &file_system); }) == 0;
-  if (!is_known || file_system.f_blocks == 0) {
-    return std::numeric_limits<std::size_t>::max();
-  }
+  if (!has_limit(&file_system)) return std::numeric_limits<std::size_t>::max();
   return file_system.f_blocks * file_system.f_frsize;
+}
+
+std::size_t PosixSegment::left_bytes() const noexcept {
+  struct statvfs file_system {};
+  const UncancelledScope uncancelled;
+  if (!is_in_its_folder() || !has_limit(&file_system)) return std::numeric_limits<std::size_t>::max();
+  return file_system.f_bavail * file_system.f_frsize;
 }
 
 bool PosixSegment::can_commit() noexcept {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,6 +60,10 @@ class Segment {
   // Bytes that the system allows for all such segments together, used or not: commit() can never get more. The largest
   // value of the type if the system sets no limit or does not tell.
   virtual std::size_t room_bytes() const noexcept = 0;
+
+  // Bytes of that room which nobody has taken, neither a segment nor anything else that shares it. The largest value of
+  // the type where the system does not tell. One system call.
+  virtual std::size_t left_bytes() const noexcept { return std::numeric_limits<std::size_t>::max(); }
 
   // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
   // of memory. kNoMemory when the machine, the container or the file system has no more; nothing is lost then. The

@@ -13,6 +13,11 @@ constexpr std::uint64_t kCommitRetryMs = 1000;
 constexpr std::uint64_t kMinCommitStep = std::uint64_t{64} << 10;
 constexpr std::uint64_t kMaxCommitStep = std::uint64_t{2} << 20;
 
+// Other shards look at the marks of what is committed.
+void set_mark(std::uint64_t& mark, std::uint64_t offset_bytes) noexcept {
+  std::atomic_ref(mark).store(offset_bytes, std::memory_order_relaxed);
+}
+
 struct Bin {
   std::uint32_t level;
   std::uint32_t index;
@@ -282,8 +287,9 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   const std::uint64_t ahead = std::max(shard_size_bytes_ - std::min(whole, shard_size_bytes_), s.table_committed);
   for (const std::uint64_t lower : {ahead, least}) {
     if (commit(lower, s.heap_committed)) {
-      commit_table_in_proportion(s.heap_committed - lower);
-      s.heap_committed = lower;
+      const std::uint64_t taken = s.heap_committed - lower;
+      set_mark(s.heap_committed, lower);
+      commit_table_in_proportion(taken);
       return true;
     }
   }
@@ -294,7 +300,9 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
 void Arena::commit_first_step() noexcept {
   ShardSpace& s = space();
   const std::uint64_t lower = s.heap_committed - kMinCommitStep;
-  if (lower > s.table_committed && commit(lower, s.heap_committed)) s.heap_committed = lower;
+  if (lower <= s.table_committed) return;
+  // Without a look at the others: they may not be laid out yet.
+  if (segment_->commit(shard_offset_bytes_ + lower, kMinCommitStep) == Status::kOk) set_mark(s.heap_committed, lower);
 }
 
 // Memory that the heap has taken can never become table when the system gives no more. So the table gets its part with
@@ -306,7 +314,9 @@ void Arena::commit_table_in_proportion(std::uint64_t heap_step_bytes) {
   if (heap_bytes == 0 || grown_bytes == 0) return;
   const std::uint64_t share = page_floor(heap_step_bytes * grown_bytes / heap_bytes);
   const std::uint64_t upper = s.table_committed + share;
-  if (upper < s.heap_committed - heap_step_bytes && commit(s.table_committed, upper)) s.table_committed = upper;
+  if (share != 0 && upper < s.heap_committed && commit(s.table_committed, upper)) {
+    set_mark(s.table_committed, upper);
+  }
 }
 
 bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
@@ -317,7 +327,7 @@ bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
   const std::uint64_t ahead = std::min(least + kMinCommitStep, s.heap_committed);
   for (const std::uint64_t upper : {ahead, least}) {
     if (commit(s.table_committed, upper)) {
-      s.table_committed = upper;
+      set_mark(s.table_committed, upper);
       return true;
     }
   }
@@ -326,7 +336,8 @@ bool Arena::commit_table(std::uint64_t to_bytes, std::uint64_t now_ms) {
 }
 
 bool Arena::commit(std::uint64_t from_bytes, std::uint64_t to_bytes) noexcept {
-  return segment_->commit(shard_offset_bytes_ + from_bytes, to_bytes - from_bytes) == Status::kOk;
+  const std::uint64_t bytes = to_bytes - from_bytes;
+  return share_.may_take(bytes) && segment_->commit(shard_offset_bytes_ + from_bytes, bytes) == Status::kOk;
 }
 
 void Arena::note_commit_failure(std::uint64_t now_ms) noexcept {

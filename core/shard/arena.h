@@ -8,6 +8,7 @@
 #include "core/layout/backing.h"
 #include "core/layout/damage.h"
 #include "core/layout/layout.h"
+#include "core/shard/memory_share.h"
 
 namespace memstream {
 
@@ -23,13 +24,15 @@ namespace memstream {
 // lead to where there is no memory.
 class Arena {
  public:
-  Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment)
+  Arena(ShardHeader* shard, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes, Segment* segment,
+        const MemoryShare& share = {})
       : shard_(shard),
         shard_offset_bytes_(shard_offset_bytes),
         shard_size_bytes_(shard_size_bytes),
         heap_end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
         segment_(segment),
-        backing_(*segment, shard_offset_bytes, shard_size_bytes) {}
+        backing_(*segment, shard_offset_bytes, shard_size_bytes),
+        share_(share) {}
 
   // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
   // only size and flags.
@@ -142,6 +145,7 @@ class Arena {
   std::uint32_t heap_end_;
   Segment* segment_;
   Backing backing_;
+  MemoryShare share_;
 };
 
 }  // namespace memstream

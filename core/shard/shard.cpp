@@ -15,7 +15,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       geometry_(geometry),
       redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
       pins_(PinPlaces(segment, geometry), offset_),
-      arena_(header_, offset_, size_, segment),
+      arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
       index_(header_),
       eviction_(header_, &index_, &arena_, &pins_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),

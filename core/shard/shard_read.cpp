@@ -229,9 +229,7 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
     statistics->key_memory = numbers.key_memory;
     statistics->value_memory = numbers.value_memory;
     statistics->table_memory = table_cells * sizeof(Cell);
-    statistics->committed_memory = numbers.heap_committed <= numbers.table_committed
-                                       ? size_
-                                       : numbers.table_committed + (size_ - numbers.heap_committed);
+    statistics->committed_memory = committed_bytes(numbers, size_);
     statistics->entries = numbers.entries;
     statistics->entry_capacity = cells * kEntriesPerCell;
     orphans = numbers.orphans;

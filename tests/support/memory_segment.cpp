@@ -92,6 +92,10 @@ class MemorySegment final : public MappedSegment {
     }
     return Status::kOk;
   }
+  std::size_t left_bytes() const noexcept override {
+    const std::lock_guard guard(registry().mutex);
+    return registry().commit_limit_bytes - std::min(registry().commit_limit_bytes, registry().committed_bytes);
+  }
   const Region* region() const noexcept { return region_.get(); }
 
  private:
