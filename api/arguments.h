@@ -46,7 +46,7 @@ inline memstream_meta_t meta_of(const Cache& cache, const ReadResult& read) {
   return {.cas = read.cas,
           .created_at_ms = cache.to_unix_ms(read.created_ms),
           .expires_at_ms = read.expires_ms == 0 ? 0 : cache.to_unix_ms(read.expires_ms),
-          .flags = read.caller_flags,
+          .flags = static_cast<std::uint32_t>(read.caller_flags),
           .reserved = 0};
 }
 

@@ -102,7 +102,9 @@ enum cache_status {
   CACHE_BAD_MAX_VALUE = -28, /* MEMSTREAM_MAX_VALUE */
   CACHE_BAD_GROUP = -29,     /* MEMSTREAM_GROUP */
 
-  /* Errors of the moment: -40 to -59. */
+  CACHE_BAD_CHECKSUM_CHOICE = -30, /* MEMSTREAM_CHECKSUM */
+
+  /* Transient errors: -40 to -59. */
   CACHE_BUSY = -40,               /* Another process held the lock until the deadline. */
   CACHE_GONE = -41,               /* The segment was destroyed, or its name was removed. Connect again. */
   CACHE_NO_MEMORY = -42,          /* The machine or the container has no memory left for this. */
@@ -146,7 +148,7 @@ typedef struct cache_stats {
   uint64_t used_memory;      /* Bytes of the blocks of live entries: keys, values, block headers, rounding. */
   uint64_t table_memory;     /* Bytes of the tables of entries, at their present size. */
   uint64_t committed_memory; /* Bytes of memory that the system has given to the segment. */
-  uint64_t pinned_memory;    /* Bytes of blocks that only views keep, and of reservations. */
+  uint64_t pinned_memory;    /* Bytes of reservations, and of blocks that only views keep. */
   uint64_t value_memory;     /* Bytes of the live values alone. */
   uint64_t key_memory;       /* Bytes of the live keys alone. */
   uint64_t max_value_size;   /* Bytes of the largest value that the cache accepts, for a key of 1 byte. */
@@ -190,16 +192,16 @@ typedef struct cache_stats {
  *  - MEMSTREAM_BACKEND: sysv or posix. Default: posix.
  *  - MEMSTREAM_NAME: 1 to 64 characters from A-Z a-z 0-9 . _ - without a dot in front. Default: default.
  *  - MEMSTREAM_SIZE: size of a new segment, 1M to 4096G bytes, with an optional K, M or G. Default: 256M.
- *  - MEMSTREAM_SHARDS: parts of a new segment, 1 to 64. Default: one per 32 MiB up to 6, then one per 170 MiB. Where
- *    /dev/shm is smaller than the segment, its size counts.
+ *  - MEMSTREAM_SHARDS: parts of a new segment, 1 to 64. Default: one per 32 MiB up to 6, then one per 170 MiB. If
+ *    /dev/shm is smaller than the segment, the size of /dev/shm is used.
  *  - MEMSTREAM_MAX_VALUE: bytes of the largest value that a new segment must accept, 1 to a quarter of its size, with
- *  an
- *    optional K, M or G. Default: at least a sixteenth of the size, up to 1G.
+ *    an optional K, M or G. Default: a sixteenth of the size or more; in a segment above 1G, 64M or more.
  *  - MEMSTREAM_TIMEOUT_MS: longest wait for a lock, 0 to 3600000 milliseconds. Default: 1000.
  *  - MEMSTREAM_MODE: octal permission bits of a new segment. Default: 0600.
  *  - MEMSTREAM_GROUP: group of a new segment, by name or number. Default: the group of its creator.
  *  - MEMSTREAM_HUGEPAGES: off, try or require. Default: off.
  *  - MEMSTREAM_PREFAULT: off or on. Default: off.
+ *  - MEMSTREAM_CHECKSUM: off, or on: each value of a new segment has a checksum. Default: off.
  *
  * @retval CACHE_OK  The process is connected.
  * @retval -20 to -39  A variable is not valid: an error of the environment.

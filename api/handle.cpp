@@ -35,6 +35,11 @@ std::string differences(const OpenOptions& options, const Cache& cache) {
     compare(cache.segment().mode() == options.spec.mode, fmt::format("the mode {:04o}", cache.segment().mode()),
             fmt::format("{:04o}", options.spec.mode));
   }
+  if (options.asks_for_checksum) {
+    const auto name_of = [](bool is_on) { return is_on ? "on" : "off"; };
+    const bool is_on = geometry.has_checksums();
+    compare(is_on == options.checksum, fmt::format("checksums {}", name_of(is_on)), name_of(options.checksum));
+  }
   if (found.empty()) return found;
   return fmt::format("Segment '{}' existed already and has {}. Destroy it to create a new one, or ask for what it has.",
                      options.spec.name, found);
@@ -42,7 +47,7 @@ std::string differences(const OpenOptions& options, const Cache& cache) {
 
 Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache, std::string* note) {
   SegmentFormat format(options.spec.name, options.shard_choice, options.prefault, options.spec.timeout,
-                       options.spec.mode, options.spec.group);
+                       options.spec.mode, options.spec.group, options.checksum ? memstream::kFeatureChecksums : 0);
   std::unique_ptr<memstream::Segment> segment;
   const auto access = options.read_only ? memstream::Access::kReadOnly : memstream::Access::kReadWrite;
   const Status status = options.existing_only ? options.backend->attach(options.spec, access, format, &segment)

@@ -35,7 +35,7 @@ void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedE
   entry->expires_at_ms = scanned.block.expires_ms == 0 ? 0 : cache.to_unix_ms(scanned.block.expires_ms);
   entry->access_count = scanned.access_count;
   entry->cas = scanned.cas;
-  entry->flags = scanned.block.caller_flags;
+  entry->flags = static_cast<std::uint32_t>(scanned.block.caller_flags);
   entry->key_size = scanned.block.key_size;
   entry->shard = shard;
   entry->is_valid = 1;
@@ -119,6 +119,26 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
     }
     *count = found.size();
     return Status::kOk;
+  });
+}
+
+int memstream_repair(memstream_t* cache, memstream_repair_report_t* report) {
+  return guarded([&] {
+    if (const Status status = require("cache, report", cache, report); status != Status::kOk) return status;
+    if (report->struct_size != sizeof *report) {
+      return fail(Status::kInvalid, fmt::format("Invalid memstream_repair_report_t.struct_size {}: expected {}. Set it "
+                                                "to sizeof before the call.",
+                                                report->struct_size, sizeof *report));
+    }
+    const CallGate::OperationPass pass(cache->gate());
+    memstream::RepairReport found;
+    const Status status = cache->cache().repair(&found);
+    report->problems = found.problems;
+    report->dropped_entries = found.dropped_entries;
+    report->damaged_values = found.damaged_values;
+    report->emptied_shards = found.emptied_shards;
+    report->entries = found.entries;
+    return status;
   });
 }
 

@@ -65,7 +65,7 @@ CACHE_API int memstream_open(const memstream_options_t *options, memstream_t **c
 /**
  * Tells how the segment differs from what the options and the environment asked for.
  *
- * A segment that existed before keeps its size, number of shards, mode and largest value.
+ * A segment that existed before keeps its size, number of shards, mode, largest value and checksum choice.
  *
  * @param cache  An open cache. NULL is allowed.
  * @return A sentence. Never NULL. Empty if nothing differs, or if `cache` is NULL.
@@ -830,6 +830,34 @@ CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *proce
  * @processes Safe. Writers of a shard wait while the call reads all of that shard.
  */
 CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
+
+/** What memstream_repair() found and dropped, in all shards together. The caller sets struct_size. */
+typedef struct memstream_repair_report {
+  size_t struct_size;       /* In: sizeof(memstream_repair_report_t). The struct may grow. */
+  uint64_t problems;        /* Problems that memstream_check() would have reported before. */
+  uint64_t dropped_entries; /* Entries dropped because their block was damaged, or another entry's. */
+  uint64_t damaged_values;  /* Entries dropped because the value did not match its checksum. */
+  uint64_t emptied_shards;  /* Shards of which nothing could be rebuilt. */
+  uint64_t entries;         /* Entries that are left. */
+} memstream_repair_report_t;
+
+/**
+ * Rebuilds every shard from its authoritative state, and drops what is damaged.
+ *
+ * The call does what the next process does after the death of a writer. In a segment with checksums
+ * (MEMSTREAM_CHECKSUM) it verifies all values. Other processes wait while their shard is rebuilt: about 0.2 s for a
+ * million entries. With checksums they wait as long as it takes to read all values of the shard.
+ *
+ * @param cache  An open cache.
+ * @param report  The caller's struct. Holds what the call found and dropped.
+ * @retval CACHE_OK  The segment is valid, whatever the call found.
+ * @retval CACHE_INVALID  A pointer is NULL, or struct_size is unknown.
+ * @retval CACHE_READ_ONLY  The handle may only read.
+ * @retval CACHE_BUSY  A shard was locked until the deadline. The shards before it are done.
+ * @threads Safe.
+ * @processes Safe. Takes the write lock of one shard after the other.
+ */
+CACHE_API int memstream_repair(memstream_t *cache, memstream_repair_report_t *report);
 
 /* ---- Segments of this machine ---- */
 

@@ -66,6 +66,11 @@ typedef struct memstream_options {
    * NULL: this user's own segment, or one whose mode admits this user.
    */
   const char *owner;
+  /*
+   * Whether each value of a new segment has a checksum: "off" or "on"; NULL: MEMSTREAM_CHECKSUM. A get, a view and an
+   * increment of a value that something wrote over is CACHE_CORRUPT then, and its entry is dropped.
+   */
+  const char *checksum;
 } memstream_options_t;
 
 /**

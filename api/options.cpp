@@ -149,6 +149,13 @@ Status set_prefault(const char* source, std::string_view text, bool* prefault) {
   return Status::kOk;
 }
 
+Status set_checksum(const char* source, std::string_view text, OpenOptions* options) {
+  if (text != "off" && text != "on") return refuse(Status::kBadChecksumChoice, source, text, "off or on");
+  options->checksum = text == "on";
+  options->asks_for_checksum = true;
+  return Status::kOk;
+}
+
 Status set_group(const char* source, const char* text, SegmentSpec* spec) {
   gid_t group = 0;
   constexpr auto kNone = static_cast<gid_t>(-1);  // The system calls read it as "do not change".
@@ -221,6 +228,10 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
   if (status != Status::kOk) return status;
   status = given.prefault != nullptr ? prefault("options.prefault", given.prefault)
                                      : from_environment("MEMSTREAM_PREFAULT", prefault);
+  if (status != Status::kOk) return status;
+  const auto checksum = [&](const char* source, std::string_view text) { return set_checksum(source, text, result); };
+  status = given.checksum != nullptr ? checksum("options.checksum", given.checksum)
+                                     : from_environment("MEMSTREAM_CHECKSUM", checksum);
   if (status != Status::kOk) return status;
   const auto group = [&](const char* source, std::string_view text) { return set_group(source, text.data(), spec); };
   return given.group != nullptr ? group("options.group", given.group) : from_environment("MEMSTREAM_GROUP", group);

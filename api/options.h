@@ -21,6 +21,8 @@ struct OpenOptions {
   bool read_only = false;
   bool existing_only = false;
   bool prefault = false;
+  bool checksum = false;
+  bool asks_for_checksum = false;
 };
 
 // Options with every field set to "from the environment" and struct_size set to `size`.

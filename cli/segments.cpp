@@ -85,6 +85,26 @@ int list(const Session& session) {
   return problems.empty() ? kDone : kRefused;
 }
 
+int repair(const Session& session) {
+  const Cache cache(session.target, Attach::kWrite);
+  memstream_repair_report_t report{};
+  report.struct_size = sizeof report;
+  require_ok(memstream_repair(cache.get(), &report));
+  const Json row = {{"problems", report.problems},
+                    {"dropped_entries", report.dropped_entries},
+                    {"damaged_values", report.damaged_values},
+                    {"emptied_shards", report.emptied_shards},
+                    {"entries", report.entries}};
+  print(session, row, [&] {
+    if (report.problems == 0) return fmt::format("Every invariant held; {} entries.\n", report.entries);
+    return fmt::format(
+        "Repaired {} problems: dropped {} damaged entries and {} damaged values, emptied {} shards. {} entries are "
+        "left.\n",
+        report.problems, report.dropped_entries, report.damaged_values, report.emptied_shards, report.entries);
+  });
+  return report.problems == 0 ? kDone : kMissOrFinding;
+}
+
 int check(const Session& session) {
   const Cache cache(session.target, Attach::kWrite);
   std::uint64_t problems = 0;
@@ -201,8 +221,12 @@ void add_segment_commands(CLI::App& app, Session& session) {
   ls->callback([&session] { session.run = [&session] { return list(session); }; });
 
   CLI::App* verify = add_command(app, session, "check", "Verify every invariant of a cache; changes nothing",
-                                 "  memstream check --name sessions");
-  verify->callback([&session] { session.run = [&session] { return check(session); }; });
+                                 "  memstream check --name sessions\n  memstream check --repair");
+  const auto repairs = std::make_shared<bool>(false);
+  verify->add_flag("--repair", *repairs, "rebuild every shard and drop what is damaged");
+  verify->callback([&session, repairs] {
+    session.run = [&session, repairs] { return *repairs ? repair(session) : check(session); };
+  });
 
   CLI::App* rm = add_command(app, session, "rm", "Destroy a segment; attached processes are told",
                              "  memstream rm --name old --yes");

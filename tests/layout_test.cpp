@@ -61,7 +61,7 @@ const std::map<std::string, Layout> kCompiled = {
        FIELD(SegmentIdentity, process_slots),
        FIELD(SegmentIdentity, thread_slots),
        FIELD(SegmentIdentity, shards),
-       FIELD(SegmentIdentity, unused),
+       FIELD(SegmentIdentity, features),
        FIELD(SegmentIdentity, time_namespace),
        FIELD(SegmentIdentity, marks_created_s),
        FIELD(SegmentIdentity, marks_id),

@@ -33,9 +33,10 @@ class Environment {
   static void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
  private:
-  static constexpr const char* kNames[] = {
-      "MEMSTREAM_BACKEND", "MEMSTREAM_NAME",      "MEMSTREAM_SIZE",     "MEMSTREAM_SHARDS", "MEMSTREAM_TIMEOUT_MS",
-      "MEMSTREAM_MODE",    "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP",  "MEMSTREAM_MAX_VALUE"};
+  static constexpr const char* kNames[] = {"MEMSTREAM_BACKEND",   "MEMSTREAM_NAME",       "MEMSTREAM_SIZE",
+                                           "MEMSTREAM_SHARDS",    "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE",
+                                           "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",   "MEMSTREAM_GROUP",
+                                           "MEMSTREAM_MAX_VALUE", "MEMSTREAM_CHECKSUM"};
   std::map<std::string, std::string> before_;
 };
 
@@ -105,6 +106,8 @@ TEST_CASE("every variable is read, up to its limits") {
            Good{"MEMSTREAM_GROUP", "root", [](const OpenOptions& o) { return o.spec.group == 0U; }},
            Good{"MEMSTREAM_PREFAULT", "off", [](const OpenOptions& o) { return !o.prefault; }},
            Good{"MEMSTREAM_PREFAULT", "on", [](const OpenOptions& o) { return o.prefault; }},
+           Good{"MEMSTREAM_CHECKSUM", "off", [](const OpenOptions& o) { return !o.checksum && o.asks_for_checksum; }},
+           Good{"MEMSTREAM_CHECKSUM", "on", [](const OpenOptions& o) { return o.checksum && o.asks_for_checksum; }},
        }) {
     CAPTURE(good.variable);
     CAPTURE(good.value);
@@ -156,6 +159,7 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
        "name or number of a group",
        {"", "no-such-group", "-1", "4294967295", "4294967296", "1.0"}},
       {"MEMSTREAM_PREFAULT", Status::kBadPrefault, "off or on", {"", "1", "true", "ON", "on ", "no"}},
+      {"MEMSTREAM_CHECKSUM", Status::kBadChecksumChoice, "off or on", {"", "1", "true", "ON", "on ", "xxh3"}},
       {"MEMSTREAM_MAX_VALUE",
        Status::kBadMaxValue,
        "from 1 to 1024G",
@@ -178,9 +182,9 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
 
 TEST_CASE("an option stands before its variable, which is then not even looked at") {
   const Environment environment;
-  for (const char* name :
-       {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS", "MEMSTREAM_TIMEOUT_MS",
-        "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT", "MEMSTREAM_GROUP", "MEMSTREAM_MAX_VALUE"}) {
+  for (const char* name : {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS",
+                           "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_PREFAULT",
+                           "MEMSTREAM_GROUP", "MEMSTREAM_MAX_VALUE", "MEMSTREAM_CHECKSUM"}) {
     Environment::set(name, "!");
   }
   memstream_options_t given = fresh_options();
@@ -194,6 +198,7 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   given.prefault = "on";
   given.group = "7";
   given.max_value = 1'000'000;
+  given.checksum = "on";
   OpenOptions options;
   REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
   CHECK(std::string(options.backend->name()) == "sysv");
@@ -205,6 +210,7 @@ TEST_CASE("an option stands before its variable, which is then not even looked a
   CHECK(options.spec.mode == 0640);
   CHECK(options.spec.huge_pages == HugePages::kRequire);
   CHECK(options.prefault);
+  CHECK(options.checksum);
   CHECK(options.spec.group == 7U);
 }
 
@@ -223,6 +229,7 @@ TEST_CASE("an option that is not possible is named as an option") {
         Bad{Status::kBadMode, "options.mode", [](memstream_options_t& o) { o.mode = 0100; }},
         Bad{Status::kBadHugePages, "options.hugepages", [](memstream_options_t& o) { o.hugepages = "always"; }},
         Bad{Status::kBadPrefault, "options.prefault", [](memstream_options_t& o) { o.prefault = "true"; }},
+        Bad{Status::kBadChecksumChoice, "options.checksum", [](memstream_options_t& o) { o.checksum = "true"; }},
         Bad{Status::kBadGroup, "options.group", [](memstream_options_t& o) { o.group = "nobody knows"; }},
         Bad{Status::kBadMaxValue, "options.max_value", [](memstream_options_t& o) { o.max_value = 1ULL << 41; }},
         Bad{Status::kInvalid, "options.owner", [](memstream_options_t& o) { o.owner = "nobody-of-that-name"; }},

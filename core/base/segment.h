@@ -78,8 +78,8 @@ class Segment {
   virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 
   // Whether the pages of [offset_bytes, offset_bytes + size_bytes) have memory, so that touching them raises no SIGBUS:
-  // kOk, kNoMemory, or kOsError where the system refuses to tell. Maps them like prefault(), and may give memory to pages
-  // without any. Leaves no message, because callers go on whatever the answer is.
+  // kOk, kNoMemory, or kOsError where the system refuses to tell. Maps them like prefault(), and may give memory to
+  // pages without any. Leaves no message, because callers go on whatever the answer is.
   // REQUIRES: the range lies inside the segment.
   virtual Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 

@@ -92,6 +92,8 @@ const char* status_sentence(Status status) noexcept {
       return "The largest value is not valid, or too large for the segment (MEMSTREAM_MAX_VALUE).";
     case Status::kBadGroup:
       return "The group does not exist (MEMSTREAM_GROUP).";
+    case Status::kBadChecksumChoice:
+      return "The choice of checksums is not valid (MEMSTREAM_CHECKSUM).";
     case Status::kBusy:
       return "Another process held a lock until the deadline; try again.";
     case Status::kGone:

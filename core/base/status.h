@@ -39,6 +39,7 @@ enum class [[nodiscard]] Status : int{
     kBadPrefault = -27,
     kBadMaxValue = -28,
     kBadGroup = -29,
+    kBadChecksumChoice = -30,
 
     // Conditions that may pass.
     kBusy = -40,              // Deadline reached while others held the shard.

@@ -52,7 +52,8 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       state_(&header_->state),
       next_name_look_ms_(now_ms() + kNameLookMs),
       read_only_(segment_->access() == Access::kReadOnly),
-      leaves_large_(!read_only_),
+      copy_below_(attached.geometry.has_checksums() ? 0 : ReadRoom::kLarge),
+      leaves_large_(!read_only_ || attached.geometry.has_checksums()),
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots, attached.residence),
@@ -230,15 +231,17 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const RedoClaim redo(*this);
-  const StoreRequest request{.key = make_key(key),
-                             .value = value.data,
-                             .value_size = value.size,
-                             .expires_ms = value.ttl_ms == 0 ? 0 : now + std::min(value.ttl_ms, kFarFuture),
-                             .caller_flags = value.caller_flags,
-                             .mode = mode,
-                             .cas = cas,
-                             .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0,
-                             .redo = redo.record()};
+  StoreRequest request{.key = make_key(key),
+                       .value = value.data,
+                       .value_size = value.size,
+                       .expires_ms = value.ttl_ms == 0 ? 0 : now + std::min(value.ttl_ms, kFarFuture),
+                       .caller_flags = value.caller_flags,
+                       .mode = mode,
+                       .cas = cas,
+                       .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0,
+                       .redo = redo.record()};
+  if (has_checksums()) [[unlikely]]
+    request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
   const Status status = store_hashed(request, Deadline(timeout_), now);
   if (status == Status::kOk) count_puts(1);
   return status;
@@ -318,13 +321,38 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
   PinSet pins(own, pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
-  const Status status = shards_[held->shard]->pin(hashed, pins, Deadline(timeout_), access_clock_.now(now), now, held);
+  const Deadline deadline(timeout_);
+  Status status = shards_[held->shard]->pin(hashed, pins, deadline, access_clock_.now(now), now, held);
+  if (has_checksums()) [[unlikely]]
+    status = pin_verified(hashed, pins, deadline, status, held);
   if (status == Status::kOk) [[likely]] {  // With a pin it has a slot.
     add_in_process(own->counters.hits, 1);
     return Status::kOk;
   }
   count_read(status);
   return status;
+}
+
+Status Cache::pin_verified(const Key& key, PinSet& pins, const Deadline& deadline, Status status,
+                           HeldBlock* held) noexcept {
+  Shard& shard = *shards_[held->shard];
+  const auto now = [this] { return now_and_look(); };
+  while (status == Status::kOk) {
+    const std::uint64_t checksum = checksum_word(held->value, held->read.value_size, key.hash);
+    if (checksum == checksum_of_word(held->read.caller_flags)) break;
+    pins.release(held->pin, shard.offset_of(held->position));
+    status = drop_damaged(key, deadline);
+    if (status != Status::kOk) break;
+    if (deadline.passed()) return fail(Status::kBusy, "The value kept changing until the deadline. Try again.");
+    status = shard.pin(key, pins, deadline, access_clock_.now(now), now, held);
+  }
+  return status;
+}
+
+Status Cache::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
+  if (read_only_) return damaged_value(true);
+  const Status status = shard_of(key).drop_damaged(key, deadline);
+  return status == Status::kCorrupt ? damaged_value(false) : status;
 }
 
 Status Cache::release(const HeldBlock& held) noexcept {
@@ -365,17 +393,18 @@ Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& v
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   PinSet pins(exclusive_slot(), pin_places_);
-  const StoreRequest request{.key = make_key(key),
-                             .value_size = held.read.value_size,
-                             .expires_ms = expiry(value.ttl_ms),
-                             .caller_flags = value.caller_flags,
-                             .mode = mode,
-                             .cas = cas};
+  StoreRequest request{.key = make_key(key),
+                       .value_size = held.read.value_size,
+                       .expires_ms = expiry(value.ttl_ms),
+                       .caller_flags = value.caller_flags,
+                       .mode = mode,
+                       .cas = cas};
   if (!pins.holds(held.pin, shards_[held.shard]->offset_of(held.position))) {
     return fail(Status::kBadHandle,
                 "This process does not hold that reservation: it was committed or aborted before, or made before a "
                 "fork. End each one once, in the process that made it.");
   }
+  if (has_checksums()) request.caller_flags |= checksum_word(held.value, request.value_size, request.key.hash);
   const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now);
   if (status == Status::kOk) count_puts(1);
   return status;

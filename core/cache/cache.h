@@ -159,6 +159,7 @@ class Cache final : private ForkAware {
   // These two may throw std::bad_alloc.
   Status processes(std::vector<ProcessInfo>* processes);
   Status check(std::vector<std::string>* problems);
+  Status repair(RepairReport* report);
 
   std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept { return attached_.created_unix_ms + segment_ms; }
   const AttachedHeader& attached() const noexcept { return attached_; }
@@ -214,8 +215,15 @@ class Cache final : private ForkAware {
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
                                      const Deadline& deadline, std::uint64_t now) noexcept;
   ReadRoom room_for(std::byte* room, std::uint64_t room_bytes) const noexcept {
-    return {room, room_bytes, ReadRoom::kLarge, true, leaves_large_};
+    return {room, room_bytes, ReadRoom::kLarge, true, !read_only_};
   }
+  bool has_checksums() const noexcept { return attached_.geometry.has_checksums(); }
+  // What pin() returned as `status`, once the held value has been compared with its checksum: a damaged value is let go
+  // and dropped, and a value that came meanwhile is pinned instead.
+  [[gnu::noinline]] Status pin_verified(const Key& key, PinSet& pins, const Deadline& deadline, Status status,
+                                        HeldBlock* held) noexcept;
+  // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
+  [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
   GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                       std::uint64_t now) noexcept;
   Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
@@ -292,6 +300,7 @@ class Cache final : private ForkAware {
   static constexpr std::uint64_t kNameLookMs = 250;
   std::atomic<std::uint64_t> next_name_look_ms_;
   bool read_only_;
+  std::uint64_t copy_below_;                  // With checksums 0: no value is copied without a look at that.
   bool leaves_large_;                         // Large values are read through a pin, where pins are possible.
   std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
   ProcessTable process_table_;

@@ -115,11 +115,13 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
   std::array<Status, kBatchSize> statuses;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const BatchItem& item = items[i];
+    const bool is_checked = has_checksums() && item.status == Status::kOk;
+    const std::uint64_t checksum = is_checked ? checksum_word(item.value, item.value_size, keys[i].hash) : 0;
     requests.push_back({.key = keys[i],
                         .value = item.value,
                         .value_size = item.value_size,
                         .expires_ms = expiry(item.ttl_ms),
-                        .caller_flags = item.caller_flags,
+                        .caller_flags = item.caller_flags | checksum,
                         .redo = redo.record()});
   }
   std::uint64_t puts = 0;

@@ -124,4 +124,14 @@ Status Cache::check(std::vector<std::string>* problems) {
   return Status::kOk;
 }
 
+Status Cache::repair(RepairReport* report) {
+  look_for_name();
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  for (auto& shard : shards_) {
+    if (const Status status = shard->repair(Deadline(timeout_), report); status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
 }  // namespace memstream

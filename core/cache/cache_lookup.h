@@ -28,7 +28,7 @@ inline void Cache::count_read(Status status) noexcept {
   const auto noted = [this] { return access_clock_.now([this] { return now_and_look(); }); };
   const Key hashed = make_key(key);
   GetResult got;
-  const ReadRoom read_room{room, room_bytes, ReadRoom::kLarge, wants_all, leaves_large_};
+  const ReadRoom read_room{room, room_bytes, copy_below_, wants_all, leaves_large_};
   if (!shard_of(hashed).get_at_once(hashed, read_room, noted, now, &got)) [[unlikely]]
     return get_otherwise(key, room, room_bytes, got.status == Status::kOk);
   // Each with a counting and a return of its own, instead of count_read(): 20 to 30 instructions less.

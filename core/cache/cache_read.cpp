@@ -18,17 +18,26 @@ GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint6
   const OperationScope scope(slow_read_);
   if (const Status status = lockable(); status != Status::kOk) return {status, {}};
   const Key hashed = make_key(key);
-  const GetResult got = is_large ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
-                                 : get_hashed(hashed, room, room_bytes, Deadline(timeout_), now_ms());
+  const GetResult got = is_large && !has_checksums()
+                            ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
+                            : get_hashed(hashed, room, room_bytes, Deadline(timeout_), now_ms());
   count_read(got.status);
   return got;
 }
 
 GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
                             std::uint64_t now) noexcept {
-  const GetResult got = shard_of(key).get(key, room_for(room, room_bytes), deadline, now);
-  const bool is_large = got.status == Status::kOk && leaves_large_ && got.read.value_size >= ReadRoom::kLarge;
-  return is_large ? get_large(key, room, room_bytes, deadline, now) : got;
+  for (;;) {
+    GetResult got = shard_of(key).get(key, room_for(room, room_bytes), deadline, now);
+    const bool is_large = got.status == Status::kOk && !read_only_ && got.read.value_size >= ReadRoom::kLarge;
+    if (is_large) got = get_large(key, room, room_bytes, deadline, now);
+    if (got.status != Status::kOk || !has_checksums()) return got;
+    // Of the copy, which nobody else can change.
+    const std::uint64_t checksum = checksum_word(room, got.read.value_size, key.hash);
+    if (checksum == checksum_of_word(got.read.caller_flags)) return got;
+    const Status status = drop_damaged(key, deadline);
+    if (status != Status::kOk || deadline.passed()) return {status != Status::kOk ? status : Status::kMiss, {}};
+  }
 }
 
 // Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
@@ -108,9 +117,10 @@ Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, Bat
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
       if (looks[i].shard == nullptr ||
-          !looks[i].shard->finish_get(key, &looks[i].look, room_for(to, left), now, same_now, &got)) [[unlikely]]
-        got = got.status == Status::kOk ? get_large(key, to, left, deadline, now)
-                                        : get_hashed(key, to, left, deadline, now);
+          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_, true, leaves_large_}, now, same_now,
+                                      &got)) [[unlikely]]
+        got = got.status == Status::kOk && !has_checksums() ? get_large(key, to, left, deadline, now)
+                                                            : get_hashed(key, to, left, deadline, now);
       item.status = got.status;
       item.read = got.read;
       if (item.failed()) failure = item.status;

@@ -106,6 +106,7 @@ Status SegmentFormat::initialize(Segment& segment) {
   Geometry geometry;
   if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)
     return status;
+  geometry.features = features_;
   // What this process cannot do it shall find out before anybody can find the segment ready.
   const ProcessPrivate<std::uint64_t> own_page;
   if (!own_page) return fail(Status::kNoMemory, fmt::format("Segment '{}': {}", name_, last_error()));
@@ -185,6 +186,7 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry,
   identity.process_slots = geometry.process_slots;
   identity.thread_slots = geometry.thread_slots;
   identity.shards = geometry.shards;
+  identity.features = geometry.features;
   std::copy(std::begin(geometry.areas), std::end(geometry.areas), identity.areas);
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
   header->pid_namespace.store(home.pid_namespace, std::memory_order_relaxed);
@@ -227,6 +229,10 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
   if (identity.layout_version != kLayoutVersion) {
     return refuse(Status::kBadVersion, fmt::format("has layout version {}, this library reads version {}",
                                                    identity.layout_version, kLayoutVersion));
+  }
+  if ((identity.features & ~kKnownFeatures) != 0 && header->checksum == hash_bytes(&identity, sizeof identity)) {
+    return refuse(Status::kBadVersion, fmt::format("was made with features {:#x}, of which this library knows {:#x}",
+                                                   identity.features, kKnownFeatures));
   }
   if (header->checksum != hash_bytes(&identity, sizeof identity)) {
     return refuse(Status::kBadChecksum, "has a damaged header: its checksum is wrong");

@@ -17,16 +17,17 @@ namespace memstream {
 class SegmentFormat final : public SegmentInitializer {
  public:
   // `prefaults`: a new segment is committed whole and pre-faulted before it is ready, within `prefault_timeout`. `mode`
-  // and `group`: of the semaphores that say who is alive.
+  // and `group`: of the semaphores that say who is alive. `features`: those of a new segment.
   SegmentFormat(std::string name, const ShardChoice& choice, bool prefaults = false,
                 std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600,
-                std::optional<std::uint32_t> group = std::nullopt)
+                std::optional<std::uint32_t> group = std::nullopt, std::uint32_t features = 0)
       : name_(std::move(name)),
         choice_(choice),
         prefaults_(prefaults),
         prefault_timeout_(prefault_timeout),
         mode_(mode),
-        group_(group) {}
+        group_(group),
+        features_(features) {}
   SegmentFormat(std::string name, std::uint32_t shards, bool prefaults = false,
                 std::chrono::milliseconds prefault_timeout = std::chrono::hours(1), unsigned mode = 0600,
                 std::optional<std::uint32_t> group = std::nullopt)
@@ -52,6 +53,7 @@ class SegmentFormat final : public SegmentInitializer {
   std::chrono::milliseconds prefault_timeout_;
   unsigned mode_;
   std::optional<std::uint32_t> group_;
+  std::uint32_t features_;
   bool has_created_ = false;
 };
 

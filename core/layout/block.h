@@ -59,8 +59,9 @@ struct CheckedBlock {
   std::uint64_t expires_ms() const noexcept {
     return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();
   }
-  std::uint32_t caller_flags() const noexcept {
-    return static_cast<std::uint32_t>(extras_of(*header).caller_flags.load(std::memory_order_relaxed) & if_extras());
+  // With the checksum above them.
+  std::uint64_t caller_flags() const noexcept {
+    return extras_of(*header).caller_flags.load(std::memory_order_relaxed) & if_extras();
   }
   std::uint64_t created_ms() const noexcept { return created_of(owner(), flags); }
   std::uint64_t owner() const noexcept { return header->owner.load(std::memory_order_relaxed); }
@@ -167,7 +168,7 @@ struct BlockContents {
   std::uint32_t key_size = 0;
   std::uint32_t moves = 0;
   std::uint32_t entry = 0;
-  std::uint32_t caller_flags = 0;
+  std::uint64_t caller_flags = 0;  // With the checksum above them.
 
   BlockContents() = default;
   explicit BlockContents(const CheckedBlock& block) noexcept

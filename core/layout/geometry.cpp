@@ -46,6 +46,7 @@ Geometry geometry_of(const SegmentIdentity& identity) noexcept {
       identity.size_bytes, identity.process_slots_offset, identity.thread_slots_offset, identity.shards_offset,
       identity.shard_size, identity.process_slots,        identity.thread_slots,        identity.shards};
   std::copy(std::begin(identity.areas), std::end(identity.areas), geometry.areas);
+  geometry.features = identity.features;
   return geometry;
 }
 

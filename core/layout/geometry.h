@@ -22,7 +22,9 @@ struct Geometry {
   std::uint32_t thread_slots = 0;
   std::uint32_t shards = 0;
   Area areas[kAreas] = {};
+  std::uint32_t features = 0;
 
+  constexpr bool has_checksums() const noexcept { return (features & kFeatureChecksums) != 0; }
   constexpr std::uint32_t pin_chunks() const noexcept {
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>(areas[kPinChunkArea].size_bytes / sizeof(PinChunk), kMaxPinChunks));

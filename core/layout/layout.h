@@ -278,6 +278,10 @@ struct ThreadSlot {
 };
 static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == 40);
 
+// What a segment was made with: each value has a checksum, in its BlockExtras.
+inline constexpr std::uint32_t kFeatureChecksums = 1;
+inline constexpr std::uint32_t kKnownFeatures = kFeatureChecksums;
+
 enum class HeaderState : std::uint32_t { kBlank = 0, kInitializing = 1, kReady = 2, kDestroyed = 3 };
 
 // Written once by the creator, before "ready"; covered by the checksum.
@@ -304,7 +308,7 @@ struct SegmentIdentity {
   std::uint32_t process_slots;
   std::uint32_t thread_slots;
   std::uint32_t shards;
-  std::uint32_t unused;
+  std::uint32_t features;        // kFeatureChecksums.
   std::uint64_t time_namespace;  // 0: the kernel has none.
   std::int64_t marks_created_s;  // The semaphores that say who is alive: core/base/process_marks.h.
   std::int32_t marks_id;

@@ -32,8 +32,8 @@ static_assert(sizeof(BlockHeader) == kUnitSize);
 // What most values do without. It follows the header of those that have any of it, and of those that are large enough
 // for a few bytes more to be nothing: whatever has it can be given an expiry where it is.
 struct BlockExtras {
-  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never.
-  std::atomic<std::uint64_t> caller_flags;
+  std::atomic<std::uint64_t> expires_ms;    // On the segment's clock; 0: never.
+  std::atomic<std::uint64_t> caller_flags;  // Above those 32 bits the checksum of the value; 0: it has none.
 };
 static_assert(sizeof(BlockHeader) + sizeof(BlockExtras) == kMinBlockUnits * kUnitSize);
 

@@ -24,8 +24,8 @@ struct StoreRequest {
   Key key;
   const std::byte* value = nullptr;
   std::uint64_t value_size = 0;
-  std::uint64_t expires_ms = 0;  // 0: never.
-  std::uint32_t caller_flags = 0;
+  std::uint64_t expires_ms = 0;    // 0: never.
+  std::uint64_t caller_flags = 0;  // Above those 32 bits the checksum, where values have one.
   StoreMode mode = StoreMode::kSet;
   std::uint64_t cas = 0;          // For kCas the token of the entry, for kLease that of the lease.
   std::uint64_t lease_owner = 0;  // For kLease: who stores.
@@ -51,8 +51,11 @@ struct ReadResult {
   std::uint64_t created_ms = 0;
   std::uint64_t expires_ms = 0;
   std::uint64_t cas = 0;
-  std::uint32_t caller_flags = 0;
+  std::uint64_t caller_flags = 0;  // As in StoreRequest.
 };
+
+// kCorrupt, with what to do. `read_only`: who found it could not drop it.
+Status damaged_value(bool read_only) noexcept;
 
 // What a get came to.
 struct GetResult {
@@ -85,6 +88,15 @@ struct ScannedEntry {
   std::uint64_t last_access_ms = 0;
   std::uint64_t access_count = 0;
   std::uint64_t cas = 0;
+};
+
+// What a repair found and dropped.
+struct RepairReport {
+  std::uint64_t problems = 0;         // That a check found before.
+  std::uint64_t dropped_entries = 0;  // Whose block was not theirs, or no block.
+  std::uint64_t damaged_values = 0;   // Entries dropped because the value did not fit its checksum.
+  std::uint64_t emptied_shards = 0;   // Of which nothing could be rebuilt.
+  std::uint64_t entries = 0;          // That are left.
 };
 
 // A consistent copy of the shard's numbers.

@@ -63,6 +63,17 @@ Status Shard::no_room(std::uint64_t bytes) const noexcept {
   });
 }
 
+Status damaged_value(bool read_only) noexcept {
+  if (read_only) {
+    return fail(Status::kCorrupt,
+                "The value does not fit its checksum: something wrote over it. Open the cache for writing to drop it, "
+                "or run memstream check --repair.");
+  }
+  return fail(Status::kCorrupt,
+              "The value did not fit its checksum: something wrote over it. Its entry was dropped. Store the value "
+              "again, and run memstream check --repair to look for more.");
+}
+
 ShardStatistics& ShardStatistics::operator+=(const ShardStatistics& other) noexcept {
   max_memory += other.max_memory;
   used_memory += other.used_memory;

@@ -116,6 +116,14 @@ class Shard final : private ShardRecovery {
   void remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
                    std::uint64_t now_ms) noexcept;
 
+  // For a value that a reader found damaged: drops its entry and counts it. kOk if the value is whole now, kMiss if
+  // there is none any more, kCorrupt if it was dropped.
+  Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
+  // The checksum that the value should have, as StoreRequest::caller_flags has it; 0 where values have none.
+  std::uint64_t checksum_for(const Key& key, const std::byte* value, std::uint64_t size_bytes) const noexcept {
+    return geometry_.has_checksums() ? checksum_word(value, size_bytes, key.hash) : 0;
+  }
+
   // Asks for the cache line of the lock.
   void prefetch_lock() const noexcept { prefetch_line<LineUse::kWrite>(&header_->write_mutex); }
 
@@ -159,6 +167,9 @@ class Shard final : private ShardRecovery {
 
   // Appends a sentence for every invariant that does not hold. Changes nothing.
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
+  // Rebuilds the shard from its truth and, where values have checksums, drops those that do not fit. Adds to `report`.
+  // In one hold of the lock.
+  Status repair(const Deadline& deadline, RepairReport* report);
 
  private:
   // Calls copy() while no writer is at work; on a read-only attach at once.
@@ -209,6 +220,13 @@ class Shard final : private ShardRecovery {
   FoundEntry find(const Key& key) const;
   FoundEntry find_fresh(const Key& key, std::uint64_t now_ms);
   FoundEntry live_entry(std::uint32_t id) const;
+  // Whether the value has the checksum that stands with it, or needs none.
+  bool is_whole(const Key& key, const CheckedBlock& block) const noexcept {
+    return !geometry_.has_checksums() ||
+           checksum_of_word(block.caller_flags()) == checksum_for(key, block.value, block.value_size);
+  }
+  void remove_damaged(const FoundEntry& found);
+  std::uint64_t remove_damaged_values();
   void note_expiry(const FoundEntry& found) noexcept;
   Status admit(const StoreRequest& request, const FoundEntry& found) const noexcept;
   Status check_size(const StoreRequest& request) const noexcept;

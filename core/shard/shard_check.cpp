@@ -145,6 +145,9 @@ void Shard::check_entries(std::vector<std::string>* problems) const {
     } else if (const std::uint32_t hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
       problems->push_back(fmt::format("entry {}: its bucket looks for its block elsewhere", current));
     }
+    if (!is_whole(key, checked_block(ref_block(ref)))) {
+      problems->push_back(fmt::format("entry {}: its value does not fit its checksum", current));
+    }
     if (key.hash.shard(geometry_.shards) != number_) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }

@@ -281,6 +281,10 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
     std::int64_t number = found.id == 0 ? *request.initial : 0;
     StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
     if (found.id != 0) {
+      if (!is_whole(request.key, found.block)) [[unlikely]] {
+        remove_damaged(found);
+        return damaged_value(false);
+      }
       const BlockContents block(found.block);
       const auto* text = reinterpret_cast<const char*>(block.value);
       const auto [end, error] = std::from_chars(text, text + block.value_size, number);
@@ -290,7 +294,7 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
             "The value is not a decimal 64-bit integer in text. Store a number under this key, or use another key.");
       }
       to_store.expires_ms = block.expires_ms;
-      to_store.caller_flags = block.caller_flags;
+      to_store.caller_flags = block.caller_flags & 0xffff'ffff;
     }
     if (__builtin_add_overflow(number, request.delta, &number)) {
       return fail(Status::kNotNumeric,
@@ -300,9 +304,26 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
     to_store.value = reinterpret_cast<const std::byte*>(text);
     to_store.value_size = static_cast<std::uint64_t>(end - text);
+    to_store.caller_flags |= checksum_for(to_store.key, to_store.value, to_store.value_size);
     const Status status = store_value(to_store, found, now_ms);
     if (status == Status::kOk && result != nullptr) *result = number;
     return status;
+  });
+}
+
+// What somebody wrote over is nobody's: the entry goes, and whoever computes the key anew may store it.
+void Shard::remove_damaged(const FoundEntry& found) {
+  remove_entry(found);
+  ++header_->counters.damaged;
+}
+
+Status Shard::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
+  return write(Exclusion::kEverybody, deadline, [&] {
+    const FoundEntry found = find(key);
+    if (found.id == 0) return Status::kMiss;
+    if (is_whole(key, found.block)) return Status::kOk;
+    remove_damaged(found);
+    return Status::kCorrupt;
   });
 }
 

@@ -234,6 +234,13 @@ def test_check_finds_nothing_in_a_whole_cache(shell: Shell) -> None:
     assert shell.json("check") == {"problems": 0, "story": ""}
 
 
+def test_check_repairs_on_demand(shell: Shell) -> None:
+    shell.ok("put", "key", "x")
+    nothing = {"problems": 0, "dropped_entries": 0, "damaged_values": 0, "emptied_shards": 0, "entries": 1}
+    assert shell.json("check", "--repair") == nothing
+    assert "1 entries" in shell.ok("check", "--repair")
+
+
 def test_rm_asks_and_removes(shell: Shell) -> None:
     shell.ok("put", "key", "x")
     assert "--yes" in shell.fails(2, "rm")

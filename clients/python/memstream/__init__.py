@@ -33,7 +33,7 @@ from memstream.lru import lru_cache
 from memstream.memo_results import CacheInfo
 from memstream.memoize import MemoizedFunction
 from memstream.objects import ObjectCache
-from memstream.records import Entry, Info, Process, Stats
+from memstream.records import Entry, Info, Process, Repair, Stats
 from memstream.serializers import Serializer
 from memstream.views import Reservation, View
 
@@ -52,6 +52,7 @@ __all__ = [
     "MemoizedFunction",
     "ObjectCache",
     "Process",
+    "Repair",
     "Reservation",
     "SegmentDiffers",
     "SegmentError",

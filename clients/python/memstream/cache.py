@@ -62,10 +62,12 @@ from memstream._core.records import (
     Entry,
     Info,
     Process,
+    Repair,
     Stats,
     entry_from_fields,
     info_from_struct,
     process_from_struct,
+    repair_from_struct,
     stats_from_struct,
 )
 from memstream._core.undecodable import warn_of_undecodable
@@ -188,6 +190,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         group: Union[str, int, None] = None,
         max_value: Union[int, str, None] = None,
         owner: Union[int, str, None] = None,
+        checksum: Optional[bool] = None,
         library: Optional[Path] = None,
         serializer: Optional[SerializerChoice] = None,
     ) -> None:
@@ -216,6 +219,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             owner: id or name of the user whose segment is wanted; implies `read_only`. It gives no rights: root may
                 look at every segment, others as far as its mode allows. None: this user's own, or one that lets this
                 user in.
+            checksum: of a new segment. True: each value has a checksum, so that a damaged one raises `CorruptError`.
+                None: MEMSTREAM_CHECKSUM, or False.
             library: path of libcache.so; None: MEMSTREAM_LIBRARY, or the one beside the package, or the system's.
             serializer: "pickle" (protocol 5; the buffers of numpy arrays are copied only once), "json", or an object
                 with `dumps` and `loads`; None: values are bytes.
@@ -255,6 +260,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
                 group=group,
                 max_value=max_value,
                 owner=owner,
+                checksum=checksum,
                 library=library,
             )
         )
@@ -1072,6 +1078,25 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         """
         problems = c_uint64()
         self._check(self._library.c.memstream_check(self._handle, byref(problems)))
+
+    def repair(self) -> Repair:
+        """Rebuilds every shard from its authoritative state, and drops what is damaged.
+
+        In a segment with checksums (`Cache(checksum=True)`) it verifies all values. Other processes wait while their
+        shard is rebuilt.
+
+        Returns:
+            What was found and dropped.
+
+        Raises:
+            ReadOnlyError: this attach may only read.
+            UnavailableError: a shard was busy; those before it are done.
+
+        Source: memstream_repair.
+        """
+        raw = abi.RepairReport(struct_size=sizeof(abi.RepairReport))
+        self._check(self._library.c.memstream_repair(self._handle, byref(raw)))
+        return repair_from_struct(raw)
 
     # ---- as a mapping ----
 

@@ -47,6 +47,7 @@ class Status(IntEnum):
     BAD_PREFAULT = -27
     BAD_MAX_VALUE = -28
     BAD_GROUP = -29
+    BAD_CHECKSUM_CHOICE = -30
 
     BUSY = -40
     GONE = -41
@@ -142,6 +143,7 @@ class Options(ctypes.Structure):
         ("group", c_char_p),
         ("max_value", c_uint64),
         ("owner", c_char_p),
+        ("checksum", c_char_p),
     ]
 
 
@@ -220,6 +222,19 @@ class Info(ctypes.Structure):
     ]
 
 
+class RepairReport(ctypes.Structure):
+    """`memstream_repair_report_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("problems", c_uint64),
+        ("dropped_entries", c_uint64),
+        ("damaged_values", c_uint64),
+        ("emptied_shards", c_uint64),
+        ("entries", c_uint64),
+    ]
+
+
 class Segment(ctypes.Structure):
     """`memstream_segment_t`."""
 
@@ -263,6 +278,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_entry_t": Entry,
     "memstream_info_t": Info,
     "memstream_process_t": Process,
+    "memstream_repair_report_t": RepairReport,
     "memstream_segment_t": Segment,
 }
 
@@ -314,6 +330,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_info": (c_int, (c_void_p, POINTER(Info))),
     "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
+    "memstream_repair": (c_int, (c_void_p, POINTER(RepairReport))),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
 }

@@ -231,8 +231,14 @@ class BadMaxValue(ConfigurationError):
     code = Status.BAD_MAX_VALUE
 
 
+class BadChecksumChoice(ConfigurationError):
+    """`checksum` is not a bool, or MEMSTREAM_CHECKSUM is neither "off" nor "on"."""
+
+    code = Status.BAD_CHECKSUM_CHOICE
+
+
 class SegmentDiffers(UserWarning):
-    """The segment existed already, with another size, mode, number of shards or largest value than were asked for."""
+    """The segment existed with a size, mode, shard count, largest value or checksum choice other than those asked for."""
 
 
 class UnavailableError(MemStreamError):

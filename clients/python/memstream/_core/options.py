@@ -23,6 +23,7 @@ from memstream._core.arguments import (
 )
 from memstream._core.errors import (
     BadBackend,
+    BadChecksumChoice,
     BadGroup,
     BadHugePages,
     BadMaxValue,
@@ -68,6 +69,7 @@ class Options:
     group: Union[str, int, None] = None
     max_value: Union[int, str, None] = None
     owner: Union[int, str, None] = None
+    checksum: Optional[bool] = None
     library: Optional[Path] = None
 
     def load_library(self) -> Library:
@@ -135,6 +137,11 @@ class Options:
             if isinstance(self.owner, bool) or not isinstance(self.owner, (str, int)):
                 raise TypeError(invalid("owner", self.owner, _OWNER))
             struct.owner = c_text("owner", str(self.owner), _OWNER, InvalidArgument, Status.INVALID)
+        if self.checksum is not None:
+            if not isinstance(self.checksum, bool):
+                message = invalid("checksum", self.checksum, "True, False or None")
+                raise BadChecksumChoice(Status.BAD_CHECKSUM_CHOICE, message)
+            struct.checksum = b"on" if self.checksum else b"off"
 
     def _fill_numbers(self, struct: abi.Options) -> None:
         if self.size is not None:

@@ -135,6 +135,21 @@ class Process(NamedTuple):
     puts: int
 
 
+class Repair(NamedTuple):
+    """What `Cache.repair` found and dropped, in all shards together: `memstream_repair_report_t`."""
+
+    problems: int
+    """Problems that `Cache.check` would have reported before."""
+    dropped_entries: int
+    """Entries dropped because their block was damaged, or another entry's."""
+    damaged_values: int
+    """Entries dropped because the value did not match its checksum."""
+    emptied_shards: int
+    """Shards of which nothing could be rebuilt."""
+    entries: int
+    """Entries that are left."""
+
+
 def entry_from_fields(fields: Tuple[Any, ...]) -> Entry:
     """Makes an Entry from what ENTRY_FORMAT unpacks: the fields of a `memstream_entry_t` in their order."""
     value_size, stored_size, offset, created_ms, accessed_ms, expires_ms, count, token = fields[:8]
@@ -180,4 +195,9 @@ def process_from_struct(raw: abi.Process) -> Process:
     return Process(raw.pid, raw.pins, raw.start_time, raw.hits, raw.misses, raw.puts)
 
 
-present_as("memstream.records", Entry, Stats, Info, Process)
+def repair_from_struct(raw: abi.RepairReport) -> Repair:
+    """Makes a Repair from a filled `memstream_repair_report_t`."""
+    return Repair(raw.problems, raw.dropped_entries, raw.damaged_values, raw.emptied_shards, raw.entries)
+
+
+present_as("memstream.records", Entry, Stats, Info, Process, Repair)
