@@ -43,7 +43,7 @@ SECTIONS = (
     Section("Values in place", (("_core/views.py", "View"), ("_core/views.py", "Reservation"))),
     Section(
         "Records",
-        tuple(("_core/records.py", name) for name in ("Entry", "Stats", "Info", "Process")),
+        tuple(("_core/records.py", name) for name in ("Entry", "Stats", "Info", "Process", "Repair")),
     ),
     Section("Serializers", (("_core/codec.py", "Serializer"),)),
     Section("Django", (("integrations/django.py", "MemStreamCache"), ("integrations/_locks.py", "Lock"))),

@@ -10,6 +10,7 @@
 import sys
 from pathlib import Path
 
+import damage
 import engine
 import overwriting
 import pins_and_recovery
@@ -19,7 +20,7 @@ from mutant import Mutant, Stale
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (engine, overwriting, pins_and_recovery, processes, structure)
+    for module in (damage, engine, overwriting, pins_and_recovery, processes, structure)
     for mutant in module.MUTANTS
 }
 TABLE = "tests/results/seeded-bugs.md"
