@@ -300,9 +300,12 @@ class Cache final : private ForkAware {
   static constexpr std::uint64_t kNameLookMs = 250;
   std::atomic<std::uint64_t> next_name_look_ms_;
   bool read_only_;
-  std::uint64_t copy_below_;                  // With checksums 0: no value is copied without a look at that.
-  bool leaves_large_;                         // Large values are read through a pin, where pins are possible.
-  std::vector<std::optional<Shard>> shards_;  // One beside the other, so that a get finds its own by its number.
+  std::uint64_t copy_below_;  // With checksums 0: each value is verified on the slow way.
+  bool leaves_large_;         // Large values are read through a pin, where pins are possible.
+  // One beside the other, so that a get finds its own by its number: by a shift, since the size is a power of two.
+  struct alignas(512) PlacedShard : std::optional<Shard> {};
+  static_assert(sizeof(PlacedShard) == 512);
+  std::vector<PlacedShard> shards_;
   ProcessTable process_table_;
   PinPlaces pin_places_;
 
