@@ -1,9 +1,12 @@
 // The full C interface, third part: many keys in one call.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
 
 #include "api/arguments.h"
+#include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
@@ -13,8 +16,12 @@ using memstream::BatchItem;
 using memstream::BatchRoom;
 using memstream::bytes_of;
 using memstream::Cache;
+using memstream::fail;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::is_item_size;
+using memstream::kFirstItemSize;
+using memstream::kMaxItemSize;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -23,7 +30,43 @@ namespace {
 
 enum class Reads { kKeysOnly, kKeysAndValues };
 
-// The engine's form of a caller's item. A pointer that is missing is this item's failure alone.
+// The caller's items, each `item_size` bytes behind the one before. A newer program may have larger ones than this
+// library knows: what it leaves behind the known fields must be zero.
+class CallersItems {
+ public:
+  CallersItems(memstream_item_t* items, std::size_t item_size) noexcept
+      : begin_(reinterpret_cast<std::byte*>(items)), item_size_(item_size) {}
+
+  memstream_item_t& operator[](std::size_t index) const noexcept {
+    return *reinterpret_cast<memstream_item_t*>(begin_ + index * item_size_);
+  }
+  bool has_unknown_fields(std::size_t index) const noexcept {
+    if (item_size_ == sizeof(memstream_item_t)) [[likely]]
+      return false;
+    const std::byte* item = begin_ + index * item_size_;
+    return std::any_of(item + sizeof(memstream_item_t), item + item_size_,
+                       [](std::byte byte) { return byte != std::byte{0}; });
+  }
+
+ private:
+  std::byte* begin_;
+  std::size_t item_size_;
+};
+
+[[gnu::cold]] Status refuse_item_size(std::size_t item_size) {
+  return fail(
+      Status::kInvalid,
+      fmt::format("Invalid item_size {}: expected a multiple of {} from {} to {}. Pass sizeof(memstream_item_t).",
+                  item_size, alignof(memstream_item_t), sizeof(memstream_item_t), kMaxItemSize));
+}
+
+[[gnu::cold]] Status refuse_unknown_fields() noexcept {
+  return fail(Status::kInvalid,
+              "Invalid item: expected zeros behind the fields that this library knows. Clear them, or do not use a "
+              "library older than your program.");
+}
+
+// Converts a caller's item to the engine's. A missing pointer fails this item alone.
 BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
   BatchItem result;
   result.status = require("key of an item", item.key);
@@ -39,43 +82,70 @@ BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
   return result;
 }
 
-// Runs `operation(engine's items, deadline)` over the items, a batch of the engine's size at a time, and `finish` over
-// each of them after. Returns what the engine failed with last, which is what last_error() tells of.
+// Runs `operation(engine's items, deadline)` over the items, one batch of the engine's size at a time, then `finish`
+// over each item. Returns the engine's last failure, which is the one that last_error() describes.
 template <class Operation, class Finish>
-Status for_all(memstream_t* cache, memstream_item_t* items, size_t count, Reads reads, Operation operation,
-               Finish finish) {
+Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_size, size_t count, Reads reads,
+               Operation operation, Finish finish) {
+  if (!is_item_size(item_size)) [[unlikely]]
+    return refuse_item_size(item_size);
   if (count == 0) return Status::kOk;
-  if (const Status status = require("cache, items", cache, items); status != Status::kOk) return status;
+  if (const Status status = require("cache, items", cache, first); status != Status::kOk) return status;
   const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+  const CallersItems items(first, item_size);
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
   memstream::InplaceVector<BatchItem, Cache::kBatchSize> batch;
   for (size_t begin = 0; begin < count; begin += Cache::kBatchSize) {
     batch.clear();
     const size_t end = std::min(begin + Cache::kBatchSize, count);
-    for (size_t i = begin; i < end; ++i) batch.push_back(item_of(items[i], reads, &failure));
+    for (size_t i = begin; i < end; ++i) {
+      BatchItem& item = batch.push_back(item_of(items[i], reads, &failure));
+      if (items.has_unknown_fields(i)) [[unlikely]]
+        item.status = failure = refuse_unknown_fields();
+    }
     const std::span<BatchItem> part(batch.data(), batch.size());
     if (const Status status = operation(part, deadline); status != Status::kOk) failure = status;
     for (size_t i = 0; i < part.size(); ++i) {
-      items[begin + i].status = static_cast<int32_t>(part[i].status);
-      finish(items[begin + i], part[i]);
+      memstream_item_t& item = items[begin + i];
+      item.status = static_cast<int32_t>(part[i].status);
+      finish(item, part[i]);
     }
   }
   return failure;
 }
 
-}  // namespace
-
-extern "C" {
-
-int memstream_get_many(memstream_t* cache, memstream_item_t* items, size_t count, void* room, size_t* room_size) {
+int set_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count) noexcept {
   return guarded([&] {
-    if (const Status status = require("room_size", room_size); status != Status::kOk) return status;
-    if (const Status status = require_bytes("room", room, *room_size); status != Status::kOk) return status;
-    BatchRoom left{.data = static_cast<std::byte*>(room), .size_bytes = *room_size};
+    return for_all(
+        cache, items, item_size, count, Reads::kKeysAndValues,
+        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
+          return cache->cache().store_many(batch, deadline);
+        },
+        [](memstream_item_t&, const BatchItem&) {});
+  });
+}
+
+int delete_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count) noexcept {
+  return guarded([&] {
+    return for_all(
+        cache, items, item_size, count, Reads::kKeysOnly,
+        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
+          return cache->cache().remove_many(batch, deadline);
+        },
+        [](memstream_item_t&, const BatchItem&) {});
+  });
+}
+
+int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count, void* buffer,
+             size_t* buffer_size) noexcept {
+  return guarded([&] {
+    if (const Status status = require("buffer_size", buffer_size); status != Status::kOk) return status;
+    if (const Status status = require_bytes("buffer", buffer, *buffer_size); status != Status::kOk) return status;
+    BatchRoom left{.data = static_cast<std::byte*>(buffer), .size_bytes = *buffer_size};
     bool too_small = false;
     const Status failure = for_all(
-        cache, items, count, Reads::kKeysOnly,
+        cache, items, item_size, count, Reads::kKeysOnly,
         [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
           return cache->cache().get_many(batch, deadline, &left);
         },
@@ -90,31 +160,38 @@ int memstream_get_many(memstream_t* cache, memstream_item_t* items, size_t count
           item.expires_at_ms = meta.expires_at_ms;
           item.flags = meta.flags;
         });
-    *room_size = left.needed_bytes;
+    *buffer_size = left.needed_bytes;
     return failure == Status::kOk && too_small ? Status::kTooSmall : failure;
   });
 }
 
+}  // namespace
+
+extern "C" {
+
+int memstream_get_many(memstream_t* cache, memstream_item_t* items, size_t count, void* buffer, size_t* buffer_size) {
+  return get_many(cache, items, kFirstItemSize, count, buffer, buffer_size);
+}
+
 int memstream_set_many(memstream_t* cache, memstream_item_t* items, size_t count) {
-  return guarded([&] {
-    return for_all(
-        cache, items, count, Reads::kKeysAndValues,
-        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
-          return cache->cache().store_many(batch, deadline);
-        },
-        [](memstream_item_t&, const BatchItem&) {});
-  });
+  return set_many(cache, items, kFirstItemSize, count);
 }
 
 int memstream_delete_many(memstream_t* cache, memstream_item_t* items, size_t count) {
-  return guarded([&] {
-    return for_all(
-        cache, items, count, Reads::kKeysOnly,
-        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
-          return cache->cache().remove_many(batch, deadline);
-        },
-        [](memstream_item_t&, const BatchItem&) {});
-  });
+  return delete_many(cache, items, kFirstItemSize, count);
+}
+
+int memstream_get_many_sized(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count, void* buffer,
+                             size_t* buffer_size) {
+  return get_many(cache, items, item_size, count, buffer, buffer_size);
+}
+
+int memstream_set_many_sized(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count) {
+  return set_many(cache, items, item_size, count);
+}
+
+int memstream_delete_many_sized(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count) {
+  return delete_many(cache, items, item_size, count);
 }
 
 }  // extern "C"

@@ -419,6 +419,64 @@ CACHE_API int memstream_set_many(memstream_t *cache, memstream_item_t *items, si
  */
 CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items, size_t count);
 
+/*
+ * The next three functions take the size of an item, so that items can grow.
+ *
+ * memstream_item_t itself keeps its size within the SONAME libcache.so.1. A later version may add fields behind it, in
+ * a larger struct that begins with it. Set the fields that you do not use to 0. The library refuses an item whose bytes
+ * behind the known fields are not 0.
+ */
+
+/**
+ * Copies the values of many keys into one buffer, as memstream_get_many() does.
+ *
+ * @param cache        An open cache.
+ * @param items        The first item. May be NULL if `count` is 0.
+ * @param item_size    Bytes from one item to the next: sizeof the struct, 72 to 1024, a multiple of 8.
+ * @param count        Number of items.
+ * @param buffer       The buffer for the values. May be NULL if `*buffer_size` is 0.
+ * @param buffer_size  In: capacity of the buffer in bytes. Out: bytes that all values together need.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval CACHE_INVALID  `item_size` is not valid, or an item has bytes behind the known fields that are not 0.
+ * @retval CACHE_TOO_SMALL  The buffer is too small for one of the values, and no item has another error.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Each value is whole. The values are not a snapshot of one moment.
+ * @ownership The buffer is the caller's. memstream_item_t.value points into it.
+ */
+CACHE_API int memstream_get_many_sized(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count,
+                                       void *buffer, size_t *buffer_size);
+
+/**
+ * Stores the values of many keys, as memstream_set_many() does.
+ *
+ * @param cache      An open cache.
+ * @param items      The first item. May be NULL if `count` is 0.
+ * @param item_size  Bytes from one item to the next: sizeof the struct, 72 to 1024, a multiple of 8.
+ * @param count      Number of items.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval CACHE_INVALID  `item_size` is not valid, or an item has bytes behind the known fields that are not 0.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Readers see of each key the old value or the new one. A kill leaves some keys done and others not.
+ */
+CACHE_API int memstream_set_many_sized(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count);
+
+/**
+ * Removes many keys, as memstream_delete_many() does.
+ *
+ * @param cache      An open cache.
+ * @param items      The first item. May be NULL if `count` is 0.
+ * @param item_size  Bytes from one item to the next: sizeof the struct, 72 to 1024, a multiple of 8.
+ * @param count      Number of items.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
+ * @retval CACHE_INVALID  `item_size` is not valid, or an item has bytes behind the known fields that are not 0.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Views of the values stay readable. A kill leaves some keys done and others not.
+ */
+CACHE_API int memstream_delete_many_sized(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count);
+
 /* ---- Leases: one caller of many computes a value ---- */
 
 /*

@@ -264,6 +264,11 @@ Status read_options(const memstream_options_t* options, OpenOptions* result) {
             "Invalid options.flags {:#x}: expected bits of {:#x}. Do not use a library older than your program.",
             given.flags, kKnownFlags));
   }
+  if (given.reserved != 0) {
+    return fail(Status::kInvalid, fmt::format("Invalid options.reserved {}: expected 0. Call memstream_options_init() "
+                                              "before you set fields.",
+                                              given.reserved));
+  }
   result->spec.name = kDefaultName;
   result->spec.size_bytes = kDefaultSize;
   result->spec.mode = kDefaultMode;

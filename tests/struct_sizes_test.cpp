@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "api/memstream.h"
 #include "tests/support/test_cache.h"
@@ -105,6 +107,87 @@ TEST_CASE("a size that no version had is refused") {
     memstream_t* other = nullptr;
     CHECK(memstream_open(&options, &other) == CACHE_INVALID);
     CHECK(std::string(cache_last_error()).find(std::to_string(size)) != std::string::npos);
+  }
+}
+
+TEST_CASE("reserved bits of the options must be 0") {
+  memstream_options_t options;
+  memstream_options_init(&options);
+  options.reserved = 1;
+  memstream_t* cache = nullptr;
+  CHECK(memstream_open(&options, &cache) == CACHE_INVALID);
+  CHECK(std::string(cache_last_error()).find("Invalid options.reserved 1: expected 0") != std::string::npos);
+}
+
+// An item of a program that is newer than the library: it has a field more.
+struct NewerItem {
+  memstream_item_t item;
+  std::uint64_t added;
+};
+
+constexpr std::size_t kItems = 300;  // More than the engine takes at once.
+
+std::vector<NewerItem> newer_items(const std::vector<std::string>& keys) {
+  std::vector<NewerItem> items(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    items[i].item.key = items[i].item.value = keys[i].data();
+    items[i].item.key_size = items[i].item.value_size = keys[i].size();
+  }
+  return items;
+}
+
+TEST_CASE("items of a newer program work as long as what it added is 0") {
+  const TemporarySegment segment("items", std::uint64_t{2} << 20);
+  const OpenCache cache(segment.spec());
+  std::vector<std::string> keys;
+  for (std::size_t i = 0; i < kItems; ++i) keys.push_back("key" + std::to_string(i));
+  std::vector<NewerItem> items = newer_items(keys);
+  REQUIRE(memstream_set_many_sized(cache, &items[0].item, sizeof(NewerItem), kItems) == CACHE_OK);
+  std::vector<char> buffer(kItems * 16);
+  size_t size = buffer.size();
+  REQUIRE(memstream_get_many_sized(cache, &items[0].item, sizeof(NewerItem), kItems, buffer.data(), &size) == CACHE_OK);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    CHECK(std::string(static_cast<const char*>(items[i].item.value), items[i].item.value_size) == keys[i]);
+    CHECK(items[i].added == 0);
+  }
+  REQUIRE(memstream_delete_many_sized(cache, &items[0].item, sizeof(NewerItem), kItems) == CACHE_OK);
+  CHECK(items[kItems - 1].item.status == CACHE_OK);
+  CHECK(stats_of(cache).entries == 0);
+}
+
+TEST_CASE("an item whose added field is not 0 is refused, and no other one") {
+  const TemporarySegment segment("added", std::uint64_t{2} << 20);
+  const OpenCache cache(segment.spec());
+  std::vector<NewerItem> items = newer_items({"first", "second", "third"});
+  items[1].added = std::uint64_t{1} << 63;
+  size_t size = 0;
+  CHECK(memstream_set_many_sized(cache, &items[0].item, sizeof(NewerItem), 3) == CACHE_INVALID);
+  CHECK(std::string(cache_last_error()).find("expected zeros behind the fields") != std::string::npos);
+  CHECK(items[0].item.status == CACHE_OK);
+  CHECK(items[1].item.status == CACHE_INVALID);
+  CHECK(items[2].item.status == CACHE_OK);
+  CHECK(stats_of(cache).entries == 2);
+  CHECK(memstream_get_many_sized(cache, &items[0].item, sizeof(NewerItem), 3, nullptr, &size) == CACHE_INVALID);
+  CHECK(items[2].item.status == CACHE_TOO_SMALL);
+  CHECK(memstream_delete_many_sized(cache, &items[0].item, sizeof(NewerItem), 3) == CACHE_INVALID);
+  CHECK(stats_of(cache).entries == 0);
+}
+
+TEST_CASE("an item size that no version can have is refused") {
+  const TemporarySegment segment("stride", std::uint64_t{1} << 20);
+  const OpenCache cache(segment.spec());
+  memstream_item_t item{};
+  size_t size = 0;
+  for (const std::size_t item_size : {std::size_t{0}, sizeof item - 8, sizeof item + 4, std::size_t{1032}}) {
+    CAPTURE(item_size);
+    const auto is_refused = [&](int status) {
+      return status == CACHE_INVALID &&
+             std::string(cache_last_error()).find("Invalid item_size " + std::to_string(item_size)) !=
+                 std::string::npos;
+    };
+    CHECK(is_refused(memstream_set_many_sized(cache, &item, item_size, 1)));
+    CHECK(is_refused(memstream_get_many_sized(cache, &item, item_size, 1, nullptr, &size)));
+    CHECK(is_refused(memstream_delete_many_sized(cache, &item, item_size, 1)));
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -303,8 +304,7 @@ class Cache final : private ForkAware {
   std::uint64_t copy_below_;  // With checksums 0: each value is verified on the slow way.
   bool leaves_large_;         // Large values are read through a pin, where pins are possible.
   // One beside the other, so that a get finds its own by its number: by a shift, since the size is a power of two.
-  struct alignas(512) PlacedShard : std::optional<Shard> {};
-  static_assert(sizeof(PlacedShard) == 512);
+  struct alignas(std::bit_ceil(sizeof(std::optional<Shard>))) PlacedShard : std::optional<Shard> {};
   std::vector<PlacedShard> shards_;
   ProcessTable process_table_;
   PinPlaces pin_places_;
