@@ -1,4 +1,5 @@
 // Many keys of one shard: one hold of the lock for several writes.
+#include "core/base/touch_source.h"
 #include "core/shard/shard_operation.h"
 
 namespace memstream {
@@ -18,6 +19,7 @@ void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadl
 
 void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses, const Deadline& deadline,
                        std::uint64_t now_ms) noexcept {
+  for (const std::uint8_t item : order) touch_source(requests[item].value, requests[item].value_size);
   write_many(order, statuses, deadline, [&](std::uint8_t item) {
     if (const Status status = check_size(requests[item]); status != Status::kOk) return status;
     return store_if_admitted(requests[item], now_ms);

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string>
 
+#include "core/base/touch_source.h"
 #include "core/shard/shard_lookup.h"
 #include "core/shard/shard_operation.h"
 
@@ -111,6 +112,7 @@ Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const 
 Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
   prefetch_write(request.key);
+  touch_source(request.value, request.value_size);
   return write(Exclusion::kEverybody, deadline, [&] { return store_if_admitted(request, now_ms); });
 }
 
