@@ -10,10 +10,10 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
-#include "core/base/inplace_vector.h"
 
 using memstream::BatchItem;
 using memstream::BatchRoom;
+using memstream::BatchWork;
 using memstream::bytes_of;
 using memstream::Cache;
 using memstream::fail;
@@ -95,17 +95,17 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
   const CallersItems items(first, item_size);
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
-  memstream::InplaceVector<BatchItem, Cache::kBatchSize> batch;
-  for (size_t begin = 0; begin < count; begin += Cache::kBatchSize) {
-    batch.clear();
-    const size_t end = std::min(begin + Cache::kBatchSize, count);
+  BatchWork work(count);
+  for (size_t begin = 0; begin < count; begin += work.capacity()) {
+    work.items.clear();
+    const size_t end = std::min(begin + work.capacity(), count);
     for (size_t i = begin; i < end; ++i) {
-      BatchItem& item = batch.push_back(item_of(items[i], reads, &failure));
+      work.items.push_back(item_of(items[i], reads, &failure));
       if (items.has_unknown_fields(i)) [[unlikely]]
-        item.status = failure = refuse_unknown_fields();
+        work.items.back().status = failure = refuse_unknown_fields();
     }
-    const std::span<BatchItem> part(batch.data(), batch.size());
-    if (const Status status = operation(part, deadline); status != Status::kOk) failure = status;
+    const std::span<BatchItem> part(work.items.data(), work.items.size());
+    if (const Status status = operation(work, deadline); status != Status::kOk) failure = status;
     for (size_t i = 0; i < part.size(); ++i) {
       memstream_item_t& item = items[begin + i];
       item.status = static_cast<int32_t>(part[i].status);
@@ -119,7 +119,7 @@ int set_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
   return guarded([&] {
     return for_all(
         cache, items, item_size, count, Reads::kKeysAndValues,
-        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
+        [&](BatchWork& batch, const memstream::Deadline& deadline) {
           return cache->cache().store_many(batch, deadline);
         },
         [](memstream_item_t&, const BatchItem&) {});
@@ -130,7 +130,7 @@ int delete_many(memstream_t* cache, memstream_item_t* items, size_t item_size, s
   return guarded([&] {
     return for_all(
         cache, items, item_size, count, Reads::kKeysOnly,
-        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
+        [&](BatchWork& batch, const memstream::Deadline& deadline) {
           return cache->cache().remove_many(batch, deadline);
         },
         [](memstream_item_t&, const BatchItem&) {});
@@ -146,7 +146,7 @@ int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
     bool too_small = false;
     const Status failure = for_all(
         cache, items, item_size, count, Reads::kKeysOnly,
-        [&](std::span<BatchItem> batch, const memstream::Deadline& deadline) {
+        [&](BatchWork& batch, const memstream::Deadline& deadline) {
           return cache->cache().get_many(batch, deadline, &left);
         },
         [&](memstream_item_t& item, const BatchItem& got) {

@@ -8,17 +8,16 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/fork_guard.h"
-#include "core/base/inplace_vector.h"
 #include "core/base/process_private.h"
 #include "core/base/segment.h"
 #include "core/cache/access_clock.h"
+#include "core/cache/batch_work.h"
 #include "core/cache/format.h"
 #include "core/cache/operation_scope.h"
 #include "core/cache/processes.h"
@@ -56,19 +55,6 @@ struct ProcessInfo {
 // A block that this process holds, and the shard that it lies in.
 struct HeldBlock : PinnedBlock {
   std::uint32_t shard = 0;
-};
-
-// One key of a batch: what is to be stored, or where the value was copied to and what else was read.
-struct BatchItem {
-  std::string_view key;
-  const std::byte* value = nullptr;
-  std::uint64_t value_size = 0;
-  std::uint64_t ttl_ms = 0;
-  std::uint32_t caller_flags = 0;
-  Status status = Status::kOk;
-  ReadResult read;
-
-  bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
 };
 
 // The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
@@ -114,14 +100,12 @@ class Cache final : private ForkAware {
 
   // ---- many keys at once (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
 
-  // The most items that one call takes; whoever has more calls again, with the same deadline.
-  static constexpr std::size_t kBatchSize = 128;
-  using BatchKeys = InplaceVector<Key, kBatchSize>;
+  // Of `work` they take the items, and use the rest. Whoever has more calls again, with the same deadline.
   // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
   // about; kOk if none failed. kTooSmall is no failure here.
-  Status get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept;
-  Status store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
-  Status remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept;
+  Status get_many(BatchWork& work, const Deadline& deadline, BatchRoom* room) noexcept;
+  Status store_many(BatchWork& work, const Deadline& deadline) noexcept;
+  Status remove_many(BatchWork& work, const Deadline& deadline) noexcept;
   Deadline deadline() const noexcept { return Deadline(timeout_); }
 
   // ---- leases (core/cache/cache_lease.cpp) ----
@@ -235,8 +219,8 @@ class Cache final : private ForkAware {
   Status with_room_of_the_dead(Operation operation);
   [[gnu::cold]] bool found_room_of_the_dead();
   // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
-  // everybody's. kOk if no item failed; `*usable` is how many did not, and `keys` has their hashes.
-  Status begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys, std::size_t* usable) noexcept;
+  // everybody's. kOk if no item failed; `*usable` is how many did not, and `work.keys` has their hashes.
+  Status begin_batch(BatchWork& work, bool writes, std::size_t* usable) noexcept;
   void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
   void count_puts(std::uint64_t puts) noexcept;

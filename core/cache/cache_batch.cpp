@@ -2,14 +2,16 @@
 // hold of the lock.
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "core/cache/cache.h"
 #include "core/shard/shard_lookup.h"
 
 namespace memstream {
 
-Status Cache::begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* keys,
-                          std::size_t* usable_items) noexcept {
+Status Cache::begin_batch(BatchWork& work, bool writes, std::size_t* usable_items) noexcept {
+  const std::span<BatchItem> items(work.items.data(), work.items.size());
+  work.keys.clear();
   *usable_items = 0;
   static_cast<void>(now_and_look());
   Status all = present();
@@ -19,11 +21,11 @@ Status Cache::begin_batch(std::span<BatchItem> items, bool writes, BatchKeys* ke
     const bool was_failure = item.status != Status::kOk;
     if (!was_failure) item.status = all == Status::kOk ? usable(item.key) : all;
     if (item.status == Status::kOk) [[likely]] {
-      keys->push_back(make_key(item.key));
+      work.keys.push_back(make_key(item.key));
       ++*usable_items;
     } else {
       if (!was_failure) failure = item.status;
-      keys->push_back({});
+      work.keys.push_back({});
     }
   }
   return failure;
@@ -33,11 +35,11 @@ namespace {
 
 // The items of a batch by shard: those of shard s are order[begins[s]] to order[begins[s + 1] - 1], as they stood.
 struct ByShard {
-  std::array<std::uint8_t, Cache::kBatchSize> order;
+  std::array<std::uint8_t, BatchWork::kMost> order;
   std::array<std::uint8_t, kMaxShards + 1> begins{};
 
   ByShard(std::span<const BatchItem> items, const Key* keys, std::uint32_t shards) noexcept {
-    static_assert(Cache::kBatchSize <= 0xff);
+    static_assert(BatchWork::kMost <= 0xff);
     std::array<std::uint8_t, kMaxShards + 1> next{};
     const auto each = [&](auto&& visit) {
       for (std::size_t i = 0; i < items.size(); ++i) {
@@ -104,15 +106,17 @@ class WritesAhead {
 
 }  // namespace
 
-Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  BatchKeys keys;
+Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
+  const std::span<BatchItem> items(work.items.data(), work.items.size());
+  VectorInRoom<Key>& keys = work.keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, true, &keys, &usable_items);
+  Status failure = begin_batch(work, true, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   const RedoClaim redo(*this);
-  InplaceVector<StoreRequest, kBatchSize> requests;
-  std::array<Status, kBatchSize> statuses;
+  VectorInRoom<StoreRequest>& requests = work.requests;
+  requests.clear();
+  std::array<Status, BatchWork::kMost> statuses;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const BatchItem& item = items[i];
     const bool is_checked = has_checksums() && item.status == Status::kOk;
@@ -159,13 +163,14 @@ Status Cache::store_many(std::span<BatchItem> items, const Deadline& deadline) n
   return failure;
 }
 
-Status Cache::remove_many(std::span<BatchItem> items, const Deadline& deadline) noexcept {
-  BatchKeys keys;
+Status Cache::remove_many(BatchWork& work, const Deadline& deadline) noexcept {
+  const std::span<BatchItem> items(work.items.data(), work.items.size());
+  VectorInRoom<Key>& keys = work.keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, true, &keys, &usable_items);
+  Status failure = begin_batch(work, true, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
-  std::array<Status, kBatchSize> statuses;
+  std::array<Status, BatchWork::kMost> statuses;
   const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
   WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys.data());
   for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {

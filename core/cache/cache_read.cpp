@@ -1,6 +1,7 @@
 // Reading: one key, and many in one call.
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "core/cache/cache_lookup.h"
 
@@ -82,10 +83,11 @@ Status Cache::inspect(std::string_view key,
 // ---- many keys ----
 
 // The looks of a whole group go on side by side: each step asks for the cache lines of the next.
-Status Cache::get_many(std::span<BatchItem> items, const Deadline& deadline, BatchRoom* room) noexcept {
-  BatchKeys keys;
+Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchRoom* room) noexcept {
+  const std::span<BatchItem> items(work.items.data(), work.items.size());
+  VectorInRoom<Key>& keys = work.keys;
   std::size_t usable_items = 0;
-  Status failure = begin_batch(items, false, &keys, &usable_items);
+  Status failure = begin_batch(work, false, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   const auto same_now = [now] { return now; };
