@@ -41,7 +41,7 @@ void look_inside(const char* backend, memstream_segment_t* segment) {
   if (status != Status::kOk) return;
   memstream::CacheStatistics statistics;
   segment->layout_version = handle->cache().attached().layout_version;
-  segment->created_at_ms = handle->cache().attached().created_unix_ms;
+  segment->created_at_ms = handle->cache().to_unix_ms(0);
   if (handle->cache().statistics(&statistics) != Status::kOk) return;
   segment->entries = statistics.shards.entries;
   segment->processes = statistics.processes;

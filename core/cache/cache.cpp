@@ -15,6 +15,8 @@ constexpr std::uint64_t kFarFuture = std::uint64_t{1} << 46;
 
 constexpr std::chrono::milliseconds kNoWait{0};
 
+constexpr std::uint64_t kClockGrainMs = 50;
+
 constexpr std::atomic<std::uint32_t> kDestroyed{static_cast<std::uint32_t>(HeaderState::kDestroyed)};
 
 // How long a process that got no slot works without one before it tries again.
@@ -40,6 +42,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
     // Whoever comes cleans up after those that are gone, as far as that can be done at once.
     static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait)));
   }
+  opened->look_at_clock();
   *cache = std::move(opened);
   return Status::kOk;
 }
@@ -51,6 +54,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
       state_(&header_->state),
       next_name_look_ms_(now_ms() + kNameLookMs),
+      created_unix_ms_(attached.created_unix_ms),
       read_only_(segment_->access() == Access::kReadOnly),
       copy_below_(attached.geometry.has_checksums() ? 0 : ReadRoom::kLarge),
       leaves_large_(!read_only_ || attached.geometry.has_checksums()),
@@ -184,6 +188,19 @@ Status Cache::why_gone() const noexcept {
   }
   return fail(Status::kGone,
               "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
+}
+
+void Cache::look_around() noexcept {
+  look_at_clock();
+  look_for_name();
+}
+
+// The two clocks are not read at the same instant, and each is a tick old. What is less than that, and some more, is no
+// setting of the wall clock: instants do not waver.
+void Cache::look_at_clock() noexcept {
+  const std::uint64_t created = unix_ms() - now_ms();
+  const std::uint64_t known = created_unix_ms_.load(std::memory_order_relaxed);
+  if (created - known + kClockGrainMs > 2 * kClockGrainMs) created_unix_ms_.store(created, std::memory_order_relaxed);
 }
 
 void Cache::look_for_name() noexcept {

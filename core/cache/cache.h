@@ -146,13 +146,19 @@ class Cache final : private ForkAware {
   Status check(std::vector<std::string>* problems);
   Status repair(RepairReport* report);
 
-  std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept { return attached_.created_unix_ms + segment_ms; }
+  // By the wall clock as it is now, or was a quarter of a second ago: somebody may have set it since.
+  std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept {
+    return created_unix_ms_.load(std::memory_order_relaxed) + segment_ms;
+  }
   const AttachedHeader& attached() const noexcept { return attached_; }
   const Segment& segment() const noexcept { return *segment_; }
   bool is_gone() const noexcept {
     return state_.load(std::memory_order_relaxed)->load(std::memory_order_relaxed) !=
            static_cast<std::uint32_t>(HeaderState::kReady);
   }
+  // What an operation looks at now and then: whether the wall clock was set, and whether the segment has its name.
+  [[gnu::cold]] void look_around() noexcept;
+  void look_at_clock() noexcept;
   // Asks the system whether the segment still has its name. If somebody took it away (rm, ipcrm), the next to open the
   // name makes a second segment; so this one is gone from here on, for all that are attached.
   [[gnu::cold]] void look_for_name() noexcept;
@@ -170,11 +176,11 @@ class Cache final : private ForkAware {
 
   SegmentHeader* header() const noexcept { return header_; }
   std::uint64_t now_ms() const noexcept { return monotonic_ms() - attached_.created_monotonic_ms; }
-  // The same, and every kNameLookMs a look for the name: what an operation begins with, or a get that reads the clock.
+  // The same, and every kNameLookMs a look around: what an operation begins with, or a get that reads the clock.
   std::uint64_t now_and_look() noexcept {
     const std::uint64_t now = now_ms();
     if (now >= next_name_look_ms_.load(std::memory_order_relaxed)) [[unlikely]]
-      look_for_name();
+      look_around();
     return now;
   }
   std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
@@ -284,6 +290,7 @@ class Cache final : private ForkAware {
   std::atomic<const std::atomic<std::uint32_t>*> state_;
   static constexpr std::uint64_t kNameLookMs = 250;
   std::atomic<std::uint64_t> next_name_look_ms_;
+  std::atomic<std::uint64_t> created_unix_ms_;  // When the segment was made, by the wall clock as it is set now.
   bool read_only_;
   std::uint64_t copy_below_;  // With checksums 0: each value is verified on the slow way.
   bool leaves_large_;         // Large values are read through a pin, where pins are possible.

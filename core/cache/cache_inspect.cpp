@@ -14,7 +14,7 @@ constexpr std::uint64_t cursor_of(std::uint32_t shard, std::uint32_t next) noexc
 
 Status Cache::scan(std::uint64_t* cursor,
                    const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
-  look_for_name();
+  look_around();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   auto shard = static_cast<std::uint32_t>(*cursor >> 32);
@@ -35,7 +35,7 @@ Status Cache::scan(std::uint64_t* cursor,
 }
 
 Status Cache::statistics(CacheStatistics* statistics) noexcept {
-  look_for_name();
+  look_around();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   *statistics = {};
@@ -64,7 +64,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   statistics->shard_count = attached_.geometry.shards;
   statistics->view_copies = header()->view_copies.load(std::memory_order_relaxed);
   statistics->dead_processes = header()->dead_processes.load(std::memory_order_relaxed);
-  statistics->created_unix_ms = attached_.created_unix_ms;
+  statistics->created_unix_ms = to_unix_ms(0);
   statistics->now_unix_ms = to_unix_ms(now_ms());
   return Status::kOk;
 }
@@ -85,7 +85,7 @@ Status Cache::prefault() noexcept {
 }
 
 Status Cache::processes(std::vector<ProcessInfo>* processes) {
-  look_for_name();
+  look_around();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   if (!read_only()) {
@@ -115,7 +115,7 @@ Status Cache::processes(std::vector<ProcessInfo>* processes) {
 }
 
 Status Cache::check(std::vector<std::string>* problems) {
-  look_for_name();
+  look_around();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   for (auto& shard : shards_) {
