@@ -27,6 +27,8 @@ class Deadline {
     if (end_ == std::chrono::steady_clock::time_point{}) end_ = std::chrono::steady_clock::now() + timeout_;
     return end_;
   }
+  // What this process did itself since was no waiting.
+  void prolong(std::chrono::steady_clock::duration by) const noexcept { end_ = end() + by; }
   bool passed() const noexcept { return std::chrono::steady_clock::now() >= end(); }
 
  private:

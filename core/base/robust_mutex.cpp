@@ -99,6 +99,16 @@ pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept {
 #endif
 }
 
+bool robust_mutex_is_awaited(pthread_mutex_t* mutex) noexcept {
+#if defined(__GLIBC__) && defined(__x86_64__)
+  const std::atomic_ref<int> word(mutex->__data.__lock);
+  return (static_cast<unsigned>(word.load(std::memory_order_relaxed)) & FUTEX_WAITERS) != 0;
+#else
+  static_cast<void>(mutex);
+  return true;
+#endif
+}
+
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept { pthread_mutex_consistent(mutex); }
 
 }  // namespace memstream

@@ -191,6 +191,32 @@ std::uint32_t Arena::allocate_from_wilderness(std::uint64_t units, std::uint64_t
   return position;
 }
 
+std::uint32_t Arena::join_next(std::uint32_t position) {
+  const HeapBlock first = look_at(position);
+  const std::uint32_t next = position + first.shape.size_units;
+  const HeapBlock second = look_at(next);
+  if (!first.shape.used() || !second.shape.used()) throw ShardDamage{"a free block where a used one should be"};
+  const std::uint32_t units = second.shape.size_units;
+  keep_hand_on_a_block(next, next + units, position);
+  // One store. As in take(): a reader that sees what is written here later sees that the last owner let go of it.
+  BlockShape joined = first.shape;
+  joined.size_units += units;
+  set_shape(*first.header, joined);
+  std::atomic_thread_fence(std::memory_order_release);
+  return units;
+}
+
+void Arena::cut_to(std::uint32_t position, std::uint32_t units) {
+  const HeapBlock whole = look_at(position);
+  if (whole.shape.size_units < units + kMinBlockUnits) return;
+  const std::uint32_t rest = position + units;
+  set_shape(block(rest), {.size_units = whole.shape.size_units - units, .flags = kBlockUsed});
+  BlockShape cut = whole.shape;
+  cut.size_units = units;
+  set_shape(*whole.header, cut);
+  free(rest);
+}
+
 std::uint32_t Arena::free(std::uint32_t position) {
   // The ref that gave the block up was stored before; what is written into the block from here on must not be seen by a
   // reader that does not see that. A release store alone lets later stores pass it.

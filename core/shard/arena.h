@@ -44,6 +44,14 @@ class Arena {
   // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
   std::uint32_t allocate_at(std::uint32_t position, std::uint32_t units);
 
+  // As allocate(), from the wilderness alone.
+  std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
+
+  // Adds the block behind a used block to it. REQUIRES: that one is used, and nobody's. Returns how many units it had.
+  std::uint32_t join_next(std::uint32_t position);
+  // Cuts a used block down to `units`; what is too small for a block of its own stays.
+  void cut_to(std::uint32_t position, std::uint32_t units);
+
   // A free block of the list of the largest ones, 0 if no block is free.
   std::uint32_t a_largest_free() const;
 
@@ -125,7 +133,6 @@ class Arena {
 
   HeapBlock find_free(std::uint32_t units) const;
   std::uint32_t take(const HeapBlock& found, std::uint32_t units);
-  std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
   void remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units);
   void insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units);
   // As insert_free(), where the block behind it has the mark that this one is free.

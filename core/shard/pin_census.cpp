@@ -71,6 +71,23 @@ bool PinCensus::holds(std::uint32_t position) noexcept {
   return true;
 }
 
+std::uint32_t PinCensus::next_confirmed(std::uint32_t from) const noexcept {
+  std::uint32_t next = ~std::uint32_t{0};
+  if (!listed_) {
+    for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t word, std::uint64_t offset) {
+      const auto position = static_cast<std::uint32_t>(offset / kUnitSize);
+      if ((word & kPinIsNew) == 0 && position >= from) next = std::min(next, position);
+    });
+    return next;
+  }
+  for (auto held = std::lower_bound(held_.begin(), held_.end(), from,
+                                    [](const Held& left, std::uint32_t wanted) { return left.position < wanted; });
+       held != held_.end(); ++held) {
+    if (held->confirmed != 0) return held->position;
+  }
+  return next;
+}
+
 std::uint32_t PinCensus::strays() const noexcept {
   std::uint32_t pins = misplaced_;
   for (const Held& held : held_) pins += held.is_block ? 0 : held.confirmed;

@@ -21,6 +21,9 @@ class PinCensus {
   // Whether anybody holds the block at `position`, which is taken for one that there is.
   bool holds(std::uint32_t position) noexcept;
 
+  // The first position from `from` on that a confirmed pin names; the largest number if there is none.
+  std::uint32_t next_confirmed(std::uint32_t from) const noexcept;
+
   // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
   std::uint32_t strays() const noexcept;
   // Takes those out of the process table, so that whoever made a reservation learns that it is gone.

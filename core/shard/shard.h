@@ -165,13 +165,16 @@ class Shard final : private ShardRecovery {
 
   // ---- verifying (core/shard/shard_check.cpp) ----
 
-  // Appends a sentence for every invariant that does not hold. Changes nothing.
+  // Appends a sentence for every invariant that does not hold. Changes nothing. In a large shard that somebody
+  // changes between two holds of the lock, three times over, sums and free blocks are left out.
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
   // Rebuilds the shard from its truth and, where values have checksums, drops those that do not fit. Adds to `report`.
   // In one hold of the lock.
   Status repair(const Deadline& deadline, RepairReport* report);
 
  private:
+  struct Checking;
+  Status check_in_slices(Checking& checking, const Deadline& deadline);
   // Calls copy() while no writer is at work; on a read-only attach at once.
   template <class Copy>
   Status copy_numbers(const Deadline& deadline, const Copy& copy) noexcept;
@@ -305,9 +308,25 @@ class Shard final : private ShardRecovery {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
   };
-  bool find_window(std::uint64_t units, std::uint64_t now_ms, Window* window);
+  std::uint32_t evict_coldest(std::uint64_t units, std::uint64_t now_ms);
+  static constexpr std::uint32_t kAnyLooks = ~std::uint32_t{0};
+  bool find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window);
   std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms);
   bool relocate(const FoundEntry& found);
+  // The same for a large value, in many holds of W (core/shard/shard_clearing.cpp).
+  struct Clearing;
+  Status reserve_in_slices(Clearing& clearing, const Deadline& deadline, PinnedBlock* reserved) noexcept;
+  Status clear_a_slice(Clearing& clearing, PinnedBlock* reserved);
+  Status begin_clearing(Clearing& clearing, PinnedBlock* reserved);
+  bool must_commit_more(std::uint64_t units, std::uint64_t now_ms);
+  static constexpr std::uint32_t kNoStart = 0;
+  static constexpr std::uint32_t kWilderness = 1;  // No block lies there.
+  std::uint32_t find_start(std::uint64_t units, std::uint64_t now_ms);
+  Status start_at(Clearing& clearing, std::uint32_t position);
+  bool clear_next(Clearing& clearing, std::uint32_t position);
+  bool empty_block(std::uint32_t position, std::uint64_t now_ms);
+  void stop_clearing(Clearing& clearing);
+  Status keep_reserved(Clearing& clearing, std::uint32_t position, PinnedBlock* reserved);
   std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms);
   Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms);
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
@@ -336,9 +355,12 @@ class Shard final : private ShardRecovery {
   std::string holders() const;
 
   // Verifying; with W held.
-  void check_heap(std::vector<std::string>* problems) const;
-  void check_free_lists(std::vector<std::string>* problems) const;
-  void check_entries(std::vector<std::string>* problems) const;
+  bool check_a_slice(Checking& checking);
+  bool check_heap(Checking& checking, std::uint32_t* looks) const;
+  bool check_free_lists(Checking& checking, std::uint32_t* looks) const;
+  bool check_entries(Checking& checking, std::uint32_t* looks) const;
+  bool check_buckets(Checking& checking, std::uint32_t* looks) const;
+  bool check_free_entries(Checking& checking, std::uint32_t* looks) const;
 
   // Rebuilding (core/shard/shard_rebuild.cpp); with W held and slow readers shut out.
   void recover() noexcept override;

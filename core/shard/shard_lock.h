@@ -46,6 +46,8 @@ class ShardLock {
   }
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
   void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
+  // Whether somebody sleeps until W is free. REQUIRES: W is held.
+  bool is_awaited() const noexcept { return robust_mutex_is_awaited(&shard_->write_mutex); }
   void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
 
   // Shuts out slow readers: `wait` keeps away those that come; for those that are there the rwlock in use is taken too.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/process_names.h"
+#include "core/shard/shard_clearing.h"
 #include "core/shard/shard_lookup.h"
 #include "core/shard/shard_operation.h"
 
@@ -182,26 +183,10 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
                       std::uint64_t now_ms, PinnedBlock* reserved) noexcept {
   const StoreRequest request{.key = key, .value_size = value_size};
   if (const Status status = check_size(request); status != Status::kOk) return status;
-  return write(Exclusion::kEverybody, deadline, [&] {
-    fit_table(request);
-    // With extras: what the value is going to have of them is not known before the commit.
-    const std::uint64_t units = block_units_for(key.bytes.size(), value_size, true);
-    const std::uint32_t position = make_room(units, now_ms);
-    if (position == 0) return no_room(units * kUnitSize);
-    const CheckedBlock block = fill(position, request, true, now_ms);
-    // The pin last: where damage is met before, nothing is left of the attempt.
-    add_orphan(position, block.stored_size);
-    reserved->pin = pins.claim(offset_of(position));
-    if (reserved->pin == PinSet::kNone) {
-      remove_orphan(position);
-      arena_.free(position);
-      return Status::kFull;
-    }
-    reserved->position = position;
-    reserved->value = const_cast<std::byte*>(block.value);
-    reserved->read = {.value_size = value_size};
-    return Status::kOk;
-  });
+  // With extras: what the value is going to have of them is not known before the commit.
+  const std::uint64_t units = block_units_for(key.bytes.size(), value_size, true);
+  Clearing clearing{.request = request, .units = units, .pins = pins, .now_ms = now_ms};
+  return reserve_in_slices(clearing, deadline, reserved);
 }
 
 Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins, const Deadline& deadline,

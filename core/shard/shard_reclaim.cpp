@@ -12,6 +12,10 @@ constexpr int kVictims = 1024;  // Entries evicted one by one before a window is
 // More than this part of the shard is free: then the table grows at the cost of live blocks, since entries are what is
 // short, and for a block nobody goes, since all that is in its way is gaps.
 constexpr std::uint64_t kSparePart = 32;
+// Blocks that the search for a window looks at while it spares what is new.
+constexpr std::uint32_t kSparingLooks = 8192;
+// Copied in one hold of the lock at most: a larger value goes instead of moving.
+constexpr std::uint64_t kMovedAtOnce = std::uint64_t{16} << 20;
 
 }  // namespace
 
@@ -124,7 +128,16 @@ std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
   Window window;
   // Nothing is evicted for what cannot come in after all. One for one needs no such look.
   const bool is_large = bytes > kLargeFactor * (used_memory / std::max(space().entries, 1U));
-  if (is_large && !find_window(units, now_ms, &window)) return 0;
+  if (is_large && !find_window(units, now_ms, kAnyLooks, &window)) return 0;
+  const std::uint32_t position = evict_coldest(units, now_ms);
+  if (position != 0) return position;
+  return find_window(units, now_ms, kAnyLooks, &window) ? clear_window(window, units, now_ms) : 0;
+}
+
+// The first part of that. 0 if the block fits nowhere yet.
+std::uint32_t Shard::evict_coldest(std::uint64_t units, std::uint64_t now_ms) {
+  const std::uint64_t bytes = units * kUnitSize;
+  const std::uint64_t used_memory = space().used_memory;
   const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
   const std::uint64_t most_free = bytes + space().max_memory / kSparePart;
   for (int victims = 0; victims < kVictims; ++victims) {
@@ -132,18 +145,19 @@ std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
     if (!evict_one(bytes, now_ms)) break;
     if (const std::uint32_t position = arena_.allocate(units, now_ms); position != 0) return position;
   }
-  return find_window(units, now_ms, &window) ? clear_window(window, units, now_ms) : 0;
+  return 0;
 }
 
 // A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
 // move, or else the first from the reclaim hand on. What is new and larger than any gap could not move: it is spared as
-// long as there is another place.
-bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* window) {
+// long as another place is found soon. At so many blocks it looks; unless at any, it leaves the wilderness alone.
+bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
   const std::uint32_t heap_end = arena_.heap_end();
+  std::uint32_t looks_left = kSparingLooks;
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
   const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) {
     std::uint32_t end = begin;
-    while (end - begin < wanted && end < heap_end) {
+    for (; end - begin < wanted && end < heap_end && looks_left != 0; --looks_left) {
       const BlockShape shape = arena_.shape(end);
       if (!evictable(end, shape) || (shape.used() && shape.size_units > gap_units && is_new(end))) break;
       end += shape.size_units;
@@ -152,7 +166,7 @@ bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* windo
     return end - begin >= wanted;
   };
   const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) {
-    while (begin < heap_end) {
+    while (begin < heap_end && looks_left != 0) {
       if (reaches(begin, units, gap_units)) return true;
       begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;
     }
@@ -162,9 +176,10 @@ bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, Window* windo
   const std::uint32_t largest_gap = gap != 0 ? arena_.shape(gap).size_units : 0;
   if (gap != 0 && reaches(gap, units, largest_gap)) return true;
   const std::uint32_t hand = std::max(space().reclaim_hand, arena_.heap_begin());
-  for (const std::uint32_t gap_units : {largest_gap, heap_end}) {
-    if (found_from(hand, gap_units) || found_from(arena_.heap_begin(), gap_units)) return true;
-  }
+  if (found_from(hand, largest_gap) || found_from(arena_.heap_begin(), largest_gap)) return true;
+  looks_left = looks;
+  if (found_from(hand, heap_end) || found_from(arena_.heap_begin(), heap_end)) return true;
+  if (looks != kAnyLooks) return false;
   // The heap alone has no such run: the blocks at its lower end, together with the wilderness below them, are the last
   // resort. Nothing is evicted for a wilderness that the system refuses to back.
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
@@ -206,10 +221,23 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
   return arena_.allocate(units, now_ms);
 }
 
-// Gives an entry another block with the same contents. False if no free block is large enough. The old one stays, used
-// and nobody's.
+// Takes a block from its entry, which gets another one or goes. False if somebody holds it.
+bool Shard::empty_block(std::uint32_t position, std::uint64_t now_ms) {
+  const std::uint64_t ref = owning_ref(position);
+  if (pins_.hold_block_of(ref)) return false;
+  const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
+  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !is_orphan(position);
+  count_eviction(found, now_ms);
+  const std::uint64_t last = drop_entry(found);
+  count_out(found.block);
+  return !keep_for_viewers(last, found.block);
+}
+
+// Gives an entry another block with the same contents. False if no free block is large enough, or the value too large
+// to be copied under the lock. The old one stays, used and nobody's.
 bool Shard::relocate(const FoundEntry& found) {
   const CheckedBlock& old = found.block;
+  if (old.stored_size > kMovedAtOnce) return false;
   const std::uint32_t position =
       arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size, old.has_extras()));
   if (position == 0) return false;

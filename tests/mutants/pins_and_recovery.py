@@ -127,12 +127,12 @@ MUTANTS = [
     Mutant(
         "reservation-visible",
         "a reservation is the value of its key before it is committed",
-        "core/shard/shard_pins.cpp",
-        "    reserved->read = {.value_size = value_size};",
-        "    reserved->read = {.value_size = value_size};\n"
-        "    const FoundEntry found = find(key);\n"
-        "    const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(block.stored_size, now_ms);\n"
-        "    publish(position, block, request, found, new_id, now_ms);",
+        "core/shard/shard_clearing.cpp",
+        "  clearing.is_done = true;\n",
+        "  clearing.is_done = true;\n"
+        "  const FoundEntry found = find(clearing.request.key);\n"
+        "  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(block.stored_size, clearing.now_ms);\n"
+        "  publish(position, block, clearing.request, found, new_id, clearing.now_ms);\n",
         ("shard_pins_test",),
     ),
     Mutant(

@@ -175,7 +175,7 @@ MUTANTS = [
         "evict-before-looking",
         "keys go for a large value that finds no window after all",
         "core/shard/shard_reclaim.cpp",
-        "  if (is_large && !find_window(units, now_ms, &window)) return 0;\n",
+        "  if (is_large && !find_window(units, now_ms, kAnyLooks, &window)) return 0;\n",
         "",
         ("shard_full_test",),
     ),
