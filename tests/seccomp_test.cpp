@@ -1,12 +1,15 @@
 // Filters of system calls, as containers and services have them: each call that the library makes is forbidden in turn.
 // Opening then works, or is refused with a sentence that does not take the filter for a defect. Nothing is left behind.
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "tests/support/backend_kinds.h"
@@ -83,6 +86,60 @@ TEST_CASE("a filter that forbids one system call is no defect, and leaves nothin
       if (is_for_semaphores && on_posix()) CHECK(outcome.find("seccomp") != std::string::npos);
       if (call.is_sysv && !is_for_semaphores && on_posix()) CHECK(outcome == "opened");
     }
+  }
+}
+
+// A kernel before 5.14 knows no MADV_POPULATE_WRITE.
+TEST_CASE("a kernel that populates no memory for madvise() is no obstacle") {
+  const TemporarySegment segment("madvise", std::uint64_t{1} << 20);
+  const Complaint complaint = in_child([&]() -> Complaint {
+    if (Complaint obstacle = refuse_population(EINVAL); !obstacle.empty()) return obstacle;
+    const OpenCache cache(segment.spec());
+    const std::string value(10'000, 'v');
+    for (int i = 0; i < 1000; ++i) {
+      if (memstream_set(cache, &i, sizeof i, value.data(), value.size(), 0, 0) != CACHE_OK) return cache_last_error();
+    }
+    return problems_of(cache);
+  });
+  CHECK(complaint == "");
+}
+
+// kernel.sem of an IPC namespace of one's own: semaphores in a set, in all, operations in one call, sets.
+TEST_CASE("a system that allows few semaphores is refused with what to raise, and nothing is left behind") {
+  struct Limit {
+    const char* kernel_sem;
+    const char* remedy;
+  };
+  for (const Limit& limit :
+       {Limit{"8 32000 500 32000", "raise the first number of kernel.sem"},
+        Limit{"32000 8 500 32000", "raise kernel.sem"}, Limit{"32000 1024000 500 0", "raise kernel.sem"},
+        Limit{"32000 1024000 1 32000", "raise the third number of kernel.sem"}}) {
+    const std::string kernel_sem = limit.kernel_sem;
+    CAPTURE(kernel_sem);
+    const TemporarySegment segment("limit", std::uint64_t{1} << 20);
+    const std::string outcome = in_child([&]() -> Complaint {
+      if (::unshare(CLONE_NEWIPC) != 0) return "skipped: only root can have an IPC namespace";
+      {
+        std::ofstream file("/proc/sys/kernel/sem");
+        file << kernel_sem << std::flush;
+        if (!file) return "skipped: kernel.sem cannot be set";
+      }
+      const memstream_options_t options = segment.spec().options();
+      memstream_t* cache = nullptr;
+      const int status = memstream_open(&options, &cache);
+      const std::string reason = status == CACHE_OK ? "opened" : cache_last_error();
+      const std::string traces = traces_of(segment.spec().name);
+      return traces.empty() ? reason : reason + " It left " + traces;
+    });
+    if (outcome.starts_with("skipped")) {
+      std::puts(outcome.c_str());
+      std::exit(77);
+    }
+    CAPTURE(outcome);
+    CHECK(outcome.find(limit.remedy) != std::string::npos);
+    CHECK(outcome.find("eport") == std::string::npos);
+    CHECK(outcome.find("seccomp") == std::string::npos);
+    CHECK(outcome.find("It left") == std::string::npos);
   }
 }
 

@@ -72,6 +72,10 @@ Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int er
       return fail_errno(Status::kOsError, call, spec.name, error,
                         "The system has no semaphore left. Remove unused ones (ipcs -s), raise kernel.sem, or use "
                         "MEMSTREAM_BACKEND=posix.");
+    case E2BIG:
+      return fail_errno(
+          Status::kOsError, call, spec.name, error,
+          "One call may change too few semaphores here. Raise the third number of kernel.sem to at least 4.");
     default:
       return fail_errno(Status::kOsError, call, spec.name, error, remedy_of(error, "See ipcs -s and kernel.sem."));
   }
@@ -156,7 +160,10 @@ Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline&
                             "may be stopped (see ipcs -s -i {}). Try again, or raise MEMSTREAM_TIMEOUT_MS.",
                             spec.name, spec.timeout.count(), id));
   }
-  return errno == EINVAL ? Status::kGone : no_semaphore("semtimedop", key, spec, errno);
+  const int error = errno;
+  // Nobody on this system can lock it, so that nobody has it.
+  if (error == E2BIG) (void)::semctl(id, 0, IPC_RMID);
+  return error == EINVAL ? Status::kGone : no_semaphore("semtimedop", key, spec, error);
 }
 
 }  // namespace memstream

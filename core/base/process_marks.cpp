@@ -5,6 +5,7 @@
 #include <sys/sem.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <iterator>
 
@@ -25,6 +26,7 @@ constexpr std::uint32_t kExtraSemaphores = 2;
 constexpr std::uint32_t kKeyPrefix = 0x4d53'0000;
 constexpr std::uint32_t kKeyPrefixMask = 0xffff'0000;
 constexpr int kKeyTries = 64;
+constexpr std::size_t kMostOperations = 4;  // In one call.
 
 constexpr short kAtOnce = IPC_NOWAIT;
 constexpr short kWithUndo = IPC_NOWAIT | SEM_UNDO;
@@ -60,6 +62,9 @@ ProcessMarks::Outcome operate(int id, sembuf (&operations)[kCount]) noexcept {
   }
 }
 
+constexpr const char* kTooFewOperations =
+    "One call may not change as many semaphores here: raise the third number of kernel.sem to 4 at least.";
+
 Status no_set(const char* call, int error) {
   const char* remedy = "Let this process make System V semaphores (seccomp): they tell which processes are alive.";
   if (error == EEXIST || error == EACCES) {
@@ -68,6 +73,8 @@ Status no_set(const char* call, int error) {
     remedy = "The system has no semaphores left: remove those that nobody uses (ipcs -s, ipcrm), or raise kernel.sem.";
   } else if (error == EINVAL) {
     remedy = "This system allows no set of semaphores as large as this. Raise the first number of kernel.sem.";
+  } else if (error == E2BIG) {
+    remedy = kTooFewOperations;
   }
   return fail_errno(error == ENOMEM ? Status::kNoMemory : Status::kOsError, call, "", error, remedy);
 }
@@ -83,10 +90,11 @@ bool give_to_group(int id, std::uint32_t group) noexcept {
 }
 
 // Whether a filter of system calls lets this process set marks, found out before anybody can find the segment: an
-// operation on a semaphore behind the last changes nothing. errno says why not.
+// operation on a semaphore behind the last changes nothing. As many in one call as a takeover has. errno says why not.
 bool may_operate(int id, int count) noexcept {
-  sembuf behind = operation(static_cast<std::uint32_t>(count), 0, kAtOnce);
-  return semop(id, &behind, 1) == 0 || errno == EFBIG;
+  sembuf behind[kMostOperations];
+  std::fill(std::begin(behind), std::end(behind), operation(static_cast<std::uint32_t>(count), 0, kAtOnce));
+  return semop(id, behind, kMostOperations) == 0 || errno == EFBIG;
 }
 
 }  // namespace
@@ -193,7 +201,9 @@ Status ProcessMarks::explain(Outcome outcome) noexcept {
                   "MEMSTREAM_MODE=0660.");
     case Outcome::kFailed:
       return fail_errno(error == ENOMEM || error == ENOSPC ? Status::kNoMemory : Status::kOsError, "semop", "", error,
-                        "Let this process use System V semaphores (seccomp): they tell which processes are alive.");
+                        error == E2BIG ? kTooFewOperations
+                                       : "Let this process use System V semaphores (seccomp): they tell which "
+                                         "processes are alive.");
     case Outcome::kSet:
     case Outcome::kTaken:
       break;
