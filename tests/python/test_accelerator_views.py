@@ -27,7 +27,7 @@ def is_native(view: View) -> bool:
     return type(view).__name__ == "AcceleratedView"
 
 
-def test_a_view_is_a_view_by_any_road(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_is_a_view_with_the_accelerator_and_without(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache["key"] = b"value"
     native = cache.view("key")
     monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", "off")

@@ -347,13 +347,13 @@ def test_get_never_mixes_two_values_of_a_key(cache: Cache) -> None:
         writer.result()
 
 
-def test_gets_use_the_same_room_again(cache: Cache) -> None:
+def test_gets_use_the_same_buffers_again(cache: Cache) -> None:
     cache["small"], cache["large"] = b"value", bytes(MIB)
     cache.get("small")
-    rooms = list(connection.free_buffers)
+    buffers = list(connection.free_buffers)
     for key in ("small", "absent", "large"):
         cache.get(key)
-        assert [id(room) for room in connection.free_buffers] == [id(room) for room in rooms]
+        assert [id(buffer) for buffer in connection.free_buffers] == [id(buffer) for buffer in buffers]
 
 
 def test_threads_share_a_cache_without_mixing_their_values_up(cache: Cache) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 from conftest import Segment
+
+from memstream import Cache
+from memstream._core.handle import Handle
 
 # Calls one body again and again while a timer's handler raises, also in destructors. `keep` is what an interactive
 # interpreter does: it holds on to the last traceback, with all that its frames refer to.
 STRESS = """
-import os, random, signal, sys, time
+import gc, os, random, signal, sys, time
 from memstream import Cache
 
 class Tick(Exception): pass
@@ -51,6 +59,21 @@ def get():
 def memoized():
     compute(random.random())
 
+def opened():
+    Cache()
+
+def in_a_circle():
+    other = Cache()
+    other.itself, other.seen = other, other.view("large")
+    del other
+    gc.collect(0)
+
+def mappings():
+    with open("/proc/self/maps") as file:
+        return sum("memstream." in line or "SYSV" in line for line in file)
+
+first = mappings()
+
 call = globals()[body]
 signal.signal(signal.SIGALRM, raise_tick)
 kept = hits = 0
@@ -68,6 +91,8 @@ while time.monotonic() < end:
         if keep: kept = tick
 signal.setitimer(signal.ITIMER_REAL, 0)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
+gc.collect()
+assert mappings() == first, (mappings(), first)
 pins = next(process.pins for process in cache.processes() if process.pid == os.getpid())
 probes = [f"probe-{number}" for number in range(48)]  # All the places of the one shard.
 taken = [cache.lease(probe) for probe in probes]
@@ -76,13 +101,46 @@ os._exit(0)
 """
 
 
-BODIES = ["view", "plain_view", "reserve", "abort", "lease", "fulfil", "get", "memoized"]
+BODIES = ["view", "plain_view", "reserve", "abort", "lease", "fulfil", "get", "memoized", "opened", "in_a_circle"]
 # Not those whose own frames, which the traceback keeps, refer to a view, a reservation or a lease.
 KEPT = ["plain_view", "get", "memoized"]
 
 
 @pytest.mark.parametrize("body, keep", [*((body, "drop") for body in BODIES), *((body, "keep") for body in KEPT)])
-def test_no_pin_and_no_lease_is_left_behind(segment: Segment, body: str, keep: str) -> None:
+def test_no_pin_no_lease_and_no_mapping_is_left_behind(segment: Segment, body: str, keep: str) -> None:
     segment.environment["MEMSTREAM_SHARDS"] = "1"
     hits, pins, free_places = map(int, segment.code(STRESS, body, keep, 0.5).split())
     assert hits > 20 and pins == 0 and free_places == 48
+
+
+def mapped(segment: Segment) -> int:
+    """How often this process has mapped a segment."""
+    return sum("/memstream." in line or "/SYSV" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.mark.parametrize("in_a_circle", [False, True])
+def test_a_handle_whose_destructor_is_interrupted_is_closed_by_the_next_collection(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch, in_a_circle: bool
+) -> None:
+    interrupted = []
+
+    def interrupt(frame: Any, event: str, argument: Any) -> None:
+        if frame.f_code is Handle.__del__.__code__:
+            interrupted.append(event)
+            raise KeyboardInterrupt
+
+    before, cache = mapped(segment), Cache()
+    cache["key"] = b"value"
+    assert mapped(segment) == before + 1
+    if in_a_circle:
+        cache.itself, cache.seen = cache, cache.view("key")  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    traced = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        del cache
+        gc.collect()
+    finally:
+        sys.settrace(traced)
+    gc.collect()
+    assert interrupted == ["call"] and mapped(segment) == before

@@ -83,7 +83,7 @@ class Connection:
         struct = options.to_struct(library)
         handle = Handle(library)
         self.raw_get, self.raw_set = library.raw_get, library.raw_set
-        library.check(library.c.memstream_open(byref(struct), byref(handle)))
+        library.check(handle.open(struct))
         note = library.c.memstream_open_note(handle).decode()
         if note:
             warnings.warn(note, SegmentDiffers, stacklevel=depth_of_user())
