@@ -187,9 +187,9 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   }
   expect_equal(problems, "orphans", s.orphans, orphans);
   std::uint64_t in_ring = 0;
-  for (std::uint32_t position = s.orphan_hand; position != 0 && in_ring <= orphans; ++in_ring) {
-    if (position == s.orphan_hand && in_ring != 0) break;
-    position = next_orphan(position);
+  for (std::uint32_t orphan = s.orphan_hand; orphan != 0 && in_ring <= orphans; ++in_ring) {
+    if (orphan == s.orphan_hand && in_ring != 0) break;
+    orphan = next_orphan(orphan);
   }
   expect_equal(problems, "orphans in their ring", orphans, in_ring);
   expect_equal(problems, "used memory", s.used_memory, used);
