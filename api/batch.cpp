@@ -100,9 +100,10 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
     work.items.clear();
     const size_t end = std::min(begin + work.capacity(), count);
     for (size_t i = begin; i < end; ++i) {
-      work.items.push_back(item_of(items[i], reads, &failure));
+      BatchItem item = item_of(items[i], reads, &failure);
       if (items.has_unknown_fields(i)) [[unlikely]]
-        work.items.back().status = failure = refuse_unknown_fields();
+        item.status = failure = refuse_unknown_fields();
+      work.items.push_back(item);
     }
     const std::span<BatchItem> part(work.items.data(), work.items.size());
     if (const Status status = operation(work, deadline); status != Status::kOk) failure = status;

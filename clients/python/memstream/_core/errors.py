@@ -238,7 +238,7 @@ class BadChecksumChoice(ConfigurationError):
 
 
 class SegmentDiffers(UserWarning):
-    """The segment existed with a size, mode, shard count, largest value or checksum choice other than those asked for."""
+    """The segment existed, with another size, mode, shard count, largest value or checksum choice than asked for."""
 
 
 class UnavailableError(MemStreamError):
