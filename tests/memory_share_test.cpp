@@ -130,6 +130,15 @@ TEST_CASE("when the system has more memory the shard that was held back takes it
   CHECK(cache.committed(0) > cache.geometry().shard_size - kStep);
 }
 
+TEST_CASE("what is left goes to whoever has less than its right, also where it is not enough for all of them") {
+  ShortSegment cache(kSegmentSize);
+  cache.fill(0, 1000);
+  ShortSegment::let_have(1U << 20);  // As if another program had taken the rest.
+  cache.fill(1, 1000);
+  CHECK(cache.committed(1) > (1U << 20));
+  CHECK(cache.statistics(1).counters.commit_failures > 0);
+}
+
 TEST_CASE("marks that cannot be true count as a shard that has all its memory") {
   ShardSpace space{};
   space.table_committed = 8192;

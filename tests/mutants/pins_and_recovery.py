@@ -346,4 +346,28 @@ MUTANTS = [
         "",
         ("lease_test",),
     ),
+    Mutant(
+        "chunk-not-wiped",
+        "who claims a chunk finds the pins of its last owner in it",
+        "core/shard/pin_places.cpp",
+        "    for (std::atomic<std::uint64_t>& pin : chunk.pins) pin.store(0, std::memory_order_relaxed);\n",
+        "",
+        ("pin_places_test",),
+    ),
+    Mutant(
+        "chunk-of-the-living-claimed",
+        "a process claims a chunk whose owner is attached",
+        "core/shard/pin_places.cpp",
+        "    if (owner_of(owner & ~kIsBeingWiped) != nullptr) continue;\n",
+        "",
+        ("pin_places_test",),
+    ),
+    Mutant(
+        "chunk-of-the-dead-holds",
+        "what a process held in chunks stays held after it has left",
+        "core/shard/pin_places.cpp",
+        "    if (owner_of(chunk.owner.load(std::memory_order_acquire)) == nullptr) continue;\n",
+        "",
+        ("pin_places_test",),
+    ),
 ]
