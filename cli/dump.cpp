@@ -301,8 +301,9 @@ int load(const Session& session, const std::string& path) {
   std::string key, value;
   for (;;) {
     if (!read_record(file, &head, &key, &value)) {
-      throw std::runtime_error(fmt::format("'{}' is damaged or cut off behind {} entries; these were loaded.", path,
-                                           loaded.entries + loaded.expired + loaded.too_large));
+      throw std::runtime_error(
+          fmt::format("File '{}' is damaged or cut off after {} entries; these were loaded. Dump again for the rest.",
+                      path, loaded.entries + loaded.expired + loaded.too_large));
     }
     if (head.key_size == 0) break;
     const std::uint64_t now_ms = static_cast<std::uint64_t>(

@@ -48,7 +48,7 @@ int miss(const Session& session, const std::string& key) {
   if (session.json) {
     fmt::print("{}\n", Json({{"key", json_text(key)}, {"found", false}}).dump(2));
   } else {
-    fmt::print(stderr, "memstream: there is no key '{}'\n", printable(key));
+    fmt::print(stderr, "memstream: key '{}' does not exist\n", printable(key));
   }
   return kMissOrFinding;
 }
@@ -94,7 +94,7 @@ int put(const Session& session, const PutChoices& choices) {
   const int status =
       store(cache.get(), choices.key.data(), choices.key.size(), value.data(), value.size(), ttl_ms, choices.flags);
   if (require_ok(status) == CACHE_EXISTS) {
-    fmt::print(stderr, "memstream: the key '{}' is there already\n", printable(choices.key));
+    fmt::print(stderr, "memstream: key '{}' exists already\n", printable(choices.key));
     return kMissOrFinding;
   }
   if (session.json) fmt::print("{}\n", Json({{"key", json_text(choices.key)}, {"size", value.size()}}).dump(2));

@@ -189,11 +189,11 @@ void add_key_commands(CLI::App& app, Session& session) {
     std::uint64_t limit = 0;
     bool is_long = false;
   };
-  CLI::App* keys = add_command(app, session, "keys", "List keys, in no order",
+  CLI::App* keys = add_command(app, session, "keys", "List keys, in no particular order",
                                "  memstream keys --match 'user:*' --limit 20\n  memstream keys --long");
   const auto wanted = std::make_shared<KeysChoices>();
   keys->add_option("--match", wanted->pattern, "a shell pattern: *, ?, [a-z]");
-  keys->add_option("--limit", wanted->limit, "end after so many")->check(CLI::PositiveNumber);
+  keys->add_option("--limit", wanted->limit, "stop after this many keys")->check(CLI::PositiveNumber);
   keys->add_flag("--long", wanted->is_long, "with size, gets, age, idle time and time to live");
   keys->callback([&session, wanted] {
     session.run = [&session, wanted] { return list_keys(session, wanted->pattern, wanted->limit, wanted->is_long); };

@@ -15,7 +15,7 @@ CLI::App* add_command(CLI::App& app, Session& session, const std::string& name, 
   command->footer("Examples:\n" + examples);
   command->add_option("--name", session.target.name, "which cache (MEMSTREAM_NAME)");
   command->add_option("--backend", session.target.backend, "posix or sysv (MEMSTREAM_BACKEND)");
-  command->add_option("--timeout-ms", session.target.timeout_ms, "longest wait for others (MEMSTREAM_TIMEOUT_MS)");
+  command->add_option("--timeout-ms", session.target.timeout_ms, "longest wait for a lock (MEMSTREAM_TIMEOUT_MS)");
   command->add_flag("--json", session.json, "print JSON");
   return command;
 }
@@ -44,10 +44,10 @@ int report(int exit_code, const std::string& message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Looks at MemStream caches and acts on them.", "memstream");
+  CLI::App app("Inspects and changes MemStream caches.", "memstream");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string(cache_version()));
-  app.footer("Exit codes: 0 done, 1 miss or finding, 2 usage, 3 no such segment, 4 refused or corrupt.");
+  app.footer("Exit codes: 0 done, 1 miss or finding, 2 usage, 3 segment does not exist, 4 refused or corrupt.");
   Session session;
   add_segment_commands(app, session);
   add_statistics_commands(app, session);
@@ -62,7 +62,8 @@ int run(int argc, char** argv) {
   try {
     const int exit_code = session.run();
     // What was printed has to reach the reader: a full disk is an error.
-    if (std::fflush(stdout) != 0) return report(kRefused, "Writing the output failed. Is the disk full?");
+    if (std::fflush(stdout) != 0)
+      return report(kRefused, "Writing the output failed. Check the free space of the disk.");
     return exit_code;
   } catch (const Failure& failure) {
     return report(failure.exit_code(), failure.what());

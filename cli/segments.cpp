@@ -78,7 +78,7 @@ int list(const Session& session) {
                std::to_string(s.layout_version), condition_of(s)});
   }
   print(session, {{"segments", rows}, {"problems", problems}}, [&] {
-    std::string text = listed.empty() ? "There are no MemStream segments.\n" : table.render();
+    std::string text = listed.empty() ? "No MemStream segment exists.\n" : table.render();
     for (const std::string& problem : problems) text += problem + '\n';
     return text;
   });
@@ -147,14 +147,14 @@ std::string first_line(const char* path) {
 void look_at_shm(const std::vector<Listed>& listed, std::vector<Finding>* findings) {
   struct statvfs shm {};
   if (statvfs("/dev/shm", &shm) != 0) {
-    findings->push_back({"There is no /dev/shm.", "Mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv."});
+    findings->push_back({"/dev/shm does not exist.", "Mount a tmpfs there, or use MEMSTREAM_BACKEND=sysv."});
     return;
   }
   const std::uint64_t all = std::uint64_t{shm.f_blocks} * shm.f_frsize;
   const std::uint64_t free = std::uint64_t{shm.f_bavail} * shm.f_frsize;
   if (free < all / 20) {
     findings->push_back({fmt::format("/dev/shm has {} free of {}.", format_size(free), format_size(all)),
-                         "Remove what is not needed there, or enlarge it: mount -o remount,size=SIZE /dev/shm."});
+                         "Remove files that nobody needs, or enlarge it: mount -o remount,size=SIZE /dev/shm."});
   }
   for (const Listed& one : listed) {
     if (one.backend != "posix" || one.segment.size_bytes <= all) continue;
@@ -207,9 +207,8 @@ int examine(const Session& session) {
     rows.push_back({{"finding", finding.what}, {"remedy", finding.remedy}});
     text += fmt::format("{}\n    {}\n", finding.what, finding.remedy);
   }
-  print(session, {{"findings", rows}}, [&] {
-    return findings.empty() ? fmt::format("{} segments looked at, nothing found.\n", listed.size()) : text;
-  });
+  print(session, {{"findings", rows}},
+        [&] { return findings.empty() ? fmt::format("{} segments checked, nothing found.\n", listed.size()) : text; });
   return findings.empty() ? kDone : kMissOrFinding;
 }
 
@@ -228,14 +227,14 @@ void add_segment_commands(CLI::App& app, Session& session) {
     session.run = [&session, repairs] { return *repairs ? repair(session) : check(session); };
   });
 
-  CLI::App* rm = add_command(app, session, "rm", "Destroy a segment; attached processes are told",
+  CLI::App* rm = add_command(app, session, "rm", "Destroy a segment; attached processes get CACHE_GONE",
                              "  memstream rm --name old --yes");
   const auto yes = std::make_shared<bool>(false);
   rm->add_flag("--yes", *yes, "do not ask");
   rm->callback([&session, yes] { session.run = [&session, yes] { return remove(session, *yes); }; });
 
-  CLI::App* doctor = add_command(app, session, "doctor", "Look for what is wrong on this machine, with remedies",
-                                 "  memstream doctor");
+  CLI::App* doctor =
+      add_command(app, session, "doctor", "Find problems of this machine, with remedies", "  memstream doctor");
   doctor->callback([&session] { session.run = [&session] { return examine(session); }; });
 }
 

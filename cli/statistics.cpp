@@ -59,7 +59,7 @@ std::string render(const memstream_info_t& info, const cache_stats_t& s) {
                              format_size(s.table_memory), format_size(s.pinned_memory)));
   line("operations",
        fmt::format("{} puts, {} deletes, {} evictions, {} expirations", s.puts, s.deletes, s.evictions, s.expirations));
-  line("trouble", fmt::format("{} processes died, {} recoveries, {} damaged entries, {} times no more memory",
+  line("trouble", fmt::format("{} processes died, {} recoveries, {} damaged entries, {} times out of memory",
                               s.dead_processes, s.recoveries, s.damaged, s.commit_failures));
   return text;
 }
@@ -166,9 +166,9 @@ void add_statistics_commands(CLI::App& app, Session& session) {
   CLI::App* command = add_command(app, session, "stat", "Show sizes, counters and the hit ratio of a cache",
                                   "  memstream stat\n  memstream stat --watch 1 --count 10");
   const auto chosen = std::make_shared<StatChoices>();
-  command->add_option("--watch", chosen->seconds, "look again every so many seconds, and print rates")
+  command->add_option("--watch", chosen->seconds, "repeat every this many seconds, and print rates")
       ->check(CLI::PositiveNumber);
-  command->add_option("--count", chosen->count, "with --watch: end after so many looks")->check(CLI::PositiveNumber);
+  command->add_option("--count", chosen->count, "with --watch: stop after this many lines")->check(CLI::PositiveNumber);
   command->callback([&session, chosen] {
     session.run = [&session, chosen] { return stat(session, chosen->seconds, chosen->count); };
   });

@@ -71,9 +71,9 @@ def test_put_takes_a_value_a_file_or_standard_input(shell: Shell, tmp_path: Path
 
 
 def test_a_miss_is_exit_code_1_and_an_absent_segment_3(shell: Shell) -> None:
-    assert "there is no" in shell.fails(3, "get", "key")
+    assert "does not exist" in shell.fails(3, "get", "key")
     shell.ok("put", "other", "x")
-    assert "there is no key 'key'" in shell.fails(1, "get", "key")
+    assert "key 'key' does not exist" in shell.fails(1, "get", "key")
     assert json.loads(shell.run("get", "key", "--json").stdout) == {"key": "key", "found": False}
 
 
@@ -100,7 +100,7 @@ def test_ttl_is_seconds_or_has_a_unit(shell: Shell) -> None:
     assert "Invalid ttl '5y'" in shell.fails(2, "put", "key", "x", "--ttl", "5y")
     shell.ok("touch", "key", "0")
     assert shell.json("get", "key")["expires_at_ms"] == 0
-    assert "no key" in shell.fails(1, "touch", "absent", "5")
+    assert "does not exist" in shell.fails(1, "touch", "absent", "5")
 
 
 def test_incr_counts_from_zero(shell: Shell) -> None:
