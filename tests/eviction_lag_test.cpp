@@ -149,6 +149,7 @@ TEST_CASE("a get of a dropped key counts once, for the queue that dropped it") {
     CHECK_FALSE(cache.has(i));
     CHECK(space.asks == 1);
     // Nor when it is stored then, which makes it one of the main queue.
+    space.small_target = space.used_memory / 2;
     space.small_drops = 100;
     space.small_returns = 50;
     cache.put(i);
@@ -207,7 +208,7 @@ TEST_CASE("where all is in the small queue, nothing is read and keys come back t
   space.small_drops = space.entries;
   space.small_returns = space.entries / 2;
   cache.evict(&next, 1);
-  CHECK(cache.eviction.small_target() == space.used_memory / 100 * 5);
+  CHECK(cache.eviction.small_target() == space.used_memory / 100 * 2);
   CHECK(space.small_returns == 0);
   CHECK(cache.problems() == "");
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/shard/eviction_shares.h"
+
 namespace memstream {
 namespace {
 
@@ -14,36 +16,14 @@ constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hi
 // where nothing that was dropped comes back. What is asked for over and over in a loop has to last until its turn.
 constexpr std::uint32_t kOneIn = 20;
 constexpr std::uint32_t kOneInOfALoop = 128;
-// Five fingerprints of ten bits: one new key in two hundred meets one by chance. Fewer returns than twice as many, of
-// so many drops one, are taken for that.
-constexpr std::uint64_t kDropsForAReturn = 100;
-constexpr std::uint64_t kChanceReturns = 2;  // Nor do so many in all count: few drops say little.
-constexpr std::uint64_t kGrowthPart = 16;    // The small queue grows by much while it lacks one part in so many of all.
-constexpr std::uint32_t kFewEntries = 512;   // With fewer, chance may have what is asked for go by.
-constexpr std::uint64_t kPriorDrops = 16;
-constexpr std::uint32_t kLeastDrops = 64;  // So many of a queue count the same, however few entries there are.
+constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
+constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
+constexpr std::uint32_t kLeastDrops = 64;   // So many of a queue count the same, however few entries there are.
 
-// The small queue's part of all, in percent.
-constexpr std::uint64_t kLeastSmall = 5;
-constexpr std::uint64_t kMostSmall = 99;
-// Where it has more than one part in so many, a single hit says little: an entry has long been there then.
-constexpr std::uint64_t kLongPart = 3;
 // Where nothing comes back, and fewer than one in so many was read before it left, the main queue takes what there is:
 // of a loop, a part that is kept is worth more than all that is not.
 constexpr std::uint64_t kReadPart = 16;
 constexpr std::uint32_t kEvidencePart = 4;  // Of the entries so many have to have been dropped before that is believed.
-// The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
-// chance would fill it.
-constexpr std::uint64_t kChancePart = 8;
-// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as
-// the other. At most so many, and one for so many entries.
-constexpr std::uint64_t kMostTimes = 16;
-constexpr std::uint64_t kMostTimesPart = 64;
-
-// Asks that one search for a victim takes into account of each queue: more come with the next.
-constexpr std::uint32_t kMostAsks = 64;
-constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
-
 constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
 
 }  // namespace
@@ -55,97 +35,16 @@ std::uint64_t Eviction::small_target() const noexcept {
   return std::clamp(space().small_target, percent * kLeastSmall, percent * kMostSmall);
 }
 
+bool Eviction::small_has_all(std::uint64_t target) const noexcept {
+  return target >= space().used_memory / 100 * kMostSmall;
+}
+
 void Eviction::reset() noexcept {
   ShardSpace& s = space();
   s.small_memory = 0;
   s.small_hand = s.main_hand = s.small_left = 0;
   s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
   s.asks.store(0, std::memory_order_relaxed);
-}
-
-// ---- what comes ----
-
-// A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
-// have no time there.
-inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
-  const std::uint32_t end = index_->cells() * kSlotsPerCell;
-  return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ? kSmall | kYoung : kSmall;
-}
-
-std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
-  Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
-  const std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
-  const std::uint64_t ghosts = word & kGhostMask;
-  const std::uint32_t shift = find_ghost(ghosts, hash.tag());
-  if (shift == kAskedShift) [[likely]]
-    return enter_small(id);
-  const bool from_main = (ghosts >> shift & 1) != 0;
-  const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
-  const std::uint64_t others = newer | (ghosts >> shift >> kGhostBits) << shift;
-  bucket.eviction.store((word & ~kGhosts) | others, std::memory_order_relaxed);
-
-  ShardSpace& s = space();
-  const bool was_counted = (word & kAskedMask) == asked_bits(shift);
-  if (!was_counted) ++(from_main ? s.main_returns : s.small_returns);
-  if (!drops_return()) return enter_small(id);
-  if (!was_counted) move_border(1);
-  // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next.
-  return from_main ? enter_small(id) : kMain;
-}
-
-// A get may find the word changed meanwhile, or a writer may not see that it was changed: then one is counted twice, or
-// not at all.
-void Eviction::note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept {
-  std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
-  const std::uint32_t shift = find_ghost(word, tag);
-  if (shift == kAskedShift) [[likely]]
-    return;
-  const std::uint64_t asked = (word & ~kAskedMask) | asked_bits(shift);
-  if (asked == word || !bucket.eviction.compare_exchange_strong(word, asked, std::memory_order_relaxed)) return;
-  shard->space.asks.fetch_add((word >> shift & 1) != 0 ? kMainAsk : 1, std::memory_order_relaxed);
-}
-
-// As admit() does for keys that are stored again. Nobody has put those into the main queue, but it shall be seen there
-// too what comes back of what goes: so it gives up one entry for each of them.
-void Eviction::settle_asks() noexcept {
-  ShardSpace& s = space();
-  if (s.asks.load(std::memory_order_relaxed) == 0) [[likely]]
-    return;
-  const std::uint64_t asks = s.asks.exchange(0, std::memory_order_relaxed);
-  const std::uint32_t of_small = std::min(static_cast<std::uint32_t>(asks), kMostAsks);
-  const std::uint32_t of_main = std::min(static_cast<std::uint32_t>(asks >> 32), kMostAsks);
-  s.small_returns += of_small;
-  s.main_returns += of_main;
-  if (!drops_return()) return;
-  move_border(of_small + of_main);
-  s.main_debt = std::min(s.main_debt, s.entries) + of_small;
-}
-
-// Whether more comes back of what was dropped than fingerprints meet by chance.
-bool Eviction::drops_return() const noexcept {
-  const ShardSpace& s = space();
-  return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
-         std::uint64_t{s.small_drops} + s.main_drops + kChanceReturns * kDropsForAReturn;
-}
-
-// Gives room to the queue whose drops are regretted more often, the more the more often it is.
-void Eviction::move_border(std::uint64_t returns) noexcept {
-  ShardSpace& s = space();
-  // Returns / drops of each, times the same. With few drops a single return is chance.
-  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + kPriorDrops);
-  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + kPriorDrops);
-  const auto step = [&](std::uint64_t more, std::uint64_t less) {
-    const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
-    const std::uint64_t most = std::min(kMostTimes, s.entries / kMostTimesPart + 1);
-    const std::uint64_t times = std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, most);
-    return returns * block * times;
-  };
-  const std::uint64_t target = small_target();
-  if (small > main + main / kChancePart) {
-    s.small_target = target + step(small, main);
-  } else if (small <= main) {
-    s.small_target = target - std::min(target, step(main, small));
-  }
 }
 
 inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexcept {
@@ -160,8 +59,9 @@ inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept
   if (s.small_drops < s.entries / kEvidencePart || s.small_read * kReadPart >= s.small_drops) return;
   if (!drops_return()) {
     take_from_small(bytes, search);
-  } else if (search->small_target >= s.used_memory / 100 * kMostSmall && s.entries >= kFewEntries) {
-    s.small_target = s.small_drops = s.small_returns = s.small_read = s.main_drops = s.main_returns = 0;
+  } else if (small_has_all(search->small_target) && s.entries >= kFewEntries) {
+    s.small_target = 0;
+    forget_drops();
   }
   search->small_target = small_target();
 }
@@ -197,6 +97,13 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
   return 0;
 }
 
+// The hand of the main queue comes to a cell: what its bucket remembers is late from now on.
+inline void Eviction::age_ghosts(std::uint32_t cell) noexcept {
+  std::atomic<std::uint64_t>& word = Index::bucket(shard_, cell).eviction;
+  const std::uint64_t before = word.load(std::memory_order_relaxed);
+  if ((before & kRecentMask) != 0) word.store(before & ~kRecentMask, std::memory_order_relaxed);
+}
+
 // The next entry of the main queue from its hand on, 0 if `search` has looked at enough.
 inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   std::uint32_t id = space().main_hand;
@@ -204,6 +111,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
     ++search->looks;
     id = Index::entry_at_or_after(id);
     if (!Index::names_entry(id, index_->cells())) id = kBucketSlots;
+    if (id % kSlotsPerCell == kBucketSlots) age_ghosts(id / kSlotsPerCell);
     if ((Index::entry_unchecked(shard_, id).policy.load(std::memory_order_relaxed) & kMain) == 0) continue;
     space().main_hand = id + 1;
     return id;
@@ -268,7 +176,9 @@ inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search*
   }
   // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
-  return ++space().small_left % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
+  // There is nothing to learn from a main queue of a hundredth.
+  if (small_has_all(search->small_target)) return false;
+  return ++space().small_left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
 }
 
 // Whether the next one of the main queue has no hits: it goes when the small one has its part.
@@ -283,7 +193,7 @@ bool Eviction::main_gives_way() noexcept {
     return true;
   }
   // Where nothing else takes hits from the main queue, nothing would ever be without.
-  if (!drops_return()) word.store(policy - 1, std::memory_order_relaxed);
+  if (!small_drops_return()) word.store(policy - 1, std::memory_order_relaxed);
   return false;
 }
 
@@ -328,11 +238,7 @@ inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t p
   const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
   std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
   const std::uint64_t before = word.load(std::memory_order_relaxed);
-  const std::uint64_t ghosts = (before << kGhostBits & kGhostMask) | ghost_of(tag) | (from_main ? 1 : 0);
-  // The one that was asked for is one further now, or has been forgotten.
-  const std::uint64_t asked = before & kAskedMask;
-  const std::uint64_t moved = asked != 0 && asked < kOldestAsked ? asked + (std::uint64_t{1} << kAskedShift) : 0;
-  word.store((before & ~kGhosts) | moved | ghosts, std::memory_order_relaxed);
+  word.store(with_ghost(before, ghost_of(tag) | (from_main ? 1 : 0)), std::memory_order_relaxed);
 
   ShardSpace& s = space();
   if (from_main) {

@@ -104,13 +104,18 @@ class Eviction {
     return id - hand + (id < hand ? end : 0);
   }
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  // Whether a small queue of so many bytes is as long as it can be.
+  bool small_has_all(std::uint64_t target) const noexcept;
   bool drops_return() const noexcept;
+  bool small_drops_return() const noexcept;
   void move_border(std::uint64_t returns) noexcept;
   void settle_asks() noexcept;
+  void forget_drops() noexcept;
   void take_from_small(std::uint64_t bytes, Search* search) noexcept;
   void shrink_small(std::uint64_t bytes, Search* search) noexcept;
   bool main_pays() noexcept;
   std::uint32_t next_marked(Search* search) noexcept;
+  void age_ghosts(std::uint32_t cell) noexcept;
   std::uint32_t next_of_main(Search* search) noexcept;
   FoundEntry look_at(std::uint32_t id) const;
   FoundEntry leave_small(Search* search);

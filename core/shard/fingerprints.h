@@ -1,5 +1,6 @@
-// The word Bucket::eviction: marks of the cell's entries (6) | which fingerprint was asked for (3) | fingerprints of
-// dropped keys (55). Changed under W, but for the fingerprint that was asked for: readers note that without a lock.
+// The word Bucket::eviction: marks of the cell's entries (6) | unused (2) | how many fingerprints are recent (3) |
+// which of them was asked for (3) | fingerprints of dropped keys (50). Changed under W, but for which was asked for:
+// readers note that without a lock.
 #pragma once
 
 #include <bit>
@@ -11,17 +12,21 @@ namespace memstream {
 
 inline constexpr std::uint64_t kGhosts = ~std::uint64_t{0} >> kEntriesPerCell;  // All but the marks.
 
-// Fingerprints: five of 11 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
+// Fingerprints: five of 10 bits in a word, the newest lowest; 0 is none. The lowest bit of each says which queue
 // dropped the key, the others are of the tag of its hash.
-inline constexpr std::uint32_t kGhostBits = 11;
-inline constexpr std::uint64_t kLowestBits = 1 | 1ULL << 11 | 1ULL << 22 | 1ULL << 33 | 1ULL << 44;
+inline constexpr std::uint32_t kGhostBits = 10;
+inline constexpr std::uint64_t kLowestBits = 1 | 1ULL << 10 | 1ULL << 20 | 1ULL << 30 | 1ULL << 40;
 inline constexpr std::uint32_t kGhostsPerBucket = 5;
 inline constexpr std::uint64_t kGhostMask = (std::uint64_t{1} << kGhostsPerBucket * kGhostBits) - 1;
 // Above them three bits: the number of the one that a get has met since, from 1 on; 0: none. It is counted once.
 inline constexpr std::uint32_t kAskedShift = kGhostsPerBucket * kGhostBits;
 inline constexpr std::uint64_t kAskedMask = std::uint64_t{7} << kAskedShift;
 inline constexpr std::uint64_t kOldestAsked = std::uint64_t{kGhostsPerBucket} << kAskedShift;
-static_assert((kGhostMask | kAskedMask) == kGhosts);
+// Above those how many, of the newest, came since the hand of the main queue last passed the cell.
+inline constexpr std::uint32_t kRecentShift = kAskedShift + 3;
+inline constexpr std::uint64_t kOneRecent = std::uint64_t{1} << kRecentShift;
+inline constexpr std::uint64_t kRecentMask = 7 * kOneRecent;
+static_assert((kGhostMask | kAskedMask | kRecentMask) < kGhosts && kGhostsPerBucket < 8);
 
 constexpr std::uint64_t ghost_of(std::uint16_t tag) noexcept {
   const std::uint64_t bits = tag >> (16 - kGhostBits) & ~1U;
@@ -40,6 +45,36 @@ constexpr std::uint32_t find_ghost(std::uint64_t ghosts, std::uint16_t tag) noex
 
 constexpr std::uint64_t asked_bits(std::uint32_t shift) noexcept {
   return std::uint64_t{shift / kGhostBits + 1} << kAskedShift;
+}
+
+// Whether the fingerprint that begins there came since the hand of the main queue last passed.
+constexpr bool is_recent_ghost(std::uint64_t word, std::uint32_t shift) noexcept {
+  return shift / kGhostBits < (word & kRecentMask) >> kRecentShift;
+}
+
+// Whether a key that meets it says something about the queues. Of those that are not recent every other one does, as a
+// bit of the tag decides that no fingerprint has.
+constexpr bool is_evidence(std::uint64_t word, std::uint32_t shift, std::uint16_t tag) noexcept {
+  return (word >> shift & 1) != 0 || is_recent_ghost(word, shift) || (tag & 1) != 0;
+}
+
+// The word with another fingerprint, which is the newest. Its marks stay.
+constexpr std::uint64_t with_ghost(std::uint64_t word, std::uint64_t ghost) noexcept {
+  // The one that was asked for is one further now, or has been forgotten.
+  const std::uint64_t asked = word & kAskedMask;
+  const std::uint64_t moved = asked != 0 && asked < kOldestAsked ? asked + (std::uint64_t{1} << kAskedShift) : 0;
+  const std::uint64_t recent = word & kRecentMask;
+  const std::uint64_t more = recent < kGhostsPerBucket * kOneRecent ? recent + kOneRecent : recent;
+  return (word & ~kGhosts) | more | moved | (word << kGhostBits & kGhostMask) | ghost;
+}
+
+// The word without the fingerprint that begins there, and with none that was asked for.
+constexpr std::uint64_t without_ghost(std::uint64_t word, std::uint32_t shift) noexcept {
+  const std::uint64_t ghosts = word & kGhostMask;
+  const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
+  const std::uint64_t older = (ghosts >> shift >> kGhostBits) << shift;
+  const std::uint64_t recent = (word & kRecentMask) - (is_recent_ghost(word, shift) ? kOneRecent : 0);
+  return (word & ~kGhosts) | recent | older | newer;
 }
 
 }  // namespace memstream

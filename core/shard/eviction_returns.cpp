@@ -1,0 +1,125 @@
+// What is remembered of keys that were dropped, what comes back of it, and how that moves the border of the queues.
+#include <algorithm>
+
+#include "core/shard/eviction.h"
+#include "core/shard/eviction_shares.h"
+
+namespace memstream {
+namespace {
+
+// Five fingerprints of nine bits: one new key in a hundred meets one by chance. Fewer returns than two and a half times
+// as many, of so many drops one, are taken for that.
+constexpr std::uint64_t kDropsForAReturn = 40;
+constexpr std::uint64_t kChanceReturns = 5;  // Nor do so many in all count: few drops say little.
+constexpr std::uint64_t kPriorDrops = 16;
+// The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
+// chance would fill it.
+constexpr std::uint64_t kChancePart = 8;
+// What one return moves the border by, in blocks of average size: as many as one queue is regretted times as often as
+// the other. At most so many, and one for so many entries.
+constexpr std::uint64_t kMostTimes = 16;
+constexpr std::uint64_t kMostTimesPart = 64;
+
+// Asks that one search for a victim takes into account of each queue: more come with the next.
+constexpr std::uint32_t kMostAsks = 64;
+constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
+
+}  // namespace
+
+// A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
+// have no time there.
+inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
+  const std::uint32_t end = index_->cells() * kSlotsPerCell;
+  return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ? kSmall | kYoung : kSmall;
+}
+
+std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
+  Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
+  const std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint32_t shift = find_ghost(word, hash.tag());
+  if (shift == kAskedShift) [[likely]]
+    return enter_small(id);
+  const bool from_main = (word >> shift & 1) != 0;
+  bucket.eviction.store(without_ghost(word, shift), std::memory_order_relaxed);
+
+  ShardSpace& s = space();
+  const bool counts = is_evidence(word, shift, hash.tag()) && (word & kAskedMask) != asked_bits(shift);
+  if (counts) ++(from_main ? s.main_returns : s.small_returns);
+  if (!drops_return()) return enter_small(id);
+  if (counts) move_border(1);
+  // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next. Nor does
+  // what comes back after more than a round of a main queue with most of the room: all there is asked for sooner.
+  const bool is_late = !is_recent_ghost(word, shift) && small_target() <= s.used_memory / kLongPart;
+  return from_main || is_late ? enter_small(id) : kMain;
+}
+
+// A get may find the word changed meanwhile, or a writer may not see that it was changed: then one is counted twice, or
+// not at all.
+void Eviction::note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept {
+  std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
+  const std::uint32_t shift = find_ghost(word, tag);
+  if (shift == kAskedShift || !is_evidence(word, shift, tag)) [[likely]]
+    return;
+  const std::uint64_t asked = (word & ~kAskedMask) | asked_bits(shift);
+  if (asked == word || !bucket.eviction.compare_exchange_strong(word, asked, std::memory_order_relaxed)) return;
+  shard->space.asks.fetch_add((word >> shift & 1) != 0 ? kMainAsk : 1, std::memory_order_relaxed);
+}
+
+// As admit() does for keys that are stored again. Nobody has put those into the main queue, but it shall be seen there
+// too what comes back of what goes: so it gives up one entry for each of them.
+void Eviction::settle_asks() noexcept {
+  ShardSpace& s = space();
+  if (s.asks.load(std::memory_order_relaxed) == 0) [[likely]]
+    return;
+  const std::uint64_t asks = s.asks.exchange(0, std::memory_order_relaxed);
+  const std::uint32_t of_small = std::min(static_cast<std::uint32_t>(asks), kMostAsks);
+  const std::uint32_t of_main = std::min(static_cast<std::uint32_t>(asks >> 32), kMostAsks);
+  s.small_returns += of_small;
+  s.main_returns += of_main;
+  if (!drops_return()) return;
+  move_border(of_small + of_main);
+  if (!small_has_all(small_target())) s.main_debt = std::min(s.main_debt, s.entries) + of_small;
+}
+
+// Whether more comes back of what was dropped than fingerprints meet by chance.
+bool Eviction::drops_return() const noexcept {
+  const ShardSpace& s = space();
+  return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
+         std::uint64_t{s.small_drops} + s.main_drops + kChanceReturns * kDropsForAReturn;
+}
+
+// The same of the small queue alone: whether a longer one might help.
+bool Eviction::small_drops_return() const noexcept {
+  const ShardSpace& s = space();
+  return std::uint64_t{s.small_returns} * kDropsForAReturn >
+         std::uint64_t{s.small_drops} + kChanceReturns * kDropsForAReturn;
+}
+
+// Gives room to the queue whose drops are regretted more often, the more the more often it is.
+void Eviction::move_border(std::uint64_t returns) noexcept {
+  ShardSpace& s = space();
+  // Returns / drops of each, times the same. With few drops a single return is chance.
+  const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + kPriorDrops);
+  const std::uint64_t main = std::uint64_t{s.main_returns} * (std::uint64_t{s.small_drops} + kPriorDrops);
+  const auto step = [&](std::uint64_t more, std::uint64_t less) {
+    const std::uint64_t block = s.used_memory / std::max(s.entries, 1U);
+    const std::uint64_t most = std::min(kMostTimes, s.entries / kMostTimesPart + 1);
+    const std::uint64_t times = std::clamp<std::uint64_t>(more / std::max<std::uint64_t>(less, 1), 1, most);
+    return returns * block * times;
+  };
+  const std::uint64_t target = small_target();
+  if (small > main + main / kChancePart) {
+    s.small_target = target + step(small, main);
+    // What was dropped while it was shorter says nothing of a queue that has all.
+    if (!small_has_all(target) && small_has_all(s.small_target)) forget_drops();
+  } else if (small <= main) {
+    s.small_target = target - std::min(target, step(main, small));
+  }
+}
+
+void Eviction::forget_drops() noexcept {
+  ShardSpace& s = space();
+  s.small_drops = s.small_returns = s.small_read = s.main_drops = s.main_returns = 0;
+}
+
+}  // namespace memstream
