@@ -1,6 +1,8 @@
 // What the engine does (docs/eviction.md), with exact queues, in what fits the engine's 32-byte entry and the 8 bytes
-// that a bucket of its table has left. Five fingerprints of 16 bits here, of 11 bits there.
+// that a bucket of its table has left. Five fingerprints of 16 bits here, of 10 bits there, and
+// here a round of the main queue is a round for every bucket at once.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "benchmarks/hit_ratio/object_list.h"
@@ -9,7 +11,7 @@
 namespace memstream::bench {
 namespace {
 
-constexpr unsigned kLeastSmallPercent = 5;  // Of the capacity: what the small queue has at least ...
+constexpr unsigned kLeastSmallPercent = 2;  // Of the capacity: what the small queue has at least ...
 constexpr unsigned kMostSmallPercent = 99;  // ... and at most, which it begins with.
 constexpr unsigned kLongSmallPercent = 33;  // With more than that, one hit in it says little.
 constexpr unsigned kMostHits = 3;           // Hits are counted up to here: two bits.
@@ -28,28 +30,46 @@ constexpr double kChance = 1.125;                // The small queue is regretted
 class Ghosts {
  public:
   enum class Found { kNot, kNew, kAskedBefore };
+  struct Ask {
+    Found found = Found::kNot;
+    bool from_main = false;
+    bool is_late = false;  // A round of the main queue has gone by since it was dropped.
+  };
 
   explicit Ghosts(std::size_t objects)
-      : buckets_(objects / kObjectsPerBucket + 1), marks_(buckets_ * kGhostsPerBucket), asked_(buckets_) {}
+      : buckets_(objects / kObjectsPerBucket + 1),
+        marks_(buckets_ * kGhostsPerBucket),
+        rounds_(marks_.size()),
+        asked_(buckets_) {}
 
-  void add(std::uint32_t object, bool from_main) {
+  // `rounds`: of the main queue, so far.
+  void add(std::uint32_t object, bool from_main, double rounds) {
     std::uint16_t* bucket = bucket_of(object);
+    double* bucket_rounds = rounds_.data() + (bucket - marks_.data());
+    std::copy(bucket_rounds + 1, bucket_rounds + kGhostsPerBucket, bucket_rounds);
+    bucket_rounds[kGhostsPerBucket - 1] = rounds;
     std::copy(bucket + 1, bucket + kGhostsPerBucket, bucket);
     bucket[kGhostsPerBucket - 1] = static_cast<std::uint16_t>(mark_of(object) | (from_main ? 1 : 0));
     asked_[index_of(object)] = 0;
   }
-  // Whether it is known, and where it was dropped. It is remembered that somebody asked for it.
-  Found ask(std::uint32_t object, bool* from_main) {
+  // Whether it is known, and where and when it was dropped. It is remembered that somebody asked for it. Of the late
+  // ones every other one says nothing: as if it had been asked for.
+  Ask ask(std::uint32_t object, double rounds) {
     const std::uint16_t* found = find(object);
-    if (found == nullptr) return Found::kNot;
-    *from_main = (*found & 1) != 0;
-    const bool before = std::exchange(asked_[index_of(object)], *found) == *found;
-    return before ? Found::kAskedBefore : Found::kNew;
+    if (found == nullptr) return {};
+    Ask answer{.found = Found::kNew, .from_main = (*found & 1) != 0};
+    const double phase = static_cast<double>(index_of(object)) / static_cast<double>(buckets_);
+    answer.is_late = std::floor(rounds + phase) != std::floor(*(rounds_.data() + (found - marks_.data())) + phase);
+    const bool is_evidence = answer.from_main || !answer.is_late || (hash(object) >> 40 & 1) != 0;
+    if (!is_evidence || std::exchange(asked_[index_of(object)], *found) == *found) answer.found = Found::kAskedBefore;
+    return answer;
   }
   void forget(std::uint32_t object) {
     std::uint16_t* found = find(object);
     if (found == nullptr) return;
     std::uint16_t* bucket = bucket_of(object);
+    double* bucket_rounds = rounds_.data() + (bucket - marks_.data());
+    std::copy_backward(bucket_rounds, bucket_rounds + (found - bucket), bucket_rounds + (found - bucket) + 1);
     std::copy_backward(bucket, found, found + 1);
     *bucket = 0;
     asked_[index_of(object)] = 0;
@@ -79,6 +99,7 @@ class Ghosts {
 
   std::size_t buckets_;
   std::vector<std::uint16_t> marks_;
+  std::vector<double> rounds_;
   std::vector<std::uint16_t> asked_;  // The fingerprint that was asked for last, of each bucket.
 };
 
@@ -118,17 +139,19 @@ class StayFifo final : public Policy {
     }
     const std::uint64_t size = size_of(object);
     if (size > capacity()) return false;
-    bool from_main = false;
-    const bool returns = count_return(object, &from_main) != Ghosts::Found::kNot && drops_return();
+    const Ghosts::Ask ask = count_return(object);
+    const bool returns = ask.found != Ghosts::Found::kNot && drops_return();
     ghosts_.forget(object);
     while (small_.bytes() + main_.bytes() + size > capacity()) evict(size);
-    // What the main queue dropped does not go straight back: in a loop it would push out what is needed next.
-    put(object, returns && !from_main ? Where::kMain : Where::kSmall);
+    // What the main queue dropped does not go straight back: in a loop it would push out what is needed next. Nor does
+    // what comes late, since all that is there is asked for sooner.
+    const bool is_late = ask.is_late && !is_long();
+    put(object, returns && !ask.from_main && !is_late ? Where::kMain : Where::kSmall);
     return false;
   }
   void miss(std::uint32_t object) override {
-    bool from_main = false;
-    if (count_return(object, &from_main) == Ghosts::Found::kNew && !from_main && drops_return()) ++main_debt_;
+    const Ghosts::Ask ask = count_return(object);
+    if (ask.found == Ghosts::Found::kNew && !ask.from_main && drops_return() && !has_all()) ++main_debt_;
   }
   bool holds(std::uint32_t object) const override { return where_[object] != Where::kNowhere; }
 
@@ -144,7 +167,7 @@ class StayFifo final : public Policy {
   void drop(std::uint32_t object) {
     const bool from_main = where_[object] == Where::kMain;
     where_[object] = Where::kNowhere;
-    ghosts_.add(object, from_main);
+    ghosts_.add(object, from_main, rounds_);
     Regret& regret = from_main ? main_regret_ : small_regret_;
     if (++regret.drops < (from_main ? expected_objects() / 4 : 2 * expected_objects()) + 64) return;
     regret.fade();
@@ -154,12 +177,22 @@ class StayFifo final : public Policy {
     return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn >
            small_regret_.drops + main_regret_.drops + 2 * kDropsForAReturn;
   }
-  Ghosts::Found count_return(std::uint32_t object, bool* from_main) {
-    const Ghosts::Found found = ghosts_.ask(object, from_main);
-    if (found != Ghosts::Found::kNew) return found;
-    ++(*from_main ? main_regret_ : small_regret_).returns;
+  // The same of the small queue alone.
+  bool small_drops_return() const noexcept {
+    return small_regret_.returns * kDropsForAReturn > small_regret_.drops + 2 * kDropsForAReturn;
+  }
+  Ghosts::Ask count_return(std::uint32_t object) {
+    const Ghosts::Ask ask = ghosts_.ask(object, rounds_);
+    if (ask.found != Ghosts::Found::kNew) return ask;
+    ++(ask.from_main ? main_regret_ : small_regret_).returns;
     if (drops_return()) adapt();
-    return found;
+    return ask;
+  }
+  bool is_long() const noexcept { return small_target_ > percent(kLongSmallPercent); }
+  bool has_all() const noexcept { return small_target_ >= percent(kMostSmallPercent); }
+  void forget_regret() noexcept {
+    small_regret_ = main_regret_ = Regret{};
+    small_read_ = 0;
   }
   void set_target(std::uint64_t bytes) noexcept {
     small_target_ = std::clamp(bytes, percent(kLeastSmallPercent), percent(kMostSmallPercent));
@@ -171,7 +204,9 @@ class StayFifo final : public Policy {
   // The queue whose drops are regretted more often gets room from the other with each object that returns.
   void adapt() {
     if (small_regret_.rate() > main_regret_.rate() * kChance) {
+      const bool had_all = has_all();
       set_target(small_target_ + average_size() * small_regret_.times(main_regret_));
+      if (!had_all && has_all()) forget_regret();
     } else if (small_regret_.rate() <= main_regret_.rate()) {
       take_from_small(average_size() * main_regret_.times(small_regret_));
     }
@@ -196,14 +231,13 @@ class StayFifo final : public Policy {
   bool leave_small(bool is_first) {
     const std::uint32_t object = small_.pop_oldest();
     const unsigned hits = hits_[object];
-    const bool is_long = small_target_ > percent(kLongSmallPercent);
     if (hits != 0) ++small_read_;
-    if (hits == kMostHits && is_long && main_regret_.drops < 64) take_from_small(size_of(object));
+    if (hits == kMostHits && is_long() && main_regret_.drops < 64) take_from_small(size_of(object));
     if (hits == 0 && is_first) shrink_small(size_of(object));
     // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
-    const bool main_has_room = main_.bytes() + size_of(object) <= capacity() - small_target_;
-    if (hits > (is_long ? 1U : 0U) || main_has_room ||
-        (++left_small_ % (drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way())) {
+    const bool main_has_room = small_.bytes() >= small_target_;
+    if (hits > (is_long() ? 1U : 0U) || main_has_room ||
+        (!has_all() && ++left_small_ % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way())) {
       put(object, Where::kMain);
       return false;
     }
@@ -215,27 +249,32 @@ class StayFifo final : public Policy {
     if (small_regret_.drops < expected_objects() / 4 || small_read_ * kReadPart >= small_regret_.drops) return;
     if (!drops_return()) {
       take_from_small(bytes);
-    } else if (small_target_ >= percent(kMostSmallPercent)) {
+    } else if (has_all()) {
       set_target(0);
-      small_regret_ = main_regret_ = Regret{};
-      small_read_ = 0;
+      forget_regret();
     }
   }
   // Whether the oldest of the main queue has no hits. If it has, it goes round; in a loop, where nothing else takes
   // hits from the main queue, with one less.
   bool main_gives_way() {
     if (main_.empty() || hits_[main_.oldest()] == 0) return true;
-    if (!drops_return()) --hits_[main_.oldest()];
-    main_.renew(main_.oldest());
+    if (!small_drops_return()) --hits_[main_.oldest()];
+    renew_main();
     return false;
   }
   void leave_main() {
     while (hits_[main_.oldest()] > 0) {
       --hits_[main_.oldest()];
-      main_.renew(main_.oldest());
+      renew_main();
     }
+    count_main_step();
     drop(main_.pop_oldest());
   }
+  void renew_main() {
+    count_main_step();
+    main_.renew(main_.oldest());
+  }
+  void count_main_step() noexcept { rounds_ += 1 / static_cast<double>(std::max<std::size_t>(main_.count(), 1)); }
 
   Links links_;
   ObjectList small_;
@@ -246,6 +285,7 @@ class StayFifo final : public Policy {
   std::uint64_t small_target_;
   Regret small_regret_;
   Regret main_regret_;
+  double rounds_ = 0;  // That the main queue has gone.
   std::uint64_t left_small_ = 0;
   std::uint64_t small_read_ = 0;
   std::uint64_t main_debt_ = 0;  // What the main queue gives up for objects that were asked for in vain.
