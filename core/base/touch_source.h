@@ -6,12 +6,18 @@
 
 namespace memstream {
 
-// Has the system bring each page of the bytes. Before a lock is taken under which they are copied.
-inline void touch_source(const std::byte* bytes, std::uint64_t size_bytes) noexcept {
+[[gnu::cold, gnu::noinline]] inline void touch_large_source(const volatile std::byte* source,
+                                                           std::uint64_t size_bytes) noexcept {
   constexpr std::uint64_t kSmallestPage = 4096;
-  if (size_bytes == 0) return;
+  for (std::uint64_t at = 0; at < size_bytes; at += kSmallestPage) static_cast<void>(source[at]);
+  if (size_bytes != 0) static_cast<void>(source[size_bytes - 1]);
+}
+
+// Has the system bring each page of the bytes. Before a lock is taken under which they are copied.
+[[gnu::always_inline]] inline void touch_source(const std::byte* bytes, std::uint64_t size_bytes) noexcept {
+  constexpr std::uint64_t kOnTwoPages = 4096;
+  if (size_bytes - 1 >= kOnTwoPages) return touch_large_source(bytes, size_bytes);
   const volatile std::byte* const source = bytes;
-  for (std::uint64_t at = kSmallestPage; at < size_bytes; at += kSmallestPage) static_cast<void>(source[at]);
   static_cast<void>(source[0]);
   static_cast<void>(source[size_bytes - 1]);
 }
