@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <span>
 
 #include "api/arguments.h"
@@ -97,15 +98,15 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
   Status failure = Status::kOk;
   BatchWork work(count);
   for (size_t begin = 0; begin < count; begin += work.capacity()) {
-    work.items.clear();
     const size_t end = std::min(begin + work.capacity(), count);
-    for (size_t i = begin; i < end; ++i) {
-      BatchItem item = item_of(items[i], reads, &failure);
+    BatchItem* next = work.items();
+    for (size_t i = begin; i < end; ++i, ++next) {
+      new (next) BatchItem(item_of(items[i], reads, &failure));
       if (items.has_unknown_fields(i)) [[unlikely]]
-        item.status = failure = refuse_unknown_fields();
-      work.items.push_back(item);
+        next->status = failure = refuse_unknown_fields();
     }
-    const std::span<BatchItem> part(work.items.data(), work.items.size());
+    work.set_count(end - begin);
+    const std::span<BatchItem> part = work.filled();
     if (const Status status = operation(work, deadline); status != Status::kOk) failure = status;
     for (size_t i = 0; i < part.size(); ++i) {
       memstream_item_t& item = items[begin + i];

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -27,28 +28,6 @@ struct BatchItem {
   bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
 };
 
-// Elements in memory that belongs to somebody else; they are never destroyed. REQUIRES: not more are pushed than fit.
-template <class Element>
-class VectorInRoom {
-  static_assert(std::is_trivially_destructible_v<Element>);
-
- public:
-  explicit VectorInRoom(std::byte* room) noexcept : room_(room) {}
-
-  Element& push_back(const Element& element) noexcept {
-    return *new (room_ + sizeof(Element) * size_++) Element(element);
-  }
-  void clear() noexcept { size_ = 0; }
-
-  std::size_t size() const noexcept { return size_; }
-  Element* data() noexcept { return std::launder(reinterpret_cast<Element*>(room_)); }
-  Element& operator[](std::size_t index) noexcept { return data()[index]; }
-
- private:
-  std::byte* room_;
-  std::size_t size_ = 0;
-};
-
 // The room for one batch of items after the other. More than a few come from the heap, for the whole call; without
 // memory there the batches are small.
 class BatchWork {
@@ -58,29 +37,35 @@ class BatchWork {
   explicit BatchWork(std::size_t items_in_all) noexcept
       : heap_(items_in_all > kFew ? new (std::nothrow) std::byte[kItemSize * std::min(items_in_all, kMost)] : nullptr),
         capacity_(heap_ != nullptr ? std::min(items_in_all, kMost) : kFew),
-        room_(heap_ != nullptr ? heap_.get() : few_),
-        items(room_),
-        keys(room_ + sizeof(BatchItem) * capacity_),
-        requests(room_ + (sizeof(BatchItem) + sizeof(Key)) * capacity_) {}
+        room_(heap_ != nullptr ? heap_.get() : few_) {}
   BatchWork(const BatchWork&) = delete;
   BatchWork& operator=(const BatchWork&) = delete;
 
   std::size_t capacity() const noexcept { return capacity_; }
 
+  // What these point to is made by who fills it, and never destroyed.
+  BatchItem* items() noexcept { return reinterpret_cast<BatchItem*>(room_); }
+  Key* keys() noexcept { return reinterpret_cast<Key*>(room_ + sizeof(BatchItem) * capacity_); }
+  StoreRequest* requests() noexcept {
+    return reinterpret_cast<StoreRequest*>(room_ + (sizeof(BatchItem) + sizeof(Key)) * capacity_);
+  }
+
+  // Of the batch, as it was filled last.
+  std::span<BatchItem> filled() noexcept { return {items(), count_}; }
+  void set_count(std::size_t count) noexcept { count_ = count; }
+
  private:
-  static constexpr std::size_t kFew = 12;
+  static constexpr std::size_t kFew = 16;
   static constexpr std::size_t kItemSize = sizeof(BatchItem) + sizeof(Key) + sizeof(StoreRequest);
   static_assert(alignof(BatchItem) <= 8 && alignof(Key) <= 8 && alignof(StoreRequest) <= 8);
+  static_assert(std::is_trivially_destructible_v<BatchItem> && std::is_trivially_destructible_v<Key> &&
+                std::is_trivially_destructible_v<StoreRequest>);
 
-  alignas(8) std::byte few_[kItemSize * kFew];
   std::unique_ptr<std::byte[]> heap_;
   std::size_t capacity_;
+  std::size_t count_ = 0;
   std::byte* room_;
-
- public:
-  VectorInRoom<BatchItem> items;
-  VectorInRoom<Key> keys;
-  VectorInRoom<StoreRequest> requests;
+  alignas(8) std::byte few_[kItemSize * kFew];
 };
 
 }  // namespace memstream

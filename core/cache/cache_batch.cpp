@@ -2,6 +2,7 @@
 // hold of the lock.
 #include <algorithm>
 #include <array>
+#include <new>
 #include <span>
 
 #include "core/cache/cache.h"
@@ -10,8 +11,8 @@
 namespace memstream {
 
 Status Cache::begin_batch(BatchWork& work, bool writes, std::size_t* usable_items) noexcept {
-  const std::span<BatchItem> items(work.items.data(), work.items.size());
-  work.keys.clear();
+  const std::span<BatchItem> items = work.filled();
+  Key* key = work.keys();
   *usable_items = 0;
   static_cast<void>(now_and_look());
   Status all = present();
@@ -21,11 +22,11 @@ Status Cache::begin_batch(BatchWork& work, bool writes, std::size_t* usable_item
     const bool was_failure = item.status != Status::kOk;
     if (!was_failure) item.status = all == Status::kOk ? usable(item.key) : all;
     if (item.status == Status::kOk) [[likely]] {
-      work.keys.push_back(make_key(item.key));
+      new (key++) Key(make_key(item.key));
       ++*usable_items;
     } else {
       if (!was_failure) failure = item.status;
-      work.keys.push_back({});
+      new (key++) Key{};
     }
   }
   return failure;
@@ -107,26 +108,25 @@ class WritesAhead {
 }  // namespace
 
 Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
-  const std::span<BatchItem> items(work.items.data(), work.items.size());
-  VectorInRoom<Key>& keys = work.keys;
+  const std::span<BatchItem> items = work.filled();
+  const Key* const keys = work.keys();
   std::size_t usable_items = 0;
   Status failure = begin_batch(work, true, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   const RedoClaim redo(*this);
-  VectorInRoom<StoreRequest>& requests = work.requests;
-  requests.clear();
+  StoreRequest* const requests = work.requests();
   std::array<Status, BatchWork::kMost> statuses;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const BatchItem& item = items[i];
     const bool is_checked = has_checksums() && item.status == Status::kOk;
     const std::uint64_t checksum = is_checked ? checksum_word(item.value, item.value_size, keys[i].hash) : 0;
-    requests.push_back({.key = keys[i],
-                        .value = item.value,
-                        .value_size = item.value_size,
-                        .expires_ms = expiry(item.ttl_ms),
-                        .caller_flags = item.caller_flags | checksum,
-                        .redo = redo.record()});
+    new (requests + i) StoreRequest{.key = keys[i],
+                                    .value = item.value,
+                                    .value_size = item.value_size,
+                                    .expires_ms = expiry(item.ttl_ms),
+                                    .caller_flags = item.caller_flags | checksum,
+                                    .redo = redo.record()};
   }
   std::uint64_t puts = 0;
   const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };
@@ -136,8 +136,8 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
     if (items[item].failed()) failure = status;
     if (status == Status::kOk) ++puts;
   };
-  const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
-  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys.data());
+  const ByShard by_shard(items, keys, attached_.geometry.shards);
+  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys);
   for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
     Shard::BatchOrder rest = by_shard.of(shard);
     while (!rest.empty()) {
@@ -150,7 +150,7 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
       const auto end = std::find_if(most.begin(), most.end(), is_large);
       const Shard::BatchOrder hold = most.first(static_cast<std::size_t>(end - most.begin()));
       ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
-      shards_[shard]->store_many(requests.data(), hold, statuses.data(), deadline, now);
+      shards_[shard]->store_many(requests, hold, statuses.data(), deadline, now);
       for (const std::uint8_t item : hold) {
         // Alone it may get the room of processes that have died.
         const bool no_room = statuses[item] == Status::kFull || statuses[item] == Status::kNoMemory;
@@ -164,20 +164,20 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
 }
 
 Status Cache::remove_many(BatchWork& work, const Deadline& deadline) noexcept {
-  const std::span<BatchItem> items(work.items.data(), work.items.size());
-  VectorInRoom<Key>& keys = work.keys;
+  const std::span<BatchItem> items = work.filled();
+  const Key* const keys = work.keys();
   std::size_t usable_items = 0;
   Status failure = begin_batch(work, true, &usable_items);
   if (usable_items == 0) return failure;
   const std::uint64_t now = now_ms();
   std::array<Status, BatchWork::kMost> statuses;
-  const ByShard by_shard(items, keys.data(), attached_.geometry.shards);
-  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys.data());
+  const ByShard by_shard(items, keys, attached_.geometry.shards);
+  WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys);
   for (std::uint32_t shard = 0; shard < attached_.geometry.shards; ++shard) {
     for (Shard::BatchOrder rest = by_shard.of(shard); !rest.empty();) {
       const Shard::BatchOrder hold = rest.first(std::min(rest.size(), Shard::kBatchHold));
       ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
-      shards_[shard]->remove_many(keys.data(), hold, statuses.data(), deadline, now);
+      shards_[shard]->remove_many(keys, hold, statuses.data(), deadline, now);
       for (const std::uint8_t item : hold) {
         items[item].status = statuses[item];
         if (items[item].failed()) failure = statuses[item];

@@ -84,8 +84,8 @@ Status Cache::inspect(std::string_view key,
 
 // The looks of a whole group go on side by side: each step asks for the cache lines of the next.
 Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchRoom* room) noexcept {
-  const std::span<BatchItem> items(work.items.data(), work.items.size());
-  VectorInRoom<Key>& keys = work.keys;
+  const std::span<BatchItem> items = work.filled();
+  const Key* const keys = work.keys();
   std::size_t usable_items = 0;
   Status failure = begin_batch(work, false, &usable_items);
   if (usable_items == 0) return failure;
