@@ -17,7 +17,7 @@
  *  1. A function that can fail returns a status as an int. 0 is success, positive numbers are expected outcomes such as
  *     CACHE_MISS, negative numbers are errors. A number never changes its meaning.
  *  2. cache_strerror() gives a fixed sentence for a status. The message of the calling thread's last error is
- *     cache_last_error(): it has the names and numbers of the case, and the remedy.
+ *     cache_last_error(): it names the values involved and the remedy.
  *  3. Any thread may call any function at any time, in any number of processes. No function is async-signal-safe.
  *  4. No C++ exception leaves the library. The library never ends the process.
  *  5. NULL where a pointer is needed is CACHE_INVALID. A pointer to bytes may be NULL if their number is 0.
@@ -33,7 +33,7 @@
  *     CACHE_GONE, CACHE_NO_MEMORY, CACHE_CORRUPT, CACHE_OS_ERROR and CACHE_INTERNAL. The first call of a forked child
  *     attaches the child, and may return the errors of cache_connect().
  *
- * Each function has the same comment: what it does, its parameters, its result, thread safety, process safety.
+ * All comments have the same parts: what the function does, parameters, result, thread safety, process safety.
  * @ownership follows where memory changes hands. docs/reference-c.md is generated from these comments.
  */
 #ifndef MEMSTREAM_CACHE_H
@@ -138,8 +138,9 @@ enum cache_status {
 /* ---- Statistics ---- */
 
 /**
- * A snapshot of the whole segment. Counters run from the creation of the segment and cover all processes, also those
- * that have ended. The library reads one shard after the other, so under load the sums may be a few operations old.
+ * A snapshot of the whole segment. Counters run from the creation of the segment and cover all processes, including
+ * those that have ended. The library reads one shard after the other, so under load the sums may be a few operations
+ * old.
  */
 typedef struct cache_stats {
   size_t struct_size; /* In: sizeof(cache_stats_t). The struct may grow. */
@@ -256,7 +257,7 @@ CACHE_API int cache_destroy(void);
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @retval CACHE_NOT_CONNECTED  The process is not connected.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int cache_put(const char *key, const void *value, size_t value_size);
 
@@ -270,7 +271,7 @@ CACHE_API int cache_put(const char *key, const void *value, size_t value_size);
  * @retval CACHE_MISS  The key has no live entry. `*value_size` is 0.
  * @retval CACHE_TOO_SMALL  The value does not fit. Nothing is copied, and `*value_size` is the size it needs.
  * @retval CACHE_BAD_KEY  The key is too long or empty.
- * @retval CACHE_BUSY  A writer stood still at this value until the deadline.
+ * @retval CACHE_BUSY  A writer was stalled on this value until the deadline.
  * @retval CACHE_NOT_CONNECTED  The process is not connected.
  * @threads Safe. Usually takes no lock.
  * @processes Safe. The copy is one whole value, never a mixture of two.

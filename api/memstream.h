@@ -88,7 +88,7 @@ CACHE_API const char *memstream_open_note(memstream_t *cache);
 CACHE_API int memstream_close(memstream_t *cache);
 
 /**
- * Destroys the segment of a handle. The handle must still be closed.
+ * Destroys the segment of a handle. You must still close the handle afterwards.
  *
  * @param cache  An open cache.
  * @retval CACHE_OK  The segment is destroyed.
@@ -165,7 +165,8 @@ CACHE_API int memstream_get(memstream_t *cache, const void *key, size_t key_size
  * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
  * @param value       The bytes to store. May be NULL if `value_size` is 0.
  * @param value_size  Number of bytes, 0 to cache_stats_t.max_value_size.
- * @param ttl_ms      Time to live in milliseconds. 0: the entry never expires.
+ * @param ttl_ms      Time to live in milliseconds, counted while the machine runs: suspended time does not count, and
+ *                    setting the wall clock changes nothing. 0: the entry never expires.
  * @param flags       32 bits of the caller, stored with the value.
  * @retval CACHE_OK  The value is stored.
  * @retval CACHE_BAD_KEY  The key is empty or too long.
@@ -174,7 +175,7 @@ CACHE_API int memstream_get(memstream_t *cache, const void *key, size_t key_size
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_set(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags);
@@ -197,7 +198,7 @@ CACHE_API int memstream_set(memstream_t *cache, const void *key, size_t key_size
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_add(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags);
@@ -220,7 +221,7 @@ CACHE_API int memstream_add(memstream_t *cache, const void *key, size_t key_size
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                 size_t value_size, uint64_t ttl_ms, uint32_t flags);
@@ -248,7 +249,7 @@ CACHE_API int memstream_replace(memstream_t *cache, const void *key, size_t key_
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size,
                             uint64_t ttl_ms, uint32_t flags, uint64_t cas);
@@ -348,7 +349,8 @@ CACHE_API int memstream_clear(memstream_t *cache);
  * The functions of this section do to each item what memstream_get(), memstream_set() and memstream_delete() do to one
  * key, in less time. The memory accesses of many keys overlap, and one hold of a lock serves a few dozen keys at most.
  *
- * A batch is not atomic, but each key is. Other processes may see some keys done and others not, and so does a kill.
+ * A batch is not atomic, but each key is. Other processes may see some keys done and others not, and a kill
+ * may leave them so.
  * If a key is named twice, the later value stays. The order is otherwise undefined.
  *
  * Every item gets a status, and an item that fails does not stop the others. A status that concerns the whole cache,
@@ -402,7 +404,7 @@ CACHE_API int memstream_get_many(memstream_t *cache, memstream_item_t *items, si
  * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS.
  * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
  * @threads Safe.
- * @processes Safe. Readers see of each key the old value or the new one. A kill leaves some keys done and others not.
+ * @processes Safe. For each key, readers see the old value or the new one. A kill leaves some keys done and others not.
  */
 CACHE_API int memstream_set_many(memstream_t *cache, memstream_item_t *items, size_t count);
 
@@ -458,7 +460,7 @@ CACHE_API int memstream_get_many_sized(memstream_t *cache, memstream_item_t *ite
  * @retval CACHE_INVALID  `item_size` is not valid, or an item has bytes behind the known fields that are not 0.
  * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
  * @threads Safe.
- * @processes Safe. Readers see of each key the old value or the new one. A kill leaves some keys done and others not.
+ * @processes Safe. For each key, readers see the old value or the new one. A kill leaves some keys done and others not.
  */
 CACHE_API int memstream_set_many_sized(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count);
 
@@ -497,8 +499,8 @@ CACHE_API int memstream_delete_many_sized(memstream_t *cache, memstream_item_t *
  *
  * A lease belongs to the handle and the process that took it. It ends
  *  - when its holder fulfils or releases it;
- *  - when any process writes, deletes or clears the key: that is newer than the value being computed, which is dropped;
- *  - when its handle is closed or its process ends in any way: the kernel tells, and a stopped process keeps its lease;
+ *  - when any process writes, deletes or clears the key: such a write is newer, so the computed value is dropped;
+ *  - when its handle is closed or its process ends in any way, which the kernel reports. A stopped process keeps it;
  *  - when its `lease_ms` have passed and another caller takes it. With 0 it lives as long as its process.
  *
  * Any thread of the process may fulfil the lease. A thread that asks for a lease which its own process holds gets
@@ -514,7 +516,7 @@ CACHE_API int memstream_delete_many_sized(memstream_t *cache, memstream_item_t *
  *
  * A shard has places for 48 leases. When none is free, the call still succeeds, and others may get a lease of the same
  * key. Use the lease as usual. The first of them that is fulfilled ends the others. Another write or delete of the key
- * ends them too, and so does one of 32 writes of other keys in the shard.
+ * ends them too, and about one in 32 writes of other keys in the shard does so too.
  *
  * @param cache       An open cache.
  * @param key         The key: any bytes.
@@ -566,9 +568,8 @@ CACHE_API int memstream_lease_wait(memstream_t *cache, const void *key, size_t k
  * @param followed    The lease to follow. Set it to 0 after memstream_lease() has returned CACHE_HELD, and pass it on
  *                    unchanged in the next calls.
  * @param timeout_ms  Longest wait in milliseconds. 0: only check.
- * @retval CACHE_OK  The lease was ended: get the value. If there is none, the holder stored none or another process
- *                   deleted the key. Then compute the value at once, so that the waiters do not compute one after the
- *                   other.
+ * @retval CACHE_OK  The lease was ended: get the value. If there is none, compute it without asking for a lease, so
+ *                   that waiters do not compute one after the other.
  * @retval CACHE_MISS  The holder died or its time has passed, and no caller has taken the lease yet: ask for it.
  * @retval CACHE_HELD  A live process holds the lease after `timeout_ms`.
  * @retval CACHE_BAD_KEY  The key is empty or too long.
@@ -601,7 +602,7 @@ CACHE_API int memstream_lease_follow(memstream_t *cache, const void *key, size_t
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_lease_fulfil(memstream_t *cache, const void *key, size_t key_size, const void *value,
                                      size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t lease);
@@ -654,9 +655,9 @@ typedef struct memstream_view_t {
  * @retval CACHE_BUSY  A writer stood still at this value until the deadline.
  * @threads Safe. Takes no lock unless the value is being written. Any thread may read and release the view.
  * @processes Safe. A view belongs to the process that took it: a forked child must not use or release it. It ends with
- *            the process, also if that is killed.
- * @ownership The caller ends the view with memstream_release(), or by closing the handle. Of the copies of the struct
- *            only one may be released.
+ *            the process, even if it is killed.
+ * @ownership The caller ends the view with memstream_release(), or by closing the handle. Release only one
+ *            copy of the struct.
  */
 CACHE_API int memstream_view(memstream_t *cache, const void *key, size_t key_size, memstream_view_t *view);
 
@@ -713,7 +714,7 @@ typedef struct memstream_reservation {
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
  * @threads Safe. Any thread may fill, commit or abort the reservation.
- * @processes Safe. A reservation belongs to the process that made it, and ends with it, also if that is killed.
+ * @processes Safe. A reservation belongs to the process that made it, and ends with it, even if it is killed.
  * @ownership The caller ends it with memstream_commit() or memstream_abort(), or by closing the handle.
  */
 CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_size, size_t value_size,
@@ -735,7 +736,7 @@ CACHE_API int memstream_reserve(memstream_t *cache, const void *key, size_t key_
  * @retval CACHE_CORRUPT  Other bytes were written over the reservation. Its value is lost.
  * @retval CACHE_BUSY  A lock was held until the deadline. Nothing is stored.
  * @threads Safe.
- * @processes Safe. Readers see the old value or the new one, never a mixture, also if the process is killed.
+ * @processes Safe. Readers see the old value or the new one, never a mixture, even if the process is killed.
  */
 CACHE_API int memstream_commit(memstream_t *cache, memstream_reservation_t *reservation, uint64_t ttl_ms,
                                uint32_t flags);
@@ -781,7 +782,7 @@ typedef struct memstream_entry {
  * expired entries and counts as no access.
  *
  * @param cache     An open cache.
- * @param cursor    0 for the first call, then unchanged what the last call left. It is 0 again when the scan is
+ * @param cursor    0 for the first call, then what the last call stored, unchanged. It is 0 again when the scan is
  *                  complete.
  * @param entries   The array to fill.
  * @param capacity  Number of elements of the array, at least 1.
@@ -833,7 +834,7 @@ typedef struct memstream_info_t {
   uint64_t size_bytes;     /* Size of the segment in bytes. */
   uint32_t layout_version; /* Version of the layout of its bytes. */
   uint32_t read_only;      /* 1 if the handle is open for reading only, else 0. */
-  uint8_t uuid[16];        /* Identifies the segment: a segment that is destroyed and created has another one. */
+  uint8_t uuid[16];        /* Identifies the segment: a segment that is created again gets a new one. */
 } memstream_info_t;
 
 /**
@@ -878,6 +879,9 @@ CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *proce
 /**
  * Verifies every invariant of the segment, shard by shard, under the lock of the shard. Changes no entry.
  *
+ * A shard with more than 2,048 blocks or entries takes several holds of the lock. If other processes change it between
+ * them three times, the call verifies its entries one by one and leaves out sums and free blocks.
+ *
  * @param cache     An open cache.
  * @param problems  Receives the number of problems.
  * @retval CACHE_OK  No problem was found.
@@ -885,7 +889,7 @@ CACHE_API int memstream_processes(memstream_t *cache, memstream_process_t *proce
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_BUSY  A lock was held until the deadline. `*problems` is not set.
  * @threads Safe.
- * @processes Safe. Writers of a shard wait while the call reads all of that shard.
+ * @processes Safe. Writers of a shard wait for one slice of the work at most.
  */
 CACHE_API int memstream_check(memstream_t *cache, uint64_t *problems);
 
@@ -923,7 +927,7 @@ CACHE_API int memstream_repair(memstream_t *cache, memstream_repair_report_t *re
  * Gives the name of a backend by its number.
  *
  * @param number  From 0 on: "posix", then "sysv".
- * @return The name. NULL behind the last one.
+ * @return The name. NULL past the last one.
  * @threads Safe.
  * @processes Not shared: reads no segment.
  * @ownership The text belongs to the library and is constant.
