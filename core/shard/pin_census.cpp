@@ -81,7 +81,7 @@ std::uint32_t PinCensus::next_confirmed(std::uint32_t from) const noexcept {
     return next;
   }
   for (auto held = std::lower_bound(held_.begin(), held_.end(), from,
-                                    [](const Held& left, std::uint32_t wanted) { return left.position < wanted; });
+                                    [](const Held&left, std::uint32_t wanted) { return left.position < wanted; });
        held != held_.end(); ++held) {
     if (held->confirmed != 0) return held->position;
   }
