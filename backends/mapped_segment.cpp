@@ -81,9 +81,15 @@ Status MappedSegment::look_for_memory(std::size_t offset_bytes, std::size_t size
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   const std::size_t end = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_);
   const FailedCall failed = touch_pages(data_ + begin, end - begin, Access::kReadOnly);
+  Status status = Status::kOk;
+  if (failed.name != nullptr) {
+    // Out of memory for page tables, or at a limit of the control group (ENOMEM): that says nothing of the pages.
+    status = failed.is_lack_of_memory() && failed.error != ENOMEM ? Status::kNoMemory : Status::kOsError;
+    // A live value is not given up on the word of one call.
+    if (status == Status::kNoMemory && read_pages(data_ + begin, end - begin).name == nullptr) status = Status::kOk;
+  }
   errno = callers_errno;
-  if (failed.name == nullptr) return Status::kOk;
-  return failed.is_lack_of_memory() ? Status::kNoMemory : Status::kOsError;
+  return status;
 }
 
 std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {

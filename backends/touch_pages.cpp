@@ -17,6 +17,8 @@ namespace {
 // Kernels before 5.14 answer EINVAL. A filter may forbid this advice alone (EPERM, ENOSYS).
 bool has_no_population(int error) noexcept { return error == EINVAL || error == EPERM || error == ENOSYS; }
 
+}  // namespace
+
 // The fallback without population: lets the kernel copy one byte of each page to a buffer. A fault inside the kernel
 // that fails is EFAULT. Reading a page of shared memory allocates it, as writing does.
 FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
@@ -35,8 +37,6 @@ FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
   }
   return {};
 }
-
-}  // namespace
 
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept {
   const int advice = access == Access::kReadWrite ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;

@@ -23,4 +23,7 @@ struct FailedCall {
 // REQUIRES: `data` is aligned to a page.
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept;
 
+// The same without population: lets the kernel copy one byte of each page to a buffer of our own.
+FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept;
+
 }  // namespace memstream

@@ -39,9 +39,8 @@ MUTANTS = [
         "ring-without-a-look-back",
         "a link into the middle of the ring of retired blocks is followed",
         "core/shard/shard_pins.cpp",
-        "if (!is_orphan(next) || "
-        "link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {",
-        "if (!is_orphan(next)) {",
+        "if (!is_orphan(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position)",
+        "if (!is_orphan(next))",
         ("shard_check_test", "walks_test"),
     ),
     Mutant(
@@ -72,9 +71,8 @@ MUTANTS = [
         "commit-without-checksum",
         "a committed reservation has no checksum",
         "core/cache/cache.cpp",
-        "  if (has_checksums()) "
-        "request.caller_flags |= checksum_word(held.value, request.value_size, request.key.hash);\n",
-        "",
+        "request.caller_flags |= checksum_word(held.value, request.value_size, request.key.hash);",
+        "request.caller_flags |= 0;",
         ("checksum_test",),
     ),
     Mutant(
