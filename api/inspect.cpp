@@ -130,7 +130,7 @@ int memstream_repair(memstream_t* cache, memstream_repair_report_t* report) {
                                                 "to sizeof before the call.",
                                                 report->struct_size, sizeof *report));
     }
-    const CallGate::OperationPass pass(cache->gate());
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     memstream::RepairReport found;
     const Status status = cache->cache().repair(&found);
     report->problems = found.problems;
