@@ -86,17 +86,17 @@ class WritesAhead {
 
   template <class ShardOf>
   void ask(std::span<const std::uint8_t> group, ShardOf shard_of) noexcept {
-    std::array<Shard::Look, kGroup> looks;
+    std::array<Shard::Probe, kGroup> probes;
     for (std::size_t i = 0; i < group.size(); ++i) {
       const Key& key = keys_[group[i]];
       Shard& shard = shard_of(key);
       shard.prefetch_lock();
-      static_cast<void>(shard.begin_look(key, &looks[i]));
+      static_cast<void>(shard.probe_start(key, &probes[i]));
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       const Key& key = keys_[group[i]];
-      if (looks[i].bucket == nullptr) continue;
-      shard_of(key).template look_into_bucket<LineUse::kWrite>(key, &looks[i]);
+      if (probes[i].bucket == nullptr) continue;
+      shard_of(key).template probe_bucket<LineUse::kWrite>(key, &probes[i]);
     }
   }
 

@@ -95,21 +95,21 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchRoom* roo
   std::uint64_t misses = 0;
   struct LookInShard {
     Shard* shard;  // Null: none was begun.
-    Shard::Look look;
+    Shard::Probe probe;
   };
-  std::array<LookInShard, kReadGroup> looks;
+  std::array<LookInShard, kReadGroup> probes;
   for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
     const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
     for (std::size_t i = 0; i < group.size(); ++i) {
-      looks[i].shard = nullptr;
+      probes[i].shard = nullptr;
       if (group[i].status != Status::kOk) continue;
       Shard& shard = shard_of(keys[begin + i]);
-      if (!shard.begin_look(keys[begin + i], &looks[i].look)) continue;
-      looks[i].shard = &shard;
+      if (!shard.probe_start(keys[begin + i], &probes[i].probe)) continue;
+      probes[i].shard = &shard;
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
-      if (looks[i].shard == nullptr) continue;
-      looks[i].shard->look_into_bucket<LineUse::kRead>(keys[begin + i], &looks[i].look);
+      if (probes[i].shard == nullptr) continue;
+      probes[i].shard->probe_bucket<LineUse::kRead>(keys[begin + i], &probes[i].probe);
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       BatchItem& item = group[i];
@@ -118,9 +118,9 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchRoom* roo
       std::byte* to = room->data + room->used_bytes;
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
-      if (looks[i].shard == nullptr ||
-          !looks[i].shard->finish_get(key, &looks[i].look, {to, left, copy_below_, true, leaves_large_}, now, same_now,
-                                      &got)) [[unlikely]]
+      if (probes[i].shard == nullptr ||
+          !probes[i].shard->finish_get(key, &probes[i].probe, {to, left, copy_below_, true, leaves_large_}, now,
+                                       same_now, &got)) [[unlikely]]
         got = got.status == Status::kOk && !has_checksums() ? get_large(key, to, left, deadline, now)
                                                             : get_hashed(key, to, left, deadline, now);
       item.status = got.status;

@@ -48,9 +48,9 @@ class Shard final : private ShardRecovery {
   // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
   bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;
-  // And that look in its steps, which other keys' steps may come between: begin_look() and look_into_bucket(), which
+  // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
-  struct Look {
+  struct Probe {
     Bucket* bucket = nullptr;
     std::uint64_t seq = 0;
     std::uint32_t cells = 0;
@@ -58,11 +58,11 @@ class Shard final : private ShardRecovery {
     std::uint32_t first_id = 0;  // The first entry whose tag fits, 0 if none.
     Index::InSlots in_slots;     // Those behind it.
   };
-  bool begin_look(const Key& key, Look* look) const noexcept;
+  bool probe_start(const Key& key, Probe* probe) const noexcept;
   template <LineUse kUse>
-  void look_into_bucket(const Key& key, Look* look) const noexcept;
+  void probe_bucket(const Key& key, Probe* probe) const noexcept;
   template <class Now>
-  bool finish_get(const Key& key, Look* look, const ReadRoom& room, std::uint64_t noted_ms, Now now_ms,
+  bool finish_get(const Key& key, Probe* probe, const ReadRoom& room, std::uint64_t noted_ms, Now now_ms,
                   GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
@@ -191,8 +191,8 @@ class Shard final : private ShardRecovery {
   template <class Consume>
   Lookup lookup(const Key& key, const Consume& consume) const noexcept;
   template <class Consume>
-  Lookup finish_look(const Key& key, Look* look, const Consume& consume) const noexcept;
-  Lookup find_candidate(const Key& key, Look* look, FoundEntry* candidate) const noexcept;
+  Lookup probe_finish(const Key& key, Probe* probe, const Consume& consume) const noexcept;
+  Lookup find_candidate(const Key& key, Probe* probe, FoundEntry* candidate) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
   template <class Consume>
@@ -207,7 +207,7 @@ class Shard final : private ShardRecovery {
   template <class Now>
   Took take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms, ReadResult* result) const noexcept;
   void note_access(Entry& entry, std::uint64_t noted_ms) const noexcept;
-  void note_miss(const Key& key, const Look& look) const noexcept;
+  void note_miss(const Key& key, const Probe& probe) const noexcept;
   static std::uint64_t note_sampled_access(Entry& entry, std::uint32_t count) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;

@@ -18,23 +18,23 @@ namespace memstream {
 // Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
 template <class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
-  Look look;
-  if (!begin_look(key, &look)) [[unlikely]]
+  Probe probe;
+  if (!probe_start(key, &probe)) [[unlikely]]
     return Lookup::kUnstable;
-  look_into_bucket<LineUse::kRead>(key, &look);
-  return finish_look(key, &look, consume);
+  probe_bucket<LineUse::kRead>(key, &probe);
+  return probe_finish(key, &probe, consume);
 }
 
 // The steps of lookup(), between which a batch looks at other keys: each asks for the cache lines that the next needs.
 // First the shard's line, which says where the bucket is. False if the shard is being rebuilt, or makes no sense.
-[[gnu::always_inline]] inline bool Shard::begin_look(const Key& key, Look* look) const noexcept {
-  look->seq = header_->seq.load(std::memory_order_acquire);
-  look->cells = header_->cells.load(std::memory_order_acquire);
-  if ((look->seq & 1) != 0 || !backing().has_cells(look->cells)) [[unlikely]]
+[[gnu::always_inline]] inline bool Shard::probe_start(const Key& key, Probe* probe) const noexcept {
+  probe->seq = header_->seq.load(std::memory_order_acquire);
+  probe->cells = header_->cells.load(std::memory_order_acquire);
+  if ((probe->seq & 1) != 0 || !backing().has_cells(probe->cells)) [[unlikely]]
     return false;
-  look->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), look->cells));
-  prefetch_line<LineUse::kRead>(look->bucket);
-  prefetch_line<LineUse::kRead>(look->bucket->hints);
+  probe->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), probe->cells));
+  prefetch_line<LineUse::kRead>(probe->bucket);
+  prefetch_line<LineUse::kRead>(probe->bucket->hints);
   return true;
 }
 
@@ -42,14 +42,14 @@ template <class Consume>
 // block as far as a key of 16 bytes and a value of 64 go; larger values the processor's own prefetcher follows.
 // Whatever the hint says: asking for a line that is not there does nothing.
 template <LineUse kUse>
-[[gnu::always_inline]] inline void Shard::look_into_bucket(const Key& key, Look* look) const noexcept {
+[[gnu::always_inline]] inline void Shard::probe_bucket(const Key& key, Probe* probe) const noexcept {
   constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
-  look->version = look->bucket->version.load(std::memory_order_acquire);
-  look->in_slots = Index::InSlots(*look->bucket, key.hash.tag(), look->cells);
-  const std::byte* const block = base() + std::uint64_t{look->in_slots.hint()} * kUnitSize;
-  look->first_id = look->in_slots.next();
-  if (look->first_id == 0) return;
-  prefetch_line<kUse>(&Index::entry_unchecked(header_, look->first_id));
+  probe->version = probe->bucket->version.load(std::memory_order_acquire);
+  probe->in_slots = Index::InSlots(*probe->bucket, key.hash.tag(), probe->cells);
+  const std::byte* const block = base() + std::uint64_t{probe->in_slots.hint()} * kUnitSize;
+  probe->first_id = probe->in_slots.next();
+  if (probe->first_id == 0) return;
+  prefetch_line<kUse>(&Index::entry_unchecked(header_, probe->first_id));
   prefetch_line<kUse>(block);
   prefetch_line<kUse>(block + kCacheLineSize);
   prefetch_line<kUse>(block + kSmallBlock - 1);
@@ -57,10 +57,10 @@ template <LineUse kUse>
 
 // At last the entries and their blocks.
 template <class Consume>
-[[gnu::always_inline]] inline Shard::Lookup Shard::finish_look(const Key& key, Look* look,
-                                                               const Consume& consume) const noexcept {
+[[gnu::always_inline]] inline Shard::Lookup Shard::probe_finish(const Key& key, Probe* probe,
+                                                                const Consume& consume) const noexcept {
   FoundEntry candidate;
-  Lookup outcome = find_candidate(key, look, &candidate);
+  Lookup outcome = find_candidate(key, probe, &candidate);
   if (outcome == Lookup::kFound) {
     consume(std::as_const(candidate));
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -69,16 +69,16 @@ template <class Consume>
   }
 
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (header_->seq.load(std::memory_order_relaxed) != look->seq) return Lookup::kUnstable;
+  if (header_->seq.load(std::memory_order_relaxed) != probe->seq) return Lookup::kUnstable;
   if (outcome != Lookup::kAbsent) return outcome;
-  const std::uint32_t version = look->version;
-  const bool stood_still = (version & 1) == 0 && look->bucket->version.load(std::memory_order_relaxed) == version &&
-                           header_->cells.load(std::memory_order_relaxed) == look->cells;
+  const std::uint32_t version = probe->version;
+  const bool stood_still = (version & 1) == 0 && probe->bucket->version.load(std::memory_order_relaxed) == version &&
+                           header_->cells.load(std::memory_order_relaxed) == probe->cells;
   return stood_still ? Lookup::kAbsent : Lookup::kUnstable;
 }
 
 // The entry that seems to have the key. kUnstable if one that did not was changing.
-[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Look* look,
+[[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Probe* probe,
                                                                   FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
   const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
@@ -96,10 +96,10 @@ template <class Consume>
     const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
   };
-  for (std::uint32_t id = look->first_id; id != 0; id = look->in_slots.next()) {
+  for (std::uint32_t id = probe->first_id; id != 0; id = probe->in_slots.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
-  Index::InChain in_chain(shard, *look->bucket, look->cells);
+  Index::InChain in_chain(shard, *probe->bucket, probe->cells);
   for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
@@ -132,16 +132,16 @@ template <class Now>
 template <class Noted, class Now>
 [[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms,
                                                       GetResult* got) const noexcept {
-  Look look;
-  if (!begin_look(key, &look)) [[unlikely]]
+  Probe probe;
+  if (!probe_start(key, &probe)) [[unlikely]]
     return false;
   const std::uint64_t noted = noted_ms();  // While the bucket is on its way.
-  look_into_bucket<LineUse::kRead>(key, &look);
-  return finish_get(key, &look, room, noted, now_ms, got);
+  probe_bucket<LineUse::kRead>(key, &probe);
+  return finish_get(key, &probe, room, noted, now_ms, got);
 }
 
 template <class Now>
-[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Look* look, const ReadRoom& room,
+[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Probe* probe, const ReadRoom& room,
                                                      std::uint64_t noted_ms, Now now_ms,
                                                      GetResult* got) const noexcept {
   Took took = Took::kExpired;
@@ -151,7 +151,7 @@ template <class Now>
     entry = candidate.entry;
     took = take(candidate, room, now_ms, &read);
   };
-  const Lookup outcome = finish_look(key, look, consume);
+  const Lookup outcome = probe_finish(key, probe, consume);
   if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
     note_access(*entry, noted_ms);
     *got = {Status::kOk, read};
@@ -162,14 +162,14 @@ template <class Now>
     if (outcome == Lookup::kFound && took == Took::kLarge) got->status = Status::kOk;
     return false;
   }
-  note_miss(key, *look);
+  note_miss(key, *probe);
   return true;
 }
 
 // Of a key that is not there. What was never full has no fingerprints.
-[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, const Look& look) const noexcept {
-  if ((look.bucket->eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
-  Eviction::note_miss(header_, *look.bucket, key.hash.tag());
+[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, const Probe& probe) const noexcept {
+  if ((probe.bucket->eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
+  Eviction::note_miss(header_, *probe.bucket, key.hash.tag());
 }
 
 [[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
@@ -194,9 +194,9 @@ template <class Now>
 // lock held they would keep others waiting as well.
 inline void Shard::prefetch_write(const Key& key) const noexcept {
   prefetch_lock();
-  Look look;
-  if (!begin_look(key, &look)) return;
-  look_into_bucket<LineUse::kWrite>(key, &look);
+  Probe probe;
+  if (!probe_start(key, &probe)) return;
+  probe_bucket<LineUse::kWrite>(key, &probe);
 }
 
 inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept {
@@ -213,10 +213,10 @@ inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned)
 template <class Now>
 inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
                          PinnedBlock* pinned) noexcept {
-  Look look;
-  if (!begin_look(key, &look)) [[unlikely]]
+  Probe probe;
+  if (!probe_start(key, &probe)) [[unlikely]]
     return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
-  look_into_bucket<LineUse::kRead>(key, &look);
+  probe_bucket<LineUse::kRead>(key, &probe);
   Pinned did = Pinned::kExpired;
   Entry* entry = nullptr;
   pinned->pin = PinSet::kNone;
@@ -236,7 +236,7 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
     // If it fails somebody else has set the bit, or the ref has changed otherwise, as the last look at it tells.
     if (!ref_was_viewed(ref)) entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);
   };
-  const Lookup outcome = finish_look(key, &look, consume);
+  const Lookup outcome = probe_finish(key, &probe, consume);
   if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
     pins.confirm(pinned->pin, offset_of(pinned->position));
     note_access(*entry, noted_ms);
@@ -244,7 +244,7 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
   if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
-  if (outcome == Lookup::kAbsent) note_miss(key, look);
+  if (outcome == Lookup::kAbsent) note_miss(key, probe);
   return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
 }
 

@@ -19,9 +19,9 @@ constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one 
 // committed. So nobody waits for a writer that stands still, or is dead. kAbsent is not believed here.
 template <class Consume>
 Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
-  Look look;
-  if (!begin_look(key, &look)) return Lookup::kUnstable;
-  look_into_bucket<LineUse::kRead>(key, &look);
+  Probe probe;
+  if (!probe_start(key, &probe)) return Lookup::kUnstable;
+  probe_bucket<LineUse::kRead>(key, &probe);
   const auto take_from = [&](std::uint32_t id) {
     Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
@@ -30,12 +30,13 @@ Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noe
     const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
     consume(candidate);
     std::atomic_thread_fence(std::memory_order_acquire);
-    return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq.load(std::memory_order_relaxed) == look.seq;
+    return entry.ref.load(std::memory_order_relaxed) == ref &&
+           header_->seq.load(std::memory_order_relaxed) == probe.seq;
   };
-  for (std::uint32_t id = look.first_id; id != 0; id = look.in_slots.next()) {
+  for (std::uint32_t id = probe.first_id; id != 0; id = probe.in_slots.next()) {
     if (take_from(id)) return Lookup::kFound;
   }
-  Index::InChain in_chain(header_, *look.bucket, look.cells);
+  Index::InChain in_chain(header_, *probe.bucket, probe.cells);
   for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (take_from(id)) return Lookup::kFound;
   }
@@ -46,8 +47,8 @@ Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noe
 template <class Consume>
 Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) noexcept {
   Lookup outcome = Lookup::kUnstable;
-  const auto look = [&] { outcome = lookup(key, consume); };
-  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) look();
+  const auto attempt = [&] { outcome = lookup(key, consume); };
+  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) attempt();
   while (outcome == Lookup::kUnstable) {
     outcome = read_redo(key, consume);
     if (outcome == Lookup::kFound) break;
@@ -57,15 +58,15 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
         return fail(
             Status::kBusy,
             "The shard kept changing until the deadline, or it is damaged. Try again, or verify it (memstream check).");
-      look();
+      attempt();
       continue;
     }
-    const Status status = lock_.read_shared(deadline, look);
+    const Status status = lock_.read_shared(deadline, attempt);
     if (status != Status::kOk) return status;
     // Nobody wrote during that look, so that what is unstable is damaged: under the write lock it is put right.
     if (outcome == Lookup::kUnstable) {
       const Status repaired = write(Exclusion::kWriters, deadline, [&] {
-        look();
+        attempt();
         if (outcome == Lookup::kUnstable) throw ShardDamage{"a look-up that does not settle"};
         return Status::kOk;
       });

@@ -162,7 +162,7 @@ MUTANTS = [
         "record-not-looked-at-twice",
         "a value is taken from a record without a look whether it was still being carried out after the copy",
         "core/shard/shard_read.cpp",
-        "return entry.ref.load(std::memory_order_relaxed) == ref && header_->seq",
+        "return entry.ref.load(std::memory_order_relaxed) == ref &&\n           header_->seq",
         "return header_->seq",
         ("shard_overwrite_race_test",),
     ),
