@@ -201,8 +201,8 @@ class Cache final : private ForkAware {
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
   // A get that does not end at once: `is_large` if only because of the size of the value.
-  [[gnu::cold]] GetResult get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
-                                        bool is_large) noexcept;
+  [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+                                   bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
                                      const Deadline& deadline, std::uint64_t now) noexcept;
   ReadRoom room_for(std::byte* room, std::uint64_t room_bytes) const noexcept {

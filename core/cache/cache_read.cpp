@@ -14,8 +14,7 @@ constexpr std::uint64_t kValueAlignment = 16;
 
 }  // namespace
 
-GetResult Cache::get_otherwise(std::string_view key, std::byte* room, std::uint64_t room_bytes,
-                               bool is_large) noexcept {
+GetResult Cache::get_slow(std::string_view key, std::byte* room, std::uint64_t room_bytes, bool is_large) noexcept {
   const OperationScope scope(slow_read_);
   if (const Status status = lockable(); status != Status::kOk) return {status, {}};
   const Key hashed = make_key(key);

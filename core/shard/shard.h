@@ -45,9 +45,10 @@ class Shard final : private ShardRecovery {
   GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not, with
   // kOk for a value that was found and is only too large to be copied there. `got->read` is set with a copy only.
-  // `noted_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
+  // `accessed_at_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
-  bool get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms, GetResult* got) const noexcept;
+  bool try_get_fast(const Key& key, const ReadRoom& room, Noted accessed_at_ms, Now now_ms,
+                    GetResult* got) const noexcept;
   // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
   struct Probe {
@@ -62,7 +63,7 @@ class Shard final : private ShardRecovery {
   template <LineUse kUse>
   void probe_bucket(const Key& key, Probe* probe) const noexcept;
   template <class Now>
-  bool finish_get(const Key& key, Probe* probe, const ReadRoom& room, std::uint64_t noted_ms, Now now_ms,
+  bool finish_get(const Key& key, Probe* probe, const ReadRoom& room, std::uint64_t accessed_at_ms, Now now_ms,
                   GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
@@ -149,7 +150,7 @@ class Shard final : private ShardRecovery {
   // kFull if `pins` has no place left; the caller copies then. The instants are those of a get. What is held ends with
   // PinSet::release(), whatever has become of the key.
   template <class Now>
-  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
+  Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms, Now now_ms,
              PinnedBlock* pinned) noexcept;
   // A block for a value, pinned and owned by nobody.
   Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline, std::uint64_t now_ms,
@@ -180,7 +181,7 @@ class Shard final : private ShardRecovery {
   Status copy_numbers(const Deadline& deadline, const Copy& copy) noexcept;
 
   enum class Lookup { kFound, kAbsent, kUnstable };
-  enum class Took { kCopied, kExpired, kTooSmall, kLarge };
+  enum class CopyOutcome { kCopied, kExpired, kTooSmall, kLarge };
   // To here every access is noted in the entry's line. Beyond, one in 2, from twice, 4, 8 times as many on in 4, 8, 16,
   // adds that number (standard deviation: a tenth); the others keep the instant from lagging by more than kAccessLagMs.
   static constexpr std::uint32_t kExactAccesses = 64;
@@ -205,8 +206,9 @@ class Shard final : private ShardRecovery {
   };
   bool find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
   template <class Now>
-  Took take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms, ReadResult* result) const noexcept;
-  void note_access(Entry& entry, std::uint64_t noted_ms) const noexcept;
+  CopyOutcome copy_out(const FoundEntry& candidate, const ReadRoom& room, Now now_ms,
+                       ReadResult* result) const noexcept;
+  void record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept;
   void note_miss(const Key& key, const Probe& probe) const noexcept;
   static std::uint64_t note_sampled_access(Entry& entry, std::uint32_t count) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
@@ -264,7 +266,7 @@ class Shard final : private ShardRecovery {
   // Pins. An orphan is a used block that no entry owns. With W held, but for the first two.
   enum class Pinned { kPinned, kExpired, kNoPlace };
   static void describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept;
-  [[gnu::cold]] Status pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms,
+  [[gnu::cold]] Status pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
                                   std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
   static constexpr std::uint32_t kOrphanLooks = 2;  // Before something else is done about room.
   static constexpr std::uint32_t kEveryOrphan = ~std::uint32_t{0};

@@ -82,7 +82,7 @@ Status ShardLock::initialize(ShardHeader* shard) noexcept {
 
 // ---- writers ----
 
-Status ShardLock::lock_otherwise(LockOutcome outcome, const Deadline& deadline) noexcept {
+Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept {
   if (outcome == LockOutcome::kTimeout) outcome = robust_mutex_lock(&shard_->write_mutex, deadline);
   switch (outcome) {
     case LockOutcome::kAcquired:

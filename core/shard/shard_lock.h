@@ -42,7 +42,7 @@ class ShardLock {
     const LockOutcome outcome = robust_mutex_try_lock(&shard_->write_mutex);
     if (outcome == LockOutcome::kAcquired && shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
       return Status::kOk;
-    return lock_otherwise(outcome, deadline);
+    return lock_slow(outcome, deadline);
   }
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
   void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
@@ -84,7 +84,7 @@ class ShardLock {
   ThreadSlot* lock_any_slot() const noexcept;
 
   // What lock() and exclude_readers() do when the first try did not succeed.
-  Status lock_otherwise(LockOutcome outcome, const Deadline& deadline) noexcept;
+  Status lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept;
   Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept;
 
   Status recover(const Deadline& deadline) noexcept;

@@ -108,8 +108,8 @@ template <class Consume>
 
 // What a get makes of the block of its key.
 template <class Now>
-[[gnu::always_inline]] inline Shard::Took Shard::take(const FoundEntry& candidate, const ReadRoom& room, Now now_ms,
-                                                      ReadResult* result) const noexcept {
+[[gnu::always_inline]] inline Shard::CopyOutcome Shard::copy_out(const FoundEntry& candidate, const ReadRoom& room,
+                                                                 Now now_ms, ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
   result->value_size = block.value_size;
@@ -119,47 +119,47 @@ template <class Now>
     result->cas = cas_token(candidate);
     result->caller_flags = block.caller_flags();
   }
-  if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return Took::kExpired;
-  if (block.value_size > room.size_bytes) return Took::kTooSmall;
+  if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return CopyOutcome::kExpired;
+  if (block.value_size > room.size_bytes) return CopyOutcome::kTooSmall;
   if (block.value_size >= room.copy_below) {
-    if (room.leaves_large) return Took::kLarge;
-    if (!has_memory_for(candidate)) return Took::kExpired;
+    if (room.leaves_large) return CopyOutcome::kLarge;
+    if (!has_memory_for(candidate)) return CopyOutcome::kExpired;
   }
   copy_from_shared(room.data, block.value, block.value_size);
-  return Took::kCopied;
+  return CopyOutcome::kCopied;
 }
 
 template <class Noted, class Now>
-[[gnu::always_inline]] inline bool Shard::get_at_once(const Key& key, const ReadRoom& room, Noted noted_ms, Now now_ms,
-                                                      GetResult* got) const noexcept {
+[[gnu::always_inline]] inline bool Shard::try_get_fast(const Key& key, const ReadRoom& room, Noted accessed_at_ms,
+                                                       Now now_ms, GetResult* got) const noexcept {
   Probe probe;
   if (!probe_start(key, &probe)) [[unlikely]]
     return false;
-  const std::uint64_t noted = noted_ms();  // While the bucket is on its way.
+  const std::uint64_t noted = accessed_at_ms();  // While the bucket is on its way.
   probe_bucket<LineUse::kRead>(key, &probe);
   return finish_get(key, &probe, room, noted, now_ms, got);
 }
 
 template <class Now>
 [[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Probe* probe, const ReadRoom& room,
-                                                     std::uint64_t noted_ms, Now now_ms,
+                                                     std::uint64_t accessed_at_ms, Now now_ms,
                                                      GetResult* got) const noexcept {
-  Took took = Took::kExpired;
+  CopyOutcome copied = CopyOutcome::kExpired;
   ReadResult read;
   Entry* entry = nullptr;
   const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
     entry = candidate.entry;
-    took = take(candidate, room, now_ms, &read);
+    copied = copy_out(candidate, room, now_ms, &read);
   };
   const Lookup outcome = probe_finish(key, probe, consume);
-  if (outcome == Lookup::kFound && took == Took::kCopied) [[likely]] {
-    note_access(*entry, noted_ms);
+  if (outcome == Lookup::kFound && copied == CopyOutcome::kCopied) [[likely]] {
+    record_access(*entry, accessed_at_ms);
     *got = {Status::kOk, read};
     return true;
   }
   got->status = Status::kMiss;
   if (outcome != Lookup::kAbsent) {
-    if (outcome == Lookup::kFound && took == Took::kLarge) got->status = Status::kOk;
+    if (outcome == Lookup::kFound && copied == CopyOutcome::kLarge) got->status = Status::kOk;
     return false;
   }
   note_miss(key, *probe);
@@ -172,7 +172,7 @@ template <class Now>
   Eviction::note_miss(header_, *probe.bucket, key.hash.tag());
 }
 
-[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t noted_ms) const noexcept {
+[[gnu::always_inline]] inline void Shard::record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept {
   if (read_only_) return;
   const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
   std::uint64_t may_lag_ms = 0;
@@ -182,8 +182,8 @@ template <class Now>
     may_lag_ms = note_sampled_access(entry, count);
   }
   // Only later ones: what others have noted may be younger.
-  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < noted_ms) {
-    entry.last_access_ms.store(noted_ms, std::memory_order_relaxed);
+  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms) {
+    entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
   }
   // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
   std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
@@ -211,11 +211,11 @@ inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned)
 // there. That there may be one, he sees by the viewed bit, which he takes away with the same exchange that changes the
 // ref.
 template <class Now>
-inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms, Now now_ms,
-                         PinnedBlock* pinned) noexcept {
+inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
+                         Now now_ms, PinnedBlock* pinned) noexcept {
   Probe probe;
   if (!probe_start(key, &probe)) [[unlikely]]
-    return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+    return pin_locked(key, pins, deadline, accessed_at_ms, now_ms(), pinned);
   probe_bucket<LineUse::kRead>(key, &probe);
   Pinned did = Pinned::kExpired;
   Entry* entry = nullptr;
@@ -239,11 +239,11 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
   const Lookup outcome = probe_finish(key, &probe, consume);
   if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
     pins.confirm(pinned->pin, offset_of(pinned->position));
-    note_access(*entry, noted_ms);
+    record_access(*entry, accessed_at_ms);
     return Status::kOk;
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
-  if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, noted_ms, now_ms(), pinned);
+  if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, accessed_at_ms, now_ms(), pinned);
   if (outcome == Lookup::kAbsent) note_miss(key, probe);
   return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
 }

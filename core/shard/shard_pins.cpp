@@ -160,7 +160,7 @@ std::string Shard::holders() const {
 // ---- views ----
 
 // As pin(), with W: for a key that is being written, or whose shard is.
-Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t noted_ms,
+Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
                          std::uint64_t now_ms, PinnedBlock* pinned) noexcept {
   return write(Exclusion::kWriters, deadline, [&] {
     const FoundEntry found = find(key);
@@ -172,7 +172,7 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline,
     found.entry->ref.fetch_or(kViewedBit, std::memory_order_relaxed);
     pins.confirm(pinned->pin, offset);
     describe_pinned(found, pinned);
-    note_access(*found.entry, noted_ms);
+    record_access(*found.entry, accessed_at_ms);
     return Status::kOk;
   });
 }

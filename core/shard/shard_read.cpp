@@ -79,25 +79,25 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
 GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   GetResult got;
   const auto now = [now_ms] { return now_ms; };
-  if (get_at_once(key, room, now, now, &got)) return got;
-  Took took = Took::kExpired;
+  if (try_get_fast(key, room, now, now, &got)) return got;
+  CopyOutcome copied = CopyOutcome::kExpired;
   Entry* entry = nullptr;
   got.status = read(key, deadline, [&](const FoundEntry& candidate) {
     entry = candidate.entry;
-    took = take(candidate, room, now, &got.read);
+    copied = copy_out(candidate, room, now, &got.read);
   });
   if (got.status != Status::kOk) return got;
-  switch (took) {
-    case Took::kExpired:
+  switch (copied) {
+    case CopyOutcome::kExpired:
       got.status = Status::kMiss;
       break;
-    case Took::kTooSmall:
+    case CopyOutcome::kTooSmall:
       got.status = Status::kTooSmall;
       break;
-    case Took::kLarge:
+    case CopyOutcome::kLarge:
       break;
-    case Took::kCopied:
-      note_access(*entry, now_ms);
+    case CopyOutcome::kCopied:
+      record_access(*entry, now_ms);
       break;
   }
   return got;
