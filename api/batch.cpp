@@ -12,8 +12,8 @@
 #include "api/handle.h"
 #include "api/memstream.h"
 
+using memstream::BatchBuffer;
 using memstream::BatchItem;
-using memstream::BatchRoom;
 using memstream::BatchWork;
 using memstream::bytes_of;
 using memstream::Cache;
@@ -144,7 +144,7 @@ int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
   return guarded([&] {
     if (const Status status = require("buffer_size", buffer_size); status != Status::kOk) return status;
     if (const Status status = require_bytes("buffer", buffer, *buffer_size); status != Status::kOk) return status;
-    BatchRoom left{.data = static_cast<std::byte*>(buffer), .size_bytes = *buffer_size};
+    BatchBuffer left{.data = static_cast<std::byte*>(buffer), .size_bytes = *buffer_size};
     bool too_small = false;
     const Status failure = for_all(
         cache, items, item_size, count, Reads::kKeysOnly,

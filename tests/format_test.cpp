@@ -33,7 +33,7 @@ class BorrowedSegment : public Segment {
   Status prefault(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
   Status look_for_memory(std::size_t, std::size_t) const noexcept override { return Status::kOk; }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
-  std::size_t room_bytes() const noexcept override { return size_bytes(); }
+  std::size_t available_bytes() const noexcept override { return size_bytes(); }
   void abandon() noexcept override {}
 
  private:

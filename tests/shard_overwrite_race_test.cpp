@@ -42,7 +42,7 @@ class InterruptingRoom {
   }
 
   // Of so many bytes, at most two pages.
-  ReadRoom of(std::size_t size_bytes) const { return {border_ - size_bytes / 2, size_bytes}; }
+  ReadBuffer of(std::size_t size_bytes) const { return {border_ - size_bytes / 2, size_bytes}; }
   // What holds this value.
   std::string_view with(const std::string& value) {
     std::byte* const begin = of(value.size()).data;
@@ -81,7 +81,7 @@ TEST_CASE("a value whose record is written anew in the middle of the copy is not
     cache.end_overwriting();
     meanwhile = cache.put("key", next);
   });
-  const ReadRoom bytes = room.of(kRedoValueSize);
+  const ReadBuffer bytes = room.of(kRedoValueSize);
   const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
   CHECK(room.interruptions() == 1);
   CHECK(meanwhile == Status::kOk);
@@ -96,7 +96,7 @@ TEST_CASE("a value that is overwritten in the middle of the copy is not believed
   const std::string next = pattern(kRedoValueSize, 2);
   Status meanwhile = Status::kInternal;
   InterruptingRoom room([&] { meanwhile = cache.put("key", next); });
-  const ReadRoom bytes = room.of(kRedoValueSize);
+  const ReadBuffer bytes = room.of(kRedoValueSize);
   const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
   CHECK(room.interruptions() == 1);
   CHECK(meanwhile == Status::kOk);

@@ -261,8 +261,8 @@ TEST_CASE("large values are left to be pinned when the caller asks for that") {
   REQUIRE(cache.set("small", pattern(Shard::kPinnedCopySize - 1, 1)) == Status::kOk);
   std::string room(Shard::kPinnedCopySize, '.');
   for (const std::string key : {"large", "small"}) {
-    const ReadRoom read_room{reinterpret_cast<std::byte*>(room.data()), room.size(), Shard::kPinnedCopySize, true,
-                             true};
+    const ReadBuffer read_room{reinterpret_cast<std::byte*>(room.data()), room.size(), Shard::kPinnedCopySize, true,
+                               true};
     const GetResult got = cache.shard.get(cache.key(key), read_room, cache.deadline(), cache.now_ms);
     CHECK(got.status == Status::kOk);
     CHECK((got.read.value_size >= Shard::kPinnedCopySize) == (key == "large"));

@@ -55,7 +55,7 @@ class PosixSegment final : public MappedSegment {
   }
   ~PosixSegment() override { ::munmap(data(), size_bytes()); }
 
-  std::size_t room_bytes() const noexcept override;
+  std::size_t available_bytes() const noexcept override;
   std::size_t left_bytes() const noexcept override;
   bool has_name() const noexcept override;
   bool is_of(const struct stat& status) const noexcept { return file_ == FileId::of(status); }
@@ -87,7 +87,7 @@ bool PosixSegment::is_in_its_folder() const noexcept {
   return ::stat(kPosixObjectFolder, &folder) == 0 && folder_ == FileId::of(folder);
 }
 
-std::size_t PosixSegment::room_bytes() const noexcept {
+std::size_t PosixSegment::available_bytes() const noexcept {
   struct statvfs file_system {};
   if (!has_limit(&file_system)) return std::numeric_limits<std::size_t>::max();
   return file_system.f_blocks * file_system.f_frsize;

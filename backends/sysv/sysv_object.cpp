@@ -53,7 +53,7 @@ class SysvSegment final : public MappedSegment {
         attachment_(std::move(attachment)),
         segment_id_(segment_id) {}
 
-  std::size_t room_bytes() const noexcept override;
+  std::size_t available_bytes() const noexcept override;
   bool has_name() const noexcept override;
   int segment_id() const noexcept { return segment_id_; }
 
@@ -64,7 +64,7 @@ class SysvSegment final : public MappedSegment {
   int segment_id_;
 };
 
-std::size_t SysvSegment::room_bytes() const noexcept {
+std::size_t SysvSegment::available_bytes() const noexcept {
   // kernel.shmall already allowed the whole segment when it was made.
   struct sysinfo machine {};
   if (::sysinfo(&machine) != 0) return std::numeric_limits<std::size_t>::max();

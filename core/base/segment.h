@@ -59,7 +59,7 @@ class Segment {
 
   // Bytes that the system allows for all such segments together, used or not: commit() can never get more. The largest
   // value of the type if the system sets no limit or does not tell.
-  virtual std::size_t room_bytes() const noexcept = 0;
+  virtual std::size_t available_bytes() const noexcept = 0;
 
   // Bytes of that room which nobody has taken, neither a segment nor anything else that shares it. The largest value of
   // the type where the system does not tell. One system call.

@@ -56,7 +56,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       next_name_look_ms_(now_ms() + kNameLookMs),
       created_unix_ms_(attached.created_unix_ms),
       read_only_(segment_->access() == Access::kReadOnly),
-      copy_below_(attached.geometry.has_checksums() ? 0 : ReadRoom::kLarge),
+      copy_below_(attached.geometry.has_checksums() ? 0 : ReadBuffer::kLarge),
       leaves_large_(!read_only_ || attached.geometry.has_checksums()),
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),

@@ -58,7 +58,7 @@ struct HeldBlock : PinnedBlock {
 };
 
 // The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
-struct BatchRoom {
+struct BatchBuffer {
   std::byte* data = nullptr;
   std::uint64_t size_bytes = 0;
   std::uint64_t used_bytes = 0;
@@ -79,7 +79,7 @@ class Cache final : private ForkAware {
   ~Cache();
 
   // core/cache/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
-  GetResult get(std::string_view key, std::byte* room, std::uint64_t room_bytes, bool wants_all = true) noexcept;
+  GetResult get(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all = true) noexcept;
   Status exists(std::string_view key) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
@@ -103,7 +103,7 @@ class Cache final : private ForkAware {
   // Of `work` they take the items, and use the rest. Whoever has more calls again, with the same deadline.
   // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
   // about; kOk if none failed. kTooSmall is no failure here.
-  Status get_many(BatchWork& work, const Deadline& deadline, BatchRoom* room) noexcept;
+  Status get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* room) noexcept;
   Status store_many(BatchWork& work, const Deadline& deadline) noexcept;
   Status remove_many(BatchWork& work, const Deadline& deadline) noexcept;
   Deadline deadline() const noexcept { return Deadline(timeout_); }
@@ -201,12 +201,12 @@ class Cache final : private ForkAware {
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
   // A get that does not end at once: `is_large` if only because of the size of the value.
-  [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+  [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                    bool is_large) noexcept;
-  [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes,
+  [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity,
                                      const Deadline& deadline, std::uint64_t now) noexcept;
-  ReadRoom room_for(std::byte* room, std::uint64_t room_bytes) const noexcept {
-    return {room, room_bytes, ReadRoom::kLarge, true, !read_only_};
+  ReadBuffer room_for(std::byte* buffer, std::uint64_t capacity) const noexcept {
+    return {buffer, capacity, ReadBuffer::kLarge, true, !read_only_};
   }
   bool has_checksums() const noexcept { return attached_.geometry.has_checksums(); }
   // What pin() returned as `status`, once the held value has been compared with its checksum: a damaged value is let go
@@ -215,7 +215,7 @@ class Cache final : private ForkAware {
                                         HeldBlock* held) noexcept;
   // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
-  GetResult get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+  GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
                       std::uint64_t now) noexcept;
   Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
   Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;

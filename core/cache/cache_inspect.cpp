@@ -59,7 +59,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   statistics->misses = counts.misses;
   statistics->puts = counts.puts;
   statistics->max_memory = attached_.geometry.size_bytes;
-  statistics->reachable_memory = std::min<std::uint64_t>(attached_.geometry.size_bytes, segment_->room_bytes());
+  statistics->reachable_memory = std::min<std::uint64_t>(attached_.geometry.size_bytes, segment_->available_bytes());
   statistics->max_value_size = max_value_size(attached_.geometry, 1);
   statistics->shard_count = attached_.geometry.shards;
   statistics->view_copies = header()->view_copies.load(std::memory_order_relaxed);

@@ -20,7 +20,7 @@ inline void Cache::count_read(Status status) noexcept {
 }
 
 // No address of what it works with is given away but to the cold functions, by value: all stays in registers.
-[[gnu::always_inline]] inline GetResult Cache::get(std::string_view key, std::byte* room, std::uint64_t room_bytes,
+[[gnu::always_inline]] inline GetResult Cache::get(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                                    bool wants_all) noexcept {
   if (!is_possible(key) || is_gone()) [[unlikely]]
     return {why_unusable(key), {}};
@@ -28,9 +28,9 @@ inline void Cache::count_read(Status status) noexcept {
   const auto noted = [this] { return access_clock_.now([this] { return now_and_look(); }); };
   const Key hashed = make_key(key);
   GetResult got;
-  const ReadRoom read_room{room, room_bytes, copy_below_, wants_all, leaves_large_};
+  const ReadBuffer read_room{buffer, capacity, copy_below_, wants_all, leaves_large_};
   if (!shard_of(hashed).try_get_fast(hashed, read_room, noted, now, &got)) [[unlikely]]
-    return get_slow(key, room, room_bytes, got.status == Status::kOk);
+    return get_slow(key, buffer, capacity, got.status == Status::kOk);
   // Each with a counting and a return of its own, instead of count_read(): 20 to 30 instructions less.
   if (got.status == Status::kMiss) {
     if (ProcessSlot* own = slot(); own != nullptr) [[likely]] {

@@ -14,23 +14,23 @@ constexpr std::uint64_t kValueAlignment = 16;
 
 }  // namespace
 
-GetResult Cache::get_slow(std::string_view key, std::byte* room, std::uint64_t room_bytes, bool is_large) noexcept {
+GetResult Cache::get_slow(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool is_large) noexcept {
   const OperationScope scope(slow_read_);
   if (const Status status = lockable(); status != Status::kOk) return {status, {}};
   const Key hashed = make_key(key);
   const GetResult got = is_large && !has_checksums()
-                            ? get_large(hashed, room, room_bytes, Deadline(timeout_), now_ms())
-                            : get_hashed(hashed, room, room_bytes, Deadline(timeout_), now_ms());
+                            ? get_large(hashed, buffer, capacity, Deadline(timeout_), now_ms())
+                            : get_hashed(hashed, buffer, capacity, Deadline(timeout_), now_ms());
   count_read(got.status);
   return got;
 }
 
-GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+GetResult Cache::get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
                             std::uint64_t now) noexcept {
   for (;;) {
-    GetResult got = shard_of(key).get(key, room_for(room, room_bytes), deadline, now);
-    const bool is_large = got.status == Status::kOk && !read_only_ && got.read.value_size >= ReadRoom::kLarge;
-    if (is_large) got = get_large(key, room, room_bytes, deadline, now);
+    GetResult got = shard_of(key).get(key, room_for(buffer, capacity), deadline, now);
+    const bool is_large = got.status == Status::kOk && !read_only_ && got.read.value_size >= ReadBuffer::kLarge;
+    if (is_large) got = get_large(key, buffer, capacity, deadline, now);
     if (got.status != Status::kOk || !has_checksums()) return got;
     // Of the copy, which nobody else can change.
     const std::uint64_t checksum = checksum_word(room, got.read.value_size, key.hash);
@@ -42,16 +42,16 @@ GetResult Cache::get_hashed(const Key& key, std::byte* room, std::uint64_t room_
 
 // Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
 // it copies in place like a small one.
-GetResult Cache::get_large(const Key& key, std::byte* room, std::uint64_t room_bytes, const Deadline& deadline,
+GetResult Cache::get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
                            std::uint64_t now) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
   Status status = shard.pin(
       key, pins, deadline, now, [now] { return now; }, &pinned);
-  if (status == Status::kFull) return shard.get(key, {room, room_bytes}, deadline, now);
+  if (status == Status::kFull) return shard.get(key, {buffer, capacity}, deadline, now);
   if (status != Status::kOk) return {status, {}};
-  if (pinned.read.value_size > room_bytes) {
+  if (pinned.read.value_size > capacity) {
     status = Status::kTooSmall;
   } else {
     copy_from_shared(room, pinned.value, pinned.read.value_size);
@@ -82,7 +82,7 @@ Status Cache::inspect(std::string_view key,
 // ---- many keys ----
 
 // The looks of a whole group go on side by side: each step asks for the cache lines of the next.
-Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchRoom* room) noexcept {
+Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* room) noexcept {
   const std::span<BatchItem> items = work.filled();
   const Key* const keys = work.keys();
   std::size_t usable_items = 0;

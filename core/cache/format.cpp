@@ -101,7 +101,7 @@ std::string SegmentFormat::name_of(const std::byte* header) const {
 
 Status SegmentFormat::initialize(Segment& segment) {
   std::uint32_t shards = 0;
-  const Status chosen = choose_shards(segment.size_bytes(), segment.room_bytes(), choice_, &shards);
+  const Status chosen = choose_shards(segment.size_bytes(), segment.available_bytes(), choice_, &shards);
   if (chosen != Status::kOk) return chosen;
   Geometry geometry;
   if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)

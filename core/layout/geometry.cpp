@@ -50,17 +50,17 @@ Geometry geometry_of(const SegmentIdentity& identity) noexcept {
   return geometry;
 }
 
-std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept {
+std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t available_bytes) noexcept {
   const std::uint64_t least = std::max<std::uint64_t>((size_bytes + kMaxShardSize - 1) / kMaxShardSize, 1);
-  const std::uint64_t usable_bytes = std::min(size_bytes, room_bytes);
+  const std::uint64_t usable_bytes = std::min(size_bytes, available_bytes);
   const std::uint64_t few = std::min(usable_bytes / kBytesPerShard, kFewShards);
   const std::uint64_t wanted = std::max(few, usable_bytes / kBytesPerLargeShard);
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(std::max(least, wanted), kMaxShards));
 }
 
-Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const ShardChoice& choice,
+Status choose_shards(std::uint64_t size_bytes, std::uint64_t available_bytes, const ShardChoice& choice,
                      std::uint32_t* shards) {
-  *shards = choice.shards != 0 ? choice.shards : default_shards(size_bytes, room_bytes);
+  *shards = choice.shards != 0 ? choice.shards : default_shards(size_bytes, available_bytes);
   const std::uint64_t wanted = choice.max_value_bytes;
   if (wanted == 0) return Status::kOk;
   const auto limit_of = [&](std::uint32_t count) {

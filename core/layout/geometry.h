@@ -49,9 +49,9 @@ inline constexpr std::uint32_t kTableStepCells = kPageSize / sizeof(Cell);
 inline constexpr std::uint64_t kTableStepSize = kTableStepCells * sizeof(Cell);
 
 // How many shards a new segment has if nobody says, 1 to 64: about one per 32 MiB of what it can ever hold, which is no
-// more than `room_bytes` (Segment::room_bytes); beyond six, one per sixth of a GiB; and as many as the size needs. So a
-// value may take a twelfth of a segment of up to 1 GiB.
-std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t room_bytes) noexcept;
+// more than `available_bytes` (Segment::available_bytes); beyond six, one per sixth of a GiB; and as many as the size
+// needs. So a value may take a twelfth of a segment of up to 1 GiB.
+std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t available_bytes) noexcept;
 
 // What the creator of a segment asks for; 0: the default.
 struct ShardChoice {
@@ -61,7 +61,7 @@ struct ShardChoice {
 
 // How many shards a new segment gets: those that were chosen, or as many of the default as hold the largest value.
 // kBadMaxValue if that is more than a quarter of the segment, or more than the chosen shards hold.
-Status choose_shards(std::uint64_t size_bytes, std::uint64_t room_bytes, const ShardChoice& choice,
+Status choose_shards(std::uint64_t size_bytes, std::uint64_t available_bytes, const ShardChoice& choice,
                      std::uint32_t* shards);
 
 // What a segment's identity says, unchecked.

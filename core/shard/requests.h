@@ -64,7 +64,7 @@ struct GetResult {
 };
 
 // Where a get copies a value to, and from what size on a value is large.
-struct ReadRoom {
+struct ReadBuffer {
   static constexpr std::uint64_t kLarge = std::uint64_t{32} << 10;
 
   std::byte* data = nullptr;

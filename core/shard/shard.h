@@ -26,7 +26,7 @@ namespace memstream {
 class Shard final : private ShardRecovery {
  public:
   // How a get reads values from here on: pinned, and copied outside every lock.
-  static constexpr std::uint64_t kPinnedCopySize = ReadRoom::kLarge;
+  static constexpr std::uint64_t kPinnedCopySize = ReadBuffer::kLarge;
 
   // With a read-only segment only get, scan and statistics may be called.
   // May throw std::bad_alloc.
@@ -42,12 +42,12 @@ class Shard final : private ShardRecovery {
 
   // Copies the value. kTooSmall if it exceeds the room; `read.value_size` is set then too. With `room.leaves_large` a
   // value of `room.copy_below` and more is not copied; kOk comes back for it, and its size tells.
-  GetResult get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
+  GetResult get(const Key& key, const ReadBuffer& room, const Deadline& deadline, std::uint64_t now_ms) noexcept;
   // The same in one look without a lock, if that ends in a copy or a miss, as it nearly always does. False if not, with
   // kOk for a value that was found and is only too large to be copied there. `got->read` is set with a copy only.
   // `accessed_at_ms()` is the instant of the access for the entry, `now_ms()` the one that an expiry is compared with.
   template <class Noted, class Now>
-  bool try_get_fast(const Key& key, const ReadRoom& room, Noted accessed_at_ms, Now now_ms,
+  bool try_get_fast(const Key& key, const ReadBuffer& room, Noted accessed_at_ms, Now now_ms,
                     GetResult* got) const noexcept;
   // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
@@ -63,7 +63,7 @@ class Shard final : private ShardRecovery {
   template <LineUse kUse>
   void probe_bucket(const Key& key, Probe* probe) const noexcept;
   template <class Now>
-  bool finish_get(const Key& key, Probe* probe, const ReadRoom& room, std::uint64_t accessed_at_ms, Now now_ms,
+  bool finish_get(const Key& key, Probe* probe, const ReadBuffer& room, std::uint64_t accessed_at_ms, Now now_ms,
                   GetResult* got) const noexcept;
 
   // kOk or kMiss, and what a scan would report; counts no access. `visit` may be empty.
@@ -206,7 +206,7 @@ class Shard final : private ShardRecovery {
   };
   bool find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
   template <class Now>
-  CopyOutcome copy_out(const FoundEntry& candidate, const ReadRoom& room, Now now_ms,
+  CopyOutcome copy_out(const FoundEntry& candidate, const ReadBuffer& room, Now now_ms,
                        ReadResult* result) const noexcept;
   void record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept;
   void note_miss(const Key& key, const Probe& probe) const noexcept;

@@ -108,7 +108,7 @@ template <class Consume>
 
 // What a get makes of the block of its key.
 template <class Now>
-[[gnu::always_inline]] inline Shard::CopyOutcome Shard::copy_out(const FoundEntry& candidate, const ReadRoom& room,
+[[gnu::always_inline]] inline Shard::CopyOutcome Shard::copy_out(const FoundEntry& candidate, const ReadBuffer& room,
                                                                  Now now_ms, ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
   const std::uint64_t expires_ms = block.expires_ms();
@@ -130,7 +130,7 @@ template <class Now>
 }
 
 template <class Noted, class Now>
-[[gnu::always_inline]] inline bool Shard::try_get_fast(const Key& key, const ReadRoom& room, Noted accessed_at_ms,
+[[gnu::always_inline]] inline bool Shard::try_get_fast(const Key& key, const ReadBuffer& room, Noted accessed_at_ms,
                                                        Now now_ms, GetResult* got) const noexcept {
   Probe probe;
   if (!probe_start(key, &probe)) [[unlikely]]
@@ -141,7 +141,7 @@ template <class Noted, class Now>
 }
 
 template <class Now>
-[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Probe* probe, const ReadRoom& room,
+[[gnu::always_inline]] inline bool Shard::finish_get(const Key& key, Probe* probe, const ReadBuffer& room,
                                                      std::uint64_t accessed_at_ms, Now now_ms,
                                                      GetResult* got) const noexcept {
   CopyOutcome copied = CopyOutcome::kExpired;

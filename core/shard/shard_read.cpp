@@ -76,7 +76,7 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
   return outcome == Lookup::kFound ? Status::kOk : Status::kMiss;
 }
 
-GetResult Shard::get(const Key& key, const ReadRoom& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+GetResult Shard::get(const Key& key, const ReadBuffer& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
   GetResult got;
   const auto now = [now_ms] { return now_ms; };
   if (try_get_fast(key, room, now, now, &got)) return got;

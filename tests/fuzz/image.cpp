@@ -74,7 +74,7 @@ class ImageSegment final : public Segment {
     return image.has_hole_in(offset_bytes, size_bytes) ? Status::kNoMemory : Status::kOk;
   }
   std::size_t kernel_page_size_bytes() const noexcept override { return kPageSize; }
-  std::size_t room_bytes() const noexcept override { return size_bytes(); }
+  std::size_t available_bytes() const noexcept override { return size_bytes(); }
   void abandon() noexcept override {}
 
  private:

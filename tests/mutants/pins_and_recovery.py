@@ -139,8 +139,8 @@ MUTANTS = [
         "large-copy-after-unpin",
         "a large get lets the block go before it has copied it",
         "core/cache/cache_read.cpp",
-        "  if (pinned.read.value_size > room_bytes) {",
-        "  pins.release(pinned.pin, shard.offset_of(pinned.position));\n  if (pinned.read.value_size > room_bytes) {",
+        "  if (pinned.read.value_size > capacity) {",
+        "  pins.release(pinned.pin, shard.offset_of(pinned.position));\n  if (pinned.read.value_size > capacity) {",
         ("histories",),
     ),
     Mutant(

@@ -79,7 +79,7 @@ class MemorySegment final : public MappedSegment {
       : MappedSegment(std::move(name), region->data, region->size_bytes, access), region_(std::move(region)) {}
   ~MemorySegment() override { drop(region_); }
 
-  std::size_t room_bytes() const noexcept override {
+  std::size_t available_bytes() const noexcept override {
     const std::lock_guard guard(registry().mutex);
     return registry().commit_limit_bytes;
   }
