@@ -38,7 +38,7 @@ struct PinnedItem {
 
   Kind kind = Kind::kView;
   std::string key;
-  HeldBlock block;                   // Used unless `copy` is set.
+  PinnedValue block;                 // Used unless `copy` is set.
   std::unique_ptr<OwnedBytes> copy;  // Used when nothing could be pinned.
   std::size_t size_bytes = 0;
 };
@@ -78,13 +78,13 @@ struct memstream_handle final : private memstream::ForkAware {
   static constexpr std::uint64_t kPinnedToken = std::uint64_t{1} << 63;
   static constexpr std::uint32_t kShardOfToken = 0xff;
   static constexpr std::uint32_t kPinOfToken = 0xf'ffff;
-  static constexpr std::uint64_t pinned_token(const memstream::HeldBlock& block) noexcept {
+  static constexpr std::uint64_t pinned_token(const memstream::PinnedValue& block) noexcept {
     static_assert(memstream::kPinsPerProcess + memstream::kMaxPinChunks * memstream::kPinsPerChunk <= kPinOfToken + 1 &&
                   memstream::kMaxShards <= kShardOfToken + 1);
     return kPinnedToken | std::uint64_t{block.shard} << 52 | std::uint64_t{block.pin} << 32 | block.position;
   }
-  static constexpr memstream::HeldBlock pinned_block(std::uint64_t token) noexcept {
-    memstream::HeldBlock block;
+  static constexpr memstream::PinnedValue pinned_block(std::uint64_t token) noexcept {
+    memstream::PinnedValue block;
     block.shard = static_cast<std::uint32_t>(token >> 52) & kShardOfToken;
     block.pin = static_cast<std::uint32_t>(token >> 32) & kPinOfToken;
     block.position = static_cast<std::uint32_t>(token);

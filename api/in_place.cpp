@@ -14,11 +14,11 @@ using memstream::bytes_of;
 using memstream::Cache;
 using memstream::GetResult;
 using memstream::guarded;
-using memstream::HeldBlock;
 using memstream::InFlightCalls;
 using memstream::meta_of;
 using memstream::OwnedBytes;
 using memstream::PinnedItem;
+using memstream::PinnedValue;
 using memstream::require;
 using memstream::Status;
 using memstream::StoreMode;
@@ -58,7 +58,7 @@ namespace {
 [[gnu::always_inline]] inline Status view_value(memstream_t* cache, const void* key, std::size_t key_size,
                                                 memstream_view_t* view) {
   if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
-  HeldBlock held;
+  PinnedValue held;
   const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
   if (status != Status::kOk) [[unlikely]]
     return view_otherwise(cache, bytes_of(key, key_size), view, status);

@@ -328,7 +328,7 @@ Status Cache::clear() noexcept {
 
 // ---- in place ----
 
-Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
+Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   ProcessSlot* own = exclusive_slot();
   if (own == nullptr) [[unlikely]] {
@@ -351,7 +351,7 @@ Status Cache::hold(std::string_view key, HeldBlock* held) noexcept {
 }
 
 Status Cache::pin_verified(const Key& key, PinSet& pins, const Deadline& deadline, Status status,
-                           HeldBlock* held) noexcept {
+                           PinnedValue* held) noexcept {
   Shard& shard = *shards_[held->shard];
   const auto now = [this] { return now_and_look(); };
   while (status == Status::kOk) {
@@ -372,7 +372,7 @@ Status Cache::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
   return status == Status::kCorrupt ? damaged_value(false) : status;
 }
 
-Status Cache::release(const HeldBlock& held) noexcept {
+Status Cache::release(const PinnedValue& held) noexcept {
   ProcessSlot* own = own_slot_at_once();
   if (own != nullptr && held.shard < attached_.geometry.shards) [[likely]] {
     const std::uint64_t offset = shards_[held.shard]->offset_of(held.position);
@@ -382,7 +382,7 @@ Status Cache::release(const HeldBlock& held) noexcept {
   return release_otherwise(held);
 }
 
-Status Cache::release_otherwise(const HeldBlock& held) noexcept {
+Status Cache::release_otherwise(const PinnedValue& held) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
   if (held.shard >= attached_.geometry.shards)
     return fail(Status::kBadHandle,
@@ -393,7 +393,7 @@ Status Cache::release_otherwise(const HeldBlock& held) noexcept {
               "End each one once, in the process that took it.");
 }
 
-Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept {
+Status Cache::reserve(std::string_view key, std::uint64_t value_size, PinnedValue* held) noexcept {
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -404,7 +404,7 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, HeldBlock*
       [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
 }
 
-Status Cache::commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+Status Cache::commit(std::string_view key, const PinnedValue& held, const Value& value, StoreMode mode,
                      std::uint64_t cas) noexcept {
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;

@@ -53,7 +53,7 @@ struct ProcessInfo {
 };
 
 // A block that this process holds, and the shard that it lies in.
-struct HeldBlock : PinnedBlock {
+struct PinnedValue : PinnedBlock {
   std::uint32_t shard = 0;
 };
 
@@ -123,12 +123,12 @@ class Cache final : private ForkAware {
   Status release_lease(std::string_view key, std::uint64_t token) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
-  Status hold(std::string_view key, HeldBlock* held) noexcept;
-  Status release(const HeldBlock& held) noexcept;
+  Status pin(std::string_view key, PinnedValue* held) noexcept;
+  Status release(const PinnedValue& held) noexcept;
   // Notes that a view was copied because of kFull.
   void count_view_copy() noexcept { header()->view_copies.fetch_add(1, std::memory_order_relaxed); }
-  Status reserve(std::string_view key, std::uint64_t value_size, HeldBlock* held) noexcept;
-  Status commit(std::string_view key, const HeldBlock& held, const Value& value, StoreMode mode,
+  Status reserve(std::string_view key, std::uint64_t value_size, PinnedValue* held) noexcept;
+  Status commit(std::string_view key, const PinnedValue& held, const Value& value, StoreMode mode,
                 std::uint64_t cas) noexcept;
 
   // `*cursor` 0 begins and 0 ends. Visits until `visit` returns false (that entry comes again next time) or everything
@@ -212,7 +212,7 @@ class Cache final : private ForkAware {
   // What pin() returned as `status`, once the held value has been compared with its checksum: a damaged value is let go
   // and dropped, and a value that came meanwhile is pinned instead.
   [[gnu::noinline]] Status pin_verified(const Key& key, PinSet& pins, const Deadline& deadline, Status status,
-                                        HeldBlock* held) noexcept;
+                                        PinnedValue* held) noexcept;
   // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
   GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
@@ -254,7 +254,7 @@ class Cache final : private ForkAware {
   }
   [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
   [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
-  [[gnu::cold]] Status release_otherwise(const HeldBlock& held) noexcept;
+  [[gnu::cold]] Status release_otherwise(const PinnedValue& held) noexcept;
   // What becomes of a read that no slot counts: an error if this process may not read the segment.
   [[gnu::cold]] Status uncounted(Status read) noexcept;
   // kOk if this process may lock from here on, with or without a slot.

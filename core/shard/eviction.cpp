@@ -151,7 +151,7 @@ inline FoundEntry Eviction::leave_small(Search* search) {
     search->looked_at_expiry = true;
   }
   const FoundEntry found = look_at(id);
-  if (pins_->hold_block_of(found.ref)) return {};
+  if (pins_->is_block_pinned(found.ref)) return {};
   if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
   if ((policy & kSmall) == 0) return {};
   if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
@@ -213,7 +213,7 @@ FoundEntry Eviction::leave_main(Search* search) {
       if (hits >= fewest && (policy & kExpires) == 0) continue;
     }
     const FoundEntry found = look_at(id);
-    if (pins_->hold_block_of(found.ref)) continue;
+    if (pins_->is_block_pinned(found.ref)) continue;
     if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
     if (hits == 0) {
       coldest = found;

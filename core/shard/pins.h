@@ -110,7 +110,7 @@ class PinTable {
   // Whether a process holds the block at `position`. One line is looked at for each process that is attached, all of
   // them independently.
   // REQUIRES: W of the shard is held. "No" is final only if no entry names the block any more.
-  bool hold(std::uint32_t position) const noexcept {
+  bool is_pinned(std::uint32_t position) const noexcept {
     const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint32_t in_use = places_.slots_in_use();
@@ -125,8 +125,8 @@ class PinTable {
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
-  bool hold_block_of(std::uint64_t ref) const noexcept {
-    return (ref_was_viewed(ref) && hold(ref_block(ref))) || ref_block(ref) == kept_;
+  bool is_block_pinned(std::uint64_t ref) const noexcept {
+    return (ref_was_viewed(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 
   // As long as it lives, the block at `position` counts as held, by whoever has W: for a value that room is made for.

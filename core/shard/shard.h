@@ -338,8 +338,8 @@ class Shard final : private ShardRecovery {
   std::uint32_t remove_entry(const FoundEntry& found);
   std::uint64_t drop_entry(const FoundEntry& found);
   void count_out(const CheckedBlock& block) noexcept;
-  std::uint32_t give_up_block(std::uint64_t ref, const CheckedBlock& block);
-  bool keep_for_viewers(std::uint64_t ref, const CheckedBlock& block);
+  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block);
+  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block);
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
   bool is_new(std::uint32_t position) const;
   // The table (core/shard/shard_shrink.cpp). Whoever holds a FoundEntry or a free entry must not shrink it.
@@ -369,7 +369,7 @@ class Shard final : private ShardRecovery {
   void begin_rebuild() noexcept;
   void end_rebuild() noexcept;
   void repair_after_damage() noexcept;
-  Status give_up(const ShardDamage& damage) noexcept;
+  Status reset_after_corruption(const ShardDamage& damage) noexcept;
   void rebuild();
   void rebuild_borders();
   void rebuild_heap();

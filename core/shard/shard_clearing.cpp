@@ -153,7 +153,7 @@ Status Shard::start_at(Clearing& clearing, std::uint32_t position) {
   if (!shape.used()) {
     arena_.allocate_at(position, static_cast<std::uint32_t>(std::min<std::uint64_t>(shape.size_units, clearing.units)));
   } else if ((shape.flags & kBlockOrphan) != 0) {
-    if (pins_.hold(position)) return Status::kOk;
+    if (pins_.is_pinned(position)) return Status::kOk;
     remove_orphan(position);
   } else if (owning_ref(position) != 0 && !empty_block(position, clearing.now_ms)) {
     return Status::kOk;
@@ -182,7 +182,7 @@ bool Shard::clear_next(Clearing& clearing, std::uint32_t position) {
   } else if (owning_ref(position) != 0) {
     if (!empty_block(position, clearing.now_ms)) return false;
   } else {
-    if (pins_.hold(position)) return false;
+    if (pins_.is_pinned(position)) return false;
     remove_orphan(position);
   }
   space().pinned_memory += std::uint64_t{arena_.join_next(clearing.position)} * kUnitSize;

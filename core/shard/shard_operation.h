@@ -34,7 +34,7 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     try {
       status = operation();
     } catch (const ShardDamage& damage) {
-      status = give_up(damage);
+      status = reset_after_corruption(damage);
     }
   }
   if (exclusion == Exclusion::kEverybody) lock_.admit_readers();

@@ -111,12 +111,12 @@ void Shard::look_at_orphans(std::uint32_t looks, const IsHeld& is_held) {
 }
 
 void Shard::free_some_orphans() {
-  look_at_orphans(kOrphanLooks, [this](std::uint32_t position) { return pins_.hold(position); });
+  look_at_orphans(kOrphanLooks, [this](std::uint32_t position) { return pins_.is_pinned(position); });
 }
 
 void Shard::free_orphans() {
   if (space().orphans <= kOrphanLooks) {
-    return look_at_orphans(kEveryOrphan, [this](std::uint32_t position) { return pins_.hold(position); });
+    return look_at_orphans(kEveryOrphan, [this](std::uint32_t position) { return pins_.is_pinned(position); });
   }
   PinCensus census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
   look_at_orphans(kEveryOrphan, [&](std::uint32_t position) { return census.holds(position); });

@@ -60,7 +60,7 @@ void Shard::repair_after_damage() noexcept {
   end_rebuild();
 }
 
-Status Shard::give_up(const ShardDamage& damage) noexcept {
+Status Shard::reset_after_corruption(const ShardDamage& damage) noexcept {
   begin_rebuild();
   ++header_->counters.damaged;
   empty();

@@ -34,7 +34,7 @@ std::uint64_t Shard::owning_ref(std::uint32_t id, std::uint32_t position) const 
 bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
   if (!shape.used()) return true;
   const std::uint64_t ref = owning_ref(position);
-  return ref != 0 && !pins_.hold_block_of(ref);
+  return ref != 0 && !pins_.is_block_pinned(ref);
 }
 
 void Shard::count_out(const CheckedBlock& block) noexcept {
@@ -52,17 +52,17 @@ bool Shard::is_new(std::uint32_t position) const {
 
 // The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,
 // 0 if there is none.
-std::uint32_t Shard::give_up_block(std::uint64_t ref, const CheckedBlock& block) {
+std::uint32_t Shard::release_block(std::uint64_t ref, const CheckedBlock& block) {
   count_out(block);
-  if (!keep_for_viewers(ref, block)) [[likely]]
+  if (!defer_free_if_pinned(ref, block)) [[likely]]
     return arena_.free(ref_block(ref));
   free_some_orphans();
   return 0;
 }
 
 // Whether the block, whose entry has let go of it, is held. It is an orphan then.
-inline bool Shard::keep_for_viewers(std::uint64_t ref, const CheckedBlock& block) {
-  if (!pins_.hold_block_of(ref)) return false;
+inline bool Shard::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
+  if (!pins_.is_block_pinned(ref)) return false;
   add_orphan(ref_block(ref), block.stored_size);
   return true;
 }
@@ -78,8 +78,8 @@ inline bool Shard::keep_for_viewers(std::uint64_t ref, const CheckedBlock& block
   return ref;
 }
 
-// Returns what give_up_block() returned.
-std::uint32_t Shard::remove_entry(const FoundEntry& found) { return give_up_block(drop_entry(found), found.block); }
+// Returns what release_block() returned.
+std::uint32_t Shard::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
 std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
@@ -203,7 +203,7 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
     count_eviction(found, now_ms);
     const std::uint64_t ref = drop_entry(found);
     count_out(found.block);
-    keep_for_viewers(ref, found.block);
+    defer_free_if_pinned(ref, found.block);
   }
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
@@ -224,13 +224,13 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
 // Takes a block from its entry, which gets another one or goes. False if somebody holds it.
 bool Shard::empty_block(std::uint32_t position, std::uint64_t now_ms) {
   const std::uint64_t ref = owning_ref(position);
-  if (pins_.hold_block_of(ref)) return false;
+  if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
   if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !is_orphan(position);
   count_eviction(found, now_ms);
   const std::uint64_t last = drop_entry(found);
   count_out(found.block);
-  return !keep_for_viewers(last, found.block);
+  return !defer_free_if_pinned(last, found.block);
 }
 
 // Gives an entry another block with the same contents. False if no free block is large enough, or the value too large
@@ -241,7 +241,7 @@ bool Shard::relocate(const FoundEntry& found) {
   const std::uint32_t position =
       arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size, old.has_extras()));
   if (position == 0) return false;
-  keep_for_viewers(move_to(position, found, old.expires_ms()), old);
+  defer_free_if_pinned(move_to(position, found, old.expires_ms()), old);
   return true;
 }
 
@@ -281,7 +281,7 @@ Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std
   if (position == 0) return no_room(units * kUnitSize);
   note_expiry(found);
   const std::uint64_t ref = move_to(position, found, expires_ms);
-  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());
+  if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());
   return Status::kOk;
 }
 

@@ -230,7 +230,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    give_up_block(old_ref, old_block);
+    release_block(old_ref, old_block);
   } else {
     ++s.entries;
     index_.link(id);

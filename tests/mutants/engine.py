@@ -103,15 +103,15 @@ MUTANTS = [
         "touch-leaks-the-old-block",
         "the block that a value leaves when it gets an expiry is never free again",
         "core/shard/shard_reclaim.cpp",
-        "  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());\n",
-        "  keep_for_viewers(ref, found.block);\n",
+        "  if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());\n",
+        "  defer_free_if_pinned(ref, found.block);\n",
         ("shard_touch_test",),
     ),
     Mutant(
         "touch-frees-what-is-viewed",
         "the block that a value leaves when it gets an expiry is freed under whoever views it",
         "core/shard/shard_reclaim.cpp",
-        "  if (!keep_for_viewers(ref, found.block)) arena_.free(found.position());\n",
+        "  if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());\n",
         "  static_cast<void>(ref);\n  arena_.free(found.position());\n",
         ("shard_touch_test",),
     ),
@@ -171,9 +171,9 @@ MUTANTS = [
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    give_up_block(old_ref, old_block);
+    release_block(old_ref, old_block);
   } else {""",
-        """  if (replaces) give_up_block(old_ref, old_block);
+        """  if (replaces) release_block(old_ref, old_block);
   old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
@@ -189,9 +189,9 @@ MUTANTS = [
         "free-before-delete",
         "a delete frees the block before it empties the ref",
         "core/shard/shard_reclaim.cpp",
-        "{ return give_up_block(drop_entry(found), found.block); }",
+        "{ return release_block(drop_entry(found), found.block); }",
         """{
-  const std::uint32_t given_up = give_up_block(found.ref, found.block);
+  const std::uint32_t given_up = release_block(found.ref, found.block);
   drop_entry(found);
   return given_up;
 }""",
@@ -297,7 +297,7 @@ MUTANTS = [
         "evict-what-is-pinned",
         "the blocks that views and reservations hold are evicted with the others",
         "core/shard/shard_reclaim.cpp",
-        "  return ref != 0 && !pins_.hold_block_of(ref);",
+        "  return ref != 0 && !pins_.is_block_pinned(ref);",
         "  return ref != 0;",
         ("shard_pins_test", "shard_full_test"),
     ),
@@ -305,23 +305,23 @@ MUTANTS = [
         "free-what-is-pinned",
         "a replaced or deleted block is freed although somebody holds it",
         "core/shard/shard_reclaim.cpp",
-        "  if (!pins_.hold_block_of(ref)) return false;\n",
-        "  if (!pins_.hold_block_of(ref) || block.key_size != 0) return false;\n",
+        "  if (!pins_.is_block_pinned(ref)) return false;\n",
+        "  if (!pins_.is_block_pinned(ref) || block.key_size != 0) return false;\n",
         ("shard_pins_test",),
     ),
     Mutant(
         "free-by-the-ref-of-the-look",
         "whether a replaced block was viewed is asked of the ref before the new value was filled",
         "core/shard/shard_write.cpp",
-        "    give_up_block(old_ref, old_block);",
-        "    give_up_block(found.ref, old_block);",
+        "    release_block(old_ref, old_block);",
+        "    release_block(found.ref, old_block);",
         ("shard_overwrite_race_test",),
     ),
     Mutant(
         "evict-one-that-is-held",
         "the hands of eviction take entries whose values are viewed",
         "core/shard/eviction.cpp",
-        "    if (pins_->hold_block_of(found.ref)) continue;\n",
+        "    if (pins_->is_block_pinned(found.ref)) continue;\n",
         "",
         ("eviction_test",),
     ),
