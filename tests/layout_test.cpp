@@ -116,7 +116,7 @@ const std::map<std::string, Layout> kCompiled = {
                                          FIELD(ShardSpace, small_returns),   FIELD(ShardSpace, main_drops),
                                          FIELD(ShardSpace, main_returns),    FIELD(ShardSpace, small_read),
                                          FIELD(ShardSpace, main_debt),       FIELD(ShardSpace, asks),
-                                         FIELD(ShardSpace, orphan_hand),     FIELD(ShardSpace, orphans)}}},
+                                         FIELD(ShardSpace, retired_hand),    FIELD(ShardSpace, retired)}}},
     {"Lease", {sizeof(Lease), {FIELD(Lease, owner), FIELD(Lease, hash), FIELD(Lease, token), FIELD(Lease, until_ms)}}},
     {"ShardCounters",
      {sizeof(ShardCounters),

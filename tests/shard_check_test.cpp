@@ -11,7 +11,7 @@
 namespace memstream::test {
 namespace {
 
-// A shard with live entries, a free block between two of them, a pin and three orphans: something of everything.
+// A shard with live entries, a free block between two of them, a pin and three retired blocks: something of everything.
 class SoundShard : public TestShard {
  public:
   SoundShard() {
@@ -38,7 +38,7 @@ class SoundShard : public TestShard {
   Bucket& bucket_of(std::string_view key_bytes) const {
     return Index::bucket(&header(), Index::bucket_of(key(key_bytes).hash.bucket_bits(), header().cells));
   }
-  BlockHeader& orphan() const { return block_at(header().space.orphan_hand); }
+  BlockHeader& orphan() const { return block_at(header().space.retired_hand); }
   std::uint32_t id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
 };
 
@@ -66,21 +66,23 @@ const Corruption kCorruptions[] = {
      }},
     {"its sizes contradict one another",
      [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.key_size = 1000; }); }},
-    {"orphans: the shard notes 2", [](SoundShard& s) { s.header().space.orphans -= 1; }},
-    {"a ring of orphans with something else in it",
-     [](SoundShard& s) { s.header().space.orphan_hand = ref_block(s.entry("key-7").ref); }},
-    {"a ring of orphans that is not linked both ways",
+    {"retired: the shard notes 2", [](SoundShard& s) { s.header().space.retired -= 1; }},
+    {"a ring of retired blocks with something else in it",
+     [](SoundShard& s) { s.header().space.retired_hand = ref_block(s.entry("key-7").ref); }},
+    {"a ring of retired blocks that is not linked both ways",
      [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), 0); }},
-    {"a ring of orphans that is not linked both ways",
+    {"a ring of retired blocks that is not linked both ways",
      [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), 0); }},
-    {"orphans in their ring: the shard notes 3, a walk finds 1",
-     [](SoundShard& s) { s.orphan().owner = links_word(s.header().space.orphan_hand, s.header().space.orphan_hand); }},
-    {"orphans in their ring: the shard notes 3, a walk finds 0",
-     [](SoundShard& s) { s.header().space.orphan_hand = 0; }},
+    {"retired in their ring: the shard notes 3, a walk finds 1",
+     [](SoundShard& s) {
+       s.orphan().owner = links_word(s.header().space.retired_hand, s.header().space.retired_hand);
+     }},
+    {"retired in their ring: the shard notes 3, a walk finds 0",
+     [](SoundShard& s) { s.header().space.retired_hand = 0; }},
     {"used by nobody",
-     [](SoundShard& s) { change_shape(s.orphan(), [](BlockShape& shape) { shape.flags ^= kBlockOrphan; }); }},
+     [](SoundShard& s) { change_shape(s.orphan(), [](BlockShape& shape) { shape.flags ^= kBlockRetired; }); }},
     {"live, and marked as nobody's",
-     [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.flags ^= kBlockOrphan; }); }},
+     [](SoundShard& s) { change_shape(s.block("key-7"), [](BlockShape& shape) { shape.flags ^= kBlockRetired; }); }},
     {"used by nobody",
      [](SoundShard& s) {
        Arena arena(&s.header(), s.geometry().shards_offset, s.shard_size(), &s.segment());

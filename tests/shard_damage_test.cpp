@@ -195,7 +195,7 @@ TEST_CASE("a reservation that meets damage leaves no pin but its own") {
   TestShard cache;
   PinnedBlock first, second;
   REQUIRE(cache.reserve("first", 100, &first) == Status::kOk);
-  cache.header().space.orphan_hand = 1;
+  cache.header().space.retired_hand = 1;
   REQUIRE(cache.reserve("second", 100, &second) == Status::kOk);
   int pins = 0;
   for (const auto& pin : cache.process_slot(0).pins) pins += pin != 0 ? 1 : 0;
@@ -226,24 +226,24 @@ TEST_CASE("pins that name no block are reported, and gone after a rebuild") {
   CHECK(slot.pins[4] == ((block + 3 * kUnitSize) | kPinIsNew));
 }
 
-// Each kind of damage in the ring of orphans, met where room is wanted, where a view leaves one behind, and where the
-// numbers are asked for: the shard is rebuilt, and what is held stays held.
-TEST_CASE("a damaged ring of orphans is made anew, and no view loses its value") {
+// Each kind of damage in the ring of retired blocks, met where room is wanted, where a view leaves one behind, and
+// where the numbers are asked for: the shard is rebuilt, and what is held stays held.
+TEST_CASE("a damaged ring of retired is made anew, and no view loses its value") {
   const auto other_link = [](TestShard& cache) -> std::uint32_t { return ref_block(cache.entry("other").ref); };
   struct Damage {
     const char* what;
     std::function<void(TestShard&, BlockHeader& orphan)> happen;
   };
   const Damage damages[] = {
-      {"an owner", [](TestShard&, BlockHeader& orphan) { orphan.shape.fetch_xor(std::uint64_t{kBlockOrphan} << 32); }},
+      {"an owner", [](TestShard&, BlockHeader& orphan) { orphan.shape.fetch_xor(std::uint64_t{kBlockRetired} << 32); }},
       {"a link out of bounds", [](TestShard&, BlockHeader& orphan) { orphan.owner = links_word(1, 1); }},
       {"a link to a value",
        [&](TestShard& cache, BlockHeader& orphan) { orphan.owner = links_word(other_link(cache), other_link(cache)); }},
       {"a hand on a value",
-       [&](TestShard& cache, BlockHeader&) { cache.header().space.orphan_hand = other_link(cache); }},
-      {"no hand", [](TestShard& cache, BlockHeader&) { cache.header().space.orphan_hand = 0; }},
-      {"too many", [](TestShard& cache, BlockHeader&) { cache.header().space.orphans = 1000; }},
-      {"none", [](TestShard& cache, BlockHeader&) { cache.header().space.orphans = 0; }},
+       [&](TestShard& cache, BlockHeader&) { cache.header().space.retired_hand = other_link(cache); }},
+      {"no hand", [](TestShard& cache, BlockHeader&) { cache.header().space.retired_hand = 0; }},
+      {"too many", [](TestShard& cache, BlockHeader&) { cache.header().space.retired = 1000; }},
+      {"none", [](TestShard& cache, BlockHeader&) { cache.header().space.retired = 0; }},
   };
   for (const Damage& damage : damages) {
     CAPTURE(damage.what);
@@ -258,7 +258,7 @@ TEST_CASE("a damaged ring of orphans is made anew, and no view loses its value")
         if (i < 3) REQUIRE(cache.remove("key-" + std::to_string(i)) == Status::kOk);
       }
       auto& orphan = *reinterpret_cast<BlockHeader*>(cache.shard_data() +
-                                                     std::uint64_t{cache.header().space.orphan_hand} * kUnitSize);
+                                                     std::uint64_t{cache.header().space.retired_hand} * kUnitSize);
       damage.happen(cache, orphan);
       if (use == 0) {  // Everything goes that can.
         for (int i = 0; i < 400; ++i) REQUIRE(cache.set("new-" + std::to_string(i), pattern(5000, 9)) == Status::kOk);
@@ -269,7 +269,7 @@ TEST_CASE("a damaged ring of orphans is made anew, and no view loses its value")
       }
       for (int i = 0; i < 4; ++i) CHECK(std::memcmp(held[i].value, pattern(5000, i).data(), 5000) == 0);
       cache.recover();
-      // A rebuild goes by what stands where an orphan has its links.
+      // A rebuild goes by what stands where a retired block has its links.
       if (use != 0) CHECK(cache.get("other") == pattern(100, 2));
       CHECK(cache.problems() == "");
       for (int i = 0; i < 3; ++i) CHECK(cache.unpin(held[i]) == Status::kOk);

@@ -112,7 +112,7 @@ TEST_CASE("views beside a writer show one whole value each until they end") {
   MESSAGE(views.load() << " views, " << refused << " puts without room");
   CHECK(wrong == 0);
   CHECK(cache.statistics().pinned_memory == 0);
-  CHECK(cache.header().space.orphans == 0);
+  CHECK(cache.header().space.retired == 0);
   CHECK(cache.problems() == "");
 }
 

@@ -67,7 +67,7 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
   for (std::uint32_t* number :
        {&space.heap_end, &space.entries, &space.free_entry, &space.reclaim_hand, &space.small_hand, &space.main_hand,
         &space.small_left, &space.small_drops, &space.small_returns, &space.main_drops, &space.main_returns,
-        &space.orphan_hand, &space.orphans}) {
+        &space.retired_hand, &space.retired}) {
     *number = word();
   }
   for (std::uint32_t cell = 0; cell < header.cells; ++cell) {
@@ -89,9 +89,9 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
     BlockHeader& block = block_at(cache, position);
     BlockShape shape = BlockShape::unpack(block.shape);
     position += shape.size_units;
-    const bool is_orphan = (shape.flags & kBlockOrphan) != 0;
-    if (!shape.used() || is_orphan) block.owner = word() | std::uint64_t{word()} << 32;
-    shape.flags ^= word() & (kBlockPrevFree | kBlockOrphan);
+    const bool is_retired = (shape.flags & kBlockRetired) != 0;
+    if (!shape.used() || is_retired) block.owner = word() | std::uint64_t{word()} << 32;
+    shape.flags ^= word() & (kBlockPrevFree | kBlockRetired);
     block.shape = shape.pack();
   }
 }

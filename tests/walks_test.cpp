@@ -48,7 +48,7 @@ struct Link {
   std::size_t size;    // 4 or 8 bytes.
 };
 
-// A shard with whatever is linked: orphans, free blocks of several sizes, a chain, free entries.
+// A shard with whatever is linked: retired blocks, free blocks of several sizes, a chain, free entries.
 class LinkedShard : public TestShard {
  public:
   LinkedShard() {
@@ -75,8 +75,8 @@ class LinkedShard : public TestShard {
       found.push_back({what, static_cast<std::size_t>(offset), sizeof word});
     };
     const ShardSpace& space = header().space;
-    add("orphan_hand", space.orphan_hand);
-    add("orphans", space.orphans);
+    add("retired_hand", space.retired_hand);
+    add("retired", space.retired);
     add("free_entry", space.free_entry);
     add("reclaim_hand", space.reclaim_hand);
     add("small_hand", space.small_hand);
@@ -96,10 +96,10 @@ class LinkedShard : public TestShard {
     for (std::uint32_t position = space.heap_begin; position < space.heap_end;) {
       const auto& block = *reinterpret_cast<const BlockHeader*>(shard_data() + std::size_t{position} * kUnitSize);
       const BlockShape shape = BlockShape::unpack(block.shape);
-      const bool is_orphan = (shape.flags & kBlockOrphan) != 0;
+      const bool is_retired = (shape.flags & kBlockRetired) != 0;
       if (!shape.used()) add("links of a free block", block.owner);
-      if (is_orphan) add("links of an orphan", block.owner);
-      if (!shape.used() || is_orphan || ++values % 40 == 0) add("shape of a block", block.shape);
+      if (is_retired) add("links of a retired block", block.owner);
+      if (!shape.used() || is_retired || ++values % 40 == 0) add("shape of a block", block.shape);
       position += shape.size_units;
     }
     for (std::uint32_t cell = 0; cell < header().cells; ++cell) {

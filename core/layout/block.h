@@ -11,7 +11,7 @@
 
 namespace memstream {
 
-// The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the orphans.
+// The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the retired blocks.
 constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
   return next | std::uint64_t{previous} << 32;
 }

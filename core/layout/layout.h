@@ -11,7 +11,7 @@
 //
 // Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
 // redo records that shards name, and the owners of the leases.
-// Everything else (buckets, free lists, counters, hands, the ring of orphans) is derived:
+// Everything else (buckets, free lists, counters, hands, the ring of retired blocks) is derived:
 // core/shard/shard_rebuild.cpp rebuilds it.
 //
 // No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
@@ -173,8 +173,9 @@ struct ShardSpace {
   std::atomic<std::uint64_t>
       asks;  // New gets of dropped keys, counted without W: of the main queue (32) | others (32).
 
-  std::uint32_t orphan_hand;  // Of the ring of orphans, used blocks that no entry owns: the next one; 0: there is none.
-  std::uint32_t orphans;      // How many there are.
+  std::uint32_t
+      retired_hand;  // Of the ring of retired blocks, used blocks that no entry owns: the next one; 0: there is none.
+  std::uint32_t retired;  // How many there are.
 };
 
 struct ShardCounters {

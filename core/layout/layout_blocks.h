@@ -13,7 +13,7 @@ inline constexpr std::uint32_t kBlockUsed = 1;          // Otherwise free.
 inline constexpr std::uint32_t kBlockPrevFree = 2;      // The block before it is free; its last 4 bytes are its size.
 inline constexpr std::uint32_t kBlockAligned = 4;       // The value starts at a multiple of 64 bytes instead of 16.
 inline constexpr std::uint32_t kBlockExtras = 8;        // BlockExtras stand behind the header.
-inline constexpr std::uint32_t kBlockOrphan = 16;       // No entry owns it: only pins keep it.
+inline constexpr std::uint32_t kBlockRetired = 16;      // No entry owns it: only pins keep it.
 inline constexpr std::uint32_t kMovesShift = 5;         // Five bits: how often the value has moved ...
 inline constexpr std::uint32_t kMaxMoves = 31;          // ... since it was written, counted up to 31.
 inline constexpr std::uint32_t kCreatedShift = 10;      // Four bits: the upper part of when it was written.
@@ -23,8 +23,8 @@ inline constexpr std::uint32_t kMinBlockUnits = 2;
 // What stands before key and value. Words, not fields: readers without a lock load each once, whatever writers do.
 struct BlockHeader {
   std::atomic<std::uint64_t> shape;  // size in units (32) | flags (14) | slack bytes (7) | key size (11)
-  // Of a live block: entry (32) | when it was written, ms on the segment's clock, lower part (32). Of an orphan or a
-  // free one: next (32) | previous (32).
+  // Of a live block: entry (32) | when it was written, ms on the segment's clock, lower part (32). Of a retired block
+  // or a free one: next (32) | previous (32).
   std::atomic<std::uint64_t> owner;
 };
 static_assert(sizeof(BlockHeader) == kUnitSize);

@@ -263,22 +263,22 @@ class Shard final : private ShardRecovery {
     return header_->seq.load(std::memory_order_relaxed) != seq;
   }
 
-  // Pins. An orphan is a used block that no entry owns. With W held, but for the first two.
+  // Pins. A retired block is a used block that no entry owns. With W held, but for the first two.
   enum class Pinned { kPinned, kExpired, kNoPlace };
   static void describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept;
   [[gnu::cold]] Status pin_locked(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
                                   std::uint64_t now_ms, PinnedBlock* pinned) noexcept;
-  static constexpr std::uint32_t kOrphanLooks = 2;  // Before something else is done about room.
-  static constexpr std::uint32_t kEveryOrphan = ~std::uint32_t{0};
-  bool is_orphan(std::uint32_t position) const;
-  std::uint32_t next_orphan(std::uint32_t position) const;
-  void add_orphan(std::uint32_t position, std::uint64_t stored_size);
-  void link_orphans(std::uint32_t position, std::uint32_t next);
-  void remove_orphan(std::uint32_t position);
+  static constexpr std::uint32_t kRetiredChecks = 2;  // Before something else is done about room.
+  static constexpr std::uint32_t kEveryRetired = ~std::uint32_t{0};
+  bool is_retired(std::uint32_t position) const;
+  std::uint32_t next_retired(std::uint32_t position) const;
+  void retire_block(std::uint32_t position, std::uint64_t stored_size);
+  void link_retired(std::uint32_t position, std::uint32_t next);
+  void remove_retired(std::uint32_t position);
   template <class IsHeld>
-  void look_at_orphans(std::uint32_t looks, const IsHeld& is_held);
-  void free_some_orphans();
-  void free_orphans();
+  void reclaim_retired(std::uint32_t looks, const IsHeld& is_held);
+  void free_some_retired();
+  void free_retired();
 
   // Leases; with W held.
   Lease* choose_lease(std::uint64_t now_ms) noexcept;

@@ -48,7 +48,7 @@ struct Shard::Checking {
   std::uint32_t position = 0;
   bool previous_free = false;
   struct Heap {
-    std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0, orphans = 0;
+    std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0, retired = 0;
   } heap;
 
   std::uint32_t bin = 0;  // Of all levels.
@@ -153,7 +153,7 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   PinCensus& census = *checking.census;
   std::uint32_t& position = checking.position;
   bool& previous_free = checking.previous_free;
-  auto& [used, pinned, free, keys, values, orphans] = checking.heap;
+  auto& [used, pinned, free, keys, values, retired] = checking.heap;
   for (; position < arena_.heap_end() && *looks != 0; --*looks) {
     const BlockShape shape = arena_.shape(position);
     const bool marked = (shape.flags & kBlockPrevFree) != 0;
@@ -170,10 +170,10 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
     } else {
       const bool has_owner = owning_ref(position) != 0;
       static_cast<void>(census.holds(position));
-      const bool is_marked = (shape.flags & kBlockOrphan) != 0;
+      const bool is_marked = (shape.flags & kBlockRetired) != 0;
       if (!has_owner && !is_marked) problems->push_back(fmt::format("block {}: used by nobody", position));
       if (has_owner && is_marked) problems->push_back(fmt::format("block {}: live, and marked as nobody's", position));
-      orphans += has_owner ? 0 : 1;
+      retired += has_owner ? 0 : 1;
       (has_owner ? used : pinned) += shape.size_bytes();
       keys += has_owner ? block.key_size : 0;
       values += has_owner ? block.value_size : 0;
@@ -185,13 +185,13 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   if (census.strays() != 0) {
     problems->push_back(fmt::format("{} pins of processes name what is no block", census.strays()));
   }
-  expect_equal(problems, "orphans", s.orphans, orphans);
+  expect_equal(problems, "retired", s.retired, retired);
   std::uint64_t in_ring = 0;
-  for (std::uint32_t orphan = s.orphan_hand; orphan != 0 && in_ring <= orphans; ++in_ring) {
-    if (orphan == s.orphan_hand && in_ring != 0) break;
-    orphan = next_orphan(orphan);
+  for (std::uint32_t block = s.retired_hand; block != 0 && in_ring <= retired; ++in_ring) {
+    if (block == s.retired_hand && in_ring != 0) break;
+    block = next_retired(block);
   }
-  expect_equal(problems, "orphans in their ring", orphans, in_ring);
+  expect_equal(problems, "retired in their ring", retired, in_ring);
   expect_equal(problems, "used memory", s.used_memory, used);
   expect_equal(problems, "pinned memory", s.pinned_memory, pinned);
   expect_equal(problems, "free memory", s.free_memory, free);

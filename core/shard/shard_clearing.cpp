@@ -2,7 +2,7 @@
 //
 // A block grows: it is a reservation from the first hold on, used, nobody's, and pinned by the process that clears.
 // What lies behind it moves or is evicted, and each block that was emptied becomes part of it by one store. Between the
-// holds it is an orphan like others: a rebuild keeps it, and it is freed after its process has died.
+// holds it is a retired block like others: a rebuild keeps it, and it is freed after its process has died.
 #include "core/shard/shard_clearing.h"
 
 #include <algorithm>
@@ -36,7 +36,7 @@ Status Shard::reserve_in_slices(Clearing& clearing, const Deadline& deadline, Pi
     });
     if (clearing.is_done) return status;
     if (status != Status::kOk) {
-      // What has grown so far stays an orphan until somebody wants room.
+      // What has grown so far stays a retired block until somebody wants room.
       if (clearing.position != 0) clearing.pins.release(clearing.pin, offset_of(clearing.position));
       return status;
     }
@@ -56,12 +56,12 @@ Status Shard::clear_a_slice(Clearing& clearing, PinnedBlock* reserved) {
   if (!clearing.pins.holds(clearing.pin, offset_of(position))) {
     return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
   }
-  if (!is_orphan(position)) throw ShardDamage{"a reservation that is none"};
+  if (!is_retired(position)) throw ShardDamage{"a reservation that is none"};
   std::uint64_t emptied_bytes = 0;
   for (std::uint32_t blocks = 0; blocks < kBlocksAtOnce && emptied_bytes < kEmptiedAtOnce; ++blocks) {
     const std::uint32_t size_units = arena_.shape(position).size_units;
     if (size_units >= clearing.units) {
-      remove_orphan(position);
+      remove_retired(position);
       arena_.cut_to(position, static_cast<std::uint32_t>(clearing.units));
       return keep_reserved(clearing, position, reserved);
     }
@@ -76,8 +76,8 @@ Status Shard::clear_a_slice(Clearing& clearing, PinnedBlock* reserved) {
   return Status::kOk;
 }
 
-// What comes before a block can grow: a block that is free already, and memory for it; the orphans that nobody holds
-// any more; what is worth least.
+// What comes before a block can grow: a block that is free already, and memory for it; the retired blocks that nobody
+// holds any more; what is worth least.
 Status Shard::begin_clearing(Clearing& clearing, PinnedBlock* reserved) {
   const std::uint64_t units = clearing.units;
   fit_table(clearing.request);
@@ -91,7 +91,7 @@ Status Shard::begin_clearing(Clearing& clearing, PinnedBlock* reserved) {
   }
   if (!clearing.looked_at_orphans) {
     clearing.looked_at_orphans = true;
-    free_orphans();
+    free_retired();
     return Status::kOk;
   }
   // Nothing is evicted for what cannot come in after all.
@@ -152,19 +152,19 @@ Status Shard::start_at(Clearing& clearing, std::uint32_t position) {
   const BlockShape shape = arena_.shape(position);
   if (!shape.used()) {
     arena_.allocate_at(position, static_cast<std::uint32_t>(std::min<std::uint64_t>(shape.size_units, clearing.units)));
-  } else if ((shape.flags & kBlockOrphan) != 0) {
+  } else if ((shape.flags & kBlockRetired) != 0) {
     if (pins_.is_pinned(position)) return Status::kOk;
-    remove_orphan(position);
+    remove_retired(position);
   } else if (owning_ref(position) != 0 && !empty_block(position, clearing.now_ms)) {
     return Status::kOk;
   }
   const BlockShape first = arena_.shape(position);
   Arena::set_shape(arena_.block(position),
                    {.size_units = first.size_units, .flags = first.flags & (kBlockUsed | kBlockPrevFree)});
-  add_orphan(position, first.size_bytes());
+  retire_block(position, first.size_bytes());
   clearing.pin = clearing.pins.claim(offset_of(position));
   if (clearing.pin == PinSet::kNone) {
-    remove_orphan(position);
+    remove_retired(position);
     arena_.free(position);
     return Status::kFull;
   }
@@ -183,7 +183,7 @@ bool Shard::clear_next(Clearing& clearing, std::uint32_t position) {
     if (!empty_block(position, clearing.now_ms)) return false;
   } else {
     if (pins_.is_pinned(position)) return false;
-    remove_orphan(position);
+    remove_retired(position);
   }
   space().pinned_memory += std::uint64_t{arena_.join_next(clearing.position)} * kUnitSize;
   return true;
@@ -193,19 +193,19 @@ bool Shard::clear_next(Clearing& clearing, std::uint32_t position) {
 void Shard::stop_clearing(Clearing& clearing) {
   const std::uint32_t position = clearing.position;
   clearing.position = 0;
-  remove_orphan(position);
+  remove_retired(position);
   arena_.free(position);
   clearing.pins.drop(clearing.pin);
 }
 
-// The block at `position` becomes the reservation: used, and no orphan yet. The pin last: where damage is met before,
-// nothing is left of the attempt.
+// The block at `position` becomes the reservation: used, and no retired block yet. The pin last: where damage is met
+// before, nothing is left of the attempt.
 Status Shard::keep_reserved(Clearing& clearing, std::uint32_t position, PinnedBlock* reserved) {
   const CheckedBlock block = fill(position, clearing.request, true, clearing.now_ms);
-  add_orphan(position, block.stored_size);
+  retire_block(position, block.stored_size);
   if (clearing.position == 0) clearing.pin = clearing.pins.claim(offset_of(position));
   if (clearing.pin == PinSet::kNone) {
-    remove_orphan(position);
+    remove_retired(position);
     arena_.free(position);
     return Status::kFull;
   }

@@ -14,54 +14,54 @@
 
 namespace memstream {
 
-// ---- orphans: used blocks that no entry owns ----
+// ---- retired blocks: used blocks that no entry owns ----
 
 // They form a ring, linked by the words that say of others whose they are. A pin ends without a lock, so that nobody is
 // told when the last one does: the ring is looked at when room is wanted, and when another block comes to it.
 
-// Whether an orphan stands at `position`, as its header says.
-bool Shard::is_orphan(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockOrphan) != 0; }
+// Whether a retired block stands at `position`, as its header says.
+bool Shard::is_retired(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockRetired) != 0; }
 
 // Of two neighbours each names the other. So a walk cannot come back to anywhere but where it began.
-std::uint32_t Shard::next_orphan(std::uint32_t position) const {
-  if (!is_orphan(position)) throw ShardDamage{"a ring of orphans with something else in it"};
+std::uint32_t Shard::next_retired(std::uint32_t position) const {
+  if (!is_retired(position)) throw ShardDamage{"a ring of retired blocks with something else in it"};
   const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
-  if (!is_orphan(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
-    throw ShardDamage{"a ring of orphans that is not linked both ways"};
+  if (!is_retired(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
+    throw ShardDamage{"a ring of retired blocks that is not linked both ways"};
   }
   return next;
 }
 
 // The last to be looked at.
-void Shard::add_orphan(std::uint32_t position, std::uint64_t stored_size) {
+void Shard::retire_block(std::uint32_t position, std::uint64_t stored_size) {
   // Whoever reads without a lock what is written to the header here sees that the entry has let go of it.
   std::atomic_thread_fence(std::memory_order_release);
   ShardSpace& s = space();
   BlockHeader& header = arena_.block(position);
-  const std::uint32_t next = s.orphan_hand != 0 ? s.orphan_hand : position;
+  const std::uint32_t next = s.retired_hand != 0 ? s.retired_hand : position;
   std::uint32_t previous = position;
   if (next != position) {
-    if (!is_orphan(next)) throw ShardDamage{"a ring of orphans with something else in it"};
+    if (!is_retired(next)) throw ShardDamage{"a ring of retired blocks with something else in it"};
     previous = link_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
   }
   BlockShape shape = arena_.shape(position);
-  shape.flags |= kBlockOrphan;
+  shape.flags |= kBlockRetired;
   Arena::set_shape(header, shape);
   header.owner.store(links_word(next, previous), std::memory_order_relaxed);
   if (next == position) {
-    s.orphan_hand = position;
+    s.retired_hand = position;
   } else {
-    link_orphans(previous, position);
-    link_orphans(position, next);
+    link_retired(previous, position);
+    link_retired(position, next);
   }
-  ++s.orphans;
+  ++s.retired;
   s.pinned_memory += stored_size;
 }
 
 // Lets one follow the other.
-void Shard::link_orphans(std::uint32_t position, std::uint32_t next) {
+void Shard::link_retired(std::uint32_t position, std::uint32_t next) {
   const auto set = [&](std::uint32_t at, bool is_first) {
-    if (!is_orphan(at)) throw ShardDamage{"a ring of orphans with something else in it"};
+    if (!is_retired(at)) throw ShardDamage{"a ring of retired blocks with something else in it"};
     std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
     word.store(is_first ? links_word(next, link_previous(links)) : links_word(link_next(links), position),
@@ -72,54 +72,54 @@ void Shard::link_orphans(std::uint32_t position, std::uint32_t next) {
 }
 
 // The block stays, used and nobody's.
-void Shard::remove_orphan(std::uint32_t position) {
+void Shard::remove_retired(std::uint32_t position) {
   ShardSpace& s = space();
-  const std::uint32_t next = next_orphan(position);
-  if (s.orphans == 0) throw ShardDamage{"a ring of orphans that nobody counted"};
-  link_orphans(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
-  if (s.orphan_hand == position) s.orphan_hand = next != position ? next : 0;
+  const std::uint32_t next = next_retired(position);
+  if (s.retired == 0) throw ShardDamage{"a ring of retired blocks that nobody counted"};
+  link_retired(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
+  if (s.retired_hand == position) s.retired_hand = next != position ? next : 0;
   const Arena::HeapBlock block = arena_.look_at(position);
   BlockShape shape = block.shape;
-  shape.flags &= ~kBlockOrphan;
+  shape.flags &= ~kBlockRetired;
   Arena::set_shape(*block.header, shape);
   block.header->owner.store(owner_word(0, 0), std::memory_order_relaxed);
-  --s.orphans;
+  --s.retired;
   s.pinned_memory -= shape.size_bytes();
 }
 
-// Frees those of the next `looks` orphans for which `is_held(position)` is false. However many are counted, it ends
-// where it comes back to the first that stays.
+// Frees those of the next `looks` retired blocks for which `is_held(position)` is false. However many are counted, it
+// ends where it comes back to the first that stays.
 template <class IsHeld>
-void Shard::look_at_orphans(std::uint32_t looks, const IsHeld& is_held) {
+void Shard::reclaim_retired(std::uint32_t looks, const IsHeld& is_held) {
   ShardSpace& s = space();
-  if ((s.orphans == 0) != (s.orphan_hand == 0)) throw ShardDamage{"a ring of orphans that was not counted"};
+  if ((s.retired == 0) != (s.retired_hand == 0)) throw ShardDamage{"a ring of retired blocks that was not counted"};
   std::uint32_t first_kept = 0;
-  for (std::uint32_t left = std::min(looks, s.orphans); left != 0; --left) {
-    const std::uint32_t position = s.orphan_hand;
-    if (position == first_kept) throw ShardDamage{"a ring of orphans with fewer than are counted"};
-    s.orphan_hand = next_orphan(position);
+  for (std::uint32_t left = std::min(looks, s.retired); left != 0; --left) {
+    const std::uint32_t position = s.retired_hand;
+    if (position == first_kept) throw ShardDamage{"a ring of retired blocks with fewer than are counted"};
+    s.retired_hand = next_retired(position);
     if (is_held(position)) {
       if (first_kept == 0) first_kept = position;
       continue;
     }
-    remove_orphan(position);
+    remove_retired(position);
     arena_.free(position);
   }
-  if (looks == kEveryOrphan && s.orphan_hand != first_kept) {
-    throw ShardDamage{"a ring of orphans with more than are counted"};
+  if (looks == kEveryRetired && s.retired_hand != first_kept) {
+    throw ShardDamage{"a ring of retired blocks with more than are counted"};
   }
 }
 
-void Shard::free_some_orphans() {
-  look_at_orphans(kOrphanLooks, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+void Shard::free_some_retired() {
+  reclaim_retired(kRetiredChecks, [this](std::uint32_t position) { return pins_.is_pinned(position); });
 }
 
-void Shard::free_orphans() {
-  if (space().orphans <= kOrphanLooks) {
-    return look_at_orphans(kEveryOrphan, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+void Shard::free_retired() {
+  if (space().retired <= kRetiredChecks) {
+    return reclaim_retired(kEveryRetired, [this](std::uint32_t position) { return pins_.is_pinned(position); });
   }
   PinCensus census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
-  look_at_orphans(kEveryOrphan, [&](std::uint32_t position) { return census.holds(position); });
+  reclaim_retired(kEveryRetired, [&](std::uint32_t position) { return census.holds(position); });
 }
 
 // ---- who holds what ----
@@ -177,7 +177,7 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline,
   });
 }
 
-// ---- reservations: orphans that are going to have an owner ----
+// ---- reservations: retired blocks that are going to have an owner ----
 
 Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const Deadline& deadline,
                       std::uint64_t now_ms, PinnedBlock* reserved) noexcept {
@@ -215,7 +215,7 @@ Status Shard::commit(const StoreRequest& request, const PinnedBlock& reserved, P
     }
     const std::uint32_t new_id = status == Status::kOk && found.id == 0 ? take_entry(filled.stored_size, now_ms) : 0;
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = no_room(sizeof(Entry));
-    remove_orphan(position);
+    remove_retired(position);
     if (status == Status::kOk) {
       const Arena::HeapBlock block = arena_.look_at(position);
       BlockShape shape = block.shape;

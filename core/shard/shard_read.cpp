@@ -215,7 +215,7 @@ Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcep
 }
 
 Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept {
-  std::uint32_t orphans = 0;
+  std::uint32_t retired = 0;
   const auto copy = [&] {
     // Loaded as bytes: a read-only attach looks while others write.
     alignas(ShardSpace) std::byte bytes[sizeof(ShardSpace)];
@@ -233,14 +233,14 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
     statistics->committed_memory = committed_bytes(numbers, size_);
     statistics->entries = numbers.entries;
     statistics->entry_capacity = cells * kEntriesPerCell;
-    orphans = numbers.orphans;
+    retired = numbers.retired;
   };
   const Status status = copy_numbers(deadline, copy);
   if (status == Status::kBusy) copy();  // What a read-only attach would see.
-  if (status != Status::kOk || orphans == 0 || read_only_) return status;
+  if (status != Status::kOk || retired == 0 || read_only_) return status;
   // What views have held until a moment ago is no longer pinned.
   const Status freed = write(Exclusion::kWriters, deadline, [&] {
-    free_orphans();
+    free_retired();
     return Status::kOk;
   });
   return freed == Status::kOk ? copy_numbers(deadline, copy) : freed;

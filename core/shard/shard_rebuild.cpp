@@ -79,7 +79,7 @@ void Shard::rebuild() {
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
-  s.orphan_hand = s.orphans = 0;
+  s.retired_hand = s.retired = 0;
   s.commit_retry_ms = 0;
   index_.reset();
   eviction_.reset();
@@ -163,11 +163,11 @@ bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
   if (!lives && !is_held) return false;
   BlockHeader& header = arena_.block(met.position);
   BlockShape shape = met.shape;
-  shape.flags &= ~(kBlockPrevFree | kBlockOrphan);
+  shape.flags &= ~(kBlockPrevFree | kBlockRetired);
   // Whoever holds it has its address; of what its sizes say nothing can be believed.
   if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
-  if (!lives) add_orphan(met.position, shape.size_bytes());
+  if (!lives) retire_block(met.position, shape.size_bytes());
   return true;
 }
 
@@ -246,7 +246,7 @@ void Shard::make_blank() noexcept {
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
-  s.orphan_hand = s.orphans = 0;
+  s.retired_hand = s.retired = 0;
   eviction_.reset();
   s.small_target = Eviction::kAllForSmall;
   s.commit_retry_ms = 0;

@@ -56,14 +56,14 @@ std::uint32_t Shard::release_block(std::uint64_t ref, const CheckedBlock& block)
   count_out(block);
   if (!defer_free_if_pinned(ref, block)) [[likely]]
     return arena_.free(ref_block(ref));
-  free_some_orphans();
+  free_some_retired();
   return 0;
 }
 
-// Whether the block, whose entry has let go of it, is held. It is an orphan then.
+// Whether the block, whose entry has let go of it, is held. It is a retired block then.
 inline bool Shard::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
   if (!pins_.is_block_pinned(ref)) return false;
-  add_orphan(ref_block(ref), block.stored_size);
+  retire_block(ref_block(ref), block.stored_size);
   return true;
 }
 
@@ -106,16 +106,16 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
-  if (space().orphans != 0) {
-    free_some_orphans();
+  if (space().retired != 0) {
+    free_some_retired();
     position = arena_.allocate(units, now_ms);
     if (position != 0) return position;
   }
   position = evict_for(units, now_ms);
-  if (position != 0 || space().orphans == 0) [[likely]]
+  if (position != 0 || space().retired == 0) [[likely]]
     return position;
   // All that anybody has let go of, and what a view has taken out of a window that was being cleared.
-  free_orphans();
+  free_retired();
   position = arena_.allocate(units, now_ms);
   return position != 0 ? position : evict_for(units, now_ms);
 }
@@ -207,7 +207,7 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
   }
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
-    if (is_orphan(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
+    if (is_retired(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
       position += arena_.shape(position).size_units;
       continue;
     }
@@ -226,7 +226,7 @@ bool Shard::empty_block(std::uint32_t position, std::uint64_t now_ms) {
   const std::uint64_t ref = owning_ref(position);
   if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
-  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !is_orphan(position);
+  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !is_retired(position);
   count_eviction(found, now_ms);
   const std::uint64_t last = drop_entry(found);
   count_out(found.block);
@@ -306,9 +306,9 @@ std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_
   if (id != 0) return id;
   if (index_.add_cell()) return index_.take_free_entry();
   id = make_entry(newcomer_bytes, now_ms);
-  if (id != 0 || space().orphans == 0) [[likely]]
+  if (id != 0 || space().retired == 0) [[likely]]
     return id;
-  free_orphans();
+  free_retired();
   return make_entry(newcomer_bytes, now_ms);
 }
 

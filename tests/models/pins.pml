@@ -73,7 +73,7 @@ inline give_up() {
 }
 
 /* Each in two steps, between which a viewer may come. */
-inline look_at_orphans() {
+inline reclaim_retired() {
   b = 1;
   do
   :: d_step { b <= BLOCKS && orphan[b] -> holds(b, held) }
@@ -217,13 +217,13 @@ life:
        :: live -> remove()
        :: !live -> insert(next)
        :: rebuild()
-       :: look_at_orphans()
+       :: reclaim_retired()
        fi
     :: steps == STEPS -> break
     od;
     /* All are gone, and their pins are ended. */
     (ended[0] && ended[1]);
-    look_at_orphans();
+    reclaim_retired();
     d_step {
       b = 1;
       do

@@ -42,7 +42,7 @@ SUITES = [
     unit("shard_overwrite_test"),
     unit("shard_overwrite_race_test"),
     unit("shard_pins_test"),
-    unit("shard_orphans_test"),
+    unit("shard_retired_test"),
     unit("shard_pins_race_test"),
     unit("eviction_test"),
     unit("eviction_border_test"),

@@ -79,7 +79,7 @@ void reserve_then(Scene& scene, int (*end)(memstream_t*, memstream_reservation_t
 }
 
 // Three reservations, given up: their blocks are nobody's, and freed when somebody looks.
-void leave_orphans(Scene& scene) {
+void leave_retired(Scene& scene) {
   for (int i = 0; i < 3; ++i) reserve_then(scene, memstream_abort);
 }
 
@@ -287,8 +287,8 @@ const std::vector<Operation>& operations() {
        [other = put(kOldKey, 49)](Scene& s) { view_then(s, other); }},
       {"put-viewed", "a value of the same size, where the one before it was viewed", prepare_some, put(kOldKey, 49),
        [](Scene& s) { view_then(s, no_more); }},
-      {"free-orphans", "what reservations have left that were given up, beneath a put that leaves another",
-       prepare_some, [other = put(kOldKey, 49)](Scene& s) { view_then(s, other); }, leave_orphans},
+      {"free-retired", "what reservations have left that were given up, beneath a put that leaves another",
+       prepare_some, [other = put(kOldKey, 49)](Scene& s) { view_then(s, other); }, leave_retired},
       {"reserve-commit", "written in place", prepare_some, [](Scene& s) { reserve_then(s, commit); }},
       {"reserve-abort", "room asked for and given back", prepare_some,
        [](Scene& s) { reserve_then(s, memstream_abort); }},

@@ -59,14 +59,14 @@ TEST_CASE("whatever the order in which views end, their blocks are held until th
       }
       if (random() % 64 == 0) cache.recover();
       if (random() % 16 == 0) {
-        std::set<std::uint32_t> orphans;
-        for (const Held& each : held) orphans.insert(each.pinned.position);
+        std::set<std::uint32_t> retired;
+        for (const Held& each : held) retired.insert(each.pinned.position);
         for (int i = 0; i < 12; ++i) {
           const std::string name = "key-" + std::to_string(i);
-          if (cache.get(name)) orphans.erase(ref_block(cache.entry(name).ref));
+          if (cache.get(name)) retired.erase(ref_block(cache.entry(name).ref));
         }
         static_cast<void>(cache.statistics());
-        CHECK(cache.header().space.orphans == orphans.size());
+        CHECK(cache.header().space.retired == retired.size());
       }
       REQUIRE(cache.problems() == "");
     }
@@ -75,7 +75,7 @@ TEST_CASE("whatever the order in which views end, their blocks are held until th
       REQUIRE(cache.unpin(each.pinned) == Status::kOk);
     }
     CHECK(cache.statistics().pinned_memory == 0);
-    CHECK(cache.header().space.orphans == 0);
+    CHECK(cache.header().space.retired == 0);
     CHECK(cache.problems() == "");
   }
 }
