@@ -120,7 +120,7 @@ TEST_CASE("pinned blocks stay in both queues, and a shard full of them evicts no
     cache.TestSegment::header().slots_in_use = held / kPinsPerProcess + 1;
     slot.pins_used = kPinsPerProcess;
     slot.pins[held++ % kPinsPerProcess] = cache.shard.offset_of(ref_block(entry.ref));
-    entry.ref |= kViewedBit;
+    entry.ref |= kPinnedHint;
   });
   REQUIRE(held <= cache.geometry().process_slots * kPinsPerProcess);
   CHECK(cache.eviction.choose_victim(300, cache.now_ms).id == 0);

@@ -217,13 +217,13 @@ TEST_CASE("pins that name no block are reported, and gone after a rebuild") {
   slot.pins[1] = block + 2;              // Between two units.
   slot.pins[2] = shard + 64;             // In the shard's header.
   slot.pins[3] = block;
-  slot.pins[4] = (block + 3 * kUnitSize) | kPinIsNew;  // Of somebody who is about to see that it holds nothing.
+  slot.pins[4] = (block + 3 * kUnitSize) | kPinIsTentative;  // Of somebody who is about to see that it holds nothing.
   CHECK(cache.problems().find("3 pins") != std::string::npos);
   cache.recover();
   CHECK(cache.problems() == "");
   for (int pin = 0; pin < 3; ++pin) CHECK(slot.pins[pin] == 0);
   CHECK(slot.pins[3] == block);
-  CHECK(slot.pins[4] == ((block + 3 * kUnitSize) | kPinIsNew));
+  CHECK(slot.pins[4] == ((block + 3 * kUnitSize) | kPinIsTentative));
 }
 
 // Each kind of damage in the ring of retired blocks, met where room is wanted, where a view leaves one behind, and

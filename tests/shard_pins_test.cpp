@@ -182,7 +182,7 @@ TEST_CASE("a value that is being overwritten is pinned when that is done, or the
   cache.timeout = std::chrono::milliseconds(2000);
   REQUIRE(cache.pin("key", &pinned) == Status::kOk);
   CHECK(bytes_of(pinned) == pattern(64, 1));
-  CHECK(ref_was_viewed(cache.entry("key").ref));
+  CHECK(ref_has_pinned_hint(cache.entry("key").ref));
   REQUIRE(cache.put("key", pattern(64, 2)) == Status::kOk);
   CHECK(bytes_of(pinned) == pattern(64, 1));
   REQUIRE(cache.unpin(pinned) == Status::kOk);
@@ -203,7 +203,7 @@ TEST_CASE("a view changes nothing that others read of the value") {
 }
 
 TEST_CASE("pins of every process count, wherever they stand and however new they are") {
-  for (const std::uint64_t mark : {std::uint64_t{0}, kPinIsNew}) {
+  for (const std::uint64_t mark : {std::uint64_t{0}, kPinIsTentative}) {
     for (const std::uint32_t slot : {0U, 1U, 7U}) {
       for (const std::uint32_t place : {0U, 5U, kPinsPerProcess - 1}) {
         CAPTURE(mark);

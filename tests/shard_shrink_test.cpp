@@ -145,7 +145,7 @@ TEST_CASE("who dies while an entry moves leaves the key with one entry, and no d
     Entry& to = Index::entry_unchecked(&cache.header(), to_id);
     to.hash = from.hash.load();
     to.policy = from.policy.load();
-    to.ref = ref_live(to.ref, ref_block(from.ref)) | kViewedBit;
+    to.ref = ref_live(to.ref, ref_block(from.ref)) | kPinnedHint;
     if (is_owner_changed) block.owner = block.owner >> 32 << 32 | to_id;
     cache.recover();
     CHECK(cache.get("key") == pattern(100, 1));

@@ -101,16 +101,16 @@ static_assert(sizeof(Cell) == 288 && sizeof(Cell) == kSlotsPerCell * sizeof(Entr
 static_assert(offsetof(Cell, entries) == kBucketSlots * sizeof(Entry));
 
 inline constexpr std::uint64_t kLiveBit = std::uint64_t{1} << 63;
-inline constexpr std::uint64_t kViewedBit = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t kPinnedHint = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t kGenerationMask = 0x3fff'ffff;
 
 constexpr bool ref_is_live(std::uint64_t ref) noexcept { return (ref & kLiveBit) != 0; }
 constexpr std::uint32_t ref_block(std::uint64_t ref) noexcept { return static_cast<std::uint32_t>(ref); }
 // Whether anybody has pinned the block since the entry has it: only then the pins of the processes are looked at before
 // it is given up. The one change of a ref that is made without W, and the one that changes nothing of the value.
-constexpr bool ref_was_viewed(std::uint64_t ref) noexcept { return (ref & kViewedBit) != 0; }
+constexpr bool ref_has_pinned_hint(std::uint64_t ref) noexcept { return (ref & kPinnedHint) != 0; }
 constexpr bool is_same_ref(std::uint64_t ref, std::uint64_t other) noexcept {
-  return ((ref ^ other) & ~kViewedBit) == 0;
+  return ((ref ^ other) & ~kPinnedHint) == 0;
 }
 constexpr std::uint64_t ref_next_generation(std::uint64_t ref) noexcept { return ((ref >> 32) + 1) & kGenerationMask; }
 // The ref that follows `ref` when the entry gets a new block, and when it becomes empty.
@@ -255,12 +255,13 @@ static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, v
 // mutex.
 struct ProcessSlot {
   // One cache line with the first pins: who asks whether a block is held mostly needs no other.
-  std::atomic<std::uint32_t> pid;                    // 0: free.
-  std::atomic<std::uint32_t> generation;             // One more with each process that enters the slot.
-  std::atomic<std::uint64_t> start_time;             // Clock ticks since boot, for statistics; 0: not known.
-  std::atomic<std::uint32_t> pins_used;              // Places behind these were never taken by this process.
-  std::atomic<std::uint32_t> pin_chunk;              // In which a pin was taken last: a hint.
-  std::atomic<std::uint64_t> pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsNew; 0: free (truth).
+  std::atomic<std::uint32_t> pid;         // 0: free.
+  std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
+  std::atomic<std::uint64_t> start_time;  // Clock ticks since boot, for statistics; 0: not known.
+  std::atomic<std::uint32_t> pins_used;   // Places behind these were never taken by this process.
+  std::atomic<std::uint32_t> pin_chunk;   // In which a pin was taken last: a hint.
+  std::atomic<std::uint64_t>
+      pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsTentative; 0: free (truth).
   std::byte unused2[40];
   ProcessCounters counters;
   std::atomic<std::uint64_t> image;  // Of the program that claimed the slot: exec() keeps the pid and the mark.
@@ -269,7 +270,7 @@ struct ProcessSlot {
 static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, pins) == 24);
 static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
 // In a pin: whoever took it has not made sure yet that the block is still that of its key.
-inline constexpr std::uint64_t kPinIsNew = 1;
+inline constexpr std::uint64_t kPinIsTentative = 1;
 
 // A place in which a slow reader announces itself. Whoever locks the mutex has the slot; the kernel says when it died.
 struct ThreadSlot {

@@ -130,7 +130,7 @@ bool PinPlaces::chunks_hold(std::uint64_t offset_bytes) const noexcept {
     if (chunk.taken.load(std::memory_order_relaxed) == 0) continue;
     if (owner_of(chunk.owner.load(std::memory_order_acquire)) == nullptr) continue;
     for (const std::atomic<std::uint64_t>& pin : chunk.pins) {
-      if ((pin.load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;
+      if ((pin.load(std::memory_order_acquire) & ~kPinIsTentative) == offset_bytes) return true;
     }
   }
   return false;

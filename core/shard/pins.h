@@ -22,8 +22,8 @@ class PinSet {
   PinSet(ProcessSlot* slot, const PinPlaces& places) noexcept : slot_(slot), places_(places) {}
 
   // Takes a place for the block at `offset_bytes` of the segment; kNone if there is none left. Whoever cannot be sure
-  // that the block stands has kPinIsNew added to the offset, lets a sequentially consistent fence follow, looks whether
-  // the entry still has the block, and then calls confirm() or drop().
+  // that the block stands has kPinIsTentative added to the offset, lets a sequentially consistent fence follow, looks
+  // whether the entry still has the block, and then calls validate() or drop().
   std::uint32_t claim(std::uint64_t offset_bytes) noexcept {
     if (slot_ == nullptr) return kNone;
     for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
@@ -43,7 +43,7 @@ class PinSet {
   }
 
   // REQUIRES, as drop(): `pin` was claimed and is held.
-  void confirm(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+  void validate(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
     place_of(pin)->store(offset_bytes, std::memory_order_relaxed);
   }
 
@@ -118,7 +118,7 @@ class PinTable {
       const ProcessSlot& slot = places_.slot(i);
       const std::uint32_t used = std::min(slot.pins_used.load(std::memory_order_relaxed), kPinsPerProcess);
       for (std::uint32_t pin = 0; pin < used; ++pin) {
-        if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;
+        if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsTentative) == offset_bytes) return true;
       }
     }
     return places_.chunks_in_use() != 0 && places_.chunks_hold(offset_bytes);
@@ -126,7 +126,7 @@ class PinTable {
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
   bool is_block_pinned(std::uint64_t ref) const noexcept {
-    return (ref_was_viewed(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
+    return (ref_has_pinned_hint(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 
   // As long as it lives, the block at `position` counts as held, by whoever has W: for a value that room is made for.

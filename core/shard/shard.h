@@ -15,7 +15,7 @@
 #include "core/shard/arena.h"
 #include "core/shard/eviction.h"
 #include "core/shard/index.h"
-#include "core/shard/pin_census.h"
+#include "core/shard/pin_snapshot.h"
 #include "core/shard/pins.h"
 #include "core/shard/requests.h"
 #include "core/shard/shard_lock.h"
@@ -402,7 +402,7 @@ class Shard final : private ShardRecovery {
   }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
-  PinCensus pin_census() const noexcept { return {pins_.places(), geometry_.process_slots, offset_, size_}; }
+  PinSnapshot pin_snapshot() const noexcept { return {pins_.places(), geometry_.process_slots, offset_, size_}; }
 
   ShardHeader* header_;
   std::uint32_t number_;  // Of the shard in the segment.

@@ -39,7 +39,7 @@ struct Shard::Checking {
   };
 
   std::vector<std::string> problems;
-  std::optional<PinCensus> census;
+  std::optional<PinSnapshot> census;
   Part part = Part::kHeap;
   State state;  // At the end of the last hold.
   bool has_begun = false;
@@ -122,7 +122,7 @@ bool Shard::check_a_slice(Checking& checking) {
   if (checking.is_at_rest && checking.has_begun) {
     if (state.seq != checking.state.seq || state.bytes != checking.state.bytes) return false;
   } else if (checking.is_at_rest) {
-    checking.census.emplace(pin_census());
+    checking.census.emplace(pin_snapshot());
     checking.position = arena_.heap_begin();
   }
   checking.has_begun = true;
@@ -150,7 +150,7 @@ bool Shard::check_a_slice(Checking& checking) {
 bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   std::vector<std::string>* const problems = &checking.problems;
   const ShardSpace& s = space();
-  PinCensus& census = *checking.census;
+  PinSnapshot& census = *checking.census;
   std::uint32_t& position = checking.position;
   bool& previous_free = checking.previous_free;
   auto& [used, pinned, free, keys, values, retired] = checking.heap;
@@ -182,8 +182,8 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
     position += shape.size_units;
   }
   if (position < arena_.heap_end()) return false;
-  if (census.strays() != 0) {
-    problems->push_back(fmt::format("{} pins of processes name what is no block", census.strays()));
+  if (census.dangling_pins() != 0) {
+    problems->push_back(fmt::format("{} pins of processes name what is no block", census.dangling_pins()));
   }
   expect_equal(problems, "retired", s.retired, retired);
   std::uint64_t in_ring = 0;

@@ -126,7 +126,7 @@ bool Shard::must_commit_more(std::uint64_t units, std::uint64_t now_ms) {
 std::uint32_t Shard::find_start(std::uint64_t units, std::uint64_t now_ms) {
   Window window;
   if (find_window(units, now_ms, kLooksAtOnce, &window)) return window.begin;
-  const PinCensus census = pin_census();
+  const PinSnapshot census = pin_snapshot();
   const std::uint32_t heap_begin = arena_.heap_begin();
   const std::uint32_t heap_end = arena_.heap_end();
   const auto fits = [&](std::uint32_t begin, std::uint64_t wanted) {

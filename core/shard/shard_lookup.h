@@ -228,17 +228,18 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
     if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;
     if (!has_memory_for(candidate)) return;
     did = Pinned::kNoPlace;
-    pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsNew);
+    pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsTentative);
     if (pinned->pin == PinSet::kNone) return;
     did = Pinned::kPinned;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     std::uint64_t ref = candidate.ref;
     // If it fails somebody else has set the bit, or the ref has changed otherwise, as the last look at it tells.
-    if (!ref_was_viewed(ref)) entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);
+    if (!ref_has_pinned_hint(ref))
+      entry->ref.compare_exchange_strong(ref, ref | kPinnedHint, std::memory_order_acq_rel);
   };
   const Lookup outcome = probe_finish(key, &probe, consume);
   if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
-    pins.confirm(pinned->pin, offset_of(pinned->position));
+    pins.validate(pinned->pin, offset_of(pinned->position));
     record_access(*entry, accessed_at_ms);
     return Status::kOk;
   }

@@ -20,7 +20,7 @@ bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, 
   if (request.redo == 0 || found.id == 0 || request.value_size > kRedoValueSize) return false;
   const std::uint64_t has_units = found.block.stored_size / kUnitSize;
   // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
-  return has_units >= units && has_units - units <= kSpareUnits && !ref_was_viewed(found.ref) &&
+  return has_units >= units && has_units - units <= kSpareUnits && !ref_has_pinned_hint(found.ref) &&
          found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();
 }
 

@@ -118,7 +118,7 @@ void Shard::free_retired() {
   if (space().retired <= kRetiredChecks) {
     return reclaim_retired(kEveryRetired, [this](std::uint32_t position) { return pins_.is_pinned(position); });
   }
-  PinCensus census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
+  PinSnapshot census(pins_.places(), pins_.places().slots_in_use(), offset_, size_);
   reclaim_retired(kEveryRetired, [&](std::uint32_t position) { return census.holds(position); });
 }
 
@@ -130,7 +130,7 @@ std::string Shard::holders() const {
   std::map<std::uint32_t, std::set<std::uint32_t>> blocks_of;  // Positions by pid: a block may be held many times.
   const PinPlaces& places = pins_.places();
   places.for_each(places.slots_in_use(), [&](const std::atomic<std::uint64_t>& pin, const ProcessSlot& slot) {
-    const std::uint64_t offset = (pin.load(std::memory_order_acquire) & ~kPinIsNew) - offset_;
+    const std::uint64_t offset = (pin.load(std::memory_order_acquire) & ~kPinIsTentative) - offset_;
     if (offset >= size_) return;
     blocks_of[slot.pid.load(std::memory_order_relaxed)].insert(static_cast<std::uint32_t>(offset / kUnitSize));
   });
@@ -166,11 +166,11 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, const Deadline& deadline,
     const FoundEntry found = find(key);
     if (found.id == 0 || has_expired(found.block.expires_ms(), now_ms)) return Status::kMiss;
     const std::uint64_t offset = offset_of(found.position());
-    pinned->pin = pins.claim(offset | kPinIsNew);
+    pinned->pin = pins.claim(offset | kPinIsTentative);
     if (pinned->pin == PinSet::kNone) return Status::kFull;
     // With W nobody gives the block up; whoever does later sees bit and pin, since he had W after this.
-    found.entry->ref.fetch_or(kViewedBit, std::memory_order_relaxed);
-    pins.confirm(pinned->pin, offset);
+    found.entry->ref.fetch_or(kPinnedHint, std::memory_order_relaxed);
+    pins.validate(pinned->pin, offset);
     describe_pinned(found, pinned);
     record_access(*found.entry, accessed_at_ms);
     return Status::kOk;

@@ -101,7 +101,7 @@ void Shard::rebuild_borders() {
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
 void Shard::rebuild_heap() {
-  PinCensus census = pin_census();
+  PinSnapshot census = pin_snapshot();
   std::uint32_t run = arena_.heap_begin();
   std::array<RebuildGroup, 2> groups;
   std::uint32_t ahead = look_ahead(run, &groups[0]);
@@ -238,7 +238,7 @@ void Shard::rebuild_entries() {
 void Shard::empty() noexcept {
   make_blank();
   recount_leases();
-  pin_census().drop_strays();
+  pin_snapshot().drop_strays();
 }
 
 // The shard as it is when it is new. Looks at no process: for a new segment that took longer than all the rest.

@@ -66,7 +66,7 @@ void Shard::move_entry(const FoundEntry& found, std::uint32_t to_id) {
   to.policy.store(found.entry->policy.load(std::memory_order_relaxed), std::memory_order_relaxed);
   // As if it had been viewed: somebody may set that bit in the old ref until this has changed.
   const std::uint64_t empty = to.ref.load(std::memory_order_relaxed);
-  to.ref.store(ref_live(empty, found.position()) | kViewedBit, std::memory_order_release);
+  to.ref.store(ref_live(empty, found.position()) | kPinnedHint, std::memory_order_release);
   std::atomic<std::uint64_t>& owner = arena_.block(found.position()).owner;
   const std::uint64_t created = owner.load(std::memory_order_relaxed) >> 32;
   owner.store(created << 32 | to_id, std::memory_order_release);

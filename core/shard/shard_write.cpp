@@ -221,7 +221,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   }
   entry.policy.store(policy, std::memory_order_relaxed);
 
-  const std::uint64_t ref = ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);
+  const std::uint64_t ref = ref_live(old_ref, position) | (is_pinned ? kPinnedHint : 0);
   old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();

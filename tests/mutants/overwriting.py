@@ -186,7 +186,7 @@ MUTANTS = [
         "overwrite-what-is-pinned",
         "a value is overwritten although a view shows it",
         "core/shard/shard_overwrite.cpp",
-        " && !ref_was_viewed(found.ref) &&\n",
+        " && !ref_has_pinned_hint(found.ref) &&\n",
         " &&\n",
         ("shard_overwrite_test", "abi_memstream_test"),
     ),

@@ -7,8 +7,8 @@ MUTANTS = [
         "pin-without-viewed-bit",
         "a view does not say in the ref that there is one",
         "core/shard/shard_lookup.h",
-        "if (!ref_was_viewed(ref)) "
-        "entry->ref.compare_exchange_strong(ref, ref | kViewedBit, std::memory_order_acq_rel);",
+        "if (!ref_has_pinned_hint(ref))\n      "
+        "entry->ref.compare_exchange_strong(ref, ref | kPinnedHint, std::memory_order_acq_rel);",
         "static_cast<void>(ref);",
         ("shard_pins_test",),
     ),
@@ -32,7 +32,7 @@ MUTANTS = [
         "new-pins-do-not-count",
         "a pin that is not confirmed yet holds nothing",
         "core/shard/pins.h",
-        "if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsNew) == offset_bytes) return true;",
+        "if ((slot.pins[pin].load(std::memory_order_acquire) & ~kPinIsTentative) == offset_bytes) return true;",
         "if (slot.pins[pin].load(std::memory_order_acquire) == offset_bytes) return true;",
         ("shard_pins_test",),
     ),
@@ -104,7 +104,7 @@ MUTANTS = [
         "committed-without-the-bit",
         "a reservation becomes a value, and its ref does not say that somebody holds it",
         "core/shard/shard_write.cpp",
-        "ref_live(old_ref, position) | (is_pinned ? kViewedBit : 0);",
+        "ref_live(old_ref, position) | (is_pinned ? kPinnedHint : 0);",
         "ref_live(old_ref, position) | (is_pinned ? 0 : 0);",
         ("shard_pins_test",),
     ),

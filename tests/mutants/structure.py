@@ -355,7 +355,7 @@ MUTANTS = [
         "moved-without-viewed-bit",
         "an entry that moves to a smaller table forgets that its block is viewed",
         "core/shard/shard_shrink.cpp",
-        "to.ref.store(ref_live(empty, found.position()) | kViewedBit, std::memory_order_release);",
+        "to.ref.store(ref_live(empty, found.position()) | kPinnedHint, std::memory_order_release);",
         "to.ref.store(ref_live(empty, found.position()), std::memory_order_release);",
         ("shard_shrink_test",),
     ),

@@ -1,5 +1,5 @@
-// See pin_census.h.
-#include "core/shard/pin_census.h"
+// See pin_snapshot.h.
+#include "core/shard/pin_snapshot.h"
 
 #include <algorithm>
 #include <new>
@@ -8,25 +8,25 @@ namespace memstream {
 
 // Calls visit(pin, its word, offset in the shard) for every pin of a process that names a place in the shard.
 template <class Visit>
-void PinCensus::for_each_pin(Visit visit) const {
+void PinSnapshot::for_each_pin(Visit visit) const {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   places_.for_each(slot_count_, [&](std::atomic<std::uint64_t>& pin, const ProcessSlot&) {
     const std::uint64_t word = pin.load(std::memory_order_acquire);
-    const std::uint64_t offset = word & ~kPinIsNew;
+    const std::uint64_t offset = word & ~kPinIsTentative;
     if (offset < shard_offset_bytes_ || offset - shard_offset_bytes_ >= shard_size_bytes_) return;
     visit(pin, word, offset - shard_offset_bytes_);
   });
 }
 
-PinCensus::PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
-                     std::uint64_t shard_size_bytes) noexcept
+PinSnapshot::PinSnapshot(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+                         std::uint64_t shard_size_bytes) noexcept
     : places_(places),
       slot_count_(slot_count),
       shard_offset_bytes_(shard_offset_bytes),
       shard_size_bytes_(shard_size_bytes) {
   try {
     for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t word, std::uint64_t offset) {
-      const std::uint32_t confirmed = (word & kPinIsNew) == 0 ? 1 : 0;
+      const std::uint32_t confirmed = (word & kPinIsTentative) == 0 ? 1 : 0;
       if (offset % kUnitSize != 0) {
         misplaced_ += confirmed;
       } else {
@@ -50,7 +50,7 @@ PinCensus::PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uin
   held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(kept), held_.end());
 }
 
-PinCensus::Held* PinCensus::find(std::uint64_t offset_bytes) noexcept {
+PinSnapshot::Held* PinSnapshot::find(std::uint64_t offset_bytes) noexcept {
   if (offset_bytes % kUnitSize != 0) return nullptr;
   const auto position = static_cast<std::uint32_t>(offset_bytes / kUnitSize);
   const auto found = std::lower_bound(held_.begin(), held_.end(), position,
@@ -58,7 +58,7 @@ PinCensus::Held* PinCensus::find(std::uint64_t offset_bytes) noexcept {
   return found != held_.end() && found->position == position ? &*found : nullptr;
 }
 
-bool PinCensus::holds(std::uint32_t position) noexcept {
+bool PinSnapshot::holds(std::uint32_t position) noexcept {
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (!listed_) {
     bool held = false;
@@ -71,12 +71,12 @@ bool PinCensus::holds(std::uint32_t position) noexcept {
   return true;
 }
 
-std::uint32_t PinCensus::next_confirmed(std::uint32_t from) const noexcept {
+std::uint32_t PinSnapshot::next_confirmed(std::uint32_t from) const noexcept {
   std::uint32_t next = ~std::uint32_t{0};
   if (!listed_) {
     for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t word, std::uint64_t offset) {
       const auto position = static_cast<std::uint32_t>(offset / kUnitSize);
-      if ((word & kPinIsNew) == 0 && position >= from) next = std::min(next, position);
+      if ((word & kPinIsTentative) == 0 && position >= from) next = std::min(next, position);
     });
     return next;
   }
@@ -88,16 +88,16 @@ std::uint32_t PinCensus::next_confirmed(std::uint32_t from) const noexcept {
   return next;
 }
 
-std::uint32_t PinCensus::strays() const noexcept {
+std::uint32_t PinSnapshot::dangling_pins() const noexcept {
   std::uint32_t pins = misplaced_;
   for (const Held& held : held_) pins += held.is_block ? 0 : held.confirmed;
   return pins;
 }
 
-void PinCensus::drop_strays() noexcept {
-  if (!listed_ || strays() == 0) return;
+void PinSnapshot::drop_strays() noexcept {
+  if (!listed_ || dangling_pins() == 0) return;
   for_each_pin([&](std::atomic<std::uint64_t>& pin, std::uint64_t word, std::uint64_t offset) {
-    if ((word & kPinIsNew) != 0) return;  // Whoever took it is going to see that the shard has changed.
+    if ((word & kPinIsTentative) != 0) return;  // Whoever took it is going to see that the shard has changed.
     const Held* held = find(offset);
     // Compared, for its process may have taken the place for something else meanwhile.
     if (held == nullptr || !held->is_block) pin.compare_exchange_strong(word, 0, std::memory_order_acq_rel);

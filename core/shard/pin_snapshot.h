@@ -12,11 +12,11 @@ namespace memstream {
 // Taken under the shard's write lock. What it does not know of has no pin, if the block was nobody's then (PinTable
 // says why); what it knows of may have lost it since. A process slot may hold any bytes. When this process has no
 // memory for the list, each question looks at the whole process table.
-class PinCensus {
+class PinSnapshot {
  public:
   // Of the processes in the first `slot_count` slots.
-  PinCensus(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
-            std::uint64_t shard_size_bytes) noexcept;
+  PinSnapshot(const PinPlaces& places, std::uint32_t slot_count, std::uint64_t shard_offset_bytes,
+              std::uint64_t shard_size_bytes) noexcept;
 
   // Whether anybody holds the block at `position`, which is taken for one that there is.
   bool holds(std::uint32_t position) noexcept;
@@ -25,7 +25,7 @@ class PinCensus {
   std::uint32_t next_confirmed(std::uint32_t from) const noexcept;
 
   // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
-  std::uint32_t strays() const noexcept;
+  std::uint32_t dangling_pins() const noexcept;
   // Takes those out of the process table, so that whoever made a reservation learns that it is gone.
   void drop_strays() noexcept;
 
