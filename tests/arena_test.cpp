@@ -203,32 +203,32 @@ TEST_CASE("with less memory than a step ahead, what is needed now is still taken
 
 TEST_CASE("bytes that make no sense are told, not followed") {
   TestArena heap;
-  CHECK_THROWS_AS(heap.arena.block(heap.arena.heap_end()), ShardDamage);
-  CHECK_THROWS_AS(heap.arena.block(1), ShardDamage);
+  CHECK_THROWS_AS(heap.arena.block(heap.arena.heap_end()), CorruptionDetected);
+  CHECK_THROWS_AS(heap.arena.block(1), CorruptionDetected);
   const std::uint32_t block = heap.allocate(10);
   const std::uint32_t neighbour = heap.allocate(10);
   heap.allocate(10);
   SUBCASE("a size that leads out of the heap") {
     Arena::set_shape(heap.arena.block(block), {.size_units = 11, .flags = kBlockUsed});
-    CHECK_THROWS_AS(heap.arena.free(block), ShardDamage);
+    CHECK_THROWS_AS(heap.arena.free(block), CorruptionDetected);
   }
   SUBCASE("a mark about a free neighbour that is not free") {
     Arena::set_shape(heap.arena.block(block), {.size_units = 10, .flags = kBlockUsed | kBlockPrevFree});
-    CHECK_THROWS_AS(heap.arena.free(block), ShardDamage);
+    CHECK_THROWS_AS(heap.arena.free(block), CorruptionDetected);
   }
   SUBCASE("a free neighbour that its list does not know") {
     heap.arena.free(neighbour);
     heap.arena.reset_free_lists();
-    CHECK_THROWS_AS(heap.arena.free(block), ShardDamage);
+    CHECK_THROWS_AS(heap.arena.free(block), CorruptionDetected);
   }
   SUBCASE("a used block in a free list") {
     heap.arena.free(neighbour);
     Arena::set_shape(heap.arena.block(neighbour), {.size_units = 10, .flags = kBlockUsed});
-    CHECK_THROWS_AS(heap.allocate(10), ShardDamage);
+    CHECK_THROWS_AS(heap.allocate(10), CorruptionDetected);
   }
   SUBCASE("a bitmap bit without a list") {
     heap.header().free_lists.level_bitmap |= 1U << 20;
-    CHECK_THROWS_AS(heap.allocate(12), ShardDamage);
+    CHECK_THROWS_AS(heap.allocate(12), CorruptionDetected);
   }
 }
 

@@ -191,7 +191,7 @@ TEST_CASE("a free entry in a queue is damage, which is repaired, and the put suc
     cache.eviction.mark(id);
     cache.space().small_hand = id;
     planted = true;
-    CHECK_THROWS_AS((void)cache.eviction.choose_victim(kMinSegmentSize, cache.now_ms), ShardDamage);
+    CHECK_THROWS_AS((void)cache.eviction.choose_victim(kMinSegmentSize, cache.now_ms), CorruptionDetected);
     cache.space().small_hand = id;
     break;
   }

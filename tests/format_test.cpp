@@ -345,7 +345,7 @@ TEST_CASE("a header of any bytes whatever is refused or sound") {
     rewrite(segment, [](SegmentIdentity&) {});
     AttachedHeader attached;
     if (check_header(segment.segment(), segment.name(), &attached) != Status::kOk) continue;
-    REQUIRE(geometry_is_sound(attached.geometry));
+    REQUIRE(geometry_is_valid(attached.geometry));
     REQUIRE(attached.geometry.size_bytes == kMinSegmentSize);
   }
 }

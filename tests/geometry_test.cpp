@@ -101,7 +101,7 @@ TEST_CASE("every geometry that is made is sound, and wastes less than a page for
     if (shards == 0) shards = default_shards(size, random() % (2 * size));
     Geometry geometry;
     if (make_geometry(size, shards, &geometry) != Status::kOk) continue;
-    REQUIRE(geometry_is_sound(geometry));
+    REQUIRE(geometry_is_valid(geometry));
     const std::uint64_t end = geometry.shard_offset(geometry.shards - 1) + geometry.shard_size;
     REQUIRE(end <= size);
     REQUIRE(size - end < geometry.shards * kPageSize);
@@ -143,7 +143,7 @@ TEST_CASE("no shard, and too many for the size, are refused") {
 
 TEST_CASE("a geometry of which any part is off is not sound") {
   const Geometry good = made(64 * kMiB);
-  REQUIRE(geometry_is_sound(good));
+  REQUIRE(geometry_is_valid(good));
   struct Fault {
     const char* what;
     void (*plant)(Geometry&);
@@ -188,7 +188,7 @@ TEST_CASE("a geometry of which any part is off is not sound") {
     CAPTURE(fault.what);
     Geometry bad = good;
     fault.plant(bad);
-    CHECK_FALSE(geometry_is_sound(bad));
+    CHECK_FALSE(geometry_is_valid(bad));
   }
 }
 
@@ -196,9 +196,9 @@ TEST_CASE("areas that a later library makes are as good as those of this one") {
   Geometry geometry = made(64 * kMiB);
   geometry.areas[0].size_bytes -= 2 * kPageSize;
   geometry.areas[6] = {geometry.areas[0].offset + geometry.areas[0].size_bytes + kPageSize, kPageSize};
-  CHECK(geometry_is_sound(geometry));
+  CHECK(geometry_is_valid(geometry));
   geometry.areas[0] = {};  // And a segment without pin chunks is one.
-  CHECK(geometry_is_sound(geometry));
+  CHECK(geometry_is_valid(geometry));
   CHECK(geometry.pin_chunks() == 0);
 }
 

@@ -116,8 +116,8 @@ TEST_CASE("entry numbers leave out the buckets") {
   CHECK(Index::entry_at_or_after(8) == 8);
   CHECK(Index::entry_at_or_after(9) == 12);
   TestIndex table;
-  CHECK_THROWS_AS(table.index.entry(2), ShardDamage);
-  CHECK_THROWS_AS(table.index.entry(table.index.cells() * kSlotsPerCell + 3), ShardDamage);
+  CHECK_THROWS_AS(table.index.entry(2), CorruptionDetected);
+  CHECK_THROWS_AS(table.index.entry(table.index.cells() * kSlotsPerCell + 3), CorruptionDetected);
 }
 
 TEST_CASE("a blank table has a page of cells, all of whose entries are free") {
@@ -213,7 +213,7 @@ TEST_CASE("what finds no slot stands in a chain, and moves up when a slot falls 
   for (std::uint16_t i = 0; i < ids.size(); ++i) {
     if (i != 4 && i != 8) CHECK(table.finds(hash_of(2, i), ids[i]));
   }
-  CHECK_THROWS_AS(table.index.unlink(ids[4]), ShardDamage);
+  CHECK_THROWS_AS(table.index.unlink(ids[4]), CorruptionDetected);
 }
 
 TEST_CASE("a chain at its bound names its coldest entry; one below has room") {

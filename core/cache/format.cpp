@@ -249,7 +249,7 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
     return refuse(Status::kNameMismatch, fmt::format("carries the name '{}'", text_of(identity.name)));
   }
   const Geometry geometry = geometry_of(identity);
-  if (!geometry_is_sound(geometry))
+  if (!geometry_is_valid(geometry))
     return refuse(Status::kSizeMismatch, "has a header whose parts do not fit its size");
 
   if (segment.access() == Access::kReadWrite) {

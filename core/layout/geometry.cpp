@@ -24,7 +24,7 @@ std::uint64_t process_tables_end(const Geometry& geometry) {
   return page_ceil(geometry.redo_records_offset() + geometry.redo_records() * sizeof(RedoRecord));
 }
 
-bool areas_are_sound(const Geometry& geometry) {
+bool areas_are_valid(const Geometry& geometry) {
   std::uint64_t end = fixed_tables_end(geometry);
   for (const Area& area : geometry.areas) {
     if (area.size_bytes == 0) continue;
@@ -132,13 +132,13 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   return Status::kOk;
 }
 
-bool geometry_is_sound(const Geometry& geometry) noexcept {
+bool geometry_is_valid(const Geometry& geometry) noexcept {
   if (geometry.shards == 0 || geometry.shards > kMaxShards || geometry.size_bytes < kMinSegmentSize) return false;
   if (geometry.process_slots == 0 || geometry.process_slots > kMaxProcessSlots) return false;
   if (geometry.thread_slots == 0 || geometry.thread_slots > kMaxProcessSlots) return false;
   if (geometry.process_slots_offset != kPageSize) return false;
   if (geometry.thread_slots_offset != process_tables_end(geometry)) return false;
-  if (geometry.shards_offset % kPageSize != 0 || !areas_are_sound(geometry)) return false;
+  if (geometry.shards_offset % kPageSize != 0 || !areas_are_valid(geometry)) return false;
   if (geometry.shard_size < kMinShardSize || geometry.shard_size > kMaxShardSize) return false;
   if (geometry.shard_size % kPageSize != 0 || geometry.shards_offset > geometry.size_bytes) return false;
   return geometry.shards * geometry.shard_size <= geometry.size_bytes - geometry.shards_offset;

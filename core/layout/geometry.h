@@ -77,7 +77,7 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
 
 // True if the parts lie one behind the other, inside `geometry.size_bytes`, at the places where make_geometry puts
 // them; of areas, that they are whole pages, in order, between thread slots and shards.
-bool geometry_is_sound(const Geometry& geometry) noexcept;
+bool geometry_is_valid(const Geometry& geometry) noexcept;
 
 // Largest block, in bytes, that a shard accepts: two of them fit beside the smallest table.
 constexpr std::uint64_t max_block_size(const Geometry& geometry) noexcept {

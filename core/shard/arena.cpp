@@ -85,7 +85,7 @@ void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std:
     header.owner.store(links_word(next, link_previous(header.owner.load(std::memory_order_relaxed))),
                        std::memory_order_relaxed);
   } else {
-    if (head != position) throw ShardDamage{"a free block that its list does not know"};
+    if (head != position) throw CorruptionDetected{"a free block that its list does not know"};
     head = next;
   }
   if (next != 0) {
@@ -117,12 +117,12 @@ Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
     const std::uint32_t levels = level + 1 < kBinLevels ? lists().level_bitmap & (~0U << (level + 1)) : 0;
     if (levels == 0) return {};
     level = static_cast<std::uint32_t>(std::countr_zero(levels));
-    if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
+    if (level >= kBinLevels) throw CorruptionDetected{"a free list that does not exist"};
     bins = lists().bin_bitmap[level];
   }
-  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  if (bins == 0) throw CorruptionDetected{"a free list bitmap that contradicts itself"};
   const HeapBlock found = look_at(lists().heads[level][std::countr_zero(bins)]);
-  if (found.shape.size_units < units) throw ShardDamage{"a free block in the wrong list"};
+  if (found.shape.size_units < units) throw CorruptionDetected{"a free block in the wrong list"};
   return found;
 }
 
@@ -130,9 +130,9 @@ std::uint32_t Arena::a_largest_free() const {
   const std::uint32_t levels = lists().level_bitmap;
   if (levels == 0) return 0;
   const auto level = static_cast<std::uint32_t>(std::bit_width(levels)) - 1;
-  if (level >= kBinLevels) throw ShardDamage{"a free list that does not exist"};
+  if (level >= kBinLevels) throw CorruptionDetected{"a free list that does not exist"};
   const std::uint32_t bins = lists().bin_bitmap[level];
-  if (bins == 0) throw ShardDamage{"a free list bitmap that contradicts itself"};
+  if (bins == 0) throw CorruptionDetected{"a free list bitmap that contradicts itself"};
   return lists().heads[level][static_cast<std::uint32_t>(std::bit_width(bins)) - 1];
 }
 
@@ -160,7 +160,7 @@ std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
   const std::uint32_t position = found.position;
   BlockHeader& header = *found.header;
   const std::uint32_t size_units = found.shape.size_units;
-  if (found.shape.used() || size_units < units) throw ShardDamage{"a used block in a free list"};
+  if (found.shape.used() || size_units < units) throw CorruptionDetected{"a used block in a free list"};
   remove_free(position, header, size_units);
   const std::uint32_t rest = size_units - units;
   if (rest >= kMinBlockUnits) {
@@ -195,7 +195,7 @@ std::uint32_t Arena::join_next(std::uint32_t position) {
   const HeapBlock first = look_at(position);
   const std::uint32_t next = position + first.shape.size_units;
   const HeapBlock second = look_at(next);
-  if (!first.shape.used() || !second.shape.used()) throw ShardDamage{"a free block where a used one should be"};
+  if (!first.shape.used() || !second.shape.used()) throw CorruptionDetected{"a free block where a used one should be"};
   const std::uint32_t units = second.shape.size_units;
   keep_hand_on_a_block(next, next + units, position);
   // One store. As in take(): a reader that sees what is written here later sees that the last owner let go of it.
@@ -227,10 +227,10 @@ std::uint32_t Arena::free(std::uint32_t position) {
   std::uint32_t end = position + freed.shape.size_units;
   if ((freed.shape.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
     const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
-    if (previous_units > position - heap_begin()) throw ShardDamage{"a free block of impossible size"};
+    if (previous_units > position - heap_begin()) throw CorruptionDetected{"a free block of impossible size"};
     const HeapBlock neighbour = look_at(position - previous_units);
     if (neighbour.shape.used() || neighbour.shape.size_units != previous_units) {
-      throw ShardDamage{"a free block that is not free"};
+      throw CorruptionDetected{"a free block that is not free"};
     }
     remove_free(neighbour.position, *neighbour.header, previous_units);
     begin = neighbour.position;

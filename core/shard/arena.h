@@ -6,7 +6,7 @@
 
 #include "core/base/segment.h"
 #include "core/layout/backing.h"
-#include "core/layout/damage.h"
+#include "core/layout/corruption.h"
 #include "core/layout/layout.h"
 #include "core/shard/memory_share.h"
 
@@ -20,7 +20,7 @@ namespace memstream {
 //   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
 // The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them anew.
 //
-// All functions need the shard's write lock. They throw ShardDamage when they meet bytes that make no sense, or
+// All functions need the shard's write lock. They throw CorruptionDetected when they meet bytes that make no sense, or
 // lead to where there is no memory.
 class Arena {
  public:
@@ -84,8 +84,9 @@ class Arena {
 
   // The block's header and shape, checked against the heap's bounds and its memory.
   BlockHeader& block(std::uint32_t position) const {
-    if (position < heap_begin() || position > heap_end() - kMinBlockUnits) throw ShardDamage{"a block out of bounds"};
-    if (!backing_.reaches_from(position)) throw ShardDamage{"a block without memory"};
+    if (position < heap_begin() || position > heap_end() - kMinBlockUnits)
+      throw CorruptionDetected{"a block out of bounds"};
+    if (!backing_.reaches_from(position)) throw CorruptionDetected{"a block without memory"};
     return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
   }
   BlockShape shape(std::uint32_t position) const { return look_at(position).shape; }
@@ -99,7 +100,7 @@ class Arena {
     BlockHeader& header = block(position);
     const auto shape = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
     if (shape.size_units < kMinBlockUnits || shape.size_units > heap_end() - position) {
-      throw ShardDamage{"a block of impossible size"};
+      throw CorruptionDetected{"a block of impossible size"};
     }
     return {position, &header, shape};
   }
@@ -127,7 +128,7 @@ class Arena {
   // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
   // that was there before.
   std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const {
-    if (!backing_.reaches_from(position - 1)) throw ShardDamage{"a block without memory"};
+    if (!backing_.reaches_from(position - 1)) throw CorruptionDetected{"a block without memory"};
     return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 

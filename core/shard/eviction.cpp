@@ -124,7 +124,7 @@ FoundEntry Eviction::look_at(std::uint32_t id) const {
   FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
   if (!ref_is_live(found.ref) || !check_block(arena_->backing(), found.position(), &found.block)) {
-    throw ShardDamage{"an entry without a block in a queue"};
+    throw CorruptionDetected{"an entry without a block in a queue"};
   }
   return found;
 }

@@ -21,7 +21,7 @@ namespace memstream {
 // The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
 // rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
 //
-// All functions but note_miss() need the shard's write lock. They throw ShardDamage on bytes that make no sense.
+// All functions but note_miss() need the shard's write lock. They throw CorruptionDetected on bytes that make no sense.
 class Eviction {
  public:
   // REQUIRES: index, arena and pins are those of the shard, and outlive this.

@@ -105,7 +105,7 @@ void Index::unlink(std::uint32_t id) {
     if (current == 0) break;
     link = &entry(current).next;
   }
-  throw ShardDamage{"an entry that its bucket does not know"};
+  throw CorruptionDetected{"an entry that its bucket does not know"};
 }
 
 std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
@@ -114,7 +114,7 @@ std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
   std::uint64_t coldest_ms = std::numeric_limits<std::uint64_t>::max();
   std::uint32_t id = bucket(shard_, bucket_of(bucket_bits, cells())).overflow.load(std::memory_order_relaxed);
   while (id != 0) {
-    if (++length > kMaxChain) throw ShardDamage{"a chain that does not end"};
+    if (++length > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
     const Entry& current = entry(id);
     const std::uint64_t last_access_ms = current.last_access_ms.load(std::memory_order_relaxed);
     if (last_access_ms < coldest_ms) {
@@ -153,7 +153,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
     if (id != 0) ids[count++] = id;
   }
   for (std::uint32_t id = old_bucket.overflow.load(std::memory_order_relaxed); id != 0;) {
-    if (count == ids.size()) throw ShardDamage{"a chain that does not end"};
+    if (count == ids.size()) throw CorruptionDetected{"a chain that does not end"};
     ids[count++] = id;
     id = entry(id).next.load(std::memory_order_relaxed);
   }
@@ -170,7 +170,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   shard_->cells.store(to + 1, std::memory_order_release);
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint32_t target = bucket_of(entry(ids[i]).hash.load(std::memory_order_relaxed), to + 1);
-    if (target != from && target != to) throw ShardDamage{"an entry in a bucket that is not its own"};
+    if (target != from && target != to) throw CorruptionDetected{"an entry in a bucket that is not its own"};
     link_in(target == from ? old_bucket : new_bucket, ids[i]);
   }
   write_end(new_bucket);
@@ -184,7 +184,7 @@ std::uint32_t Index::take_free_entry() {
   if (id == 0) return 0;
   const Entry& taken = entry(id);
   if (ref_is_live(taken.ref.load(std::memory_order_relaxed)))
-    throw ShardDamage{"a live entry in the list of free ones"};
+    throw CorruptionDetected{"a live entry in the list of free ones"};
   shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
   return id;
 }

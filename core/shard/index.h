@@ -7,7 +7,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "core/layout/damage.h"
+#include "core/layout/corruption.h"
 #include "core/layout/hash.h"
 #include "core/layout/layout.h"
 
@@ -17,8 +17,8 @@ namespace memstream {
 // so that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table;
 // the first three of every nine are the bucket and name no entry.
 //
-// Functions that change something need the shard's write lock and throw ShardDamage on bytes that make no sense. The
-// static ones are also used by readers without a lock, on numbers that they have checked.
+// Functions that change something need the shard's write lock and throw CorruptionDetected on bytes that make no sense.
+// The static ones are also used by readers without a lock, on numbers that they have checked.
 class Index {
  public:
   explicit Index(ShardHeader* shard) noexcept : shard_(shard) {}
@@ -99,7 +99,7 @@ class Index {
   std::uint32_t cells() const noexcept { return shard_->cells.load(std::memory_order_relaxed); }
   std::uint32_t entry_capacity() const noexcept { return cells() * kEntriesPerCell; }
   Entry& entry(std::uint32_t id) const {
-    if (!names_entry(id, cells())) throw ShardDamage{"an entry out of bounds"};
+    if (!names_entry(id, cells())) throw CorruptionDetected{"an entry out of bounds"};
     return entry_unchecked(shard_, id);
   }
 

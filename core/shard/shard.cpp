@@ -30,7 +30,7 @@ Status Shard::initialize(bool is_committed) noexcept {
   return Status::kOk;
 }
 
-bool Shard::borders_are_sound() const noexcept {
+bool Shard::bounds_are_valid() const noexcept {
   const ShardSpace& s = space();
   const std::uint32_t cells = index_.cells();
   const std::uint32_t table_cells = s.table_cells.load(std::memory_order_relaxed);
@@ -41,7 +41,7 @@ bool Shard::borders_are_sound() const noexcept {
 }
 
 // Marks that claim too little cost a commit of what is committed already.
-bool Shard::commits_are_sound() const noexcept {
+bool Shard::commits_are_valid() const noexcept {
   return space().table_committed <= size_ && space().heap_committed <= size_;
 }
 

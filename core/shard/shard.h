@@ -253,7 +253,7 @@ class Shard final : private ShardRecovery {
   void finish_overwrite();
   CheckedBlock checked_block(std::uint32_t position) const {
     CheckedBlock block;
-    if (!check_block(backing(), position, &block)) throw ShardDamage{"a live entry whose block makes no sense"};
+    if (!check_block(backing(), position, &block)) throw CorruptionDetected{"a live entry whose block makes no sense"};
     return block;
   }
   std::uint64_t owning_ref(std::uint32_t position) const noexcept;
@@ -295,10 +295,11 @@ class Shard final : private ShardRecovery {
 
   // What everything else relies on: whether the words that say where table and heap begin and end, and how much memory
   // is committed, can be true. With W held they cannot change after.
-  bool borders_are_sound() const noexcept;
-  bool commits_are_sound() const noexcept;
-  void require_sound_borders() const {
-    if (!borders_are_sound() || !commits_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
+  bool bounds_are_valid() const noexcept;
+  bool commits_are_valid() const noexcept;
+  void require_valid_bounds() const {
+    if (!bounds_are_valid() || !commits_are_valid())
+      throw CorruptionDetected{"borders of table and heap that cannot be"};
   }
 
   // Making room (core/shard/shard_reclaim.cpp); with W held.
@@ -369,7 +370,7 @@ class Shard final : private ShardRecovery {
   void begin_rebuild() noexcept;
   void end_rebuild() noexcept;
   void repair_after_damage() noexcept;
-  Status reset_after_corruption(const ShardDamage& damage) noexcept;
+  Status reset_after_corruption(const CorruptionDetected& damage) noexcept;
   void rebuild();
   void rebuild_borders();
   void rebuild_heap();

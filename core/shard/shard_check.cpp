@@ -92,7 +92,7 @@ Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
     bool goes_on = true;
     try {
       goes_on = check_a_slice(checking);
-    } catch (const ShardDamage& damage) {
+    } catch (const CorruptionDetected& damage) {
       checking.problems.emplace_back(damage.what);
       checking.part = Checking::Part::kEnd;
     } catch (...) {  // No memory for the findings.
@@ -113,7 +113,7 @@ Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
 }
 
 bool Shard::check_a_slice(Checking& checking) {
-  require_sound_borders();
+  require_valid_bounds();
   Checking::State state{.seq = header_->seq.load(std::memory_order_relaxed)};
   copy_from_shared(state.bytes.data(), base() + Checking::kStateBegin, Checking::kStateSize);
   // Changed by misses too.
@@ -218,12 +218,12 @@ bool Shard::check_free_lists(Checking& checking, std::uint32_t* looks) const {
       if (*looks == 0) return false;
       const BlockShape shape = arena_.shape(position);
       if (shape.used()) problems->push_back(fmt::format("block {}: used and in a free list", position));
-      if (++checking.listed_blocks > most_blocks) throw ShardDamage{"a free list that does not end"};
+      if (++checking.listed_blocks > most_blocks) throw CorruptionDetected{"a free list that does not end"};
       checking.listed += shape.size_bytes();
       const std::uint64_t links = arena_.block(position).owner.load(std::memory_order_relaxed);
       // So a walk that comes back to where it has been is noticed there.
       if (link_previous(links) != checking.previous_in_list)
-        throw ShardDamage{"a free list that is not linked both ways"};
+        throw CorruptionDetected{"a free list that is not linked both ways"};
       checking.previous_in_list = position;
       position = link_next(links);
     }
@@ -289,7 +289,7 @@ bool Shard::check_buckets(Checking& checking, std::uint32_t* looks) const {
     }
     for (const auto& slot : bucket.slots) checking.named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
     for (std::uint32_t id = bucket.overflow.load(), steps = 0; id != 0; id = index_.entry(id).next.load()) {
-      if (++steps > kMaxChain) throw ShardDamage{"a chain that does not end"};
+      if (++steps > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
       ++checking.named;
     }
   }
@@ -303,7 +303,7 @@ bool Shard::check_free_entries(Checking& checking, std::uint32_t* looks) const {
   for (; id != 0; id = index_.entry(id).next.load(), --*looks) {
     if (*looks == 0) return false;
     if (++checking.free_entries > index_.entry_capacity()) {
-      throw ShardDamage{"a list of free entries that does not end"};
+      throw CorruptionDetected{"a list of free entries that does not end"};
     }
   }
   expect_equal(&checking.problems, "free entries", index_.entry_capacity() - checking.live, checking.free_entries);

@@ -56,7 +56,7 @@ Status Shard::clear_a_slice(Clearing& clearing, PinnedBlock* reserved) {
   if (!clearing.pins.holds(clearing.pin, offset_of(position))) {
     return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
   }
-  if (!is_retired(position)) throw ShardDamage{"a reservation that is none"};
+  if (!is_retired(position)) throw CorruptionDetected{"a reservation that is none"};
   std::uint64_t emptied_bytes = 0;
   for (std::uint32_t blocks = 0; blocks < kBlocksAtOnce && emptied_bytes < kEmptiedAtOnce; ++blocks) {
     const std::uint32_t size_units = arena_.shape(position).size_units;

@@ -19,9 +19,9 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     }
   }
   try {
-    require_sound_borders();
+    require_valid_bounds();
     status = operation();
-  } catch (const ShardDamage&) {
+  } catch (const CorruptionDetected&) {
     if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);
     if (status != Status::kOk) {
       // A slow reader stays in the shard beyond the deadline: whoever gets the lock next repairs it.
@@ -33,7 +33,7 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     repair_after_damage();
     try {
       status = operation();
-    } catch (const ShardDamage& damage) {
+    } catch (const CorruptionDetected& damage) {
       status = reset_after_corruption(damage);
     }
   }

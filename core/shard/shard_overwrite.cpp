@@ -143,7 +143,7 @@ Status Shard::settle_redo(std::uint32_t record, const Deadline& deadline) noexce
     return Status::kOk;
   // Its writer died with the lock: whoever takes that finishes it. If nobody did, something wrote over the number.
   return write(Exclusion::kEverybody, deadline, [&] {
-    if (is_named()) throw ShardDamage{"an overwriting that nobody is at"};
+    if (is_named()) throw CorruptionDetected{"an overwriting that nobody is at"};
     return Status::kOk;
   });
 }

@@ -24,10 +24,10 @@ bool Shard::is_retired(std::uint32_t position) const { return (arena_.shape(posi
 
 // Of two neighbours each names the other. So a walk cannot come back to anywhere but where it began.
 std::uint32_t Shard::next_retired(std::uint32_t position) const {
-  if (!is_retired(position)) throw ShardDamage{"a ring of retired blocks with something else in it"};
+  if (!is_retired(position)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
   const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
   if (!is_retired(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
-    throw ShardDamage{"a ring of retired blocks that is not linked both ways"};
+    throw CorruptionDetected{"a ring of retired blocks that is not linked both ways"};
   }
   return next;
 }
@@ -41,7 +41,7 @@ void Shard::retire_block(std::uint32_t position, std::uint64_t stored_size) {
   const std::uint32_t next = s.retired_hand != 0 ? s.retired_hand : position;
   std::uint32_t previous = position;
   if (next != position) {
-    if (!is_retired(next)) throw ShardDamage{"a ring of retired blocks with something else in it"};
+    if (!is_retired(next)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
     previous = link_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
   }
   BlockShape shape = arena_.shape(position);
@@ -61,7 +61,7 @@ void Shard::retire_block(std::uint32_t position, std::uint64_t stored_size) {
 // Lets one follow the other.
 void Shard::link_retired(std::uint32_t position, std::uint32_t next) {
   const auto set = [&](std::uint32_t at, bool is_first) {
-    if (!is_retired(at)) throw ShardDamage{"a ring of retired blocks with something else in it"};
+    if (!is_retired(at)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
     std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
     word.store(is_first ? links_word(next, link_previous(links)) : links_word(link_next(links), position),
@@ -75,7 +75,7 @@ void Shard::link_retired(std::uint32_t position, std::uint32_t next) {
 void Shard::remove_retired(std::uint32_t position) {
   ShardSpace& s = space();
   const std::uint32_t next = next_retired(position);
-  if (s.retired == 0) throw ShardDamage{"a ring of retired blocks that nobody counted"};
+  if (s.retired == 0) throw CorruptionDetected{"a ring of retired blocks that nobody counted"};
   link_retired(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
   if (s.retired_hand == position) s.retired_hand = next != position ? next : 0;
   const Arena::HeapBlock block = arena_.look_at(position);
@@ -92,11 +92,12 @@ void Shard::remove_retired(std::uint32_t position) {
 template <class IsHeld>
 void Shard::reclaim_retired(std::uint32_t looks, const IsHeld& is_held) {
   ShardSpace& s = space();
-  if ((s.retired == 0) != (s.retired_hand == 0)) throw ShardDamage{"a ring of retired blocks that was not counted"};
+  if ((s.retired == 0) != (s.retired_hand == 0))
+    throw CorruptionDetected{"a ring of retired blocks that was not counted"};
   std::uint32_t first_kept = 0;
   for (std::uint32_t left = std::min(looks, s.retired); left != 0; --left) {
     const std::uint32_t position = s.retired_hand;
-    if (position == first_kept) throw ShardDamage{"a ring of retired blocks with fewer than are counted"};
+    if (position == first_kept) throw CorruptionDetected{"a ring of retired blocks with fewer than are counted"};
     s.retired_hand = next_retired(position);
     if (is_held(position)) {
       if (first_kept == 0) first_kept = position;
@@ -106,7 +107,7 @@ void Shard::reclaim_retired(std::uint32_t looks, const IsHeld& is_held) {
     arena_.free(position);
   }
   if (looks == kEveryRetired && s.retired_hand != first_kept) {
-    throw ShardDamage{"a ring of retired blocks with more than are counted"};
+    throw CorruptionDetected{"a ring of retired blocks with more than are counted"};
   }
 }
 

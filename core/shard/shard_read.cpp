@@ -67,7 +67,7 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
     if (outcome == Lookup::kUnstable) {
       const Status repaired = write(Exclusion::kWriters, deadline, [&] {
         attempt();
-        if (outcome == Lookup::kUnstable) throw ShardDamage{"a look-up that does not settle"};
+        if (outcome == Lookup::kUnstable) throw CorruptionDetected{"a look-up that does not settle"};
         return Status::kOk;
       });
       if (repaired != Status::kOk) return repaired;

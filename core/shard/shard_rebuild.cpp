@@ -53,14 +53,14 @@ void Shard::repair_after_damage() noexcept {
   begin_rebuild();
   try {
     rebuild();
-  } catch (const ShardDamage&) {
+  } catch (const CorruptionDetected&) {
     ++header_->counters.damaged;
     empty();
   }
   end_rebuild();
 }
 
-Status Shard::reset_after_corruption(const ShardDamage& damage) noexcept {
+Status Shard::reset_after_corruption(const CorruptionDetected& damage) noexcept {
   begin_rebuild();
   ++header_->counters.damaged;
   empty();
@@ -95,8 +95,8 @@ void Shard::rebuild_borders() {
   header_->index = number_;
   s.max_memory = size_;
   s.heap_end = arena_.heap_end();
-  if (!borders_are_sound()) throw ShardDamage{"borders of table and heap that cannot be"};
-  if (!commits_are_sound()) arena_.forget_commits();
+  if (!bounds_are_valid()) throw CorruptionDetected{"borders of table and heap that cannot be"};
+  if (!commits_are_valid()) arena_.forget_commits();
 }
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
@@ -257,7 +257,7 @@ void Shard::make_blank() noexcept {
   s.heap_begin.store(s.heap_end, std::memory_order_release);
   header_->index = number_;
   header_->redo.store(0, std::memory_order_release);
-  if (!commits_are_sound()) arena_.forget_commits();
+  if (!commits_are_valid()) arena_.forget_commits();
   arena_.reset_free_lists();
   index_.empty(kTableStepCells);
 }

@@ -18,7 +18,7 @@ Status Shard::repair(const Deadline& deadline, RepairReport* report) {
     rebuild();
     report->dropped_entries += header_->counters.damaged - damaged_before;
     if (geometry_.has_checksums()) report->damaged_values += remove_damaged_values();
-  } catch (const ShardDamage&) {
+  } catch (const CorruptionDetected&) {
     ++header_->counters.damaged;
     ++report->emptied_shards;
     empty();

@@ -50,7 +50,7 @@ void Shard::move_entries_below(std::uint32_t cells) {
     if (!ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) continue;
     do {
       free_id = Index::entry_at_or_after(free_id + 1);
-      if (free_id >= end) throw ShardDamage{"more live entries than are counted"};
+      if (free_id >= end) throw CorruptionDetected{"more live entries than are counted"};
     } while (ref_is_live(index_.entry(free_id).ref.load(std::memory_order_relaxed)));
     move_entry(live_entry(id), free_id);
   }

@@ -23,7 +23,7 @@ FoundEntry Shard::live_entry(std::uint32_t id) const {
   FoundEntry found;
   found.entry = &index_.entry(id);
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
-  if (!ref_is_live(found.ref)) throw ShardDamage{"an empty entry where a live one should be"};
+  if (!ref_is_live(found.ref)) throw CorruptionDetected{"an empty entry where a live one should be"};
   found.id = id;
   found.block = checked_block(found.position());
   return found;
@@ -31,14 +31,14 @@ FoundEntry Shard::live_entry(std::uint32_t id) const {
 
 FoundEntry Shard::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
-  if (!backing().has_cells(cells)) throw ShardDamage{"a table of impossible size"};
+  if (!backing().has_cells(cells)) throw CorruptionDetected{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
   FoundEntry found;
   const auto has_key = [&](std::uint32_t id) __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
-    if (!ref_is_live(ref)) throw ShardDamage{"an empty entry in a bucket"};
+    if (!ref_is_live(ref)) throw CorruptionDetected{"an empty entry in a bucket"};
     found.block = checked_block(ref_block(ref));
     if (!found.block.key_is(key.bytes)) return false;
     found.entry = &entry;
@@ -161,9 +161,9 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bo
   if (has_extras) shape.flags |= kBlockExtras;
   const std::uint64_t value_start = shape.value_start(position);
   if (!backing().reaches(size_ - std::uint64_t{position} * kUnitSize, shape.size_bytes())) {
-    throw ShardDamage{"a block without memory"};
+    throw CorruptionDetected{"a block without memory"};
   }
-  if (value_start + request.value_size > shape.size_bytes()) throw ShardDamage{"a block that is too small"};
+  if (value_start + request.value_size > shape.size_bytes()) throw CorruptionDetected{"a block that is too small"};
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   auto* const bytes = reinterpret_cast<std::byte*>(&header);
   copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
@@ -194,7 +194,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   const KeyHash hash = request.key.hash;
   const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
   if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
-  if (!replaces && new_id == 0) throw ShardDamage{"an evicted entry that did not become free"};
+  if (!replaces && new_id == 0) throw CorruptionDetected{"an evicted entry that did not become free"};
   const std::uint32_t id = replaces ? found.id : new_id;
   Entry& entry = replaces ? *found.entry : index_.entry(new_id);
   arena_.block(position).owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
