@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <thread>
 
-#include "core/base/single_thread.h"
+#include "core/base/local_counter.h"
 #include "core/cache/operation_scope.h"
 
 namespace memstream {

@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/base/cancellation.h"
 #include "core/base/descriptors.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -21,7 +21,7 @@ template <class Account, class Id>
 bool find_account(int (*look_up)(const char*, Account*, char*, std::size_t, Account**), const char* name,
                   Id Account::*id_of, Id* id) {
   constexpr std::size_t kLargest = std::size_t{1} << 20;
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   if (!fill_standard_gaps()) return false;  // The C library opens files for this.
   for (std::size_t size = 1024; size <= kLargest; size *= 4) {
     std::vector<char> buffer(size);

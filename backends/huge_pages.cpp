@@ -9,9 +9,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "core/base/cancellation.h"
 #include "core/base/descriptors.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -22,14 +22,14 @@ constexpr char kTransparentSize[] = "/sys/kernel/mm/transparent_hugepage/hpage_p
 // Calls visit(std::string_view) with each line until it returns false. Lines longer than the buffer come in pieces.
 template <class Visit>
 void for_each_line(const char* path, const Visit& visit) noexcept {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const FileDescriptor file = open_descriptor([&] { return ::open(path, O_RDONLY | O_CLOEXEC); });
   if (!file.is_open()) return;
   char buffer[4096];
   std::size_t filled = 0;
   bool goes_on = true;
   while (goes_on) {
-    const ssize_t got = uninterrupted([&] { return ::read(file.number(), buffer + filled, sizeof buffer - filled); });
+    const ssize_t got = retry_on_eintr([&] { return ::read(file.number(), buffer + filled, sizeof buffer - filled); });
     if (got <= 0) break;
     filled += static_cast<std::size_t>(got);
     std::string_view text(buffer, filled);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "backends/mapped_segment.h"
-#include "core/base/cancellation.h"
+#include "core/base/thread_cancel.h"
 #include "core/layout/layout.h"
 
 namespace memstream {
@@ -19,7 +19,7 @@ constexpr int kLeastTries = 16;
 
 // Runs `attempt` until it returns something other than kGone: the name moved to another object.
 template <class Attempt>
-Status until_settled(const SegmentSpec& spec, const Deadline& deadline, const Attempt& attempt) {
+Status retry_until_stable(const SegmentSpec& spec, const Deadline& deadline, const Attempt& attempt) {
   for (int tries = 0; tries < kLeastTries || !deadline.passed(); ++tries) {
     const Status status = attempt();
     if (status != Status::kGone) return status;
@@ -152,13 +152,13 @@ Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedO
 
 Status LifecycleBackend::open(const SegmentSpec& spec, SegmentInitializer& initializer,
                               std::unique_ptr<Segment>* segment) {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
   SegmentSpec rounded = spec;
   if (const std::size_t page = spec.huge_pages == HugePages::kOff ? 0 : huge_page_size_bytes(); page != 0) {
     rounded.size_bytes = (spec.size_bytes + page - 1) / page * page;
   }
-  return until_settled(rounded, deadline, [&] { return try_open(rounded, initializer, deadline, segment); });
+  return retry_until_stable(rounded, deadline, [&] { return try_open(rounded, initializer, deadline, segment); });
 }
 
 Status LifecycleBackend::try_open(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
@@ -201,9 +201,9 @@ Status LifecycleBackend::try_create(const SegmentSpec& spec, SegmentInitializer&
 
 Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
                                 std::unique_ptr<Segment>* segment) {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
-  return until_settled(spec, deadline, [&] {
+  return retry_until_stable(spec, deadline, [&] {
     std::unique_ptr<SharedObject> object;
     Status status = find(spec, access, initializer, &object);
     if (status == Status::kOk && access == Access::kReadWrite) status = check_owner(*object);
@@ -228,9 +228,10 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
 
 Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                                 const std::function<void(std::byte*)>& before_removal) {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
-  return until_settled(spec, deadline, [&] { return try_remove(spec, initializer, deadline, only, before_removal); });
+  return retry_until_stable(spec, deadline,
+                            [&] { return try_remove(spec, initializer, deadline, only, before_removal); });
 }
 
 Status LifecycleBackend::no_longer_named(const SegmentSpec& spec) {

@@ -11,8 +11,8 @@
 
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
-#include "core/base/cancellation.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 
@@ -41,7 +41,7 @@ MappedSegment::MappedSegment(std::string name, std::byte* data, std::size_t size
 
 Status MappedSegment::commit(std::size_t offset_bytes, std::size_t size_bytes) noexcept {
   if (size_bytes == 0) return Status::kOk;
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   return commit_pages(begin, round_up_to_page(offset_bytes + size_bytes) - begin);
 }
@@ -60,7 +60,7 @@ Status MappedSegment::commit_by_touch(std::size_t offset_bytes, std::size_t size
 
 Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept {
   if (size_bytes == 0) return Status::kOk;
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   const std::size_t rounded_bytes = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_) - begin;
   const FailedCall failed = touch_pages(data_ + begin, rounded_bytes, access_);
@@ -76,7 +76,7 @@ Status MappedSegment::prefault(std::size_t offset_bytes, std::size_t size_bytes)
 }
 
 Status MappedSegment::look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const int callers_errno = errno;
   const std::size_t begin = offset_bytes & ~(page_size_bytes() - 1);
   const std::size_t end = std::min(round_up_to_page(offset_bytes + size_bytes), size_bytes_);
@@ -93,7 +93,7 @@ Status MappedSegment::look_for_memory(std::size_t offset_bytes, std::size_t size
 }
 
 std::size_t MappedSegment::kernel_page_size_bytes() const noexcept {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   // The kernel describes mapped pages only.
   if (touch_pages(data_, std::min(page_size_bytes(), size_bytes_), access_).name != nullptr) return 0;
   return mapped_page_size_bytes(data_);

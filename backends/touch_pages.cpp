@@ -9,7 +9,7 @@
 #include <cerrno>
 
 #include "backends/mapped_segment.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
 
 namespace memstream {
 namespace {
@@ -31,7 +31,7 @@ FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
       pages[count] = {const_cast<std::byte*>(data + at), 1};
     }
     const iovec room{bytes, count};
-    const ssize_t copied = uninterrupted([&] { return ::process_vm_readv(::getpid(), &room, 1, pages, count, 0); });
+    const ssize_t copied = retry_on_eintr([&] { return ::process_vm_readv(::getpid(), &room, 1, pages, count, 0); });
     if (copied < 0) return {"process_vm_readv", errno};
     if (static_cast<std::size_t>(copied) != count) return {"process_vm_readv", EFAULT};
   }
@@ -40,7 +40,7 @@ FailedCall read_pages(const std::byte* data, std::size_t size_bytes) noexcept {
 
 FailedCall touch_pages(const std::byte* data, std::size_t size_bytes, Access access) noexcept {
   const int advice = access == Access::kReadWrite ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-  if (uninterrupted([&] { return ::madvise(const_cast<std::byte*>(data), size_bytes, advice); }) == 0) return {};
+  if (retry_on_eintr([&] { return ::madvise(const_cast<std::byte*>(data), size_bytes, advice); }) == 0) return {};
   return has_no_population(errno) ? read_pages(data, size_bytes) : FailedCall{"madvise", errno};
 }
 

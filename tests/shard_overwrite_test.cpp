@@ -319,12 +319,12 @@ TEST_CASE("the checker names an overwriting that nobody finishes") {
 TEST_CASE("before a record is written again what it says is finished") {
   OverwritingShard cache;
   REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
-  CHECK(cache.shard.settle_redo(0, cache.deadline()) == Status::kOk);
+  CHECK(cache.shard.replay_redo(0, cache.deadline()) == Status::kOk);
   CHECK(cache.counters().recoveries == 0);
   cache.die_overwriting("key", pattern(64, 2), 60);
-  CHECK(cache.shard.settle_redo(1, cache.deadline()) == Status::kOk);
+  CHECK(cache.shard.replay_redo(1, cache.deadline()) == Status::kOk);
   CHECK(cache.header().redo == 1);  // Another record: nothing to wait for.
-  CHECK(cache.shard.settle_redo(0, cache.deadline()) == Status::kOk);
+  CHECK(cache.shard.replay_redo(0, cache.deadline()) == Status::kOk);
   CHECK(cache.header().redo == 0);
   CHECK(cache.counters().recoveries == 1);
   std::memset(static_cast<void*>(&cache.record()), 0xff, sizeof(RedoRecord));
@@ -336,7 +336,7 @@ TEST_CASE("a number that something wrote over names no overwriting after that") 
   OverwritingShard cache;
   REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
   cache.header().redo = 1;
-  CHECK(cache.shard.settle_redo(0, cache.deadline()) == Status::kOk);
+  CHECK(cache.shard.replay_redo(0, cache.deadline()) == Status::kOk);
   CHECK(cache.header().redo == 0);
   CHECK(cache.get("key") == pattern(64, 1));
 }
@@ -348,7 +348,7 @@ TEST_CASE("while somebody alive is at it the record is not to be had") {
   cache.header().redo = 1;
   REQUIRE(robust_mutex_try_lock(&cache.header().write_mutex) == LockOutcome::kAcquired);
   Status settled = Status::kOk;
-  std::thread([&] { settled = cache.shard.settle_redo(0, cache.deadline()); }).join();
+  std::thread([&] { settled = cache.shard.replay_redo(0, cache.deadline()); }).join();
   CHECK(settled == Status::kBusy);
   cache.header().redo = 0;
   robust_mutex_unlock(&cache.header().write_mutex);

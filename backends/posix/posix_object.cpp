@@ -17,9 +17,9 @@
 #include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
-#include "core/base/cancellation.h"
-#include "core/base/interruptions.h"
 #include "core/base/pieces.h"
+#include "core/base/retry_eintr.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -41,7 +41,7 @@ struct FileId {
 
 // Asks the file system of the segments; false if it sets no limit, or does not tell. A tmpfs without one has 0 blocks.
 bool has_limit(struct statvfs* file_system) noexcept {
-  return uninterrupted([&] { return ::statvfs(kPosixObjectFolder, file_system); }) == 0 && file_system->f_blocks != 0;
+  return retry_on_eintr([&] { return ::statvfs(kPosixObjectFolder, file_system); }) == 0 && file_system->f_blocks != 0;
 }
 
 class PosixSegment final : public MappedSegment {
@@ -95,7 +95,7 @@ std::size_t PosixSegment::available_bytes() const noexcept {
 
 std::size_t PosixSegment::left_bytes() const noexcept {
   struct statvfs file_system {};
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   if (!is_in_its_folder() || !has_limit(&file_system)) return std::numeric_limits<std::size_t>::max();
   return file_system.f_bavail * file_system.f_frsize;
 }
@@ -134,7 +134,7 @@ bool PosixObject::is_mapped_by(const Segment& segment) const noexcept {
 Status PosixObject::read_header(std::byte* header, std::size_t size_bytes) {
   std::size_t done = 0;
   while (done < size_bytes) {
-    const ssize_t count = uninterrupted(
+    const ssize_t count = retry_on_eintr(
         [&] { return ::pread(file_.number(), header + done, size_bytes - done, static_cast<off_t>(done)); });
     if (count < 0) return fail_errno(Status::kOsError, "pread", spec().name, errno, kFilterRemedy);
     if (count == 0) {
@@ -191,7 +191,7 @@ Status PosixObject::give_size() {
                                               "file. Raise the limit (ulimit -f), or choose a smaller MEMSTREAM_SIZE.",
                                               spec().name, spec().size_bytes, limit.rlim_cur));
   }
-  if (uninterrupted([&] { return ::ftruncate(file_.number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
+  if (retry_on_eintr([&] { return ::ftruncate(file_.number(), static_cast<off_t>(spec().size_bytes)); }) != 0) {
     const Status status = errno == EFBIG || errno == EINVAL ? Status::kBadSize : Status::kNoMemory;
     return fail_errno(status, "ftruncate", spec().name, errno,
                       "Choose a smaller MEMSTREAM_SIZE, or make /dev/shm larger.");
@@ -226,7 +226,7 @@ Status PosixObject::map(Access access, std::unique_ptr<Segment>* segment) {
 
 Status PosixObject::commit_all() {
   return in_pieces(0, size_bytes(), Deadline(spec().timeout), [&](std::uint64_t offset, std::uint64_t size) {
-    const int result = uninterrupted([&] {
+    const int result = retry_on_eintr([&] {
       errno = ::posix_fallocate(file_.number(), static_cast<off_t>(offset), static_cast<off_t>(size));
       return errno == 0 ? 0 : -1;
     });

@@ -15,7 +15,7 @@
 #include "backends/filters.h"
 #include "backends/ownership.h"
 #include "backends/sysv/sysv_object.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
 
 namespace memstream {
 namespace {
@@ -127,7 +127,7 @@ CreationLock::~CreationLock() {
   if (semaphore_id_ < 0 || ::semctl(semaphore_id_, 0, IPC_RMID) == 0) return;
   // Another user's semaphore, which only that user may remove: leave it free.
   sembuf release{.sem_num = 0, .sem_op = -1, .sem_flg = SEM_UNDO};
-  (void)uninterrupted([&] { return ::semop(semaphore_id_, &release, 1); });
+  (void)retry_on_eintr([&] { return ::semop(semaphore_id_, &release, 1); });
 }
 
 Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline& deadline, CreationLock* lock) {

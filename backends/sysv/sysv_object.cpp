@@ -13,7 +13,7 @@
 #include "backends/filters.h"
 #include "backends/mapped_segment.h"
 #include "backends/touch_pages.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
 
 namespace memstream {
 namespace {

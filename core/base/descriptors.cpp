@@ -4,13 +4,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "core/base/cancellation.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 
 FileDescriptor::~FileDescriptor() {
   if (!is_open()) return;
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   ::close(number_);
 }
 
@@ -18,8 +18,8 @@ bool fill_standard_gaps() noexcept {
   for (int number = 0; number < kStandardNumbers; ++number) {
     if (::fcntl(number, F_GETFD) >= 0) continue;
     // The lowest free number: this one, or one that is free since. It may be beyond them all by now.
-    const UncancelledScope uncancelled;
-    FileDescriptor filler(uninterrupted([] { return ::open("/", O_PATH | O_CLOEXEC); }));
+    const DisableCancelScope uncancelled;
+    FileDescriptor filler(retry_on_eintr([] { return ::open("/", O_PATH | O_CLOEXEC); }));
     if (!filler.is_open()) return false;
     if (filler.number() < kStandardNumbers) (void)filler.release();
   }

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
 
 namespace memstream {
 
@@ -43,7 +43,7 @@ FileDescriptor off_standard_numbers(int number) noexcept;
 // opens every file through this function. On failure the descriptor is negative and errno is set.
 template <class Open>
 FileDescriptor open_descriptor(const Open& open) noexcept {
-  return off_standard_numbers(fill_standard_gaps() ? uninterrupted(open) : -1);
+  return off_standard_numbers(fill_standard_gaps() ? retry_on_eintr(open) : -1);
 }
 
 }  // namespace memstream

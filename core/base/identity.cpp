@@ -12,9 +12,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "core/base/cancellation.h"
 #include "core/base/descriptors.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -29,16 +29,16 @@ struct FileText {
 };
 
 FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexcept {
-  const UncancelledScope uncancelled;
+  const DisableCancelScope uncancelled;
   const FileDescriptor file = open_descriptor([&] { return open(path, O_RDONLY | O_CLOEXEC); });
   if (!file.is_open()) return {{}, "open", errno};
-  const ssize_t got = uninterrupted([&] { return read(file.number(), buffer, size_bytes); });
+  const ssize_t got = retry_on_eintr([&] { return read(file.number(), buffer, size_bytes); });
   return got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
 }
 
 }  // namespace
 
-Status find_home(Home* home) {
+Status read_host_id(HostId* home) {
   char buffer[64];
   const FileText file = read_file("/proc/sys/kernel/random/boot_id", buffer, sizeof buffer);
   if (file.failed_call != nullptr) {
@@ -97,7 +97,7 @@ std::uint64_t program_image() noexcept {
 }
 
 bool random_bytes(void* to, std::size_t size_bytes) noexcept {
-  return uninterrupted([&] { return getrandom(to, size_bytes, 0); }) == static_cast<ssize_t>(size_bytes);
+  return retry_on_eintr([&] { return getrandom(to, size_bytes, 0); }) == static_cast<ssize_t>(size_bytes);
 }
 
 }  // namespace memstream

@@ -12,7 +12,7 @@
 namespace memstream {
 
 // Where this process runs, as its /proc says. Namespaces are inode numbers.
-struct Home {
+struct HostId {
   std::string boot_id;
   std::uint64_t pid_namespace = 0;
   std::uint64_t ipc_namespace = 0;
@@ -20,7 +20,7 @@ struct Home {
 };
 
 // kOsError if the kernel does not tell. There is no fallback: a guess could take a living process for a dead one.
-Status find_home(Home* home);
+Status read_host_id(HostId* home);
 
 // The inode number of the namespace at `path` ("/proc/self/ns/time"). 0, and errno, if it is not known.
 std::uint64_t own_namespace(const char* path) noexcept;

@@ -10,7 +10,7 @@
 #include <iterator>
 
 #include "core/base/identity.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
 
 namespace memstream {
 namespace {
@@ -47,7 +47,7 @@ sembuf operation(std::uint32_t number, int by, short flags) noexcept {
 template <std::size_t kCount>
 ProcessMarks::Outcome operate(int id, sembuf (&operations)[kCount]) noexcept {
   using Outcome = ProcessMarks::Outcome;
-  if (uninterrupted([&] { return semop(id, operations, kCount); }) == 0) return Outcome::kSet;
+  if (retry_on_eintr([&] { return semop(id, operations, kCount); }) == 0) return Outcome::kSet;
   switch (errno) {
     case EAGAIN:
       return Outcome::kTaken;

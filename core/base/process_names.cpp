@@ -9,8 +9,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "core/base/cancellation.h"
-#include "core/base/interruptions.h"
+#include "core/base/retry_eintr.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -19,13 +19,13 @@ namespace {
 class StatusFile {
  public:
   explicit StatusFile(pid_t tid) noexcept {
-    const UncancelledScope uncancelled;
+    const DisableCancelScope uncancelled;
     char path[32] = "/proc/";
     char* end = std::to_chars(path + 6, path + 20, tid).ptr;
     std::memcpy(end, "/status", 8);
-    const int file = uninterrupted([&] { return open(path, O_RDONLY | O_CLOEXEC); });
+    const int file = retry_on_eintr([&] { return open(path, O_RDONLY | O_CLOEXEC); });
     if (file < 0) return;
-    const ssize_t got = uninterrupted([&] { return read(file, text_, sizeof text_); });
+    const ssize_t got = retry_on_eintr([&] { return read(file, text_, sizeof text_); });
     close(file);
     if (got > 0) size_ = static_cast<std::size_t>(got);
   }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/base/single_thread.h"
+#include "core/base/local_counter.h"
 
 namespace memstream {
 

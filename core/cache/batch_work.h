@@ -11,7 +11,7 @@
 #include <type_traits>
 
 #include "core/base/status.h"
-#include "core/shard/requests.h"
+#include "core/shard/shard_types.h"
 
 namespace memstream {
 

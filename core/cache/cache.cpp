@@ -117,7 +117,7 @@ Status Cache::join(const Deadline& deadline) noexcept {
                                           : ProcessMarks::explain(ProcessMarks::Outcome::kForbidden);
     if (status == Status::kOk && entered != nullptr) {
       own_->generation = entered->generation.load(std::memory_order_relaxed);
-      settle_redo(process_table_.number_of(entered));
+      replay_redo(process_table_.number_of(entered));
       own_->slot.store(entered, std::memory_order_release);
       become(Membership::kInside);
     } else {
@@ -150,7 +150,7 @@ Status Cache::uncounted(Status read) noexcept {
   return status == Status::kOk ? read : status;
 }
 
-void Cache::settle_redo(std::uint32_t record) noexcept {
+void Cache::replay_redo(std::uint32_t record) noexcept {
   own_->redo_record = 0;  // For a process that has none.
   if (record >= attached_.geometry.redo_records()) return;
   const auto* records =
@@ -158,7 +158,7 @@ void Cache::settle_redo(std::uint32_t record) noexcept {
   // What it said of other shards than the last was finished before it spoke of that.
   const std::uint32_t last = records[record].shard.load(std::memory_order_relaxed);
   const bool is_settled =
-      last >= shards_.size() || shards_[last]->settle_redo(record, Deadline(timeout_)) == Status::kOk;
+      last >= shards_.size() || shards_[last]->replay_redo(record, Deadline(timeout_)) == Status::kOk;
   // One that a busy shard may still be in need of is left alone.
   own_->redo_record = is_settled ? record + 1 : 0;
 }
@@ -222,21 +222,21 @@ std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
 
 void Cache::count_puts(std::uint64_t puts) noexcept {
   if (ProcessSlot* own = slot(); own != nullptr) {
-    add_in_process(own->counters.puts, puts);
+    add_local(own->counters.puts, puts);
   }
 }
 
 // ---- writing ----
 
 template <class Operation>
-Status Cache::with_room_of_the_dead(Operation operation) {
+Status Cache::retry_after_reaping(Operation operation) {
   const Status status = operation();
   if (status != Status::kFull && status != Status::kNoMemory) [[likely]]
     return status;
-  return found_room_of_the_dead() ? operation() : status;
+  return reap_dead_processes() ? operation() : status;
 }
 
-bool Cache::found_room_of_the_dead() {
+bool Cache::reap_dead_processes() {
   const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
   // What could be found is there, whether or not there is more.
   static_cast<void>(process_table_.clean_up(Deadline(timeout_)));
@@ -265,7 +265,7 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
 }
 
 Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
-  return with_room_of_the_dead([&] {
+  return retry_after_reaping([&] {
     return request.value_size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
                                                         : shard_of(request.key).store(request, deadline, now);
   });
@@ -300,7 +300,7 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return with_room_of_the_dead([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now); });
+  return retry_after_reaping([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now); });
 }
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
@@ -312,7 +312,7 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
   const RedoClaim redo(*this);
   const Shard::IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
   const Status status =
-      with_room_of_the_dead([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now, result); });
+      retry_after_reaping([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now, result); });
   if (status == Status::kOk) count_puts(1);
   return status;
 }
@@ -343,7 +343,7 @@ Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
   if (has_checksums()) [[unlikely]]
     status = pin_verified(hashed, pins, deadline, status, held);
   if (status == Status::kOk) [[likely]] {  // With a pin it has a slot.
-    add_in_process(own->counters.hits, 1);
+    add_local(own->counters.hits, 1);
     return Status::kOk;
   }
   count_read(status);
@@ -400,7 +400,7 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, PinnedValu
   const Key hashed = make_key(key);
   PinSet pins(exclusive_slot(), pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
-  return with_room_of_the_dead(
+  return retry_after_reaping(
       [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
 }
 

@@ -222,8 +222,8 @@ class Cache final : private ForkAware {
   // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
   // gone.
   template <class Operation>
-  Status with_room_of_the_dead(Operation operation);
-  [[gnu::cold]] bool found_room_of_the_dead();
+  Status retry_after_reaping(Operation operation);
+  [[gnu::cold]] bool reap_dead_processes();
   // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
   // everybody's. kOk if no item failed; `*usable` is how many did not, and `work.keys` has their hashes.
   Status begin_batch(BatchWork& work, bool writes, std::size_t* usable) noexcept;
@@ -280,7 +280,7 @@ class Cache final : private ForkAware {
   };
   std::uint32_t claim_redo() noexcept;
   // REQUIRES: this process has just entered the slot of that number.
-  void settle_redo(std::uint32_t record) noexcept;
+  void replay_redo(std::uint32_t record) noexcept;
 
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;

@@ -161,8 +161,8 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry,
   identity.mutex_alignment = alignof(pthread_mutex_t);
   identity.rwlock_size = sizeof(pthread_rwlock_t);
   identity.rwlock_alignment = alignof(pthread_rwlock_t);
-  Home home;
-  if (const Status status = find_home(&home); status != Status::kOk) return status;
+  HostId home;
+  if (const Status status = read_host_id(&home); status != Status::kOk) return status;
   copy_text(identity.libc, libc_id());
   copy_text(identity.boot_id, home.boot_id);
   copy_text(identity.name, name_);

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "core/base/single_thread.h"
+#include "core/base/local_counter.h"
 
 namespace memstream {
 

@@ -3,7 +3,7 @@
 #include <chrono>
 #include <thread>
 
-#include "core/base/cancellation.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -20,7 +20,7 @@ Status other_pid_namespace() noexcept {
 }
 
 // Whether the marks hold here: in the creator's IPC namespace, on the boot of the machine that it saw.
-Status check_marks(const Residence& residence, const Home& home, const ProcessMarks& marks) noexcept {
+Status check_marks(const Residence& residence, const HostId& home, const ProcessMarks& marks) noexcept {
   if (residence.ipc_namespace != home.ipc_namespace) {
     return fail(
         Status::kOtherNamespace,
@@ -76,8 +76,8 @@ Status check_clock(const Residence& residence) noexcept {
 Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMarks& marks, const Deadline& deadline,
               bool* is_marked) {
   *is_marked = false;
-  Home home;
-  if (const Status status = find_home(&home); status != Status::kOk) return status;
+  HostId home;
+  if (const Status status = read_host_id(&home); status != Status::kOk) return status;
   if (const Status status = check_clock(residence); status != Status::kOk) return status;
   if (const Status status = check_marks(residence, home, marks); status != Status::kOk) return status;
   for (;;) {
@@ -100,7 +100,7 @@ Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMa
     if (deadline.passed()) {
       return fail(Status::kBusy, "Another process is taking the segment over. Try again.");
     }
-    const UncancelledScope uncancelled;
+    const DisableCancelScope uncancelled;
     std::this_thread::sleep_for(kPause);
   }
 }

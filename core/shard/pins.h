@@ -7,7 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "core/base/single_thread.h"
+#include "core/base/local_counter.h"
 #include "core/layout/layout.h"
 #include "core/shard/pin_places.h"
 

@@ -17,8 +17,8 @@
 #include "core/shard/index.h"
 #include "core/shard/pin_snapshot.h"
 #include "core/shard/pins.h"
-#include "core/shard/requests.h"
 #include "core/shard/shard_lock.h"
+#include "core/shard/shard_types.h"
 
 namespace memstream {
 
@@ -101,7 +101,7 @@ class Shard final : private ShardRecovery {
 
   // For whoever enters a process slot: finishes what its redo record says, if a process that had it before was killed
   // at that. Until kOk has come back nobody may write to the record.
-  Status settle_redo(std::uint32_t record, const Deadline& deadline) noexcept;
+  Status replay_redo(std::uint32_t record, const Deadline& deadline) noexcept;
 
   // ---- many keys at once (core/shard/shard_batch.cpp) ----
 

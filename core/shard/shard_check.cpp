@@ -10,7 +10,7 @@
 #include <optional>
 #include <thread>
 
-#include "core/base/cancellation.h"
+#include "core/base/thread_cancel.h"
 #include "core/shard/shard.h"
 
 namespace memstream {
@@ -104,7 +104,7 @@ Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
     if (!goes_on) return Status::kOk;
     if (checking.part != Checking::Part::kEnd && is_awaited) {
       // The unlock has woken a thread that needs some time to take the lock.
-      const UncancelledScope uncancelled;
+      const DisableCancelScope uncancelled;
       std::this_thread::sleep_for(kPause);
     }
     deadline.prolong(std::chrono::steady_clock::now() - begin);

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "core/base/cancellation.h"
+#include "core/base/thread_cancel.h"
 #include "core/shard/shard.h"
 #include "core/shard/shard_operation.h"
 
@@ -42,7 +42,7 @@ Status Shard::reserve_in_slices(Clearing& clearing, const Deadline& deadline, Pi
     }
     if (clearing.is_awaited) {
       // The unlock has woken a thread that needs some time to take the lock.
-      const UncancelledScope uncancelled;
+      const DisableCancelScope uncancelled;
       std::this_thread::sleep_for(kPause);
     }
     deadline.prolong(std::chrono::steady_clock::now() - begin);

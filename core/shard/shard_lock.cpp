@@ -8,8 +8,8 @@
 #include <functional>
 #include <thread>
 
-#include "core/base/cancellation.h"
 #include "core/base/process_names.h"
+#include "core/base/thread_cancel.h"
 
 namespace memstream {
 namespace {
@@ -28,7 +28,7 @@ class Backoff {
 #endif
       return;
     }
-    const UncancelledScope uncancelled;
+    const DisableCancelScope uncancelled;
     const int doublings = std::min(count_ - kSpins, 7);
     std::this_thread::sleep_for(std::chrono::microseconds(8 << doublings));
   }

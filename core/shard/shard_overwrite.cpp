@@ -137,7 +137,7 @@ void Shard::finish_overwrite() {
   header_->redo.store(0, std::memory_order_release);
 }
 
-Status Shard::settle_redo(std::uint32_t record, const Deadline& deadline) noexcept {
+Status Shard::replay_redo(std::uint32_t record, const Deadline& deadline) noexcept {
   const auto is_named = [&] { return header_->redo.load(std::memory_order_acquire) == record + 1; };
   if (!is_named()) [[likely]]
     return Status::kOk;

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/base/local_counter.h"
 #include "core/base/pieces.h"
-#include "core/base/single_thread.h"
 #include "core/shard/shard_lookup.h"
 #include "core/shard/shard_operation.h"
 

@@ -71,9 +71,9 @@ void copy_text(char* to, std::size_t room, const std::string& text) {
 void put_right(std::byte* image, std::size_t size_bytes, std::uint8_t repairs) {
   SegmentHeader& header = *reinterpret_cast<SegmentHeader*>(image);
   SegmentIdentity& identity = header.identity;
-  static const Home home = [] {
-    Home found;
-    if (find_home(&found) != Status::kOk) std::abort();
+  static const HostId home = [] {
+    HostId found;
+    if (read_host_id(&found) != Status::kOk) std::abort();
     return found;
   }();
   if ((repairs & kFront) != 0) {

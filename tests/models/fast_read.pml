@@ -116,7 +116,7 @@ proctype Death() provided (!read_ended) {
   od
 }
 
-/* Whoever takes over the slot of a dead process makes sure first that no shard names it: Shard::settle_redo(). */
+/* Whoever takes over the slot of a dead process makes sure first that no shard names it: Shard::replay_redo(). */
 proctype Successor() provided (!killed && !read_ended) {
 #ifdef MUTANT_TAKE_OVER_AT_ONCE
   d_step { me != 1 -> slot_is_taken = true }

@@ -9,12 +9,12 @@ namespace memstream {
 
 // Disables cancellation of the calling thread while it lives; a request stays pending. Use it around system calls that
 // are cancellation points, such as file access and sleeps. Code that only works on memory does not need it.
-class UncancelledScope {
+class DisableCancelScope {
  public:
-  UncancelledScope() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
-  UncancelledScope(const UncancelledScope&) = delete;
-  UncancelledScope& operator=(const UncancelledScope&) = delete;
-  ~UncancelledScope() { pthread_setcancelstate(before_, nullptr); }
+  DisableCancelScope() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  DisableCancelScope(const DisableCancelScope&) = delete;
+  DisableCancelScope& operator=(const DisableCancelScope&) = delete;
+  ~DisableCancelScope() { pthread_setcancelstate(before_, nullptr); }
 
  private:
   int before_ = PTHREAD_CANCEL_ENABLE;
