@@ -152,7 +152,7 @@ Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline
 // A reader that died between its two changes of the count sends writers to the rwlock for ever. Whether it did takes a
 // look at every slot, so that only some writes ask.
 bool ShardLock::announced_are_dead(std::uint64_t epoch) noexcept {
-  return ++meetings_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);
+  return ++contended_writes_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);
 }
 
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
@@ -234,39 +234,39 @@ ThreadSlot* ShardLock::lock_any_slot() const noexcept {
   return nullptr;
 }
 
-ShardLock::Announcement ShardLock::announce() noexcept {
+ShardLock::Registration ShardLock::register_reader() noexcept {
   Backoff backoff;
   for (int tries = 0; tries < kAnnounceTries; ++tries) {
     ThreadSlot* slot = lock_any_slot();
     if (slot == nullptr) return {};
     const std::uint64_t epoch = shard_->epoch.load(std::memory_order_seq_cst);
     slot->hold.store(hold_word(number_, epoch), std::memory_order_seq_cst);
-    Announcement announcement{slot};
-    // Announced first, looked second: a writer that switches the epoch either sees the announcement or is seen here.
+    Registration registration{slot};
+    // Announced first, looked second: a writer that switches the epoch either sees the registration or is seen here.
     if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) {
       // And counted first, looked second: a writer that shuts readers out either sees the count or is seen here.
-      announcement.count = &shard_->announced[epoch & 1];
-      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+      registration.count = &shard_->announced[epoch & 1];
+      registration.count->fetch_add(1, std::memory_order_seq_cst);
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
       if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&
           shard_->needs_recovery.load(std::memory_order_seq_cst) == 0 && pthread_rwlock_tryrdlock(rw) == 0) {
-        announcement.rw = rw;
-        // Looked again: a writer may have switched the epoch, given up at its deadline while this announcement stood,
+        registration.rw = rw;
+        // Looked again: a writer may have switched the epoch, given up at its deadline while this registration stood,
         // and lowered `wait`, all since the first look. This rwlock shuts out nobody then.
-        if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return announcement;
+        if (shard_->epoch.load(std::memory_order_seq_cst) == epoch) return registration;
       }
     }
-    withdraw(announcement);
+    unregister_reader(registration);
     backoff.pause();
   }
   return {};
 }
 
-void ShardLock::withdraw(const Announcement& announcement) noexcept {
-  if (announcement.rw != nullptr) pthread_rwlock_unlock(announcement.rw);
-  if (announcement.count != nullptr) announcement.count->fetch_sub(1, std::memory_order_seq_cst);
-  announcement.slot->hold.store(0, std::memory_order_seq_cst);
-  robust_mutex_unlock(&announcement.slot->mutex);
+void ShardLock::unregister_reader(const Registration& registration) noexcept {
+  if (registration.rw != nullptr) pthread_rwlock_unlock(registration.rw);
+  if (registration.count != nullptr) registration.count->fetch_sub(1, std::memory_order_seq_cst);
+  registration.slot->hold.store(0, std::memory_order_seq_cst);
+  robust_mutex_unlock(&registration.slot->mutex);
 }
 
 }  // namespace memstream

@@ -74,13 +74,13 @@ class ShardLock {
 
  private:
   // A slow reader's claim: a locked thread slot, a place in the count beside the rwlock, and the rwlock itself.
-  struct Announcement {
+  struct Registration {
     ThreadSlot* slot = nullptr;
     std::atomic<std::uint16_t>* count = nullptr;
     pthread_rwlock_t* rw = nullptr;
   };
-  Announcement announce() noexcept;
-  static void withdraw(const Announcement& announcement) noexcept;
+  Registration register_reader() noexcept;
+  static void unregister_reader(const Registration& registration) noexcept;
   ThreadSlot* lock_any_slot() const noexcept;
 
   // What lock() and exclude_readers() do when the first try did not succeed.
@@ -102,15 +102,15 @@ class ShardLock {
   ShardRecovery* recovery_;
   // Both for the holder of W.
   bool has_rwlock_ = false;
-  std::uint32_t meetings_ = 0;  // Writes that found readers announced.
+  std::uint32_t contended_writes_ = 0;  // Writes that found readers announced.
 };
 
 template <class Read>
 Status ShardLock::read_shared(const Deadline& deadline, Read read) noexcept {
-  const Announcement announcement = announce();
-  if (announcement.rw != nullptr) {
+  const Registration registration = register_reader();
+  if (registration.rw != nullptr) {
     read();
-    withdraw(announcement);
+    unregister_reader(registration);
     return Status::kOk;
   }
   if (const Status status = lock(deadline); status != Status::kOk) return status;

@@ -269,12 +269,12 @@ MUTANTS = [
         "reader-looks-first",
         "a slow reader looks whether a writer is there before it counts itself",
         "core/shard/shard_lock.cpp",
-        """      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+        """      registration.count->fetch_add(1, std::memory_order_seq_cst);
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
       if (shard_->wait.load(std::memory_order_seq_cst) == 0 &&
 """,
         """      const bool nobody_writes = shard_->wait.load(std::memory_order_seq_cst) == 0;
-      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+      registration.count->fetch_add(1, std::memory_order_seq_cst);
       pthread_rwlock_t* rw = &shard_->rw[epoch & 1];
       if (nobody_writes &&
 """,
@@ -284,8 +284,8 @@ MUTANTS = [
         "reader-not-counted",
         "a slow reader is in no count that a writer looks at",
         "core/shard/shard_lock.cpp",
-        """      announcement.count = &shard_->announced[epoch & 1];
-      announcement.count->fetch_add(1, std::memory_order_seq_cst);
+        """      registration.count = &shard_->announced[epoch & 1];
+      registration.count->fetch_add(1, std::memory_order_seq_cst);
 """,
         "",
         ("shard_lock_step_test", "shard_lock_test"),
@@ -302,8 +302,8 @@ MUTANTS = [
         "count-believed-for-ever",
         "no writer asks whether the readers that are counted are alive",
         "core/shard/shard_lock.cpp",
-        "return ++meetings_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);",
-        "return ++meetings_ == 0 && !any_slot_is_live(epoch);",
+        "return ++contended_writes_ % kMeetingsPerLook == 0 && !any_slot_is_live(epoch);",
+        "return ++contended_writes_ == 0 && !any_slot_is_live(epoch);",
         ("shard_lock_test",),
     ),
     Mutant(
