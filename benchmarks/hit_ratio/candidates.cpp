@@ -140,7 +140,7 @@ class StayFifo final : public Policy {
     const std::uint64_t size = size_of(object);
     if (size > capacity()) return false;
     const Ghosts::Ask ask = count_return(object);
-    const bool returns = ask.found != Ghosts::Found::kNot && drops_return();
+    const bool returns = ask.found != Ghosts::Found::kNot && ghost_hits_significant();
     ghosts_.forget(object);
     while (small_.bytes() + main_.bytes() + size > capacity()) evict(size);
     // What the main queue dropped does not go straight back: in a loop it would push out what is needed next. Nor does
@@ -151,7 +151,7 @@ class StayFifo final : public Policy {
   }
   void miss(std::uint32_t object) override {
     const Ghosts::Ask ask = count_return(object);
-    if (ask.found == Ghosts::Found::kNew && !ask.from_main && drops_return() && !has_all()) ++main_debt_;
+    if (ask.found == Ghosts::Found::kNew && !ask.from_main && ghost_hits_significant() && !has_all()) ++main_debt_;
   }
   bool holds(std::uint32_t object) const override { return where_[object] != Where::kNowhere; }
 
@@ -173,7 +173,7 @@ class StayFifo final : public Policy {
     regret.fade();
     if (!from_main) small_read_ /= 2;
   }
-  bool drops_return() const noexcept {
+  bool ghost_hits_significant() const noexcept {
     return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn >
            small_regret_.drops + main_regret_.drops + 2 * kDropsForAReturn;
   }
@@ -185,7 +185,7 @@ class StayFifo final : public Policy {
     const Ghosts::Ask ask = ghosts_.ask(object, rounds_);
     if (ask.found != Ghosts::Found::kNew) return ask;
     ++(ask.from_main ? main_regret_ : small_regret_).returns;
-    if (drops_return()) adapt();
+    if (ghost_hits_significant()) adapt();
     return ask;
   }
   bool is_long() const noexcept { return small_target_ > percent(kLongSmallPercent); }
@@ -217,18 +217,18 @@ class StayFifo final : public Policy {
   void evict(std::uint64_t newcomer_bytes) {
     if (main_debt_ != 0 && !main_.empty()) {
       --main_debt_;
-      leave_main();
+      evict_from_main();
       return;
     }
     main_debt_ = 0;
     bool is_first = true;
     while (!small_.empty() && (small_.bytes() + newcomer_bytes > small_target_ + average_size() / 2 || main_.empty())) {
-      if (leave_small(std::exchange(is_first, false))) return;
+      if (evict_from_small(std::exchange(is_first, false))) return;
     }
-    leave_main();
+    evict_from_main();
   }
   // False if it moved to the main queue.
-  bool leave_small(bool is_first) {
+  bool evict_from_small(bool is_first) {
     const std::uint32_t object = small_.pop_oldest();
     const unsigned hits = hits_[object];
     if (hits != 0) ++small_read_;
@@ -237,7 +237,7 @@ class StayFifo final : public Policy {
     // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
     const bool main_has_room = small_.bytes() >= small_target_;
     if (hits > (is_long() ? 1U : 0U) || main_has_room ||
-        (!has_all() && ++left_small_ % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way())) {
+        (!has_all() && ++left_small_ % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_head_is_cold())) {
       put(object, Where::kMain);
       return false;
     }
@@ -247,7 +247,7 @@ class StayFifo final : public Policy {
   // Room for the main queue, where the small one is of no use.
   void shrink_small(std::uint64_t bytes) {
     if (small_regret_.drops < expected_objects() / 4 || small_read_ * kReadPart >= small_regret_.drops) return;
-    if (!drops_return()) {
+    if (!ghost_hits_significant()) {
       take_from_small(bytes);
     } else if (has_all()) {
       set_target(0);
@@ -256,13 +256,13 @@ class StayFifo final : public Policy {
   }
   // Whether the oldest of the main queue has no hits. If it has, it goes round; in a loop, where nothing else takes
   // hits from the main queue, with one less.
-  bool main_gives_way() {
+  bool main_head_is_cold() {
     if (main_.empty() || hits_[main_.oldest()] == 0) return true;
     if (!small_drops_return()) --hits_[main_.oldest()];
     renew_main();
     return false;
   }
-  void leave_main() {
+  void evict_from_main() {
     while (hits_[main_.oldest()] > 0) {
       --hits_[main_.oldest()];
       renew_main();

@@ -57,7 +57,7 @@ inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexc
 inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept {
   ShardSpace& s = space();
   if (s.small_drops < s.entries / kEvidencePart || s.small_read * kReadPart >= s.small_drops) return;
-  if (!drops_return()) {
+  if (!ghost_hits_significant()) {
     take_from_small(bytes, search);
   } else if (small_has_all(search->small_target) && s.entries >= kFewEntries) {
     s.small_target = 0;
@@ -130,7 +130,7 @@ FoundEntry Eviction::look_at(std::uint32_t id) const {
 }
 
 // The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
-inline FoundEntry Eviction::leave_small(Search* search) {
+inline FoundEntry Eviction::evict_from_small(Search* search) {
   const std::uint32_t id = next_marked(search);
   if (id == 0) return {};
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
@@ -178,11 +178,11 @@ inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search*
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
   // There is nothing to learn from a main queue of a hundredth.
   if (small_has_all(search->small_target)) return false;
-  return ++space().small_left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_gives_way();
+  return ++space().small_left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_head_is_cold();
 }
 
 // Whether the next one of the main queue has no hits: it goes when the small one has its part.
-bool Eviction::main_gives_way() noexcept {
+bool Eviction::main_head_is_cold() noexcept {
   Search search{.looks = kLooks - kSpares};
   const std::uint32_t id = next_of_main(&search);
   if (id == 0) return true;
@@ -198,7 +198,7 @@ bool Eviction::main_gives_way() noexcept {
 }
 
 // The next one of the main queue without hits; those with hits go round again with one less.
-FoundEntry Eviction::leave_main(Search* search) {
+FoundEntry Eviction::evict_from_main(Search* search) {
   FoundEntry coldest;
   std::uint32_t fewest = kHits + 1;
   for (std::uint32_t spared = 0; spared < kSpares;) {
@@ -264,7 +264,7 @@ FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t n
   settle_asks();
   Search search{.now_ms = now_ms, .small_target = small_target()};
   if (main_pays()) {
-    if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+    if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
   // The newcomer counts, but for half a block: so the small queue is as near to its target as few large blocks allow.
@@ -272,15 +272,15 @@ FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t n
   const std::uint64_t half_block = space().used_memory / std::max(space().entries, 1U) / 2;
   const std::uint64_t newcomer = newcomer_bytes - std::min(newcomer_bytes, half_block);
   while (small_memory() != 0 && small_memory() + newcomer > search.small_target && search.looks < kLooks) {
-    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+    if (const FoundEntry victim = evict_from_small(&search); victim.id != 0) return victim;
   }
   search.looks = 0;
-  if (const FoundEntry victim = leave_main(&search); victim.id != 0) return victim;
+  if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
   // Nothing there that could go: then whatever can go from the small one.
   search.looks = 0;
   search.moves = kMoves;
   while (search.looks < kLooks) {
-    if (const FoundEntry victim = leave_small(&search); victim.id != 0) return victim;
+    if (const FoundEntry victim = evict_from_small(&search); victim.id != 0) return victim;
   }
   return {};
 }

@@ -106,9 +106,9 @@ class Eviction {
   std::uint32_t enter_small(std::uint32_t id) const noexcept;
   // Whether a small queue of so many bytes is as long as it can be.
   bool small_has_all(std::uint64_t target) const noexcept;
-  bool drops_return() const noexcept;
+  bool ghost_hits_significant() const noexcept;
   bool small_drops_return() const noexcept;
-  void move_border(std::uint64_t returns) noexcept;
+  void adapt_target(std::uint64_t returns) noexcept;
   void settle_asks() noexcept;
   void forget_drops() noexcept;
   void take_from_small(std::uint64_t bytes, Search* search) noexcept;
@@ -118,10 +118,10 @@ class Eviction {
   void age_ghosts(std::uint32_t cell) noexcept;
   std::uint32_t next_of_main(Search* search) noexcept;
   FoundEntry look_at(std::uint32_t id) const;
-  FoundEntry leave_small(Search* search);
-  FoundEntry leave_main(Search* search);
+  FoundEntry evict_from_small(Search* search);
+  FoundEntry evict_from_main(Search* search);
   bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept;
-  bool main_gives_way() noexcept;
+  bool main_head_is_cold() noexcept;
   const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept;
 
   ShardHeader* shard_;

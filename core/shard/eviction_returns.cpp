@@ -45,8 +45,8 @@ std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
   ShardSpace& s = space();
   const bool counts = is_evidence(word, shift, hash.tag()) && (word & kAskedMask) != asked_bits(shift);
   if (counts) ++(from_main ? s.main_returns : s.small_returns);
-  if (!drops_return()) return enter_small(id);
-  if (counts) move_border(1);
+  if (!ghost_hits_significant()) return enter_small(id);
+  if (counts) adapt_target(1);
   // What the main queue dropped does not go straight back: in a loop it would push out what is asked for next. Nor does
   // what comes back after more than a round of a main queue with most of the room: all there is asked for sooner.
   const bool is_late = !is_recent_ghost(word, shift) && small_target() <= s.used_memory / kLongPart;
@@ -76,13 +76,13 @@ void Eviction::settle_asks() noexcept {
   const std::uint32_t of_main = std::min(static_cast<std::uint32_t>(asks >> 32), kMostAsks);
   s.small_returns += of_small;
   s.main_returns += of_main;
-  if (!drops_return()) return;
-  move_border(of_small + of_main);
+  if (!ghost_hits_significant()) return;
+  adapt_target(of_small + of_main);
   if (!small_has_all(small_target())) s.main_debt = std::min(s.main_debt, s.entries) + of_small;
 }
 
 // Whether more comes back of what was dropped than fingerprints meet by chance.
-bool Eviction::drops_return() const noexcept {
+bool Eviction::ghost_hits_significant() const noexcept {
   const ShardSpace& s = space();
   return (std::uint64_t{s.small_returns} + s.main_returns) * kDropsForAReturn >
          std::uint64_t{s.small_drops} + s.main_drops + kChanceReturns * kDropsForAReturn;
@@ -96,7 +96,7 @@ bool Eviction::small_drops_return() const noexcept {
 }
 
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.
-void Eviction::move_border(std::uint64_t returns) noexcept {
+void Eviction::adapt_target(std::uint64_t returns) noexcept {
   ShardSpace& s = space();
   // Returns / drops of each, times the same. With few drops a single return is chance.
   const std::uint64_t small = std::uint64_t{s.small_returns} * (std::uint64_t{s.main_drops} + kPriorDrops);

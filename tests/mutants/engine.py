@@ -257,7 +257,7 @@ MUTANTS = [
         "chance-returns-believed",
         "a new key that meets another one's fingerprint goes to the main queue although nothing ever comes back",
         "core/shard/eviction_returns.cpp",
-        "  if (!drops_return()) return enter_small(id);\n",
+        "  if (!ghost_hits_significant()) return enter_small(id);\n",
         "",
         ("eviction_border_test",),
     ),
