@@ -59,7 +59,7 @@ namespace {
                                                 memstream_view_t* view) {
   if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
   PinnedValue held;
-  const Status status = cache->cache().hold(bytes_of(key, key_size), &held);
+  const Status status = cache->cache().pin(bytes_of(key, key_size), &held);
   if (status != Status::kOk) [[unlikely]]
     return view_otherwise(cache, bytes_of(key, key_size), view, status);
   view->data = held.value;

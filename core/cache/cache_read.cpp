@@ -33,7 +33,7 @@ GetResult Cache::get_hashed(const Key& key, std::byte* buffer, std::uint64_t cap
     if (is_large) got = get_large(key, buffer, capacity, deadline, now);
     if (got.status != Status::kOk || !has_checksums()) return got;
     // Of the copy, which nobody else can change.
-    const std::uint64_t checksum = checksum_word(room, got.read.value_size, key.hash);
+    const std::uint64_t checksum = checksum_word(buffer, got.read.value_size, key.hash);
     if (checksum == checksum_of_word(got.read.caller_flags)) return got;
     const Status status = drop_damaged(key, deadline);
     if (status != Status::kOk || deadline.passed()) return {status != Status::kOk ? status : Status::kMiss, {}};
@@ -54,7 +54,7 @@ GetResult Cache::get_large(const Key& key, std::byte* buffer, std::uint64_t capa
   if (pinned.read.value_size > capacity) {
     status = Status::kTooSmall;
   } else {
-    copy_from_shared(room, pinned.value, pinned.read.value_size);
+    copy_from_shared(buffer, pinned.value, pinned.read.value_size);
   }
   pins.release(pinned.pin, shard.offset_of(pinned.position));
   return {status, pinned.read};
