@@ -91,7 +91,7 @@ class WritesAhead {
       const Key& key = keys_[group[i]];
       Shard& shard = shard_of(key);
       shard.prefetch_lock();
-      static_cast<void>(shard.probe_start(key, &probes[i]));
+      static_cast<void>(shard.probe_start<false>(key, &probes[i]));
     }
     for (std::size_t i = 0; i < group.size(); ++i) {
       const Key& key = keys_[group[i]];

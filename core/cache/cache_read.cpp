@@ -103,7 +103,7 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
       probes[i].shard = nullptr;
       if (group[i].status != Status::kOk) continue;
       Shard& shard = shard_of(keys[begin + i]);
-      if (!shard.probe_start(keys[begin + i], &probes[i].probe)) continue;
+      if (!shard.probe_start<false>(keys[begin + i], &probes[i].probe)) continue;
       probes[i].shard = &shard;
     }
     for (std::size_t i = 0; i < group.size(); ++i) {

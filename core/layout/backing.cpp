@@ -12,6 +12,10 @@ constexpr std::uint32_t cells_in(std::uint64_t shard_bytes) noexcept {
   return static_cast<std::uint32_t>((shard_bytes - kShardHeaderSize) / sizeof(Cell));
 }
 
+constexpr std::uint64_t bias_of(std::uint64_t shard_bytes) noexcept {
+  return (Backing::kStretchSize - shard_bytes % Backing::kStretchSize) % Backing::kStretchSize / kUnitSize;
+}
+
 constexpr std::uint64_t stretches_in(std::uint64_t bytes) noexcept {
   return (bytes + Backing::kStretchSize - 1) / Backing::kStretchSize;
 }
@@ -23,6 +27,7 @@ Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::
       shard_(segment.data() + shard_offset_bytes),
       offset_bytes_(shard_offset_bytes),
       size_bytes_(shard_size_bytes),
+      bias_units_(bias_of(shard_size_bytes)),
       max_cells_(cells_in(shard_size_bytes)),
       partial_begin_bytes_(shard_size_bytes),
       stretches_(new std::atomic<std::uint8_t>[stretches_in(shard_size_bytes)]()) {}
@@ -30,6 +35,7 @@ Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::
 Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
     : shard_(shard),
       size_bytes_(shard_size_bytes),
+      bias_units_(bias_of(shard_size_bytes)),
       max_cells_(cells_in(shard_size_bytes)),
       known_cells_(max_cells_),
       partial_begin_bytes_(shard_size_bytes),
@@ -55,10 +61,15 @@ bool Backing::ask(std::uint64_t begin_bytes, std::uint64_t end_bytes) const noex
   }
 }
 
+// The first stretch is short, if the shard is no multiple of one.
+std::uint64_t Backing::begin_of(std::uint64_t stretch) const noexcept {
+  return stretch == 0 ? 0 : stretch * kStretchSize - bias_units_ * kUnitSize;
+}
+
 bool Backing::has_stretch(std::uint64_t stretch) const noexcept {
   if (stretches_[stretch].load(std::memory_order_relaxed) != 0) return true;
-  const std::uint64_t end = size_bytes_ - stretch * kStretchSize;
-  const std::uint64_t begin = end - std::min(end, kStretchSize);
+  const std::uint64_t begin = begin_of(stretch);
+  const std::uint64_t end = begin_of(stretch + 1);
   // Not below what the heap has taken: asking takes memory where there was none.
   if (const std::uint64_t least = page_floor(heap_committed()); least > begin && least < end) return false;
   if (!ask(begin, end)) return false;
@@ -66,30 +77,29 @@ bool Backing::has_stretch(std::uint64_t stretch) const noexcept {
   return true;
 }
 
-bool Backing::look(std::uint64_t left_bytes) const noexcept {
-  const std::uint64_t stretch = (left_bytes - 1) / kStretchSize;
-  if (stretch != 0 && !has_stretch(stretch - 1)) return false;
+bool Backing::look(std::uint32_t position) const noexcept {
+  const std::uint64_t stretch = stretch_of(position);
+  const std::uint64_t end = begin_of(stretch + 1);
+  if (end < size_bytes_ && !has_stretch(stretch + 1)) return false;
   if (has_stretch(stretch)) {
     stretches_[stretch].store(kWithNext, std::memory_order_relaxed);
     return true;
   }
-  const std::uint64_t wanted = page_floor(size_bytes_ - left_bytes);
+  const std::uint64_t wanted = page_floor(std::uint64_t{position} * kUnitSize);
   const std::uint64_t least = page_floor(heap_committed());
   const std::uint64_t known = partial_begin_bytes_.load(std::memory_order_relaxed);
-  const auto is_here = [&](std::uint64_t bytes) {
-    return bytes <= wanted && (size_bytes_ - bytes - 1) / kStretchSize == stretch;
-  };
+  const auto is_here = [&](std::uint64_t bytes) { return bytes <= wanted && bytes >= begin_of(stretch); };
   if (is_here(known)) return true;
   const std::uint64_t begin = is_here(least) ? least : wanted;
-  if (!ask(begin, size_bytes_ - stretch * kStretchSize)) return false;
+  if (!ask(begin, end)) return false;
   partial_begin_bytes_.store(begin, std::memory_order_relaxed);
   return true;
 }
 
-bool Backing::reaches_far(std::uint64_t left_bytes, std::uint64_t size_bytes) const noexcept {
-  const std::uint64_t last = left_bytes - size_bytes;
-  for (std::uint64_t left = left_bytes; left > last; left -= std::min(left, kStretchSize)) {
-    if (!reaches(left)) return false;
+bool Backing::reaches_far(std::uint32_t position, std::uint64_t size_bytes) const noexcept {
+  const std::uint64_t end = position + size_bytes / kUnitSize;
+  for (std::uint64_t at = position; at < end; at += kStretchUnits) {
+    if (!reaches(static_cast<std::uint32_t>(at))) return false;
   }
   return true;
 }

@@ -28,37 +28,37 @@ class Backing {
   std::byte* shard() const noexcept { return shard_; }
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
-  // Whether the bytes from `left_bytes` before the shard's end on have memory: as many as a stretch has, or all up to
-  // the end. REQUIRES: 0 < left_bytes <= size_bytes().
-  bool reaches(std::uint64_t left_bytes) const noexcept {
-    if (stretches_[(left_bytes - 1) / kStretchSize].load(std::memory_order_relaxed) == kWithNext) [[likely]]
-      return true;
-    return look(left_bytes);
+  // Whether the bytes from a position on have memory: kStretchSize of them, or all up to the shard's end. Asks the
+  // system if this process does not know. REQUIRES: the position is below the shard's end.
+  bool reaches(std::uint32_t position) const noexcept { return knows(position) || look(position); }
+  // The same of `size_bytes` bytes. REQUIRES: they end within the shard.
+  bool reaches(std::uint32_t position, std::uint64_t size_bytes) const noexcept {
+    return reaches(position) && (size_bytes <= kStretchSize || reaches_far(position, size_bytes));
   }
-  // The same of so many bytes. REQUIRES: size_bytes <= left_bytes.
-  bool reaches(std::uint64_t left_bytes, std::uint64_t size_bytes) const noexcept {
-    return reaches(left_bytes) && (size_bytes <= kStretchSize || reaches_far(left_bytes, size_bytes));
-  }
-  // The same of what begins at a position. REQUIRES: it is below the shard's end.
-  bool reaches_from(std::uint32_t position) const noexcept {
-    return reaches(size_bytes_ - std::uint64_t{position} * kUnitSize);
+  // Whether this process knows so already, without asking: a call would cost a get its registers.
+  bool knows(std::uint32_t position) const noexcept {
+    return stretches_[stretch_of(position)].load(std::memory_order_relaxed) == kWithNext;
   }
 
-  // Whether a table of so many cells fits the shard and has memory.
-  bool has_cells(std::uint32_t cells) const noexcept {
-    if (cells - 1 < known_cells_.load(std::memory_order_relaxed)) [[likely]]
-      return true;
-    return look_at_table(cells);
+  // Whether a table of so many cells fits the shard and has memory. And whether this process knows so already.
+  bool has_cells(std::uint32_t cells) const noexcept { return knows_cells(cells) || look_at_table(cells); }
+  bool knows_cells(std::uint32_t cells) const noexcept {
+    return cells - 1 < known_cells_.load(std::memory_order_relaxed);
   }
 
  private:
-  // Of a stretch, counted from the shard's end: whether it has memory, and whether the one behind it has too.
+  static constexpr std::uint32_t kStretchUnits = kStretchSize / kUnitSize;
+  // Of a stretch: whether it has memory, and whether the one behind it has too.
   static constexpr std::uint8_t kAlone = 1;
   static constexpr std::uint8_t kWithNext = 2;
 
-  [[gnu::cold]] bool look(std::uint64_t left_bytes) const noexcept;
-  [[gnu::cold]] bool reaches_far(std::uint64_t left_bytes, std::uint64_t size_bytes) const noexcept;
+  [[gnu::cold]] bool look(std::uint32_t position) const noexcept;
+  [[gnu::cold]] bool reaches_far(std::uint32_t position, std::uint64_t size_bytes) const noexcept;
   [[gnu::cold]] bool look_at_table(std::uint32_t cells) const noexcept;
+  std::uint64_t stretch_of(std::uint32_t position) const noexcept {
+    return (std::uint64_t{position} + bias_units_) / kStretchUnits;
+  }
+  std::uint64_t begin_of(std::uint64_t stretch) const noexcept;
   bool has_stretch(std::uint64_t stretch) const noexcept;
   bool ask(std::uint64_t begin_bytes, std::uint64_t end_bytes) const noexcept;
   std::uint64_t heap_committed() const noexcept;
@@ -67,6 +67,8 @@ class Backing {
   std::byte* shard_;
   std::uint64_t offset_bytes_ = 0;  // Of the shard in the segment.
   std::uint64_t size_bytes_;
+  // So that a stretch ends with the shard: the heap takes its memory from there.
+  std::uint64_t bias_units_;
   std::uint32_t max_cells_;
   mutable std::atomic<std::uint32_t> known_cells_{0};
   // The lowest stretch of the heap may have memory in its upper part alone: from here on.

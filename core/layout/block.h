@@ -84,20 +84,22 @@ constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexc
   return expires_ms != 0 && expires_ms <= now_ms;
 }
 
-// False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
-// bytes.
+// False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any bytes.
+// Without kAsks also if this process does not know yet that the block's begin has memory; beyond a
+// Backing::kStretchSize from there, the caller asks for memory then.
+template <bool kAsks = true>
 inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();
   const std::uint64_t shard_size_bytes = backing.size_bytes();
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (offset < kShardHeaderSize || offset > shard_size_bytes - kMinBlockUnits * kUnitSize) return false;
-  if (!backing.reaches(shard_size_bytes - offset)) return false;
+  if (kAsks ? !backing.reaches(position) : !backing.knows(position)) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const BlockShape shape = BlockShape::unpack(header->shape.load(std::memory_order_relaxed));
   const std::uint64_t size = shape.size_bytes();
   const std::uint64_t value_start = shape.value_start(position);
   if (!shape.used() || size > shard_size_bytes - offset || shape.key_size > kMaxKeySize ||
-      value_start + shape.slack > size || !backing.reaches(shard_size_bytes - offset, size)) {
+      value_start + shape.slack > size || (kAsks && !backing.reaches(position, size))) {
     return false;
   }
   block->header = header;
@@ -113,6 +115,7 @@ inline bool check_block(const Backing& backing, std::uint32_t position, CheckedB
 // As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
 // Only of blocks whose value begins right behind the key, as small ones do; others are for check_block(). Beyond a
 // Backing::kStretchSize from the block's begin on, the caller asks for memory.
+template <bool kAsks = true>
 inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
                               CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();
@@ -122,7 +125,8 @@ inline bool check_plain_block(const Backing& backing, std::uint32_t position, st
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   // At the shard's end nothing is left, behind it more than the shard has.
   const std::uint64_t left = shard_size_bytes - offset;
-  if (left - 1 >= shard_size_bytes - kShardHeaderSize || !backing.reaches(left)) return false;
+  if (left - 1 >= shard_size_bytes - kShardHeaderSize) return false;
+  if (kAsks ? !backing.reaches(position) : !backing.knows(position)) return false;
   const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
   const std::uint64_t word = header->shape.load(std::memory_order_relaxed);
   if ((word & kKnown) != (key_size << kShift | std::uint64_t{kBlockUsed} << 32)) return false;

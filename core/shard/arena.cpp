@@ -299,7 +299,7 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
   if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) {
     const std::uint64_t size = std::uint64_t{heap_begin()} * kUnitSize - from_bytes;
-    if (backing_.reaches(shard_size_bytes_ - from_bytes, size)) return true;
+    if (backing_.reaches(static_cast<std::uint32_t>(from_bytes / kUnitSize), size)) return true;
     forget_commits();  // The shard claims memory that it does not have.
   }
   if (is_refused_for_now(now_ms)) return false;

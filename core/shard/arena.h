@@ -86,7 +86,7 @@ class Arena {
   BlockHeader& block(std::uint32_t position) const {
     if (position < heap_begin() || position > heap_end() - kMinBlockUnits)
       throw CorruptionDetected{"a block out of bounds"};
-    if (!backing_.reaches_from(position)) throw CorruptionDetected{"a block without memory"};
+    if (!backing_.reaches(position)) throw CorruptionDetected{"a block without memory"};
     return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
   }
   BlockShape shape(std::uint32_t position) const { return look_at(position).shape; }
@@ -128,7 +128,7 @@ class Arena {
   // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
   // that was there before.
   std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const {
-    if (!backing_.reaches_from(position - 1)) throw CorruptionDetected{"a block without memory"};
+    if (!backing_.reaches(position - 1)) throw CorruptionDetected{"a block without memory"};
     return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 

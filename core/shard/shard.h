@@ -59,6 +59,7 @@ class Shard final : private ShardRecovery {
     std::uint32_t first_id = 0;  // The first entry whose tag fits, 0 if none.
     Index::InSlots in_slots;     // Those behind it.
   };
+  template <bool kAsks>
   bool probe_start(const Key& key, Probe* probe) const noexcept;
   template <LineUse kUse>
   void probe_bucket(const Key& key, Probe* probe) const noexcept;
@@ -191,8 +192,15 @@ class Shard final : private ShardRecovery {
   // Reading.
   template <class Consume>
   Lookup lookup(const Key& key, const Consume& consume) const noexcept;
-  template <class Consume>
+  template <bool kAsks, class Consume>
   Lookup probe_finish(const Key& key, Probe* probe, const Consume& consume) const noexcept;
+  template <bool kAsks, class Now>
+  bool try_pin(const Key& key, PinSet& pins, std::uint64_t accessed_at_ms, Now now_ms, PinnedBlock* pinned,
+               Status* status) noexcept;
+  template <class Now>
+  [[gnu::cold, gnu::noinline]] Status pin_slow(const Key& key, PinSet& pins, const Deadline& deadline,
+                                               std::uint64_t accessed_at_ms, Now now_ms, PinnedBlock* pinned) noexcept;
+  template <bool kAsks>
   Lookup find_candidate(const Key& key, Probe* probe, FoundEntry* candidate) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
@@ -398,8 +406,7 @@ class Shard final : private ShardRecovery {
   // Whether all of a block has it. Of one that is no larger than a stretch that is known.
   bool has_memory_for(const FoundEntry& found) const noexcept {
     const std::uint64_t size = found.block.stored_size;
-    return size <= Backing::kStretchSize ||
-           backing().reaches(size_ - std::uint64_t{found.position()} * kUnitSize, size);
+    return size <= Backing::kStretchSize || backing().reaches(found.position(), size);
   }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 

@@ -16,12 +16,12 @@ namespace memstream {
 namespace {
 
 constexpr std::uint64_t kClearedAtOnce = std::uint64_t{256} << 10;  // Bytes for which one hold makes room.
-constexpr std::uint32_t kLooksAtOnce = 8192;                        // At blocks, for a place where least has to move.
+constexpr std::uint32_t kLooksForAPlace = 8192;                     // At blocks, for a place where least has to move.
 constexpr std::uint32_t kBlocksAtOnce = 2048;                       // Emptied in one hold ...
 constexpr std::uint64_t kEmptiedAtOnce = std::uint64_t{4} << 20;    // ... and bytes of them.
 constexpr std::uint64_t kCommittedAtOnce = std::uint64_t{4} << 20;  // Bytes that the system is asked for in one hold.
 constexpr int kStarts = 16;  // Another one each time that somebody has begun to hold what lay in the way.
-constexpr std::chrono::microseconds kPause{20};
+constexpr std::chrono::microseconds kPauseForOthers{20};
 
 }  // namespace
 
@@ -43,7 +43,7 @@ Status Shard::reserve_in_slices(Clearing& clearing, const Deadline& deadline, Pi
     if (clearing.is_awaited) {
       // The unlock has woken a thread that needs some time to take the lock.
       const DisableCancelScope uncancelled;
-      std::this_thread::sleep_for(kPause);
+      std::this_thread::sleep_for(kPauseForOthers);
     }
     deadline.prolong(std::chrono::steady_clock::now() - begin);
   }
@@ -125,7 +125,7 @@ bool Shard::must_commit_more(std::uint64_t units, std::uint64_t now_ms) {
 // kWilderness: where only the wilderness and the lower end of the heap together are large enough.
 std::uint32_t Shard::find_start(std::uint64_t units, std::uint64_t now_ms) {
   Window window;
-  if (find_window(units, now_ms, kLooksAtOnce, &window)) return window.begin;
+  if (find_window(units, now_ms, kLooksForAPlace, &window)) return window.begin;
   const PinSnapshot census = pin_snapshot();
   const std::uint32_t heap_begin = arena_.heap_begin();
   const std::uint32_t heap_end = arena_.heap_end();

@@ -19,18 +19,21 @@ namespace memstream {
 template <class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::lookup(const Key& key, const Consume& consume) const noexcept {
   Probe probe;
-  if (!probe_start(key, &probe)) [[unlikely]]
+  if (!probe_start<true>(key, &probe)) [[unlikely]]
     return Lookup::kUnstable;
   probe_bucket<LineUse::kRead>(key, &probe);
-  return probe_finish(key, &probe, consume);
+  return probe_finish<true>(key, &probe, consume);
 }
 
 // The steps of lookup(), between which a batch looks at other keys: each asks for the cache lines that the next needs.
-// First the shard's line, which says where the bucket is. False if the shard is being rebuilt, or makes no sense.
+// First the shard's line, which says where the bucket is. False if the shard is being rebuilt or is corrupt. Without
+// kAsks also, and kUnstable in the last step, where this process would have to ask the system for memory first.
+template <bool kAsks>
 [[gnu::always_inline]] inline bool Shard::probe_start(const Key& key, Probe* probe) const noexcept {
   probe->seq = header_->seq.load(std::memory_order_acquire);
   probe->cells = header_->cells.load(std::memory_order_acquire);
-  if ((probe->seq & 1) != 0 || !backing().has_cells(probe->cells)) [[unlikely]]
+  if ((probe->seq & 1) != 0 || !(kAsks ? backing().has_cells(probe->cells) : backing().knows_cells(probe->cells)))
+      [[unlikely]]
     return false;
   probe->bucket = &Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), probe->cells));
   prefetch_line<LineUse::kRead>(probe->bucket);
@@ -56,11 +59,11 @@ template <LineUse kUse>
 }
 
 // At last the entries and their blocks.
-template <class Consume>
+template <bool kAsks, class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::probe_finish(const Key& key, Probe* probe,
                                                                 const Consume& consume) const noexcept {
   FoundEntry candidate;
-  Lookup outcome = find_candidate(key, probe, &candidate);
+  Lookup outcome = find_candidate<kAsks>(key, probe, &candidate);
   if (outcome == Lookup::kFound) {
     consume(std::as_const(candidate));
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -78,6 +81,7 @@ template <class Consume>
 }
 
 // The entry that seems to have the key. kUnstable if one that did not was changing.
+template <bool kAsks>
 [[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Probe* probe,
                                                                   FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
@@ -87,11 +91,12 @@ template <class Consume>
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
     *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
-    if (check_plain_block(backing(), ref_block(ref), key.bytes.size(), &candidate->block) &&
+    if (check_plain_block<kAsks>(backing(), ref_block(ref), key.bytes.size(), &candidate->block) &&
         equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
       return Lookup::kFound;
-    if (check_block(backing(), ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
+    if (check_block<kAsks>(backing(), ref_block(ref), &candidate->block) && candidate->block.key_is(key.bytes))
       return Lookup::kFound;
+    if (!kAsks) return Lookup::kUnstable;  // Its memory may be unknown. Two keys seldom have one hash.
     std::atomic_thread_fence(std::memory_order_acquire);
     const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
@@ -133,7 +138,7 @@ template <class Noted, class Now>
 [[gnu::always_inline]] inline bool Shard::try_get_fast(const Key& key, const ReadBuffer& room, Noted accessed_at_ms,
                                                        Now now_ms, GetResult* got) const noexcept {
   Probe probe;
-  if (!probe_start(key, &probe)) [[unlikely]]
+  if (!probe_start<false>(key, &probe)) [[unlikely]]
     return false;
   const std::uint64_t noted = accessed_at_ms();  // While the bucket is on its way.
   probe_bucket<LineUse::kRead>(key, &probe);
@@ -151,7 +156,7 @@ template <class Now>
     entry = candidate.entry;
     copied = copy_out(candidate, room, now_ms, &read);
   };
-  const Lookup outcome = probe_finish(key, probe, consume);
+  const Lookup outcome = probe_finish<false>(key, probe, consume);
   if (outcome == Lookup::kFound && copied == CopyOutcome::kCopied) [[likely]] {
     record_access(*entry, accessed_at_ms);
     *got = {Status::kOk, read};
@@ -195,7 +200,7 @@ template <class Now>
 inline void Shard::prefetch_write(const Key& key) const noexcept {
   prefetch_lock();
   Probe probe;
-  if (!probe_start(key, &probe)) return;
+  if (!probe_start<false>(key, &probe)) return;
   probe_bucket<LineUse::kWrite>(key, &probe);
 }
 
@@ -213,9 +218,28 @@ inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned)
 template <class Now>
 inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
                          Now now_ms, PinnedBlock* pinned) noexcept {
+  Status status = Status::kOk;
+  if (try_pin<false>(key, pins, accessed_at_ms, now_ms, pinned, &status)) [[likely]]
+    return status;
+  return pin_slow(key, pins, deadline, accessed_at_ms, now_ms, pinned);
+}
+
+// Once more, asking for memory that this process does not know of yet, and then under the lock.
+template <class Now>
+Status Shard::pin_slow(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms, Now now_ms,
+                       PinnedBlock* pinned) noexcept {
+  Status status = Status::kOk;
+  if (try_pin<true>(key, pins, accessed_at_ms, now_ms, pinned, &status)) return status;
+  return pin_locked(key, pins, deadline, accessed_at_ms, now_ms(), pinned);
+}
+
+// False if the shard kept changing, or would have to be asked for memory.
+template <bool kAsks, class Now>
+[[gnu::always_inline]] inline bool Shard::try_pin(const Key& key, PinSet& pins, std::uint64_t accessed_at_ms,
+                                                  Now now_ms, PinnedBlock* pinned, Status* status) noexcept {
   Probe probe;
-  if (!probe_start(key, &probe)) [[unlikely]]
-    return pin_locked(key, pins, deadline, accessed_at_ms, now_ms(), pinned);
+  if (!probe_start<kAsks>(key, &probe)) [[unlikely]]
+    return false;
   probe_bucket<LineUse::kRead>(key, &probe);
   Pinned did = Pinned::kExpired;
   Entry* entry = nullptr;
@@ -237,16 +261,18 @@ inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline,
     if (!ref_has_pinned_hint(ref))
       entry->ref.compare_exchange_strong(ref, ref | kPinnedHint, std::memory_order_acq_rel);
   };
-  const Lookup outcome = probe_finish(key, &probe, consume);
+  const Lookup outcome = probe_finish<kAsks>(key, &probe, consume);
   if (outcome == Lookup::kFound && did == Pinned::kPinned) [[likely]] {
     pins.validate(pinned->pin, offset_of(pinned->position));
     record_access(*entry, accessed_at_ms);
-    return Status::kOk;
+    *status = Status::kOk;
+    return true;
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
-  if (outcome == Lookup::kUnstable) return pin_locked(key, pins, deadline, accessed_at_ms, now_ms(), pinned);
+  if (outcome == Lookup::kUnstable) return false;
   if (outcome == Lookup::kAbsent) note_miss(key, probe);
-  return outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
+  *status = outcome == Lookup::kFound && did == Pinned::kNoPlace ? Status::kFull : Status::kMiss;
+  return true;
 }
 
 }  // namespace memstream

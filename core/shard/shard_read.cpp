@@ -20,7 +20,7 @@ constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one 
 template <class Consume>
 Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
   Probe probe;
-  if (!probe_start(key, &probe)) return Lookup::kUnstable;
+  if (!probe_start<true>(key, &probe)) return Lookup::kUnstable;
   probe_bucket<LineUse::kRead>(key, &probe);
   const auto take_from = [&](std::uint32_t id) {
     Entry& entry = Index::entry_unchecked(header_, id);

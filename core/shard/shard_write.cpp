@@ -160,7 +160,7 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bo
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
   if (has_extras) shape.flags |= kBlockExtras;
   const std::uint64_t value_start = shape.value_start(position);
-  if (!backing().reaches(size_ - std::uint64_t{position} * kUnitSize, shape.size_bytes())) {
+  if (!backing().reaches(position, shape.size_bytes())) {
     throw CorruptionDetected{"a block without memory"};
   }
   if (value_start + request.value_size > shape.size_bytes()) throw CorruptionDetected{"a block that is too small"};
