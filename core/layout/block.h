@@ -84,9 +84,9 @@ constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexc
   return expires_ms != 0 && expires_ms <= now_ms;
 }
 
-// False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any bytes.
-// Without kAsks also if this process does not know yet that the block's begin has memory; beyond a
-// Backing::kStretchSize from there, the caller asks for memory then.
+// False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
+// bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. Beyond a
+// Backing::kStretchSize from there, the caller then asks for memory.
 template <bool kAsks = true>
 inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();

@@ -31,8 +31,8 @@ MUTANTS = [
         "read-during-rebuild",
         "a fast read does not look whether the shard is being rebuilt",
         "core/shard/shard_lookup.h",
-        "if ((probe->seq & 1) != 0 || !backing()",
-        "if (!backing()",
+        "if ((probe->seq & 1) != 0 || !(kAsks",
+        "if (!(kAsks",
         ("shard_conditions_test", "histories"),
     ),
     Mutant(
@@ -71,8 +71,8 @@ MUTANTS = [
         "plain-block-in-the-header",
         "a get takes what stands in the shard's header for a block",
         "core/layout/block.h",
-        "if (left - 1 >= shard_size_bytes - kShardHeaderSize ||",
-        "if (left - 1 >= shard_size_bytes ||",
+        "  if (left - 1 >= shard_size_bytes - kShardHeaderSize) return false;\n",
+        "  if (left - 1 >= shard_size_bytes) return false;\n",
         ("block_test",),
     ),
     Mutant(
