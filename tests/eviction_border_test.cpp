@@ -112,13 +112,13 @@ TEST_CASE("with few entries a return moves the border by less") {
   CHECK(returned);
 }
 
-TEST_CASE("the border stays between a fiftieth and all but a hundredth") {
+TEST_CASE("the border stays between a twentieth and all but a hundredth") {
   TestQueues cache;
   cache.fill();
   cache.space().small_target = ~std::uint64_t{0};
   CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 99);
   cache.space().small_target = 0;
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 2);
+  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
 }
 
 TEST_CASE("a return moves the border the further the more often one queue is regretted, and not at all by chance") {

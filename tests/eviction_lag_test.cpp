@@ -171,10 +171,14 @@ TEST_CASE("who attached to look on counts no gets of dropped keys") {
   for (int i = next - 1; i > 0 && known < 5; --i) {
     GetResult got;
     const std::string name = cache.name(i);
+    // Until a process has asked the system for memory here, its gets take the slow way, which counts nothing.
+    (void)reader.get(cache.key(name), {room, sizeof room}, cache.deadline(), now());
     space.asks = 0;
-    REQUIRE(reader.try_get_fast(cache.key(name), {room, sizeof room}, now, now, &got));
+    const bool is_fast = reader.try_get_fast(cache.key(name), {room, sizeof room}, now, now, &got);
     CHECK(space.asks == 0);
-    if (!cache.has(i) && space.asks != 0) ++known;  // Whoever may write counts it.
+    if (cache.has(i) || space.asks == 0) continue;
+    CHECK(is_fast);
+    ++known;  // A process that may write counts it.
   }
   CHECK(known == 5);
 }
@@ -208,7 +212,7 @@ TEST_CASE("where all is in the small queue, nothing is read and keys come back t
   space.small_drops = space.entries;
   space.small_returns = space.entries / 2;
   cache.evict(&next, 1);
-  CHECK(cache.eviction.small_target() == space.used_memory / 100 * 2);
+  CHECK(cache.eviction.small_target() == space.used_memory / 100 * 5);
   CHECK(space.small_returns == 0);
   CHECK(cache.problems() == "");
 }

@@ -195,7 +195,7 @@ TEST_CASE("the library lets nobody but the owner into a private segment") {
     CHECK(as(user, nullptr, [&]() -> Complaint {
             // With System V a private name is each user's own, and the owner's segment is not even found.
             const int wanted = on_posix() ? CACHE_NO_PERMISSION : CACHE_NO_SEGMENT;
-            const char* const remedy = on_posix() ? "ask its owner" : "if its mode lets others in";
+            const char* const remedy = on_posix() ? "ask its owner" : "no other user shares one";
             for (const std::uint32_t flags :
                  {std::uint32_t{MEMSTREAM_OPEN_READ_ONLY}, std::uint32_t{MEMSTREAM_OPEN_EXISTING},
                   std::uint32_t{MEMSTREAM_OPEN_EXISTING | MEMSTREAM_OPEN_ANY_OWNER}}) {
@@ -318,9 +318,9 @@ TEST_CASE("who may only read is sent to a read-only attach, and that reads every
   const OwnersCache cache("0640");
   const auto body = []() -> Complaint {
     for (const std::uint32_t flags : {0U, std::uint32_t{MEMSTREAM_OPEN_ANY_OWNER}}) {
-      RETURN_UNLESS(try_open(flags), CACHE_NO_PERMISSION, {"user id 61001", "mode 0640", "open it read-only"});
+      RETURN_UNLESS(try_open(flags), CACHE_NO_PERMISSION, {"user id 61001", "mode 0640", "Open it read-only"});
     }
-    RETURN_UNLESS(cache_connect(), CACHE_NO_PERMISSION, {"user id 61001", "mode 0640", "open it read-only"});
+    RETURN_UNLESS(cache_connect(), CACHE_NO_PERMISSION, {"user id 61001", "mode 0640", "Open it read-only"});
     RETURN_UNLESS(memstream_destroy_named(nullptr), CACHE_NO_PERMISSION, {"user id 61001"});
     memstream_t* opened = nullptr;
     RETURN_UNLESS(open_with(MEMSTREAM_OPEN_READ_ONLY, &opened), CACHE_OK);

@@ -111,9 +111,9 @@ TEST_CASE("a system that allows few semaphores is refused with what to raise, an
     const char* remedy;
   };
   for (const Limit& limit :
-       {Limit{"8 32000 500 32000", "raise the first number of kernel.sem"},
+       {Limit{"8 32000 500 32000", "Raise the first number of kernel.sem"},
         Limit{"32000 8 500 32000", "raise kernel.sem"}, Limit{"32000 1024000 500 0", "raise kernel.sem"},
-        Limit{"32000 1024000 1 32000", "raise the third number of kernel.sem"}}) {
+        Limit{"32000 1024000 1 32000", "Raise the third number of kernel.sem"}}) {
     const std::string kernel_sem = limit.kernel_sem;
     CAPTURE(kernel_sem);
     const TemporarySegment segment("limit", std::uint64_t{1} << 20);

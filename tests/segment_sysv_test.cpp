@@ -213,7 +213,7 @@ TEST_CASE("another program's semaphores under our key are not touched") {
   SUBCASE("more than ours") { count = 4; }
   const PlantedSemaphore foreign(named, count);
   CHECK(named.try_open() == Status::kOsError);
-  CHECK(message_has("another program"));
+  CHECK(message_has("Another program"));
   CHECK(foreign.exists());
 }
 

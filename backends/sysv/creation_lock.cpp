@@ -70,8 +70,7 @@ Status no_semaphore(const char* call, key_t key, const SegmentSpec& spec, int er
     }
     case ENOSPC:
       return fail_errno(Status::kOsError, call, spec.name, error,
-                        "The system has no semaphore left. Remove unused ones (ipcs -s), raise kernel.sem, or use "
-                        "MEMSTREAM_BACKEND=posix.");
+                        "The system has no semaphore left. Remove unused ones (ipcs -s, ipcrm), or raise kernel.sem.");
     case E2BIG:
       return fail_errno(
           Status::kOsError, call, spec.name, error,

@@ -11,7 +11,7 @@
 namespace memstream::bench {
 namespace {
 
-constexpr unsigned kLeastSmallPercent = 2;  // Of the capacity: what the small queue has at least ...
+constexpr unsigned kLeastSmallPercent = 5;  // Of the capacity: what the small queue has at least ...
 constexpr unsigned kMostSmallPercent = 99;  // ... and at most, which it begins with.
 constexpr unsigned kLongSmallPercent = 33;  // With more than that, one hit in it says little.
 constexpr unsigned kMostHits = 3;           // Hits are counted up to here: two bits.

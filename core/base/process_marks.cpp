@@ -63,7 +63,7 @@ ProcessMarks::Outcome operate(int id, sembuf (&operations)[kCount]) noexcept {
 }
 
 constexpr const char* kTooFewOperations =
-    "One call may not change as many semaphores here: raise the third number of kernel.sem to 4 at least.";
+    "One call may change too few semaphores here. Raise the third number of kernel.sem to at least 4.";
 
 Status no_set(const char* call, int error) {
   const char* remedy = "Let this process make System V semaphores (seccomp): they tell which processes are alive.";

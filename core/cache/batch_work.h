@@ -35,7 +35,7 @@ class BatchWork {
   static constexpr std::size_t kMost = 128;
 
   explicit BatchWork(std::size_t items_in_all) noexcept
-      : heap_(items_in_all > kFew ? new (std::nothrow) std::byte[kItemSize * std::min(items_in_all, kMost)] : nullptr),
+      : heap_(items_in_all > kFew ? allocate(kItemSize * std::min(items_in_all, kMost)) : nullptr),
         capacity_(heap_ != nullptr ? std::min(items_in_all, kMost) : kFew),
         room_(heap_ != nullptr ? heap_.get() : few_) {}
   BatchWork(const BatchWork&) = delete;
@@ -61,7 +61,19 @@ class BatchWork {
   static_assert(std::is_trivially_destructible_v<BatchItem> && std::is_trivially_destructible_v<Key> &&
                 std::is_trivially_destructible_v<StoreRequest>);
 
-  std::unique_ptr<std::byte[]> heap_;
+  struct Deallocate {
+    void operator()(std::byte* bytes) const noexcept { ::operator delete(bytes); }
+  };
+  // nullptr without memory.
+  static std::byte* allocate(std::size_t size_bytes) noexcept {
+    try {
+      return static_cast<std::byte*>(::operator new(size_bytes));
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+  }
+
+  std::unique_ptr<std::byte, Deallocate> heap_;
   std::size_t capacity_;
   std::size_t count_ = 0;
   std::byte* room_;

@@ -30,7 +30,7 @@ Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::
       bias_units_(bias_of(shard_size_bytes)),
       max_cells_(cells_in(shard_size_bytes)),
       partial_begin_bytes_(shard_size_bytes),
-      stretches_(new std::atomic<std::uint8_t>[stretches_in(shard_size_bytes)]()) {}
+      stretches_(stretches_in(shard_size_bytes)) {}
 
 Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
     : shard_(shard),
@@ -39,8 +39,8 @@ Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
       max_cells_(cells_in(shard_size_bytes)),
       known_cells_(max_cells_),
       partial_begin_bytes_(shard_size_bytes),
-      stretches_(new std::atomic<std::uint8_t>[stretches_in(shard_size_bytes)]()) {
-  std::for_each_n(stretches_.get(), stretches_in(shard_size_bytes), [](auto& stretch) { stretch = kWithNext; });
+      stretches_(stretches_in(shard_size_bytes)) {
+  for (std::atomic<std::uint8_t>& stretch : stretches_) stretch = kWithNext;
 }
 
 // What the shard says of it. Only a hint: where the heap has less memory than a stretch, and where nobody else tells.

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "core/base/segment.h"
 #include "core/layout/layout.h"
@@ -73,7 +73,7 @@ class Backing {
   mutable std::atomic<std::uint32_t> known_cells_{0};
   // The lowest stretch of the heap may have memory in its upper part alone: from here on.
   mutable std::atomic<std::uint64_t> partial_begin_bytes_;
-  std::unique_ptr<std::atomic<std::uint8_t>[]> stretches_;
+  mutable std::vector<std::atomic<std::uint8_t>> stretches_;
 };
 
 }  // namespace memstream
