@@ -113,7 +113,7 @@ def test_incr_counts_from_zero(shell: Shell) -> None:
 
 def test_add_refuses_a_key_that_is_there(shell: Shell) -> None:
     shell.ok("put", "key", "1", "--add")
-    assert "there already" in shell.fails(1, "put", "key", "2", "--add")
+    assert "exists already" in shell.fails(1, "put", "key", "2", "--add")
     assert shell.ok("get", "key") == "1"
 
 
@@ -305,7 +305,7 @@ def test_a_damaged_dump_stops_at_the_damaged_record(shell: Shell, tmp_path: Path
         path.write_bytes(damaged)
         message = shell.fails(4, "load", str(path))
         assert "damaged or cut off" in message
-        assert f"behind {shell.json('stat')['entries']} entries" in message
+        assert f"after {shell.json('stat')['entries']} entries" in message
 
 
 def test_load_refuses_what_is_no_dump(shell: Shell, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ with Cache() as opened:
     # interpreter may still fill a cache of its own.
     count_references = getattr(sys, "gettotalrefcount", lambda: 0)
     growths = []
-    for _ in range(3):
+    for _ in range(8):
         blocks, references = sys.getallocatedblocks(), count_references()
         for _ in range(300):
             walk(opened)

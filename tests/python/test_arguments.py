@@ -53,6 +53,7 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "mode": (["0660", 1.5, True, [1], Nothing(), 0, 0o1000, 0o066, 660, 2**32 + 0o600], "permission bits"),
     "timeout": (["1", b"1", True, [1], Nothing(), -1, float("nan")], "seconds"),
     "prefault": (["off", 1, 0, Nothing()], "True, False"),
+    "checksum": (["off", 1, 0, Nothing()], "True, False"),
     "group": ([*_WRONG_ACCOUNTS, "no-such-group"], "a group"),
     "max_value": ([b"64M", 1.5, True, [1], Nothing(), 0, -1, 2**64, 2**63, "64X", "", "M", "-1", "1M\0"], "M"),
     "owner": ([*_WRONG_ACCOUNTS, "no-such-user"], "a user"),

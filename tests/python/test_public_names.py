@@ -20,18 +20,19 @@ from memstream import Cache, ObjectCache, errors
 NAMES: Dict[str, str] = {
     "memstream": (
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Info InternalError Lease LibraryError "
-        "MemStreamError MemoizedFunction ObjectCache Process Reservation SegmentDiffers SegmentError Serializer "
+        "MemStreamError MemoizedFunction ObjectCache Process Repair Reservation SegmentDiffers SegmentError Serializer "
         "SerializerError Stats Status SystemCallError UnavailableError UndecodableWarning View __version__ destroy "
         "lru_cache"
     ),
     "memstream.errors": (
-        "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadGroup BadHandle BadHugePages BadKey "
-        "BadMagic BadMaxValue BadMode BadName BadPrefault BadRoad BadShards BadSize BadState BadTimeout BadVersion "
-        "BufferTooSmall CacheBusy CacheFull CacheGone CacheMiss ClosedError ConfigurationError Conflict CorruptError "
-        "InternalError InvalidArgument KeyExists LeaseHeld LibraryError MemStreamError NameMismatch NoHugePages "
-        "NoMemory NoPermission NoSegment NotNumeric NotOwner NotSharedMemory OtherBoot OtherByteOrder OtherLibc "
-        "OtherNamespace ProcessTableFull ReadOnlyError SegmentDiffers SegmentError SerializerError SizeMismatch "
-        "SystemCallError Truncated UnavailableError UndecodableWarning ValueTooLarge"
+        "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "
+        "BadHandle BadHugePages BadKey BadMagic BadMaxValue BadMode BadName BadPrefault BadRoad BadShards BadSize "
+        "BadState BadTimeout BadVersion BufferTooSmall CacheBusy CacheFull CacheGone CacheMiss ClosedError "
+        "ConfigurationError Conflict CorruptError InternalError InvalidArgument KeyExists LeaseHeld LibraryError "
+        "MemStreamError NameMismatch NoHugePages NoMemory NoPermission NoSegment NotNumeric NotOwner "
+        "NotSharedMemory OtherBoot OtherByteOrder OtherLibc OtherNamespace ProcessTableFull ReadOnlyError "
+        "SegmentDiffers SegmentError SerializerError SizeMismatch SystemCallError Truncated UnavailableError "
+        "UndecodableWarning ValueTooLarge"
     ),
     "memstream.cache": "Cache",
     "memstream.connection": "destroy",
@@ -40,7 +41,7 @@ NAMES: Dict[str, str] = {
     "memstream.memo_results": "CacheInfo",
     "memstream.memoize": "MemoizedFunction",
     "memstream.objects": "ObjectCache",
-    "memstream.records": "Entry Info Process Stats",
+    "memstream.records": "Entry Info Process Repair Stats",
     "memstream.serializers": "Serializer SerializerChoice",
     "memstream.views": "Reservation View",
     "memstream.django": "MemStreamCache check_caches",
