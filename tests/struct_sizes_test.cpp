@@ -127,6 +127,7 @@ struct NewerItem {
 
 constexpr std::size_t kItems = 300;  // More than the engine takes at once.
 
+// The items point into `keys`.
 std::vector<NewerItem> newer_items(const std::vector<std::string>& keys) {
   std::vector<NewerItem> items(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -158,7 +159,8 @@ TEST_CASE("items of a newer program work as long as what it added is 0") {
 TEST_CASE("an item whose added field is not 0 is refused, and no other one") {
   const TemporarySegment segment("added", std::uint64_t{2} << 20);
   const OpenCache cache(segment.spec());
-  std::vector<NewerItem> items = newer_items({"first", "second", "third"});
+  const std::vector<std::string> keys = {"first", "second", "third"};
+  std::vector<NewerItem> items = newer_items(keys);
   items[1].added = std::uint64_t{1} << 63;
   size_t size = 0;
   CHECK(memstream_set_many_sized(cache, &items[0].item, sizeof(NewerItem), 3) == CACHE_INVALID);
