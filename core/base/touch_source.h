@@ -7,7 +7,7 @@
 namespace memstream {
 
 [[gnu::cold, gnu::noinline]] inline void touch_large_source(const volatile std::byte* source,
-                                                           std::uint64_t size_bytes) noexcept {
+                                                            std::uint64_t size_bytes) noexcept {
   constexpr std::uint64_t kSmallestPage = 4096;
   for (std::uint64_t at = 0; at < size_bytes; at += kSmallestPage) static_cast<void>(source[at]);
   if (size_bytes != 0) static_cast<void>(source[size_bytes - 1]);
