@@ -31,8 +31,8 @@ MUTANTS = [
         "ring-goes-by-its-count",
         "the walk over the retired blocks goes round as often as they are counted",
         "core/shard/shard_pins.cpp",
-        "    if (position == first_kept) throw CorruptionDetected{"a ring "
-        "of retired blocks with fewer than are counted"};\n",
+        "    if (position == first_kept) "
+        'throw CorruptionDetected{"a ring of retired blocks with fewer than are counted"};\n',
         "",
         ("walks_test",),
     ),
