@@ -172,9 +172,10 @@ TEST_CASE("who attached to look on counts no gets of dropped keys") {
     GetResult got;
     const std::string name = cache.name(i);
     // Until a process has asked the system for memory here, its gets take the slow way, which counts nothing.
-    (void)reader.get(cache.key(name), {room, sizeof room}, cache.deadline(), now());
+    (void)reader.get(cache.key(name), {room, sizeof room}, {cache.deadline(), now()});
     space.asks = 0;
-    const bool is_fast = reader.try_get_fast(cache.key(name), {room, sizeof room}, now, now, &got);
+    const bool is_fast =
+        reader.try_get_fast(cache.key(name), {room, sizeof room}, now, now, &got) == Shard::FastGet::kAnswered;
     CHECK(space.asks == 0);
     if (cache.has(i) || space.asks == 0) continue;
     CHECK(is_fast);

@@ -310,7 +310,7 @@ TEST_CASE("what a creator that died left behind is laid out anew, with nothing o
   {
     Shard shard(&segment.segment(), segment.geometry(), 0, segment.attached().hash_seed);
     const Key key{"key", hash_key("key", segment.attached().hash_seed)};
-    REQUIRE(shard.store({.key = key}, deadline, 1) == Status::kOk);
+    REQUIRE(shard.store({.key = key}, {deadline, 1}) == Status::kOk);
   }
   segment.process_slot(3).pid = 12345;
   segment.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);

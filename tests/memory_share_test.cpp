@@ -56,7 +56,7 @@ class ShortSegment : public TestSegment {
     const StoreRequest request{.key = {key_text, hash_key(key_text, attached().hash_seed)},
                                .value = reinterpret_cast<const std::byte*>(value.data()),
                                .value_size = value.size()};
-    return shards_[number]->store(request, Deadline(std::chrono::milliseconds(2000)), now_ms_++);
+    return shards_[number]->store(request, {Deadline(std::chrono::milliseconds(2000)), now_ms_++});
   }
   ShardStatistics statistics(std::uint32_t number) {
     ShardStatistics statistics{};

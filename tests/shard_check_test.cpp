@@ -152,7 +152,7 @@ TEST_CASE("a key that lies in the wrong shard is found") {
   const KeyHash hash = hash_key(key, segment.attached().hash_seed);
   Shard wrong(&segment.segment(), segment.geometry(), 1 - hash.shard(2), segment.attached().hash_seed);
   const Deadline deadline{std::chrono::seconds(1)};
-  REQUIRE(wrong.store({.key = {key, hash}}, deadline, 1) == Status::kOk);
+  REQUIRE(wrong.store({.key = {key, hash}}, {deadline, 1}) == Status::kOk);
   std::vector<std::string> problems;
   REQUIRE(wrong.check(deadline, &problems) == Status::kOk);
   REQUIRE(problems.size() == 1);

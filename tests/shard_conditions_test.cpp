@@ -62,7 +62,7 @@ TEST_CASE("may_store says what store would and changes nothing") {
   REQUIRE(cache.set("there", "1") == Status::kOk);
   const auto may = [&](std::string_view key, StoreMode mode, std::uint64_t size = 1) {
     const StoreRequest request{.key = cache.key(key), .value_size = size, .mode = mode};
-    return cache.shard.may_store(request, cache.deadline(), cache.now_ms);
+    return cache.shard.may_store(request, {cache.deadline(), cache.now_ms});
   };
   CHECK(may("there", StoreMode::kSet) == Status::kOk);
   CHECK(may("there", StoreMode::kAdd) == Status::kExists);
@@ -78,7 +78,7 @@ TEST_CASE("a number in text is incremented and keeps its flags and expiry") {
   TestShard cache;
   REQUIRE(cache.set("n", "41", cache.now_ms + 1000, 5) == Status::kOk);
   const auto add = [&](std::string_view key, std::int64_t delta, std::int64_t* result = nullptr) {
-    return cache.shard.increment({.key = cache.key(key), .delta = delta}, cache.deadline(), cache.now_ms, result);
+    return cache.shard.increment({.key = cache.key(key), .delta = delta}, {cache.deadline(), cache.now_ms}, result);
   };
   std::int64_t result = 0;
   CHECK(add("n", 1, &result) == Status::kOk);
@@ -91,7 +91,7 @@ TEST_CASE("a number in text is incremented and keeps its flags and expiry") {
   CHECK(add("absent", 1) == Status::kMiss);
 
   const std::int64_t initial = 10;
-  CHECK(cache.shard.increment({cache.key("new"), 5, &initial, 1500}, cache.deadline(), cache.now_ms, &result) ==
+  CHECK(cache.shard.increment({cache.key("new"), 5, &initial, 1500}, {cache.deadline(), cache.now_ms}, &result) ==
         Status::kOk);
   CHECK(result == 15);
   CHECK(cache.read("new").expires_ms == 1500);
@@ -102,7 +102,7 @@ TEST_CASE("what is no 64-bit integer, or would leave the range, is not increment
   const auto add = [&](std::int64_t delta) {
     std::int64_t result = 7;
     const Status status =
-        cache.shard.increment({.key = cache.key("n"), .delta = delta}, cache.deadline(), cache.now_ms, &result);
+        cache.shard.increment({.key = cache.key("n"), .delta = delta}, {cache.deadline(), cache.now_ms}, &result);
     if (status != Status::kOk) CHECK(result == 7);
     return status;
   };

@@ -95,7 +95,7 @@ TEST_CASE("an entry whose key belongs to another shard is dropped by a rebuild")
   const auto* value = reinterpret_cast<const std::byte*>("value");
   const StoreRequest request{
       .key = {mine, hash_key(mine, segment.attached().hash_seed)}, .value = value, .value_size = 5};
-  REQUIRE(first.store(request, deadline, 1) == Status::kOk);
+  REQUIRE(first.store(request, {deadline, 1}) == Status::kOk);
   std::byte* shard = segment.data() + segment.geometry().shard_offset(0);
   auto& header = *reinterpret_cast<ShardHeader*>(shard);
   std::memcpy(shard + std::size_t{header.space.heap_begin} * kUnitSize + sizeof(BlockHeader), foreign.data(),

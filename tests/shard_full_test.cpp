@@ -294,7 +294,7 @@ TEST_CASE("what is new stays, also where windows are cleared: sizes grow from 64
     }
     for (int i = 0; gaps != 0 && i < small; i += gaps) (void)cache.remove(numbered("small-", i));
     const auto is_there = [&](int i) {
-      return cache.shard.inspect(cache.key(numbered("new-", i)), cache.deadline(), cache.now_ms, {}) == Status::kOk;
+      return cache.shard.inspect(cache.key(numbered("new-", i)), {cache.deadline(), cache.now_ms}, {}) == Status::kOk;
     };
     // Nobody reads them. The least part of the small queue holds twice as many as are looked for.
     constexpr int kPuts = 4000;

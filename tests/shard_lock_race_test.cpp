@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 
 class NoRecovery final : public ShardRecovery {
  public:
-  void recover() noexcept override { FAIL("nobody has died"); }
+  void repair_after_death() noexcept override { FAIL("nobody has died"); }
 };
 
 // Puts the calling thread on the first or the last processor of those that it may use. On a machine at work both would
@@ -89,7 +89,7 @@ TEST_CASE("a writer is never in a shard together with a slow reader") {
       has_writer.store(true);
       met_by_writer += meets(has_reader) ? 1 : 0;
       has_writer.store(false);
-      lock.admit_readers();
+      lock.let_readers_in();
       ++written;
     }
     lock.unlock();

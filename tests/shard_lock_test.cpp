@@ -27,7 +27,7 @@ using namespace std::chrono_literals;
 class CountingRecovery final : public ShardRecovery {
  public:
   explicit CountingRecovery(ShardHeader* shard) noexcept : shard_(shard) {}
-  void recover() noexcept override {
+  void repair_after_death() noexcept override {
     ++count_;
     bool is_held = false;
     std::thread([&] { is_held = robust_mutex_try_lock(&shard_->write_mutex) == LockOutcome::kTimeout; }).join();
@@ -67,7 +67,7 @@ class SharedLock {
     const Deadline deadline(timeout);
     if (const Status status = lock->lock(deadline); status != Status::kOk) return status;
     const Status status = lock->exclude_readers(deadline);
-    if (status == Status::kOk) lock->admit_readers();
+    if (status == Status::kOk) lock->let_readers_in();
     lock->unlock();
     return status;
   }
@@ -335,7 +335,7 @@ TEST_CASE("a writer that meets no slow reader leaves the rwlock alone, and keeps
   Status read = Status::kOk;
   std::thread([&] { read = shared.lock->read_shared(Deadline(50ms), [] {}); }).join();
   CHECK(read == Status::kBusy);
-  shared.lock->admit_readers();
+  shared.lock->let_readers_in();
   shared.lock->unlock();
   CHECK(shared.lock->read_shared(Deadline(1s), [] {}) == Status::kOk);
 }

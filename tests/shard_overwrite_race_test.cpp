@@ -82,7 +82,7 @@ TEST_CASE("a value whose record is written anew in the middle of the copy is not
     meanwhile = cache.put("key", next);
   });
   const ReadBuffer bytes = room.of(kRedoValueSize);
-  const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
+  const GetResult got = cache.shard.get(cache.key("key"), bytes, {cache.deadline(), cache.now_ms});
   CHECK(room.interruptions() == 1);
   CHECK(meanwhile == Status::kOk);
   CHECK(got.status == Status::kOk);
@@ -97,7 +97,7 @@ TEST_CASE("a value that is overwritten in the middle of the copy is not believed
   Status meanwhile = Status::kInternal;
   InterruptingRoom room([&] { meanwhile = cache.put("key", next); });
   const ReadBuffer bytes = room.of(kRedoValueSize);
-  const GetResult got = cache.shard.get(cache.key("key"), bytes, cache.deadline(), cache.now_ms);
+  const GetResult got = cache.shard.get(cache.key("key"), bytes, {cache.deadline(), cache.now_ms});
   CHECK(room.interruptions() == 1);
   CHECK(meanwhile == Status::kOk);
   CHECK(got.status == Status::kOk);
@@ -164,8 +164,9 @@ TEST_CASE("readers beside a writer that overwrites see whole values, each at lea
       std::uint64_t newest = 0;
       std::string room(kRedoValueSize, '\0');
       while (!stop.load()) {
-        const GetResult got = cache.shard.get(
-            cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), room.size()}, cache.deadline(), cache.now_ms);
+        const GetResult got =
+            cache.shard.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), room.size()},
+                            {cache.deadline(), cache.now_ms});
         std::uint64_t number = 0;
         std::memcpy(&number, room.data(), sizeof number);
         const std::size_t size = got.read.value_size;

@@ -160,8 +160,8 @@ TEST_CASE("an increment overwrites the number") {
   REQUIRE(cache.put("n", "41") == Status::kOk);
   const std::uint32_t position = cache.position("n");
   std::int64_t result = 0;
-  const Shard::IncrementRequest request{.key = cache.key("n"), .delta = 1, .redo = 1};
-  REQUIRE(cache.shard.increment(request, cache.deadline(), cache.now_ms, &result) == Status::kOk);
+  const IncrementRequest request{.key = cache.key("n"), .delta = 1, .redo = 1};
+  REQUIRE(cache.shard.increment(request, {cache.deadline(), cache.now_ms}, &result) == Status::kOk);
   CHECK(result == 42);
   CHECK(cache.get("n") == "42");
   CHECK(cache.position("n") == position);
@@ -203,12 +203,12 @@ TEST_CASE("whoever only reads gets the committed value from a shard that nobody 
   Shard reader(segment.get(), cache.geometry(), 0, cache.attached().hash_seed);
   std::string room(64, '\0');
   const GetResult got = reader.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), room.size()},
-                                   cache.deadline(), cache.now_ms);
+                                   {cache.deadline(), cache.now_ms});
   CHECK(got.status == Status::kOk);
   CHECK(room == pattern(64, 2));
   std::vector<std::string> keys;
   std::uint32_t next = 0;
-  REQUIRE(reader.scan(&next, cache.deadline(), cache.now_ms, [&](const ScannedEntry& scanned) {
+  REQUIRE(reader.scan(&next, {cache.deadline(), cache.now_ms}, [&](const ScannedEntry& scanned) {
     keys.emplace_back(reinterpret_cast<const char*>(scanned.block.key), scanned.block.key_size);
     CHECK(scanned.block.value_size == 64);
     return true;
@@ -221,7 +221,7 @@ TEST_CASE("where a value lies is told even while it is being overwritten") {
   REQUIRE(cache.put("key", pattern(64, 1)) == Status::kOk);
   const auto place = [&] {
     const std::byte* value = nullptr;
-    CHECK(cache.shard.inspect(cache.key("key"), cache.deadline(), cache.now_ms,
+    CHECK(cache.shard.inspect(cache.key("key"), {cache.deadline(), cache.now_ms},
                               [&](const ScannedEntry& scanned) { value = scanned.block.value; }) == Status::kOk);
     return value;
   };

@@ -34,7 +34,7 @@ TEST_CASE("a pinned value stands through whatever takes its key away, and its bl
         Loss{"delete", [](TestShard& cache) { REQUIRE(cache.remove("key") == Status::kOk); }},
         Loss{"clear", [](TestShard& cache) { REQUIRE(cache.shard.clear(cache.deadline()) == Status::kOk); }},
         Loss{"expiry", [](TestShard& cache) {
-               REQUIRE(cache.shard.touch(cache.key("key"), cache.now_ms + 1, cache.deadline(), cache.now_ms) ==
+               REQUIRE(cache.shard.touch(cache.key("key"), cache.now_ms + 1, {cache.deadline(), cache.now_ms}) ==
                        Status::kOk);
                cache.now_ms += 1;
                REQUIRE(cache.remove("key") == Status::kMiss);

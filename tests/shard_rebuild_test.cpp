@@ -262,8 +262,8 @@ TEST_CASE("one shard is emptied alone: the one beside it keeps its values") {
   Shard second(&segment.segment(), segment.geometry(), 1, segment.attached().hash_seed);
   const Key key{"key", hash_key("key", segment.attached().hash_seed)};
   for (Shard* shard : {&first, &second}) {
-    REQUIRE(shard->store({.key = key, .value = reinterpret_cast<const std::byte*>("value"), .value_size = 5}, deadline,
-                         1) == Status::kOk);
+    REQUIRE(shard->store({.key = key, .value = reinterpret_cast<const std::byte*>("value"), .value_size = 5},
+                         {deadline, 1}) == Status::kOk);
   }
   auto& header = *reinterpret_cast<ShardHeader*>(segment.data() + segment.geometry().shard_offset(0));
   header.space.heap_begin = 1;
@@ -272,8 +272,8 @@ TEST_CASE("one shard is emptied alone: the one beside it keeps its values") {
   ShardStatistics statistics{};
   REQUIRE(first.statistics(deadline, &statistics) == Status::kOk);
   CHECK(statistics.entries == 0);
-  CHECK(first.get(key, {room, sizeof room}, deadline, 1).status == Status::kMiss);
-  CHECK(second.get(key, {room, sizeof room}, deadline, 1).status == Status::kOk);
+  CHECK(first.get(key, {room, sizeof room}, {deadline, 1}).status == Status::kMiss);
+  CHECK(second.get(key, {room, sizeof room}, {deadline, 1}).status == Status::kOk);
 }
 
 // Nobody died, but something wrote where it should not: whoever meets it repairs it and goes on.

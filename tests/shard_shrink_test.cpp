@@ -119,7 +119,7 @@ TEST_CASE("a scan that is under way when the table shrinks misses no key") {
   std::uint32_t next = 0;
   const auto visit = [&](std::size_t most) {
     std::size_t count = 0;
-    REQUIRE(cache.shard.scan(&next, cache.deadline(), cache.now_ms, [&](const ScannedEntry& entry) {
+    REQUIRE(cache.shard.scan(&next, {cache.deadline(), cache.now_ms}, [&](const ScannedEntry& entry) {
       if (count++ == most) return false;
       met.emplace(reinterpret_cast<const char*>(entry.block.key), entry.block.key_size);
       return true;

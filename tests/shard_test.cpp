@@ -109,7 +109,7 @@ TEST_CASE("flags, instants and access counts of an entry are told as they are") 
   CHECK(cache.get("key") == "value");
   CHECK(cache.get("key") == "value");
   ScannedEntry seen;
-  REQUIRE(cache.shard.inspect(cache.key("key"), cache.deadline(), 3000,
+  REQUIRE(cache.shard.inspect(cache.key("key"), {cache.deadline(), 3000},
                               [&](const ScannedEntry& entry) { seen = entry; }) == Status::kOk);
   CHECK(seen.access_count == 2);
   CHECK(seen.last_access_ms == 2000);
@@ -119,8 +119,8 @@ TEST_CASE("flags, instants and access counts of an entry are told as they are") 
   CHECK(seen.block.value_size == 5);
   CHECK(seen.block.key_size == 3);
   CHECK(seen.cas == cache.read("key").cas);
-  CHECK(cache.shard.inspect(cache.key("other"), cache.deadline(), 3000, {}) == Status::kMiss);
-  CHECK(cache.shard.inspect(cache.key("key"), cache.deadline(), 9000, {}) == Status::kMiss);
+  CHECK(cache.shard.inspect(cache.key("other"), {cache.deadline(), 3000}, {}) == Status::kMiss);
+  CHECK(cache.shard.inspect(cache.key("key"), {cache.deadline(), 9000}, {}) == Status::kMiss);
 }
 
 // 32 of its bits stand in one word of the block, four in the other.
@@ -144,7 +144,7 @@ TEST_CASE("the instant at which a value was written is told as it is, whichever 
     CHECK(cache.read("filled").created_ms == now_ms);
     // A move is no write.
     ++cache.now_ms;
-    REQUIRE(cache.shard.touch(cache.key("key"), now_ms + 1000, cache.deadline(), cache.now_ms) == Status::kOk);
+    REQUIRE(cache.shard.touch(cache.key("key"), now_ms + 1000, {cache.deadline(), cache.now_ms}) == Status::kOk);
     CHECK(cache.read("key").created_ms == now_ms);
     cache.recover();
     CHECK(cache.read("key").created_ms == now_ms);
@@ -248,8 +248,8 @@ TEST_CASE("a buffer that is too small is told the size that is needed and left a
   TestShard cache;
   REQUIRE(cache.set("key", "value") == Status::kOk);
   std::string room = "....";
-  const GetResult got =
-      cache.shard.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), 4}, cache.deadline(), cache.now_ms);
+  const GetResult got = cache.shard.get(cache.key("key"), {reinterpret_cast<std::byte*>(room.data()), 4},
+                                        {cache.deadline(), cache.now_ms});
   CHECK(got.status == Status::kTooSmall);
   CHECK(got.read.value_size == 5);
   CHECK(room == "....");
@@ -263,7 +263,7 @@ TEST_CASE("large values are left to be pinned when the caller asks for that") {
   for (const std::string key : {"large", "small"}) {
     const ReadBuffer read_room{reinterpret_cast<std::byte*>(room.data()), room.size(), Shard::kPinnedCopySize, true,
                                true};
-    const GetResult got = cache.shard.get(cache.key(key), read_room, cache.deadline(), cache.now_ms);
+    const GetResult got = cache.shard.get(cache.key(key), read_room, {cache.deadline(), cache.now_ms});
     CHECK(got.status == Status::kOk);
     CHECK((got.read.value_size >= Shard::kPinnedCopySize) == (key == "large"));
     CHECK((room[0] == '.') == (key == "large"));
@@ -292,7 +292,7 @@ TEST_CASE("a scan that is stopped goes on with the entry it was stopped at") {
   std::uint32_t next = 0;
   do {
     int room = 7;
-    REQUIRE(cache.shard.scan(&next, cache.deadline(), cache.now_ms, [&](const ScannedEntry& entry) {
+    REQUIRE(cache.shard.scan(&next, {cache.deadline(), cache.now_ms}, [&](const ScannedEntry& entry) {
       if (room-- == 0) return false;
       ++seen[std::string(reinterpret_cast<const char*>(entry.block.key), entry.block.key_size)];
       return true;

@@ -18,7 +18,7 @@ TEST_CASE("touch gives a new time to live, longer, shorter or none, and keeps va
   REQUIRE(cache.set("key", "value", cache.now_ms + 10, 77) == Status::kOk);
   const ReadResult before = cache.read("key");
   const auto touch = [&](std::uint64_t expires_ms) {
-    return cache.shard.touch(cache.key("key"), expires_ms, cache.deadline(), cache.now_ms);
+    return cache.shard.touch(cache.key("key"), expires_ms, {cache.deadline(), cache.now_ms});
   };
   CHECK(touch(cache.now_ms + 1000) == Status::kOk);
   cache.now_ms += 500;
@@ -46,7 +46,7 @@ TEST_CASE("touch moves a value that has no expiry yet, and nothing else of it ch
   const std::uint32_t accesses = cache.entry("key").access_count;
   cache.now_ms += 500;
   const auto touch = [&](std::uint64_t expires_ms) {
-    return cache.shard.touch(cache.key("key"), expires_ms, cache.deadline(), cache.now_ms);
+    return cache.shard.touch(cache.key("key"), expires_ms, {cache.deadline(), cache.now_ms});
   };
   CHECK(touch(0) == Status::kOk);
   CHECK(ref_block(cache.entry("key").ref) == position);
@@ -83,7 +83,7 @@ TEST_CASE("touch of a large value leaves it where it is") {
   TestShard cache;
   REQUIRE(cache.set("key", pattern(kAlignedValueSize, 1)) == Status::kOk);
   const std::uint64_t ref = cache.entry("key").ref;
-  REQUIRE(cache.shard.touch(cache.key("key"), 2000, cache.deadline(), cache.now_ms) == Status::kOk);
+  REQUIRE(cache.shard.touch(cache.key("key"), 2000, {cache.deadline(), cache.now_ms}) == Status::kOk);
   CHECK(cache.entry("key").ref == ref);
   CHECK(cache.read("key").expires_ms == 2000);
 }
@@ -95,7 +95,7 @@ TEST_CASE("touch in a full shard evicts others") {
     REQUIRE(cache.set("key-" + std::to_string(count), pattern(1000, count)) == Status::kOk);
   }
   const auto touch = [&](const std::string& text) {
-    return cache.shard.touch(cache.key(text), cache.now_ms + 1000, cache.deadline(), cache.now_ms);
+    return cache.shard.touch(cache.key(text), cache.now_ms + 1000, {cache.deadline(), cache.now_ms});
   };
   int touched = 0;
   for (int i = 0; i < count; ++i) {
@@ -125,7 +125,7 @@ TEST_CASE("touch that finds no room is refused, and its own value is not what go
   REQUIRE(cache.unpin(last_of_1000) == Status::kOk);
   REQUIRE(cache.set("last", pattern(1000, 1)) == Status::kOk);
   const ReadResult before = cache.read("last");
-  const auto touch = [&] { return cache.shard.touch(cache.key("last"), 2000, cache.deadline(), cache.now_ms); };
+  const auto touch = [&] { return cache.shard.touch(cache.key("last"), 2000, {cache.deadline(), cache.now_ms}); };
   CHECK(touch() == Status::kFull);
   CHECK(message_has("views and reservations"));
   CHECK(cache.get("last") == pattern(1000, 1));

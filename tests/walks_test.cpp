@@ -132,7 +132,7 @@ class LinkedShard : public TestShard {
           count("remove", [&] { static_cast<void>(remove("key-10")); });
           break;
         case 4:
-          count("get", [&] { static_cast<void>(shard.inspect(key("key-7"), deadline(), now_ms, {})); });
+          count("get", [&] { static_cast<void>(shard.inspect(key("key-7"), {deadline(), now_ms}, {})); });
           break;
         case 5:
           count("statistics", [&] {
@@ -155,7 +155,7 @@ class LinkedShard : public TestShard {
     }
     for (std::uint32_t next = 0, calls = 0; calls == 0 || (next != 0 && calls < 50); ++calls) {
       count("scan", [&] {
-        static_cast<void>(shard.scan(&next, deadline(), now_ms, [](const ScannedEntry&) { return true; }));
+        static_cast<void>(shard.scan(&next, {deadline(), now_ms}, [](const ScannedEntry&) { return true; }));
       });
     }
     count("clear", [&] { static_cast<void>(shard.clear(deadline())); });

@@ -48,14 +48,14 @@ BENCHMARK(robust_mutex);
 // What a write does to the lock of its shard.
 void write_lock_of_a_shard(benchmark::State& state) {
   struct NoRecovery final : ShardRecovery {
-    void recover() noexcept override { std::abort(); }
+    void repair_after_death() noexcept override { std::abort(); }
   } recovery;
   test::TestShard shard(kSegmentSize);
   ShardLock lock(&shard.header(), shard.header().index, shard.thread_slots(), shard.geometry().thread_slots, &recovery);
   for (auto unused : state) {
     require_ok(lock.lock(shard.deadline()));
     require_ok(lock.exclude_readers(shard.deadline()));
-    lock.admit_readers();
+    lock.let_readers_in();
     lock.unlock();
   }
 }
@@ -73,7 +73,7 @@ void find_in_the_index(benchmark::State& state) {
   for (auto unused : state) {
     number = (number + 27'644'437) % kKeys;
     const Key key = shard.key(keys[number]);
-    benchmark::DoNotOptimize(shard.shard.inspect(key, shard.deadline(), shard.now_ms, {}));
+    benchmark::DoNotOptimize(shard.shard.inspect(key, {shard.deadline(), shard.now_ms}, {}));
   }
 }
 BENCHMARK(find_in_the_index);

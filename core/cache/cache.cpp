@@ -259,29 +259,29 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                        .redo = redo.record()};
   if (has_checksums()) [[unlikely]]
     request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
-  const Status status = store_hashed(request, Deadline(timeout_), now);
+  const Status status = store_hashed(request, {Deadline(timeout_), now});
   if (status == Status::kOk) count_puts(1);
   return status;
 }
 
-Status Cache::store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+Status Cache::store_hashed(const StoreRequest& request, const OpContext& context) noexcept {
   return retry_after_reaping([&] {
-    return request.value_size >= Shard::kPinnedCopySize ? store_large(request, deadline, now)
-                                                        : shard_of(request.key).store(request, deadline, now);
+    return request.value_size >= Shard::kPinnedCopySize ? store_large(request, context)
+                                                        : shard_of(request.key).store(request, context);
   });
 }
 
 // Fills a reservation outside every lock. When nothing more can be pinned it copies under the lock like a small one.
-Status Cache::store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept {
+Status Cache::store_large(const StoreRequest& request, const OpContext& context) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
-  if (const Status status = shard.may_store(request, deadline, now); status != Status::kOk) return status;
-  const Status status = shard.reserve(request.key, request.value_size, pins, deadline, now, &reserved);
-  if (status == Status::kFull) return shard.store(request, deadline, now);
+  if (const Status status = shard.may_store(request, context); status != Status::kOk) return status;
+  const Status status = shard.reserve(request.key, request.value_size, pins, context, &reserved);
+  if (status == Status::kFull) return shard.store(request, context);
   if (status != Status::kOk) return status;
   copy_to_shared(reserved.value, request.value, request.value_size);
-  const Status committed = shard.commit(request, reserved, pins, deadline, now);
+  const Status committed = shard.commit_reservation(request, reserved, pins, context);
   // The value is not stored then, so its room must not stay taken either.
   if (committed == Status::kBusy) pins.release(reserved.pin, shard.offset_of(reserved.position));
   return committed;
@@ -292,7 +292,7 @@ Status Cache::remove(std::string_view key) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).remove(hashed, Deadline(timeout_), now);
+  return shard_of(hashed).remove(hashed, {Deadline(timeout_), now});
 }
 
 Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
@@ -300,7 +300,7 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return retry_after_reaping([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), Deadline(timeout_), now); });
+  return retry_after_reaping([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), {Deadline(timeout_), now}); });
 }
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
@@ -310,9 +310,10 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   const RedoClaim redo(*this);
-  const Shard::IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
-  const Status status =
-      retry_after_reaping([&] { return shard_of(hashed).increment(request, Deadline(timeout_), now, result); });
+  const IncrementRequest request{hashed, delta, initial, expiry(ttl_ms), redo.record()};
+  const Status status = retry_after_reaping([&] {
+    return shard_of(hashed).increment(request, {Deadline(timeout_), now}, result);
+  });
   if (status == Status::kOk) count_puts(1);
   return status;
 }
@@ -400,8 +401,9 @@ Status Cache::reserve(std::string_view key, std::uint64_t value_size, PinnedValu
   const Key hashed = make_key(key);
   PinSet pins(exclusive_slot(), pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
-  return retry_after_reaping(
-      [&] { return shards_[held->shard]->reserve(hashed, value_size, pins, Deadline(timeout_), now, held); });
+  return retry_after_reaping([&] {
+    return shards_[held->shard]->reserve(hashed, value_size, pins, {Deadline(timeout_), now}, held);
+  });
 }
 
 Status Cache::commit(std::string_view key, const PinnedValue& held, const Value& value, StoreMode mode,
@@ -422,7 +424,7 @@ Status Cache::commit(std::string_view key, const PinnedValue& held, const Value&
                 "fork. End each one once, in the process that made it.");
   }
   if (has_checksums()) request.caller_flags |= checksum_word(held.value, request.value_size, request.key.hash);
-  const Status status = shards_[held.shard]->commit(request, held, pins, Deadline(timeout_), now);
+  const Status status = shards_[held.shard]->commit_reservation(request, held, pins, {Deadline(timeout_), now});
   if (status == Status::kOk) count_puts(1);
   return status;
 }

@@ -204,7 +204,7 @@ class Cache final : private ForkAware {
   [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                    bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity,
-                                     const Deadline& deadline, std::uint64_t now) noexcept;
+                                     const OpContext& context) noexcept;
   ReadBuffer room_for(std::byte* buffer, std::uint64_t capacity) const noexcept {
     return {buffer, capacity, ReadBuffer::kLarge, true, !read_only_};
   }
@@ -215,10 +215,9 @@ class Cache final : private ForkAware {
                                         PinnedValue* held) noexcept;
   // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
-  GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
-                      std::uint64_t now) noexcept;
-  Status store_hashed(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
-  Status store_large(const StoreRequest& request, const Deadline& deadline, std::uint64_t now) noexcept;
+  GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const OpContext& context) noexcept;
+  Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
+  Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
   // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
   // gone.
   template <class Operation>

@@ -130,7 +130,7 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
   }
   std::uint64_t puts = 0;
   const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };
-  const auto store_alone = [&](std::uint8_t item) { return store_hashed(requests[item], deadline, now); };
+  const auto store_alone = [&](std::uint8_t item) { return store_hashed(requests[item], {deadline, now}); };
   const auto finish = [&](std::uint8_t item, Status status) {
     items[item].status = status;
     if (items[item].failed()) failure = status;
@@ -150,7 +150,7 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
       const auto end = std::find_if(most.begin(), most.end(), is_large);
       const Shard::BatchOrder hold = most.first(static_cast<std::size_t>(end - most.begin()));
       ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
-      shards_[shard]->store_many(requests, hold, statuses.data(), deadline, now);
+      shards_[shard]->store_many(requests, hold, statuses.data(), {deadline, now});
       for (const std::uint8_t item : hold) {
         // Alone it may get the room of processes that have died.
         const bool no_room = statuses[item] == Status::kFull || statuses[item] == Status::kNoMemory;
@@ -177,7 +177,7 @@ Status Cache::remove_many(BatchWork& work, const Deadline& deadline) noexcept {
     for (Shard::BatchOrder rest = by_shard.of(shard); !rest.empty();) {
       const Shard::BatchOrder hold = rest.first(std::min(rest.size(), Shard::kBatchHold));
       ahead.reach(by_shard.place_of(hold) + hold.size(), [this](const Key& key) -> Shard& { return shard_of(key); });
-      shards_[shard]->remove_many(keys, hold, statuses.data(), deadline, now);
+      shards_[shard]->remove_many(keys, hold, statuses.data(), {deadline, now});
       for (const std::uint8_t item : hold) {
         items[item].status = statuses[item];
         if (items[item].failed()) failure = statuses[item];

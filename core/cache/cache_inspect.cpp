@@ -26,7 +26,7 @@ Status Cache::scan(std::uint64_t* cursor,
       return !stopped;
     };
     // By reference: a copy of it inside std::function would take memory, which may not be there.
-    const Status status = shards_[shard]->scan(&next, Deadline(timeout_), now_ms(), std::cref(visit_one));
+    const Status status = shards_[shard]->scan(&next, {Deadline(timeout_), now_ms()}, std::cref(visit_one));
     if (status != Status::kOk) return status;
     if (next == 0 && !stopped) ++shard;
   }

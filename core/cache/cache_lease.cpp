@@ -47,22 +47,22 @@ Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t
                        .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
   // Whether a holder is alive is asked before the lock is taken: it takes system calls, and while a value is stale
   // everybody asks.
-  if (const std::uint64_t holder = shard.lease_holder(hashed, now); holder != 0) {
+  if (const std::uint64_t holder = shard.leases().holder(hashed, now); holder != 0) {
     if (holder == request.owner || process_table_.owner_is_alive(holder)) {
       std::uint64_t cas = 0;
       const Status there =
-          shard.inspect(hashed, Deadline(timeout_), now, [&](const ScannedEntry& entry) { cas = entry.cas; });
+          shard.inspect(hashed, {Deadline(timeout_), now}, [&](const ScannedEntry& entry) { cas = entry.cas; });
       if (there != Status::kOk && there != Status::kMiss) return there;
       return there == Status::kOk && (stale_cas == 0 || cas != stale_cas) ? Status::kExists : Status::kHeld;
     }
     request.dead_owner = holder;
   }
   const Deadline deadline(timeout_);
-  Status status = shard.grant_lease(request, deadline, now, token);
+  Status status = shard.grant_lease(request, {deadline, now}, token);
   if (status == Status::kFull) {
     // Those of processes that have died are free once these have left the process table.
     if (process_table_.clean_up(deadline) == Status::kOk) {
-      status = shard.grant_lease(request, deadline, now, token);
+      status = shard.grant_lease(request, {deadline, now}, token);
     }
   }
   return status == Status::kFull ? Status::kOk : status;
@@ -75,9 +75,9 @@ Status Cache::wait_for_lease(std::string_view key, milliseconds timeout) noexcep
   Shard& shard = shard_of(hashed);
   const Deadline deadline(timeout);
   for (;;) {
-    std::atomic<std::uint32_t>& events = shard.lease_events();
+    std::atomic<std::uint32_t>& events = shard.leases().events();
     const std::uint32_t seen = events.load(std::memory_order_acquire);
-    const std::uint64_t holder = shard.lease_holder(hashed, now_ms());
+    const std::uint64_t holder = shard.leases().holder(hashed, now_ms());
     if (holder == 0 || !process_table_.owner_is_alive(holder)) return Status::kOk;
     if (const Status status = present(); status != Status::kOk) return status;
     if (!wait_for_event(events, seen, deadline)) return Status::kHeld;
@@ -91,10 +91,10 @@ Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, millis
   Shard& shard = shard_of(hashed);
   const Deadline deadline(timeout);
   for (;;) {
-    std::atomic<std::uint32_t>& events = shard.lease_events();
+    std::atomic<std::uint32_t>& events = shard.leases().events();
     const std::uint32_t seen = events.load(std::memory_order_acquire);
     bool is_over = false;
-    const std::uint64_t holder = shard.follow_lease(hashed, now_ms(), followed, &is_over);
+    const std::uint64_t holder = shard.leases().follow(hashed, now_ms(), followed, &is_over);
     if (const Status status = present(); status != Status::kOk) return status;
     if (holder == 0) return Status::kOk;
     if (is_over || !process_table_.owner_is_alive(holder)) return Status::kMiss;

@@ -29,8 +29,9 @@ inline void Cache::count_read(Status status) noexcept {
   const Key hashed = make_key(key);
   GetResult got;
   const ReadBuffer read_room{buffer, capacity, copy_below_, wants_all, leaves_large_};
-  if (!shard_of(hashed).try_get_fast(hashed, read_room, noted, now, &got)) [[unlikely]]
-    return get_slow(key, buffer, capacity, got.status == Status::kOk);
+  const Shard::FastGet outcome = shard_of(hashed).try_get_fast(hashed, read_room, noted, now, &got);
+  if (outcome != Shard::FastGet::kAnswered) [[unlikely]]
+    return get_slow(key, buffer, capacity, outcome == Shard::FastGet::kLarge);
   // Each with a counting and a return of its own, instead of count_read(): 20 to 30 instructions less.
   if (got.status == Status::kMiss) {
     if (ProcessSlot* own = slot(); own != nullptr) [[likely]] {

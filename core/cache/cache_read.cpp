@@ -19,37 +19,37 @@ GetResult Cache::get_slow(std::string_view key, std::byte* buffer, std::uint64_t
   if (const Status status = lockable(); status != Status::kOk) return {status, {}};
   const Key hashed = make_key(key);
   const GetResult got = is_large && !has_checksums()
-                            ? get_large(hashed, buffer, capacity, Deadline(timeout_), now_ms())
-                            : get_hashed(hashed, buffer, capacity, Deadline(timeout_), now_ms());
+                            ? get_large(hashed, buffer, capacity, {Deadline(timeout_), now_ms()})
+                            : get_hashed(hashed, buffer, capacity, {Deadline(timeout_), now_ms()});
   count_read(got.status);
   return got;
 }
 
-GetResult Cache::get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
-                            std::uint64_t now) noexcept {
+GetResult Cache::get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity,
+                            const OpContext& context) noexcept {
   for (;;) {
-    GetResult got = shard_of(key).get(key, room_for(buffer, capacity), deadline, now);
+    GetResult got = shard_of(key).get(key, room_for(buffer, capacity), context);
     const bool is_large = got.status == Status::kOk && !read_only_ && got.read.value_size >= ReadBuffer::kLarge;
-    if (is_large) got = get_large(key, buffer, capacity, deadline, now);
+    if (is_large) got = get_large(key, buffer, capacity, context);
     if (got.status != Status::kOk || !has_checksums()) return got;
     // Of the copy, which nobody else can change.
     const std::uint64_t checksum = checksum_word(buffer, got.read.value_size, key.hash);
     if (checksum == checksum_of_word(got.read.caller_flags)) return got;
-    const Status status = drop_damaged(key, deadline);
-    if (status != Status::kOk || deadline.passed()) return {status != Status::kOk ? status : Status::kMiss, {}};
+    const Status status = drop_damaged(key, context.deadline);
+    if (status != Status::kOk || context.deadline.passed()) return {status != Status::kOk ? status : Status::kMiss, {}};
   }
 }
 
 // Pins the block, copies outside every lock, lets go: a large read holds up no writer. When nothing more can be pinned
 // it copies in place like a small one.
-GetResult Cache::get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const Deadline& deadline,
-                           std::uint64_t now) noexcept {
+GetResult Cache::get_large(const Key& key, std::byte* buffer, std::uint64_t capacity,
+                           const OpContext& context) noexcept {
   PinSet pins(exclusive_slot(), pin_places_);
   PinnedBlock pinned;
   Shard& shard = shard_of(key);
   Status status = shard.pin(
-      key, pins, deadline, now, [now] { return now; }, &pinned);
-  if (status == Status::kFull) return shard.get(key, {buffer, capacity}, deadline, now);
+      key, pins, context.deadline, context.now_ms, [&] { return context.now_ms; }, &pinned);
+  if (status == Status::kFull) return shard.get(key, {buffer, capacity}, context);
   if (status != Status::kOk) return {status, {}};
   if (pinned.read.value_size > capacity) {
     status = Status::kTooSmall;
@@ -65,7 +65,7 @@ Status Cache::exists(std::string_view key) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).inspect(hashed, Deadline(timeout_), now, {});
+  return shard_of(hashed).inspect(hashed, {Deadline(timeout_), now}, {});
 }
 
 Status Cache::inspect(std::string_view key,
@@ -75,7 +75,7 @@ Status Cache::inspect(std::string_view key,
   if (const Status status = lockable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   const std::uint32_t shard = hashed.hash.shard(attached_.geometry.shards);
-  return shards_[shard]->inspect(hashed, Deadline(timeout_), now,
+  return shards_[shard]->inspect(hashed, {Deadline(timeout_), now},
                                  [&](const ScannedEntry& entry) { visit(shard, entry); });
 }
 
@@ -117,11 +117,14 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
       std::byte* to = room->data + room->used_bytes;
       const std::uint64_t left = room->size_bytes - room->used_bytes;
       GetResult got;
-      if (probes[i].shard == nullptr ||
-          !probes[i].shard->finish_get(key, &probes[i].probe, {to, left, copy_below_, true, leaves_large_}, now,
-                                       same_now, &got)) [[unlikely]]
-        got = got.status == Status::kOk && !has_checksums() ? get_large(key, to, left, deadline, now)
-                                                            : get_hashed(key, to, left, deadline, now);
+      const auto outcome =
+          probes[i].shard == nullptr
+              ? Shard::FastGet::kUnsettled
+              : probes[i].shard->finish_get(key, &probes[i].probe, {to, left, copy_below_, true, leaves_large_}, now,
+                                            same_now, &got);
+      if (outcome != Shard::FastGet::kAnswered) [[unlikely]]
+        got = outcome == Shard::FastGet::kLarge && !has_checksums() ? get_large(key, to, left, {deadline, now})
+                                                                    : get_hashed(key, to, left, {deadline, now});
       item.status = got.status;
       item.read = got.read;
       if (item.failed()) failure = item.status;

@@ -56,6 +56,11 @@ class Eviction {
     std::atomic<std::uint64_t>& word = Index::bucket(shard_, id / kSlotsPerCell).eviction;
     word.store(word.load(std::memory_order_relaxed) | mark_of(id), std::memory_order_relaxed);
   }
+  // Before the expiry itself is stored: an expiry that eviction does not know of would only be found by a get.
+  void note_expiry(const FoundEntry& found) noexcept {
+    found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
+    mark(found.id);
+  }
   bool is_marked(std::uint32_t id) const noexcept {
     return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
   }

@@ -1,7 +1,7 @@
 // A process's handle on a shard, and the layout of a blank one.
 #include "core/shard/shard.h"
 
-#include <fmt/format.h>
+#include "core/shard/shard_checker.h"
 
 namespace memstream {
 
@@ -13,54 +13,37 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       hash_seed_(hash_seed),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
-      redo_records_(reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset())),
       pins_(PinPlaces(segment, geometry), offset_),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
       index_(header_),
       eviction_(header_, &index_, &arena_, &pins_),
+      contents_(header_, index, geometry_, arena_),
+      leases_(header_, pins_.places()),
+      retired_(header_, &arena_, &pins_, offset_, size_),
+      redo_(header_, reinterpret_cast<RedoRecord*>(segment->data() + geometry.redo_records_offset()), geometry_,
+            arena_),
+      reclaimer_(parts()),
+      rebuilder_(parts()),
+      table_shrinker_(parts(), &rebuilder_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
-            geometry.thread_slots, this) {}
+            geometry.thread_slots, &rebuilder_) {}
+
+ShardParts Shard::parts() noexcept {
+  return {header_, number_, offset_,   size_,     hash_seed_, geometry_, pins_,
+          arena_,  index_,  eviction_, contents_, leases_,    retired_,  redo_};
+}
+
+Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {
+  return ShardChecker(parts(), &lock_).check(deadline, problems);
+}
 
 Status Shard::initialize(bool is_committed) noexcept {
   if (const Status status = ShardLock::initialize(header_); status != Status::kOk) return status;
   space().table_committed = is_committed ? size_ : kShardHeaderSize + kPageSize;
   space().heap_committed = size_;
-  make_blank();
+  rebuilder_.make_blank();
   arena_.commit_first_step();
   return Status::kOk;
-}
-
-bool Shard::bounds_are_valid() const noexcept {
-  const ShardSpace& s = space();
-  const std::uint32_t cells = index_.cells();
-  const std::uint32_t table_cells = s.table_cells.load(std::memory_order_relaxed);
-  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{table_cells} * sizeof(Cell);
-  const std::uint64_t heap_begin = std::uint64_t{arena_.heap_begin()} * kUnitSize;
-  return cells != 0 && cells <= table_cells && backing().has_cells(table_cells) && table_cells % kTableStepCells == 0 &&
-         heap_begin >= table_end && heap_begin <= size_ && s.heap_end == arena_.heap_end() && header_->index == number_;
-}
-
-// Marks that claim too little cost a commit of what is committed already.
-bool Shard::commits_are_valid() const noexcept {
-  return space().table_committed <= size_ && space().heap_committed <= size_;
-}
-
-Status Shard::no_room(std::uint64_t bytes) const noexcept {
-  const bool refused = header_->counters.commit_failures != 0 && arena_.wilderness_bytes() >= kPageSize;
-  if (refused) {
-    return fail_without_throwing(Status::kNoMemory, [&] {
-      return fmt::format(
-          "No memory for {} bytes: the machine or the container gives this segment no more. Free memory, or enlarge "
-          "/dev/shm or the container's limit.",
-          bytes);
-    });
-  }
-  return fail_without_throwing(Status::kFull, [&] {
-    return fmt::format(
-        "No memory for {} bytes: views and reservations pin all that could be evicted. {}. Release some, or use a "
-        "larger MEMSTREAM_SIZE.",
-        bytes, holders());
-  });
 }
 
 Status damaged_value(bool read_only) noexcept {

@@ -17,18 +17,18 @@ void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadl
   for (; next < order.size(); ++next) statuses[order[next]] = status;
 }
 
-void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses, const Deadline& deadline,
-                       std::uint64_t now_ms) noexcept {
+void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses,
+                       const OpContext& context) noexcept {
   for (const std::uint8_t item : order) touch_source(requests[item].value, requests[item].value_size);
-  write_many(order, statuses, deadline, [&](std::uint8_t item) {
+  write_many(order, statuses, context.deadline, [&](std::uint8_t item) {
     if (const Status status = check_size(requests[item]); status != Status::kOk) return status;
-    return store_if_admitted(requests[item], now_ms);
+    return store_if_allowed(requests[item], context.now_ms);
   });
 }
 
-void Shard::remove_many(const Key* keys, BatchOrder order, Status* statuses, const Deadline& deadline,
-                        std::uint64_t now_ms) noexcept {
-  write_many(order, statuses, deadline, [&](std::uint8_t item) { return remove_key(keys[item], now_ms); });
+void Shard::remove_many(const Key* keys, BatchOrder order, Status* statuses, const OpContext& context) noexcept {
+  write_many(order, statuses, context.deadline,
+             [&](std::uint8_t item) { return remove_key(keys[item], context.now_ms); });
 }
 
 }  // namespace memstream

@@ -108,7 +108,7 @@ Status ShardLock::recover(const Deadline& deadline) noexcept {
   shard_->wait.store(1, std::memory_order_seq_cst);
   const Status status = switch_epoch(deadline);
   if (status == Status::kOk) {
-    recovery_->recover();
+    recovery_->repair_after_death();
     shard_->wait.store(0, std::memory_order_seq_cst);
     shard_->needs_recovery.store(0, std::memory_order_seq_cst);
   }

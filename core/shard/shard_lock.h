@@ -15,7 +15,7 @@ namespace memstream {
 // repeated from the start if this process dies in it too.
 class ShardRecovery {
  public:
-  virtual void recover() noexcept = 0;
+  virtual void repair_after_death() noexcept = 0;
 
  protected:
   ~ShardRecovery() = default;
@@ -61,7 +61,7 @@ class ShardLock {
       return Status::kOk;
     return wait_for_readers(epoch, deadline);
   }
-  void admit_readers() noexcept {
+  void let_readers_in() noexcept {
     if (has_rwlock_) [[unlikely]]
       pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
     shard_->wait.store(0, std::memory_order_release);

@@ -1,9 +1,19 @@
 // How an operation that changes a shard is run: locked, and once more after damage was put right.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+
 #include "core/shard/shard.h"
 
 namespace memstream {
+
+// The policy word of an entry that has got another value.
+inline std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreRequest& request) noexcept {
+  // A write counts as a hit, and does not change the queue.
+  return policy_word(request.key.hash.tag()) | (request.expires_ms != 0 ? kExpires : 0) |
+         (old_policy & (kSmall | kMain | kYoung)) | std::min((old_policy & kHits) + 1, kHits);
+}
 
 // Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage
 // is undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
@@ -19,7 +29,7 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     }
   }
   try {
-    require_valid_bounds();
+    contents_.require_valid_bounds();
     status = operation();
   } catch (const CorruptionDetected&) {
     if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);
@@ -30,14 +40,14 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
       return status;
     }
     exclusion = Exclusion::kEverybody;
-    repair_after_damage();
+    rebuilder_.repair();
     try {
       status = operation();
     } catch (const CorruptionDetected& damage) {
-      status = reset_after_corruption(damage);
+      status = rebuilder_.reset_after_corruption(damage);
     }
   }
-  if (exclusion == Exclusion::kEverybody) lock_.admit_readers();
+  if (exclusion == Exclusion::kEverybody) lock_.let_readers_in();
   lock_.unlock();
   return status;
 }

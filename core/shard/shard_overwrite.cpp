@@ -27,7 +27,7 @@ bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, 
 // False, and nothing has happened, if somebody has begun to view the value since it was found.
 // REQUIRES: may_overwrite(). From the commit on nothing here can fail.
 bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
-  RedoRecord& redo = redo_records_[request.redo - 1];
+  RedoRecord& redo = redo_.record(request.redo);
   const CheckedBlock& old = found.block;
   // From what was checked, but for the mark about the block before it.
   const BlockShape present = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
@@ -60,7 +60,7 @@ bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
     return false;
   }
   std::atomic_thread_fence(std::memory_order_release);
-  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
+  RedoLog::apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
   found.entry->ref.store(ref_finished(ref), std::memory_order_release);
   header_->redo.store(0, std::memory_order_release);
 
@@ -71,11 +71,11 @@ bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
     found.entry->policy.store(policy, std::memory_order_relaxed);
   }
   if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;
-  end_lease_of(request.key);
+  leases_.end_of(request.key);
   return true;
 }
 
-void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept {
+void RedoLog::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept {
   const auto copy = [](std::atomic<std::uint64_t>& to, const std::atomic<std::uint64_t>& from) {
     to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
   };
@@ -91,7 +91,7 @@ void Shard::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value,
 
 // What is known of entry `id` whose ref is `ref`, one of those that ref_overwritten() gives. False if no record speaks
 // of it, or makes no sense beside the block. Safe on any bytes; while the entry has that ref, the record stands still.
-bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept {
+bool RedoLog::find(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept {
   const std::uint32_t number = header_->redo.load(std::memory_order_acquire) - 1;
   if (number >= geometry_.redo_records()) return false;
   const RedoRecord& redo = redo_records_[number];
@@ -120,7 +120,7 @@ bool Shard::find_redo(std::uint32_t id, std::uint64_t ref, Overwriting* found) c
 }
 
 // For rebuild: what a writer that was killed had committed becomes the value of its key. May be done again.
-void Shard::finish_overwrite() {
+void RedoLog::finish() {
   const std::uint32_t number = header_->redo.load(std::memory_order_relaxed) - 1;
   const std::uint32_t id =
       number < geometry_.redo_records() ? redo_records_[number].entry.load(std::memory_order_relaxed) : 0;
@@ -128,7 +128,7 @@ void Shard::finish_overwrite() {
     Entry& entry = index_.entry(id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     Overwriting found;
-    if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {
+    if (ref_is_overwritten(ref) && find(id, ref, &found)) {
       apply(*found.record, const_cast<BlockHeader&>(*found.block.header), const_cast<std::byte*>(found.block.value),
             found.becomes.value_size);
       entry.ref.store(ref_finished(ref), std::memory_order_release);
@@ -138,12 +138,11 @@ void Shard::finish_overwrite() {
 }
 
 Status Shard::replay_redo(std::uint32_t record, const Deadline& deadline) noexcept {
-  const auto is_named = [&] { return header_->redo.load(std::memory_order_acquire) == record + 1; };
-  if (!is_named()) [[likely]]
+  if (!redo_.names(record)) [[likely]]
     return Status::kOk;
   // Its writer died with the lock: whoever takes that finishes it. If nobody did, something wrote over the number.
   return write(Exclusion::kEverybody, deadline, [&] {
-    if (is_named()) throw CorruptionDetected{"an overwriting that nobody is at"};
+    if (redo_.names(record)) throw CorruptionDetected{"an overwriting that nobody is at"};
     return Status::kOk;
   });
 }

@@ -25,8 +25,8 @@ Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noe
   const auto take_from = [&](std::uint32_t id) {
     Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
-    Overwriting found;
-    if (!ref_is_overwritten(ref) || !find_redo(id, ref, &found) || !found.block.key_is(key.bytes)) return false;
+    RedoLog::Overwriting found;
+    if (!ref_is_overwritten(ref) || !redo_.find(id, ref, &found) || !found.block.key_is(key.bytes)) return false;
     const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
     consume(candidate);
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -76,13 +76,13 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
   return outcome == Lookup::kFound ? Status::kOk : Status::kMiss;
 }
 
-GetResult Shard::get(const Key& key, const ReadBuffer& room, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+GetResult Shard::get(const Key& key, const ReadBuffer& room, const OpContext& context) noexcept {
   GetResult got;
-  const auto now = [now_ms] { return now_ms; };
-  if (try_get_fast(key, room, now, now, &got)) return got;
+  const auto now = [&] { return context.now_ms; };
+  if (try_get_fast(key, room, now, now, &got) == FastGet::kAnswered) return got;
   CopyOutcome copied = CopyOutcome::kExpired;
   Entry* entry = nullptr;
-  got.status = read(key, deadline, [&](const FoundEntry& candidate) {
+  got.status = read(key, context.deadline, [&](const FoundEntry& candidate) {
     entry = candidate.entry;
     copied = copy_out(candidate, room, now, &got.read);
   });
@@ -97,7 +97,7 @@ GetResult Shard::get(const Key& key, const ReadBuffer& room, const Deadline& dea
     case CopyOutcome::kLarge:
       break;
     case CopyOutcome::kCopied:
-      record_access(*entry, now_ms);
+      record_access(*entry, context.now_ms);
       break;
   }
   return got;
@@ -118,10 +118,10 @@ std::uint64_t Shard::note_sampled_access(Entry& entry, std::uint32_t count) noex
   return 0;
 }
 
-Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t now_ms,
+Status Shard::inspect(const Key& key, const OpContext& context,
                       const std::function<void(const ScannedEntry&)>& visit) noexcept {
   ScannedEntry scanned;
-  const Status status = read(key, deadline, [&](const FoundEntry& candidate) {
+  const Status status = read(key, context.deadline, [&](const FoundEntry& candidate) {
     const Entry& entry = *candidate.entry;
     scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
                entry.access_count.load(std::memory_order_relaxed), cas_token(candidate)};
@@ -132,7 +132,7 @@ Status Shard::inspect(const Key& key, const Deadline& deadline, std::uint64_t no
     }
   });
   if (status != Status::kOk) return status;
-  if (scanned.block.expired(now_ms)) return Status::kMiss;
+  if (scanned.block.expired(context.now_ms)) return Status::kMiss;
   if (visit) {
     scanned.block.key = reinterpret_cast<const std::byte*>(key.bytes.data());
     visit(scanned);
@@ -146,8 +146,8 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
   if (ref_is_overwritten(ref)) {
-    Overwriting found;
-    if (!find_redo(id, ref, &found)) return false;
+    RedoLog::Overwriting found;
+    if (!redo_.find(id, ref, &found)) return false;
     scanned->block = BlockContents(found.becomes);
     scanned->block.key = found.block.key();
     scanned->block.value = found.block.value;
@@ -164,7 +164,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
 }
 
-Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t now_ms,
+Status Shard::scan(std::uint32_t* next, const OpContext& context,
                    const std::function<bool(const ScannedEntry&)>& visit) noexcept {
   // Downwards: a table that shrinks meanwhile moves entries down, where they are met once more rather than never.
   const auto stretch = [&] {
@@ -175,11 +175,11 @@ Status Shard::scan(std::uint32_t* next, const Deadline& deadline, std::uint64_t 
     std::byte key_room[kMaxKeySize];
     for (std::uint32_t looked = 0; id != 0 && looked < kScanStretch; ++looked, --id) {
       if (!Index::names_entry(id - 1, cells)) continue;
-      if (describe(id - 1, now_ms, key_room, &scanned) && !visit(scanned)) break;
+      if (describe(id - 1, context.now_ms, key_room, &scanned) && !visit(scanned)) break;
     }
     *next = id;
   };
-  if (!read_only_) return lock_.read_shared(deadline, stretch);
+  if (!read_only_) return lock_.read_shared(context.deadline, stretch);
   stretch();
   return Status::kOk;
 }
@@ -240,7 +240,7 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
   if (status != Status::kOk || retired == 0 || read_only_) return status;
   // What views have held until a moment ago is no longer pinned.
   const Status freed = write(Exclusion::kWriters, deadline, [&] {
-    free_retired();
+    retired_.free_all();
     return Status::kOk;
   });
   return freed == Status::kOk ? copy_numbers(deadline, copy) : freed;

@@ -1,7 +1,7 @@
 // Making room: entries and blocks given up one by one, and a window of the heap cleared where that leaves only gaps.
 #include <algorithm>
 
-#include "core/shard/shard.h"
+#include "core/shard/reclaimer.h"
 
 namespace memstream {
 namespace {
@@ -20,24 +20,24 @@ constexpr std::uint64_t kMovedAtOnce = std::uint64_t{16} << 20;
 }  // namespace
 
 // The ref of the entry that a used block names, if it owns the block; 0 if not.
-std::uint64_t Shard::owning_ref(std::uint32_t position) const noexcept {
+std::uint64_t ShardContents::owning_ref(std::uint32_t position) const noexcept {
   CheckedBlock block;
   return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
 }
 
-std::uint64_t Shard::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {
+std::uint64_t ShardContents::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {
   if (!Index::names_entry(id, index_.cells())) return 0;
   const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
   return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
 }
 
-bool Shard::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
+bool Reclaimer::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
   if (!shape.used()) return true;
-  const std::uint64_t ref = owning_ref(position);
+  const std::uint64_t ref = contents_.owning_ref(position);
   return ref != 0 && !pins_.is_block_pinned(ref);
 }
 
-void Shard::count_out(const CheckedBlock& block) noexcept {
+void Reclaimer::count_out(const CheckedBlock& block) noexcept {
   ShardSpace& s = space();
   s.used_memory -= block.stored_size;
   s.key_memory -= block.key_size;
@@ -45,30 +45,30 @@ void Shard::count_out(const CheckedBlock& block) noexcept {
 }
 
 // Whether an evictable() block is that of a key which was stored lately.
-bool Shard::is_new(std::uint32_t position) const {
-  const std::uint32_t id = owner_entry(checked_block(position).owner());
+bool Reclaimer::is_new(std::uint32_t position) const {
+  const std::uint32_t id = owner_entry(contents_.checked_block(position).owner());
   return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
 }
 
 // The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,
 // 0 if there is none.
-std::uint32_t Shard::release_block(std::uint64_t ref, const CheckedBlock& block) {
+std::uint32_t Reclaimer::release_block(std::uint64_t ref, const CheckedBlock& block) {
   count_out(block);
   if (!defer_free_if_pinned(ref, block)) [[likely]]
     return arena_.free(ref_block(ref));
-  free_some_retired();
+  retired_.free_some();
   return 0;
 }
 
 // Whether the block, whose entry has let go of it, is held. It is a retired block then.
-inline bool Shard::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
+inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
   if (!pins_.is_block_pinned(ref)) return false;
-  retire_block(ref_block(ref), block.stored_size);
+  retired_.add(ref_block(ref), block.stored_size);
   return true;
 }
 
 // The block stays, used and nobody's. Returns what the ref was.
-[[gnu::always_inline]] inline std::uint64_t Shard::drop_entry(const FoundEntry& found) {
+[[gnu::always_inline]] inline std::uint64_t Reclaimer::drop_entry(const FoundEntry& found) {
   const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
   index_.unlink(found.id);
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
@@ -79,20 +79,20 @@ inline bool Shard::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& b
 }
 
 // Returns what release_block() returned.
-std::uint32_t Shard::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
+std::uint32_t Reclaimer::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
-std::uint32_t Shard::evict(const FoundEntry& found, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::evict(const FoundEntry& found, std::uint64_t now_ms) {
   count_eviction(found, now_ms);
   return remove_entry(found);
 }
 
-void Shard::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
+void Reclaimer::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
   const bool expired = has_expired(found.block.expires_ms(), now_ms);
   ++(expired ? header_->counters.expirations : header_->counters.evictions);
 }
 
-bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
   if (victim.id == 0) return false;
   evict(victim, now_ms);
@@ -102,12 +102,12 @@ bool Shard::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
 // ---- room for a block ----
 
 // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
-std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::make_room(std::uint64_t units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
   if (space().retired != 0) {
-    free_some_retired();
+    retired_.free_some();
     position = arena_.allocate(units, now_ms);
     if (position != 0) return position;
   }
@@ -115,14 +115,14 @@ std::uint32_t Shard::make_room(std::uint64_t units, std::uint64_t now_ms) {
   if (position != 0 || space().retired == 0) [[likely]]
     return position;
   // All that anybody has let go of, and what a view has taken out of a window that was being cleared.
-  free_retired();
+  retired_.free_all();
   position = arena_.allocate(units, now_ms);
   return position != 0 ? position : evict_for(units, now_ms);
 }
 
 // What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
 // heap. Then one window is cleared, and what lives there moves to such gaps.
-std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::evict_for(std::uint64_t units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   Window window;
@@ -135,7 +135,7 @@ std::uint32_t Shard::evict_for(std::uint64_t units, std::uint64_t now_ms) {
 }
 
 // The first part of that. 0 if the block fits nowhere yet.
-std::uint32_t Shard::evict_coldest(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::evict_coldest(std::uint64_t units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
@@ -151,7 +151,7 @@ std::uint32_t Shard::evict_coldest(std::uint64_t units, std::uint64_t now_ms) {
 // A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
 // move, or else the first from the reclaim hand on. What is new and larger than any gap could not move: it is spared as
 // long as another place is found soon. At so many blocks it looks; unless at any, it leaves the wilderness alone.
-bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
+bool Reclaimer::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
   const std::uint32_t heap_end = arena_.heap_end();
   std::uint32_t looks_left = kSparingLooks;
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
@@ -188,7 +188,7 @@ bool Shard::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t
 }
 
 // Allocates in the window. What lives there moves to free blocks elsewhere, or is evicted if none is large enough.
-std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) {
   const auto [begin, end] = window;
   // All of it stays used until the last block has moved, so that none moves to where the window is.
   for (std::uint32_t position = begin; position < end;) {
@@ -197,8 +197,8 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
     position += shape.size_units;
   }
   for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
-    if (owning_ref(position) == 0) continue;
-    const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
+    if (contents_.owning_ref(position) == 0) continue;
+    const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
     if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
     count_eviction(found, now_ms);
     const std::uint64_t ref = drop_entry(found);
@@ -207,7 +207,7 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
   }
   std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
   for (std::uint32_t position = begin; position < end;) {
-    if (is_retired(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
+    if (retired_.has(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
       position += arena_.shape(position).size_units;
       continue;
     }
@@ -222,11 +222,11 @@ std::uint32_t Shard::clear_window(const Window& window, std::uint64_t units, std
 }
 
 // Takes a block from its entry, which gets another one or goes. False if somebody holds it.
-bool Shard::empty_block(std::uint32_t position, std::uint64_t now_ms) {
-  const std::uint64_t ref = owning_ref(position);
+bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
+  const std::uint64_t ref = contents_.owning_ref(position);
   if (pins_.is_block_pinned(ref)) return false;
-  const FoundEntry found = live_entry(owner_entry(checked_block(position).owner()));
-  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !is_retired(position);
+  const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
+  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !retired_.has(position);
   count_eviction(found, now_ms);
   const std::uint64_t last = drop_entry(found);
   count_out(found.block);
@@ -235,7 +235,7 @@ bool Shard::empty_block(std::uint32_t position, std::uint64_t now_ms) {
 
 // Gives an entry another block with the same contents. False if no free block is large enough, or the value too large
 // to be copied under the lock. The old one stays, used and nobody's.
-bool Shard::relocate(const FoundEntry& found) {
+bool Reclaimer::relocate(const FoundEntry& found) {
   const CheckedBlock& old = found.block;
   if (old.stored_size > kMovedAtOnce) return false;
   const std::uint32_t position =
@@ -247,13 +247,14 @@ bool Shard::relocate(const FoundEntry& found) {
 
 // The same with the block at `position`, which is a new one, and another expiry. Returns what the ref was.
 // REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
-std::uint64_t Shard::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
+std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
   const BlockContents old(found.block);
   const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
                           .value_size = old.value_size,
                           .expires_ms = expires_ms,
                           .caller_flags = old.caller_flags};
-  const CheckedBlock block = fill(position, same, found.block.has_extras() || expires_ms != 0, old.created_ms);
+  const CheckedBlock block =
+      contents_.fill(position, same, found.block.has_extras() || expires_ms != 0, old.created_ms);
   copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);
   BlockShape shape = arena_.shape(position);
   shape.flags |= std::min(old.moves + 1, kMaxMoves) << kMovesShift;
@@ -271,7 +272,7 @@ std::uint64_t Shard::move_to(std::uint32_t position, const FoundEntry& found, st
 }
 
 // For a block without extras: the value, which is a small one, moves to one that has them.
-Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
+Status Reclaimer::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(found.block.key_size, found.block.value_size, true);
   std::uint32_t position = 0;
   {
@@ -279,7 +280,7 @@ Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std
     position = make_room(units, now_ms);
   }
   if (position == 0) return no_room(units * kUnitSize);
-  note_expiry(found);
+  eviction_.note_expiry(found);
   const std::uint64_t ref = move_to(position, found, expires_ms);
   if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());
   return Status::kOk;
@@ -288,31 +289,31 @@ Status Shard::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std
 // ---- room for an entry ----
 
 // Lets the wilderness reach `bytes` by evicting the blocks at the table's border.
-bool Shard::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
+bool Reclaimer::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
   while (arena_.wilderness_bytes() < bytes) {
     const std::uint32_t position = arena_.heap_begin();
     if (position >= arena_.heap_end()) return false;
     const BlockShape shape = arena_.shape(position);
     if (!shape.used() || !evictable(position, shape)) return false;
-    evict(live_entry(owner_entry(checked_block(position).owner())), now_ms);
+    evict(contents_.live_entry(owner_entry(contents_.checked_block(position).owner())), now_ms);
   }
   return true;
 }
 
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
 // spare, or from an evicted key. 0 only if pins or a lack of memory stand in the way everywhere.
-std::uint32_t Shard::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   std::uint32_t id = index_.take_free_entry();
   if (id != 0) return id;
   if (index_.add_cell()) return index_.take_free_entry();
   id = make_entry(newcomer_bytes, now_ms);
   if (id != 0 || space().retired == 0) [[likely]]
     return id;
-  free_retired();
+  retired_.free_all();
   return make_entry(newcomer_bytes, now_ms);
 }
 
-std::uint32_t Shard::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   const bool spare = space().free_memory > space().max_memory / kSparePart;
   if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();

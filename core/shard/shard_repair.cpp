@@ -13,19 +13,19 @@ Status Shard::repair(const Deadline& deadline, RepairReport* report) {
     return status;
   }
   const std::uint64_t damaged_before = header_->counters.damaged;
-  begin_rebuild();
+  rebuilder_.begin();
   try {
-    rebuild();
+    rebuilder_.rebuild();
     report->dropped_entries += header_->counters.damaged - damaged_before;
     if (geometry_.has_checksums()) report->damaged_values += remove_damaged_values();
   } catch (const CorruptionDetected&) {
     ++header_->counters.damaged;
     ++report->emptied_shards;
-    empty();
+    rebuilder_.empty();
   }
-  end_rebuild();
-  report->entries += space().entries;
-  lock_.admit_readers();
+  rebuilder_.end();
+  report->entries += header_->space.entries;
+  lock_.let_readers_in();
   lock_.unlock();
   return Status::kOk;
 }
@@ -35,9 +35,9 @@ std::uint64_t Shard::remove_damaged_values() {
   for (std::uint32_t id = Index::entry_at_or_after(0); Index::names_entry(id, index_.cells());
        id = Index::entry_at_or_after(id + 1)) {
     if (!ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) continue;
-    const FoundEntry found = live_entry(id);
+    const FoundEntry found = contents_.live_entry(id);
     const std::string_view bytes = found.block.key_text();
-    if (is_whole({bytes, hash_key(bytes, hash_seed_)}, found.block)) continue;
+    if (contents_.is_whole({bytes, hash_key(bytes, hash_seed_)}, found.block)) continue;
     remove_damaged(found);
     ++removed;
   }

@@ -36,6 +36,15 @@ struct StoreRequest {
   bool has_extras() const noexcept { return expires_ms != 0 || caller_flags != 0 || value_size >= kAlignedValueSize; }
 };
 
+// A number to add to the one that a key's value is. `initial` null: kMiss if the key is absent.
+struct IncrementRequest {
+  Key key;
+  std::int64_t delta = 0;
+  const std::int64_t* initial = nullptr;
+  std::uint64_t expires_ms = 0;
+  std::uint32_t redo = 0;  // As in StoreRequest.
+};
+
 // Who asks for the right to compute a key's value.
 struct LeaseRequest {
   Key key;

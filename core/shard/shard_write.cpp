@@ -19,7 +19,7 @@ constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of t
 
 // ---- finding, with W held: nothing moves ----
 
-FoundEntry Shard::live_entry(std::uint32_t id) const {
+FoundEntry ShardContents::live_entry(std::uint32_t id) const {
   FoundEntry found;
   found.entry = &index_.entry(id);
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
@@ -29,7 +29,7 @@ FoundEntry Shard::live_entry(std::uint32_t id) const {
   return found;
 }
 
-FoundEntry Shard::find(const Key& key) const {
+FoundEntry ShardContents::find(const Key& key) const {
   const std::uint32_t cells = index_.cells();
   if (!backing().has_cells(cells)) throw CorruptionDetected{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
@@ -59,9 +59,9 @@ FoundEntry Shard::find(const Key& key) const {
 
 // As find(), but an entry whose time has come is removed and not found.
 FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
-  FoundEntry found = find(key);
+  FoundEntry found = contents_.find(key);
   if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
-    remove_entry(found);
+    reclaimer_.remove_entry(found);
     ++header_->counters.expirations;
     found = {};
   }
@@ -92,7 +92,7 @@ Status Shard::check_size(const StoreRequest& request) const noexcept {
 }
 
 // Whether the request's mode allows it, given the entry that its key has now.
-Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const noexcept {
+Status Shard::check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept {
   switch (request.mode) {
     case StoreMode::kSet:
       return Status::kOk;
@@ -101,7 +101,7 @@ Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const 
     case StoreMode::kReplace:
       return found.id == 0 ? Status::kMiss : Status::kOk;
     case StoreMode::kLease:
-      return lease_stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
+      return leases_.stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
     case StoreMode::kCas:
       if (found.id == 0) return Status::kMiss;
       return cas_token(found) == request.cas ? Status::kOk : Status::kConflict;
@@ -109,48 +109,49 @@ Status Shard::admit(const StoreRequest& request, const FoundEntry& found) const 
   return Status::kInvalid;
 }
 
-Status Shard::store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+Status Shard::store(const StoreRequest& request, const OpContext& context) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
   prefetch_write(request.key);
   touch_source(request.value, request.value_size);
-  return write(Exclusion::kEverybody, deadline, [&] { return store_if_admitted(request, now_ms); });
+  return write(Exclusion::kEverybody, context.deadline, [&] { return store_if_allowed(request, context.now_ms); });
 }
 
-Status Shard::store_if_admitted(const StoreRequest& request, std::uint64_t now_ms) {
-  fit_table(request);
+Status Shard::store_if_allowed(const StoreRequest& request, std::uint64_t now_ms) {
+  table_shrinker_.fit(request);
   const FoundEntry found = find_fresh(request.key, now_ms);
   if (request.mode != StoreMode::kSet) {
-    if (const Status status = admit(request, found); status != Status::kOk) return status;
+    if (const Status status = check_mode(request, found); status != Status::kOk) return status;
   }
   return store_value(request, found, now_ms);
 }
 
-Status Shard::may_store(const StoreRequest& request, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+Status Shard::may_store(const StoreRequest& request, const OpContext& context) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
   if (request.mode == StoreMode::kSet) return Status::kOk;
-  return write(Exclusion::kEverybody, deadline, [&] { return admit(request, find_fresh(request.key, now_ms)); });
+  return write(Exclusion::kEverybody, context.deadline,
+               [&] { return check_mode(request, find_fresh(request.key, context.now_ms)); });
 }
 
 // Stores unconditionally; `found` is the key's entry, if it has one.
 Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
   if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;
-  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(units * kUnitSize, now_ms);
-  if (found.id == 0 && new_id == 0) return no_room(sizeof(Entry));
-  const std::uint32_t position = make_room(units, now_ms);
+  const std::uint32_t new_id = found.id != 0 ? 0 : reclaimer_.take_entry(units * kUnitSize, now_ms);
+  if (found.id == 0 && new_id == 0) return reclaimer_.no_room(sizeof(Entry));
+  const std::uint32_t position = reclaimer_.make_room(units, now_ms);
   if (position == 0) {
     if (new_id != 0) index_.give_free_entry(new_id);
-    return no_room(units * kUnitSize);
+    return reclaimer_.no_room(units * kUnitSize);
   }
-  const CheckedBlock block = fill(position, request, request.has_extras(), now_ms);
+  const CheckedBlock block = contents_.fill(position, request, request.has_extras(), now_ms);
   copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   publish(position, block, request, found, new_id, now_ms);
   return Status::kOk;
 }
 
 // Writes everything of the block but the value, and but for whose it is.
-CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
-                         std::uint64_t created_ms) {
+CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                                 std::uint64_t created_ms) {
   Arena::HeapBlock filled = arena_.look_at(position);
   BlockHeader& header = *filled.header;
   BlockShape& shape = filled.shape;
@@ -180,7 +181,7 @@ CheckedBlock Shard::fill(std::uint32_t position, const StoreRequest& request, bo
 }
 
 // Of a block that has them.
-void Shard::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
+void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
   BlockExtras& extras = extras_of(header);
   extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
   extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
@@ -207,11 +208,11 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
     policy = policy_of_write(old_policy, request);
     // A ref never comes back.
     if (!is_same_ref(old_ref, found.ref)) [[unlikely]]
-      old_block = checked_block(ref_block(old_ref));
+      old_block = contents_.checked_block(ref_block(old_ref));
     eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
   } else {
     if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
-      evict(live_entry(coldest), now_ms);
+      reclaimer_.evict(contents_.live_entry(coldest), now_ms);
     }
     entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
     entry.access_count.store(0, std::memory_order_relaxed);
@@ -230,60 +231,53 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    release_block(old_ref, old_block);
+    reclaimer_.release_block(old_ref, old_block);
   } else {
     ++s.entries;
     index_.link(id);
   }
-  end_lease_of(request.key);
+  leases_.end_of(request.key);
 }
 
 // ---- the other changes ----
 
-Status Shard::remove(const Key& key, const Deadline& deadline, std::uint64_t now_ms) noexcept {
+Status Shard::remove(const Key& key, const OpContext& context) noexcept {
   prefetch_write(key);
-  return write(Exclusion::kEverybody, deadline, [&] { return remove_key(key, now_ms); });
+  return write(Exclusion::kEverybody, context.deadline, [&] { return remove_key(key, context.now_ms); });
 }
 
 Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
   const FoundEntry found = find_fresh(key, now_ms);
   if (found.id != 0) {
-    remove_entry(found);
+    reclaimer_.remove_entry(found);
     ++header_->counters.deletes;
   }
   // Also when there was nothing to remove: whoever deletes a key that is being computed does not want the result.
-  end_lease_of(key);
+  leases_.end_of(key);
   return found.id != 0 ? Status::kOk : Status::kMiss;
 }
 
-Status Shard::touch(const Key& key, std::uint64_t expires_ms, const Deadline& deadline, std::uint64_t now_ms) noexcept {
-  return write(Exclusion::kEverybody, deadline, [&] {
-    const FoundEntry found = find_fresh(key, now_ms);
+Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& context) noexcept {
+  return write(Exclusion::kEverybody, context.deadline, [&] {
+    const FoundEntry found = find_fresh(key, context.now_ms);
     if (found.id == 0) return Status::kMiss;
     if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
-    if (!found.block.has_extras()) return give_expiry(found, expires_ms, now_ms);
-    if (expires_ms != 0) note_expiry(found);
+    if (!found.block.has_extras()) return reclaimer_.give_expiry(found, expires_ms, context.now_ms);
+    if (expires_ms != 0) eviction_.note_expiry(found);
     extras_of(arena_.block(found.position())).expires_ms.store(expires_ms, std::memory_order_release);
     return Status::kOk;
   });
 }
 
-// Before the expiry itself: one that eviction does not know of would only be found by a get.
-void Shard::note_expiry(const FoundEntry& found) noexcept {
-  found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
-  eviction_.mark(found.id);
-}
-
-Status Shard::increment(const IncrementRequest& request, const Deadline& deadline, std::uint64_t now_ms,
-                        std::int64_t* result) noexcept {
+Status Shard::increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept {
   prefetch_write(request.key);
-  return write(Exclusion::kEverybody, deadline, [&] {
-    const FoundEntry found = find_fresh(request.key, now_ms);
+  return write(Exclusion::kEverybody, context.deadline, [&] {
+    const FoundEntry found = find_fresh(request.key, context.now_ms);
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
     std::int64_t number = found.id == 0 ? *request.initial : 0;
     StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
     if (found.id != 0) {
-      if (!is_whole(request.key, found.block)) [[unlikely]] {
+      if (!contents_.is_whole(request.key, found.block)) [[unlikely]] {
         remove_damaged(found);
         return damaged_value(false);
       }
@@ -306,8 +300,8 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
     const char* end = std::to_chars(text, text + sizeof text, number).ptr;
     to_store.value = reinterpret_cast<const std::byte*>(text);
     to_store.value_size = static_cast<std::uint64_t>(end - text);
-    to_store.caller_flags |= checksum_for(to_store.key, to_store.value, to_store.value_size);
-    const Status status = store_value(to_store, found, now_ms);
+    to_store.caller_flags |= contents_.checksum_for(to_store.key, to_store.value, to_store.value_size);
+    const Status status = store_value(to_store, found, context.now_ms);
     if (status == Status::kOk && result != nullptr) *result = number;
     return status;
   });
@@ -315,15 +309,15 @@ Status Shard::increment(const IncrementRequest& request, const Deadline& deadlin
 
 // What somebody wrote over is nobody's: the entry goes, and whoever computes the key anew may store it.
 void Shard::remove_damaged(const FoundEntry& found) {
-  remove_entry(found);
+  reclaimer_.remove_entry(found);
   ++header_->counters.damaged;
 }
 
 Status Shard::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
   return write(Exclusion::kEverybody, deadline, [&] {
-    const FoundEntry found = find(key);
+    const FoundEntry found = contents_.find(key);
     if (found.id == 0) return Status::kMiss;
-    if (is_whole(key, found.block)) return Status::kOk;
+    if (contents_.is_whole(key, found.block)) return Status::kOk;
     remove_damaged(found);
     return Status::kCorrupt;
   });
@@ -337,7 +331,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
   bool is_first = true;
   do {
     const Status status = write(Exclusion::kEverybody, deadline, [&] {
-      if (next == 0) end_all_leases();
+      if (next == 0) leases_.end_all();
       const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
       next = is_first ? end : std::min(next, end);
       is_first = false;
@@ -345,10 +339,10 @@ Status Shard::clear(const Deadline& deadline) noexcept {
         const auto current = static_cast<std::uint32_t>(--next);
         if (!Index::names_entry(current, index_.cells())) continue;
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
-        remove_entry(live_entry(current));
+        reclaimer_.remove_entry(contents_.live_entry(current));
         ++removed;
       }
-      if (next == 0) end_all_leases();
+      if (next == 0) leases_.end_all();
       return Status::kOk;
     });
     if (status != Status::kOk) return status;

@@ -243,7 +243,7 @@ proctype Writer(byte me) provided (!dead[me]) {
 #endif
         atomic { assert(!half_written); begin_writing() };
         end_writing();
-        /* admit_readers() */
+        /* let_readers_in() */
         if
         :: got -> write_locked[epoch & 1] = false
         :: else

@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "ring-goes-by-its-count",
         "the walk over the retired blocks goes round as often as they are counted",
-        "core/shard/shard_pins.cpp",
+        "core/shard/retired_blocks.cpp",
         "    if (position == first_kept) "
         'throw CorruptionDetected{"a ring of retired blocks with fewer than are counted"};\n',
         "",
@@ -39,9 +39,9 @@ MUTANTS = [
     Mutant(
         "ring-without-a-look-back",
         "a link into the middle of the ring of retired blocks is followed",
-        "core/shard/shard_pins.cpp",
-        "if (!is_retired(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position)",
-        "if (!is_retired(next))",
+        "core/shard/retired_blocks.cpp",
+        "if (!has(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position)",
+        "if (!has(next))",
         ("shard_check_test", "walks_test"),
     ),
     Mutant(
@@ -64,8 +64,8 @@ MUTANTS = [
         "increment-of-damage",
         "an increment counts on from a number that does not fit its checksum",
         "core/shard/shard_write.cpp",
-        "if (!is_whole(request.key, found.block)) [[unlikely]] {",
-        "if (!is_whole(request.key, found.block) && found.id == 0) [[unlikely]] {",
+        "if (!contents_.is_whole(request.key, found.block)) [[unlikely]] {",
+        "if (!contents_.is_whole(request.key, found.block) && found.id == 0) [[unlikely]] {",
         ("checksum_test",),
     ),
     Mutant(

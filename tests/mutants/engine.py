@@ -127,8 +127,8 @@ MUTANTS = [
         "expiry-ignored-by-writers",
         "add, touch and increment meet entries whose time has come",
         "core/shard/shard_write.cpp",
-        "has_expired(found.block.expires_ms(), now_ms)) {\n    remove_entry(found);",
-        "has_expired(found.block.expires_ms(), 0)) {\n    remove_entry(found);",
+        "has_expired(found.block.expires_ms(), now_ms)) {\n    reclaimer_.remove_entry(found);",
+        "has_expired(found.block.expires_ms(), 0)) {\n    reclaimer_.remove_entry(found);",
         ("shard_test",),
     ),
     Mutant(
@@ -171,9 +171,9 @@ MUTANTS = [
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    release_block(old_ref, old_block);
+    reclaimer_.release_block(old_ref, old_block);
   } else {""",
-        """  if (replaces) release_block(old_ref, old_block);
+        """  if (replaces) reclaimer_.release_block(old_ref, old_block);
   old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
@@ -280,7 +280,7 @@ MUTANTS = [
     Mutant(
         "rebuild-forgets-the-queues",
         "after a rebuild every entry is of the small queue",
-        "core/shard/shard_rebuild.cpp",
+        "core/shard/shard_rebuilder.cpp",
         "((policy & kMain) != 0 ? kMain : kSmall)",
         "kSmall",
         ("eviction_test",),
@@ -313,8 +313,8 @@ MUTANTS = [
         "free-by-the-ref-of-the-look",
         "whether a replaced block was viewed is asked of the ref before the new value was filled",
         "core/shard/shard_write.cpp",
-        "    release_block(old_ref, old_block);",
-        "    release_block(found.ref, old_block);",
+        "    reclaimer_.release_block(old_ref, old_block);",
+        "    reclaimer_.release_block(found.ref, old_block);",
         ("shard_overwrite_race_test",),
     ),
     Mutant(

@@ -104,8 +104,8 @@ MUTANTS = [
     Mutant(
         "recovery-finishes-nothing",
         "a recovery does not finish what a dead writer was overwriting",
-        "core/shard/shard_rebuild.cpp",
-        "  finish_overwrite();\n",
+        "core/shard/shard_rebuilder.cpp",
+        "  parts_.redo.finish();\n",
         "",
         ("shard_overwrite_test", "torture_step_put"),
     ),
@@ -113,8 +113,8 @@ MUTANTS = [
         "finished-before-written",
         "a recovery gives the entry its ref before it has written the block",
         "core/shard/shard_overwrite.cpp",
-        "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n",
-        "if (ref_is_overwritten(ref) && find_redo(id, ref, &found)) {\n"
+        "if (ref_is_overwritten(ref) && find(id, ref, &found)) {\n",
+        "if (ref_is_overwritten(ref) && find(id, ref, &found)) {\n"
         "      entry.ref.store(ref_finished(ref), std::memory_order_release);\n",
         ("torture_step_overwriting",),
     ),
@@ -210,8 +210,8 @@ MUTANTS = [
         "scan-skips-the-overwritten",
         "a scan without a lock leaves out the keys whose values are being overwritten",
         "core/shard/shard_read.cpp",
-        "    if (!find_redo(id, ref, &found)) return false;\n    scanned",
-        "    if (!find_redo(id, ref, &found) || found.record != nullptr) return false;\n    scanned",
+        "    if (!redo_.find(id, ref, &found)) return false;\n    scanned",
+        "    if (!redo_.find(id, ref, &found) || found.record != nullptr) return false;\n    scanned",
         ("shard_overwrite_test",),
     ),
     Mutant(
@@ -234,7 +234,7 @@ MUTANTS = [
         "overwriting-keeps-the-lease",
         "overwriting a value does not end the lease of its key",
         "core/shard/shard_overwrite.cpp",
-        "  end_lease_of(request.key);\n",
+        "  leases_.end_of(request.key);\n",
         "",
         ("cache_overwrite_test",),
     ),

@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant(
         "live-and-marked-orphan",
         "a reservation that becomes a value goes on being marked as nobody's",
-        "core/shard/shard_pins.cpp",
+        "core/shard/retired_blocks.cpp",
         "  shape.flags &= ~kBlockRetired;\n",
         "",
         ("shard_pins_test",),
@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(
         "rebuild-keeps-orphan-marks",
         "a rebuild believes that a live block is nobody's",
-        "core/shard/shard_rebuild.cpp",
+        "core/shard/shard_rebuilder.cpp",
         "~(kBlockPrevFree | kBlockRetired)",
         "~kBlockPrevFree",
         ("shard_rebuild_test",),
@@ -80,14 +80,14 @@ MUTANTS = [
         "commit-in-32-bits",
         "of a reservation the upper part of the instant of its commit is lost",
         "core/shard/shard_pins.cpp",
-        " | created_flags(now_ms);",
+        " | created_flags(context.now_ms);",
         ";",
         ("shard_test",),
     ),
     Mutant(
         "orphans-never-freed",
         "the block of a replaced value is not freed when its last view has ended",
-        "core/shard/shard_pins.cpp",
+        "core/shard/retired_blocks.cpp",
         "    if (is_held(position)) {\n",
         "    if (is_held(position) || true) {\n",
         ("shard_retired_test",),
@@ -96,7 +96,7 @@ MUTANTS = [
         "orphans-not-freed-for-room",
         "room is refused although views that have ended would give it",
         "core/shard/shard_reclaim.cpp",
-        "  free_retired();\n  position = arena_",
+        "  retired_.free_all();\n  position = arena_",
         "  position = arena_",
         ("shard_retired_test",),
     ),
@@ -112,14 +112,14 @@ MUTANTS = [
         "window-frees-what-is-viewed",
         "a block in a window is freed although a view of it has begun since the window was found",
         "core/shard/shard_reclaim.cpp",
-        "    if (is_retired(position)) [[unlikely]] {",
+        "    if (retired_.has(position)) [[unlikely]] {",
         "    if (false) {",
         ("shard_pins_race_test",),
     ),
     Mutant(
         "token-with-the-viewed-bit",
         "a view changes the token of the value",
-        "core/shard/shard.h",
+        "core/shard/cas_token.h",
         "((generation - moves) & kGenerationMask)",
         "(generation - moves)",
         ("shard_pins_test",),
@@ -127,12 +127,18 @@ MUTANTS = [
     Mutant(
         "reservation-visible",
         "a reservation is the value of its key before it is committed",
-        "core/shard/shard_clearing.cpp",
-        "  clearing.is_done = true;\n",
-        "  clearing.is_done = true;\n"
-        "  const FoundEntry found = find(clearing.request.key);\n"
-        "  const std::uint32_t new_id = found.id != 0 ? 0 : take_entry(block.stored_size, clearing.now_ms);\n"
-        "  publish(position, block, clearing.request, found, new_id, clearing.now_ms);\n",
+        "core/shard/shard_pins.cpp",
+        "    if (clearing.is_done()) return status;\n",
+        "    if (clearing.is_done()) {\n"
+        "      return write(Exclusion::kEverybody, context.deadline, [&] {\n"
+        "        const FoundEntry found = contents_.find(key);\n"
+        "        const CheckedBlock block = contents_.checked_block(reserved->position);\n"
+        "        const std::uint32_t new_id =\n"
+        "            found.id != 0 ? 0 : reclaimer_.take_entry(block.stored_size, context.now_ms);\n"
+        "        publish(reserved->position, block, request, found, new_id, context.now_ms);\n"
+        "        return Status::kOk;\n"
+        "      });\n"
+        "    }\n",
         ("shard_pins_test",),
     ),
     Mutant(
@@ -163,7 +169,7 @@ MUTANTS = [
         "no-recovery",
         "whoever finds the lock's owner dead does not rebuild",
         "core/shard/shard_lock.cpp",
-        "    recovery_->recover();\n",
+        "    recovery_->repair_after_death();\n",
         "",
         ("shard_lock_test", "shard_rebuild_test"),
     ),
@@ -195,7 +201,7 @@ MUTANTS = [
     Mutant(
         "no-seq-in-rebuild",
         "readers without a lock are not told that the shard is being rebuilt",
-        "core/shard/shard_rebuild.cpp",
+        "core/shard/shard_rebuilder.cpp",
         "header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);",
         "header_->seq.store(header_->seq.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);",
         ("shard_rebuild_test", "shard_conditions_test"),
@@ -317,7 +323,7 @@ MUTANTS = [
     Mutant(
         "lease-ends-in-silence",
         "who waits for a lease is not woken when it ends",
-        "core/shard/shard_lease.cpp",
+        "core/shard/lease_table.cpp",
         "  header_->lease_events.fetch_add(1, std::memory_order_release);\n  futex_wake_all(header_->lease_events);\n",
         "  header_->lease_events.fetch_add(1, std::memory_order_release);\n",
         ("lease_kill_test",),
@@ -326,14 +332,14 @@ MUTANTS = [
         "clear-keeps-the-leases",
         "a lease stands while clear removes what its value is made of",
         "core/shard/shard_write.cpp",
-        "      if (next == 0) end_all_leases();\n      const std::uint64_t end =",
+        "      if (next == 0) leases_.end_all();\n      const std::uint64_t end =",
         "      const std::uint64_t end =",
         ("lease_test",),
     ),
     Mutant(
         "end-taken-for-a-takeover",
         "who follows a lease that was ended goes on with the next one",
-        "core/shard/shard_lease.cpp",
+        "core/shard/lease_table.cpp",
         "  lease.token.store(next_grant(lease.token.load(std::memory_order_relaxed)), std::memory_order_release);\n",
         "",
         ("lease_test",),
@@ -341,7 +347,7 @@ MUTANTS = [
     Mutant(
         "unplaced-lease-outlives-a-write",
         "a lease that found no place stands although its key was written",
-        "core/shard/shard_lease.cpp",
+        "core/shard/lease_table.cpp",
         "  if ((space().leases & kCountsChanges) != 0) ++changes_of(header_, key);\n",
         "",
         ("lease_test",),

@@ -243,7 +243,7 @@ MUTANTS = [
         "moved-meanwhile-frees-the-old",
         "a key whose value moved while room was made for its next frees the block that it had before",
         "core/shard/shard_write.cpp",
-        "      old_block = checked_block(ref_block(old_ref));\n",
+        "      old_block = contents_.checked_block(ref_block(old_ref));\n",
         "      old_block = found.block;\n",
         ("shard_full_test",),
     ),
@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant(
         "new-shard-is-all-main",
         "a new shard begins with a small queue of a twentieth, and the first keys keep their places unread",
-        "core/shard/shard_rebuild.cpp",
+        "core/shard/shard_rebuilder.cpp",
         "  s.small_target = Eviction::kAllForSmall;\n",
         "  s.small_target = 0;\n",
         ("eviction_lag_test",),
@@ -346,7 +346,7 @@ MUTANTS = [
     Mutant(
         "moved-to-no-entry",
         "the block of an entry that moves to a smaller table still names the entry that it had",
-        "core/shard/shard_shrink.cpp",
+        "core/shard/table_shrinker.cpp",
         "  owner.store(created << 32 | to_id, std::memory_order_release);\n",
         "  static_cast<void>(created);\n",
         ("shard_shrink_test",),
@@ -354,7 +354,7 @@ MUTANTS = [
     Mutant(
         "moved-without-viewed-bit",
         "an entry that moves to a smaller table forgets that its block is viewed",
-        "core/shard/shard_shrink.cpp",
+        "core/shard/table_shrinker.cpp",
         "to.ref.store(ref_live(empty, found.position()) | kPinnedHint, std::memory_order_release);",
         "to.ref.store(ref_live(empty, found.position()), std::memory_order_release);",
         ("shard_shrink_test",),
@@ -362,7 +362,7 @@ MUTANTS = [
     Mutant(
         "moved-entries-are-damage",
         "a death while an entry moves to a smaller table is counted as damage",
-        "core/shard/shard_rebuild.cpp",
+        "core/shard/shard_rebuilder.cpp",
         "if (!was_moving(id, ref)) ++header_->counters.damaged;",
         "++header_->counters.damaged;",
         ("shard_shrink_test",),

@@ -27,7 +27,7 @@ class OverwritingShard : public TestShard {
                                .expires_ms = expires_ms,
                                .caller_flags = flags,
                                .redo = 1};
-    return shard.store(request, deadline(), now_ms);
+    return shard.store(request, {deadline(), now_ms});
   }
   RedoRecord& record() const noexcept {
     return *reinterpret_cast<RedoRecord*>(data() + geometry().redo_records_offset());

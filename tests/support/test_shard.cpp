@@ -66,7 +66,7 @@ Status TestShard::set(std::string_view key_bytes, std::string_view value, std::u
                              .value_size = value.size(),
                              .expires_ms = expires_ms,
                              .caller_flags = flags};
-  return shard.store(request, deadline(), now_ms);
+  return shard.store(request, {deadline(), now_ms});
 }
 
 Status TestShard::store(std::string_view key_bytes, std::string_view value, StoreMode mode, std::uint64_t cas) {
@@ -75,18 +75,18 @@ Status TestShard::store(std::string_view key_bytes, std::string_view value, Stor
                              .value_size = value.size(),
                              .mode = mode,
                              .cas = cas};
-  return shard.store(request, deadline(), now_ms);
+  return shard.store(request, {deadline(), now_ms});
 }
 
 std::optional<std::string> TestShard::get(std::string_view key_bytes) {
-  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, deadline(), now_ms);
+  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, {deadline(), now_ms});
   if (got.status == Status::kMiss) return std::nullopt;
   require_ok(got.status, "get");
   return std::string(reinterpret_cast<const char*>(room_.data()), got.read.value_size);
 }
 
 ReadResult TestShard::read(std::string_view key_bytes) {
-  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, deadline(), now_ms);
+  const GetResult got = shard.get(key(key_bytes), {room_.data(), room_.size()}, {deadline(), now_ms});
   if (got.status != Status::kOk) throw std::runtime_error("no such key");
   return got.read;
 }
@@ -101,7 +101,7 @@ std::vector<std::pair<std::string, std::string>> TestShard::scan() {
   std::vector<std::pair<std::string, std::string>> found;
   std::uint32_t next = 0;
   do {
-    const Status status = shard.scan(&next, deadline(), now_ms, [&](const ScannedEntry& scanned) {
+    const Status status = shard.scan(&next, {deadline(), now_ms}, [&](const ScannedEntry& scanned) {
       const auto* key_bytes = reinterpret_cast<const char*>(scanned.block.key);
       const auto* value = reinterpret_cast<const char*>(scanned.block.value);
       found.emplace_back(std::string(key_bytes, scanned.block.key_size), std::string(value, scanned.block.value_size));

@@ -66,7 +66,7 @@ class TestShard : public TestSegment {
   std::optional<std::string> get(std::string_view key_bytes);
   // The value and what else a read tells. REQUIRES: the key is there.
   ReadResult read(std::string_view key_bytes);
-  Status remove(std::string_view key_bytes) { return shard.remove(key(key_bytes), deadline(), now_ms); }
+  Status remove(std::string_view key_bytes) { return shard.remove(key(key_bytes), {deadline(), now_ms}); }
   Status pin(std::string_view key_bytes, PinnedBlock* pinned) {
     return shard.pin(
         key(key_bytes), pins, deadline(), now_ms, [this] { return now_ms; }, pinned);
@@ -75,11 +75,11 @@ class TestShard : public TestSegment {
     return pins.release(pinned.pin, shard.offset_of(pinned.position)) ? Status::kOk : Status::kBadHandle;
   }
   Status reserve(std::string_view key_bytes, std::uint64_t value_size, PinnedBlock* reserved) {
-    return shard.reserve(key(key_bytes), value_size, pins, deadline(), now_ms, reserved);
+    return shard.reserve(key(key_bytes), value_size, pins, {deadline(), now_ms}, reserved);
   }
   Status commit(std::string_view key_bytes, const PinnedBlock& reserved, StoreMode mode = StoreMode::kSet) {
     const StoreRequest request{.key = key(key_bytes), .value_size = reserved.read.value_size, .mode = mode};
-    return shard.commit(request, reserved, pins, deadline(), now_ms);
+    return shard.commit_reservation(request, reserved, pins, {deadline(), now_ms});
   }
 
   ShardStatistics statistics();

@@ -22,7 +22,7 @@ constexpr std::chrono::milliseconds kPatience{4};  // Counts from the first obst
 
 class NoRecovery final : public ShardRecovery {
  public:
-  void recover() noexcept override {}  // The shard has no contents.
+  void repair_after_death() noexcept override {}  // The shard has no contents.
 };
 
 // The words of a shard's lock, in memory that parent and child share.
@@ -52,7 +52,7 @@ class SharedLock {
     const bool is_inside = lock_.exclude_readers(Deadline(kPatience)) == Status::kOk;
     if (is_inside) {
       inside();
-      lock_.admit_readers();
+      lock_.let_readers_in();
     }
     lock_.unlock();
     return is_inside;

@@ -1,14 +1,12 @@
-// Rebuilding a shard from the truth: the refs of the entries, the headers of the blocks they name, the borders, the
-// pins.
-//
-// Everything else is made anew. The truth is only read (damaged entries excepted), so that a second death in here, at
-// any instruction, changes nothing: the next process begins again.
+// See shard_rebuilder.h.
+#include "core/shard/shard_rebuilder.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 
-#include "core/shard/shard.h"
+#include "core/base/prefetch.h"
 
 namespace memstream {
 namespace {
@@ -18,7 +16,7 @@ constexpr std::uint64_t kAhead = 1 << 10;  // Bytes. By itself the processor rea
 }  // namespace
 
 // A block that a rebuild's walk comes to.
-struct Shard::RebuildBlock {
+struct ShardRebuilder::Block {
   std::uint32_t position = 0;
   BlockShape shape;
   bool makes_sense = false;  // It is used, and what its header says is possible. Only then what follows is set.
@@ -28,54 +26,60 @@ struct Shard::RebuildBlock {
 
 // Bucket and entry of a block lie anywhere in the table. The walk asks for those of a group at once, while it still has
 // the group before it to do: the processor then looks up several of their pages together.
-struct Shard::RebuildGroup {
+struct ShardRebuilder::Group {
   std::uint32_t count = 0;
-  std::array<RebuildBlock, 16> blocks;
+  std::array<Block, 16> blocks;
 };
 
-// Readers without a lock see either this, or nothing of what follows; and whoever pins a block without a lock sees
-// this, or his pin is seen from here on.
-void Shard::begin_rebuild() noexcept {
+ShardRebuilder::ShardRebuilder(const ShardParts& parts) noexcept
+    : parts_(parts),
+      header_(parts.header),
+      arena_(parts.arena),
+      index_(parts.index),
+      eviction_(parts.eviction),
+      contents_(parts.contents) {}
+
+void ShardRebuilder::begin() noexcept {
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void Shard::end_rebuild() noexcept {
+void ShardRebuilder::end() noexcept {
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
-void Shard::recover() noexcept {
-  repair_after_damage();
+void ShardRebuilder::repair_after_death() noexcept {
+  repair();
   ++header_->counters.recoveries;
 }
 
-void Shard::repair_after_damage() noexcept {
-  begin_rebuild();
+void ShardRebuilder::repair() noexcept {
+  begin();
   try {
     rebuild();
   } catch (const CorruptionDetected&) {
     ++header_->counters.damaged;
     empty();
   }
-  end_rebuild();
+  end();
 }
 
-Status Shard::reset_after_corruption(const CorruptionDetected& damage) noexcept {
-  begin_rebuild();
+Status ShardRebuilder::reset_after_corruption(const CorruptionDetected& damage) noexcept {
+  begin();
   ++header_->counters.damaged;
   empty();
-  end_rebuild();
+  end();
   return fail_without_throwing(Status::kCorrupt, [&] {
     return fmt::format(
         "Shard {} was damaged beyond repair ({}) and has been emptied; the other shards are unchanged. Find the "
         "program that wrote into the segment, and store the values again.",
-        number_, damage.what);
+        parts_.number, damage.what);
   });
 }
 
-void Shard::rebuild() {
-  rebuild_borders();
-  finish_overwrite();
+void ShardRebuilder::rebuild() {
+  check_borders();
+  parts_.redo.finish();
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
@@ -84,34 +88,34 @@ void Shard::rebuild() {
   index_.reset();
   eviction_.reset();
   arena_.reset_free_lists();
-  rebuild_heap();
-  rebuild_entries();
-  recount_leases();
+  walk_heap();
+  walk_entries();
+  parts_.leases.recount();
   s.reclaim_hand = arena_.heap_begin();
 }
 
-void Shard::rebuild_borders() {
+void ShardRebuilder::check_borders() {
   ShardSpace& s = space();
-  header_->index = number_;
-  s.max_memory = size_;
+  header_->index = parts_.number;
+  s.max_memory = parts_.size;
   s.heap_end = arena_.heap_end();
-  if (!bounds_are_valid()) throw CorruptionDetected{"borders of table and heap that cannot be"};
-  if (!commits_are_valid()) arena_.forget_commits();
+  if (!contents_.bounds_are_valid()) throw CorruptionDetected{"borders of table and heap that cannot be"};
+  if (!contents_.commits_are_valid()) arena_.forget_commits();
 }
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
-void Shard::rebuild_heap() {
-  PinSnapshot census = pin_snapshot();
+void ShardRebuilder::walk_heap() {
+  PinSnapshot census = parts_.pin_snapshot();
   std::uint32_t run = arena_.heap_begin();
-  std::array<RebuildGroup, 2> groups;
+  std::array<Group, 2> groups;
   std::uint32_t ahead = look_ahead(run, &groups[0]);
   for (std::uint32_t i = 0; groups[i % 2].count != 0; ++i) {
-    const RebuildGroup& group = groups[i % 2];
+    const Group& group = groups[i % 2];
     prefetch_chains(group);
     ahead = look_ahead(ahead, &groups[(i + 1) % 2]);
     for (std::uint32_t k = 0; k < group.count; ++k) {
-      const RebuildBlock& met = group.blocks[k];
-      if (!met.shape.used() || !rebuild_block(met, census.holds(met.position))) continue;
+      const Block& met = group.blocks[k];
+      if (!met.shape.used() || !keep_block(met, census.holds(met.position))) continue;
       close_free_run(run, met.position);
       run = met.position + met.shape.size_units;
     }
@@ -121,21 +125,21 @@ void Shard::rebuild_heap() {
 }
 
 // Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
-std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) const {
+std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) const {
   group->count = 0;
   while (group->count < group->blocks.size() && position < arena_.heap_end()) {
-    RebuildBlock& met = group->blocks[group->count++];
-    const std::byte* const further = base() + std::uint64_t{position} * kUnitSize + kAhead;
+    Block& met = group->blocks[group->count++];
+    const std::byte* const further = parts_.base() + std::uint64_t{position} * kUnitSize + kAhead;
     prefetch_line<LineUse::kWrite>(further);
     prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
     met.position = position;
     met.shape = arena_.shape(position);
     met.makes_sense = index_.cells() != 0 && check_block(backing(), position, &met.block);
-    if (met.makes_sense) met.hash = hash_key(met.block.key_text(), hash_seed_);
+    if (met.makes_sense) met.hash = hash_key(met.block.key_text(), parts_.hash_seed);
     position += met.shape.size_units;
   }
   for (std::uint32_t k = 0; k < group->count; ++k) {
-    const RebuildBlock& met = group->blocks[k];
+    const Block& met = group->blocks[k];
     if (!met.makes_sense) continue;
     const Bucket& bucket = Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells()));
     prefetch_line<LineUse::kWrite>(&bucket);
@@ -147,7 +151,7 @@ std::uint32_t Shard::look_ahead(std::uint32_t position, RebuildGroup* group) con
 }
 
 // The buckets have come by now, and name the first entries of their chains.
-void Shard::prefetch_chains(const RebuildGroup& group) const noexcept {
+void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
   for (std::uint32_t k = 0; k < group.count; ++k) {
     if (!group.blocks[k].makes_sense) continue;
     const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
@@ -157,9 +161,9 @@ void Shard::prefetch_chains(const RebuildGroup& group) const noexcept {
 }
 
 // True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
-bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
+bool ShardRebuilder::keep_block(const Block& met, bool is_held) {
   const bool lives =
-      met.makes_sense && owning_ref(owner_entry(met.block.owner()), met.position) != 0 && rebuild_entry(met);
+      met.makes_sense && contents_.owning_ref(owner_entry(met.block.owner()), met.position) != 0 && keep_entry(met);
   if (!lives && !is_held) return false;
   BlockHeader& header = arena_.block(met.position);
   BlockShape shape = met.shape;
@@ -167,16 +171,16 @@ bool Shard::rebuild_block(const RebuildBlock& met, bool is_held) {
   // Whoever holds it has its address; of what its sizes say nothing can be believed.
   if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
-  if (!lives) retire_block(met.position, shape.size_bytes());
+  if (!lives) parts_.retired.add(met.position, shape.size_bytes());
   return true;
 }
 
 // Makes the entry that owns a block findable. False if the key has no place here: it belongs to another shard, another
 // entry has it already, its bucket is full.
-bool Shard::rebuild_entry(const RebuildBlock& met) {
+bool ShardRebuilder::keep_entry(const Block& met) {
   const CheckedBlock& block = met.block;
   const Key key{block.key_text(), met.hash};
-  if (key.bytes.empty() || key.hash.shard(geometry_.shards) != number_ || find(key).id != 0 ||
+  if (key.bytes.empty() || key.hash.shard(parts_.geometry.shards) != parts_.number || contents_.find(key).id != 0 ||
       index_.overfull(key.hash.bucket_bits()) != 0) {
     return false;
   }
@@ -198,7 +202,7 @@ bool Shard::rebuild_entry(const RebuildBlock& met) {
 }
 
 // A stretch that nobody owns becomes one free block, or wilderness if it lies at the border.
-void Shard::close_free_run(std::uint32_t begin, std::uint32_t end) {
+void ShardRebuilder::close_free_run(std::uint32_t begin, std::uint32_t end) {
   if (begin == end) return;
   if (begin == arena_.heap_begin()) {
     space().heap_begin.store(end, std::memory_order_release);
@@ -209,7 +213,7 @@ void Shard::close_free_run(std::uint32_t begin, std::uint32_t end) {
 }
 
 // Entries that name no block that the walk met are damaged and go; empty ones become free.
-void Shard::rebuild_entries() {
+void ShardRebuilder::walk_entries() {
   for (std::uint32_t cell = index_.cells(); cell-- > 0;) {
     const std::byte* const further = Index::table(header_) + std::uint64_t{cell} * sizeof(Cell) - kAhead;
     for (std::size_t offset = sizeof(Bucket); offset < sizeof(Cell); offset += kCacheLineSize) {
@@ -234,15 +238,25 @@ void Shard::rebuild_entries() {
   }
 }
 
-// For one whose truth is lost: it has no key any more. What was leased stays, and what held a block lets go.
-void Shard::empty() noexcept {
-  make_blank();
-  recount_leases();
-  pin_snapshot().drop_strays();
+// Whether the block of a live entry that a rebuild has not met belongs to another one now: a process died while it
+// moved the entry.
+bool ShardRebuilder::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
+  CheckedBlock block;
+  if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
+  const std::uint32_t owner = owner_entry(block.owner());
+  if (owner == id || contents_.owning_ref(owner, ref_block(ref)) == 0) return false;
+  // Both are of one key. With another's block it would be damage.
+  return index_.entry(owner).hash.load(std::memory_order_relaxed) ==
+         index_.entry(id).hash.load(std::memory_order_relaxed);
 }
 
-// The shard as it is when it is new. Looks at no process: for a new segment that took longer than all the rest.
-void Shard::make_blank() noexcept {
+void ShardRebuilder::empty() noexcept {
+  make_blank();
+  parts_.leases.recount();
+  parts_.pin_snapshot().drop_strays();
+}
+
+void ShardRebuilder::make_blank() noexcept {
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;
@@ -250,14 +264,14 @@ void Shard::make_blank() noexcept {
   eviction_.reset();
   s.small_target = Eviction::kAllForSmall;
   s.commit_retry_ms = 0;
-  s.max_memory = size_;
+  s.max_memory = parts_.size;
   s.heap_end = arena_.heap_end();
   s.reclaim_hand = s.heap_end;
   s.table_cells.store(kTableStepCells, std::memory_order_release);
   s.heap_begin.store(s.heap_end, std::memory_order_release);
-  header_->index = number_;
+  header_->index = parts_.number;
   header_->redo.store(0, std::memory_order_release);
-  if (!commits_are_valid()) arena_.forget_commits();
+  if (!contents_.commits_are_valid()) arena_.forget_commits();
   arena_.reset_free_lists();
   index_.empty(kTableStepCells);
 }

@@ -1,11 +1,9 @@
-// Giving memory back that the table of a shard took when it had many more entries than it has now.
-//
-// The entries of the upper cells move to free ones below, the table ends there, and the rest is rebuilt from the truth
-// as after a death: buckets, free lists and hands go by the number of cells. It costs as much as a recovery, so that it
-// is done at most once for a number of puts that is in proportion to the table.
+// See table_shrinker.h.
+#include "core/shard/table_shrinker.h"
+
 #include <algorithm>
 
-#include "core/shard/shard.h"
+#include "core/layout/corruption.h"
 
 namespace memstream {
 namespace {
@@ -16,7 +14,7 @@ constexpr std::uint64_t kWorthIt = 32;      // A gain of less than this part of 
 }  // namespace
 
 // Cells of the table that would do: as many as there are if that is not much less.
-std::uint32_t Shard::cells_that_do() const noexcept {
+std::uint32_t TableShrinker::cells_that_do() const noexcept {
   const std::uint64_t cells = index_.cells();
   const std::uint64_t needed = kRoomPerEntry * space().entries / kEntriesPerCell + 1;
   const std::uint64_t steps = (needed + kTableStepCells - 1) / kTableStepCells;
@@ -25,24 +23,23 @@ std::uint32_t Shard::cells_that_do() const noexcept {
   return static_cast<std::uint32_t>(is_worth_it ? smaller : cells);
 }
 
-// If the request's value finds no room otherwise.
-void Shard::shrink_table_for(const StoreRequest& request) {
+void TableShrinker::shrink_for(const StoreRequest& request) {
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, true);
   const std::uint32_t free = arena_.a_largest_free();
   const std::uint64_t largest = free != 0 ? arena_.shape(free).size_units : 0;
   if (std::max(largest, arena_.wilderness_bytes() / kUnitSize) >= units) return;
   const std::uint32_t cells = cells_that_do();
   if (cells == index_.cells()) return;
-  begin_rebuild();
+  rebuilder_.begin();
   move_entries_below(cells);
   header_->cells.store(cells, std::memory_order_release);
   space().table_cells.store(cells, std::memory_order_release);
-  rebuild();
-  end_rebuild();
+  rebuilder_.rebuild();
+  rebuilder_.end();
 }
 
 // Leaves no live entry in the cells from `cells` on.
-void Shard::move_entries_below(std::uint32_t cells) {
+void TableShrinker::move_entries_below(std::uint32_t cells) {
   const std::uint32_t end = cells * kSlotsPerCell;
   std::uint32_t free_id = 0;
   for (std::uint32_t id = end; id < index_.cells() * kSlotsPerCell; ++id) {
@@ -52,13 +49,13 @@ void Shard::move_entries_below(std::uint32_t cells) {
       free_id = Index::entry_at_or_after(free_id + 1);
       if (free_id >= end) throw CorruptionDetected{"more live entries than are counted"};
     } while (ref_is_live(index_.entry(free_id).ref.load(std::memory_order_relaxed)));
-    move_entry(live_entry(id), free_id);
+    move_entry(contents_.live_entry(id), free_id);
   }
 }
 
-// Gives the block of an entry to the free entry `to_id`. Whoever dies on the way leaves two entries that name the
-// block, of which it names one: a rebuild keeps that.
-void Shard::move_entry(const FoundEntry& found, std::uint32_t to_id) {
+// Gives the block of an entry to the free entry `to_id`. A process that dies on the way leaves two entries that name
+// the block. The block names one of them, and a rebuild keeps that one.
+void TableShrinker::move_entry(const FoundEntry& found, std::uint32_t to_id) {
   Entry& to = index_.entry(to_id);
   to.hash.store(found.entry->hash.load(std::memory_order_relaxed), std::memory_order_relaxed);
   to.last_access_ms.store(found.entry->last_access_ms.load(std::memory_order_relaxed), std::memory_order_relaxed);
@@ -71,17 +68,6 @@ void Shard::move_entry(const FoundEntry& found, std::uint32_t to_id) {
   const std::uint64_t created = owner.load(std::memory_order_relaxed) >> 32;
   owner.store(created << 32 | to_id, std::memory_order_release);
   found.entry->ref.store(ref_empty(found.ref), std::memory_order_release);
-}
-
-// Whether the block of a live entry, which a rebuild has not met, has become another's: a process died while it moved.
-bool Shard::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
-  CheckedBlock block;
-  if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
-  const std::uint32_t owner = owner_entry(block.owner());
-  if (owner == id || owning_ref(owner, ref_block(ref)) == 0) return false;
-  // Both are of one key. With another's block it would be damage.
-  return index_.entry(owner).hash.load(std::memory_order_relaxed) ==
-         index_.entry(id).hash.load(std::memory_order_relaxed);
 }
 
 }  // namespace memstream

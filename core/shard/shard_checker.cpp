@@ -1,5 +1,6 @@
-// Verifying a shard: every invariant that docs/layout.md states, and every derived structure against the truth. In many
-// holds of the lock, so that none lasts longer because the entries are more.
+// See shard_checker.h.
+#include "core/shard/shard_checker.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +12,8 @@
 #include <thread>
 
 #include "core/base/thread_cancel.h"
-#include "core/shard/shard.h"
+#include "core/layout/block.h"
+#include "core/layout/corruption.h"
 
 namespace memstream {
 namespace {
@@ -27,7 +29,7 @@ void expect_equal(std::vector<std::string>* problems, const char* what, std::uin
 }  // namespace
 
 // A walk through a shard, from one hold of W to the next.
-struct Shard::Checking {
+struct ShardChecker::Walk {
   enum class Part { kHeap, kFreeLists, kEntries, kBuckets, kFreeEntries, kEnd };
 
   // What changes with every write that moves a block or an entry: the numbers of the shard and its free lists.
@@ -66,35 +68,43 @@ struct Shard::Checking {
   std::uint64_t free_entries = 0;
 };
 
-Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {
+ShardChecker::ShardChecker(const ShardParts& parts, ShardLock* lock) noexcept
+    : parts_(parts),
+      header_(parts.header),
+      arena_(parts.arena),
+      index_(parts.index),
+      contents_(parts.contents),
+      lock_(*lock) {}
+
+Status ShardChecker::check(const Deadline& deadline, std::vector<std::string>* problems) {
   for (int tries = 1;; ++tries) {
-    auto checking = std::make_unique<Checking>();
+    auto walk = std::make_unique<Walk>();
     // In a large shard that is written all the time, the entries are looked at one by one, and the sums are left out.
     if (tries > kTries) {
-      checking->is_at_rest = false;
-      checking->part = Checking::Part::kEntries;
+      walk->is_at_rest = false;
+      walk->part = Walk::Part::kEntries;
     }
-    const Status status = check_in_slices(*checking, deadline);
+    const Status status = walk_in_slices(*walk, deadline);
     if (status != Status::kOk) return status;
-    if (checking->part != Checking::Part::kEnd) continue;
-    for (const std::string& problem : checking->problems) {
-      problems->push_back(fmt::format("shard {}: {}", number_, problem));
+    if (walk->part != Walk::Part::kEnd) continue;
+    for (const std::string& problem : walk->problems) {
+      problems->push_back(fmt::format("shard {}: {}", parts_.number, problem));
     }
     return Status::kOk;
   }
 }
 
-// Leaves `checking.part` before its end if the shard was changed between two holds.
-Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
-  while (checking.part != Checking::Part::kEnd) {
+// Leaves `walk.part` before its end if the shard was changed between two holds.
+Status ShardChecker::walk_in_slices(Walk& walk, const Deadline& deadline) {
+  while (walk.part != Walk::Part::kEnd) {
     const auto begin = std::chrono::steady_clock::now();
     if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
     bool goes_on = true;
     try {
-      goes_on = check_a_slice(checking);
+      goes_on = check_a_slice(walk);
     } catch (const CorruptionDetected& damage) {
-      checking.problems.emplace_back(damage.what);
-      checking.part = Checking::Part::kEnd;
+      walk.problems.emplace_back(damage.what);
+      walk.part = Walk::Part::kEnd;
     } catch (...) {  // No memory for the findings.
       lock_.unlock();
       throw;
@@ -102,7 +112,7 @@ Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
     const bool is_awaited = lock_.is_awaited();
     lock_.unlock();
     if (!goes_on) return Status::kOk;
-    if (checking.part != Checking::Part::kEnd && is_awaited) {
+    if (walk.part != Walk::Part::kEnd && is_awaited) {
       // The unlock has woken a thread that needs some time to take the lock.
       const DisableCancelScope uncancelled;
       std::this_thread::sleep_for(kPause);
@@ -112,34 +122,34 @@ Status Shard::check_in_slices(Checking& checking, const Deadline& deadline) {
   return Status::kOk;
 }
 
-bool Shard::check_a_slice(Checking& checking) {
-  require_valid_bounds();
-  Checking::State state{.seq = header_->seq.load(std::memory_order_relaxed)};
-  copy_from_shared(state.bytes.data(), base() + Checking::kStateBegin, Checking::kStateSize);
+bool ShardChecker::check_a_slice(Walk& walk) {
+  contents_.require_valid_bounds();
+  Walk::State state{.seq = header_->seq.load(std::memory_order_relaxed)};
+  copy_from_shared(state.bytes.data(), parts_.base() + Walk::kStateBegin, Walk::kStateSize);
   // Changed by misses too.
   constexpr std::size_t kAsks = offsetof(ShardSpace, asks);
   std::fill_n(state.bytes.begin() + kAsks, sizeof(ShardSpace::asks), std::byte{0});
-  if (checking.is_at_rest && checking.has_begun) {
-    if (state.seq != checking.state.seq || state.bytes != checking.state.bytes) return false;
-  } else if (checking.is_at_rest) {
-    checking.census.emplace(pin_snapshot());
-    checking.position = arena_.heap_begin();
+  if (walk.is_at_rest && walk.has_begun) {
+    if (state.seq != walk.state.seq || state.bytes != walk.state.bytes) return false;
+  } else if (walk.is_at_rest) {
+    walk.census.emplace(parts_.pin_snapshot());
+    walk.position = arena_.heap_begin();
   }
-  checking.has_begun = true;
-  checking.state = state;
+  walk.has_begun = true;
+  walk.state = state;
 
   std::uint32_t looks = kLooksAtOnce;
-  using Part = Checking::Part;
-  if (checking.part == Part::kHeap && check_heap(checking, &looks)) checking.part = Part::kFreeLists;
-  if (checking.part == Part::kFreeLists && check_free_lists(checking, &looks)) checking.part = Part::kEntries;
-  if (checking.part == Part::kEntries && check_entries(checking, &looks)) checking.part = Part::kBuckets;
-  if (checking.part == Part::kBuckets && check_buckets(checking, &looks)) {
-    checking.part = checking.is_at_rest ? Part::kFreeEntries : Part::kEnd;
+  using Part = Walk::Part;
+  if (walk.part == Part::kHeap && check_heap(walk, &looks)) walk.part = Part::kFreeLists;
+  if (walk.part == Part::kFreeLists && check_free_lists(walk, &looks)) walk.part = Part::kEntries;
+  if (walk.part == Part::kEntries && check_entries(walk, &looks)) walk.part = Part::kBuckets;
+  if (walk.part == Part::kBuckets && check_buckets(walk, &looks)) {
+    walk.part = walk.is_at_rest ? Part::kFreeEntries : Part::kEnd;
   }
-  if (checking.part == Part::kFreeEntries && check_free_entries(checking, &looks)) checking.part = Part::kEnd;
-  if (checking.part != Part::kEnd) return true;
-  std::vector<std::string>& found = checking.problems;
-  expect_equal(&found, "leases", leases_in_use(), count_leases());
+  if (walk.part == Part::kFreeEntries && check_free_entries(walk, &looks)) walk.part = Part::kEnd;
+  if (walk.part != Part::kEnd) return true;
+  std::vector<std::string>& found = walk.problems;
+  expect_equal(&found, "leases", parts_.leases.in_use(), parts_.leases.count());
   if (header_->redo.load(std::memory_order_relaxed) != 0) found.emplace_back("an overwriting that did not end");
   if ((header_->seq.load(std::memory_order_relaxed) & 1) != 0) found.emplace_back("a rebuild that did not end");
   return true;
@@ -147,13 +157,13 @@ bool Shard::check_a_slice(Checking& checking) {
 
 // Each of these looks at `*looks` blocks or entries at most, and is true behind the last.
 
-bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
-  std::vector<std::string>* const problems = &checking.problems;
+bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
+  std::vector<std::string>* const problems = &walk.problems;
   const ShardSpace& s = space();
-  PinSnapshot& census = *checking.census;
-  std::uint32_t& position = checking.position;
-  bool& previous_free = checking.previous_free;
-  auto& [used, pinned, free, keys, values, retired] = checking.heap;
+  PinSnapshot& census = *walk.census;
+  std::uint32_t& position = walk.position;
+  bool& previous_free = walk.previous_free;
+  auto& [used, pinned, free, keys, values, retired] = walk.heap;
   for (; position < arena_.heap_end() && *looks != 0; --*looks) {
     const BlockShape shape = arena_.shape(position);
     const bool marked = (shape.flags & kBlockPrevFree) != 0;
@@ -165,10 +175,10 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
     BlockContents block;
     if (!shape.used()) {
       free += shape.size_bytes();
-    } else if (!read_block(backing(), position, &block)) {
+    } else if (!read_block(arena_.backing(), position, &block)) {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
-      const bool has_owner = owning_ref(position) != 0;
+      const bool has_owner = contents_.owning_ref(position) != 0;
       static_cast<void>(census.holds(position));
       const bool is_marked = (shape.flags & kBlockRetired) != 0;
       if (!has_owner && !is_marked) problems->push_back(fmt::format("block {}: used by nobody", position));
@@ -189,7 +199,7 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   std::uint64_t in_ring = 0;
   for (std::uint32_t block = s.retired_hand; block != 0 && in_ring <= retired; ++in_ring) {
     if (block == s.retired_hand && in_ring != 0) break;
-    block = next_retired(block);
+    block = parts_.retired.next_of(block);
   }
   expect_equal(problems, "retired in their ring", retired, in_ring);
   expect_equal(problems, "used memory", s.used_memory, used);
@@ -200,16 +210,16 @@ bool Shard::check_heap(Checking& checking, std::uint32_t* looks) const {
   return true;
 }
 
-bool Shard::check_free_lists(Checking& checking, std::uint32_t* looks) const {
-  std::vector<std::string>* const problems = &checking.problems;
-  const std::uint64_t most_blocks = size_ / (kMinBlockUnits * kUnitSize);
-  for (; checking.bin < kBinLevels * kBinsPerLevel; ++checking.bin) {
-    const std::uint32_t level = checking.bin / kBinsPerLevel;
-    const std::uint32_t bin = checking.bin % kBinsPerLevel;
-    std::uint32_t& position = checking.in_list;
+bool ShardChecker::check_free_lists(Walk& walk, std::uint32_t* looks) const {
+  std::vector<std::string>* const problems = &walk.problems;
+  const std::uint64_t most_blocks = parts_.size / (kMinBlockUnits * kUnitSize);
+  for (; walk.bin < kBinLevels * kBinsPerLevel; ++walk.bin) {
+    const std::uint32_t level = walk.bin / kBinsPerLevel;
+    const std::uint32_t bin = walk.bin % kBinsPerLevel;
+    std::uint32_t& position = walk.in_list;
     if (position == 0) {
       position = header_->free_lists.heads[level][bin];
-      checking.previous_in_list = 0;
+      walk.previous_in_list = 0;
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
       if (marked != (position != 0))
         problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
@@ -218,13 +228,13 @@ bool Shard::check_free_lists(Checking& checking, std::uint32_t* looks) const {
       if (*looks == 0) return false;
       const BlockShape shape = arena_.shape(position);
       if (shape.used()) problems->push_back(fmt::format("block {}: used and in a free list", position));
-      if (++checking.listed_blocks > most_blocks) throw CorruptionDetected{"a free list that does not end"};
-      checking.listed += shape.size_bytes();
+      if (++walk.listed_blocks > most_blocks) throw CorruptionDetected{"a free list that does not end"};
+      walk.listed += shape.size_bytes();
       const std::uint64_t links = arena_.block(position).owner.load(std::memory_order_relaxed);
       // So a walk that comes back to where it has been is noticed there.
-      if (link_previous(links) != checking.previous_in_list)
+      if (link_previous(links) != walk.previous_in_list)
         throw CorruptionDetected{"a free list that is not linked both ways"};
-      checking.previous_in_list = position;
+      walk.previous_in_list = position;
       position = link_next(links);
     }
     const bool marked = (header_->free_lists.level_bitmap >> level & 1) != 0;
@@ -232,13 +242,13 @@ bool Shard::check_free_lists(Checking& checking, std::uint32_t* looks) const {
       problems->push_back(fmt::format("free lists of level {}: wrong bit in the bitmap", level));
     }
   }
-  expect_equal(problems, "memory in free lists", space().free_memory, checking.listed);
+  expect_equal(problems, "memory in free lists", space().free_memory, walk.listed);
   return true;
 }
 
-bool Shard::check_entries(Checking& checking, std::uint32_t* looks) const {
-  std::vector<std::string>* const problems = &checking.problems;
-  std::uint64_t& id = checking.id;
+bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
+  std::vector<std::string>* const problems = &walk.problems;
+  std::uint64_t& id = walk.id;
   for (; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id, --*looks) {
     if (*looks == 0) return false;
     id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
@@ -251,62 +261,62 @@ bool Shard::check_entries(Checking& checking, std::uint32_t* looks) const {
     }
     if (ref_is_overwritten(ref)) problems->push_back(fmt::format("entry {}: a value half overwritten", current));
     if (!ref_is_live(ref)) continue;
-    ++checking.live;
-    const BlockContents block(checked_block(ref_block(ref)));
+    ++walk.live;
+    const BlockContents block(contents_.checked_block(ref_block(ref)));
     const std::string_view bytes(reinterpret_cast<const char*>(block.key), block.key_size);
-    const Key key{bytes, hash_key(bytes, hash_seed_)};
+    const Key key{bytes, hash_key(bytes, parts_.hash_seed)};
     if (block.entry != current)
       problems->push_back(fmt::format("entry {}: its block names entry {}", current, block.entry));
-    if ((policy & (kSmall | kExpires)) != 0 && !eviction_.is_marked(current)) {
+    if ((policy & (kSmall | kExpires)) != 0 && !parts_.eviction.is_marked(current)) {
       problems->push_back(fmt::format("entry {}: eviction will not look at it", current));
     }
-    if (queues == kSmall) checking.small += block.stored_size;
-    if (find(key).id != current) {
+    if (queues == kSmall) walk.small += block.stored_size;
+    if (contents_.find(key).id != current) {
       problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
     } else if (const std::uint32_t hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
       problems->push_back(fmt::format("entry {}: its bucket looks for its block elsewhere", current));
     }
-    if (!is_whole(key, checked_block(ref_block(ref)))) {
+    if (!contents_.is_whole(key, contents_.checked_block(ref_block(ref)))) {
       problems->push_back(fmt::format("entry {}: its value does not fit its checksum", current));
     }
-    if (key.hash.shard(geometry_.shards) != number_) {
+    if (key.hash.shard(parts_.geometry.shards) != parts_.number) {
       problems->push_back(fmt::format("entry {}: its key belongs to another shard", current));
     }
   }
-  if (!checking.is_at_rest) return true;
-  expect_equal(problems, "entries", space().entries, checking.live);
-  expect_equal(problems, "memory of the small queue", space().small_memory, checking.small);
+  if (!walk.is_at_rest) return true;
+  expect_equal(problems, "entries", space().entries, walk.live);
+  expect_equal(problems, "memory of the small queue", space().small_memory, walk.small);
   return true;
 }
 
-bool Shard::check_buckets(Checking& checking, std::uint32_t* looks) const {
-  std::vector<std::string>* const problems = &checking.problems;
-  for (std::uint32_t& cell = checking.cell; cell < index_.cells(); ++cell, --*looks) {
+bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
+  std::vector<std::string>* const problems = &walk.problems;
+  for (std::uint32_t& cell = walk.cell; cell < index_.cells(); ++cell, --*looks) {
     if (*looks == 0) return false;
     const Bucket& bucket = Index::bucket(header_, cell);
     if ((bucket.version.load(std::memory_order_relaxed) & 1) != 0) {
       problems->push_back(fmt::format("bucket {}: a change that did not end", cell));
     }
-    for (const auto& slot : bucket.slots) checking.named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
+    for (const auto& slot : bucket.slots) walk.named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
     for (std::uint32_t id = bucket.overflow.load(), steps = 0; id != 0; id = index_.entry(id).next.load()) {
       if (++steps > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
-      ++checking.named;
+      ++walk.named;
     }
   }
-  if (checking.is_at_rest) expect_equal(problems, "entries in buckets", space().entries, checking.named);
+  if (walk.is_at_rest) expect_equal(problems, "entries in buckets", space().entries, walk.named);
   return true;
 }
 
-bool Shard::check_free_entries(Checking& checking, std::uint32_t* looks) const {
-  std::uint32_t& id = checking.free_id;
-  if (checking.free_entries == 0) id = space().free_entry;
+bool ShardChecker::check_free_entries(Walk& walk, std::uint32_t* looks) const {
+  std::uint32_t& id = walk.free_id;
+  if (walk.free_entries == 0) id = space().free_entry;
   for (; id != 0; id = index_.entry(id).next.load(), --*looks) {
     if (*looks == 0) return false;
-    if (++checking.free_entries > index_.entry_capacity()) {
+    if (++walk.free_entries > index_.entry_capacity()) {
       throw CorruptionDetected{"a list of free entries that does not end"};
     }
   }
-  expect_equal(&checking.problems, "free entries", index_.entry_capacity() - checking.live, checking.free_entries);
+  expect_equal(&walk.problems, "free entries", index_.entry_capacity() - walk.live, walk.free_entries);
   return true;
 }
 

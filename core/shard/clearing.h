@@ -1,0 +1,65 @@
+// Making room for a large value in many holds of the write lock, so that none lasts longer because the value is larger.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/status.h"
+#include "core/shard/pins.h"
+#include "core/shard/reclaimer.h"
+#include "core/shard/shard_parts.h"
+#include "core/shard/shard_types.h"
+#include "core/shard/table_shrinker.h"
+
+namespace memstream {
+
+// A block grows: from the first hold on it is a reservation, used, without an owner, and pinned by the process that
+// clears. What lies behind it moves or is evicted, and each block that was emptied joins it by one store. Between the
+// holds it is a retired block like others: a rebuild keeps it, and it is freed after its process has died.
+class Clearing {
+ public:
+  // For the block that `request` needs, of so many units. REQUIRES: all of them outlive this.
+  Clearing(const ShardParts& parts, Reclaimer* reclaimer, TableShrinker* shrinker, const StoreRequest& request,
+           std::uint64_t units, PinSet* pins, std::uint64_t now_ms) noexcept;
+
+  // One hold's work; is_done() after the last. Throws CorruptionDetected.
+  // REQUIRES: the caller holds the shard's write lock and has shut out slow readers.
+  Status clear_a_slice(PinnedBlock* reserved);
+  bool is_done() const noexcept { return is_done_; }
+  // After a failure: what has grown so far stays a retired block until a process wants room. Needs no lock.
+  void give_up() noexcept;
+
+ private:
+  static constexpr std::uint32_t kNoStart = 0;
+  static constexpr std::uint32_t kWilderness = 1;  // No block begins there.
+
+  Status begin(PinnedBlock* reserved);
+  bool must_commit_more(std::uint64_t units);
+  std::uint32_t find_start();
+  Status start_at(std::uint32_t position);
+  bool clear_next(std::uint32_t position);
+  void stop();
+  Status keep_reserved(std::uint32_t position, PinnedBlock* reserved);
+  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+    return parts_.offset + std::uint64_t{position} * kUnitSize;
+  }
+  ShardSpace& space() const noexcept { return parts_.space(); }
+
+  const ShardParts parts_;
+  Arena& arena_;
+  ShardContents& contents_;
+  RetiredBlocks& retired_;
+  Reclaimer& reclaimer_;
+  TableShrinker& shrinker_;
+  const StoreRequest& request_;  // What the block is for.
+  std::uint64_t units_;          // That it needs.
+  PinSet& pins_;
+  std::uint64_t now_ms_;
+  std::uint32_t position_ = 0;  // Of the block that grows, 0: none yet. And its pin.
+  std::uint32_t pin_ = PinSet::kNone;
+  int starts_ = 0;
+  bool looked_at_orphans_ = false;
+  bool has_evicted_ = false;
+  bool is_done_ = false;
+};
+
+}  // namespace memstream

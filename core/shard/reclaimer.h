@@ -1,0 +1,88 @@
+// Making room in a shard: which entries go, which blocks move, and what becomes of what they leave.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/layout/block.h"
+#include "core/layout/layout.h"
+#include "core/shard/shard_parts.h"
+#include "core/shard/shard_types.h"
+
+namespace memstream {
+
+// REQUIRES for all functions: the caller holds the shard's write lock and has shut out slow readers. Those that are not
+// noexcept throw CorruptionDetected on bytes that contradict one another.
+class Reclaimer {
+ public:
+  explicit Reclaimer(const ShardParts& parts) noexcept
+      : header_(parts.header),
+        offset_(parts.offset),
+        size_(parts.size),
+        pins_(parts.pins),
+        arena_(parts.arena),
+        index_(parts.index),
+        eviction_(parts.eviction),
+        contents_(parts.contents),
+        retired_(parts.retired) {}
+
+  // ---- room ----
+
+  // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
+  std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
+  // A free entry, for a block of so many bytes. 0 as above.
+  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  // The error when there is none: kFull, or kNoMemory where the system refused.
+  Status no_room(std::uint64_t bytes) const noexcept;
+
+  // Evicts what is worth least until the block fits. 0 if it fits nowhere yet.
+  std::uint32_t evict_coldest(std::uint64_t units, std::uint64_t now_ms);
+  struct Window {  // Blocks in [begin, end), each of them free, or live and not held.
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+  };
+  static constexpr std::uint32_t kAnyLooks = ~std::uint32_t{0};
+  bool find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window);
+  // Takes a block from its entry, which gets another block or is evicted. False if somebody holds the block.
+  bool empty_block(std::uint32_t position, std::uint64_t now_ms);
+
+  // ---- single entries ----
+
+  // Removes an entry. Returns the free block that its block became part of, 0 if there is none.
+  std::uint32_t remove_entry(const FoundEntry& found);
+  // The same to make room: counts the entry as expired or evicted.
+  std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);
+  // For a block that its entry has let go of, with the last value of the ref. Returns what remove_entry() returns.
+  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block);
+  // Moves a value without extras to a block that has them.
+  Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms);
+
+ private:
+  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms);
+  bool relocate(const FoundEntry& found);
+  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms);
+  bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
+  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept;
+  std::uint64_t drop_entry(const FoundEntry& found);
+  void count_out(const CheckedBlock& block) noexcept;
+  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block);
+  bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
+  bool is_new(std::uint32_t position) const;
+  std::string holders() const;
+  ShardSpace& space() const noexcept { return header_->space; }
+
+  ShardHeader* header_;
+  std::uint64_t offset_;  // Of the shard in the segment, bytes.
+  std::uint64_t size_;    // Of the shard, bytes.
+  PinTable& pins_;
+  Arena& arena_;
+  Index index_;
+  Eviction& eviction_;
+  ShardContents& contents_;
+  RetiredBlocks& retired_;
+};
+
+}  // namespace memstream

@@ -1,0 +1,112 @@
+// See retired_blocks.h.
+#include "core/shard/retired_blocks.h"
+
+#include <algorithm>
+
+#include "core/layout/block.h"
+#include "core/layout/corruption.h"
+#include "core/shard/pin_snapshot.h"
+
+namespace memstream {
+
+bool RetiredBlocks::has(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockRetired) != 0; }
+
+std::uint32_t RetiredBlocks::next_of(std::uint32_t position) const {
+  if (!has(position)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
+  const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
+  if (!has(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
+    throw CorruptionDetected{"a ring of retired blocks that is not linked both ways"};
+  }
+  return next;
+}
+
+void RetiredBlocks::add(std::uint32_t position, std::uint64_t stored_size) {
+  // A reader without a lock that sees what is written to the header here also sees that the entry has let go of it.
+  std::atomic_thread_fence(std::memory_order_release);
+  ShardSpace& s = space();
+  BlockHeader& header = arena_.block(position);
+  const std::uint32_t next = s.retired_hand != 0 ? s.retired_hand : position;
+  std::uint32_t previous = position;
+  if (next != position) {
+    if (!has(next)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
+    previous = link_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
+  }
+  BlockShape shape = arena_.shape(position);
+  shape.flags |= kBlockRetired;
+  Arena::set_shape(header, shape);
+  header.owner.store(links_word(next, previous), std::memory_order_relaxed);
+  if (next == position) {
+    s.retired_hand = position;
+  } else {
+    link(previous, position);
+    link(position, next);
+  }
+  ++s.retired;
+  s.pinned_memory += stored_size;
+}
+
+// Makes `next` follow `position`.
+void RetiredBlocks::link(std::uint32_t position, std::uint32_t next) {
+  const auto set = [&](std::uint32_t at, bool is_first) {
+    if (!has(at)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
+    std::atomic<std::uint64_t>& word = arena_.block(at).owner;
+    const std::uint64_t links = word.load(std::memory_order_relaxed);
+    word.store(is_first ? links_word(next, link_previous(links)) : links_word(link_next(links), position),
+               std::memory_order_relaxed);
+  };
+  set(position, true);
+  set(next, false);
+}
+
+void RetiredBlocks::remove(std::uint32_t position) {
+  ShardSpace& s = space();
+  const std::uint32_t next = next_of(position);
+  if (s.retired == 0) throw CorruptionDetected{"a ring of retired blocks that nobody counted"};
+  link(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
+  if (s.retired_hand == position) s.retired_hand = next != position ? next : 0;
+  const Arena::HeapBlock block = arena_.look_at(position);
+  BlockShape shape = block.shape;
+  shape.flags &= ~kBlockRetired;
+  Arena::set_shape(*block.header, shape);
+  block.header->owner.store(owner_word(0, 0), std::memory_order_relaxed);
+  --s.retired;
+  s.pinned_memory -= shape.size_bytes();
+}
+
+// Frees those of the next `looks` retired blocks for which `is_held(position)` is false. However many are counted, it
+// ends where it comes back to the first that stays.
+template <class IsHeld>
+void RetiredBlocks::reclaim(std::uint32_t looks, const IsHeld& is_held) {
+  ShardSpace& s = space();
+  if ((s.retired == 0) != (s.retired_hand == 0))
+    throw CorruptionDetected{"a ring of retired blocks that was not counted"};
+  std::uint32_t first_kept = 0;
+  for (std::uint32_t left = std::min(looks, s.retired); left != 0; --left) {
+    const std::uint32_t position = s.retired_hand;
+    if (position == first_kept) throw CorruptionDetected{"a ring of retired blocks with fewer than are counted"};
+    s.retired_hand = next_of(position);
+    if (is_held(position)) {
+      if (first_kept == 0) first_kept = position;
+      continue;
+    }
+    remove(position);
+    arena_.free(position);
+  }
+  if (looks == kEvery && s.retired_hand != first_kept) {
+    throw CorruptionDetected{"a ring of retired blocks with more than are counted"};
+  }
+}
+
+void RetiredBlocks::free_some() {
+  reclaim(kFew, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+}
+
+void RetiredBlocks::free_all() {
+  if (space().retired <= kFew) {
+    return reclaim(kEvery, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+  }
+  PinSnapshot census(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
+  reclaim(kEvery, [&](std::uint32_t position) { return census.holds(position); });
+}
+
+}  // namespace memstream

@@ -1,0 +1,75 @@
+// What a shard holds, by the words that are authoritative: its borders, its entries, and the blocks that they name.
+#pragma once
+
+#include <cstdint>
+
+#include "core/layout/block.h"
+#include "core/layout/corruption.h"
+#include "core/layout/geometry.h"
+#include "core/layout/hash.h"
+#include "core/layout/layout.h"
+#include "core/shard/arena.h"
+#include "core/shard/index.h"
+#include "core/shard/shard_types.h"
+
+namespace memstream {
+
+// Finds entries and blocks for the holder of the shard's write lock, while nothing moves. The functions that are not
+// noexcept throw CorruptionDetected on bytes that contradict one another.
+// REQUIRES for all: the caller holds W.
+class ShardContents {
+ public:
+  // REQUIRES: geometry and arena belong to the shard with this number, and outlive this.
+  ShardContents(ShardHeader* header, std::uint32_t number, const Geometry& geometry, Arena& arena) noexcept
+      : header_(header), number_(number), geometry_(geometry), arena_(arena), index_(header) {}
+
+  // Everything else relies on these two: whether the words for the borders of table and heap, and for the committed
+  // memory, can be true. They cannot change while W is held.
+  bool bounds_are_valid() const noexcept;
+  bool commits_are_valid() const noexcept;
+  void require_valid_bounds() const {
+    if (!bounds_are_valid() || !commits_are_valid())
+      throw CorruptionDetected{"borders of table and heap that cannot be"};
+  }
+
+  // The entry of a key; its id is 0 if there is none.
+  FoundEntry find(const Key& key) const;
+  // REQUIRES: the entry is live; throws if it is not.
+  FoundEntry live_entry(std::uint32_t id) const;
+  CheckedBlock checked_block(std::uint32_t position) const {
+    CheckedBlock block;
+    if (!check_block(backing(), position, &block)) throw CorruptionDetected{"a live entry whose block makes no sense"};
+    return block;
+  }
+  // The ref of the entry that owns the used block; 0 if no entry does.
+  std::uint64_t owning_ref(std::uint32_t position) const noexcept;
+  // The same if the entry `id` owns it.
+  std::uint64_t owning_ref(std::uint32_t id, std::uint32_t position) const noexcept;
+
+  // The checksum that the value should have, as StoreRequest::caller_flags has it; 0 where values have none.
+  std::uint64_t checksum_for(const Key& key, const std::byte* value, std::uint64_t size_bytes) const noexcept {
+    return geometry_.has_checksums() ? checksum_word(value, size_bytes, key.hash) : 0;
+  }
+  // Whether the value has the checksum that is stored with it, or needs none.
+  bool is_whole(const Key& key, const CheckedBlock& block) const noexcept {
+    return !geometry_.has_checksums() ||
+           checksum_of_word(block.caller_flags()) == checksum_for(key, block.value, block.value_size);
+  }
+
+  // Writes all of a block but its value and its owner.
+  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras, std::uint64_t created_ms);
+  // REQUIRES: the block has extras.
+  static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;
+
+ private:
+  ShardSpace& space() const noexcept { return header_->space; }
+  const Backing& backing() const noexcept { return arena_.backing(); }
+
+  ShardHeader* header_;
+  std::uint32_t number_;  // Of the shard in the segment.
+  const Geometry& geometry_;
+  Arena& arena_;
+  Index index_;
+};
+
+}  // namespace memstream
