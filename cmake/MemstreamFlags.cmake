@@ -3,6 +3,9 @@ add_library(memstream_flags INTERFACE)
 target_compile_features(memstream_flags INTERFACE c_std_11 cxx_std_20)
 # -Wconversion finds the narrowed offset and the signed size: the two mistakes that a layout of offsets cannot afford.
 target_compile_options(memstream_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
+# The lock contracts of core/base/thread_safety.h. GCC has no such analysis.
+target_compile_options(memstream_flags INTERFACE
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety> $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Werror=thread-safety>)
 # Root-relative includes ("core/base/segment.h"): every include line shows which layer it reaches into.
 target_include_directories(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(memstream_flags INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)

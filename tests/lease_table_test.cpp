@@ -15,6 +15,7 @@ namespace {
 class Leases : public TestShard {
  public:
   LeaseTable table{&TestShard::header(), places};
+  WriteLockScope held{TestShard::header()};
 
   Status grant(const char* text, std::uint64_t owner, std::uint64_t* token, std::uint64_t until_ms = 0,
                std::uint64_t dead_owner = 0) {

@@ -37,6 +37,7 @@ class Retired : public TestShard {
   Arena arena;
   PinTable pin_table;
   RetiredBlocks ring;
+  WriteLockScope held{header()};
 };
 
 }  // namespace

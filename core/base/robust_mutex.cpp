@@ -1,6 +1,7 @@
 #include "core/base/robust_mutex.h"
 
 #include <linux/futex.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -96,6 +97,15 @@ pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept {
 #else
   static_cast<void>(mutex);
   return 0;
+#endif
+}
+
+bool robust_mutex_is_mine(pthread_mutex_t* mutex) noexcept {
+#if defined(__GLIBC__) && defined(__x86_64__)
+  return robust_mutex_owner(mutex) == ::gettid();
+#else
+  static_cast<void>(mutex);
+  return true;
 #endif
 }
 

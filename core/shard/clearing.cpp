@@ -2,6 +2,7 @@
 #include "core/shard/clearing.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "core/layout/block.h"
 #include "core/layout/corruption.h"
@@ -37,6 +38,7 @@ void Clearing::give_up() noexcept {
 }
 
 Status Clearing::clear_a_slice(PinnedBlock* reserved) {
+  assert(holds_write_lock(parts_.header));
   if (position_ == 0) return begin(reserved);
   const std::uint32_t position = position_;
   if (!pins_.holds(pin_, offset_of(position))) {
@@ -65,6 +67,7 @@ Status Clearing::clear_a_slice(PinnedBlock* reserved) {
 // What comes before a block can grow: a block that is free already, and memory for it; the retired blocks that nobody
 // holds any more; what is worth least.
 Status Clearing::begin(PinnedBlock* reserved) {
+  assert(holds_write_lock(parts_.header));
   const std::uint64_t units = units_;
   shrinker_.fit(request_);
   if (units * kUnitSize <= kClearedAtOnce) {
@@ -97,6 +100,7 @@ Status Clearing::begin(PinnedBlock* reserved) {
 
 // Whether the block would come from wilderness that is not all committed: some more of it is now.
 bool Clearing::must_commit_more(std::uint64_t units) {
+  assert(holds_write_lock(parts_.header));
   const ShardSpace& s = space();
   const std::uint64_t bytes = units * kUnitSize;
   if (bytes > arena_.wilderness_bytes()) return false;
@@ -110,6 +114,7 @@ bool Clearing::must_commit_more(std::uint64_t units) {
 // A block from which on nothing that is held lies in the way: one where little has to move if that is found soon.
 // kWilderness: where only the wilderness and the lower end of the heap together are large enough.
 std::uint32_t Clearing::find_start() {
+  assert(holds_write_lock(parts_.header));
   Reclaimer::Window window;
   if (reclaimer_.find_window(units_, now_ms_, kLooksForAPlace, &window)) return window.begin;
   const PinSnapshot census = parts_.pin_snapshot();
@@ -134,6 +139,7 @@ std::uint32_t Clearing::find_start() {
 // The block at `position` is the one that grows from here on. kOk without one if somebody has begun to hold it: another
 // place may do.
 Status Clearing::start_at(std::uint32_t position) {
+  assert(holds_write_lock(parts_.header));
   ++starts_;
   const BlockShape shape = arena_.shape(position);
   if (!shape.used()) {
@@ -160,6 +166,7 @@ Status Clearing::start_at(std::uint32_t position) {
 
 // Makes the block at `position`, which lies behind the one that grows, part of that. False if somebody holds it.
 bool Clearing::clear_next(std::uint32_t position) {
+  assert(holds_write_lock(parts_.header));
   if (position >= arena_.heap_end()) return false;
   const BlockShape shape = arena_.shape(position);
   if (!shape.used()) {
@@ -177,6 +184,7 @@ bool Clearing::clear_next(std::uint32_t position) {
 
 // Gives back what has grown, since something that is held lies behind it.
 void Clearing::stop() {
+  assert(holds_write_lock(parts_.header));
   const std::uint32_t position = position_;
   position_ = 0;
   retired_.remove(position);
@@ -187,6 +195,7 @@ void Clearing::stop() {
 // The block at `position` becomes the reservation: used, and no retired block yet. The pin last: where damage is met
 // before, nothing is left of the attempt.
 Status Clearing::keep_reserved(std::uint32_t position, PinnedBlock* reserved) {
+  assert(holds_write_lock(parts_.header));
   const CheckedBlock block = contents_.fill(position, request_, true, now_ms_);
   retired_.add(position, block.stored_size);
   if (position_ == 0) pin_ = pins_.claim(offset_of(position));

@@ -9,6 +9,7 @@
 #include "core/shard/shard_parts.h"
 #include "core/shard/shard_types.h"
 #include "core/shard/table_shrinker.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -23,7 +24,7 @@ class Clearing {
 
   // One hold's work; is_done() after the last. Throws CorruptionDetected.
   // REQUIRES: the caller holds the shard's write lock and has shut out slow readers.
-  Status clear_a_slice(PinnedBlock* reserved);
+  Status clear_a_slice(PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
   bool is_done() const noexcept { return is_done_; }
   // After a failure: what has grown so far stays a retired block until a process wants room. Needs no lock.
   void give_up() noexcept;
@@ -32,13 +33,13 @@ class Clearing {
   static constexpr std::uint32_t kNoStart = 0;
   static constexpr std::uint32_t kWilderness = 1;  // No block begins there.
 
-  Status begin(PinnedBlock* reserved);
-  bool must_commit_more(std::uint64_t units);
-  std::uint32_t find_start();
-  Status start_at(std::uint32_t position);
-  bool clear_next(std::uint32_t position);
-  void stop();
-  Status keep_reserved(std::uint32_t position, PinnedBlock* reserved);
+  Status begin(PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
+  bool must_commit_more(std::uint64_t units) MEMSTREAM_NEEDS_W;
+  std::uint32_t find_start() MEMSTREAM_NEEDS_W;
+  Status start_at(std::uint32_t position) MEMSTREAM_NEEDS_W;
+  bool clear_next(std::uint32_t position) MEMSTREAM_NEEDS_W;
+  void stop() MEMSTREAM_NEEDS_W;
+  Status keep_reserved(std::uint32_t position, PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
   std::uint64_t offset_of(std::uint32_t position) const noexcept {
     return parts_.offset + std::uint64_t{position} * kUnitSize;
   }

@@ -10,6 +10,7 @@
 #include "core/shard/fingerprints.h"
 #include "core/shard/index.h"
 #include "core/shard/pins.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -33,41 +34,41 @@ class Eviction {
 
   // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
   // is forgotten, and the border between the queues moves.
-  std::uint32_t admit(KeyHash hash, std::uint32_t id) noexcept;
+  std::uint32_t admit(KeyHash hash, std::uint32_t id) noexcept MEMSTREAM_NEEDS_W;
 
   // Accounting: a block of so many bytes came to the entry `id`, whose policy word is this, or left it.
-  void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept {
+  void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) != 0) space().small_memory += bytes;
     if ((policy & (kSmall | kExpires)) != 0) mark(id);
   }
-  void count_out(std::uint32_t policy, std::uint64_t bytes) noexcept {
+  void count_out(std::uint32_t policy, std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) != 0) space().small_memory -= bytes;
   }
   // As both, for another block of an entry that stays in its queue. `old_policy` and `policy` are its words before and
   // after.
   void recount(std::uint32_t id, std::uint32_t old_policy, std::uint32_t policy, std::uint64_t old_bytes,
-               std::uint64_t bytes) noexcept {
+               std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) != 0) space().small_memory += bytes - old_bytes;
     if ((policy & ~old_policy & kExpires) != 0) mark(id);
   }
 
   // For entries of the small queue and those whose block expires: the hand of the small queue looks at no others.
-  void mark(std::uint32_t id) noexcept {
+  void mark(std::uint32_t id) noexcept MEMSTREAM_NEEDS_W {
     std::atomic<std::uint64_t>& word = Index::bucket(shard_, id / kSlotsPerCell).eviction;
     word.store(word.load(std::memory_order_relaxed) | mark_of(id), std::memory_order_relaxed);
   }
   // Before the expiry itself is stored: an expiry that eviction does not know of would only be found by a get.
-  void note_expiry(const FoundEntry& found) noexcept {
+  void note_expiry(const FoundEntry& found) noexcept MEMSTREAM_NEEDS_W {
     found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
     mark(found.id);
   }
-  bool is_marked(std::uint32_t id) const noexcept {
+  bool is_marked(std::uint32_t id) const noexcept MEMSTREAM_NEEDS_W {
     return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
   }
 
   // Whether an entry with this policy word came to the small queue lately: the hand passes it once, or has more than a
   // quarter of a round to go to it. Each newcomer is that for a quarter of a round at least: see enter_small().
-  bool is_recent(std::uint32_t id, std::uint32_t policy) const noexcept {
+  bool is_recent(std::uint32_t id, std::uint32_t policy) const noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) == 0) return false;
     const std::uint32_t end = index_->cells() * kSlotsPerCell;
     return (policy & kYoung) != 0 || ahead_of_hand(id, end) >= end / 4;
@@ -75,13 +76,13 @@ class Eviction {
 
   // The entry that has to go for a block of `newcomer_bytes`; the caller removes it. None if none was found that is not
   // pinned. Looks at a bounded number of entries.
-  FoundEntry choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  FoundEntry choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
   // Bytes that the small queue should have.
-  std::uint64_t small_target() const noexcept;
+  std::uint64_t small_target() const noexcept MEMSTREAM_NEEDS_W;
 
   // For rebuild: both queues empty, and nothing known of the past but what the small one should have.
-  void reset() noexcept;
+  void reset() noexcept MEMSTREAM_NEEDS_W;
 
   // What small_target stands at in a new shard: as much as the small queue can have.
   static constexpr std::uint64_t kAllForSmall = ~std::uint64_t{0};
@@ -102,32 +103,32 @@ class Eviction {
     return std::uint64_t{1} << (kMarkShift + id % kSlotsPerCell - kBucketSlots);
   }
   ShardSpace& space() const noexcept { return shard_->space; }
-  std::uint64_t small_memory() const noexcept;
+  std::uint64_t small_memory() const noexcept MEMSTREAM_NEEDS_W;
   // How many entries of `end` the hand of the small queue passes before this one.
-  std::uint32_t ahead_of_hand(std::uint32_t id, std::uint32_t end) const noexcept {
+  std::uint32_t ahead_of_hand(std::uint32_t id, std::uint32_t end) const noexcept MEMSTREAM_NEEDS_W {
     const std::uint32_t hand = shard_->space.small_hand;
     return id - hand + (id < hand ? end : 0);
   }
-  std::uint32_t enter_small(std::uint32_t id) const noexcept;
+  std::uint32_t enter_small(std::uint32_t id) const noexcept MEMSTREAM_NEEDS_W;
   // Whether a small queue of so many bytes is as long as it can be.
-  bool small_has_all(std::uint64_t target) const noexcept;
-  bool ghost_hits_significant() const noexcept;
-  bool small_drops_return() const noexcept;
-  void adapt_target(std::uint64_t returns) noexcept;
-  void settle_asks() noexcept;
-  void forget_drops() noexcept;
-  void take_from_small(std::uint64_t bytes, Search* search) noexcept;
-  void shrink_small(std::uint64_t bytes, Search* search) noexcept;
-  bool main_pays() noexcept;
-  std::uint32_t next_marked(Search* search) noexcept;
-  void age_ghosts(std::uint32_t cell) noexcept;
-  std::uint32_t next_of_main(Search* search) noexcept;
-  FoundEntry look_at(std::uint32_t id) const;
-  FoundEntry evict_from_small(Search* search);
-  FoundEntry evict_from_main(Search* search);
-  bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept;
-  bool main_head_is_cold() noexcept;
-  const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept;
+  bool small_has_all(std::uint64_t target) const noexcept MEMSTREAM_NEEDS_W;
+  bool ghost_hits_significant() const noexcept MEMSTREAM_NEEDS_W;
+  bool small_drops_return() const noexcept MEMSTREAM_NEEDS_W;
+  void adapt_target(std::uint64_t returns) noexcept MEMSTREAM_NEEDS_W;
+  void settle_asks() noexcept MEMSTREAM_NEEDS_W;
+  void forget_drops() noexcept MEMSTREAM_NEEDS_W;
+  void take_from_small(std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
+  void shrink_small(std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
+  bool main_pays() noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t next_marked(Search* search) noexcept MEMSTREAM_NEEDS_W;
+  void age_ghosts(std::uint32_t cell) noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t next_of_main(Search* search) noexcept MEMSTREAM_NEEDS_W;
+  FoundEntry look_at(std::uint32_t id) const MEMSTREAM_NEEDS_W;
+  FoundEntry evict_from_small(Search* search) MEMSTREAM_NEEDS_W;
+  FoundEntry evict_from_main(Search* search) MEMSTREAM_NEEDS_W;
+  bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
+  bool main_head_is_cold() noexcept MEMSTREAM_NEEDS_W;
+  const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept MEMSTREAM_NEEDS_W;
 
   ShardHeader* shard_;
   const Index* index_;

@@ -1,6 +1,7 @@
 // See lease_table.h.
 #include "core/shard/lease_table.h"
 
+#include <cassert>
 #include <iterator>
 
 #include "core/base/shared_futex.h"
@@ -37,6 +38,7 @@ bool is_past(const Lease& lease, std::uint64_t now_ms) noexcept {
 }  // namespace
 
 Status LeaseTable::grant(const LeaseRequest& request, std::uint64_t now_ms, std::uint64_t* token) noexcept {
+  assert(holds_write_lock(header_));
   Lease* lease = nullptr;
   if (in_use() != 0) {
     for (Lease& held : header_->leases) {
@@ -74,6 +76,7 @@ Status LeaseTable::grant(const LeaseRequest& request, std::uint64_t now_ms, std:
 
 // A free place; if there is none, that of a lease which nobody can fulfil any more.
 Lease* LeaseTable::choose_place(std::uint64_t now_ms) noexcept {
+  assert(holds_write_lock(header_));
   for (Lease& lease : header_->leases) {
     if (lease.owner.load(std::memory_order_relaxed) == 0) return &lease;
   }
@@ -88,10 +91,12 @@ Lease* LeaseTable::choose_place(std::uint64_t now_ms) noexcept {
 // Whether its time is over, or its owner has left the process table. Whether an owner that stands there is alive is not
 // asked here: that takes system calls, and W is held.
 bool LeaseTable::is_void(const Lease& lease, std::uint64_t now_ms) const noexcept {
+  assert(holds_write_lock(header_));
   return is_past(lease, now_ms) || places_.owner_of(lease.owner.load(std::memory_order_relaxed)) == nullptr;
 }
 
 bool LeaseTable::stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept {
+  assert(holds_write_lock(header_));
   const std::uint64_t number = token & kNumberMask;
   if (number == kUnplaced) return (space().leases & kCountsChanges) != 0 && token == unplaced_token(header_, key);
   if (number >= kLeasesPerShard) return false;
@@ -102,6 +107,7 @@ bool LeaseTable::stands(const Key& key, std::uint64_t owner, std::uint64_t token
 }
 
 Status LeaseTable::release(const Key& key, std::uint64_t owner, std::uint64_t token) noexcept {
+  assert(holds_write_lock(header_));
   if (!stands(key, owner, token)) return Status::kConflict;
   if ((token & kNumberMask) == kUnplaced) {
     ++changes_of(header_, key);
@@ -138,6 +144,7 @@ std::uint64_t LeaseTable::follow(const Key& key, std::uint64_t now_ms, std::uint
 
 // The waiters are told last. If this process is killed before it tells them, they look by themselves after a while.
 void LeaseTable::end(Lease& lease) noexcept {
+  assert(holds_write_lock(header_));
   lease.owner.store(0, std::memory_order_release);
   lease.token.store(next_grant(lease.token.load(std::memory_order_relaxed)), std::memory_order_release);
   --space().leases;
@@ -146,6 +153,7 @@ void LeaseTable::end(Lease& lease) noexcept {
 }
 
 void LeaseTable::end_marked(const Key& key) noexcept {
+  assert(holds_write_lock(header_));
   if ((space().leases & kCountsChanges) != 0) ++changes_of(header_, key);
   for (Lease& lease : header_->leases) {
     if (lease.owner.load(std::memory_order_relaxed) != 0 &&
@@ -156,21 +164,27 @@ void LeaseTable::end_marked(const Key& key) noexcept {
 }
 
 void LeaseTable::end_all() noexcept {
+  assert(holds_write_lock(header_));
   for (std::uint32_t& changes : header_->lease_changes) ++changes;
   for (Lease& lease : header_->leases) {
     if (lease.owner.load(std::memory_order_relaxed) != 0) end(lease);
   }
 }
 
-std::uint32_t LeaseTable::in_use() const noexcept { return space().leases & ~kCountsChanges; }
+std::uint32_t LeaseTable::in_use() const noexcept {
+  assert(holds_write_lock(header_));
+  return space().leases & ~kCountsChanges;
+}
 
 std::uint32_t LeaseTable::count() const noexcept {
+  assert(holds_write_lock(header_));
   std::uint32_t count = 0;
   for (const Lease& lease : header_->leases) count += lease.owner.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
   return count;
 }
 
 void LeaseTable::recount() noexcept {
+  assert(holds_write_lock(header_));
   for (std::uint32_t& changes : header_->lease_changes) ++changes;
   space().leases = count();
 }

@@ -8,6 +8,7 @@
 #include "core/layout/layout.h"
 #include "core/shard/pin_places.h"
 #include "core/shard/shard_types.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -23,11 +24,11 @@ class LeaseTable {
   // kHeld if an owner that is alive has the lease; kFull if there is no place for another lease, or no owner: the token
   // stands then until the key changes, and keeps nobody away.
   // REQUIRES: the key has no entry, or only one that the request calls stale.
-  Status grant(const LeaseRequest& request, std::uint64_t now_ms, std::uint64_t* token) noexcept;
+  Status grant(const LeaseRequest& request, std::uint64_t now_ms, std::uint64_t* token) noexcept MEMSTREAM_NEEDS_W;
   // Ends a lease without a value; kConflict if the owner no longer holds it.
-  Status release(const Key& key, std::uint64_t owner, std::uint64_t token) noexcept;
+  Status release(const Key& key, std::uint64_t owner, std::uint64_t token) noexcept MEMSTREAM_NEEDS_W;
   // Whether the owner may still store the key's value under this token.
-  bool stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept;
+  bool stands(const Key& key, std::uint64_t owner, std::uint64_t token) const noexcept MEMSTREAM_NEEDS_W;
 
   // The owner of the key's lease, dead or alive; 0: nobody.
   std::uint64_t holder(const Key& key, std::uint64_t now_ms) const noexcept;
@@ -37,25 +38,25 @@ class LeaseTable {
   std::atomic<std::uint32_t>& events() const noexcept { return header_->lease_events; }
 
   // Ends the lease of the key, no matter whose it is: a write must not be followed by a value computed before it.
-  void end_of(const Key& key) noexcept {
+  void end_of(const Key& key) noexcept MEMSTREAM_NEEDS_W {
     if (header_->space.leases == 0) [[likely]]
       return;
     end_marked(key);
   }
-  void end_all() noexcept;
+  void end_all() noexcept MEMSTREAM_NEEDS_W;
 
   // How many there are, by the shard's count and by a look at each place.
-  std::uint32_t in_use() const noexcept;
-  std::uint32_t count() const noexcept;
+  std::uint32_t in_use() const noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t count() const noexcept MEMSTREAM_NEEDS_W;
   // After damage nobody knows which keys changed, so every process that computes without a lease is told that its own
   // did.
-  void recount() noexcept;
+  void recount() noexcept MEMSTREAM_NEEDS_W;
 
  private:
-  Lease* choose_place(std::uint64_t now_ms) noexcept;
-  bool is_void(const Lease& lease, std::uint64_t now_ms) const noexcept;
-  void end(Lease& lease) noexcept;
-  void end_marked(const Key& key) noexcept;
+  Lease* choose_place(std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  bool is_void(const Lease& lease, std::uint64_t now_ms) const noexcept MEMSTREAM_NEEDS_W;
+  void end(Lease& lease) noexcept MEMSTREAM_NEEDS_W;
+  void end_marked(const Key& key) noexcept MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
 
   ShardHeader* header_;

@@ -10,6 +10,7 @@
 #include "core/base/local_counter.h"
 #include "core/layout/layout.h"
 #include "core/shard/pin_places.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -110,7 +111,7 @@ class PinTable {
   // Whether a process holds the block at `position`. One line is looked at for each process that is attached, all of
   // them independently.
   // REQUIRES: W of the shard is held. "No" is final only if no entry names the block any more.
-  bool is_pinned(std::uint32_t position) const noexcept {
+  bool is_pinned(std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W {
     const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint32_t in_use = places_.slots_in_use();
@@ -125,7 +126,7 @@ class PinTable {
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
-  bool is_block_pinned(std::uint64_t ref) const noexcept {
+  bool is_block_pinned(std::uint64_t ref) const noexcept MEMSTREAM_NEEDS_W {
     return (ref_has_pinned_hint(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 

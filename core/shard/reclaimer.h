@@ -8,6 +8,7 @@
 #include "core/layout/layout.h"
 #include "core/shard/shard_parts.h"
 #include "core/shard/shard_types.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -29,48 +30,48 @@ class Reclaimer {
   // ---- room ----
 
   // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
-  std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // A free entry, for a block of so many bytes. 0 as above.
-  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
+  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // The error when there is none: kFull, or kNoMemory where the system refused.
-  Status no_room(std::uint64_t bytes) const noexcept;
+  Status no_room(std::uint64_t bytes) const noexcept MEMSTREAM_NEEDS_W;
 
   // Evicts what is worth least until the block fits. 0 if it fits nowhere yet.
-  std::uint32_t evict_coldest(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t evict_coldest(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   struct Window {  // Blocks in [begin, end), each of them free, or live and not held.
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
   };
   static constexpr std::uint32_t kAnyLooks = ~std::uint32_t{0};
-  bool find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window);
+  bool find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) MEMSTREAM_NEEDS_W;
   // Takes a block from its entry, which gets another block or is evicted. False if somebody holds the block.
-  bool empty_block(std::uint32_t position, std::uint64_t now_ms);
+  bool empty_block(std::uint32_t position, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
   // ---- single entries ----
 
   // Removes an entry. Returns the free block that its block became part of, 0 if there is none.
-  std::uint32_t remove_entry(const FoundEntry& found);
+  std::uint32_t remove_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   // The same to make room: counts the entry as expired or evicted.
-  std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms);
+  std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // For a block that its entry has let go of, with the last value of the ref. Returns what remove_entry() returns.
-  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block);
+  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
   // Moves a value without extras to a block that has them.
-  Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms);
+  Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
  private:
-  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
-  std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms);
-  std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms);
-  bool relocate(const FoundEntry& found);
-  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms);
-  bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms);
-  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms);
-  void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept;
-  std::uint64_t drop_entry(const FoundEntry& found);
-  void count_out(const CheckedBlock& block) noexcept;
-  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block);
-  bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept;
-  bool is_new(std::uint32_t position) const;
+  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool relocate(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
+  bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;
+  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
+  bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept MEMSTREAM_NEEDS_W;
+  bool is_new(std::uint32_t position) const MEMSTREAM_NEEDS_W;
   std::string holders() const;
   ShardSpace& space() const noexcept { return header_->space; }
 

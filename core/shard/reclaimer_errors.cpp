@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <map>
 #include <set>
 #include <string>
@@ -13,6 +14,7 @@
 namespace memstream {
 
 Status Reclaimer::no_room(std::uint64_t bytes) const noexcept {
+  assert(holds_write_lock(header_));
   const bool refused = header_->counters.commit_failures != 0 && arena_.wilderness_bytes() >= kPageSize;
   if (refused) {
     return fail_without_throwing(Status::kNoMemory, [&] {

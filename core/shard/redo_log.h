@@ -9,6 +9,7 @@
 #include "core/layout/layout.h"
 #include "core/shard/arena.h"
 #include "core/shard/index.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -44,7 +45,7 @@ class RedoLog {
 
   // For a rebuild: what a killed writer had committed becomes the value of its key. May run again.
   // REQUIRES: the caller holds the shard's write lock. Throws CorruptionDetected.
-  void finish();
+  void finish() MEMSTREAM_NEEDS_W;
 
  private:
   const Backing& backing() const noexcept { return arena_.backing(); }

@@ -2,6 +2,7 @@
 #include "core/shard/retired_blocks.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "core/layout/block.h"
 #include "core/layout/corruption.h"
@@ -9,9 +10,13 @@
 
 namespace memstream {
 
-bool RetiredBlocks::has(std::uint32_t position) const { return (arena_.shape(position).flags & kBlockRetired) != 0; }
+bool RetiredBlocks::has(std::uint32_t position) const {
+  assert(holds_write_lock(header_));
+  return (arena_.shape(position).flags & kBlockRetired) != 0;
+}
 
 std::uint32_t RetiredBlocks::next_of(std::uint32_t position) const {
+  assert(holds_write_lock(header_));
   if (!has(position)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
   const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
   if (!has(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
@@ -21,6 +26,7 @@ std::uint32_t RetiredBlocks::next_of(std::uint32_t position) const {
 }
 
 void RetiredBlocks::add(std::uint32_t position, std::uint64_t stored_size) {
+  assert(holds_write_lock(header_));
   // A reader without a lock that sees what is written to the header here also sees that the entry has let go of it.
   std::atomic_thread_fence(std::memory_order_release);
   ShardSpace& s = space();
@@ -47,7 +53,8 @@ void RetiredBlocks::add(std::uint32_t position, std::uint64_t stored_size) {
 
 // Makes `next` follow `position`.
 void RetiredBlocks::link(std::uint32_t position, std::uint32_t next) {
-  const auto set = [&](std::uint32_t at, bool is_first) {
+  assert(holds_write_lock(header_));
+  const auto set = [&](std::uint32_t at, bool is_first) MEMSTREAM_NEEDS_W {
     if (!has(at)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
     std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
@@ -59,6 +66,7 @@ void RetiredBlocks::link(std::uint32_t position, std::uint32_t next) {
 }
 
 void RetiredBlocks::remove(std::uint32_t position) {
+  assert(holds_write_lock(header_));
   ShardSpace& s = space();
   const std::uint32_t next = next_of(position);
   if (s.retired == 0) throw CorruptionDetected{"a ring of retired blocks that nobody counted"};
@@ -77,6 +85,7 @@ void RetiredBlocks::remove(std::uint32_t position) {
 // ends where it comes back to the first that stays.
 template <class IsHeld>
 void RetiredBlocks::reclaim(std::uint32_t looks, const IsHeld& is_held) {
+  assert(holds_write_lock(header_));
   ShardSpace& s = space();
   if ((s.retired == 0) != (s.retired_hand == 0))
     throw CorruptionDetected{"a ring of retired blocks that was not counted"};
@@ -98,12 +107,14 @@ void RetiredBlocks::reclaim(std::uint32_t looks, const IsHeld& is_held) {
 }
 
 void RetiredBlocks::free_some() {
-  reclaim(kFew, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+  assert(holds_write_lock(header_));
+  reclaim(kFew, [this](std::uint32_t position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
 }
 
 void RetiredBlocks::free_all() {
+  assert(holds_write_lock(header_));
   if (space().retired <= kFew) {
-    return reclaim(kEvery, [this](std::uint32_t position) { return pins_.is_pinned(position); });
+    return reclaim(kEvery, [this](std::uint32_t position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
   }
   PinSnapshot census(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
   reclaim(kEvery, [&](std::uint32_t position) { return census.holds(position); });

@@ -1,6 +1,8 @@
 // A process's handle on a shard, and the layout of a blank one.
 #include "core/shard/shard.h"
 
+#include <chrono>
+
 #include "core/shard/shard_checker.h"
 
 namespace memstream {
@@ -39,10 +41,13 @@ Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems
 
 Status Shard::initialize(bool is_committed) noexcept {
   if (const Status status = ShardLock::initialize(header_); status != Status::kOk) return status;
+  if (const Status status = lock_.lock(Deadline(std::chrono::milliseconds(0))); status != Status::kOk) return status;
+  lock_.assert_held();
   space().table_committed = is_committed ? size_ : kShardHeaderSize + kPageSize;
   space().heap_committed = size_;
   rebuilder_.make_blank();
   arena_.commit_first_step();
+  lock_.unlock();
   return Status::kOk;
 }
 

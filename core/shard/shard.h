@@ -17,6 +17,7 @@
 #include "core/shard/shard_rebuilder.h"
 #include "core/shard/shard_types.h"
 #include "core/shard/table_shrinker.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -194,18 +195,19 @@ class Shard final {
   Status write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept;
   template <class Operation>
   void write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept;
-  FoundEntry find_fresh(const Key& key, std::uint64_t now_ms);
-  void remove_damaged(const FoundEntry& found);
-  std::uint64_t remove_damaged_values();
-  Status check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept;
+  FoundEntry find_fresh(const Key& key, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  void remove_damaged(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  std::uint64_t remove_damaged_values() MEMSTREAM_NEEDS_W;
+  Status check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept MEMSTREAM_NEEDS_W;
   Status check_size(const StoreRequest& request) const noexcept;
-  Status store_if_allowed(const StoreRequest& request, std::uint64_t now_ms);
-  Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms);
-  Status remove_key(const Key& key, std::uint64_t now_ms);
+  Status store_if_allowed(const StoreRequest& request, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  Status remove_key(const Key& key, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
-               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned = false);
-  bool may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept;
-  bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept;
+               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned = false) MEMSTREAM_NEEDS_W;
+  bool may_overwrite(const StoreRequest& request, const FoundEntry& found,
+                     std::uint64_t units) const noexcept MEMSTREAM_NEEDS_W;
+  bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
 
   // Pins.
   enum class Pinned { kPinned, kExpired, kNoPlace };

@@ -9,7 +9,7 @@ namespace memstream {
 template <class Operation>
 void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept {
   std::size_t next = 0;
-  const Status status = write(Exclusion::kEverybody, deadline, [&] {
+  const Status status = write(Exclusion::kEverybody, deadline, [&]() MEMSTREAM_NEEDS_W {
     for (; next < order.size(); ++next) statuses[order[next]] = operation(order[next]);
     return Status::kOk;
   });
@@ -20,7 +20,7 @@ void Shard::write_many(BatchOrder order, Status* statuses, const Deadline& deadl
 void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* statuses,
                        const OpContext& context) noexcept {
   for (const std::uint8_t item : order) touch_source(requests[item].value, requests[item].value_size);
-  write_many(order, statuses, context.deadline, [&](std::uint8_t item) {
+  write_many(order, statuses, context.deadline, [&](std::uint8_t item) MEMSTREAM_NEEDS_W {
     if (const Status status = check_size(requests[item]); status != Status::kOk) return status;
     return store_if_allowed(requests[item], context.now_ms);
   });
@@ -28,7 +28,7 @@ void Shard::store_many(const StoreRequest* requests, BatchOrder order, Status* s
 
 void Shard::remove_many(const Key* keys, BatchOrder order, Status* statuses, const OpContext& context) noexcept {
   write_many(order, statuses, context.deadline,
-             [&](std::uint8_t item) { return remove_key(keys[item], context.now_ms); });
+             [&](std::uint8_t item) MEMSTREAM_NEEDS_W { return remove_key(keys[item], context.now_ms); });
 }
 
 }  // namespace memstream

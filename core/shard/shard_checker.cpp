@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -99,6 +100,7 @@ Status ShardChecker::walk_in_slices(Walk& walk, const Deadline& deadline) {
   while (walk.part != Walk::Part::kEnd) {
     const auto begin = std::chrono::steady_clock::now();
     if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
+    lock_.assert_held();
     bool goes_on = true;
     try {
       goes_on = check_a_slice(walk);
@@ -123,6 +125,7 @@ Status ShardChecker::walk_in_slices(Walk& walk, const Deadline& deadline) {
 }
 
 bool ShardChecker::check_a_slice(Walk& walk) {
+  assert(holds_write_lock(header_));
   contents_.require_valid_bounds();
   Walk::State state{.seq = header_->seq.load(std::memory_order_relaxed)};
   copy_from_shared(state.bytes.data(), parts_.base() + Walk::kStateBegin, Walk::kStateSize);
@@ -158,6 +161,7 @@ bool ShardChecker::check_a_slice(Walk& walk) {
 // Each of these looks at `*looks` blocks or entries at most, and is true behind the last.
 
 bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
+  assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   const ShardSpace& s = space();
   PinSnapshot& census = *walk.census;
@@ -211,6 +215,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
 }
 
 bool ShardChecker::check_free_lists(Walk& walk, std::uint32_t* looks) const {
+  assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   const std::uint64_t most_blocks = parts_.size / (kMinBlockUnits * kUnitSize);
   for (; walk.bin < kBinLevels * kBinsPerLevel; ++walk.bin) {
@@ -247,6 +252,7 @@ bool ShardChecker::check_free_lists(Walk& walk, std::uint32_t* looks) const {
 }
 
 bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
+  assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   std::uint64_t& id = walk.id;
   for (; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id, --*looks) {
@@ -290,6 +296,7 @@ bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
 }
 
 bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
+  assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   for (std::uint32_t& cell = walk.cell; cell < index_.cells(); ++cell, --*looks) {
     if (*looks == 0) return false;
@@ -308,6 +315,7 @@ bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
 }
 
 bool ShardChecker::check_free_entries(Walk& walk, std::uint32_t* looks) const {
+  assert(holds_write_lock(header_));
   std::uint32_t& id = walk.free_id;
   if (walk.free_entries == 0) id = space().free_entry;
   for (; id != 0; id = index_.entry(id).next.load(), --*looks) {

@@ -9,6 +9,7 @@
 #include "core/base/status.h"
 #include "core/shard/shard_lock.h"
 #include "core/shard/shard_parts.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -26,12 +27,12 @@ class ShardChecker {
   struct Walk;
   Status walk_in_slices(Walk& walk, const Deadline& deadline);
   // With W held.
-  bool check_a_slice(Walk& walk);
-  bool check_heap(Walk& walk, std::uint32_t* looks) const;
-  bool check_free_lists(Walk& walk, std::uint32_t* looks) const;
-  bool check_entries(Walk& walk, std::uint32_t* looks) const;
-  bool check_buckets(Walk& walk, std::uint32_t* looks) const;
-  bool check_free_entries(Walk& walk, std::uint32_t* looks) const;
+  bool check_a_slice(Walk& walk) MEMSTREAM_NEEDS_W;
+  bool check_heap(Walk& walk, std::uint32_t* looks) const MEMSTREAM_NEEDS_W;
+  bool check_free_lists(Walk& walk, std::uint32_t* looks) const MEMSTREAM_NEEDS_W;
+  bool check_entries(Walk& walk, std::uint32_t* looks) const MEMSTREAM_NEEDS_W;
+  bool check_buckets(Walk& walk, std::uint32_t* looks) const MEMSTREAM_NEEDS_W;
+  bool check_free_entries(Walk& walk, std::uint32_t* looks) const MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
 
   const ShardParts parts_;

@@ -1,9 +1,12 @@
 // See shard_contents.h. What every write uses is in shard_write.cpp and shard_reclaim.cpp, beside its callers.
 #include "core/shard/shard_contents.h"
 
+#include <cassert>
+
 namespace memstream {
 
 bool ShardContents::bounds_are_valid() const noexcept {
+  assert(holds_write_lock(header_));
   const ShardSpace& s = space();
   const std::uint64_t shard_size = geometry_.shard_size;
   const std::uint32_t cells = index_.cells();
@@ -17,6 +20,7 @@ bool ShardContents::bounds_are_valid() const noexcept {
 
 // Marks that claim too little cost a commit of what is committed already.
 bool ShardContents::commits_are_valid() const noexcept {
+  assert(holds_write_lock(header_));
   return space().table_committed <= geometry_.shard_size && space().heap_committed <= geometry_.shard_size;
 }
 

@@ -11,6 +11,7 @@
 #include "core/shard/arena.h"
 #include "core/shard/index.h"
 #include "core/shard/shard_types.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -25,39 +26,40 @@ class ShardContents {
 
   // Everything else relies on these two: whether the words for the borders of table and heap, and for the committed
   // memory, can be true. They cannot change while W is held.
-  bool bounds_are_valid() const noexcept;
-  bool commits_are_valid() const noexcept;
-  void require_valid_bounds() const {
+  bool bounds_are_valid() const noexcept MEMSTREAM_NEEDS_W;
+  bool commits_are_valid() const noexcept MEMSTREAM_NEEDS_W;
+  void require_valid_bounds() const MEMSTREAM_NEEDS_W {
     if (!bounds_are_valid() || !commits_are_valid())
       throw CorruptionDetected{"borders of table and heap that cannot be"};
   }
 
   // The entry of a key; its id is 0 if there is none.
-  FoundEntry find(const Key& key) const;
+  FoundEntry find(const Key& key) const MEMSTREAM_NEEDS_W;
   // REQUIRES: the entry is live; throws if it is not.
-  FoundEntry live_entry(std::uint32_t id) const;
-  CheckedBlock checked_block(std::uint32_t position) const {
+  FoundEntry live_entry(std::uint32_t id) const MEMSTREAM_NEEDS_W;
+  CheckedBlock checked_block(std::uint32_t position) const MEMSTREAM_NEEDS_W {
     CheckedBlock block;
     if (!check_block(backing(), position, &block)) throw CorruptionDetected{"a live entry whose block makes no sense"};
     return block;
   }
   // The ref of the entry that owns the used block; 0 if no entry does.
-  std::uint64_t owning_ref(std::uint32_t position) const noexcept;
+  std::uint64_t owning_ref(std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W;
   // The same if the entry `id` owns it.
-  std::uint64_t owning_ref(std::uint32_t id, std::uint32_t position) const noexcept;
+  std::uint64_t owning_ref(std::uint32_t id, std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W;
 
   // The checksum that the value should have, as StoreRequest::caller_flags has it; 0 where values have none.
   std::uint64_t checksum_for(const Key& key, const std::byte* value, std::uint64_t size_bytes) const noexcept {
     return geometry_.has_checksums() ? checksum_word(value, size_bytes, key.hash) : 0;
   }
   // Whether the value has the checksum that is stored with it, or needs none.
-  bool is_whole(const Key& key, const CheckedBlock& block) const noexcept {
+  bool is_whole(const Key& key, const CheckedBlock& block) const noexcept MEMSTREAM_NEEDS_W {
     return !geometry_.has_checksums() ||
            checksum_of_word(block.caller_flags()) == checksum_for(key, block.value, block.value_size);
   }
 
   // Writes all of a block but its value and its owner.
-  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras, std::uint64_t created_ms);
+  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                    std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
   // REQUIRES: the block has extras.
   static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 #include <functional>
 #include <thread>
@@ -96,12 +97,14 @@ Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexc
     case LockOutcome::kUnusable:
       return fail(Status::kCorrupt, "The write lock of a shard is damaged. Destroy the segment and connect again.");
   }
+  assert_held();
   const Status status = recover(deadline);
   if (status != Status::kOk) unlock();
   return status;
 }
 
 Status ShardLock::recover(const Deadline& deadline) noexcept {
+  assert(holds_write_lock(shard_));
   // From here on the flag says what the mutex said: whoever gets the lock next begins again, whether this process is
   // killed or gives up at its deadline.
   shard_->needs_recovery.store(1, std::memory_order_seq_cst);
@@ -118,6 +121,7 @@ Status ShardLock::recover(const Deadline& deadline) noexcept {
 }
 
 Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept {
+  assert(holds_write_lock(shard_));
   Backoff backoff;
   Status status = Status::kOk;
   std::uint64_t current = epoch;
@@ -156,6 +160,7 @@ bool ShardLock::announced_are_dead(std::uint64_t epoch) noexcept {
 }
 
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
+  assert(holds_write_lock(shard_));
   const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
   // The rwlock to be laid anew was last used one epoch ago.
   if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) {

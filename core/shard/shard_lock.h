@@ -2,12 +2,14 @@
 // docs/locking.md explains the protocol and why it is sound; the names here are the names there.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "core/base/clock.h"
 #include "core/base/robust_mutex.h"
 #include "core/base/status.h"
 #include "core/layout/layout.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -15,7 +17,7 @@ namespace memstream {
 // repeated from the start if this process dies in it too.
 class ShardRecovery {
  public:
-  virtual void repair_after_death() noexcept = 0;
+  virtual void repair_after_death() noexcept MEMSTREAM_NEEDS_W = 0;
 
  protected:
   ~ShardRecovery() = default;
@@ -45,14 +47,18 @@ class ShardLock {
     return lock_slow(outcome, deadline);
   }
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
-  void request_recovery() noexcept { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
+  void request_recovery() noexcept MEMSTREAM_NEEDS_W { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   // Whether somebody sleeps until W is free. REQUIRES: W is held.
-  bool is_awaited() const noexcept { return robust_mutex_is_awaited(&shard_->write_mutex); }
-  void unlock() noexcept { robust_mutex_unlock(&shard_->write_mutex); }
+  bool is_awaited() const noexcept MEMSTREAM_NEEDS_W { return robust_mutex_is_awaited(&shard_->write_mutex); }
+  // Tells clang that W is held, as it is after lock() has returned kOk. A debug build checks it.
+  void assert_held() const noexcept MEMSTREAM_ASSERT_HELD(kWriteLock) { assert(holds_write_lock(shard_)); }
+  void unlock() noexcept MEMSTREAM_RELEASE(kWriteLock) MEMSTREAM_NOT_ANALYSED {
+    robust_mutex_unlock(&shard_->write_mutex);
+  }
 
   // Shuts out slow readers: `wait` keeps away those that come; for those that are there the rwlock in use is taken too.
   // REQUIRES: W is held. Leaves W held whatever comes back.
-  Status exclude_readers(const Deadline& deadline) noexcept {
+  Status exclude_readers(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W {
     has_rwlock_ = false;
     // Raised first, looked second: a reader that comes either sees `wait` or is seen here.
     shard_->wait.store(1, std::memory_order_seq_cst);
@@ -61,7 +67,7 @@ class ShardLock {
       return Status::kOk;
     return wait_for_readers(epoch, deadline);
   }
-  void let_readers_in() noexcept {
+  void let_readers_in() noexcept MEMSTREAM_NEEDS_W {
     if (has_rwlock_) [[unlikely]]
       pthread_rwlock_unlock(&shard_->rw[shard_->epoch.load(std::memory_order_relaxed) & 1]);
     shard_->wait.store(0, std::memory_order_release);
@@ -85,10 +91,10 @@ class ShardLock {
 
   // What lock() and exclude_readers() do when the first try did not succeed.
   Status lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept;
-  Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept;
+  Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
 
-  Status recover(const Deadline& deadline) noexcept;
-  Status switch_epoch(const Deadline& deadline) noexcept;
+  Status recover(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
+  Status switch_epoch(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
   bool announced_are_dead(std::uint64_t epoch) noexcept;
   bool slot_is_live(ThreadSlot& slot, std::uint64_t up_to_epoch) const noexcept;
   bool any_slot_is_live(std::uint64_t up_to_epoch) const noexcept;
@@ -114,6 +120,7 @@ Status ShardLock::read_shared(const Deadline& deadline, Read read) noexcept {
     return Status::kOk;
   }
   if (const Status status = lock(deadline); status != Status::kOk) return status;
+  assert_held();
   read();
   unlock();
   return Status::kOk;

@@ -21,6 +21,7 @@ template <class Operation>
 Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
   Status status = lock_.lock(deadline);
   if (status != Status::kOk) return status;
+  lock_.assert_held();
   if (exclusion == Exclusion::kEverybody) {
     status = lock_.exclude_readers(deadline);
     if (status != Status::kOk) {

@@ -141,7 +141,7 @@ Status Shard::replay_redo(std::uint32_t record, const Deadline& deadline) noexce
   if (!redo_.names(record)) [[likely]]
     return Status::kOk;
   // Its writer died with the lock: whoever takes that finishes it. If nobody did, something wrote over the number.
-  return write(Exclusion::kEverybody, deadline, [&] {
+  return write(Exclusion::kEverybody, deadline, [&]() MEMSTREAM_NEEDS_W {
     if (redo_.names(record)) throw CorruptionDetected{"an overwriting that nobody is at"};
     return Status::kOk;
   });

@@ -14,6 +14,7 @@
 #include "core/shard/redo_log.h"
 #include "core/shard/retired_blocks.h"
 #include "core/shard/shard_contents.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -37,7 +38,9 @@ struct ShardParts {
   ShardSpace& space() const noexcept { return header->space; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header); }
   // Of all processes. REQUIRES: the caller holds the shard's write lock.
-  PinSnapshot pin_snapshot() const noexcept { return {pins.places(), geometry.process_slots, offset, size}; }
+  PinSnapshot pin_snapshot() const noexcept MEMSTREAM_NEEDS_W {
+    return {pins.places(), geometry.process_slots, offset, size};
+  }
 };
 
 }  // namespace memstream

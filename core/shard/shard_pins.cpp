@@ -19,7 +19,7 @@ constexpr std::chrono::microseconds kPauseForOthers{20};
 // As pin(), with W: for a key that is being written, or whose shard is.
 Status Shard::pin_locked(const Key& key, PinSet& pins, std::uint64_t accessed_at_ms, const OpContext& context,
                          PinnedBlock* pinned) noexcept {
-  return write(Exclusion::kWriters, context.deadline, [&] {
+  return write(Exclusion::kWriters, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = contents_.find(key);
     if (found.id == 0 || has_expired(found.block.expires_ms(), context.now_ms)) return Status::kMiss;
     const std::uint64_t offset = offset_of(found.position());
@@ -46,7 +46,7 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
   for (;;) {
     std::chrono::steady_clock::time_point begin{};
     bool is_awaited = false;
-    const Status status = write(Exclusion::kEverybody, context.deadline, [&] {
+    const Status status = write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
       begin = std::chrono::steady_clock::now();
       const Status made = clearing.clear_a_slice(reserved);
       is_awaited = lock_.is_awaited();
@@ -71,7 +71,7 @@ Status Shard::commit_reservation(const StoreRequest& request, const PinnedBlock&
   const std::uint32_t position = reserved.position;
   const bool was_held = pins.holds(reserved.pin, offset_of(position));
   const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
-  return write(Exclusion::kEverybody, context.deadline, [&] {
+  return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = find_fresh(request.key, context.now_ms);
     if (found.id != 0 && found.position() == position) {
       // Run once more after damage was met behind the commit itself: it stands.

@@ -65,7 +65,7 @@ Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) no
     if (status != Status::kOk) return status;
     // Nobody wrote during that look, so that what is unstable is damaged: under the write lock it is put right.
     if (outcome == Lookup::kUnstable) {
-      const Status repaired = write(Exclusion::kWriters, deadline, [&] {
+      const Status repaired = write(Exclusion::kWriters, deadline, [&]() MEMSTREAM_NEEDS_W {
         attempt();
         if (outcome == Lookup::kUnstable) throw CorruptionDetected{"a look-up that does not settle"};
         return Status::kOk;
@@ -193,6 +193,7 @@ Status Shard::copy_numbers(const Deadline& deadline, const Copy& copy) noexcept 
   // Not the shared lock: pins change these numbers under W alone.
   const Status status = lock_.lock(deadline);
   if (status != Status::kOk) return status;
+  lock_.assert_held();
   copy();
   lock_.unlock();
   return Status::kOk;
@@ -239,7 +240,7 @@ Status Shard::statistics(const Deadline& deadline, ShardStatistics* statistics) 
   if (status == Status::kBusy) copy();  // What a read-only attach would see.
   if (status != Status::kOk || retired == 0 || read_only_) return status;
   // What views have held until a moment ago is no longer pinned.
-  const Status freed = write(Exclusion::kWriters, deadline, [&] {
+  const Status freed = write(Exclusion::kWriters, deadline, [&]() MEMSTREAM_NEEDS_W {
     retired_.free_all();
     return Status::kOk;
   });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 #include "core/base/prefetch.h"
 
@@ -40,20 +41,24 @@ ShardRebuilder::ShardRebuilder(const ShardParts& parts) noexcept
       contents_(parts.contents) {}
 
 void ShardRebuilder::begin() noexcept {
+  assert(holds_write_lock(header_));
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 void ShardRebuilder::end() noexcept {
+  assert(holds_write_lock(header_));
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 void ShardRebuilder::repair_after_death() noexcept {
+  assert(holds_write_lock(header_));
   repair();
   ++header_->counters.recoveries;
 }
 
 void ShardRebuilder::repair() noexcept {
+  assert(holds_write_lock(header_));
   begin();
   try {
     rebuild();
@@ -65,6 +70,7 @@ void ShardRebuilder::repair() noexcept {
 }
 
 Status ShardRebuilder::reset_after_corruption(const CorruptionDetected& damage) noexcept {
+  assert(holds_write_lock(header_));
   begin();
   ++header_->counters.damaged;
   empty();
@@ -78,6 +84,7 @@ Status ShardRebuilder::reset_after_corruption(const CorruptionDetected& damage) 
 }
 
 void ShardRebuilder::rebuild() {
+  assert(holds_write_lock(header_));
   check_borders();
   parts_.redo.finish();
   ShardSpace& s = space();
@@ -95,6 +102,7 @@ void ShardRebuilder::rebuild() {
 }
 
 void ShardRebuilder::check_borders() {
+  assert(holds_write_lock(header_));
   ShardSpace& s = space();
   header_->index = parts_.number;
   s.max_memory = parts_.size;
@@ -105,6 +113,7 @@ void ShardRebuilder::check_borders() {
 
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
 void ShardRebuilder::walk_heap() {
+  assert(holds_write_lock(header_));
   PinSnapshot census = parts_.pin_snapshot();
   std::uint32_t run = arena_.heap_begin();
   std::array<Group, 2> groups;
@@ -126,6 +135,7 @@ void ShardRebuilder::walk_heap() {
 
 // Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
 std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) const {
+  assert(holds_write_lock(header_));
   group->count = 0;
   while (group->count < group->blocks.size() && position < arena_.heap_end()) {
     Block& met = group->blocks[group->count++];
@@ -152,6 +162,7 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
 
 // The buckets have come by now, and name the first entries of their chains.
 void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
+  assert(holds_write_lock(header_));
   for (std::uint32_t k = 0; k < group.count; ++k) {
     if (!group.blocks[k].makes_sense) continue;
     const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
@@ -162,6 +173,7 @@ void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
 
 // True if the used block stays: an entry owns it, which is linked and counted then, or somebody holds it.
 bool ShardRebuilder::keep_block(const Block& met, bool is_held) {
+  assert(holds_write_lock(header_));
   const bool lives =
       met.makes_sense && contents_.owning_ref(owner_entry(met.block.owner()), met.position) != 0 && keep_entry(met);
   if (!lives && !is_held) return false;
@@ -178,6 +190,7 @@ bool ShardRebuilder::keep_block(const Block& met, bool is_held) {
 // Makes the entry that owns a block findable. False if the key has no place here: it belongs to another shard, another
 // entry has it already, its bucket is full.
 bool ShardRebuilder::keep_entry(const Block& met) {
+  assert(holds_write_lock(header_));
   const CheckedBlock& block = met.block;
   const Key key{block.key_text(), met.hash};
   if (key.bytes.empty() || key.hash.shard(parts_.geometry.shards) != parts_.number || contents_.find(key).id != 0 ||
@@ -203,6 +216,7 @@ bool ShardRebuilder::keep_entry(const Block& met) {
 
 // A stretch that nobody owns becomes one free block, or wilderness if it lies at the border.
 void ShardRebuilder::close_free_run(std::uint32_t begin, std::uint32_t end) {
+  assert(holds_write_lock(header_));
   if (begin == end) return;
   if (begin == arena_.heap_begin()) {
     space().heap_begin.store(end, std::memory_order_release);
@@ -214,6 +228,7 @@ void ShardRebuilder::close_free_run(std::uint32_t begin, std::uint32_t end) {
 
 // Entries that name no block that the walk met are damaged and go; empty ones become free.
 void ShardRebuilder::walk_entries() {
+  assert(holds_write_lock(header_));
   for (std::uint32_t cell = index_.cells(); cell-- > 0;) {
     const std::byte* const further = Index::table(header_) + std::uint64_t{cell} * sizeof(Cell) - kAhead;
     for (std::size_t offset = sizeof(Bucket); offset < sizeof(Cell); offset += kCacheLineSize) {
@@ -241,6 +256,7 @@ void ShardRebuilder::walk_entries() {
 // Whether the block of a live entry that a rebuild has not met belongs to another one now: a process died while it
 // moved the entry.
 bool ShardRebuilder::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
+  assert(holds_write_lock(header_));
   CheckedBlock block;
   if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
   const std::uint32_t owner = owner_entry(block.owner());
@@ -251,12 +267,14 @@ bool ShardRebuilder::was_moving(std::uint32_t id, std::uint64_t ref) const noexc
 }
 
 void ShardRebuilder::empty() noexcept {
+  assert(holds_write_lock(header_));
   make_blank();
   parts_.leases.recount();
   parts_.pin_snapshot().drop_strays();
 }
 
 void ShardRebuilder::make_blank() noexcept {
+  assert(holds_write_lock(header_));
   ShardSpace& s = space();
   s.used_memory = s.key_memory = s.value_memory = s.pinned_memory = 0;
   s.entries = 0;

@@ -7,6 +7,7 @@
 #include "core/layout/corruption.h"
 #include "core/shard/shard_lock.h"
 #include "core/shard/shard_parts.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -21,37 +22,37 @@ class ShardRebuilder final : public ShardRecovery {
   explicit ShardRebuilder(const ShardParts& parts) noexcept;
 
   // After a holder of the lock died: as repair(), and counted.
-  void repair_after_death() noexcept override;
+  void repair_after_death() noexcept MEMSTREAM_NEEDS_W override;
   // Rebuilds the shard, or empties it where nothing can be rebuilt.
-  void repair() noexcept;
+  void repair() noexcept MEMSTREAM_NEEDS_W;
   // Empties the shard, whose damage a rebuild did not end. Returns the error for the caller of the operation.
-  Status reset_after_corruption(const CorruptionDetected& damage) noexcept;
+  Status reset_after_corruption(const CorruptionDetected& damage) noexcept MEMSTREAM_NEEDS_W;
 
   // ---- the steps, for those that do something between them ----
 
   // Readers without a lock see either this, or nothing of what follows. A reader that pins a block without a lock sees
   // this, or its pin is seen from here on.
-  void begin() noexcept;
-  void end() noexcept;
+  void begin() noexcept MEMSTREAM_NEEDS_W;
+  void end() noexcept MEMSTREAM_NEEDS_W;
   // Between begin() and end(). Throws CorruptionDetected if nothing can be rebuilt; then empty() is left.
-  void rebuild();
+  void rebuild() MEMSTREAM_NEEDS_W;
   // For a shard whose truth is lost: it has no key any more. Leases stay, and holders of blocks let go.
-  void empty() noexcept;
+  void empty() noexcept MEMSTREAM_NEEDS_W;
   // Makes the shard what it is when it is new. Looks at no process: in a new segment that took longer than all else.
-  void make_blank() noexcept;
+  void make_blank() noexcept MEMSTREAM_NEEDS_W;
 
  private:
   struct Block;
   struct Group;
-  void check_borders();
-  void walk_heap();
-  std::uint32_t look_ahead(std::uint32_t position, Group* group) const;
-  void prefetch_chains(const Group& group) const noexcept;
-  bool keep_block(const Block& met, bool is_held);
-  bool keep_entry(const Block& met);
-  void walk_entries();
-  void close_free_run(std::uint32_t begin, std::uint32_t end);
-  bool was_moving(std::uint32_t id, std::uint64_t ref) const noexcept;
+  void check_borders() MEMSTREAM_NEEDS_W;
+  void walk_heap() MEMSTREAM_NEEDS_W;
+  std::uint32_t look_ahead(std::uint32_t position, Group* group) const MEMSTREAM_NEEDS_W;
+  void prefetch_chains(const Group& group) const noexcept MEMSTREAM_NEEDS_W;
+  bool keep_block(const Block& met, bool is_held) MEMSTREAM_NEEDS_W;
+  bool keep_entry(const Block& met) MEMSTREAM_NEEDS_W;
+  void walk_entries() MEMSTREAM_NEEDS_W;
+  void close_free_run(std::uint32_t begin, std::uint32_t end) MEMSTREAM_NEEDS_W;
+  bool was_moving(std::uint32_t id, std::uint64_t ref) const noexcept MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }
 

@@ -155,7 +155,7 @@ bool Reclaimer::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint
   const std::uint32_t heap_end = arena_.heap_end();
   std::uint32_t looks_left = kSparingLooks;
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
-  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) {
+  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
     std::uint32_t end = begin;
     for (; end - begin < wanted && end < heap_end && looks_left != 0; --looks_left) {
       const BlockShape shape = arena_.shape(end);
@@ -165,7 +165,7 @@ bool Reclaimer::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint
     *window = {begin, end};
     return end - begin >= wanted;
   };
-  const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) {
+  const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
     while (begin < heap_end && looks_left != 0) {
       if (reaches(begin, units, gap_units)) return true;
       begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;

@@ -8,6 +8,7 @@ Status Shard::repair(const Deadline& deadline, RepairReport* report) {
   if (const Status status = check(deadline, &problems); status != Status::kOk) return status;
   report->problems += problems.size();
   if (const Status status = lock_.lock(deadline); status != Status::kOk) return status;
+  lock_.assert_held();
   if (const Status status = lock_.exclude_readers(deadline); status != Status::kOk) {
     lock_.unlock();
     return status;

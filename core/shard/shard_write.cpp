@@ -34,7 +34,7 @@ FoundEntry ShardContents::find(const Key& key) const {
   if (!backing().has_cells(cells)) throw CorruptionDetected{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
   FoundEntry found;
-  const auto has_key = [&](std::uint32_t id) __attribute__((always_inline)) {
+  const auto has_key = [&](std::uint32_t id) MEMSTREAM_NEEDS_W __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
@@ -113,7 +113,8 @@ Status Shard::store(const StoreRequest& request, const OpContext& context) noexc
   if (const Status status = check_size(request); status != Status::kOk) return status;
   prefetch_write(request.key);
   touch_source(request.value, request.value_size);
-  return write(Exclusion::kEverybody, context.deadline, [&] { return store_if_allowed(request, context.now_ms); });
+  return write(Exclusion::kEverybody, context.deadline,
+               [&]() MEMSTREAM_NEEDS_W { return store_if_allowed(request, context.now_ms); });
 }
 
 Status Shard::store_if_allowed(const StoreRequest& request, std::uint64_t now_ms) {
@@ -129,7 +130,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
   if (const Status status = check_size(request); status != Status::kOk) return status;
   if (request.mode == StoreMode::kSet) return Status::kOk;
   return write(Exclusion::kEverybody, context.deadline,
-               [&] { return check_mode(request, find_fresh(request.key, context.now_ms)); });
+               [&]() MEMSTREAM_NEEDS_W { return check_mode(request, find_fresh(request.key, context.now_ms)); });
 }
 
 // Stores unconditionally; `found` is the key's entry, if it has one.
@@ -243,7 +244,8 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 
 Status Shard::remove(const Key& key, const OpContext& context) noexcept {
   prefetch_write(key);
-  return write(Exclusion::kEverybody, context.deadline, [&] { return remove_key(key, context.now_ms); });
+  return write(Exclusion::kEverybody, context.deadline,
+               [&]() MEMSTREAM_NEEDS_W { return remove_key(key, context.now_ms); });
 }
 
 Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
@@ -258,7 +260,7 @@ Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
 }
 
 Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& context) noexcept {
-  return write(Exclusion::kEverybody, context.deadline, [&] {
+  return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = find_fresh(key, context.now_ms);
     if (found.id == 0) return Status::kMiss;
     if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
@@ -271,7 +273,7 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& c
 
 Status Shard::increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept {
   prefetch_write(request.key);
-  return write(Exclusion::kEverybody, context.deadline, [&] {
+  return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = find_fresh(request.key, context.now_ms);
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
     std::int64_t number = found.id == 0 ? *request.initial : 0;
@@ -314,7 +316,7 @@ void Shard::remove_damaged(const FoundEntry& found) {
 }
 
 Status Shard::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
-  return write(Exclusion::kEverybody, deadline, [&] {
+  return write(Exclusion::kEverybody, deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = contents_.find(key);
     if (found.id == 0) return Status::kMiss;
     if (contents_.is_whole(key, found.block)) return Status::kOk;
@@ -330,7 +332,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
   std::uint64_t next = 0;
   bool is_first = true;
   do {
-    const Status status = write(Exclusion::kEverybody, deadline, [&] {
+    const Status status = write(Exclusion::kEverybody, deadline, [&]() MEMSTREAM_NEEDS_W {
       if (next == 0) leases_.end_all();
       const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
       next = is_first ? end : std::min(next, end);

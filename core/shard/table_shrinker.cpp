@@ -2,6 +2,7 @@
 #include "core/shard/table_shrinker.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "core/layout/corruption.h"
 
@@ -15,6 +16,7 @@ constexpr std::uint64_t kWorthIt = 32;      // A gain of less than this part of 
 
 // Cells of the table that would do: as many as there are if that is not much less.
 std::uint32_t TableShrinker::cells_that_do() const noexcept {
+  assert(holds_write_lock(header_));
   const std::uint64_t cells = index_.cells();
   const std::uint64_t needed = kRoomPerEntry * space().entries / kEntriesPerCell + 1;
   const std::uint64_t steps = (needed + kTableStepCells - 1) / kTableStepCells;
@@ -24,6 +26,7 @@ std::uint32_t TableShrinker::cells_that_do() const noexcept {
 }
 
 void TableShrinker::shrink_for(const StoreRequest& request) {
+  assert(holds_write_lock(header_));
   const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, true);
   const std::uint32_t free = arena_.a_largest_free();
   const std::uint64_t largest = free != 0 ? arena_.shape(free).size_units : 0;
@@ -40,6 +43,7 @@ void TableShrinker::shrink_for(const StoreRequest& request) {
 
 // Leaves no live entry in the cells from `cells` on.
 void TableShrinker::move_entries_below(std::uint32_t cells) {
+  assert(holds_write_lock(header_));
   const std::uint32_t end = cells * kSlotsPerCell;
   std::uint32_t free_id = 0;
   for (std::uint32_t id = end; id < index_.cells() * kSlotsPerCell; ++id) {
@@ -56,6 +60,7 @@ void TableShrinker::move_entries_below(std::uint32_t cells) {
 // Gives the block of an entry to the free entry `to_id`. A process that dies on the way leaves two entries that name
 // the block. The block names one of them, and a rebuild keeps that one.
 void TableShrinker::move_entry(const FoundEntry& found, std::uint32_t to_id) {
+  assert(holds_write_lock(header_));
   Entry& to = index_.entry(to_id);
   to.hash.store(found.entry->hash.load(std::memory_order_relaxed), std::memory_order_relaxed);
   to.last_access_ms.store(found.entry->last_access_ms.load(std::memory_order_relaxed), std::memory_order_relaxed);

@@ -7,6 +7,7 @@
 #include "core/shard/shard_parts.h"
 #include "core/shard/shard_rebuilder.h"
 #include "core/shard/shard_types.h"
+#include "core/shard/write_lock.h"
 
 namespace memstream {
 
@@ -27,17 +28,17 @@ class TableShrinker {
         rebuilder_(*rebuilder) {}
 
   // Shrinks the table if the request's value finds no room otherwise. Throws CorruptionDetected.
-  void fit(const StoreRequest& request) {
+  void fit(const StoreRequest& request) MEMSTREAM_NEEDS_W {
     if (index_.cells() <= space().entries) [[likely]]
       return;  // It may be six times too large, and most are not.
     shrink_for(request);
   }
 
  private:
-  std::uint32_t cells_that_do() const noexcept;
-  void shrink_for(const StoreRequest& request);
-  void move_entries_below(std::uint32_t cells);
-  void move_entry(const FoundEntry& found, std::uint32_t to_id);
+  std::uint32_t cells_that_do() const noexcept MEMSTREAM_NEEDS_W;
+  void shrink_for(const StoreRequest& request) MEMSTREAM_NEEDS_W;
+  void move_entries_below(std::uint32_t cells) MEMSTREAM_NEEDS_W;
+  void move_entry(const FoundEntry& found, std::uint32_t to_id) MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
 
   ShardHeader* header_;

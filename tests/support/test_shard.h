@@ -46,6 +46,18 @@ class TestSegment {
   AttachedHeader attached_;
 };
 
+// Holds W for as long as it lives, for a test that calls a part of a shard directly.
+class WriteLockScope {
+ public:
+  explicit WriteLockScope(ShardHeader& header);
+  WriteLockScope(const WriteLockScope&) = delete;
+  WriteLockScope& operator=(const WriteLockScope&) = delete;
+  ~WriteLockScope();
+
+ private:
+  ShardHeader& header_;
+};
+
 // The one shard of such a segment, with this process in its first slot.
 class TestShard : public TestSegment {
  public:
