@@ -240,12 +240,19 @@ int dump(const Session& session, const std::string& path, bool compress) {
   OutputFile file(path, compress);
   Progress progress(cache.stats().entries);
   std::uint64_t entries = 0;
+  std::uint64_t damaged = 0;
   std::uint64_t bytes = 0;
   std::string value;
   cache.scan([&](const memstream_entry_t& entry) {
     memstream_meta_t meta{};
     const std::string_view key = key_of(entry);
-    if (!cache.read(key, &value, &meta)) return true;  // Gone since the scan saw it.
+    try {
+      if (!cache.read(key, &value, &meta)) return true;  // Gone since the scan saw it.
+    } catch (const Failure& failure) {
+      if (failure.status() != CACHE_CORRUPT) throw;
+      ++damaged;
+      return true;
+    }
     RecordHead head{.key_size = entry.key_size,
                     .flags = meta.flags,
                     .value_size = value.size(),
@@ -264,8 +271,14 @@ int dump(const Session& session, const std::string& path, bool compress) {
   last.checksum = checksum_of(last, {}, {});
   file.append(&last, sizeof last);
   file.finish();
-  print(session, {{"entries", entries}, {"bytes", bytes}},
+  print(session, {{"entries", entries}, {"damaged", damaged}, {"bytes", bytes}},
         [&] { return fmt::format("{} entries, {} dumped to {}\n", entries, format_size(bytes), path); });
+  if (damaged != 0) {
+    throw std::runtime_error(
+        fmt::format("File '{}' lacks {} damaged values; it holds all others. Run 'memstream check --repair' to drop "
+                    "them, and store them again.",
+                    path, damaged));
+  }
   return kDone;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -266,6 +267,14 @@ def contents(shell: Shell) -> List[Any]:
         return sorted((entry.key, cache.get(entry.key), entry.flags) for entry in cache.scan())
 
 
+def spoil(cache: Any, key: str) -> None:
+    """Flips a bit of a value in the segment, as a stray write of some process would."""
+    numpy = pytest.importorskip("numpy")
+    with cache.view(key) as value:
+        address = numpy.frombuffer(value, dtype=numpy.uint8).ctypes.data
+        ctypes.c_ubyte.from_address(address).value ^= 1
+
+
 @pytest.mark.parametrize("options", [[], ["--zstd"]])
 def test_a_dump_is_loaded_whole_on_the_other_backend(shell: Shell, tmp_path: Path, options: List[str]) -> None:
     fill(shell, 1000)
@@ -289,6 +298,24 @@ def test_a_dump_counts_no_access(shell: Shell, tmp_path: Path) -> None:
     shell.ok("dump", str(tmp_path / "dump"))
     stats = shell.json("stat")
     assert (stats["hits"], stats["misses"], shell.json("hotkeys")["keys"][0]["access_count"]) == (0, 0, 0)
+
+
+def test_a_dump_leaves_out_damaged_values_counts_them_and_holds_the_rest(shell: Shell, tmp_path: Path) -> None:
+    from memstream import Cache
+
+    path = str(tmp_path / "dump")
+    with Cache(shell.name, size=8 << 20, checksum=True) as cache:
+        cache.set_many({f"key{i}": bytes([i]) * 1000 for i in range(100)})
+        for key in ("key7", "key50"):
+            spoil(cache, key)
+        whole = sorted(entry.key for entry in cache.scan() if entry.key not in (b"key7", b"key50"))
+        done = shell.run("dump", path, "--json")
+        assert done.returncode == 4
+        assert json.loads(done.stdout) == {"entries": 98, "damaged": 2, "bytes": 98 * 1000 + sum(map(len, whole))}
+        assert f"File '{path}' lacks 2 damaged values; it holds all others." in done.stderr.decode()
+    shell.ok("clear", "--yes")
+    assert shell.json("load", path)["entries"] == 98
+    assert [key for key, _, _ in contents(shell)] == whole
 
 
 @pytest.mark.parametrize("options", [[], ["--zstd"]])
@@ -340,14 +367,15 @@ def test_a_killed_dump_leaves_no_file_or_a_complete_one(shell: Shell, tmp_path: 
 
 
 def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
-    for words in (
+    wrong: List[List[str]] = [
         [],
         ["dance"],
         ["get"],
         ["get", "x", "--backend", "none"],
         ["put", "", "x"],
         ["stat", "--watch", "-1"],
-    ):
+    ]
+    for words in wrong:
         assert shell.run(*words).returncode == 2, words
     assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
     assert b"Examples:" in shell.run("get", "--help").stdout
