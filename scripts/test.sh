@@ -62,23 +62,29 @@ TEXT
 
 # ---- checks of the text ----
 
-cxx_files() {
-    find core backends api clients tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.c'
+# tree_files PATTERN...: the files of those names, in whatever folder of the tree; not what was built or installed.
+tree_files() {
+    local names=() pattern
+    for pattern in "$@"; do
+        names+=(-o -name "$pattern")
+    done
+    find . \( -name build -o -name .git -o -name .venv \) -prune -o -type f \( "${names[@]:1}" \) -print
 }
 
 step_format() {
-    cxx_files | xargs clang-format-14 --dry-run -Werror
+    tree_files '*.h' '*.cpp' '*.c' | xargs clang-format-14 --dry-run -Werror
 }
 
 step_python-style() {
-    local folders=(clients/python tests scripts benchmarks)
-    "$python" -m black --config pyproject.toml --check --quiet --diff "${folders[@]}" &&
-        "$python" -m isort --settings-path pyproject.toml --check-only --diff "${folders[@]}" &&
-        "$python" -m flake8 "${folders[@]}"
+    local files
+    mapfile -t files < <(tree_files '*.py')
+    "$python" -m black --config pyproject.toml --check --quiet --diff "${files[@]}" &&
+        "$python" -m isort --settings-path pyproject.toml --check-only --diff "${files[@]}" &&
+        "$python" -m flake8 "${files[@]}"
 }
 
 step_shell() {
-    shellcheck --external-sources --source-path=scripts scripts/*.sh .ci/run .githooks/pre-commit
+    tree_files '*.sh' | xargs shellcheck --external-sources --source-path=scripts .ci/run .githooks/pre-commit
 }
 
 step_spelling() {
@@ -90,7 +96,9 @@ step_architecture() {
 }
 
 step_types() {
-    "$python" -m mypy --config-file pyproject.toml clients/python tests/architecture_test.py scripts benchmarks
+    local files
+    mapfile -t files < <(find tests -name '*.py' -not -path 'tests/python/*')
+    "$python" -m mypy --config-file pyproject.toml clients/python scripts benchmarks "${files[@]}"
 }
 
 # ---- the suites in C and C++ ----

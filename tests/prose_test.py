@@ -4,9 +4,9 @@
     prose_test.py [ROOT] [--count]     check the tree at ROOT (default: this repository)
 
 It reads README and its kin in core/ and tests/, and docs/, all without code blocks. It reads the comments of api/*.h,
-and the messages in the sources: texts that are given to fail() and its kin, or raised in Python. Before that it plants
-one violation of each rule and requires that each is found. With --count it prints how many findings each file has, also
-those that are not rewritten yet. Exit code 0: clean; 1: findings.
+and the messages in the sources: texts that are given to fail() and its kin, thrown by the memstream command, or
+raised in Python. Before that it plants one violation of each rule and requires that each is found. With --count it
+prints how many findings each file has, also those that are not rewritten yet. Exit code 0: clean; 1: findings.
 """
 
 import ast
@@ -45,7 +45,9 @@ UNCHECKED = ("docs/style.md", "docs/decisions/", "CHANGELOG.md")
 # Pages and headers that do not follow docs/style.md yet. Take a line out with the change that rewrites its page.
 NOT_YET: tuple[str, ...] = ()
 # Functions whose text arguments become messages.
-FAILING = re.compile(r"\b(?:fail|fail_errno|fail_without_throwing|refuse\w*)\s*\(")
+FAILING = re.compile(
+    r"\b(?:fail|fail_errno|fail_without_throwing|refuse\w*|Failure|invalid_argument|ValidationError|runtime_error)\s*\("
+)
 LITERAL = re.compile(r'"((?:\\.|[^"\\\n])*)"')
 
 
@@ -183,7 +185,8 @@ def checked_files(root: Path) -> Iterator[Path]:
     yield from (root / page for page in pages if (root / page).exists())
     for folder, suffixes in (("docs", (".md",)), ("api", (".h", ".cpp")), ("core", (".h", ".cpp"))):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in suffixes)
-    yield from sorted(file for file in (root / "backends").rglob("*") if file.suffix in (".h", ".cpp"))
+    for folder in ("backends", "cli"):
+        yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in (".h", ".cpp"))
     yield from sorted((root / "clients" / "python" / "memstream").rglob("*.py"))
 
 
@@ -218,6 +221,8 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
         "not possible",
     ),
     ("core/a.cpp", "// lest anew\nint x;\n", None),
+    ("cli/a.cpp", 'throw std::runtime_error("Writing\n"\n  "is not possible.");\n', "not possible"),
+    ("cli/a.cpp", 'throw std::invalid_argument("Wait, lest it fails.");\n', "'lest'"),
     ("clients/python/memstream/a.py", "raise ValueError(f'{x!r} stands in the way')\n", "'stands in'"),
     ("clients/python/memstream/a.py", "warnings.warn('lest it fails')\n", "'lest'"),
     ("clients/python/memstream/a.py", "NAME = 'lest anew'\n", None),
