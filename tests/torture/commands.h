@@ -22,8 +22,9 @@ struct CommonOptions {
 
 struct StepOptions {
   std::uint64_t stride = 1;
-  std::vector<std::string> operations;  // Empty: all.
-  std::optional<bool> only_peer;        // With a peer at work, or without; both if not said.
+  std::uint64_t most_points = 1'000'000;  // Of an operation: the stride is larger where there would be more.
+  std::vector<std::string> operations;    // Empty: all.
+  std::optional<bool> only_peer;          // With a peer at work, or without; both if not said.
 };
 void run_step(const CommonOptions& common, const StepOptions& options, Report& report);
 void list_operations();

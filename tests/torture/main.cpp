@@ -58,6 +58,10 @@ int run(int argument_count, char** arguments) {
   step->add_option("--stride", step_options.stride, "only after every so many instructions")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  step->add_option("--most-points", step_options.most_points,
+                   "at most so many deaths in each operation, spread over it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   step->add_option("--operation", step_options.operations, "this operation (may be repeated; all otherwise)");
   std::string mode = "both";
   step->add_option("--mode", mode, "a peer comes after the death (after), is at work all the time (peer), or both")

@@ -66,17 +66,28 @@ struct Tally {
   }
 };
 
-// One operation on one backend.
+// What is asked of each point: a peer that comes after the death, or one that is at work all the time.
+struct Half {
+  bool with_peer;
+  Section section;
+  Tally tally;
+};
+
+// One operation on one backend. Both halves use one trace: stepping through an operation takes as long as many points.
 class Walk {
  public:
-  Walk(const Operation& operation, const CommonOptions& common, const std::string& backend, bool with_peer)
+  Walk(const Operation& operation, const CommonOptions& common, const std::string& backend, const StepOptions& options)
       : operation_(operation),
+        options_(options),
         place_(common.place(backend, "step")),
         other_place_(common.place(backend, "step-other")),
-        with_peer_(with_peer),
         random_(common.seed),
-        watchdog_(kStepHang * common.patience),
-        section_(backend, (with_peer ? "step peer " : "step ") + operation.name) {}
+        watchdog_(kStepHang * common.patience) {
+    for (const bool with_peer : {false, true}) {
+      if (options.only_peer && *options.only_peer != with_peer) continue;
+      halves_.push_back({with_peer, Section(backend, (with_peer ? "step peer " : "step ") + operation.name), {}});
+    }
+  }
   Walk(const Walk&) = delete;
   Walk& operator=(const Walk&) = delete;
   ~Walk() {
@@ -84,20 +95,18 @@ class Walk {
     destroy_named(other_place_);
   }
 
-  const Tally& tally() const { return tally_; }
-
-  Section run(std::uint64_t first, std::uint64_t stride) {
+  const std::vector<Half>& run() {
     watchdog_.rearm("preparing " + operation_.name);
     try {
       Scene scene(place_, other_place_);
       std::unique_ptr<LivePeer> peer;
-      if (with_peer_) peer = std::make_unique<LivePeer>(scene);
+      if (halves_.back().with_peer) peer = std::make_unique<LivePeer>(scene);
       operation_.prepare(scene);
-      walk(scene, peer.get(), first, stride);
+      walk(scene, peer.get());
     } catch (const Finding& finding) {
-      section_.find(finding.what());
+      halves_.front().section.find(finding.what());
     }
-    return section_;
+    return halves_;
   }
 
  private:
@@ -106,12 +115,24 @@ class Walk {
     std::uint64_t address = 0;
   };
 
-  void walk(Scene& scene, LivePeer* peer, std::uint64_t first, std::uint64_t stride) {
+  // The peer rests until its half begins.
+  void walk(Scene& scene, LivePeer* peer) {
     prepared_ = scene.bytes.copy();
     Examination examination(operation_, scene, scene.cache.content());
-    const Route route(walk_to_end(scene, examination, stride == 1 ? kWalks : 1));
-    if (peer != nullptr) peer->watch(operation_, examination.before(), examination.after());
-    section_.set("instructions", route.instructions());
+    const Route route(walk_to_end(scene, examination, options_.stride == 1 ? kWalks : 1));
+    const std::uint64_t stride =
+        std::max(options_.stride, (route.instructions() + options_.most_points - 1) / options_.most_points);
+    const std::uint64_t first = random_() % stride;
+    for (Half& half : halves_) {
+      if (half.with_peer) peer->watch(operation_, examination.before(), examination.after());
+      visit(scene, half, peer, route, examination, first, stride);
+    }
+  }
+
+  void visit(Scene& scene, Half& half, LivePeer* peer, const Route& route, Examination& examination,
+             std::uint64_t first, std::uint64_t stride) {
+    tally_ = {};
+    half.section.set("instructions", route.instructions());
     auto missed = nlohmann::ordered_json::array();
     for (std::size_t instruction = first; instruction < route.instructions(); instruction += stride) {
       ++tally_.points;
@@ -121,7 +142,7 @@ class Walk {
       try {
         const Point point{.legs = route.legs(instruction), .address = route.address(instruction)};
         const bool covered =
-            peer != nullptr ? die_beside(*peer, scene, point, examination) : die(scene, point, examination);
+            half.with_peer ? die_beside(*peer, scene, point, examination) : die(scene, point, examination);
         if (covered) {
           ++tally_.covered;
         } else {
@@ -129,12 +150,13 @@ class Walk {
         }
         tally_.recoveries += scene.bytes.shard().counters.recoveries - recoveries;
       } catch (const Finding& finding) {
-        section_.find(fmt::format("instruction {}: {}", instruction, finding.what()));
+        half.section.find(fmt::format("instruction {}: {}", instruction, finding.what()));
       }
     }
     tally_.longest_ms = std::max(tally_.longest_ms, examination.longest_ms());
-    tally_.report(section_, with_peer_);
-    if (!missed.empty()) section_.set("missed", missed);
+    tally_.report(half.section, half.with_peer);
+    if (!missed.empty()) half.section.set("missed", missed);
+    half.tally = tally_;
   }
 
   SteppedChild start(Scene& scene) const {
@@ -204,13 +226,13 @@ class Walk {
   }
 
   const Operation& operation_;
+  const StepOptions& options_;
   Place place_;
   Place other_place_;
-  bool with_peer_;
   std::mt19937_64 random_;
   Watchdog watchdog_;
-  Section section_;
-  Tally tally_;
+  std::vector<Half> halves_;
+  Tally tally_;  // Of the half that is under way.
   std::vector<std::byte> prepared_;
 };
 
@@ -232,16 +254,19 @@ std::vector<const Operation*> chosen(const std::vector<std::string>& names) {
 }  // namespace
 
 void run_step(const CommonOptions& common, const StepOptions& options, Report& report) {
-  for (const bool with_peer : {false, true}) {
-    if (options.only_peer && *options.only_peer != with_peer) continue;
-    for (const std::string& backend : common.backends) {
-      Tally total;
-      const std::vector<const Operation*> operations = chosen(options.operations);
-      for (const Operation* operation : operations) {
-        Walk walk(*operation, common, backend, with_peer);
-        report.add(walk.run(common.seed % options.stride, options.stride));
-        total += walk.tally();
+  const std::vector<const Operation*> operations = chosen(options.operations);
+  for (const std::string& backend : common.backends) {
+    Tally totals[2];
+    for (const Operation* operation : operations) {
+      Walk walk(*operation, common, backend, options);
+      for (const Half& half : walk.run()) {
+        report.add(half.section);
+        totals[half.with_peer ? 1 : 0] += half.tally;
       }
+    }
+    for (const bool with_peer : {false, true}) {
+      if (options.only_peer && *options.only_peer != with_peer) continue;
+      const Tally& total = totals[with_peer ? 1 : 0];
       Section section(backend, with_peer ? "step peer, all" : "step, all");
       section.set("operations", operations.size());
       total.report(section, with_peer);
