@@ -7,9 +7,9 @@ cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
 quick_steps=(format python-style shell spelling architecture types smoke release instructions python builds asan tsan
-    fuzz valgrind demo leftovers)
+    valgrind demo leftovers)
 full_steps=(release-rest asan-rest python-rest valgrind-all fuzz-long mutants tidy leftovers)
-long_steps=(torture-long histories-long fuzz-hours)
+named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
 list_steps() {
@@ -23,21 +23,21 @@ types           quick  mypy --strict
 smoke           quick  the library, and the first tests of the C interface, the engine and Python
 release         quick  every C and C++ suite on both backends, the short forms
 instructions    quick  instructions per operation
-python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it
-builds          quick  compiles for asan, tsan and fuzz beside the steps before it
+python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it, a part
+builds          quick  compiles for asan and tsan beside the steps before it
 asan            quick  every suite under the address and undefined behaviour sanitizers; coverage
 tsan            quick  the tests with threads under the thread sanitizer
-fuzz            quick  four seconds for each fuzz target
 valgrind        quick  a part of the suites under memcheck
 demo            quick  the demo
 leftovers       both   whether the run left a segment, semaphore, file or process behind
 release-rest    full   every fault, every model, torture and histories in longer forms
 asan-rest       full   every tenth fault under the sanitizers
-python-rest     full   the Python suite: posix with the accelerator, sysv without
+python-rest     full   the Python suite: posix with the accelerator, sysv without; the rest of sysv with it
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
 tidy            full   clang-tidy over the library
+fuzz            alone  four seconds for each fuzz target
 torture-long    alone  hours: death at every instruction, thousands of kills and stops
 histories-long  alone  an hour: 5000 histories for each backend
 fuzz-hours      alone  two hours: 40 minutes for each fuzz target
@@ -53,7 +53,7 @@ usage: test.sh [--quick | --full | --only STEP...]
 Installs what is missing, builds, and runs steps; one that fails does not stop the others.
   --quick      about 25 minutes on two cores; so it is without an option
   --full       what the quick run leaves out, within an hour
-  --only STEP  this step (may be repeated); the longest are in neither run
+  --only STEP  this step (may be repeated); some are in neither run
   --list       the steps
 Exit code: 0 if every step passed, 1 if one failed, 2 for wrong usage.
 Logs and JUnit files are left in build/test-results/.
@@ -138,7 +138,7 @@ step_release-rest() {
 # The compiler takes what the steps before leave of the processors: much of their time is waiting.
 step_builds() {
     renice --priority 19 --pid "$BASHPID" >/dev/null
-    build asan && build tsan && build fuzz
+    build asan && build tsan
 }
 
 # What an operation costs in libcache.so, counted by callgrind, must be what was recorded.
@@ -247,28 +247,49 @@ pytest_run() {
         >"$results/$name.txt" 2>&1
 }
 
-# python_suite STEP BACKEND ACCELERATOR [OPTION...]: the Python tests once.
-python_suite() {
-    local step=$1 backend=$2 accelerator=$3 folders
-    shift 3
-    mapfile -t folders < <(find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique)
-    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator \
-        pytest_run "$step.$backend.$accelerator" "$@" "${folders[@]}"
+# Modules about what lies far above the backend and the accelerator: frameworks, programs, memoizing, pages, packages.
+# With both of another kind the quick run leaves them out, and python-rest runs them.
+high_modules=(adapters analytics django django_contract django_extras django_once django_pages documentation dogpile
+    flask_caching interruptions memo_callables memo_keys memoize original_example packaging programs public_names reader
+    reference rooms serializers surroundings waits writer writer_runs)
+
+# python_tests WHICH: the folders of all modules, those modules, or what makes pytest leave them out of the folders.
+python_tests() {
+    case $1 in
+        all) find clients/python tests -name 'test_*.py' -printf '%h\n' | sort --unique ;;
+        high) printf 'tests/python/test_%s.py\n' "${high_modules[@]}" ;;
+        low) python_tests all && python_tests high | sed 's/^/--ignore=/' ;;
+    esac
 }
 
-# two_python_suites STEP: the two at once of which the rest of the line says backend and accelerator. Most of the time goes
-# by in waiting for other processes, so that two runs at a time disturb each other little.
-two_python_suites() {
-    local step=$1 first=$2 second=$3 run pid status=0
-    shift 3
+# python_suite STEP BACKEND ACCELERATOR WHICH [OPTION...]: Python tests once.
+python_suite() {
+    local step=$1 backend=$2 accelerator=$3 tests
+    mapfile -t tests < <(python_tests "$4")
+    shift 4
+    MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator \
+        pytest_run "$step.$backend.$accelerator" "$@" "${tests[@]}"
+}
+
+# python_suites STEP RUN...: Python tests, all runs at once: most of the time goes by in waiting for other processes, so that
+# they disturb each other little. A RUN is "BACKEND ACCELERATOR WHICH [OPTION...]".
+python_suites() {
+    local step=$1 run pid status=0
+    local -a words pids=()
+    shift
     build release || return
-    python_suite "$step" "${first%.*}" "${first#*.}" "$@" &
-    pid=$!
-    python_suite "$step" "${second%.*}" "${second#*.}" || status=1
-    wait "$pid" || status=1
-    for run in "$first" "$second"; do
-        say "backend ${run%.*}, accelerator: ${run#*.}"
-        cat "$results/$step.$run.txt"
+    for run in "$@"; do
+        read -r -a words <<<"$run"
+        python_suite "$step" "${words[@]}" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" || status=1
+    done
+    for run in "$@"; do
+        read -r -a words <<<"$run"
+        say "backend ${words[0]}, accelerator: ${words[1]}, modules: ${words[2]}"
+        cat "$results/$step.${words[0]}.${words[1]}.txt"
     done
     return "$status"
 }
@@ -276,11 +297,11 @@ two_python_suites() {
 # The accelerator replaces what runs above the C interface, the backends what runs below it: each of the four once, in two
 # steps. Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
 step_python() {
-    two_python_suites python posix.off sysv.require --cov --cov-config=pyproject.toml --cov-report=term
+    python_suites python "posix off all --cov --cov-config=pyproject.toml --cov-report=term" "sysv require low"
 }
 
 step_python-rest() {
-    two_python_suites python-rest posix.require sysv.off
+    python_suites python-rest "posix require all" "sysv off all" "sysv require high"
 }
 
 step_demo() {
@@ -358,7 +379,7 @@ run_step() {
     table+=$'\n'
 }
 
-all_steps=("${quick_steps[@]}" "${full_steps[@]}" "${long_steps[@]}")
+all_steps=("${quick_steps[@]}" "${full_steps[@]}" "${named_steps[@]}")
 steps=()
 while (($# > 0)); do
     case $1 in

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WRONG_USAGE = 2
-RUNS = ("quick_steps", "full_steps", "long_steps")
+RUNS = ("quick_steps", "full_steps", "named_steps")
 # Wrong commands, and words of what each has to say.
 REFUSED = (
     (("scripts/test.sh", "--only", "none"), "Invalid step 'none'"),
@@ -36,7 +36,7 @@ def check_steps(script: str, listed: str) -> Iterator[str]:
     functions = set(re.findall(r"^step_([\w-]+)\(\)", script, re.MULTILINE))
     runs = {run: steps_of(script, run) for run in RUNS}
     in_runs = {step for steps in runs.values() for step in steps}
-    names = {"quick": "quick_steps", "full": "full_steps", "alone": "long_steps", "both": "quick_steps"}
+    names = {"quick": "quick_steps", "full": "full_steps", "alone": "named_steps", "both": "quick_steps"}
     in_list = {}
     for line in listed.splitlines():
         step, word, *_ = line.split()
