@@ -122,6 +122,24 @@ TEST_CASE("a check of many entries lets others write meanwhile, and finds a cach
   check();
 }
 
+TEST_CASE("a check beside a writer that adds keys and evicts others finds nothing wrong") {
+  const FullOfSmallValues full("beside", 16 * kMiB);
+  const OpenCache own = full.another();
+  const std::uint64_t evictions = stats_of(full.cache()).evictions;
+  std::atomic<bool> ends{false};
+  std::thread other([&] {
+    for (int i = 0; !ends; ++i) {
+      const std::string key = "new-" + std::to_string(i);
+      CHECK(memstream_set(own, key.data(), key.size(), "value", 5, 0, 0) == CACHE_OK);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  });
+  for (int round = 0; round < 3; ++round) CHECK(problems_of(full.cache()) == "");
+  ends = true;
+  other.join();
+  CHECK(stats_of(full.cache()).evictions > evictions);
+}
+
 TEST_CASE("a process that is killed while it makes room for a large value leaves a cache that works") {
   const FullOfSmallValues full("kill", 32 * kMiB);
   const std::string large(7 * kMiB, 'x');

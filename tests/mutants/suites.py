@@ -60,6 +60,7 @@ SUITES = [
     unit("shard_lock_race_test"),
     Suite("shard_lock_step_test", "shard_lock_step_test", "tests/torture/shard_lock_step_test"),
     unit("cache_overwrite_test"),
+    unit("hold_time_test", "posix", limit_seconds=120),
     unit("liveness_test", "posix", limit_seconds=120),
     unit("namespaces_test", "posix"),
     unit("abi_cache_test", "sysv", "posix"),
