@@ -115,6 +115,14 @@ target_precompile_headers(memstream_test_headers PRIVATE
 # The tests' own code is compiled for little optimisation: -O2 took the compiler twice as long. The engine, the backends
 # and libcache.so, which the programs link, are what users get.
 set(memstream_test_options $<$<CONFIG:RelWithDebInfo,Release>:-Og>)
+if(MEMSTREAM_SANITIZE OR MEMSTREAM_COVERAGE)
+  # With a tool in it as well, optimising took most of the compiler's time.
+  set(memstream_test_options -O0)
+endif()
+if(MEMSTREAM_COVERAGE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Whose lines count is the library, with those of its headers that are compiled into a test.
+  list(APPEND memstream_test_options "-fprofile-filter-files=.*/(core|backends|api)/.*")
+endif()
 target_compile_options(memstream_test_headers PRIVATE ${memstream_test_options})
 
 # memstream_add_test(NAME name SOURCES file... [LIBRARIES target...] [argument...])
