@@ -53,6 +53,14 @@ MUTANTS = [
         ("checksum_test",),
     ),
     Mutant(
+        "moved-without-checksum",
+        "a value that moves out of the way of a larger one loses its checksum",
+        "core/shard/shard_reclaim.cpp",
+        ".caller_flags = old.caller_flags};",
+        ".caller_flags = old.caller_flags & 0xffff'ffff};",
+        ("checksum_test",),
+    ),
+    Mutant(
         "view-without-checksum",
         "a view shows a value that does not fit its checksum",
         "core/cache/cache.cpp",
