@@ -1,5 +1,5 @@
-// Threads with little stack, as servers have many of: no call of the C interface takes more than 8 KiB of it, and 16 KiB,
-// the least that a thread may have, are enough for each.
+// Threads with little stack, as servers have many of: no call of the C interface takes more than 8 KiB of it, and a
+// thread with 16 KiB, the least that it may have, can make each.
 #include <doctest/doctest.h>
 #include <pthread.h>
 #include <sys/mman.h>
