@@ -16,13 +16,18 @@
 using memstream::bytes_of;
 using memstream::GetResult;
 using memstream::guarded;
+using memstream::has_one_thread;
 using memstream::InFlightCalls;
+using memstream::ReadResult;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
 using memstream::StoreMode;
 
 namespace {
+
+using QuickAnswer = memstream::Shard::QuickAnswer;
+constexpr int kNoAnswer = -1;
 
 int store(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size, uint64_t ttl_ms,
           uint32_t flags, StoreMode mode, uint64_t cas) noexcept {
@@ -33,6 +38,58 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
     return cache->cache().store(bytes_of(key, key_size),
                                 {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
+}
+
+// A get with all its cases.
+[[gnu::noinline]] int get_slowly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                 std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  return guarded([&] {
+    if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk)
+      return status;
+    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
+    const InFlightCalls::Guard guard(cache->calls_in_flight());
+    const GetResult got =
+        cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, meta != nullptr);
+    if (got.status != Status::kOk && got.status != Status::kTooSmall) {
+      *value_size = 0;
+      return got.status;
+    }
+    *value_size = got.read.value_size;
+    if (meta != nullptr) *meta = meta_of(cache->cache(), got.read);
+    return got.status;
+  });
+}
+
+// What the caller gets of a quick answer; -1 with none.
+template <bool kWantsAll>
+[[gnu::always_inline]] inline int get_quickly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                              std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  ReadResult read;
+  memstream::Entry* entry = nullptr;
+  const QuickAnswer answer = cache->cache().get_quickly<kWantsAll>(
+      bytes_of(key, key_size), static_cast<std::byte*>(value), value_size, &read, &entry);
+  if (answer == QuickAnswer::kHit) [[likely]] {
+    *value_size = read.value_size;
+    if (kWantsAll && meta != nullptr) *meta = meta_of(cache->cache(), read);
+    cache->cache().note_quick_hit(*entry);
+    return CACHE_OK;
+  }
+  if (answer == QuickAnswer::kNone) return kNoAnswer;
+  *value_size = 0;
+  cache->cache().note_quick_miss();
+  return CACHE_MISS;
+}
+
+// Of keys of other sizes, or with all that is known of the entry. REQUIRES: the only thread; no NULL, but for `meta`.
+[[gnu::noinline]] int get_with_meta(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                    std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  if (key_size - 1 < memstream::kMaxKeySize) [[likely]] {
+    cache->cache().renew_quick();
+    const int status = get_quickly<true>(cache, key, key_size, value, value_size, meta);
+    if (status != kNoAnswer) [[likely]]
+      return status;
+  }
+  return get_slowly(cache, key, key_size, value, value_size, meta);
 }
 
 [[gnu::always_inline]] inline Status delete_key(memstream_t* cache, const void* key, std::size_t key_size) {
@@ -98,21 +155,19 @@ int memstream_destroy_named(const memstream_options_t* options) {
 
 int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* value, size_t* value_size,
                   memstream_meta_t* meta) {
-  return guarded([&] {
-    if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk)
+  const bool is_whole = cache != nullptr && key != nullptr && value != nullptr && value_size != nullptr;
+  if (!is_whole || !has_one_thread()) [[unlikely]]
+    return get_slowly(cache, key, key_size, value, value_size, meta);
+  constexpr std::size_t kLeast = memstream::HashSeed::kShortLeast;
+  constexpr std::size_t kMost = memstream::HashSeed::kShortMost;
+  if (((key_size - kLeast) | reinterpret_cast<std::uintptr_t>(meta)) <= kMost - kLeast) [[likely]] {
+    if (key_size < kLeast || key_size > kMost) __builtin_unreachable();  // The line above is too clever for a compiler.
+    const int status = get_quickly<false>(cache, key, key_size, value, value_size, nullptr);
+    if (status != kNoAnswer) [[likely]]
       return status;
-    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
-    const InFlightCalls::Guard guard(cache->calls_in_flight());
-    const GetResult got =
-        cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, meta != nullptr);
-    if (got.status != Status::kOk && got.status != Status::kTooSmall) {
-      *value_size = 0;
-      return got.status;
-    }
-    *value_size = got.read.value_size;
-    if (meta != nullptr) *meta = meta_of(cache->cache(), got.read);
-    return got.status;
-  });
+    return get_with_meta(cache, key, key_size, value, value_size, nullptr);
+  }
+  return get_with_meta(cache, key, key_size, value, value_size, meta);
 }
 
 int memstream_set(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,

@@ -20,12 +20,43 @@ namespace memstream {
 #endif
 #endif
 
+// Comparisons of a word that others may change with `value`. Compilers make two instructions of a relaxed load and a
+// comparison, and a get has many.
+template <class Word>
+[[gnu::always_inline]] inline bool is_now(const std::atomic<Word>& word, Word value) noexcept {
+#if defined(__x86_64__) && !defined(MEMSTREAM_THREAD_SANITIZER)
+  bool is_equal;
+  if constexpr (sizeof(Word) == 4) {
+    asm volatile("cmpl %2, %1" : "=@cce"(is_equal) : "m"(word), "er"(value));
+  } else {
+    asm volatile("cmpq %2, %1" : "=@cce"(is_equal) : "m"(word), "er"(value));
+  }
+  return is_equal;
+#else
+  return word.load(std::memory_order_relaxed) == value;
+#endif
+}
+[[gnu::always_inline]] inline bool is_above_now(const std::atomic<std::uint32_t>& word, std::uint32_t value) noexcept {
+#if defined(__x86_64__) && !defined(MEMSTREAM_THREAD_SANITIZER)
+  bool is_above;
+  asm volatile("cmpl %2, %1" : "=@cca"(is_above) : "m"(word), "er"(value));
+  return is_above;
+#else
+  return word.load(std::memory_order_relaxed) > value;
+#endif
+}
+
 #ifdef MEMSTREAM_THREAD_SANITIZER
 
 inline void copy_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
   for (std::size_t i = 0; i < size_bytes; ++i) {
     static_cast<unsigned char*>(to)[i] = __atomic_load_n(static_cast<const unsigned char*>(from) + i, __ATOMIC_RELAXED);
   }
+}
+
+inline bool copy_small_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
+  copy_from_shared(to, from, size_bytes);
+  return true;
 }
 
 inline void copy_to_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
@@ -102,6 +133,29 @@ inline void copy_bytes(void* to, const void* from, std::size_t size_bytes) noexc
   } else {
     for (std::size_t i = 0; i < size_bytes; ++i) target[i] = source[i];
   }
+}
+
+// As copy_from_shared(), without a call, which would cost its caller the registers. Copies nothing and returns false if
+// it is too much for that.
+[[gnu::always_inline]] inline bool copy_small_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
+  using pieces::Bytes16;
+  constexpr std::size_t kMost = 256;
+  constexpr std::size_t kFour = 4 * sizeof(Bytes16);
+  auto* target = static_cast<std::byte*>(to);
+  const auto* source = static_cast<const std::byte*>(from);
+  if (size_bytes - kFour / 2 <= kFour / 2) [[likely]] {
+    pieces::copy_four<Bytes16>(target, source, size_bytes);
+    return true;
+  }
+  if (size_bytes <= kFour) {
+    copy_bytes(to, from, size_bytes);
+    return true;
+  }
+  if (size_bytes > kMost) return false;
+  std::size_t done = 0;
+  for (; done < size_bytes - kFour; done += kFour) pieces::copy_four<Bytes16>(target + done, source + done, kFour);
+  pieces::copy_four<Bytes16>(target + size_bytes - kFour, source + size_bytes - kFour, kFour);
+  return true;
 }
 
 inline void copy_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {

@@ -17,15 +17,26 @@ class AccessClock {
   // `read()` reads the clock.
   template <class Read>
   [[gnu::always_inline]] std::uint64_t now(Read read) noexcept {
-    if (reuses_left_ != 0 && has_one_thread()) {
-      --reuses_left_;
-      return instant_;
-    }
-    return renew(read());
+    return has_one_thread() && take() ? instant_ : renew(read());
   }
+  // Whether instant() is good for one more call. REQUIRES: has_one_thread().
+  [[gnu::always_inline]] bool take() noexcept {
+    if (--reuses_left_ >= 0) [[likely]]
+      return true;
+    reuses_left_ = 0;
+    return false;
+  }
+  // What the last call of now() brought.
+  std::uint64_t instant() const noexcept { return instant_; }
+  // Whether the next call reads the clock.
+  bool is_used_up() const noexcept { return reuses_left_ <= 0; }
+  // Makes instant() good for the call that has just read the clock by now(). REQUIRES: has_one_thread().
+  void give_one() noexcept { ++reuses_left_; }
+  // The next call reads the clock.
+  void stop() noexcept { reuses_left_ = 0; }
 
  private:
-  static constexpr std::uint32_t kMaxReuses = 15;
+  static constexpr std::int32_t kMaxReuses = 15;
 
   std::uint64_t renew(std::uint64_t now) noexcept {
     if (!has_one_thread()) return now;
@@ -37,8 +48,8 @@ class AccessClock {
   }
 
   std::uint64_t instant_ = 0;
-  std::uint32_t reuses_ = 0;  // What the last reading of the clock was good for.
-  std::uint32_t reuses_left_ = 0;
+  std::int32_t reuses_ = 0;  // What the last reading of the clock was good for.
+  std::int32_t reuses_left_ = 0;
 };
 
 }  // namespace memstream

@@ -50,6 +50,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
 Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout)
     : segment_(std::move(segment)),
       attached_(attached),
+      hash_seed_(attached.hash_seed),
       timeout_(timeout),
       header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
       state_(&header_->state),
@@ -140,6 +141,7 @@ ProcessSlot* Cache::slot_after_entering() noexcept {
 // Only damage, or a hostile process, gives a slot away whose mark is set.
 ProcessSlot* Cache::replace_lost_slot() noexcept {
   if (own_->slot.exchange(nullptr, std::memory_order_acq_rel) != nullptr) {
+    own_->access_clock.stop();
     own_->membership.store(Membership::kOutside, std::memory_order_release);
   }
   return slot_after_entering();
@@ -340,7 +342,7 @@ Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
   const Deadline deadline(timeout_);
-  Status status = shards_[held->shard]->pin(hashed, pins, deadline, access_clock_.now(now), now, held);
+  Status status = shards_[held->shard]->pin(hashed, pins, deadline, access_instant(), now, held);
   if (has_checksums()) [[unlikely]]
     status = pin_verified(hashed, pins, deadline, status, held);
   if (status == Status::kOk) [[likely]] {  // With a pin it has a slot.
@@ -362,7 +364,7 @@ Status Cache::pin_verified(const Key& key, PinSet& pins, const Deadline& deadlin
     status = drop_damaged(key, deadline);
     if (status != Status::kOk) break;
     if (deadline.passed()) return fail(Status::kBusy, "The value kept changing until the deadline. Try again.");
-    status = shard.pin(key, pins, deadline, access_clock_.now(now), now, held);
+    status = shard.pin(key, pins, deadline, access_instant(), now, held);
   }
   return status;
 }

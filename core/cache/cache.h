@@ -80,6 +80,15 @@ class Cache final : private ForkAware {
 
   // core/cache/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
   GetResult get(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all = true) noexcept;
+  // As Shard::get_quickly(), for the only thread of a process. With kNone get() has to answer; with the others the
+  // caller calls what notes them. In two, so that nothing has to be kept in between for the second.
+  template <bool kWantsAll>
+  Shard::QuickAnswer get_quickly(std::string_view key, std::byte* buffer, const std::size_t* capacity, ReadResult* read,
+                                 Entry** entry) noexcept;
+  // Before a get_quickly(): if it had no answer because the access clock has to be read, it may have one now.
+  void renew_quick() noexcept;
+  void note_quick_hit(Entry& entry) noexcept;
+  void note_quick_miss() noexcept;
   Status exists(std::string_view key) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
@@ -183,6 +192,14 @@ class Cache final : private ForkAware {
       look_around();
     return now;
   }
+  // The instant that a get or a view notes.
+  std::uint64_t access_instant() noexcept {
+    AccessClock& clock = own_->access_clock;
+    const std::uint64_t instant = clock.now([this] { return now_and_look(); });
+    if (!is_inside()) [[unlikely]]
+      clock.stop();
+    return instant;
+  }
   std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
   // What every operation asks first: can there be such a key, is the segment there, may it be written.
   static bool is_possible(std::string_view key) noexcept { return !key.empty() && key.size() <= kMaxKeySize; }
@@ -198,7 +215,7 @@ class Cache final : private ForkAware {
   [[gnu::cold]] Status why_unusable(std::string_view key) const noexcept;
   [[gnu::cold]] Status why_gone() const noexcept;
   [[gnu::cold]] Status why_not_writable() noexcept;
-  Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, attached_.hash_seed)}; }
+  Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, hash_seed_)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
   // A get that does not end at once: `is_large` if only because of the size of the value.
   [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* buffer, std::uint64_t capacity,
@@ -283,6 +300,7 @@ class Cache final : private ForkAware {
 
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
+  HashSeed hash_seed_;
   std::chrono::milliseconds timeout_;
   SegmentHeader* header_;
   // The header's, or one that says "destroyed" where this process must not write to the header.
@@ -309,10 +327,10 @@ class Cache final : private ForkAware {
     std::uint32_t redo_record;  // As StoreRequest::redo has it, of the slot.
     std::uint32_t generation;   // Of the slot.
     std::uint64_t retry_ms;     // A guest does not try before this time to get a slot.
+    AccessClock access_clock;   // Good for another call only while there is a slot.
   };
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;
-  AccessClock access_clock_;
   ForkRegistration fork_registration_{this};
 };
 

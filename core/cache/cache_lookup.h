@@ -3,6 +3,7 @@
 
 #include "core/base/local_counter.h"
 #include "core/cache/cache.h"
+#include "core/shard/quick_get.h"
 #include "core/shard/shard_lookup.h"
 
 namespace memstream {
@@ -25,7 +26,7 @@ inline void Cache::count_read(Status status) noexcept {
   if (!is_possible(key) || is_gone()) [[unlikely]]
     return {why_unusable(key), {}};
   const auto now = [this] { return now_ms(); };
-  const auto noted = [this] { return access_clock_.now([this] { return now_and_look(); }); };
+  const auto noted = [this] { return access_instant(); };
   const Key hashed = make_key(key);
   GetResult got;
   const ReadBuffer read_room{buffer, capacity, copy_below_, wants_all, leaves_large_};
@@ -44,6 +45,39 @@ inline void Cache::count_read(Status status) noexcept {
   }
   got.status = uncounted(got.status);
   return got;
+}
+
+// While the access clock is good for a call there is a slot, so that this process may write to the segment.
+template <bool kWantsAll>
+[[gnu::always_inline]] inline Shard::QuickAnswer Cache::get_quickly(std::string_view key, std::byte* buffer,
+                                                                    const std::size_t* capacity, ReadResult* read,
+                                                                    Entry** entry) noexcept {
+  if (!is_now(*state_.load(std::memory_order_relaxed), static_cast<std::uint32_t>(HeaderState::kReady)) ||
+      !own_->access_clock.take()) [[unlikely]]
+    return Shard::QuickAnswer::kNone;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).template get_quickly<kWantsAll>(hashed, buffer, capacity, read, entry);
+}
+
+inline void Cache::renew_quick() noexcept {
+  AccessClock& clock = own_->access_clock;
+  if (!clock.is_used_up()) return;
+  static_cast<void>(access_instant());
+  if (is_inside()) clock.give_one();
+}
+
+// There was a slot when the get began. There is none in a child that a signal handler has forked since: what that reads
+// is not counted.
+[[gnu::always_inline]] inline void Cache::note_quick_hit(Entry& entry) noexcept {
+  OwnState& own = *own_;
+  Shard::note_access(entry, own.access_clock.instant());
+  if (ProcessSlot* const slot = own.slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
+    add_unlocked(slot->counters.hits, std::uint64_t{1});
+}
+
+[[gnu::always_inline]] inline void Cache::note_quick_miss() noexcept {
+  if (ProcessSlot* const slot = own_->slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
+    add_unlocked(slot->counters.misses, std::uint64_t{1});
 }
 
 }  // namespace memstream

@@ -25,6 +25,7 @@ constexpr std::uint64_t stretches_in(std::uint64_t bytes) noexcept {
 Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::uint64_t shard_size_bytes)
     : segment_(&segment),
       shard_(segment.data() + shard_offset_bytes),
+      end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
       offset_bytes_(shard_offset_bytes),
       size_bytes_(shard_size_bytes),
       bias_units_(bias_of(shard_size_bytes)),
@@ -34,6 +35,7 @@ Backing::Backing(const Segment& segment, std::uint64_t shard_offset_bytes, std::
 
 Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
     : shard_(shard),
+      end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
       size_bytes_(shard_size_bytes),
       bias_units_(bias_of(shard_size_bytes)),
       max_cells_(cells_in(shard_size_bytes)),
@@ -41,6 +43,7 @@ Backing::Backing(std::byte* shard, std::uint64_t shard_size_bytes)
       partial_begin_bytes_(shard_size_bytes),
       stretches_(stretches_in(shard_size_bytes)) {
   for (std::atomic<std::uint8_t>& stretch : stretches_) stretch = kWithNext;
+  known_units_ = end_ - static_cast<std::uint32_t>(kShardHeaderSize / kUnitSize);
 }
 
 // What the shard says of it. Only a hint: where the heap has less memory than a stretch, and where nobody else tells.
@@ -77,12 +80,26 @@ bool Backing::has_stretch(std::uint64_t stretch) const noexcept {
   return true;
 }
 
+bool Backing::knows_apart(std::uint32_t units) const noexcept {
+  return units - 1 < end_ - kShardHeaderSize / kUnitSize && knows(end_ - units);
+}
+
+// REQUIRES: it has memory, and so has the one behind it. Threads that do this at the same time may each lose what the
+// other notes of the units before the end; then the stretches tell.
+void Backing::note_whole(std::uint64_t stretch) const noexcept {
+  stretches_[stretch].store(kWithNext, std::memory_order_relaxed);
+  std::uint64_t first = stretch_of(end_ - known_units_.load(std::memory_order_relaxed));
+  while (first != 0 && stretches_[first - 1].load(std::memory_order_relaxed) == kWithNext) --first;
+  const std::uint64_t begin_bytes = std::max<std::uint64_t>(begin_of(first), kShardHeaderSize);
+  known_units_.store(end_ - static_cast<std::uint32_t>(begin_bytes / kUnitSize), std::memory_order_relaxed);
+}
+
 bool Backing::look(std::uint32_t position) const noexcept {
   const std::uint64_t stretch = stretch_of(position);
   const std::uint64_t end = begin_of(stretch + 1);
   if (end < size_bytes_ && !has_stretch(stretch + 1)) return false;
   if (has_stretch(stretch)) {
-    stretches_[stretch].store(kWithNext, std::memory_order_relaxed);
+    note_whole(stretch);
     return true;
   }
   const std::uint64_t wanted = page_floor(std::uint64_t{position} * kUnitSize);

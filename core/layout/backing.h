@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/segment.h"
+#include "core/base/shared_bytes.h"
 #include "core/layout/layout.h"
 
 namespace memstream {
@@ -27,6 +28,8 @@ class Backing {
 
   std::byte* shard() const noexcept { return shard_; }
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
+  // Position behind the last block.
+  std::uint32_t end() const noexcept { return end_; }
 
   // Whether the bytes from a position on have memory: kStretchSize of them, or all up to the shard's end. Asks the
   // system if this process does not know. REQUIRES: the position is below the shard's end.
@@ -39,6 +42,11 @@ class Backing {
   bool knows(std::uint32_t position) const noexcept {
     return stretches_[stretch_of(position)].load(std::memory_order_relaxed) == kWithNext;
   }
+  // The same of the position that is so many units before the end. True only of one that lies in the shard, behind its
+  // header, so that this is all that is to be asked about a position of which nothing is known.
+  bool knows_before_end(std::uint32_t units) const noexcept { return is_in_run(units) || knows_apart(units); }
+  // The same where that takes no more than a comparison.
+  bool is_in_run(std::uint32_t units) const noexcept { return is_above_now(known_units_, units - 1); }
 
   // Whether a table of so many cells fits the shard and has memory. And whether this process knows so already.
   bool has_cells(std::uint32_t cells) const noexcept { return knows_cells(cells) || look_at_table(cells); }
@@ -53,6 +61,7 @@ class Backing {
   static constexpr std::uint8_t kWithNext = 2;
 
   [[gnu::cold]] bool look(std::uint32_t position) const noexcept;
+  [[gnu::noinline]] bool knows_apart(std::uint32_t units) const noexcept;
   [[gnu::cold]] bool reaches_far(std::uint32_t position, std::uint64_t size_bytes) const noexcept;
   [[gnu::cold]] bool look_at_table(std::uint32_t cells) const noexcept;
   std::uint64_t stretch_of(std::uint32_t position) const noexcept {
@@ -60,11 +69,15 @@ class Backing {
   }
   std::uint64_t begin_of(std::uint64_t stretch) const noexcept;
   bool has_stretch(std::uint64_t stretch) const noexcept;
+  void note_whole(std::uint64_t stretch) const noexcept;
   bool ask(std::uint64_t begin_bytes, std::uint64_t end_bytes) const noexcept;
   std::uint64_t heap_committed() const noexcept;
 
   const Segment* segment_ = nullptr;
   std::byte* shard_;
+  std::uint32_t end_;  // Position behind the last block.
+  // So many units before the end are in stretches all of which have memory. Grows stretch by stretch.
+  mutable std::atomic<std::uint32_t> known_units_{0};
   std::uint64_t offset_bytes_ = 0;  // Of the shard in the segment.
   std::uint64_t size_bytes_;
   // So that a stretch ends with the shard: the heap takes its memory from there.

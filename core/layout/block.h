@@ -112,42 +112,87 @@ inline bool check_block(const Backing& backing, std::uint32_t position, CheckedB
   return true;
 }
 
-// As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
-// Only of blocks whose value begins right behind the key, as small ones do; others are for check_block(). Beyond a
-// Backing::kStretchSize from the block's begin on, the caller asks for memory.
-template <bool kAsks = true>
-inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
-                              CheckedBlock* block) noexcept {
-  const std::byte* const shard = backing.shard();
-  const std::uint64_t shard_size_bytes = backing.size_bytes();
-  constexpr std::uint32_t kShift = BlockShape::kKeySizeShift;
-  constexpr std::uint64_t kKnown = ~std::uint64_t{0} << kShift | std::uint64_t{kBlockUsed | kBlockAligned} << 32;
-  const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
+// A used block whose value begins right behind the key, as small ones do, in which a key of a known size stands.
+struct PlainBlock {
+  const BlockHeader* header = nullptr;
+  std::uint64_t key_start = 0;    // From the header on.
+  std::uint64_t value_start = 0;  // From the header on.
+  std::uint64_t size = 0;         // Of the whole block.
+  // More than any shard has if the block ends before its value begins.
+  std::uint64_t value_size = 0;
+  std::uint64_t rest = 0;  // The upper half of the first word, without what was known of it.
+
+  const std::byte* bytes() const noexcept { return reinterpret_cast<const std::byte*>(header); }
+  bool has_extras() const noexcept { return (rest & kBlockExtras) != 0; }
+  std::uint32_t flags() const noexcept {
+    return static_cast<std::uint32_t>(rest + kBlockUsed) & BlockShape::kFlagsMask;
+  }
+};
+
+// How far match_plain_block() goes.
+enum class PlainLook {
+  kAsks,
+  kKnows,   // Also false where check_block() without kAsks is.
+  kBriefly  // Also false of a block with extras, or one that Backing::is_in_run() is not true of.
+};
+
+// Five bounds in one word: where the block is, that it is used, its key's size, that its value begins behind that, and
+// that all of it lies in the shard. Safe on any bytes; then the caller has to look at `value_size`. Of a block beyond a
+// Backing::kStretchSize the caller asks for memory.
+template <PlainLook kLook>
+[[gnu::always_inline]] inline bool match_plain_block(const Backing& backing, std::uint64_t position,
+                                                     std::uint64_t key_size, PlainBlock* block) noexcept {
   // At the shard's end nothing is left, behind it more than the shard has.
-  const std::uint64_t left = shard_size_bytes - offset;
-  if (left - 1 >= shard_size_bytes - kShardHeaderSize) return false;
-  if (kAsks ? !backing.reaches(position) : !backing.knows(position)) return false;
-  const auto* header = reinterpret_cast<const BlockHeader*>(shard + offset);
-  const std::uint64_t word = header->shape.load(std::memory_order_relaxed);
-  if ((word & kKnown) != (key_size << kShift | std::uint64_t{kBlockUsed} << 32)) return false;
-  const BlockShape shape = BlockShape::unpack(word);
-  const std::uint64_t size = shape.size_bytes();
+  const std::uint32_t left = backing.end() - static_cast<std::uint32_t>(position);
+  if (!(kLook == PlainLook::kBriefly ? backing.is_in_run(left) : backing.knows_before_end(left))) [[unlikely]] {
+    if (kLook != PlainLook::kAsks || left - 1 >= backing.end() - kShardHeaderSize / kUnitSize ||
+        !backing.reaches(static_cast<std::uint32_t>(position)))
+      return false;
+  }
+  block->header = reinterpret_cast<const BlockHeader*>(backing.shard() + position * kUnitSize);
+  const std::uint64_t word = block->header->shape.load(std::memory_order_relaxed);
+  // Without the key's size and the mark of a used block, slack and other flags are all that is left of the upper half.
+  // Another size, or no mark, leaves a bit that is not theirs.
+  constexpr std::uint32_t kKeySizeShift = BlockShape::kKeySizeShift - 32;
+  constexpr std::uint32_t kSlackShift = BlockShape::kSlackShift - 32;
+  block->rest = (word >> 32) - (key_size << kKeySizeShift) - kBlockUsed;
+  constexpr bool kExtras = kLook != PlainLook::kBriefly;
+  constexpr std::uint32_t kRefused = kBlockUsed | kBlockAligned | (kExtras ? 0 : kBlockExtras);
+  if ((static_cast<std::uint32_t>(block->rest) & (~0U << kKeySizeShift | kRefused)) != 0) [[unlikely]]
+    return false;
   // By a branch, which the processor guesses, and not by the word: so that it goes on to the key and to all lines of
   // the value while it still waits for the first one of the block.
   std::uint64_t key_start = sizeof(BlockHeader);
-  if (shape.has_extras()) [[unlikely]] {
+  if (kExtras && block->has_extras()) [[unlikely]] {
     key_start += sizeof(BlockExtras);
     asm volatile("" : "+r"(key_start));  // Or the compiler makes a sum of it.
   }
-  const std::uint64_t value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
-  if (size > left || value_start + shape.slack > size) return false;
-  block->header = header;
-  block->value = shard + offset + value_start;
-  block->value_size = size - value_start - shape.slack;
-  block->stored_size = size;
-  block->key_size = static_cast<std::uint32_t>(key_size);
-  block->flags = shape.flags;
+  const auto size_units = static_cast<std::uint32_t>(word);
+  if (size_units > left) return false;
   block->key_start = key_start;
+  block->value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
+  block->size = std::uint64_t{size_units} * kUnitSize;
+  block->value_size = block->size - (block->rest >> kSlackShift) - block->value_start;
+  return true;
+}
+
+// As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
+// Only of plain blocks; others are for check_block(). Beyond a Backing::kStretchSize from the block's begin on, the
+// caller asks for memory.
+template <bool kAsks = true>
+inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
+                              CheckedBlock* block) noexcept {
+  PlainBlock plain;
+  if (!match_plain_block < kAsks ? PlainLook::kAsks : PlainLook::kKnows > (backing, position, key_size, &plain))
+    return false;
+  if (plain.value_size > kMaxShardSize) return false;
+  block->header = plain.header;
+  block->value = plain.bytes() + plain.value_start;
+  block->value_size = plain.value_size;
+  block->stored_size = plain.size;
+  block->key_size = static_cast<std::uint32_t>(key_size);
+  block->flags = plain.flags();
+  block->key_start = plain.key_start;
   return true;
 }
 

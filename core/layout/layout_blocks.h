@@ -47,14 +47,16 @@ struct BlockShape {
   std::uint32_t slack = 0;  // Bytes behind the value that belong to the block.
   std::uint32_t key_size = 0;
 
+  static constexpr std::uint32_t kFlagsMask = 0x3fff;
+  static constexpr std::uint32_t kSlackShift = 46;
   static constexpr std::uint32_t kKeySizeShift = 53;
 
   static constexpr BlockShape unpack(std::uint64_t word) noexcept {
-    return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32 & 0x3fff),
-            static_cast<std::uint32_t>(word >> 46 & 0x7f), static_cast<std::uint32_t>(word >> kKeySizeShift)};
+    return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32 & kFlagsMask),
+            static_cast<std::uint32_t>(word >> kSlackShift & 0x7f), static_cast<std::uint32_t>(word >> kKeySizeShift)};
   }
   constexpr std::uint64_t pack() const noexcept {
-    return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << 46 |
+    return size_units | std::uint64_t{flags} << 32 | std::uint64_t{slack} << kSlackShift |
            std::uint64_t{key_size} << kKeySizeShift;
   }
   constexpr bool used() const noexcept { return (flags & kBlockUsed) != 0; }

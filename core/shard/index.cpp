@@ -60,7 +60,7 @@ std::uint32_t Index::hint_of(std::uint32_t id) const {
 
 void Index::link_in(Bucket& bucket, std::uint32_t id) {
   // Empty slots have no tag. No branch for each slot, of which every one would be a guess.
-  for (std::uint32_t slots = matching_slots(bucket, 0); slots != 0; slots &= slots - 1) {
+  for (std::uint32_t slots = matching_slots(bucket, KeyHash{0}); slots != 0; slots &= slots - 1) {
     const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots)) / kBitsPerSlot;
     if (bucket.slots[slot].load(std::memory_order_relaxed) != 0) continue;
     fill_slot(bucket, slot, id);

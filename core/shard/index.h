@@ -7,11 +7,24 @@
 #include <emmintrin.h>
 #endif
 
+#include "core/base/shared_bytes.h"
 #include "core/layout/corruption.h"
 #include "core/layout/hash.h"
 #include "core/layout/layout.h"
 
 namespace memstream {
+
+// The number of the lowest bit of a word that is not 0, as the 64 bits in which it serves as a distance: compilers
+// extend the 32 bits of std::countr_zero() once more.
+[[gnu::always_inline]] inline std::uint64_t lowest_bit(std::uint32_t word) noexcept {
+#if defined(__x86_64__)
+  std::uint64_t bit;
+  asm("bsfl %1, %k0" : "=r"(bit) : "r"(word) : "cc");
+  return bit;
+#else
+  return static_cast<std::uint64_t>(std::countr_zero(word));
+#endif
+}
 
 // Linear hashing: with n cells in use there are n buckets, and adding a cell splits one of them. An entry never moves,
 // so that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table;
@@ -24,12 +37,30 @@ class Index {
   explicit Index(ShardHeader* shard) noexcept : shard_(shard) {}
 
   static constexpr std::uint32_t bucket_of(std::uint32_t bucket_bits, std::uint32_t cells) noexcept {
-    // As many bits as name every bucket, and one less where they name none. No branch, which would go either way.
-    const std::uint32_t mask = ~0U >> std::countl_zero((cells - 1) | 1);
+    return bucket_of(bucket_bits, cells, bits_for(cells));
+  }
+  // As many bits as name every bucket.
+  static constexpr std::uint32_t bits_for(std::uint32_t cells) noexcept {
+    return ~0U >> std::countl_zero((cells - 1) | 1);
+  }
+  // Those bits, and one less where they name none. No branch, which would go either way.
+  static constexpr std::uint32_t bucket_of(std::uint32_t bucket_bits, std::uint32_t cells,
+                                           std::uint32_t mask) noexcept {
     return bucket_bits & (mask >> static_cast<std::uint32_t>((bucket_bits & mask) >= cells));
   }
   static constexpr bool names_entry(std::uint32_t id, std::uint32_t cells) noexcept {
-    return id / kSlotsPerCell < cells && id % kSlotsPerCell >= kBucketSlots;
+    // The remainder by a multiplication: as the fraction of 2^64 that id / kSlotsPerCell leaves. What rounding adds to
+    // it stays below the next ninth for every id.
+    constexpr std::uint64_t kFraction = ~std::uint64_t{0} / kSlotsPerCell + 1;
+    return id < std::uint64_t{cells} * kSlotsPerCell && id * kFraction >= kBucketSlots * kFraction;
+  }
+  // As names_entry(), of a number below so many cells' kSlotsPerCell, in 32 bits: what rounding adds stays below the
+  // next ninth for as many cells.
+  static constexpr std::uint32_t kMostCellsInShort = 0xffff'ffff / 5 / kSlotsPerCell;
+  static constexpr bool names_entry_in_short(std::uint32_t id) noexcept {
+    constexpr std::uint32_t kFraction = ~0U / kSlotsPerCell + 1;
+    static_assert(kFraction * kSlotsPerCell == 5);
+    return id * kFraction > ~0U / 3;
   }
   // Entry numbers in ascending order: the first that is not below `id`.
   static constexpr std::uint32_t entry_at_or_after(std::uint32_t id) noexcept {
@@ -47,13 +78,20 @@ class Index {
     return *reinterpret_cast<Entry*>(table(shard) + std::uint64_t{id} * sizeof(Entry));
   }
 
+  static std::uint32_t number_of(ShardHeader* shard, const Entry& entry) noexcept {
+    const auto distance = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(&entry) - table(shard));
+    return static_cast<std::uint32_t>(distance / sizeof(Entry));
+  }
+
   // The entries of a bucket whose tag fits, and those of its overflow chain. Both are safe on any bytes: a slot that
   // names no entry is left out, a chain ends there, and it is followed only so far.
   class InSlots {
    public:
     InSlots() noexcept = default;
+    InSlots(const Bucket& bucket, KeyHash hash, std::uint32_t cells) noexcept
+        : bucket_(&bucket), cells_(cells), slots_(matching_slots(bucket, hash)) {}
     InSlots(const Bucket& bucket, std::uint16_t tag, std::uint32_t cells) noexcept
-        : bucket_(&bucket), cells_(cells), slots_(matching_slots(bucket, tag)) {}
+        : InSlots(bucket, KeyHash{std::uint64_t{tag} << 32}, cells) {}
 
     // Where the block of the next one is, as the bucket has it; anything if there is none. No branch.
     std::uint32_t hint() const noexcept {
@@ -77,6 +115,25 @@ class Index {
     std::uint32_t cells_ = 0;
     std::uint32_t slots_ = 0;
   };
+  // The first slot of a bucket whose tag fits: the entry that it names, not checked yet, and where the bucket says that
+  // the block is. False if there is none.
+  [[gnu::always_inline]] static bool first_in_slots(const Bucket& bucket, KeyHash hash, std::uint32_t* id,
+                                                    std::uint64_t* hint) noexcept {
+    const std::uint32_t slots = matching_slots(bucket, hash);
+    if (__builtin_expect(slots == 0, false)) return false;
+    // A slot's lower bit is twice its number: half of the distance in bytes.
+    static_assert(kBitsPerSlot * sizeof(std::uint16_t) == sizeof(bucket.slots[0]));
+    static_assert(sizeof(bucket.slots[0]) == sizeof(bucket.hints[0]));
+    const std::uint64_t distance = lowest_bit(slots);
+    const auto at = [distance](const std::atomic<std::uint32_t>* first) -> const std::atomic<std::uint32_t>& {
+      return *reinterpret_cast<const std::atomic<std::uint32_t>*>(reinterpret_cast<const std::uint16_t*>(first) +
+                                                                  distance);
+    };
+    *id = at(bucket.slots).load(std::memory_order_acquire);
+    *hint = at(bucket.hints).load(std::memory_order_relaxed);
+    return true;
+  }
+  static bool has_in_slots(const Bucket& bucket, KeyHash hash) noexcept { return matching_slots(bucket, hash) != 0; }
   class InChain {
    public:
     InChain(ShardHeader* shard, const Bucket& bucket, std::uint32_t cells) noexcept
@@ -130,9 +187,9 @@ class Index {
  private:
   static constexpr std::uint32_t kNoSlot = kBucketWidth;
   static std::uint32_t slot_of(const Bucket& bucket, std::uint32_t id) noexcept;
-  // The slots whose tag fits, each as the lower of its two bits: empty ones too if the tag is 0.
+  // The slots whose tag fits a hash, each as the lower of its two bits: empty ones too if the tag is 0.
   static constexpr std::uint32_t kBitsPerSlot = 2;
-  static std::uint32_t matching_slots(const Bucket& bucket, std::uint16_t tag) noexcept;
+  static std::uint32_t matching_slots(const Bucket& bucket, KeyHash hash) noexcept;
 
   void write_begin(Bucket& bucket) noexcept;
   void write_end(Bucket& bucket) noexcept;
@@ -148,19 +205,24 @@ class Index {
   ShardHeader* shard_;
 };
 
-inline std::uint32_t Index::matching_slots(const Bucket& bucket, std::uint16_t tag) noexcept {
+inline std::uint32_t Index::matching_slots(const Bucket& bucket, KeyHash hash) noexcept {
   constexpr std::uint32_t kLowerBits = 0x5555;
-  const std::uint64_t low = bucket.tags[0].load(std::memory_order_relaxed);
-  const std::uint64_t high = bucket.tags[1].load(std::memory_order_relaxed);
-#if defined(__SSE2__)
-  const __m128i tags = _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low));
-  const __m128i fits = _mm_cmpeq_epi16(tags, _mm_set1_epi16(static_cast<short>(tag)));
+#if defined(__SSE2__) && !defined(MEMSTREAM_THREAD_SANITIZER)
+  // Both words in one load, which may bring halves of two moments: a tag only says which entry to look at, and a miss
+  // counts only if the bucket's version stood still.
+  const __m128i tags = _mm_loadu_si128(reinterpret_cast<const __m128i*>(&bucket.tags));
+  static_assert(KeyHash{std::uint64_t{0xabcd} << 32}.tag() == 0xabcd, "the third of the hash's four parts");
+  const __m128i parts = _mm_cvtsi64_si128(static_cast<long long>(hash.value));
+  const __m128i tag = _mm_shufflelo_epi16(parts, _MM_SHUFFLE(2, 2, 2, 2));
+  const __m128i fits = _mm_cmpeq_epi16(tags, _mm_unpacklo_epi64(tag, tag));
   return static_cast<std::uint32_t>(_mm_movemask_epi8(fits)) & kLowerBits;
 #else
+  const std::uint64_t low = bucket.tags[0].load(std::memory_order_relaxed);
+  const std::uint64_t high = bucket.tags[1].load(std::memory_order_relaxed);
   std::uint32_t found = 0;
   for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
     const std::uint64_t word = slot < kBucketWidth / 2 ? low : high;
-    const bool fits = static_cast<std::uint16_t>(word >> slot % (kBucketWidth / 2) * 16) == tag;
+    const bool fits = static_cast<std::uint16_t>(word >> slot % (kBucketWidth / 2) * 16) == hash.tag();
     found |= static_cast<std::uint32_t>(fits) << slot * kBitsPerSlot;
   }
   return found & kLowerBits;

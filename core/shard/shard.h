@@ -50,6 +50,15 @@ class Shard final {
   template <class Noted, class Now>
   FastGet try_get_fast(const Key& key, const ReadBuffer& room, Noted accessed_at_ms, Now now_ms,
                        GetResult* got) const noexcept;
+  // The same in fewer instructions, for a process with one thread that is not read-only (core/shard/quick_get.h). It
+  // answers for most gets of small values; with kNone it has done nothing, and try_get_fast() has to answer. With a hit
+  // `*entry` is what note_access() is to be called for. `read` is set with a hit only, all of it if kWantsAll, else the
+  // size.
+  enum class QuickAnswer { kHit, kMiss, kNone };
+  template <bool kWantsAll>
+  QuickAnswer get_quickly(const Key& key, std::byte* room, const std::size_t* room_bytes, ReadResult* read,
+                          Entry** entry) const noexcept;
+  static void note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
   struct Probe {
@@ -182,8 +191,11 @@ class Shard final {
   CopyOutcome copy_out(const FoundEntry& candidate, const ReadBuffer& room, Now now_ms,
                        ReadResult* result) const noexcept;
   void record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept;
-  void note_miss(const Key& key, const Probe& probe) const noexcept;
-  static std::uint64_t note_sampled_access(Entry& entry, std::uint32_t count) noexcept;
+  void note_miss(const Key& key, Bucket& bucket) const noexcept;
+  void remember(const Probe& probe) const noexcept;
+  static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
+                              std::uint32_t cells) noexcept;
+  static std::uint64_t note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
   // Before W is locked: asks for the lines of a write.
@@ -226,6 +238,16 @@ class Shard final {
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
   ShardHeader* header_;
+  // What get_quickly() knows of the shard, from a look-up that came to its end. Used by the only thread of a process.
+  // With no cells it reads no more than the first bucket, which lies in the two pages that a shard has from the start.
+  struct QuickShard {
+    std::uint64_t seq = 1;      // As it was before and after.
+    std::uint32_t cells = 0;    // As many as there were, all of which have memory; 0: nothing is known yet.
+    std::uint32_t mask = 0;     // Index::bits_for() them,
+    std::uint32_t half = 0;     // and one bit less.
+    std::uint32_t entries = 0;  // Behind the number of the last entry.
+  };
+  mutable QuickShard quick_;
   std::uint32_t number_;  // Of the shard in the segment.
   std::uint64_t offset_;  // Of the shard in the segment, bytes.
   std::uint64_t size_;    // Of the shard, bytes.

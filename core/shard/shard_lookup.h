@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "core/base/local_counter.h"
 #include "core/shard/shard.h"
 
 namespace memstream {
@@ -54,7 +55,7 @@ template <LineUse kUse>
 [[gnu::always_inline]] inline void Shard::probe_bucket(const Key& key, Probe* probe) const noexcept {
   constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
   probe->version = probe->bucket->version.load(std::memory_order_acquire);
-  probe->in_slots = Index::InSlots(*probe->bucket, key.hash.tag(), probe->cells);
+  probe->in_slots = Index::InSlots(*probe->bucket, key.hash, probe->cells);
   const std::byte* const block = base() + std::uint64_t{probe->in_slots.hint()} * kUnitSize;
   probe->first_id = probe->in_slots.next();
   if (probe->first_id == 0) return;
@@ -149,7 +150,17 @@ template <class Noted, class Now>
     return FastGet::kUnsettled;
   const std::uint64_t noted = accessed_at_ms();  // While the bucket is on its way.
   probe_bucket<LineUse::kRead>(key, &probe);
-  return finish_get(key, &probe, room, noted, now_ms, got);
+  const FastGet outcome = finish_get(key, &probe, room, noted, now_ms, got);
+  if (outcome == FastGet::kAnswered) remember(probe);
+  return outcome;
+}
+
+// For the next get_quickly(). A value with a checksum is none of its, nor is a table of more entries than it can count.
+[[gnu::always_inline]] inline void Shard::remember(const Probe& probe) const noexcept {
+  if (!has_one_thread() || (quick_.cells == probe.cells && quick_.seq == probe.seq)) return;
+  if (geometry_.has_checksums() || probe.cells > Index::kMostCellsInShort) return;
+  const std::uint32_t mask = Index::bits_for(probe.cells);
+  quick_ = {probe.seq, probe.cells, mask, mask >> 1, probe.cells * kSlotsPerCell};
 }
 
 template <class Now>
@@ -173,32 +184,38 @@ template <class Now>
   if (outcome != Lookup::kAbsent) {
     return outcome == Lookup::kFound && copied == CopyOutcome::kLarge ? FastGet::kLarge : FastGet::kUnsettled;
   }
-  note_miss(key, *probe);
+  note_miss(key, *probe->bucket);
   return FastGet::kAnswered;
 }
 
 // Of a key that is not there. What was never full has no fingerprints.
-[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, const Probe& probe) const noexcept {
-  if ((probe.bucket->eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
-  Eviction::note_miss(header_, *probe.bucket, key.hash.tag());
+[[gnu::always_inline]] inline void Shard::note_miss(const Key& key, Bucket& bucket) const noexcept {
+  if ((bucket.eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
+  Eviction::note_miss(header_, bucket, key.hash.tag());
 }
 
 [[gnu::always_inline]] inline void Shard::record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept {
-  if (read_only_) return;
-  const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
-  std::uint64_t may_lag_ms = 0;
-  if (count < kExactAccesses) {
-    entry.access_count.fetch_add(1, std::memory_order_relaxed);
+  if (!read_only_) note_access(entry, accessed_at_ms);
+}
+
+// Several processes may note at the same time: then one of two counts or instants may be lost, and both are only for
+// statistics. What eviction goes by is exchanged.
+[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
+  if (!is_above_now(entry.access_count, kExactAccesses - 1)) [[likely]] {
+    add_unlocked(entry.access_count, 1U);
+    // Only a later one: what others have noted may be younger. No branch, since the line is written to anyway.
+    const std::uint64_t noted_ms = entry.last_access_ms.load(std::memory_order_relaxed);
+    entry.last_access_ms.store(std::max(noted_ms, accessed_at_ms), std::memory_order_relaxed);
   } else {
-    may_lag_ms = note_sampled_access(entry, count);
-  }
-  // Only later ones: what others have noted may be younger.
-  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms) {
-    entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
+    const std::uint64_t may_lag_ms = note_sampled_access(entry);
+    if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms)
+      entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
   }
   // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
   std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
-  if ((policy & kHits) != kHits) entry.policy.compare_exchange_strong(policy, policy + 1, std::memory_order_relaxed);
+  const std::uint32_t next = policy + 1;
+  if ((next & kHits) != 0) [[likely]]
+    entry.policy.compare_exchange_strong(policy, next, std::memory_order_relaxed);
 }
 
 // The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
@@ -280,7 +297,7 @@ template <bool kAsks, class Now>
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
   if (outcome == Lookup::kUnstable) return FastPin::kUnsettled;
-  if (outcome == Lookup::kAbsent) note_miss(key, probe);
+  if (outcome == Lookup::kAbsent) note_miss(key, *probe.bucket);
   return outcome == Lookup::kFound && did == Pinned::kNoPlace ? FastPin::kNoPlace : FastPin::kMiss;
 }
 

@@ -103,7 +103,8 @@ GetResult Shard::get(const Key& key, const ReadBuffer& room, const OpContext& co
   return got;
 }
 
-std::uint64_t Shard::note_sampled_access(Entry& entry, std::uint32_t count) noexcept {
+std::uint64_t Shard::note_sampled_access(Entry& entry) noexcept {
+  const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
   // The multiples of the golden ratio, as fractions of 2^32: wherever a key stands in a loop over keys, its accesses
   // meet all of the range alike. A variable of the thread costs a call of the dynamic linker's; one thread alone needs
   // none.
