@@ -14,6 +14,7 @@
 #include "core/cache/format.h"
 
 using memstream::bytes_of;
+using memstream::Cache;
 using memstream::GetResult;
 using memstream::guarded;
 using memstream::has_one_thread;
@@ -29,14 +30,18 @@ namespace {
 using QuickAnswer = memstream::Shard::QuickAnswer;
 constexpr int kNoAnswer = -1;
 
+[[gnu::always_inline]] inline Status store_value(memstream_t* cache, const void* key, std::size_t key_size,
+                                                 const Cache::Value& value, StoreMode mode, std::uint64_t cas) {
+  return cache->cache().store(bytes_of(key, key_size), value, mode, cas);
+}
+
 int store(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size, uint64_t ttl_ms,
           uint32_t flags, StoreMode mode, uint64_t cas) noexcept {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().store(bytes_of(key, key_size),
-                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
+    return cache->calls_in_flight().operation<store_value>(
+        cache, key, key_size, Cache::Value{static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
 }
 

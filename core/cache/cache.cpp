@@ -165,15 +165,6 @@ void Cache::replay_redo(std::uint32_t record) noexcept {
   own_->redo_record = is_settled ? record + 1 : 0;
 }
 
-std::uint32_t Cache::claim_redo() noexcept {
-  if (exclusive_slot() == nullptr || own_->redo_record == 0) return 0;
-  std::atomic<bool>& taken = own_->redo_taken;
-  if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;
-  if (taken.load(std::memory_order_relaxed)) return 0;
-  taken.store(true, std::memory_order_relaxed);
-  return own_->redo_record;
-}
-
 // ---- what every operation asks first ----
 
 Status Cache::why_unusable(std::string_view key) const noexcept {
@@ -222,12 +213,6 @@ std::uint64_t Cache::expiry(std::uint64_t ttl_ms) const noexcept {
   return ttl_ms == 0 ? 0 : now_ms() + std::min(ttl_ms, kFarFuture);
 }
 
-void Cache::count_puts(std::uint64_t puts) noexcept {
-  if (ProcessSlot* own = slot(); own != nullptr) {
-    add_local(own->counters.puts, puts);
-  }
-}
-
 // ---- writing ----
 
 template <class Operation>
@@ -261,7 +246,18 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                        .redo = redo.record()};
   if (has_checksums()) [[unlikely]]
     request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
-  const Status status = store_hashed(request, {Deadline(timeout_), now});
+  const Deadline deadline(timeout_);
+  const OpContext context{deadline, now};
+  if (request.value_size < Shard::kPinnedCopySize) [[likely]] {
+    const Status status = shard_of(request.key).store(request, context);
+    if (status == Status::kOk) [[likely]] {
+      count_puts(1);
+      return status;
+    }
+    if (status != Status::kFull && status != Status::kNoMemory) return status;
+    if (!reap_dead_processes()) return status;
+  }
+  const Status status = store_hashed(request, context);
   if (status == Status::kOk) count_puts(1);
   return status;
 }

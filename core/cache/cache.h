@@ -245,7 +245,10 @@ class Cache final : private ForkAware {
   Status begin_batch(BatchWork& work, bool writes, std::size_t* usable) noexcept;
   void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
-  void count_puts(std::uint64_t puts) noexcept;
+  void count_puts(std::uint64_t puts) noexcept {
+    if (ProcessSlot* own = slot(); own != nullptr) [[likely]]
+      add_local(own->counters.puts, puts);
+  }
 
   // This process's slot; entered on first use after a fork. Null when it has none: it works on, uncounted, without pins
   // and leases, and tries again later.
@@ -294,7 +297,14 @@ class Cache final : private ForkAware {
     Cache& cache_;
     std::uint32_t record_;
   };
-  std::uint32_t claim_redo() noexcept;
+  std::uint32_t claim_redo() noexcept {
+    if (exclusive_slot() == nullptr || own_->redo_record == 0) return 0;
+    std::atomic<bool>& taken = own_->redo_taken;
+    if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;
+    if (taken.load(std::memory_order_relaxed)) return 0;
+    taken.store(true, std::memory_order_relaxed);
+    return own_->redo_record;
+  }
   // REQUIRES: this process has just entered the slot of that number.
   void replay_redo(std::uint32_t record) noexcept;
 

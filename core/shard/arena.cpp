@@ -52,12 +52,13 @@ void Arena::reset_free_lists() noexcept {
   space().free_memory = 0;
 }
 
-void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
+[[gnu::noinline]] void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
   insert_marked(position, header, units);
   mark_next(position + units, true);
 }
 
-void Arena::insert_marked(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
+[[gnu::always_inline]] inline void Arena::insert_marked(std::uint32_t position, BlockHeader& header,
+                                                        std::uint32_t units) {
   const Bin bin = bin_of(units);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
   header.owner.store(links_word(head, 0), std::memory_order_relaxed);
@@ -74,7 +75,8 @@ void Arena::insert_marked(std::uint32_t position, BlockHeader& header, std::uint
   size_mark_before(position + units).store(units, std::memory_order_relaxed);
 }
 
-void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units) {
+[[gnu::always_inline]] inline void Arena::remove_free(std::uint32_t position, const BlockHeader& removed,
+                                                      std::uint32_t units) {
   const Bin bin = bin_of(units);
   const std::uint64_t links = removed.owner.load(std::memory_order_relaxed);
   const std::uint32_t next = link_next(links);
@@ -101,7 +103,7 @@ void Arena::remove_free(std::uint32_t position, const BlockHeader& removed, std:
   space().free_memory -= std::uint64_t{units} * kUnitSize;
 }
 
-Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
+[[gnu::always_inline]] inline Arena::HeapBlock Arena::find_free(std::uint32_t units) const {
   // The head of the block's own list may fit although not every block there does.
   const Bin own = bin_of(units);
   if (const std::uint32_t own_head = lists().heads[own.level][own.index]; own_head != 0) {
@@ -156,7 +158,7 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
   return take(look_at(position), std::max(units, kMinBlockUnits));
 }
 
-std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
+[[gnu::always_inline]] inline std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
   const std::uint32_t position = found.position;
   BlockHeader& header = *found.header;
   const std::uint32_t size_units = found.shape.size_units;
@@ -258,7 +260,7 @@ std::uint32_t Arena::free(std::uint32_t position) {
   return begin;
 }
 
-void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
+[[gnu::always_inline]] inline void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
   if (next_position >= heap_end()) return;
   constexpr std::uint64_t kMark = BlockShape{.flags = kBlockPrevFree}.pack();
   std::atomic<std::uint64_t>& shape = block(next_position).shape;
@@ -266,7 +268,7 @@ void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
   shape.store(previous_is_free ? word | kMark : word & ~kMark, std::memory_order_release);
 }
 
-void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {
+inline void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {
   std::uint32_t& hand = space().reclaim_hand;
   if (hand >= begin && hand < end) hand = moved_to;
 }

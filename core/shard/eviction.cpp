@@ -120,7 +120,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   return 0;
 }
 
-FoundEntry Eviction::look_at(std::uint32_t id) const {
+[[gnu::always_inline]] inline FoundEntry Eviction::look_at(std::uint32_t id) const {
   FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
   found.ref = found.entry->ref.load(std::memory_order_relaxed);
   if (!ref_is_live(found.ref) || !check_block(arena_->backing(), found.position(), &found.block)) {
@@ -130,7 +130,7 @@ FoundEntry Eviction::look_at(std::uint32_t id) const {
 }
 
 // The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
-inline FoundEntry Eviction::evict_from_small(Search* search) {
+[[gnu::always_inline]] inline FoundEntry Eviction::evict_from_small(Search* search) {
   const std::uint32_t id = next_marked(search);
   if (id == 0) return {};
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
@@ -162,7 +162,8 @@ inline FoundEntry Eviction::evict_from_small(Search* search) {
 }
 
 // Whether one that leaves the small queue goes to the main one.
-inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept {
+[[gnu::always_inline]] inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes,
+                                                     Search* search) noexcept {
   if (search->moves >= kMoves) return false;
   const std::uint32_t hits = policy & kHits;
   if (hits != 0) {
@@ -232,7 +233,7 @@ FoundEntry Eviction::evict_from_main(Search* search) {
 }
 
 // Remembers the key of an entry that goes although its time has not come.
-inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t policy) noexcept {
+[[gnu::always_inline]] inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t policy) noexcept {
   const bool from_main = (policy & kMain) != 0;
   const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
   const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
@@ -260,7 +261,7 @@ inline bool Eviction::main_pays() noexcept {
   return small_memory() < s.used_memory;
 }
 
-FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+[[gnu::flatten]] FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
   settle_asks();
   Search search{.now_ms = now_ms, .small_target = small_target()};
   if (main_pays()) {

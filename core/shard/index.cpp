@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 
+#include "core/base/prefetch.h"
 #include "core/base/shared_bytes.h"
 #include "core/shard/fingerprints.h"
 
@@ -20,7 +21,7 @@ void Index::write_end(Bucket& bucket) noexcept {
   bucket.version.store(bucket.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
-void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept {
+inline void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept {
   std::atomic<std::uint64_t>& word = bucket.tags[slot / 4];
   const std::uint32_t shift = slot % 4 * 16;
   const std::uint64_t others = word.load(std::memory_order_relaxed) & ~(std::uint64_t{0xffff} << shift);
@@ -28,57 +29,70 @@ void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::
   bucket.slots[slot].store(id, std::memory_order_release);
 }
 
-void Index::fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id) {
-  const Entry& named = entry(id);
+inline void Index::fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, const Entry& named) noexcept {
   bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
   set_slot(bucket, slot, id, policy_tag(named.policy.load(std::memory_order_relaxed)));
 }
 
-Bucket& Index::bucket_with(std::uint32_t id) const {
-  return bucket(shard_, bucket_of(entry(id).hash.load(std::memory_order_relaxed), cells()));
+inline Bucket& Index::bucket_with(const Entry& linked) const noexcept {
+  return bucket(shard_, bucket_of(linked.hash.load(std::memory_order_relaxed), cells()));
 }
 
 // kNoSlot: it is in the chain.
 std::uint32_t Index::slot_of(const Bucket& bucket, std::uint32_t id) noexcept {
+#if defined(__SSE2__) && !defined(MEMSTREAM_THREAD_SANITIZER)
+  // With W held nobody changes them. No branch for each slot, of which every one would be a guess.
+  static_assert(kBucketWidth == 8 && sizeof bucket.slots == 32);
+  const auto* slots = reinterpret_cast<const __m128i*>(bucket.slots);
+  const __m128i wanted = _mm_set1_epi32(static_cast<int>(id));
+  const __m128i low = _mm_cmpeq_epi32(_mm_loadu_si128(slots), wanted);
+  const __m128i high = _mm_cmpeq_epi32(_mm_loadu_si128(slots + 1), wanted);
+  const auto fits = static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), low)));
+  return static_cast<std::uint32_t>(std::countr_zero(fits | 1U << kBucketWidth));
+#else
   std::uint32_t slot = 0;
   while (slot < kBucketWidth && bucket.slots[slot].load(std::memory_order_relaxed) != id) ++slot;
   return slot;
+#endif
 }
 
 void Index::renew_hint(std::uint32_t id) {
-  Bucket& target = bucket_with(id);
+  const Entry& linked = entry(id);
+  Bucket& target = bucket_with(linked);
   const std::uint32_t slot = slot_of(target, id);
   if (slot == kNoSlot) return;
-  target.hints[slot].store(ref_block(entry(id).ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  target.hints[slot].store(ref_block(linked.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 }
 
 std::uint32_t Index::hint_of(std::uint32_t id) const {
-  const Bucket& target = bucket_with(id);
+  const Bucket& target = bucket_with(entry(id));
   const std::uint32_t slot = slot_of(target, id);
   return slot == kNoSlot ? 0 : target.hints[slot].load(std::memory_order_relaxed);
 }
 
-void Index::link_in(Bucket& bucket, std::uint32_t id) {
+[[gnu::always_inline]] inline void Index::link_in(Bucket& bucket, std::uint32_t id, Entry& linked) noexcept {
   // Empty slots have no tag. No branch for each slot, of which every one would be a guess.
   for (std::uint32_t slots = matching_slots(bucket, KeyHash{0}); slots != 0; slots &= slots - 1) {
     const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots)) / kBitsPerSlot;
     if (bucket.slots[slot].load(std::memory_order_relaxed) != 0) continue;
-    fill_slot(bucket, slot, id);
+    fill_slot(bucket, slot, id, linked);
     return;
   }
-  entry(id).next.store(bucket.overflow.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  linked.next.store(bucket.overflow.load(std::memory_order_relaxed), std::memory_order_relaxed);
   bucket.overflow.store(id, std::memory_order_release);
 }
 
 void Index::link(std::uint32_t id) {
-  Bucket& target = bucket_with(id);
+  Entry& linked = entry(id);
+  Bucket& target = bucket_with(linked);
   write_begin(target);
-  link_in(target, id);
+  link_in(target, id, linked);
   write_end(target);
 }
 
 void Index::unlink(std::uint32_t id) {
-  Bucket& target = bucket_with(id);
+  const Entry& linked = entry(id);
+  Bucket& target = bucket_with(linked);
   if (const std::uint32_t slot = slot_of(target, id); slot != kNoSlot) {
     // The first of the chain moves up: most keys are found in the bucket's own line.
     const std::uint32_t promoted = target.overflow.load(std::memory_order_relaxed);
@@ -87,7 +101,7 @@ void Index::unlink(std::uint32_t id) {
     if (promoted == 0) {
       clear_slot(target, slot);
     } else {
-      fill_slot(target, slot, promoted);
+      fill_slot(target, slot, promoted, entry(promoted));
     }
     target.overflow.store(rest, std::memory_order_relaxed);
     write_end(target);
@@ -98,7 +112,7 @@ void Index::unlink(std::uint32_t id) {
     const std::uint32_t current = link->load(std::memory_order_relaxed);
     if (current == id) {
       write_begin(target);
-      link->store(entry(id).next.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      link->store(linked.next.load(std::memory_order_relaxed), std::memory_order_relaxed);
       write_end(target);
       return;
     }
@@ -108,11 +122,12 @@ void Index::unlink(std::uint32_t id) {
   throw CorruptionDetected{"an entry that its bucket does not know"};
 }
 
-std::uint32_t Index::overfull(std::uint32_t bucket_bits) const {
+// 0 unless the chain has reached its bound.
+std::uint32_t Index::coldest_of_chain(const Bucket& bucket) const {
   std::uint32_t length = 0;
   std::uint32_t coldest = 0;
   std::uint64_t coldest_ms = std::numeric_limits<std::uint64_t>::max();
-  std::uint32_t id = bucket(shard_, bucket_of(bucket_bits, cells())).overflow.load(std::memory_order_relaxed);
+  std::uint32_t id = bucket.overflow.load(std::memory_order_relaxed);
   while (id != 0) {
     if (++length > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
     const Entry& current = entry(id);
@@ -134,6 +149,47 @@ void Index::clear_cell(std::uint32_t cell) noexcept {
   copy_to_shared(table(shard_) + std::uint64_t{cell} * sizeof(Cell), kZeros, sizeof(Cell));
 }
 
+namespace {
+
+// What a bucket is going to name, gathered so that each of its words is stored once.
+class Gathered {
+ public:
+  void add(std::uint32_t id, Entry& linked) noexcept {
+    if (count_ == kBucketWidth) {
+      linked.next.store(overflow_, std::memory_order_relaxed);
+      overflow_ = id;
+      return;
+    }
+    const std::uint64_t tag = policy_tag(linked.policy.load(std::memory_order_relaxed));
+    tags_[count_ / 4] |= tag << count_ % 4 * 16;
+    hints_[count_] = ref_block(linked.ref.load(std::memory_order_relaxed));
+    slots_[count_++] = id;
+  }
+
+  // REQUIRES: the bucket's version is odd.
+  void store_to(Bucket& bucket) const noexcept {
+    for (std::uint32_t word = 0; word < std::size(tags_); ++word) {
+      bucket.tags[word].store(tags_[word], std::memory_order_relaxed);
+    }
+    for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) {
+      bucket.slots[slot].store(slots_[slot], std::memory_order_release);
+    }
+    for (std::uint32_t slot = 0; slot < count_; ++slot) {
+      bucket.hints[slot].store(hints_[slot], std::memory_order_relaxed);
+    }
+    bucket.overflow.store(overflow_, std::memory_order_release);
+  }
+
+ private:
+  std::uint32_t count_ = 0;
+  std::uint32_t overflow_ = 0;
+  std::uint64_t tags_[2] = {};
+  std::uint32_t slots_[kBucketWidth] = {};
+  std::uint32_t hints_[kBucketWidth] = {};
+};
+
+}  // namespace
+
 bool Index::add_cell() {
   const std::uint32_t count = cells();
   if (count >= shard_->space.table_cells.load(std::memory_order_relaxed)) return false;
@@ -150,7 +206,9 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   std::size_t count = 0;
   for (const auto& slot : old_bucket.slots) {
     const std::uint32_t id = slot.load(std::memory_order_relaxed);
-    if (id != 0) ids[count++] = id;
+    if (id == 0) continue;
+    prefetch_line<LineUse::kWrite>(&entry_unchecked(shard_, id));  // All at the same time: their hashes are read below.
+    ids[count++] = id;
   }
   for (std::uint32_t id = old_bucket.overflow.load(std::memory_order_relaxed); id != 0;) {
     if (count == ids.size()) throw CorruptionDetected{"a chain that does not end"};
@@ -165,34 +223,22 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
   write_begin(new_bucket);
   new_bucket.eviction.store(old_bucket.eviction.load(std::memory_order_relaxed) & kGhosts,
                             std::memory_order_relaxed);  // They do not say to which of the two their keys lead now.
-  for (std::uint32_t slot = 0; slot < kBucketWidth; ++slot) clear_slot(old_bucket, slot);
-  old_bucket.overflow.store(0, std::memory_order_relaxed);
   shard_->cells.store(to + 1, std::memory_order_release);
+  Gathered stay;
+  Gathered go;
   for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t target = bucket_of(entry(ids[i]).hash.load(std::memory_order_relaxed), to + 1);
+    Entry& moved = entry(ids[i]);
+    const std::uint32_t target = bucket_of(moved.hash.load(std::memory_order_relaxed), to + 1);
     if (target != from && target != to) throw CorruptionDetected{"an entry in a bucket that is not its own"};
-    link_in(target == from ? old_bucket : new_bucket, ids[i]);
+    (target == from ? stay : go).add(ids[i], moved);
   }
+  stay.store_to(old_bucket);
+  go.store_to(new_bucket);
   write_end(new_bucket);
   write_end(old_bucket);
 }
 
 // ---- free entries ----
-
-std::uint32_t Index::take_free_entry() {
-  const std::uint32_t id = shard_->space.free_entry;
-  if (id == 0) return 0;
-  const Entry& taken = entry(id);
-  if (ref_is_live(taken.ref.load(std::memory_order_relaxed)))
-    throw CorruptionDetected{"a live entry in the list of free ones"};
-  shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
-  return id;
-}
-
-void Index::give_free_entry(std::uint32_t id) {
-  entry(id).next.store(shard_->space.free_entry, std::memory_order_relaxed);
-  shard_->space.free_entry = id;
-}
 
 // Reads nothing of the segment: whatever anybody writes into it meanwhile, this comes to its end.
 void Index::empty(std::uint32_t cells) noexcept {

@@ -169,14 +169,28 @@ class Index {
   std::uint32_t hint_of(std::uint32_t id) const;
 
   // The coldest entry of a chain that has reached its bound, 0 if the bucket of `bucket_bits` has room for one more.
-  std::uint32_t overfull(std::uint32_t bucket_bits) const;
+  std::uint32_t overfull(std::uint32_t bucket_bits) const {
+    const Bucket& full = bucket(shard_, bucket_of(bucket_bits, cells()));
+    return full.overflow.load(std::memory_order_relaxed) == 0 ? 0 : coldest_of_chain(full);
+  }
 
   // Takes a cell of the table's room into use and splits a bucket; six more entries are free then. False if all are in
   // use.
   bool add_cell();
 
-  std::uint32_t take_free_entry();
-  void give_free_entry(std::uint32_t id);
+  std::uint32_t take_free_entry() {
+    const std::uint32_t id = shard_->space.free_entry;
+    if (id == 0) return 0;
+    const Entry& taken = entry(id);
+    if (ref_is_live(taken.ref.load(std::memory_order_relaxed)))
+      throw CorruptionDetected{"a live entry in the list of free ones"};
+    shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
+    return id;
+  }
+  void give_free_entry(std::uint32_t id) {
+    entry(id).next.store(shard_->space.free_entry, std::memory_order_relaxed);
+    shard_->space.free_entry = id;
+  }
 
   // A table of `cells` cells without a key, all entries of which are free, in place of the one that there was.
   void empty(std::uint32_t cells) noexcept;
@@ -186,6 +200,7 @@ class Index {
 
  private:
   static constexpr std::uint32_t kNoSlot = kBucketWidth;
+  std::uint32_t coldest_of_chain(const Bucket& bucket) const;
   static std::uint32_t slot_of(const Bucket& bucket, std::uint32_t id) noexcept;
   // The slots whose tag fits a hash, each as the lower of its two bits: empty ones too if the tag is 0.
   static constexpr std::uint32_t kBitsPerSlot = 2;
@@ -196,9 +211,9 @@ class Index {
   // Leaves the hint, which says nothing then.
   static void clear_slot(Bucket& bucket, std::uint32_t slot) noexcept { set_slot(bucket, slot, 0, 0); }
   static void set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept;
-  void fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id);
-  Bucket& bucket_with(std::uint32_t id) const;
-  void link_in(Bucket& bucket, std::uint32_t id);
+  static void fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, const Entry& named) noexcept;
+  Bucket& bucket_with(const Entry& linked) const noexcept;
+  static void link_in(Bucket& bucket, std::uint32_t id, Entry& linked) noexcept;
   void clear_cell(std::uint32_t cell) noexcept;
   void split(std::uint32_t from, std::uint32_t to);
 

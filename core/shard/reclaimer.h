@@ -31,8 +31,13 @@ class Reclaimer {
 
   // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
   std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  // A free entry, for a block of so many bytes. 0 as above.
-  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  // A block of just so many units: the position of one that eviction has come by, used and nobody's; 0: none yet.
+  struct BlockWanted {
+    std::uint64_t units = 0;
+    std::uint32_t position = 0;
+  };
+  // A free entry, for a block of so many bytes. 0 as above. An eviction may fill in `wanted`, unless it is null.
+  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   // The error when there is none: kFull, or kNoMemory where the system refused.
   Status no_room(std::uint64_t bytes) const noexcept MEMSTREAM_NEEDS_W;
 
@@ -59,13 +64,14 @@ class Reclaimer {
   Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
  private:
-  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool has_only_entries_in_use() const noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool relocate(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;

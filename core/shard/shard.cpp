@@ -15,6 +15,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       hash_seed_(hash_seed),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
+      surely_fits_(max_value_size(geometry, kMaxKeySize)),
       pins_(PinPlaces(segment, geometry), offset_),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
       index_(header_),

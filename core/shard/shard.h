@@ -198,27 +198,45 @@ class Shard final {
   static std::uint64_t note_sampled_access(Entry& entry) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
-  // Before W is locked: asks for the lines of a write.
-  void prefetch_write(const Key& key) const noexcept;
+  // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.
+  void prefetch_write(const Key& key, Probe* probe) const noexcept;
+  Probe probe_of(const Key& key) const noexcept;
 
   // Writing; all with W held.
   enum class Exclusion { kWriters, kEverybody };
   template <class Operation>
   Status write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept;
+  template <class Operation, class Again>
+  Status write(Exclusion exclusion, const Deadline& deadline, Operation operation, Again again) noexcept;
   template <class Operation>
   void write_many(BatchOrder order, Status* statuses, const Deadline& deadline, Operation operation) noexcept;
   FoundEntry find_fresh(const Key& key, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool stands(const Probe& probe) const noexcept;
+  bool find_first(const Key& key, const Probe& probe, FoundEntry* found) const noexcept;
+  FoundEntry find_probed(const Key& key, const Probe& probe) const MEMSTREAM_NEEDS_W;
+  FoundEntry find_fresh_probed(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  [[gnu::cold]] void remove_expired(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void remove_damaged(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   std::uint64_t remove_damaged_values() MEMSTREAM_NEEDS_W;
   Status check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept MEMSTREAM_NEEDS_W;
-  Status check_size(const StoreRequest& request) const noexcept;
-  Status store_if_allowed(const StoreRequest& request, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  Status check_size(const StoreRequest& request) const noexcept {
+    return request.value_size <= surely_fits_ ? Status::kOk : check_large_size(request);
+  }
+  [[gnu::cold]] Status check_large_size(const StoreRequest& request) const noexcept;
+  Status store_if_allowed(const StoreRequest& request, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  [[gnu::noinline]] Status store_one(const StoreRequest& request, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  [[gnu::noinline]] Status store_otherwise(const StoreRequest& request, const Probe& probe,
+                                           std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  Status remove_key(const Key& key, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  [[gnu::noinline]] Status store_in_new_block(const StoreRequest& request, const FoundEntry& found,
+                                              std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  Status remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
-               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned = false) MEMSTREAM_NEEDS_W;
-  bool may_overwrite(const StoreRequest& request, const FoundEntry& found,
-                     std::uint64_t units) const noexcept MEMSTREAM_NEEDS_W;
+               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
+  void publish_inline(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+                      const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms,
+                      bool is_pinned) MEMSTREAM_NEEDS_W;
+  static bool may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept;
   bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
 
   // Pins.
@@ -254,6 +272,7 @@ class Shard final {
   std::uint64_t hash_seed_;
   bool read_only_;
   Geometry geometry_;
+  std::uint64_t surely_fits_;  // The largest value that fits with any key.
   PinTable pins_;
   Arena arena_;
   Index index_;

@@ -24,4 +24,10 @@ bool ShardContents::commits_are_valid() const noexcept {
   return space().table_committed <= geometry_.shard_size && space().heap_committed <= geometry_.shard_size;
 }
 
+void ShardContents::look_at_bounds() {
+  if (!bounds_are_valid() || !commits_are_valid()) throw CorruptionDetected{"borders of table and heap that cannot be"};
+  known_table_cells_ = space().table_cells.load(std::memory_order_relaxed);
+  least_heap_begin_ = static_cast<std::uint32_t>((arena_.table_end_bytes() + kUnitSize - 1) / kUnitSize);
+}
+
 }  // namespace memstream

@@ -28,9 +28,19 @@ class ShardContents {
   // memory, can be true. They cannot change while W is held.
   bool bounds_are_valid() const noexcept MEMSTREAM_NEEDS_W;
   bool commits_are_valid() const noexcept MEMSTREAM_NEEDS_W;
-  void require_valid_bounds() const MEMSTREAM_NEEDS_W {
-    if (!bounds_are_valid() || !commits_are_valid())
-      throw CorruptionDetected{"borders of table and heap that cannot be"};
+  void require_valid_bounds() MEMSTREAM_NEEDS_W {
+    if (!bounds_are_known()) [[unlikely]]
+      look_at_bounds();
+  }
+
+  // The same by a few comparisons, as long as the table has the room that it had when this process saw it last.
+  bool bounds_are_known() const noexcept MEMSTREAM_NEEDS_W {
+    const ShardSpace& s = space();
+    const std::uint32_t heap_begin = s.heap_begin.load(std::memory_order_relaxed);
+    return s.table_cells.load(std::memory_order_relaxed) == known_table_cells_ &&
+           index_.cells() - 1 < known_table_cells_ && heap_begin >= least_heap_begin_ &&
+           heap_begin <= arena_.heap_end() && s.heap_end == arena_.heap_end() && header_->index == number_ &&
+           s.table_committed <= geometry_.shard_size && s.heap_committed <= geometry_.shard_size;
   }
 
   // The entry of a key; its id is 0 if there is none.
@@ -60,10 +70,14 @@ class ShardContents {
   // Writes all of a block but its value and its owner.
   CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
                     std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
+  // The same without a call; shard_write.cpp alone can use it.
+  CheckedBlock fill_inline(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                           std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
   // REQUIRES: the block has extras.
   static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;
 
  private:
+  [[gnu::cold]] void look_at_bounds() MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }
 
@@ -72,6 +86,9 @@ class ShardContents {
   const Geometry& geometry_;
   Arena& arena_;
   Index index_;
+  // For the holder of W: what look_at_bounds() has found in order.
+  std::uint32_t known_table_cells_ = 0;
+  std::uint32_t least_heap_begin_ = 0;  // Where a table of so many cells ends, in units.
 };
 
 }  // namespace memstream

@@ -220,11 +220,12 @@ template <class Now>
 
 // The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
 // lock held they would keep others waiting as well.
-inline void Shard::prefetch_write(const Key& key) const noexcept {
+[[gnu::always_inline]] inline void Shard::prefetch_write(const Key& key, Probe* probe) const noexcept {
   prefetch_lock();
-  Probe probe;
-  if (!probe_start<false>(key, &probe)) return;
-  probe_bucket<LineUse::kWrite>(key, &probe);
+  if (!probe_start<false>(key, probe)) [[unlikely]]
+    return;
+  probe_bucket<LineUse::kWrite>(key, probe);
+  std::atomic_thread_fence(std::memory_order_acquire);  // The slots, before the version is looked at again.
 }
 
 inline void Shard::describe_pinned(const FoundEntry& found, PinnedBlock* pinned) noexcept {

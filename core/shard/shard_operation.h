@@ -16,9 +16,10 @@ inline std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreReques
 }
 
 // Runs `operation()` under W and, for Exclusion::kEverybody, with slow readers shut out. An operation that meets damage
-// is undone by rebuilding the shard, and run once more; if it fails again the shard is emptied.
-template <class Operation>
-Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
+// is undone by rebuilding the shard, and run once more, as `again()`; if it fails again the shard is emptied.
+template <class Operation, class Again>
+[[gnu::always_inline]] inline Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation,
+                                                  Again again) noexcept {
   Status status = lock_.lock(deadline);
   if (status != Status::kOk) return status;
   lock_.assert_held();
@@ -43,7 +44,7 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
     exclusion = Exclusion::kEverybody;
     rebuilder_.repair();
     try {
-      status = operation();
+      status = again();
     } catch (const CorruptionDetected& damage) {
       status = rebuilder_.reset_after_corruption(damage);
     }
@@ -51,6 +52,11 @@ Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation ope
   if (exclusion == Exclusion::kEverybody) lock_.let_readers_in();
   lock_.unlock();
   return status;
+}
+
+template <class Operation>
+Status Shard::write(Exclusion exclusion, const Deadline& deadline, Operation operation) noexcept {
+  return write(exclusion, deadline, operation, operation);
 }
 
 }  // namespace memstream

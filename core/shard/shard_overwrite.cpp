@@ -6,35 +6,60 @@
 // before the first byte of the block changes. docs/locking.md says why a reader never believes a mixture.
 #include <algorithm>
 
+#include "core/base/touch_source.h"
+#include "core/shard/shard_find.h"
 #include "core/shard/shard_operation.h"
 
 namespace memstream {
 namespace {
 
 // A block that is larger than the value needs is kept as long as allocating would give none that fits better.
-constexpr std::uint32_t kSpareUnits = kMinBlockUnits - 1;
+constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
+
+// What is left of the block of `found` behind the request's value; a huge number if that does not fit.
+[[gnu::always_inline]] inline std::uint64_t slack_of(const StoreRequest& request, const FoundEntry& found) noexcept {
+  return found.block.stored_size - found.block.value_start() - request.value_size;
+}
 
 }  // namespace
 
-bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t units) const noexcept {
-  if (request.redo == 0 || found.id == 0 || request.value_size > kRedoValueSize) return false;
-  const std::uint64_t has_units = found.block.stored_size / kUnitSize;
+[[gnu::always_inline]] inline bool Shard::may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept {
+  if (request.redo == 0 || found.id == 0 || request.value_size > kRedoValueSize) [[unlikely]]
+    return false;
+  if (found.block.has_extras() != request.has_extras() || (found.block.flags & kBlockAligned) != 0) [[unlikely]]
+    return false;
   // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
-  return has_units >= units && has_units - units <= kSpareUnits && !ref_has_pinned_hint(found.ref) &&
-         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();
+  return slack_of(request, found) < kSpareBytes && !ref_has_pinned_hint(found.ref);
+}
+
+// Inline, since a put reads back what it has just written: the compiler and the processor still have it.
+[[gnu::always_inline]] inline void RedoLog::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value,
+                                                  std::uint64_t value_size) noexcept {
+  const auto copy =
+      [](std::atomic<std::uint64_t> & to, const std::atomic<std::uint64_t>& from) __attribute__((always_inline)) {
+    to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  };
+  copy(header.shape, redo.block.shape);
+  copy(header.owner, redo.block.owner);
+  if (BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed)).has_extras()) {
+    BlockExtras& extras = extras_of(header);
+    copy(extras.expires_ms, redo.extras.expires_ms);
+    copy(extras.caller_flags, redo.extras.caller_flags);
+  }
+  copy_to_shared(value, redo.value, value_size);
 }
 
 // False, and nothing has happened, if somebody has begun to view the value since it was found.
 // REQUIRES: may_overwrite(). From the commit on nothing here can fail.
-bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept {
+[[gnu::always_inline]] inline bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found,
+                                                    std::uint64_t now_ms) noexcept {
   RedoRecord& redo = redo_.record(request.redo);
   const CheckedBlock& old = found.block;
-  // From what was checked, but for the mark about the block before it.
-  const BlockShape present = BlockShape::unpack(old.header->shape.load(std::memory_order_relaxed));
+  // From what was checked. It says of the block before it what it says since W was locked.
   const BlockShape shape{
       .size_units = static_cast<std::uint32_t>(old.stored_size / kUnitSize),
-      .flags = kBlockUsed | (present.flags & (kBlockPrevFree | kBlockExtras)) | created_flags(now_ms),
-      .slack = static_cast<std::uint32_t>(old.stored_size - old.value_start() - request.value_size),
+      .flags = kBlockUsed | (old.flags & (kBlockPrevFree | kBlockExtras)) | created_flags(now_ms),
+      .slack = static_cast<std::uint32_t>(slack_of(request, found)),
       .key_size = old.key_size,
   };
 
@@ -75,18 +100,68 @@ bool Shard::overwrite(const StoreRequest& request, const FoundEntry& found, std:
   return true;
 }
 
-void RedoLog::apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept {
-  const auto copy = [](std::atomic<std::uint64_t>& to, const std::atomic<std::uint64_t>& from) {
-    to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  };
-  copy(header.shape, redo.block.shape);
-  copy(header.owner, redo.block.owner);
-  if (BlockShape::unpack(redo.block.shape.load(std::memory_order_relaxed)).has_extras()) {
-    BlockExtras& extras = extras_of(header);
-    copy(extras.expires_ms, redo.extras.expires_ms);
-    copy(extras.caller_flags, redo.extras.caller_flags);
+// Stores unconditionally; `found` is the key's entry, if it has one.
+Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
+  if (may_overwrite(request, found) && overwrite(request, found, now_ms)) return Status::kOk;
+  return store_in_new_block(request, found, now_ms);
+}
+
+// ---- a put ----
+
+// What a put does once the shard is its own. What it does most is in one function with no other call.
+[[gnu::always_inline]] inline Status Shard::store_if_allowed(const StoreRequest& request, const Probe& probe,
+                                                             std::uint64_t now_ms) {
+  table_shrinker_.fit(request);
+  if (request.mode == StoreMode::kSet) [[likely]] {
+    FoundEntry first;
+    if (find_first(request.key, probe, &first)) [[likely]] {
+      if (is_fresh(first, now_ms)) [[likely]] {
+        if (may_overwrite(request, first)) [[likely]] {
+          if (overwrite(request, first, now_ms)) [[likely]]
+            return Status::kOk;
+        }
+        const FoundEntry found = first;  // Copied, so that the other one can stay in registers.
+        return store_in_new_block(request, found, now_ms);
+      }
+    } else if (probe.first_id == 0 && stands(probe) && probe.bucket->overflow.load(std::memory_order_relaxed) == 0) {
+      return store_in_new_block(request, {}, now_ms);
+    }
   }
-  copy_to_shared(value, redo.value, value_size);
+  const Probe seen = probe;
+  return store_otherwise(request, seen, now_ms);
+}
+
+Status Shard::store_otherwise(const StoreRequest& request, const Probe& probe, std::uint64_t now_ms) {
+  const FoundEntry found = find_fresh_probed(request.key, probe, now_ms);
+  if (request.mode != StoreMode::kSet) {
+    if (const Status status = check_mode(request, found); status != Status::kOk) return status;
+  }
+  return found.id == 0 ? store_in_new_block(request, found, now_ms) : store_value(request, found, now_ms);
+}
+
+// One of many, or one more time.
+[[gnu::flatten]] Status Shard::store_one(const StoreRequest& request, std::uint64_t now_ms) {
+  Probe probe;
+  if (probe_start<false>(request.key, &probe)) [[likely]]
+    probe_bucket<LineUse::kWrite>(request.key, &probe);
+  return store_if_allowed(request, probe, now_ms);
+}
+
+[[gnu::flatten]] Status Shard::store(const StoreRequest& request, const OpContext& context) noexcept {
+  if (const Status status = check_size(request); status != Status::kOk) [[unlikely]]
+    return status;
+  Probe probe;
+  prefetch_write(request.key, &probe);
+  if (probe.bucket != nullptr && probe.first_id == 0) {  // Then the key may only be in the chain.
+    const std::uint32_t overflow = probe.bucket->overflow.load(std::memory_order_relaxed);
+    prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, overflow));
+  }
+  touch_source(request.value, request.value_size);
+  const std::uint64_t now_ms = context.now_ms;
+  return write(
+      Exclusion::kEverybody, context.deadline,
+      [&]() MEMSTREAM_NEEDS_W __attribute__((always_inline)) { return store_if_allowed(request, probe, now_ms); },
+      [&]() MEMSTREAM_NEEDS_W { return store_one(request, now_ms); });
 }
 
 // What is known of entry `id` whose ref is `ref`, one of those that ref_overwritten() gives. False if no record speaks

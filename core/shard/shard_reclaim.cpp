@@ -1,6 +1,7 @@
 // Making room: entries and blocks given up one by one, and a window of the heap cleared where that leaves only gaps.
 #include <algorithm>
 
+#include "core/base/prefetch.h"
 #include "core/shard/reclaimer.h"
 
 namespace memstream {
@@ -16,6 +17,23 @@ constexpr std::uint64_t kSparePart = 32;
 constexpr std::uint32_t kSparingLooks = 8192;
 // Copied in one hold of the lock at most: a larger value goes instead of moving.
 constexpr std::uint64_t kMovedAtOnce = std::uint64_t{16} << 20;
+
+// Asks for what the next eviction will change, if the hand of the small queue takes the entry that it has come to: the
+// entry's bucket and its block, which lie anywhere. By the next put they are there. Whatever the words say: asking for
+// a line that is not there does nothing.
+inline void prefetch_next_victim(ShardHeader* header) noexcept {
+  const std::uint32_t cells = header->cells.load(std::memory_order_relaxed);
+  const std::uint32_t id = Index::entry_at_or_after(header->space.small_hand);
+  if (!Index::names_entry(id, cells)) return;
+  const Entry& entry = Index::entry_unchecked(header, id);
+  const Bucket& bucket = Index::bucket(header, Index::bucket_of(entry.hash.load(std::memory_order_relaxed), cells));
+  prefetch_line<LineUse::kWrite>(&bucket);
+  prefetch_line<LineUse::kWrite>(bucket.hints);
+  const std::byte* const block = reinterpret_cast<const std::byte*>(header) +
+                                 std::uint64_t{ref_block(entry.ref.load(std::memory_order_relaxed))} * kUnitSize;
+  prefetch_line<LineUse::kWrite>(block);
+  prefetch_line<LineUse::kWrite>(block + kCacheLineSize);
+}
 
 }  // namespace
 
@@ -37,7 +55,7 @@ bool Reclaimer::evictable(std::uint32_t position, const BlockShape& shape) const
   return ref != 0 && !pins_.is_block_pinned(ref);
 }
 
-void Reclaimer::count_out(const CheckedBlock& block) noexcept {
+inline void Reclaimer::count_out(const CheckedBlock& block) noexcept {
   ShardSpace& s = space();
   s.used_memory -= block.stored_size;
   s.key_memory -= block.key_size;
@@ -87,15 +105,27 @@ std::uint32_t Reclaimer::evict(const FoundEntry& found, std::uint64_t now_ms) {
   return remove_entry(found);
 }
 
-void Reclaimer::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
+inline void Reclaimer::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
   const bool expired = has_expired(found.block.expires_ms(), now_ms);
   ++(expired ? header_->counters.expirations : header_->counters.evictions);
 }
 
-bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+// Where its block is just what is wanted, and nobody holds it, it stays used: neither its neighbours nor a list of free
+// blocks is touched. Whoever dies with it leaves it as one who dies before arena_.free() does.
+bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
   if (victim.id == 0) return false;
-  evict(victim, now_ms);
+  prefetch_next_victim(header_);
+  count_eviction(victim, now_ms);
+  const std::uint64_t ref = drop_entry(victim);
+  if (wanted == nullptr || victim.block.stored_size != wanted->units * kUnitSize || pins_.is_block_pinned(ref)) {
+    release_block(ref, victim.block);
+    return true;
+  }
+  count_out(victim.block);
+  wanted->position = ref_block(ref);
+  // As in Arena::take(): a reader that sees what is written there later sees that the last owner let go of it.
+  std::atomic_thread_fence(std::memory_order_release);
   return true;
 }
 
@@ -142,7 +172,9 @@ std::uint32_t Reclaimer::evict_coldest(std::uint64_t units, std::uint64_t now_ms
   const std::uint64_t most_free = bytes + space().max_memory / kSparePart;
   for (int victims = 0; victims < kVictims; ++victims) {
     if (space().used_memory <= least_used || space().free_memory >= most_free) break;
-    if (!evict_one(bytes, now_ms)) break;
+    BlockWanted wanted{.units = units};
+    if (!evict_one(bytes, now_ms, &wanted)) break;
+    if (wanted.position != 0) return wanted.position;
     if (const std::uint32_t position = arena_.allocate(units, now_ms); position != 0) return position;
   }
   return 0;
@@ -300,20 +332,33 @@ bool Reclaimer::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
   return true;
 }
 
+// Whether the table has no cell to spare, the wilderness no room for more of them, and the heap not enough in gaps.
+inline bool Reclaimer::has_only_entries_in_use() const noexcept {
+  const ShardSpace& s = space();
+  return index_.cells() >= s.table_cells.load(std::memory_order_relaxed) &&
+         arena_.wilderness_bytes() < kTableStepSize && s.free_memory <= s.max_memory / kSparePart;
+}
+
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
-// spare, or from an evicted key. 0 only if pins or a lack of memory stand in the way everywhere.
-std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+// spare, or from an evicted key, whose block may be `wanted`. 0 only if pins or a lack of memory stand in the way
+// everywhere.
+std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   std::uint32_t id = index_.take_free_entry();
   if (id != 0) return id;
+  // What a full cache comes to, first.
+  if (has_only_entries_in_use() && evict_one(newcomer_bytes, now_ms, wanted)) {
+    id = index_.take_free_entry();
+    if (id != 0) return id;
+  }
   if (index_.add_cell()) return index_.take_free_entry();
-  id = make_entry(newcomer_bytes, now_ms);
+  id = make_entry(newcomer_bytes, now_ms, wanted);
   if (id != 0 || space().retired == 0) [[likely]]
     return id;
   retired_.free_all();
-  return make_entry(newcomer_bytes, now_ms);
+  return make_entry(newcomer_bytes, now_ms, wanted);
 }
 
-std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   const bool spare = space().free_memory > space().max_memory / kSparePart;
   if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();
@@ -321,7 +366,7 @@ std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t 
   }
   // What was evicted at the border left its entries behind.
   std::uint32_t id = index_.take_free_entry();
-  if (id == 0 && evict_one(newcomer_bytes, now_ms)) id = index_.take_free_entry();
+  if (id == 0 && evict_one(newcomer_bytes, now_ms, wanted)) id = index_.take_free_entry();
   return id;
 }
 

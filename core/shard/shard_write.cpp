@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/base/touch_source.h"
-#include "core/shard/shard_lookup.h"
+#include "core/shard/shard_find.h"
 #include "core/shard/shard_operation.h"
 
 namespace memstream {
@@ -61,19 +61,22 @@ FoundEntry ShardContents::find(const Key& key) const {
 FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
   FoundEntry found = contents_.find(key);
   if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
-    reclaimer_.remove_entry(found);
-    ++header_->counters.expirations;
+    remove_expired(found);
     found = {};
   }
   return found;
 }
 
+void Shard::remove_expired(const FoundEntry& found) {
+  reclaimer_.remove_entry(found);
+  ++header_->counters.expirations;
+}
+
 // ---- storing ----
 
-Status Shard::check_size(const StoreRequest& request) const noexcept {
+Status Shard::check_large_size(const StoreRequest& request) const noexcept {
   const std::uint64_t limit = max_value_size(geometry_, request.key.bytes.size());
-  if (request.value_size <= limit) [[likely]]
-    return Status::kOk;
+  if (request.value_size <= limit) return Status::kOk;
   return fail_without_throwing(Status::kTooLarge, [&] {
     const std::uint64_t size = geometry_.size_bytes;
     const std::string remedy =
@@ -109,23 +112,6 @@ Status Shard::check_mode(const StoreRequest& request, const FoundEntry& found) c
   return Status::kInvalid;
 }
 
-Status Shard::store(const StoreRequest& request, const OpContext& context) noexcept {
-  if (const Status status = check_size(request); status != Status::kOk) return status;
-  prefetch_write(request.key);
-  touch_source(request.value, request.value_size);
-  return write(Exclusion::kEverybody, context.deadline,
-               [&]() MEMSTREAM_NEEDS_W { return store_if_allowed(request, context.now_ms); });
-}
-
-Status Shard::store_if_allowed(const StoreRequest& request, std::uint64_t now_ms) {
-  table_shrinker_.fit(request);
-  const FoundEntry found = find_fresh(request.key, now_ms);
-  if (request.mode != StoreMode::kSet) {
-    if (const Status status = check_mode(request, found); status != Status::kOk) return status;
-  }
-  return store_value(request, found, now_ms);
-}
-
 Status Shard::may_store(const StoreRequest& request, const OpContext& context) noexcept {
   if (const Status status = check_size(request); status != Status::kOk) return status;
   if (request.mode == StoreMode::kSet) return Status::kOk;
@@ -133,26 +119,10 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
                [&]() MEMSTREAM_NEEDS_W { return check_mode(request, find_fresh(request.key, context.now_ms)); });
 }
 
-// Stores unconditionally; `found` is the key's entry, if it has one.
-Status Shard::store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
-  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
-  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;
-  const std::uint32_t new_id = found.id != 0 ? 0 : reclaimer_.take_entry(units * kUnitSize, now_ms);
-  if (found.id == 0 && new_id == 0) return reclaimer_.no_room(sizeof(Entry));
-  const std::uint32_t position = reclaimer_.make_room(units, now_ms);
-  if (position == 0) {
-    if (new_id != 0) index_.give_free_entry(new_id);
-    return reclaimer_.no_room(units * kUnitSize);
-  }
-  const CheckedBlock block = contents_.fill(position, request, request.has_extras(), now_ms);
-  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
-  publish(position, block, request, found, new_id, now_ms);
-  return Status::kOk;
-}
-
-// Writes everything of the block but the value, and but for whose it is.
-CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
-                                 std::uint64_t created_ms) {
+// Writes everything of the block but the value and its owner.
+[[gnu::always_inline]] inline CheckedBlock ShardContents::fill_inline(std::uint32_t position,
+                                                                      const StoreRequest& request, bool has_extras,
+                                                                      std::uint64_t created_ms) {
   Arena::HeapBlock filled = arena_.look_at(position);
   BlockHeader& header = *filled.header;
   BlockShape& shape = filled.shape;
@@ -162,7 +132,8 @@ CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& req
   if (request.value_size >= kAlignedValueSize) shape.flags |= kBlockAligned;
   if (has_extras) shape.flags |= kBlockExtras;
   const std::uint64_t value_start = shape.value_start(position);
-  if (!backing().reaches(position, shape.size_bytes())) {
+  // Of a block up to a stretch arena_.look_at() knows.
+  if (shape.size_bytes() > Backing::kStretchSize && !backing().reaches(position, shape.size_bytes())) {
     throw CorruptionDetected{"a block without memory"};
   }
   if (value_start + request.value_size > shape.size_bytes()) throw CorruptionDetected{"a block that is too small"};
@@ -181,6 +152,11 @@ CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& req
           .key_start = shape.key_start()};
 }
 
+CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+                                 std::uint64_t created_ms) {
+  return fill_inline(position, request, has_extras, created_ms);
+}
+
 // Of a block that has them.
 void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request) noexcept {
   BlockExtras& extras = extras_of(header);
@@ -191,15 +167,16 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
 // `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
 // block is held already, by who filled it.
-void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
-                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
+[[gnu::always_inline]] inline void Shard::publish_inline(std::uint32_t position, const CheckedBlock& block,
+                                                         const StoreRequest& request, const FoundEntry& found,
+                                                         std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
   const KeyHash hash = request.key.hash;
   const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
   if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
   if (!replaces && new_id == 0) throw CorruptionDetected{"an evicted entry that did not become free"};
   const std::uint32_t id = replaces ? found.id : new_id;
   Entry& entry = replaces ? *found.entry : index_.entry(new_id);
-  arena_.block(position).owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
+  const_cast<BlockHeader*>(block.header)->owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
 
   std::uint64_t old_ref = entry.ref.load(std::memory_order_relaxed);
   CheckedBlock old_block = found.block;
@@ -240,16 +217,42 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   leases_.end_of(request.key);
 }
 
+void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
+  publish_inline(position, block, request, found, new_id, now_ms, is_pinned);
+}
+
+// Stores unconditionally, in a block of its own; `found` is the key's entry, if it has one.
+Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
+  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
+  Reclaimer::BlockWanted room{.units = units};
+  std::uint32_t new_id = 0;
+  if (found.id == 0) {
+    new_id = reclaimer_.take_entry(units * kUnitSize, now_ms, &room);
+    if (new_id == 0) return reclaimer_.no_room(sizeof(Entry));
+  }
+  const std::uint32_t position = room.position != 0 ? room.position : reclaimer_.make_room(units, now_ms);
+  if (position == 0) {
+    if (new_id != 0) index_.give_free_entry(new_id);
+    return reclaimer_.no_room(units * kUnitSize);
+  }
+  const CheckedBlock block = contents_.fill_inline(position, request, request.has_extras(), now_ms);
+  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
+  publish_inline(position, block, request, found, new_id, now_ms, false);
+  return Status::kOk;
+}
+
 // ---- the other changes ----
 
 Status Shard::remove(const Key& key, const OpContext& context) noexcept {
-  prefetch_write(key);
+  Probe probe;
+  prefetch_write(key, &probe);
   return write(Exclusion::kEverybody, context.deadline,
-               [&]() MEMSTREAM_NEEDS_W { return remove_key(key, context.now_ms); });
+               [&]() MEMSTREAM_NEEDS_W { return remove_key(key, probe, context.now_ms); });
 }
 
-Status Shard::remove_key(const Key& key, std::uint64_t now_ms) {
-  const FoundEntry found = find_fresh(key, now_ms);
+Status Shard::remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) {
+  const FoundEntry found = find_fresh_probed(key, probe, now_ms);
   if (found.id != 0) {
     reclaimer_.remove_entry(found);
     ++header_->counters.deletes;
@@ -272,9 +275,10 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& c
 }
 
 Status Shard::increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept {
-  prefetch_write(request.key);
+  Probe probe;
+  prefetch_write(request.key, &probe);
   return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
-    const FoundEntry found = find_fresh(request.key, context.now_ms);
+    const FoundEntry found = find_fresh_probed(request.key, probe, context.now_ms);
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
     std::int64_t number = found.id == 0 ? *request.initial : 0;
     StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};

@@ -126,9 +126,9 @@ MUTANTS = [
     Mutant(
         "expiry-ignored-by-writers",
         "add, touch and increment meet entries whose time has come",
-        "core/shard/shard_write.cpp",
-        "has_expired(found.block.expires_ms(), now_ms)) {\n    reclaimer_.remove_entry(found);",
-        "has_expired(found.block.expires_ms(), 0)) {\n    reclaimer_.remove_entry(found);",
+        "core/shard/shard_find.h",
+        "expires_ms.load(std::memory_order_relaxed), now_ms);",
+        "expires_ms.load(std::memory_order_relaxed), 0);",
         ("shard_test",),
     ),
     Mutant(
@@ -144,9 +144,9 @@ MUTANTS = [
         "the ref is stored before the value is copied",
         "core/shard/shard_write.cpp",
         """  copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
-  publish(position, block, request, found, new_id, now_ms);
+  publish_inline(position, block, request, found, new_id, now_ms, false);
   return Status::kOk;""",
-        """  publish(position, block, request, found, new_id, now_ms);
+        """  publish_inline(position, block, request, found, new_id, now_ms, false);
   copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   return Status::kOk;""",
         ("histories",),
@@ -324,5 +324,21 @@ MUTANTS = [
         "    if (pins_->is_block_pinned(found.ref)) continue;\n",
         "",
         ("eviction_test",),
+    ),
+    Mutant(
+        "bucket-seen-before-the-lock",
+        "a writer believes in what it saw of a bucket before it had the lock, although the bucket has changed",
+        "core/shard/shard_find.h",
+        "         probe.bucket->version.load(std::memory_order_relaxed) == probe.version;",
+        "         probe.bucket->version.load(std::memory_order_relaxed) != ~probe.version;",
+        ("histories",),
+    ),
+    Mutant(
+        "victims-block-of-any-size",
+        "a newcomer gets the block of its victim whether it fits or not",
+        "core/shard/shard_reclaim.cpp",
+        "victim.block.stored_size != wanted->units * kUnitSize || pins_",
+        "pins_",
+        ("shard_full_test",),
     ),
 ]

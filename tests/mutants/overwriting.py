@@ -6,12 +6,10 @@ MUTANTS = [
     Mutant(
         "overwrite-without-record",
         "a value of the same size is written over the old one, with no record and under the same ref",
-        "core/shard/shard_write.cpp",
-        "  if (may_overwrite(request, found, units) && overwrite(request, found, now_ms)) return Status::kOk;",
-        """  if (found.id != 0 && found.block.value_size == request.value_size) {
-    copy_to_shared(const_cast<std::byte*>(found.block.value), request.value, request.value_size);
-    return Status::kOk;
-  }""",
+        "core/shard/shard_overwrite.cpp",
+        "          if (overwrite(request, first, now_ms)) [[likely]]\n            return Status::kOk;",
+        """          copy_to_shared(const_cast<std::byte*>(first.block.value), request.value, request.value_size);
+          if (first.block.value_size == request.value_size) return Status::kOk;""",
         ("histories",),
     ),
     Mutant(
@@ -54,8 +52,8 @@ MUTANTS = [
         "overwrite-between-blocks-of-two-kinds",
         "a value with an expiry overwrites one whose block has no room for it",
         "core/shard/shard_overwrite.cpp",
-        "         found.block.has_extras() == request.has_extras() && found.block.value_is_unaligned();",
-        "         found.block.value_is_unaligned();",
+        "  if (found.block.has_extras() != request.has_extras() || (found",
+        "  if ((found",
         ("shard_overwrite_test",),
     ),
     Mutant(
@@ -153,7 +151,7 @@ MUTANTS = [
     Mutant(
         "record-of-two-threads",
         "two threads of a process use its record at once",
-        "core/cache/cache.cpp",
+        "core/cache/cache.h",
         "return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;",
         "return own_->redo_record;",
         ("cache_overwrite_test",),
@@ -186,8 +184,8 @@ MUTANTS = [
         "overwrite-what-is-pinned",
         "a value is overwritten although a view shows it",
         "core/shard/shard_overwrite.cpp",
-        " && !ref_has_pinned_hint(found.ref) &&\n",
-        " &&\n",
+        " && !ref_has_pinned_hint(found.ref);\n",
+        ";\n",
         ("shard_overwrite_test", "abi_memstream_test"),
     ),
     Mutant(
@@ -250,8 +248,8 @@ MUTANTS = [
         "tiny-value-in-a-large-block",
         "a value much smaller than its block takes all of it for good",
         "core/shard/shard_overwrite.cpp",
-        " && has_units - units <= kSpareUnits &&",
-        " &&",
+        "return slack_of(request, found) < kSpareBytes &&",
+        "return slack_of(request, found) < found.block.stored_size &&",
         ("shard_overwrite_test",),
     ),
 ]

@@ -134,8 +134,8 @@ MUTANTS = [
         "        const FoundEntry found = contents_.find(key);\n"
         "        const CheckedBlock block = contents_.checked_block(reserved->position);\n"
         "        const std::uint32_t new_id =\n"
-        "            found.id != 0 ? 0 : reclaimer_.take_entry(block.stored_size, context.now_ms);\n"
-        "        publish(reserved->position, block, request, found, new_id, context.now_ms);\n"
+        "            found.id != 0 ? 0 : reclaimer_.take_entry(block.stored_size, context.now_ms, nullptr);\n"
+        "        publish(reserved->position, block, request, found, new_id, context.now_ms, false);\n"
         "        return Status::kOk;\n"
         "      });\n"
         "    }\n",
