@@ -86,7 +86,7 @@ struct memstream_handle final : private memstream::ForkAware {
   static constexpr memstream::PinnedValue pinned_block(std::uint64_t token) noexcept {
     memstream::PinnedValue block;
     block.shard = static_cast<std::uint32_t>(token >> 52) & kShardOfToken;
-    block.pin = static_cast<std::uint32_t>(token >> 32) & kPinOfToken;
+    block.pin = memstream::PinNumber{static_cast<std::uint32_t>(token >> 32) & kPinOfToken};
     block.position = static_cast<std::uint32_t>(token);
     return block;
   }

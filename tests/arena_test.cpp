@@ -23,7 +23,7 @@ class TestArena : public TestShard {
   explicit TestArena(std::uint64_t size_bytes = kMinSegmentSize)
       : TestShard(size_bytes), arena(&header(), geometry().shards_offset, shard_size(), &segment()) {}
 
-  std::uint32_t allocate(std::uint64_t units) { return arena.allocate(units, kNow); }
+  std::uint32_t allocate(std::uint64_t units) { return arena.allocate(Units{units}, kNow); }
   std::uint32_t units_of(std::uint32_t position) const { return arena.shape(position).size_units; }
   std::uint64_t free_memory() const { return header().space.free_memory; }
 
@@ -188,7 +188,7 @@ TEST_CASE("memory that is refused is no block; it is counted, and asked for agai
   CHECK(heap.allocate(2) != 0);  // What is committed already still serves.
   MemoryBackend::unlimit_committed_bytes();
   CHECK(heap.allocate(units) == 0);
-  CHECK(heap.arena.allocate(units, kNow + 1000) != 0);
+  CHECK(heap.arena.allocate(Units{units}, kNow + 1000) != 0);
 }
 
 TEST_CASE("with less memory than a step ahead, what is needed now is still taken") {

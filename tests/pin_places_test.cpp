@@ -59,7 +59,7 @@ TEST_CASE("the chunks of a process that has left its slot are free for others, w
   CHECK(cache.places.count(gone) == held);
   CHECK(cache.places.chunks_hold(offset));
   PinSet of_other(&other, cache.places);
-  std::uint32_t pin = 0;
+  PinNumber pin;
   for (std::uint32_t i = 0; i < kPinsPerProcess; ++i) REQUIRE(of_other.claim(64) != PinSet::kNone);
   CHECK(of_other.claim(64) == PinSet::kNone);  // All chunks are those of the other one.
   SUBCASE("it left") { gone.pid = 0; }
@@ -99,13 +99,13 @@ TEST_CASE("without memory for a chunk there is no place for a pin") {
 TEST_CASE("threads of one process share its chunks, and no place is given twice") {
   TestShard cache(std::uint64_t{16} << 20);
   constexpr std::uint32_t kThreads = 4, kEach = 300;
-  std::vector<std::vector<std::uint32_t>> taken(kThreads);
+  std::vector<std::vector<PinNumber>> taken(kThreads);
   std::vector<std::thread> threads;
   for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
     threads.emplace_back([&, thread] {
       PinSet pins(&cache.process_slot(0), cache.places);
       for (std::uint32_t i = 0; i < kEach; ++i) {
-        const std::uint32_t dropped = pins.claim(64 * (thread + 1));
+        const PinNumber dropped = pins.claim(64 * (thread + 1));
         taken[thread].push_back(pins.claim(64 * (thread + 1)));
         pins.drop(dropped);
       }
@@ -114,7 +114,7 @@ TEST_CASE("threads of one process share its chunks, and no place is given twice"
   for (std::thread& thread : threads) thread.join();
   std::set<std::uint32_t> all;
   for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
-    for (const std::uint32_t pin : taken[thread]) {
+    for (const PinNumber pin : taken[thread]) {
       CHECK(cache.pins.holds(pin, 64 * (thread + 1)));
       all.insert(pin);
     }

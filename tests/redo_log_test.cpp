@@ -19,8 +19,8 @@ class Half : public OverwritingShard {
         log(&header(), &record(), geometry(), arena) {
     REQUIRE(set("key", "before") == Status::kOk);
     begin_overwriting("key", "behind", 0);
-    id = record().entry;
-    ref = record().ref;
+    id = EntryId{record().entry};
+    ref = EntryRef{record().ref};
   }
 
   void finish() {
@@ -30,8 +30,8 @@ class Half : public OverwritingShard {
 
   Arena arena;
   RedoLog log;
-  std::uint32_t id = 0;
-  std::uint64_t ref = 0;
+  EntryId id;
+  EntryRef ref;
 };
 
 }  // namespace
@@ -50,12 +50,12 @@ TEST_CASE("the record that the shard names is found, with what the block becomes
 TEST_CASE("a record that is not named, or is about something else, is not believed") {
   Half half;
   RedoLog::Overwriting found;
-  SUBCASE("another entry") { CHECK_FALSE(half.log.find(half.id + 1, half.ref, &found)); }
+  SUBCASE("another entry") { CHECK_FALSE(half.log.find(EntryId{half.id + 1}, half.ref, &found)); }
   SUBCASE("a record of another entry") {
     half.record().entry = half.id + 1;
     CHECK_FALSE(half.log.find(half.id, half.ref, &found));
   }
-  SUBCASE("another ref") { CHECK_FALSE(half.log.find(half.id, half.ref + (std::uint64_t{1} << 32), &found)); }
+  SUBCASE("another ref") { CHECK_FALSE(half.log.find(half.id, EntryRef{half.ref + (std::uint64_t{1} << 32)}, &found)); }
   SUBCASE("no record") {
     half.header().redo = 0;
     CHECK_FALSE(half.log.find(half.id, half.ref, &found));

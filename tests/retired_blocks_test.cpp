@@ -11,7 +11,7 @@
 namespace memstream::test {
 namespace {
 
-constexpr std::uint64_t kUnits = 8;
+constexpr Units kUnits{8};
 
 class Retired : public TestShard {
  public:
@@ -21,7 +21,7 @@ class Retired : public TestShard {
         ring(&header(), &arena, &pin_table, geometry().shards_offset, shard_size()) {}
 
   std::uint32_t add() {
-    const std::uint32_t position = arena.allocate(kUnits, now_ms);
+    const BlockPosition position{arena.allocate(kUnits, now_ms)};
     REQUIRE(position != 0);
     ring.add(position, arena.shape(position).size_bytes());
     return position;
@@ -32,7 +32,7 @@ class Retired : public TestShard {
     return added;
   }
   // As a view or a reservation does.
-  std::uint32_t hold(std::uint32_t position) { return pins.claim(shard.offset_of(position)); }
+  PinNumber hold(std::uint32_t position) { return pins.claim(shard.offset_of(position)); }
 
   Arena arena;
   PinTable pin_table;
@@ -66,7 +66,7 @@ TEST_CASE("blocks enter the ring behind those that are there, and leave it in an
 TEST_CASE("what nobody holds is freed: a few in each look, or all") {
   Retired retired;
   const std::vector<std::uint32_t> blocks = retired.add_some(7);
-  const std::uint32_t pin = retired.hold(blocks[0]);
+  const PinNumber pin = retired.hold(blocks[0]);
   retired.ring.free_some();  // Passes the first, which is held.
   CHECK(retired.ring.count() == 6);
   CHECK(retired.ring.has(blocks[0]));

@@ -86,7 +86,7 @@ const Corruption kCorruptions[] = {
     {"used by nobody",
      [](SoundShard& s) {
        Arena arena(&s.header(), s.geometry().shards_offset, s.shard_size(), &s.segment());
-       REQUIRE(arena.allocate(10, s.now_ms) != 0);
+       REQUIRE(arena.allocate(Units{10}, s.now_ms) != 0);
      }},
     {"used by nobody", [](SoundShard& s) { s.entry("key-7").ref = ref_empty(s.entry("key-7").ref); }},
     {": used memory: the shard notes", [](SoundShard& s) { s.header().space.used_memory += 16; }},

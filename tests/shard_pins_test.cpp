@@ -219,7 +219,7 @@ TEST_CASE("pins of every process count, wherever they stand and however new they
         REQUIRE(cache.shard.pin(cache.key("key"), other, cache.deadline(), now(), now, &pinned) == Status::kOk);
         REQUIRE(pinned.pin == place);
         const std::uint64_t offset = cache.shard.offset_of(pinned.position);
-        REQUIRE(other.holds(place, offset));
+        REQUIRE(other.holds(PinNumber{place}, offset));
         cache.process_slot(slot).pins[place] |= mark;
         REQUIRE(cache.remove("key") == Status::kOk);
         CHECK(cache.statistics().pinned_memory >= 100);
@@ -242,7 +242,7 @@ TEST_CASE("a pin that is not held cannot be dropped") {
   CHECK(cache.unpin(wrong) == Status::kBadHandle);
   wrong = pinned;
   for (const std::uint32_t pin : {kPinsPerProcess, kPinsPerProcess + kPinsPerChunk, ~0U}) {  // Of no chunk.
-    wrong.pin = pin;
+    wrong.pin = PinNumber{pin};
     CHECK(cache.unpin(wrong) == Status::kBadHandle);
   }
   CHECK(cache.unpin(pinned) == Status::kOk);

@@ -169,7 +169,7 @@ TEST_CASE("what a writer that died had not committed is free again; what it had 
   TestShard cache;
   REQUIRE(cache.set("key", "old") == Status::kOk);
   Arena arena(&cache.header(), cache.geometry().shards_offset, cache.shard_size(), &cache.segment());
-  SUBCASE("a block that nobody owns yet") { REQUIRE(arena.allocate(100, cache.now_ms) != 0); }
+  SUBCASE("a block that nobody owns yet") { REQUIRE(arena.allocate(Units{100}, cache.now_ms) != 0); }
   SUBCASE("a free entry that was taken") { REQUIRE(Index(&cache.header()).take_free_entry() != 0); }
   SUBCASE("a deleted entry that is still in its bucket, its block not freed") {
     Entry& entry = cache.entry("key");

@@ -84,12 +84,12 @@ void allocate_and_free(benchmark::State& state) {
   Arena arena(&shard.header(), shard.geometry().shards_offset, shard.shard_size(), &shard.segment());
   const auto units = static_cast<std::uint64_t>(state.range(0)) / kUnitSize;
   std::vector<std::uint32_t> blocks(64);
-  for (auto& block : blocks) block = arena.allocate(units, shard.now_ms);
+  for (auto& block : blocks) block = arena.allocate(memstream::Units{units}, shard.now_ms);
   std::size_t next = 0;
   for (auto unused : state) {
     next = (next + 27) % blocks.size();
     arena.free(blocks[next]);
-    blocks[next] = arena.allocate(units, shard.now_ms);
+    blocks[next] = arena.allocate(memstream::Units{units}, shard.now_ms);
     if (blocks[next] == 0) throw std::runtime_error("the heap gives nothing");
   }
 }

@@ -43,7 +43,7 @@ class BatchWork {
 
   std::size_t capacity() const noexcept { return capacity_; }
 
-  // What these point to is made by who fills it, and never destroyed.
+  // The caller constructs the objects that these point to; nobody destroys them.
   BatchItem* items() noexcept { return reinterpret_cast<BatchItem*>(room_); }
   Key* keys() noexcept { return reinterpret_cast<Key*>(room_ + sizeof(BatchItem) * capacity_); }
   StoreRequest* requests() noexcept {

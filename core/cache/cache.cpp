@@ -39,7 +39,7 @@ Status Cache::open(std::unique_ptr<Segment> segment, const std::string& name, st
     opened->own_->membership.store(Membership::kEntering, std::memory_order_relaxed);
     const Status status = opened->join(Deadline(timeout));
     if (status != Status::kOk) return fail(status, fmt::format("Segment '{}': {}", name, last_error()));
-    // Whoever comes cleans up after those that are gone, as far as that can be done at once.
+    // A process that joins cleans up after those that have ended, as far as it can without waiting.
     static_cast<void>(opened->process_table_.clean_up(Deadline(kNoWait)));
   }
   opened->look_at_clock();
@@ -188,8 +188,8 @@ void Cache::look_around() noexcept {
   look_for_name();
 }
 
-// The two clocks are not read at the same instant, and each is a tick old. What is less than that, and some more, is no
-// setting of the wall clock: instants do not waver.
+// The two clocks are not read at the same instant, and each is up to a tick old. A difference of little more than that
+// does not mean that the wall clock was set, so it does not move instants.
 void Cache::look_at_clock() noexcept {
   const std::uint64_t created = unix_ms() - now_ms();
   const std::uint64_t known = created_unix_ms_.load(std::memory_order_relaxed);

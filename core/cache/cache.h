@@ -109,8 +109,8 @@ class Cache final : private ForkAware {
 
   // ---- many keys at once (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
 
-  // Of `work` they take the items, and use the rest. Whoever has more calls again, with the same deadline.
-  // Each item gets a status of its own. What is returned is an error of one of them, the one that last_error() is
+  // They take the items of `work`, and use its other parts. A caller with more items calls again, with the same
+  // deadline. Each item gets a status of its own. They return the error of one item, the one that last_error() is
   // about; kOk if none failed. kTooSmall is no failure here.
   Status get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* room) noexcept;
   Status store_many(BatchWork& work, const Deadline& deadline) noexcept;
@@ -145,10 +145,10 @@ class Cache final : private ForkAware {
   Status scan(std::uint64_t* cursor,
               const std::function<bool(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 
-  // Never kBusy: what others hold for too long is read while they do.
+  // Never kBusy: a shard whose lock others hold for too long is read all the same.
   Status statistics(CacheStatistics* statistics) noexcept;
-  // Maps into this process whatever is committed of the segment, so that no operation meets a page fault there. What
-  // Segment::prefault() says.
+  // Maps all committed memory of the segment into this process, so that no operation meets a page fault there. Returns
+  // what Segment::prefault() returns.
   Status prefault() noexcept;
   // These two may throw std::bad_alloc.
   Status processes(std::vector<ProcessInfo>* processes);

@@ -65,8 +65,8 @@ struct ByShard {
   }
 };
 
-// Asks for the lines that writes of the keys in `order` are going to take, a group of them ahead: one step for the
-// whole group at a time, whatever their shards are.
+// Asks for the lines that writes of the keys in `order` are going to take, a group of keys ahead. Each step is done for
+// the whole group, across its shards.
 class WritesAhead {
  public:
   WritesAhead(std::span<const std::uint8_t> order, const Key* keys) noexcept : order_(order), keys_(keys) {}

@@ -1,4 +1,4 @@
-// Leases: who may compute a value, and waiting for whoever does.
+// Leases: granting the right to compute a value, and waiting for the process that has it.
 #include <algorithm>
 #include <chrono>
 

@@ -52,7 +52,7 @@ ProcessMarks::Outcome ProcessTable::enter(std::uint64_t start_time, ProcessSlot*
     ProcessSlot& slot = slots_[i];
     if (slot.pid.load(std::memory_order_acquire) != 0) continue;
     const ProcessMarks::Outcome outcome = marks_.set(i);
-    // An empty slot whose mark is set: whoever has just left it has not cleared that yet.
+    // An empty slot whose mark is set: the process that has just left it has not cleared the mark yet.
     if (outcome == ProcessMarks::Outcome::kTaken) continue;
     if (outcome != ProcessMarks::Outcome::kSet) return outcome;
     slot.counters.hits.store(0, std::memory_order_relaxed);
@@ -60,11 +60,12 @@ ProcessMarks::Outcome ProcessTable::enter(std::uint64_t start_time, ProcessSlot*
     slot.counters.puts.store(0, std::memory_order_relaxed);
     for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
     slot.pins_used.store(0, std::memory_order_relaxed);
-    // Before the pid: leases of whoever had the slot last are void from here on.
+    // Before the pid: leases of the process that had the slot last are void from here on.
     slot.generation.fetch_add(1, std::memory_order_relaxed);
     slot.start_time.store(start_time, std::memory_order_relaxed);
     slot.image.store(program_image(), std::memory_order_relaxed);
-    // Before the first pin. Who dies here leaves a number that is too large, until the next one leaves the table.
+    // Before the first pin. A process that dies here leaves a number that is too large, until the next one leaves the
+    // table.
     if (header_->slots_in_use.load(std::memory_order_relaxed) <= i) {
       header_->slots_in_use.store(i + 1, std::memory_order_relaxed);
     }

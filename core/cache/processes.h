@@ -38,8 +38,8 @@ class ProcessTable {
   // Takes the calling process out and keeps its counts. Pins that are left end.
   Status give_back(const Deadline& deadline, ProcessSlot* slot);
 
-  // Takes out every process that has ended; what its pins held is free for whoever looks next. Safe to repeat: one that
-  // dies in here leaves the rest to the next.
+  // Takes out every process that has ended; the next search for room frees the blocks that its pins held. Safe to
+  // repeat: a process that dies in here leaves the rest to the next one.
   Status clean_up(const Deadline& deadline);
 
   // Counts of all processes, past and present.

@@ -27,7 +27,7 @@ Status check_marks(const Residence& residence, const HostId& home, const Process
         "The segment belongs to another IPC namespace, and this process cannot see which processes are alive there. "
         "Share the IPC namespace (docker: --ipc=container:NAME), attach read-only, or use another MEMSTREAM_NAME.");
   }
-  // A set with this key is proof of the same boot, whatever a private /proc says.
+  // A set with this key proves that the boot is the same, also where a private /proc says otherwise.
   if (marks.exist()) return Status::kOk;
   if (residence.boot_id != home.boot_id) {
     return fail(

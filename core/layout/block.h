@@ -28,7 +28,7 @@ constexpr std::uint32_t created_flags(std::uint64_t created_ms) noexcept {
 constexpr std::uint64_t created_of(std::uint64_t owner, std::uint32_t flags) noexcept {
   return owner >> 32 | std::uint64_t{flags >> kCreatedShift} << 32;
 }
-constexpr std::uint32_t owner_entry(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
+constexpr EntryId owner_entry(std::uint64_t word) noexcept { return EntryId{static_cast<std::uint32_t>(word)}; }
 
 // Of a block that has them.
 inline BlockExtras& extras_of(BlockHeader& header) noexcept { return *reinterpret_cast<BlockExtras*>(&header + 1); }
@@ -203,7 +203,7 @@ struct FoundEntry {
   std::uint32_t id = 0;
   CheckedBlock block;
 
-  std::uint32_t position() const noexcept { return ref_block(ref); }
+  BlockPosition position() const noexcept { return ref_block(ref); }
 };
 
 // All that a used block says. The pointers lead into the segment.

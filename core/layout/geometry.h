@@ -92,10 +92,10 @@ constexpr std::uint64_t key_end_for(std::uint64_t key_size, bool has_extras) noe
 }
 
 // Units of the block that a value needs, with room to align the value, and the bytes it must have at least.
-constexpr std::uint64_t block_units_for(std::uint64_t key_size, std::uint64_t value_size, bool has_extras) noexcept {
+constexpr Units block_units_for(std::uint64_t key_size, std::uint64_t value_size, bool has_extras) noexcept {
   const std::uint64_t key_end = key_end_for(key_size, has_extras);
   const std::uint64_t alignment_room = value_size >= kAlignedValueSize ? kCacheLineSize - kUnitSize : 0;
-  return (key_end + alignment_room + value_size + kUnitSize - 1) / kUnitSize;
+  return Units{(key_end + alignment_room + value_size + kUnitSize - 1) / kUnitSize};
 }
 
 // Largest value that a put accepts with a key of `key_size` bytes.

@@ -105,7 +105,7 @@ inline constexpr std::uint64_t kPinnedHint = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t kGenerationMask = 0x3fff'ffff;
 
 constexpr bool ref_is_live(std::uint64_t ref) noexcept { return (ref & kLiveBit) != 0; }
-constexpr std::uint32_t ref_block(std::uint64_t ref) noexcept { return static_cast<std::uint32_t>(ref); }
+constexpr BlockPosition ref_block(std::uint64_t ref) noexcept { return BlockPosition{static_cast<std::uint32_t>(ref)}; }
 // Whether anybody has pinned the block since the entry has it: only then the pins of the processes are looked at before
 // it is given up. The one change of a ref that is made without W, and the one that changes nothing of the value.
 constexpr bool ref_has_pinned_hint(std::uint64_t ref) noexcept { return (ref & kPinnedHint) != 0; }

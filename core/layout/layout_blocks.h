@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/layout/layout_sizes.h"
+#include "core/layout/strong_types.h"
 
 namespace memstream {
 

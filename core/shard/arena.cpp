@@ -140,15 +140,15 @@ std::uint32_t Arena::a_largest_free() const {
 
 // ---- allocating and freeing ----
 
-std::uint32_t Arena::allocate(std::uint64_t units, std::uint64_t now_ms) {
-  units = std::max<std::uint64_t>(units, kMinBlockUnits);
+std::uint32_t Arena::allocate(Units units, std::uint64_t now_ms) {
+  units = Units{std::max<std::uint64_t>(units, kMinBlockUnits)};
   const std::uint32_t position = allocate_from_lists(units);
   if (position != 0) [[likely]]
     return position;
   return units <= heap_end() ? allocate_from_wilderness(units, now_ms) : 0;
 }
 
-std::uint32_t Arena::allocate_from_lists(std::uint64_t units) {
+std::uint32_t Arena::allocate_from_lists(Units units) {
   if (units > heap_end()) return 0;
   const HeapBlock found = find_free(static_cast<std::uint32_t>(units));
   return found.position != 0 ? take(found, static_cast<std::uint32_t>(units)) : 0;
@@ -175,13 +175,13 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
     set_shape(header, {.size_units = size_units, .flags = kBlockUsed});
     mark_next(position + size_units, false);
   }
-  // What is written to the block from here on must not be seen by a reader before it can see that the block was given
-  // up by its last owner: pairs with the acquire fence in the fast read.
+  // A reader that sees a byte written to the block from here on also sees that the last owner gave the block up. Pairs
+  // with the acquire fence in the fast read.
   std::atomic_thread_fence(std::memory_order_release);
   return position;
 }
 
-std::uint32_t Arena::allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Arena::allocate_from_wilderness(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   if (bytes > wilderness_bytes()) return 0;
   const auto position = static_cast<std::uint32_t>(heap_begin() - units);

@@ -18,7 +18,7 @@ namespace memstream {
 //   - From heap_begin the blocks follow one another without a gap to heap_end: each size is changed by one store, and
 //     only after the header that the store uncovers has been written.
 //   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
-// The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them anew.
+// The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them again.
 //
 // All functions need the shard's write lock. They throw CorruptionDetected when they meet bytes that make no sense, or
 // lead to where there is no memory.
@@ -36,16 +36,16 @@ class Arena {
 
   // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
   // only size and flags.
-  std::uint32_t allocate(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t allocate(Units units, std::uint64_t now_ms);
 
   // As allocate(), from the free lists alone: the wilderness stays as it is.
-  std::uint32_t allocate_from_lists(std::uint64_t units);
+  std::uint32_t allocate_from_lists(Units units);
 
   // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
   std::uint32_t allocate_at(std::uint32_t position, std::uint32_t units);
 
   // As allocate(), from the wilderness alone.
-  std::uint32_t allocate_from_wilderness(std::uint64_t units, std::uint64_t now_ms);
+  std::uint32_t allocate_from_wilderness(Units units, std::uint64_t now_ms);
 
   // Adds the block behind a used block to it. REQUIRES: that one is used, and nobody's. Returns how many units it had.
   std::uint32_t join_next(std::uint32_t position);

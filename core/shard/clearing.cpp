@@ -21,7 +21,7 @@ constexpr int kStarts = 16;  // Another one each time that somebody has begun to
 }  // namespace
 
 Clearing::Clearing(const ShardParts& parts, Reclaimer* reclaimer, TableShrinker* shrinker, const StoreRequest& request,
-                   std::uint64_t units, PinSet* pins, std::uint64_t now_ms) noexcept
+                   Units units, PinSet* pins, std::uint64_t now_ms) noexcept
     : parts_(parts),
       arena_(parts.arena),
       contents_(parts.contents),
@@ -68,7 +68,7 @@ Status Clearing::clear_a_slice(PinnedBlock* reserved) {
 // holds any more; what is worth least.
 Status Clearing::begin(PinnedBlock* reserved) {
   assert(holds_write_lock(parts_.header));
-  const std::uint64_t units = units_;
+  const Units units = units_;
   shrinker_.fit(request_);
   if (units * kUnitSize <= kClearedAtOnce) {
     const std::uint32_t position = reclaimer_.make_room(units, now_ms_);
@@ -92,14 +92,14 @@ Status Clearing::begin(PinnedBlock* reserved) {
     return position != 0 ? keep_reserved(position, reserved) : Status::kOk;
   }
   if (start != kWilderness) return start_at(start);
-  const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
+  const Units wilderness{arena_.wilderness_bytes() / kUnitSize};
   if (must_commit_more(wilderness)) return Status::kOk;
   const std::uint32_t position = arena_.allocate_from_wilderness(wilderness, now_ms_);
   return position != 0 ? start_at(position) : reclaimer_.no_room(units * kUnitSize);
 }
 
 // Whether the block would come from wilderness that is not all committed: some more of it is now.
-bool Clearing::must_commit_more(std::uint64_t units) {
+bool Clearing::must_commit_more(Units units) {
   assert(holds_write_lock(parts_.header));
   const ShardSpace& s = space();
   const std::uint64_t bytes = units * kUnitSize;
@@ -153,7 +153,7 @@ Status Clearing::start_at(std::uint32_t position) {
   const BlockShape first = arena_.shape(position);
   Arena::set_shape(arena_.block(position),
                    {.size_units = first.size_units, .flags = first.flags & (kBlockUsed | kBlockPrevFree)});
-  retired_.add(position, first.size_bytes());
+  retired_.add(BlockPosition{position}, first.size_bytes());
   pin_ = pins_.claim(offset_of(position));
   if (pin_ == PinSet::kNone) {
     retired_.remove(position);
@@ -197,7 +197,7 @@ void Clearing::stop() {
 Status Clearing::keep_reserved(std::uint32_t position, PinnedBlock* reserved) {
   assert(holds_write_lock(parts_.header));
   const CheckedBlock block = contents_.fill(position, request_, true, now_ms_);
-  retired_.add(position, block.stored_size);
+  retired_.add(BlockPosition{position}, block.stored_size);
   if (position_ == 0) pin_ = pins_.claim(offset_of(position));
   if (pin_ == PinSet::kNone) {
     retired_.remove(position);

@@ -20,7 +20,7 @@ class Clearing {
  public:
   // For the block that `request` needs, of so many units. REQUIRES: all of them outlive this.
   Clearing(const ShardParts& parts, Reclaimer* reclaimer, TableShrinker* shrinker, const StoreRequest& request,
-           std::uint64_t units, PinSet* pins, std::uint64_t now_ms) noexcept;
+           Units units, PinSet* pins, std::uint64_t now_ms) noexcept;
 
   // One hold's work; is_done() after the last. Throws CorruptionDetected.
   // REQUIRES: the caller holds the shard's write lock and has shut out slow readers.
@@ -34,7 +34,7 @@ class Clearing {
   static constexpr std::uint32_t kWilderness = 1;  // No block begins there.
 
   Status begin(PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
-  bool must_commit_more(std::uint64_t units) MEMSTREAM_NEEDS_W;
+  bool must_commit_more(Units units) MEMSTREAM_NEEDS_W;
   std::uint32_t find_start() MEMSTREAM_NEEDS_W;
   Status start_at(std::uint32_t position) MEMSTREAM_NEEDS_W;
   bool clear_next(std::uint32_t position) MEMSTREAM_NEEDS_W;
@@ -52,11 +52,11 @@ class Clearing {
   Reclaimer& reclaimer_;
   TableShrinker& shrinker_;
   const StoreRequest& request_;  // What the block is for.
-  std::uint64_t units_;          // That it needs.
+  Units units_;                  // That it needs.
   PinSet& pins_;
   std::uint64_t now_ms_;
   std::uint32_t position_ = 0;  // Of the block that grows, 0: none yet. And its pin.
-  std::uint32_t pin_ = PinSet::kNone;
+  PinNumber pin_ = PinSet::kNone;
   int starts_ = 0;
   bool looked_at_orphans_ = false;
   bool has_evicted_ = false;

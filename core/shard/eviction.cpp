@@ -12,8 +12,9 @@ constexpr std::uint32_t kLooks = 4096;   // Entries of any kind that one search 
 constexpr std::uint32_t kSpares = 64;    // ... and those with hits that it spares: then the coldest of them goes.
 constexpr std::uint32_t kMoves = 64;     // Entries that one search passes or moves to the main queue ...
 constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hits.
-// One in so many that the small queue would drop goes to the main one all the same, if that gives way: mostly, and
-// where nothing that was dropped comes back. What is asked for over and over in a loop has to last until its turn.
+// One in so many entries that the small queue would drop goes to the main queue instead, if that has room. The first
+// number is the usual one. The second holds where no dropped key comes back: keys that are read in a loop have to last
+// until their turn.
 constexpr std::uint32_t kOneIn = 20;
 constexpr std::uint32_t kOneInOfALoop = 128;
 constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
@@ -169,7 +170,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   if (hits != 0) {
     ++space().small_read;
     if (search->small_target <= space().used_memory / kLongPart) return true;
-    // What was read often brings its room along, until it is seen what the drops of the main queue are worth.
+    // An entry that was read often takes its room to the main queue, until the drops of that queue show their worth.
     if (hits == kHits && space().main_drops < kLeastDrops) take_from_small(bytes, search);
     if (hits > 1) return true;
   } else if (search->moves == 0) {
@@ -268,8 +269,8 @@ inline bool Eviction::main_pays() noexcept {
     if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
-  // The newcomer counts, but for half a block: so the small queue is as near to its target as few large blocks allow.
-  // Without it, rounding could leave that below its target for ever, and the main one would take in whatever it loses.
+  // The newcomer counts, less half a block: so the small queue is as near to its target as few large blocks allow.
+  // Without it, rounding could leave the small queue below its target for ever, and the main one would gain its losses.
   const std::uint64_t half_block = space().used_memory / std::max(space().entries, 1U) / 2;
   const std::uint64_t newcomer = newcomer_bytes - std::min(newcomer_bytes, half_block);
   while (small_memory() != 0 && small_memory() + newcomer > search.small_target && search.looks < kLooks) {
@@ -277,7 +278,7 @@ inline bool Eviction::main_pays() noexcept {
   }
   search.looks = 0;
   if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
-  // Nothing there that could go: then whatever can go from the small one.
+  // The main queue has nothing that can go: take anything that can go from the small one.
   search.looks = 0;
   search.moves = kMoves;
   while (search.looks < kLooks) {

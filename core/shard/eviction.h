@@ -14,10 +14,10 @@
 
 namespace memstream {
 
-// Two queues over the entries of a shard: a small one that new keys enter, and a main one for what was hit there, for
-// what came back soon after it had been dropped, and for whatever there is room for. The small one begins with nearly
-// all, and makes room for the main one where that is worth more. Each is in the order in which its
-// hand comes by, which is nearly that of a FIFO: a freed entry is the next to be taken, behind the hand that freed it.
+// Two queues over the entries of a shard. New keys enter the small one. The main one takes keys that were hit there,
+// keys that came back soon after they had been dropped, and others while it has room. The small one begins with nearly
+// all the room, and gives it to the main one where that is worth more. Each hand meets its entries nearly in FIFO
+// order: a freed entry is the next to be taken, behind the hand that freed it.
 //
 // The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
 // rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
@@ -29,7 +29,7 @@ class Eviction {
   Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins) noexcept
       : shard_(shard), index_(index), arena_(arena), pins_(pins) {}
 
-  // Notes that somebody asked for a key that is not there. The one function that needs no lock.
+  // Notes that a get asked for a key that is not there. The one function that needs no lock.
   static void note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept;
 
   // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
@@ -84,7 +84,7 @@ class Eviction {
   // For rebuild: both queues empty, and nothing known of the past but what the small one should have.
   void reset() noexcept MEMSTREAM_NEEDS_W;
 
-  // What small_target stands at in a new shard: as much as the small queue can have.
+  // The value of small_target in a new shard: as much as the small queue can have.
   static constexpr std::uint64_t kAllForSmall = ~std::uint64_t{0};
 
  private:

@@ -1,4 +1,4 @@
-// What is remembered of keys that were dropped, what comes back of it, and how that moves the border of the queues.
+// The memory of dropped keys, how many of them come back, and how their return moves the border of the queues.
 #include <algorithm>
 
 #include "core/shard/eviction.h"
@@ -110,7 +110,7 @@ void Eviction::adapt_target(std::uint64_t returns) noexcept {
   const std::uint64_t target = small_target();
   if (small > main + main / kChancePart) {
     s.small_target = target + step(small, main);
-    // What was dropped while it was shorter says nothing of a queue that has all.
+    // Keys dropped while the queue was shorter say nothing about a queue that has all the room.
     if (!small_has_all(target) && small_has_all(s.small_target)) forget_drops();
   } else if (small <= main) {
     s.small_target = target - std::min(target, step(main, small));

@@ -240,7 +240,7 @@ void Index::split(std::uint32_t from, std::uint32_t to) {
 
 // ---- free entries ----
 
-// Reads nothing of the segment: whatever anybody writes into it meanwhile, this comes to its end.
+// Reads nothing of the segment, so it ends no matter what others write there meanwhile.
 void Index::empty(std::uint32_t cells) noexcept {
   std::uint32_t free_entry = 0;
   for (std::uint32_t cell = cells; cell-- > 0;) {

@@ -6,8 +6,8 @@
 namespace memstream {
 namespace {
 
-// Every shard has a right to three quarters of an equal part. The last quarter goes to whoever comes first: keys and
-// large values never spread quite evenly.
+// Every shard has a right to three quarters of an equal part. The last quarter goes to the shards that ask first: keys
+// and large values never spread quite evenly.
 constexpr std::uint64_t right_of(std::uint64_t equal_part_bytes) noexcept { return equal_part_bytes / 4 * 3; }
 
 std::uint64_t load(const std::uint64_t& mark) noexcept {

@@ -42,14 +42,14 @@ const ProcessSlot* PinPlaces::owner_of(std::uint64_t owner) const noexcept {
   return is_there ? &slot : nullptr;
 }
 
-std::uint32_t PinPlaces::claim(ProcessSlot* slot, std::uint64_t word) const noexcept {
+PinNumber PinPlaces::claim(ProcessSlot* slot, std::uint64_t word) const noexcept {
   const std::uint64_t own = owner_word(slot);
   const std::uint32_t in_use = chunks_in_use();
   const std::uint32_t first = slot->pin_chunk.load(std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < in_use; ++i) {
     const std::uint32_t chunk = (first % in_use + i) % in_use;
     if (chunks_[chunk].owner.load(std::memory_order_acquire) != own) continue;
-    const std::uint32_t number = claim_in(chunk, word);
+    const PinNumber number = claim_in(chunk, word);
     if (number == kNone) continue;
     slot->pin_chunk.store(chunk, std::memory_order_relaxed);
     return number;
@@ -57,23 +57,23 @@ std::uint32_t PinPlaces::claim(ProcessSlot* slot, std::uint64_t word) const noex
   for (;;) {  // Other threads may fill a chunk as fast as it is claimed.
     const std::uint32_t chunk = claim_chunk(own);
     if (chunk == kNone) return kNone;
-    const std::uint32_t number = claim_in(chunk, word);
+    const PinNumber number = claim_in(chunk, word);
     if (number == kNone) continue;
     slot->pin_chunk.store(chunk, std::memory_order_relaxed);
     return number;
   }
 }
 
-std::uint32_t PinPlaces::claim_in(std::uint32_t chunk, std::uint64_t word) const noexcept {
+PinNumber PinPlaces::claim_in(std::uint32_t chunk, std::uint64_t word) const noexcept {
   PinChunk& claimed = chunks_[chunk];
   if (claimed.taken.load(std::memory_order_relaxed) >= kPinsPerChunk) return kNone;
-  // Before the pin: whoever looks for pins passes over a chunk without any.
+  // Before the pin: a search for pins passes over a chunk without any.
   claimed.taken.fetch_add(1, std::memory_order_relaxed);
   for (std::uint32_t place = 0; place < kPinsPerChunk; ++place) {
     std::uint64_t free = 0;
     if (claimed.pins[place].load(std::memory_order_relaxed) == 0 &&
         claimed.pins[place].compare_exchange_strong(free, word, std::memory_order_acq_rel)) {
-      return place_number(chunk, place);
+      return PinNumber{place_number(chunk, place)};
     }
   }
   claimed.taken.fetch_sub(1, std::memory_order_relaxed);
@@ -99,7 +99,7 @@ std::uint32_t PinPlaces::claim_chunk(std::uint64_t own) const noexcept {
   return kNone;
 }
 
-std::atomic<std::uint64_t>* PinPlaces::find(const ProcessSlot* slot, std::uint32_t number) const noexcept {
+std::atomic<std::uint64_t>* PinPlaces::find(const ProcessSlot* slot, PinNumber number) const noexcept {
   if (number < kPinsPerProcess) return nullptr;
   const std::uint32_t chunk = (number - kPinsPerProcess) / kPinsPerChunk;
   if (chunk >= chunks_in_use() || chunks_[chunk].owner.load(std::memory_order_acquire) != owner_word(slot)) {
@@ -108,7 +108,7 @@ std::atomic<std::uint64_t>* PinPlaces::find(const ProcessSlot* slot, std::uint32
   return &chunks_[chunk].pins[(number - kPinsPerProcess) % kPinsPerChunk];
 }
 
-void PinPlaces::count_out(std::uint32_t number) const noexcept {
+void PinPlaces::count_out(PinNumber number) const noexcept {
   chunks_[(number - kPinsPerProcess) / kPinsPerChunk].taken.fetch_sub(1, std::memory_order_relaxed);
 }
 

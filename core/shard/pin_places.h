@@ -13,13 +13,13 @@
 namespace memstream {
 
 // A chunk belongs to the process whose slot and generation its owner word names, so that it is free as soon as that
-// process has left its slot: nobody has to wipe it. Whoever claims it wipes it first. Tables may hold any bytes.
+// process has left its slot: nobody has to wipe it. A process that claims it wipes it first. Tables may hold any bytes.
 //
 // Safe from all threads of all processes. A place has a number: first those of the caller's own slot, then those of the
 // chunks.
 class PinPlaces {
  public:
-  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  static constexpr PinNumber kNone{~std::uint32_t{0}};
 
   PinPlaces(Segment* segment, const Geometry& geometry) noexcept;
 
@@ -27,13 +27,13 @@ class PinPlaces {
 
   // Sets a free place to `word`, in a chunk that is claimed for it if need be. kNone if all chunks belong to others, or
   // the system gives no memory for one more.
-  std::uint32_t claim(ProcessSlot* slot, std::uint64_t word) const noexcept;
+  PinNumber claim(ProcessSlot* slot, std::uint64_t word) const noexcept;
   // The place with that number, if it is in a chunk of the process; null otherwise.
-  std::atomic<std::uint64_t>* find(const ProcessSlot* slot, std::uint32_t number) const noexcept;
+  std::atomic<std::uint64_t>* find(const ProcessSlot* slot, PinNumber number) const noexcept;
   // After the place found under that number was emptied.
-  void count_out(std::uint32_t number) const noexcept;
+  void count_out(PinNumber number) const noexcept;
 
-  // ---- for who looks at the pins of all ----
+  // ---- for a look at the pins of all processes ----
 
   // The slot of the process that an owner word names, of a chunk or a lease, if it is still in it.
   const ProcessSlot* owner_of(std::uint64_t owner) const noexcept;
@@ -67,7 +67,7 @@ class PinPlaces {
   }
 
  private:
-  // Those that this process knows to have memory, whatever the header says. A copy begins with none.
+  // Those that this process knows to have memory; the header may be damaged. A copy begins with none.
   struct KnownChunks {
     KnownChunks() noexcept = default;
     KnownChunks(const KnownChunks&) noexcept : KnownChunks() {}
@@ -79,7 +79,7 @@ class PinPlaces {
     return lease_owner_word(static_cast<std::uint32_t>(slot - slots_),
                             slot->generation.load(std::memory_order_relaxed));
   }
-  std::uint32_t claim_in(std::uint32_t chunk, std::uint64_t word) const noexcept;
+  PinNumber claim_in(std::uint32_t chunk, std::uint64_t word) const noexcept;
   std::uint32_t claim_chunk(std::uint64_t own) const noexcept;
 
   Segment* segment_;

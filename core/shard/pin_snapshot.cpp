@@ -97,7 +97,7 @@ std::uint32_t PinSnapshot::dangling_pins() const noexcept {
 void PinSnapshot::drop_strays() noexcept {
   if (!listed_ || dangling_pins() == 0) return;
   for_each_pin([&](std::atomic<std::uint64_t>& pin, std::uint64_t word, std::uint64_t offset) {
-    if ((word & kPinIsTentative) != 0) return;  // Whoever took it is going to see that the shard has changed.
+    if ((word & kPinIsTentative) != 0) return;  // Its process is going to see that the shard has changed.
     const Held* held = find(offset);
     // Compared, for its process may have taken the place for something else meanwhile.
     if (held == nullptr || !held->is_block) pin.compare_exchange_strong(word, 0, std::memory_order_acq_rel);

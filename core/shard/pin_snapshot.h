@@ -26,7 +26,7 @@ class PinSnapshot {
 
   // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
   std::uint32_t dangling_pins() const noexcept;
-  // Takes those out of the process table, so that whoever made a reservation learns that it is gone.
+  // Takes those out of the process table, so that the owner of a lost reservation learns that it is gone.
   void drop_strays() noexcept;
 
  private:

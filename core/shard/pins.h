@@ -1,6 +1,6 @@
-// The pins of the processes: which blocks each holds in place. A pin is a hazard pointer: it is set without a lock by
-// who begins to look at a block, and seen by who is about to give the block up. docs/locking.md says why none is
-// missed.
+// The pins of the processes: which blocks each holds in place. A pin is a hazard pointer: a reader sets it without a
+// lock when it begins to look at a block, and a writer sees it before it gives the block up. docs/locking.md says why
+// no pin is missed.
 #pragma once
 
 #include <algorithm>
@@ -17,17 +17,17 @@ namespace memstream {
 // The places for pins of one process, the caller's own: those in its slot, and then chunks. Safe from all its threads.
 class PinSet {
  public:
-  static constexpr std::uint32_t kNone = PinPlaces::kNone;
+  static constexpr PinNumber kNone = PinPlaces::kNone;
 
   // `slot` null: a process that has none, and no places.
   PinSet(ProcessSlot* slot, const PinPlaces& places) noexcept : slot_(slot), places_(places) {}
 
-  // Takes a place for the block at `offset_bytes` of the segment; kNone if there is none left. Whoever cannot be sure
-  // that the block stands has kPinIsTentative added to the offset, lets a sequentially consistent fence follow, looks
+  // Takes a place for the block at `offset_bytes` of the segment; kNone if there is none left. A caller that cannot be
+  // sure that the block stands adds kPinIsTentative to the offset, issues a sequentially consistent fence, checks
   // whether the entry still has the block, and then calls validate() or drop().
-  std::uint32_t claim(std::uint64_t offset_bytes) noexcept {
+  PinNumber claim(std::uint64_t offset_bytes) noexcept {
     if (slot_ == nullptr) return kNone;
-    for (std::uint32_t pin = 0; pin < kPinsPerProcess; ++pin) {
+    for (PinNumber pin{0}; pin < kPinsPerProcess; ++pin) {
       std::atomic<std::uint64_t>& place = slot_->pins[pin];
       if (place.load(std::memory_order_relaxed) != 0) continue;
       if (slot_->pins_used.load(std::memory_order_relaxed) <= pin) [[unlikely]]
@@ -44,19 +44,19 @@ class PinSet {
   }
 
   // REQUIRES, as drop(): `pin` was claimed and is held.
-  void validate(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+  void validate(PinNumber pin, std::uint64_t offset_bytes) noexcept {
     place_of(pin)->store(offset_bytes, std::memory_order_relaxed);
   }
 
-  // Whatever was read of the block has been read before.
-  void drop(std::uint32_t pin) noexcept {
+  // All reads of the block happen before this.
+  void drop(PinNumber pin) noexcept {
     place_of(pin)->store(0, std::memory_order_release);
     if (pin >= kPinsPerProcess) [[unlikely]]
       places_.count_out(pin);
   }
 
   // As drop(), by one of those who may try. False if the pin holds another block, or none.
-  bool release(std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+  bool release(PinNumber pin, std::uint64_t offset_bytes) noexcept {
     if (!holds(pin, offset_bytes)) return false;
     if (!has_one_thread()) {
       if (!place_of(pin)->compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel)) return false;
@@ -69,7 +69,7 @@ class PinSet {
   }
 
   // As release(), of a place in `slot` itself. False also if the pin is in none of these.
-  static bool release_from_slot(ProcessSlot* slot, std::uint32_t pin, std::uint64_t offset_bytes) noexcept {
+  static bool release_from_slot(ProcessSlot* slot, PinNumber pin, std::uint64_t offset_bytes) noexcept {
     if (pin >= kPinsPerProcess) return false;
     std::atomic<std::uint64_t>& place = slot->pins[pin];
     if (!has_one_thread()) return place.compare_exchange_strong(offset_bytes, 0, std::memory_order_acq_rel);
@@ -78,21 +78,21 @@ class PinSet {
     return true;
   }
 
-  bool holds(std::uint32_t pin, std::uint64_t offset_bytes) const noexcept {
+  bool holds(PinNumber pin, std::uint64_t offset_bytes) const noexcept {
     if (slot_ == nullptr) return false;
     const std::atomic<std::uint64_t>* place = place_of(pin);
     return place != nullptr && place->load(std::memory_order_acquire) == offset_bytes;
   }
 
  private:
-  [[gnu::cold]] void use(std::uint32_t pin) noexcept {
+  [[gnu::cold]] void use(PinNumber pin) noexcept {
     std::uint32_t used = slot_->pins_used.load(std::memory_order_relaxed);
     while (used <= pin && !slot_->pins_used.compare_exchange_weak(used, pin + 1, std::memory_order_relaxed)) {
     }
   }
 
   // Null if the pin is in no chunk of this process.
-  std::atomic<std::uint64_t>* place_of(std::uint32_t pin) const noexcept {
+  std::atomic<std::uint64_t>* place_of(PinNumber pin) const noexcept {
     return pin < kPinsPerProcess ? &slot_->pins[pin] : places_.find(slot_, pin);
   }
 
@@ -130,7 +130,8 @@ class PinTable {
     return (ref_has_pinned_hint(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 
-  // As long as it lives, the block at `position` counts as held, by whoever has W: for a value that room is made for.
+  // As long as it lives, the block at `position` counts as held by the holder of W: it has the value that room is made
+  // for.
   class Kept {
    public:
     Kept(PinTable* pins, std::uint32_t position) noexcept : pins_(pins) { pins->kept_ = position; }

@@ -29,11 +29,11 @@ class Reclaimer {
 
   // ---- room ----
 
-  // A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
-  std::uint32_t make_room(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  // A used block of `units`, at any cost to others. 0 only if pins or a lack of memory stand in the way everywhere.
+  std::uint32_t make_room(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // A block of just so many units: the position of one that eviction has come by, used and nobody's; 0: none yet.
   struct BlockWanted {
-    std::uint64_t units = 0;
+    Units units{0};
     std::uint32_t position = 0;
   };
   // A free entry, for a block of so many bytes. 0 as above. An eviction may fill in `wanted`, unless it is null.
@@ -42,13 +42,13 @@ class Reclaimer {
   Status no_room(std::uint64_t bytes) const noexcept MEMSTREAM_NEEDS_W;
 
   // Evicts what is worth least until the block fits. 0 if it fits nowhere yet.
-  std::uint32_t evict_coldest(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t evict_coldest(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   struct Window {  // Blocks in [begin, end), each of them free, or live and not held.
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
   };
   static constexpr std::uint32_t kAnyLooks = ~std::uint32_t{0};
-  bool find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) MEMSTREAM_NEEDS_W;
+  bool find_window(Units units, std::uint64_t now_ms, std::uint32_t looks, Window* window) MEMSTREAM_NEEDS_W;
   // Takes a block from its entry, which gets another block or is evicted. False if somebody holds the block.
   bool empty_block(std::uint32_t position, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
@@ -66,8 +66,8 @@ class Reclaimer {
  private:
   bool has_only_entries_in_use() const noexcept MEMSTREAM_NEEDS_W;
   std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
-  std::uint32_t evict_for(std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  std::uint32_t clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t evict_for(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t clear_window(const Window& window, Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool relocate(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;

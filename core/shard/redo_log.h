@@ -38,7 +38,7 @@ class RedoLog {
   // What is known of entry `id`, whose ref is `ref`, one of those that ref_overwritten() gives. False if no record is
   // about it, or the record contradicts the block. Safe on any bytes; the record stands still while the entry has that
   // ref.
-  bool find(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept;
+  bool find(EntryId id, EntryRef ref, Overwriting* found) const noexcept;
 
   // Carries out what the record says, on the block that it is about.
   static void apply(const RedoRecord& redo, BlockHeader& header, std::byte* value, std::uint64_t value_size) noexcept;

@@ -25,7 +25,7 @@ std::uint32_t RetiredBlocks::next_of(std::uint32_t position) const {
   return next;
 }
 
-void RetiredBlocks::add(std::uint32_t position, std::uint64_t stored_size) {
+void RetiredBlocks::add(BlockPosition position, std::uint64_t stored_size) {
   assert(holds_write_lock(header_));
   // A reader without a lock that sees what is written to the header here also sees that the entry has let go of it.
   std::atomic_thread_fence(std::memory_order_release);

@@ -34,7 +34,7 @@ class RetiredBlocks {
   std::uint32_t count() const noexcept MEMSTREAM_NEEDS_W { return header_->space.retired; }
 
   // Adds a used block. It is the last to be looked at.
-  void add(std::uint32_t position, std::uint64_t stored_size) MEMSTREAM_NEEDS_W;
+  void add(BlockPosition position, std::uint64_t stored_size) MEMSTREAM_NEEDS_W;
   // The block stays in use, without an owner.
   void remove(std::uint32_t position) MEMSTREAM_NEEDS_W;
 

@@ -86,7 +86,7 @@ class Shard final {
   Status scan(std::uint32_t* next, const OpContext& context,
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
-  // kBusy: the numbers are filled in as well, but were read while somebody had the lock.
+  // kBusy: the numbers are filled in as well, but were read while another thread had the lock.
   Status statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept;
   // Maps what is committed of the shard into this process, through `segment`, which is the one it lies in.
   Status prefault(const Deadline& deadline, const Segment& segment) noexcept;
@@ -101,8 +101,8 @@ class Shard final {
   Status increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept;
   Status clear(const Deadline& deadline) noexcept;
 
-  // For whoever enters a process slot: finishes what its redo record says, if a process that had it before was killed
-  // at that. Until kOk has come back nobody may write to the record.
+  // For a process that enters a slot: carries out the slot's redo record, if the process that had it before was killed
+  // while it did that. The caller must not write to the record before kOk has come back.
   Status replay_redo(std::uint32_t record, const Deadline& deadline) noexcept;
 
   // ---- many keys at once (core/shard/shard_batch.cpp) ----
@@ -135,8 +135,8 @@ class Shard final {
   // ---- pins: reading and writing in place (core/shard/shard_pins.cpp; pin() in core/shard/shard_lookup.h) ----
 
   // Lets `pins` hold the block of the key's value: without a lock, unless the value is being written at that moment.
-  // kFull if `pins` has no place left; the caller copies then. The instants are those of a get. What is held ends with
-  // PinSet::release(), whatever has become of the key.
+  // kFull if `pins` has no place left; the caller copies then. The instants are those of a get. PinSet::release() ends
+  // the pin, also when the key has gone meanwhile.
   template <class Now>
   Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms, Now now_ms,
              PinnedBlock* pinned) noexcept;

@@ -55,7 +55,7 @@ class ShardContents {
   // The ref of the entry that owns the used block; 0 if no entry does.
   std::uint64_t owning_ref(std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W;
   // The same if the entry `id` owns it.
-  std::uint64_t owning_ref(std::uint32_t id, std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W;
+  std::uint64_t owning_ref(EntryId id, BlockPosition position) const noexcept MEMSTREAM_NEEDS_W;
 
   // The checksum that the value should have, as StoreRequest::caller_flags has it; 0 where values have none.
   std::uint64_t checksum_for(const Key& key, const std::byte* value, std::uint64_t size_bytes) const noexcept {

@@ -19,7 +19,7 @@ constexpr int kAnnounceTries = 3;
 constexpr std::uint32_t kMeetingsPerLook = 256;
 constexpr int kSpins = 64;  // Tries before the first sleep: a slow reader holds the lock for microseconds.
 
-// Gives way to whoever is waited for: first by spinning, then in sleeps that grow to 1 ms.
+// Gives way to the thread that it waits for: first by spinning, then in sleeps that grow to 1 ms.
 class Backoff {
  public:
   void pause() noexcept {
@@ -105,8 +105,8 @@ Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexc
 
 Status ShardLock::recover(const Deadline& deadline) noexcept {
   assert(holds_write_lock(shard_));
-  // From here on the flag says what the mutex said: whoever gets the lock next begins again, whether this process is
-  // killed or gives up at its deadline.
+  // From here on the flag says what the mutex said. If this process is killed or gives up at its deadline, the next
+  // holder of the lock starts over.
   shard_->needs_recovery.store(1, std::memory_order_seq_cst);
   shard_->wait.store(1, std::memory_order_seq_cst);
   const Status status = switch_epoch(deadline);
@@ -131,7 +131,7 @@ Status ShardLock::wait_for_readers(std::uint64_t epoch, const Deadline& deadline
   }
   while (status == Status::kOk && pthread_rwlock_trywrlock(&shard_->rw[current & 1]) != 0) {
     if (!backoff.spinning() && !any_slot_is_live(current)) {
-      // Whoever had a slot may have left it since the rwlock was tried. They leave the rwlock first.
+      // A reader may have left its slot since the rwlock was tried. Readers leave the rwlock first.
       if (pthread_rwlock_trywrlock(&shard_->rw[current & 1]) == 0) break;
       // Nobody alive reads: the count was left by a reader that died. A fresh rwlock replaces the one it spoilt.
       // One that is busy even so is damaged, or somebody spoils each new one: no reason to go on for ever.
@@ -162,7 +162,7 @@ bool ShardLock::announced_are_dead(std::uint64_t epoch) noexcept {
 Status ShardLock::switch_epoch(const Deadline& deadline) noexcept {
   assert(holds_write_lock(shard_));
   const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
-  // The rwlock to be laid anew was last used one epoch ago.
+  // The rwlock that is about to be initialised again was last used one epoch ago.
   if (epoch > 0 && !wait_for_slots(epoch - 1, deadline)) {
     return busy(number_, reader_thread(epoch - 1), "was reading it");
   }

@@ -57,7 +57,7 @@ class ShardLock {
   }
 
   // Shuts out slow readers: `wait` keeps away those that come; for those that are there the rwlock in use is taken too.
-  // REQUIRES: W is held. Leaves W held whatever comes back.
+  // REQUIRES: W is held. Leaves W held, also after an error.
   Status exclude_readers(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W {
     has_rwlock_ = false;
     // Raised first, looked second: a reader that comes either sees `wait` or is seen here.

@@ -50,7 +50,7 @@ template <bool kAsks>
 
 // Then the bucket, which names the entries and says where their blocks are, so that both are asked for at once. Of the
 // block as far as a key of 16 bytes and a value of 64 go; larger values the processor's own prefetcher follows.
-// Whatever the hint says: asking for a line that is not there does nothing.
+// The hint may be wrong: a prefetch of an address without memory does nothing.
 template <LineUse kUse>
 [[gnu::always_inline]] inline void Shard::probe_bucket(const Key& key, Probe* probe) const noexcept {
   constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
@@ -188,7 +188,7 @@ template <class Now>
   return FastGet::kAnswered;
 }
 
-// Of a key that is not there. What was never full has no fingerprints.
+// For a key that is not there. A bucket has fingerprints only once its shard was full.
 [[gnu::always_inline]] inline void Shard::note_miss(const Key& key, Bucket& bucket) const noexcept {
   if ((bucket.eviction.load(std::memory_order_relaxed) & kGhosts) == 0 || read_only_) return;
   Eviction::note_miss(header_, bucket, key.hash.tag());
@@ -218,8 +218,8 @@ template <class Now>
     entry.policy.compare_exchange_strong(policy, next, std::memory_order_relaxed);
 }
 
-// The lock first: while it comes from whoever had it last, those of the entry are on their way too. Waited for with the
-// lock held they would keep others waiting as well.
+// The lock first: while its line comes from its last holder, the lines of the entry are on their way too. A writer that
+// waited for them with the lock held would make others wait as well.
 [[gnu::always_inline]] inline void Shard::prefetch_write(const Key& key, Probe* probe) const noexcept {
   prefetch_lock();
   if (!probe_start<false>(key, probe)) [[unlikely]]

@@ -36,7 +36,7 @@ template <class Operation, class Again>
   } catch (const CorruptionDetected&) {
     if (exclusion == Exclusion::kWriters) status = lock_.exclude_readers(deadline);
     if (status != Status::kOk) {
-      // A slow reader stays in the shard beyond the deadline: whoever gets the lock next repairs it.
+      // A slow reader stays in the shard beyond the deadline: the next holder of the lock repairs it.
       lock_.request_recovery();
       lock_.unlock();
       return status;

@@ -1,9 +1,9 @@
 // Writing a small value over the one before it, and finishing that for a writer that was killed.
 //
 // A value is overwritten in the block that it has: no list of free blocks, no neighbour, no count of the shard is
-// touched, and two processes that write to one shard take fewer lines from each other. What makes half a value
-// impossible is a redo record: all that the block is to become stands in the record of the process, named by the shard,
-// before the first byte of the block changes. docs/locking.md says why a reader never believes a mixture.
+// touched, and two processes that write to one shard take fewer lines from each other. A redo record makes half a value
+// impossible: the process's record holds all that the block is to become, and the shard names it, before the first byte
+// of the block changes. docs/locking.md says why a reader never believes a mixture.
 #include <algorithm>
 
 #include "core/base/touch_source.h"
@@ -28,7 +28,7 @@ constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
     return false;
   if (found.block.has_extras() != request.has_extras() || (found.block.flags & kBlockAligned) != 0) [[unlikely]]
     return false;
-  // Whoever may be viewing the value goes on seeing it, so that the new one needs a block of its own.
+  // A process that may be viewing the value goes on seeing it, so the new value needs a block of its own.
   return slack_of(request, found) < kSpareBytes && !ref_has_pinned_hint(found.ref);
 }
 
@@ -64,8 +64,7 @@ constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
   };
 
   const std::uint64_t ref = ref_overwritten(found.ref);
-  // What is written to the record from here on must not be seen by a reader that does not see that what it said before
-  // was finished.
+  // A reader that sees a word written to the record from here on also sees that its previous contents were carried out.
   std::atomic_thread_fence(std::memory_order_release);
   redo.ref.store(ref, std::memory_order_relaxed);
   redo.entry.store(found.id, std::memory_order_relaxed);
@@ -77,8 +76,8 @@ constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
   copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
-  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it. Views
-  // begin by changing the ref, and only where it is live.
+  // The commit: a recovery that finds this ref carries the record out. No reader may see a new byte of the block before
+  // it. A view begins by changing the ref, and only where it is live.
   std::uint64_t unviewed = found.ref;
   if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
     header_->redo.store(0, std::memory_order_release);
@@ -164,9 +163,7 @@ Status Shard::store_otherwise(const StoreRequest& request, const Probe& probe, s
       [&]() MEMSTREAM_NEEDS_W { return store_one(request, now_ms); });
 }
 
-// What is known of entry `id` whose ref is `ref`, one of those that ref_overwritten() gives. False if no record speaks
-// of it, or makes no sense beside the block. Safe on any bytes; while the entry has that ref, the record stands still.
-bool RedoLog::find(std::uint32_t id, std::uint64_t ref, Overwriting* found) const noexcept {
+bool RedoLog::find(EntryId id, EntryRef ref, Overwriting* found) const noexcept {
   const std::uint32_t number = header_->redo.load(std::memory_order_acquire) - 1;
   if (number >= geometry_.redo_records()) return false;
   const RedoRecord& redo = redo_records_[number];
@@ -194,7 +191,6 @@ bool RedoLog::find(std::uint32_t id, std::uint64_t ref, Overwriting* found) cons
   return true;
 }
 
-// For rebuild: what a writer that was killed had committed becomes the value of its key. May be done again.
 void RedoLog::finish() {
   const std::uint32_t number = header_->redo.load(std::memory_order_relaxed) - 1;
   const std::uint32_t id =
@@ -203,7 +199,7 @@ void RedoLog::finish() {
     Entry& entry = index_.entry(id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     Overwriting found;
-    if (ref_is_overwritten(ref) && find(id, ref, &found)) {
+    if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {
       apply(*found.record, const_cast<BlockHeader&>(*found.block.header), const_cast<std::byte*>(found.block.value),
             found.becomes.value_size);
       entry.ref.store(ref_finished(ref), std::memory_order_release);
@@ -215,7 +211,8 @@ void RedoLog::finish() {
 Status Shard::replay_redo(std::uint32_t record, const Deadline& deadline) noexcept {
   if (!redo_.names(record)) [[likely]]
     return Status::kOk;
-  // Its writer died with the lock: whoever takes that finishes it. If nobody did, something wrote over the number.
+  // Its writer died with the lock, so the next holder carries it out. If the shard still names it, something wrote over
+  // the number.
   return write(Exclusion::kEverybody, deadline, [&]() MEMSTREAM_NEEDS_W {
     if (redo_.names(record)) throw CorruptionDetected{"an overwriting that nobody is at"};
     return Status::kOk;

@@ -25,7 +25,7 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, std::uint64_t accessed_at
     const std::uint64_t offset = offset_of(found.position());
     pinned->pin = pins.claim(offset | kPinIsTentative);
     if (pinned->pin == PinSet::kNone) return Status::kFull;
-    // With W nobody gives the block up; whoever does later sees bit and pin, since he had W after this.
+    // W is held, so nobody gives the block up. A later holder of W sees both the bit and the pin.
     found.entry->ref.fetch_or(kPinnedHint, std::memory_order_relaxed);
     pins.validate(pinned->pin, offset);
     describe_pinned(found, pinned);
@@ -41,7 +41,7 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
   const StoreRequest request{.key = key, .value_size = value_size};
   if (const Status status = check_size(request); status != Status::kOk) return status;
   // With extras: what the value is going to have of them is not known before the commit.
-  const std::uint64_t units = block_units_for(key.bytes.size(), value_size, true);
+  const Units units = block_units_for(key.bytes.size(), value_size, true);
   Clearing clearing(parts(), &reclaimer_, &table_shrinker_, request, units, &pins, context.now_ms);
   for (;;) {
     std::chrono::steady_clock::time_point begin{};

@@ -16,7 +16,7 @@ constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one 
 }  // namespace
 
 // As lookup(), of a key whose value is being overwritten: what it is to become stands in a redo record, and has been
-// committed. So nobody waits for a writer that stands still, or is dead. kAbsent is not believed here.
+// committed. So no reader waits for a writer that stands still or is dead. This look never reports kAbsent.
 template <class Consume>
 Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noexcept {
   Probe probe;
@@ -26,7 +26,8 @@ Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noe
     Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     RedoLog::Overwriting found;
-    if (!ref_is_overwritten(ref) || !redo_.find(id, ref, &found) || !found.block.key_is(key.bytes)) return false;
+    if (!ref_is_overwritten(ref) || !redo_.find(EntryId{id}, EntryRef{ref}, &found) || !found.block.key_is(key.bytes))
+      return false;
     const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
     consume(candidate);
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -141,14 +142,14 @@ Status Shard::inspect(const Key& key, const OpContext& context,
   return Status::kOk;
 }
 
-// The entry `id` as it is now, its key copied to `key_room`; false if it is empty, expired, changing or makes no sense.
+// The entry `id` as it is now, its key copied to `key_room`; false if it is empty, expired, changing or corrupt.
 bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                      ScannedEntry* scanned) const noexcept {
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
   if (ref_is_overwritten(ref)) {
     RedoLog::Overwriting found;
-    if (!redo_.find(id, ref, &found)) return false;
+    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;
     scanned->block = BlockContents(found.becomes);
     scanned->block.key = found.block.key();
     scanned->block.value = found.block.value;
@@ -159,7 +160,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
   scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
-  scanned->cas = cas_token(id, ref_finished(ref), scanned->block.moves);
+  scanned->cas = cas_token(EntryId{id}, EntryRef{ref_finished(ref)}, scanned->block.moves);
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
   return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
@@ -208,7 +209,7 @@ Status Shard::prefault(const Deadline& deadline, const Segment& segment) noexcep
     copy_from_shared(&heap_begin, &header_->space.heap_committed, sizeof heap_begin);
   });
   if (status != Status::kOk) return status;
-  // Whatever the numbers say: not beyond the shard.
+  // The numbers may be damaged: stay within the shard.
   table_end = std::min(table_end, size_);
   heap_begin = std::clamp(heap_begin, table_end, size_);
   const auto map = [&](auto offset, auto size) { return segment.prefault(offset, size); };

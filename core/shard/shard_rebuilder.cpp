@@ -18,7 +18,7 @@ constexpr std::uint64_t kAhead = 1 << 10;  // Bytes. By itself the processor rea
 
 // A block that a rebuild's walk comes to.
 struct ShardRebuilder::Block {
-  std::uint32_t position = 0;
+  BlockPosition position;
   BlockShape shape;
   bool makes_sense = false;  // It is used, and what its header says is possible. Only then what follows is set.
   CheckedBlock block;
@@ -142,7 +142,7 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
     const std::byte* const further = parts_.base() + std::uint64_t{position} * kUnitSize + kAhead;
     prefetch_line<LineUse::kWrite>(further);
     prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
-    met.position = position;
+    met.position = BlockPosition{position};
     met.shape = arena_.shape(position);
     met.makes_sense = index_.cells() != 0 && check_block(backing(), position, &met.block);
     if (met.makes_sense) met.hash = hash_key(met.block.key_text(), parts_.hash_seed);
@@ -180,7 +180,7 @@ bool ShardRebuilder::keep_block(const Block& met, bool is_held) {
   BlockHeader& header = arena_.block(met.position);
   BlockShape shape = met.shape;
   shape.flags &= ~(kBlockPrevFree | kBlockRetired);
-  // Whoever holds it has its address; of what its sizes say nothing can be believed.
+  // Its holder has its address, so it stays where it is. Its sizes contradict one another, so none of them is kept.
   if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
   if (!lives) parts_.retired.add(met.position, shape.size_bytes());
@@ -244,7 +244,7 @@ void ShardRebuilder::walk_entries() {
         continue;
       }
       if (ref_is_live(ref) || ref_is_overwritten(ref)) {
-        if (!was_moving(id, ref)) ++header_->counters.damaged;
+        if (!was_moving(EntryId{id}, EntryRef{ref})) ++header_->counters.damaged;
         entry.ref.store(ref_empty(ref), std::memory_order_release);
       }
       entry.policy.store(0, std::memory_order_relaxed);
@@ -255,11 +255,11 @@ void ShardRebuilder::walk_entries() {
 
 // Whether the block of a live entry that a rebuild has not met belongs to another one now: a process died while it
 // moved the entry.
-bool ShardRebuilder::was_moving(std::uint32_t id, std::uint64_t ref) const noexcept {
+bool ShardRebuilder::was_moving(EntryId id, EntryRef ref) const noexcept {
   assert(holds_write_lock(header_));
   CheckedBlock block;
   if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
-  const std::uint32_t owner = owner_entry(block.owner());
+  const EntryId owner = owner_entry(block.owner());
   if (owner == id || contents_.owning_ref(owner, ref_block(ref)) == 0) return false;
   // Both are of one key. With another's block it would be damage.
   return index_.entry(owner).hash.load(std::memory_order_relaxed) ==

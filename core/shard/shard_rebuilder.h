@@ -52,7 +52,7 @@ class ShardRebuilder final : public ShardRecovery {
   bool keep_entry(const Block& met) MEMSTREAM_NEEDS_W;
   void walk_entries() MEMSTREAM_NEEDS_W;
   void close_free_run(std::uint32_t begin, std::uint32_t end) MEMSTREAM_NEEDS_W;
-  bool was_moving(std::uint32_t id, std::uint64_t ref) const noexcept MEMSTREAM_NEEDS_W;
+  bool was_moving(EntryId id, EntryRef ref) const noexcept MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }
 

@@ -40,10 +40,10 @@ inline void prefetch_next_victim(ShardHeader* header) noexcept {
 // The ref of the entry that a used block names, if it owns the block; 0 if not.
 std::uint64_t ShardContents::owning_ref(std::uint32_t position) const noexcept {
   CheckedBlock block;
-  return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), position) : 0;
+  return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), BlockPosition{position}) : 0;
 }
 
-std::uint64_t ShardContents::owning_ref(std::uint32_t id, std::uint32_t position) const noexcept {
+std::uint64_t ShardContents::owning_ref(EntryId id, BlockPosition position) const noexcept {
   if (!Index::names_entry(id, index_.cells())) return 0;
   const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
   return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
@@ -131,8 +131,7 @@ bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, Bl
 
 // ---- room for a block ----
 
-// A used block of `units`, whatever has to go for it. 0 only if pins or a lack of memory stand in the way everywhere.
-std::uint32_t Reclaimer::make_room(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::make_room(Units units, std::uint64_t now_ms) {
   std::uint32_t position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
@@ -150,9 +149,9 @@ std::uint32_t Reclaimer::make_room(std::uint64_t units, std::uint64_t now_ms) {
   return position != 0 ? position : evict_for(units, now_ms);
 }
 
-// What is worth least goes until the block fits, or until as many bytes are free as it needs, but in gaps all over the
-// heap. Then one window is cleared, and what lives there moves to such gaps.
-std::uint32_t Reclaimer::evict_for(std::uint64_t units, std::uint64_t now_ms) {
+// Evicts the entries that are worth least until the block fits, or until enough bytes are free in gaps all over the
+// heap. Then it clears one window, whose live blocks move to such gaps.
+std::uint32_t Reclaimer::evict_for(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   Window window;
@@ -165,7 +164,7 @@ std::uint32_t Reclaimer::evict_for(std::uint64_t units, std::uint64_t now_ms) {
 }
 
 // The first part of that. 0 if the block fits nowhere yet.
-std::uint32_t Reclaimer::evict_coldest(std::uint64_t units, std::uint64_t now_ms) {
+std::uint32_t Reclaimer::evict_coldest(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
@@ -181,9 +180,9 @@ std::uint32_t Reclaimer::evict_coldest(std::uint64_t units, std::uint64_t now_ms
 }
 
 // A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
-// move, or else the first from the reclaim hand on. What is new and larger than any gap could not move: it is spared as
-// long as another place is found soon. At so many blocks it looks; unless at any, it leaves the wilderness alone.
-bool Reclaimer::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
+// move, or else the first from the reclaim hand on. A new block that is larger than any gap could not move, so it is
+// spared as long as another place is found soon. Looks at `looks` blocks; without a limit it may take wilderness too.
+bool Reclaimer::find_window(Units units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
   const std::uint32_t heap_end = arena_.heap_end();
   std::uint32_t looks_left = kSparingLooks;
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
@@ -219,8 +218,8 @@ bool Reclaimer::find_window(std::uint64_t units, std::uint64_t now_ms, std::uint
          arena_.commit_from(static_cast<std::uint32_t>(window->end - units), now_ms);
 }
 
-// Allocates in the window. What lives there moves to free blocks elsewhere, or is evicted if none is large enough.
-std::uint32_t Reclaimer::clear_window(const Window& window, std::uint64_t units, std::uint64_t now_ms) {
+// Allocates in the window. Its live blocks move to free blocks elsewhere, or are evicted if none is large enough.
+std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::uint64_t now_ms) {
   const auto [begin, end] = window;
   // All of it stays used until the last block has moved, so that none moves to where the window is.
   for (std::uint32_t position = begin; position < end;) {
@@ -305,7 +304,7 @@ std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found
 
 // For a block without extras: the value, which is a small one, moves to one that has them.
 Status Reclaimer::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
-  const std::uint64_t units = block_units_for(found.block.key_size, found.block.value_size, true);
+  const Units units = block_units_for(found.block.key_size, found.block.value_size, true);
   std::uint32_t position = 0;
   {
     const PinTable::Kept kept(&pins_, found.position());
@@ -364,7 +363,7 @@ std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t 
     index_.add_cell();
     return index_.take_free_entry();
   }
-  // What was evicted at the border left its entries behind.
+  // The blocks evicted at the border left free entries behind.
   std::uint32_t id = index_.take_free_entry();
   if (id == 0 && evict_one(newcomer_bytes, now_ms, wanted)) id = index_.take_free_entry();
   return id;

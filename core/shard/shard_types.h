@@ -1,4 +1,4 @@
-// What is asked of a shard, and what it answers.
+// The requests that a shard takes, and the answers that it gives.
 #pragma once
 
 #include <cstddef>
@@ -45,7 +45,7 @@ struct IncrementRequest {
   std::uint32_t redo = 0;  // As in StoreRequest.
 };
 
-// Who asks for the right to compute a key's value.
+// A process that asks for the right to compute a key's value.
 struct LeaseRequest {
   Key key;
   std::uint64_t stale_cas = 0;   // An entry with this token is as good as none. 0: none is.
@@ -88,7 +88,7 @@ struct PinnedBlock {
   std::byte* value = nullptr;
   ReadResult read;
   std::uint32_t position = 0;
-  std::uint32_t pin = 0;
+  PinNumber pin;
 };
 
 // An entry as a scan sees it. `block.key` is valid only during the visit.

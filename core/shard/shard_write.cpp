@@ -166,7 +166,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
 
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
 // `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
-// block is held already, by who filled it.
+// block is held already, by the process that filled it.
 [[gnu::always_inline]] inline void Shard::publish_inline(std::uint32_t position, const CheckedBlock& block,
                                                          const StoreRequest& request, const FoundEntry& found,
                                                          std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
@@ -224,7 +224,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 
 // Stores unconditionally, in a block of its own; `found` is the key's entry, if it has one.
 Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
-  const std::uint64_t units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
+  const Units units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
   Reclaimer::BlockWanted room{.units = units};
   std::uint32_t new_id = 0;
   if (found.id == 0) {
@@ -257,7 +257,7 @@ Status Shard::remove_key(const Key& key, const Probe& probe, std::uint64_t now_m
     reclaimer_.remove_entry(found);
     ++header_->counters.deletes;
   }
-  // Also when there was nothing to remove: whoever deletes a key that is being computed does not want the result.
+  // Also when there was nothing to remove: a caller that deletes a key while it is computed does not want the result.
   leases_.end_of(key);
   return found.id != 0 ? Status::kOk : Status::kMiss;
 }
@@ -313,7 +313,7 @@ Status Shard::increment(const IncrementRequest& request, const OpContext& contex
   });
 }
 
-// What somebody wrote over is nobody's: the entry goes, and whoever computes the key anew may store it.
+// A value that something wrote over is lost: its entry goes, and the next process that computes the key may store it.
 void Shard::remove_damaged(const FoundEntry& found) {
   reclaimer_.remove_entry(found);
   ++header_->counters.damaged;
@@ -329,8 +329,8 @@ Status Shard::drop_damaged(const Key& key, const Deadline& deadline) noexcept {
   });
 }
 
-// Leases end before the first entry goes, so that nothing computed before it is stored behind the walk. They end again
-// after the last, since a value computed meanwhile may be made of what has gone.
+// Leases end before the first entry goes, so that no value computed earlier is stored behind the walk. They end again
+// after the last, since a value computed meanwhile may depend on entries that have gone.
 Status Shard::clear(const Deadline& deadline) noexcept {
   // Downwards: a table that shrinks meanwhile moves entries down.
   std::uint64_t next = 0;

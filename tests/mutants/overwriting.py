@@ -29,8 +29,8 @@ MUTANTS = [
         """  copy_to_shared(redo.value, request.value, request.value_size);
   header_->redo.store(request.redo, std::memory_order_release);
 
-  // The commit: whoever finds this ref finishes what the record says. No byte of the block may be seen before it. Views
-  // begin by changing the ref, and only where it is live.
+  // The commit: a recovery that finds this ref carries the record out. No reader may see a new byte of the block before
+  // it. A view begins by changing the ref, and only where it is live.
   std::uint64_t unviewed = found.ref;
   if (!found.entry->ref.compare_exchange_strong(unviewed, ref, std::memory_order_acq_rel)) [[unlikely]] {
     header_->redo.store(0, std::memory_order_release);
@@ -111,8 +111,8 @@ MUTANTS = [
         "finished-before-written",
         "a recovery gives the entry its ref before it has written the block",
         "core/shard/shard_overwrite.cpp",
-        "if (ref_is_overwritten(ref) && find(id, ref, &found)) {\n",
-        "if (ref_is_overwritten(ref) && find(id, ref, &found)) {\n"
+        "if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {\n",
+        "if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {\n"
         "      entry.ref.store(ref_finished(ref), std::memory_order_release);\n",
         ("torture_step_overwriting",),
     ),
@@ -208,8 +208,9 @@ MUTANTS = [
         "scan-skips-the-overwritten",
         "a scan without a lock leaves out the keys whose values are being overwritten",
         "core/shard/shard_read.cpp",
-        "    if (!redo_.find(id, ref, &found)) return false;\n    scanned",
-        "    if (!redo_.find(id, ref, &found) || found.record != nullptr) return false;\n    scanned",
+        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;\n    scanned",
+        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found) || found.record != nullptr) return false;\n"
+        "    scanned",
         ("shard_overwrite_test",),
     ),
     Mutant(

@@ -363,7 +363,7 @@ MUTANTS = [
         "moved-entries-are-damage",
         "a death while an entry moves to a smaller table is counted as damage",
         "core/shard/shard_rebuilder.cpp",
-        "if (!was_moving(id, ref)) ++header_->counters.damaged;",
+        "if (!was_moving(EntryId{id}, EntryRef{ref})) ++header_->counters.damaged;",
         "++header_->counters.damaged;",
         ("shard_shrink_test",),
     ),
