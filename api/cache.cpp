@@ -12,9 +12,9 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/in_flight_calls.h"
+#include "api/quick_get.h"
 #include "api/statistics.h"
 #include "core/base/fork_guard.h"
-#include "core/cache/cache_lookup.h"
 
 namespace memstream {
 namespace {
@@ -30,6 +30,13 @@ class DefaultConnection final : private ForkAware {
   }
   // Null if no function has asked for the connection yet.
   static DefaultConnection* created() { return existing; }
+
+  // The handle for the only thread of a process, which no other can delete. Null if there are others, or no handle.
+  static memstream_handle* alone() noexcept {
+    DefaultConnection* const connection = existing.load(std::memory_order_relaxed);
+    const bool is_usable = has_one_thread() && connection != nullptr;
+    return is_usable ? connection->handle_.load(std::memory_order_relaxed) : nullptr;
+  }
 
   Status connect() {
     const std::lock_guard guard(mutex_);
@@ -147,6 +154,15 @@ int cache_put(const char* key, const void* value, size_t value_size) {
 }
 
 int cache_get(const char* key, void* value, size_t* value_size) {
+  if (memstream_handle* const handle = DefaultConnection::alone();
+      handle != nullptr && key != nullptr && value != nullptr && value_size != nullptr) [[likely]] {
+    const size_t key_size = std::strlen(key);
+    int status = memstream::get_short_key(handle, key, key_size, value, value_size, nullptr);
+    if (status == memstream::kNoAnswer) [[unlikely]]
+      status = memstream::get_any_key(handle, key, key_size, value, value_size, nullptr);
+    if (status != memstream::kNoAnswer) [[likely]]
+      return status;
+  }
   return guarded([&] {
     if (const Status status = require("key", key); status != Status::kOk) return status;
     if (const Status status = require("value_size", value_size); status != Status::kOk) return status;

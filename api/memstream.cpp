@@ -10,7 +10,7 @@
 #include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
-#include "core/cache/cache_lookup.h"
+#include "api/quick_get.h"
 #include "core/cache/format.h"
 
 using memstream::bytes_of;
@@ -19,16 +19,12 @@ using memstream::GetResult;
 using memstream::guarded;
 using memstream::has_one_thread;
 using memstream::InFlightCalls;
-using memstream::ReadResult;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
 using memstream::StoreMode;
 
 namespace {
-
-using QuickAnswer = memstream::Shard::QuickAnswer;
-constexpr int kNoAnswer = -1;
 
 [[gnu::always_inline]] inline Status store_value(memstream_t* cache, const void* key, std::size_t key_size,
                                                  const Cache::Value& value, StoreMode mode, std::uint64_t cas) {
@@ -65,36 +61,11 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   });
 }
 
-// What the caller gets of a quick answer; -1 with none.
-template <bool kWantsAll>
-[[gnu::always_inline]] inline int get_quickly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
-                                              std::size_t* value_size, memstream_meta_t* meta) noexcept {
-  ReadResult read;
-  memstream::Entry* entry = nullptr;
-  const QuickAnswer answer = cache->cache().get_quickly<kWantsAll>(
-      bytes_of(key, key_size), static_cast<std::byte*>(value), value_size, &read, &entry);
-  if (answer == QuickAnswer::kHit) [[likely]] {
-    *value_size = read.value_size;
-    if (kWantsAll && meta != nullptr) *meta = meta_of(cache->cache(), read);
-    cache->cache().note_quick_hit(*entry);
-    return CACHE_OK;
-  }
-  if (answer == QuickAnswer::kNone) return kNoAnswer;
-  *value_size = 0;
-  cache->cache().note_quick_miss();
-  return CACHE_MISS;
-}
-
-// Of keys of other sizes, or with all that is known of the entry. REQUIRES: the only thread; no NULL, but for `meta`.
-[[gnu::noinline]] int get_with_meta(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+// Of keys and callers that get_short_key() has no answer for.
+[[gnu::noinline]] int get_otherwise(memstream_t* cache, const void* key, std::size_t key_size, void* value,
                                     std::size_t* value_size, memstream_meta_t* meta) noexcept {
-  if (key_size - 1 < memstream::kMaxKeySize) [[likely]] {
-    cache->cache().renew_quick();
-    const int status = get_quickly<true>(cache, key, key_size, value, value_size, meta);
-    if (status != kNoAnswer) [[likely]]
-      return status;
-  }
-  return get_slowly(cache, key, key_size, value, value_size, meta);
+  const int status = memstream::get_any_key(cache, key, key_size, value, value_size, meta);
+  return status != memstream::kNoAnswer ? status : get_slowly(cache, key, key_size, value, value_size, meta);
 }
 
 [[gnu::always_inline]] inline Status delete_key(memstream_t* cache, const void* key, std::size_t key_size) {
@@ -102,6 +73,18 @@ template <bool kWantsAll>
 }
 
 }  // namespace
+
+namespace memstream {
+
+[[gnu::noinline]] int get_any_key(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                  std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  if (key_size - 1 >= kMaxKeySize) [[unlikely]]
+    return kNoAnswer;
+  cache->cache().renew_quick();
+  return get_quickly<true>(cache, key, key_size, value, value_size, meta);
+}
+
+}  // namespace memstream
 
 extern "C" {
 
@@ -163,16 +146,10 @@ int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* va
   const bool is_whole = cache != nullptr && key != nullptr && value != nullptr && value_size != nullptr;
   if (!is_whole || !has_one_thread()) [[unlikely]]
     return get_slowly(cache, key, key_size, value, value_size, meta);
-  constexpr std::size_t kLeast = memstream::HashSeed::kShortLeast;
-  constexpr std::size_t kMost = memstream::HashSeed::kShortMost;
-  if (((key_size - kLeast) | reinterpret_cast<std::uintptr_t>(meta)) <= kMost - kLeast) [[likely]] {
-    if (key_size < kLeast || key_size > kMost) __builtin_unreachable();  // The line above is too clever for a compiler.
-    const int status = get_quickly<false>(cache, key, key_size, value, value_size, nullptr);
-    if (status != kNoAnswer) [[likely]]
-      return status;
-    return get_with_meta(cache, key, key_size, value, value_size, nullptr);
-  }
-  return get_with_meta(cache, key, key_size, value, value_size, meta);
+  const int status = memstream::get_short_key(cache, key, key_size, value, value_size, meta);
+  if (status != memstream::kNoAnswer) [[likely]]
+    return status;
+  return get_otherwise(cache, key, key_size, value, value_size, meta);
 }
 
 int memstream_set(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,

@@ -135,8 +135,9 @@ typedef struct memstream_meta {
 /**
  * Copies the value of a key into the caller's buffer.
  *
- * Updates the entry's last_access_ms. The timestamp is approximate. A process with one thread may reuse it for up to 15
- * consecutive gets. An entry that was read more than 64 times is updated at most once a second.
+ * Updates the entry's last_access_ms and access_count. The timestamp is approximate. A process with one thread may
+ * reuse it for up to 15 consecutive gets. An entry that was read more than 64 times is updated at most once a second.
+ * Of several gets of one entry at the same moment, some may not be counted.
  *
  * @param cache       An open cache.
  * @param key         The key: any bytes.
@@ -765,7 +766,7 @@ typedef struct memstream_entry {
   uint64_t created_at_ms;           /* When this value was stored. */
   uint64_t last_access_ms;          /* Last get or view, or the store if there was none. See memstream_get(). */
   uint64_t expires_at_ms;           /* When it expires. 0: never. */
-  uint64_t access_count;            /* Gets and views. Exact up to 64, then an estimate within a tenth. */
+  uint64_t access_count;            /* Gets and views: see memstream_get(). Beyond 64 an estimate within a tenth. */
   uint64_t cas;                     /* Token for memstream_cas(). */
   uint32_t flags;                   /* The caller's 32 bits, as stored. */
   uint32_t key_size;                /* Bytes of the key. */

@@ -118,7 +118,6 @@ struct PlainBlock {
   std::uint64_t key_start = 0;    // From the header on.
   std::uint64_t value_start = 0;  // From the header on.
   std::uint64_t size = 0;         // Of the whole block.
-  // More than any shard has if the block ends before its value begins.
   std::uint64_t value_size = 0;
   std::uint64_t rest = 0;  // The upper half of the first word, without what was known of it.
 
@@ -137,7 +136,7 @@ enum class PlainLook {
 };
 
 // Five bounds in one word: where the block is, that it is used, its key's size, that its value begins behind that, and
-// that all of it lies in the shard. Safe on any bytes; then the caller has to look at `value_size`. Of a block beyond a
+// that all of it lies in the shard. Safe on any bytes. Of a block beyond a
 // Backing::kStretchSize the caller asks for memory.
 template <PlainLook kLook>
 [[gnu::always_inline]] inline bool match_plain_block(const Backing& backing, std::uint64_t position,
@@ -173,7 +172,7 @@ template <PlainLook kLook>
   block->value_start = key_start + ((key_size + kUnitSize - 1) & ~(kUnitSize - 1));
   block->size = std::uint64_t{size_units} * kUnitSize;
   block->value_size = block->size - (block->rest >> kSlackShift) - block->value_start;
-  return true;
+  return static_cast<std::int64_t>(block->value_size) >= 0;  // Or the block ends before its value begins.
 }
 
 // As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
@@ -185,7 +184,6 @@ inline bool check_plain_block(const Backing& backing, std::uint32_t position, st
   PlainBlock plain;
   if (!match_plain_block < kAsks ? PlainLook::kAsks : PlainLook::kKnows > (backing, position, key_size, &plain))
     return false;
-  if (plain.value_size > kMaxShardSize) return false;
   block->header = plain.header;
   block->value = plain.bytes() + plain.value_start;
   block->value_size = plain.value_size;

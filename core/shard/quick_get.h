@@ -34,12 +34,12 @@ inline Entry* Shard::find_in_chain(ShardHeader* shard, const Bucket& bucket, std
 }
 
 // Why it is safe on any bytes. The number of cells is one that this process has found to have memory, so the bucket and
-// every entry that names_entry() lets pass lie in the table. The block lies where match_plain_block() lets it.
+// every entry that is let pass lie in the table. The block lies where match_plain_block() lets it.
 //
 // Why a hit can be believed. The block is that of the ref: the hint only says so before the ref is there, so that the
 // processor goes on to the block without it. The ref was live and the same before and after the copy. As for the seq,
-// `quick_seq_` is even, was seen before this get began, and is there still: nobody has rebuilt the shard in between.
-// The hash of the entry is not looked at: the key in its block is.
+// that of `quick_` is even, was seen before this get began, and is there still: nobody has rebuilt the shard since. The
+// hash of the entry is not looked at: the key in its block is.
 //
 // Why a miss can be believed. No slot has the tag, and no entry of the chain the hash; neither bucket nor number of
 // cells nor seq changed meanwhile, and the bucket was in no change.

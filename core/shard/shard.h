@@ -195,7 +195,7 @@ class Shard final {
   void remember(const Probe& probe) const noexcept;
   static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                               std::uint32_t cells) noexcept;
-  static std::uint64_t note_sampled_access(Entry& entry) noexcept;
+  static void note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
   // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.

@@ -201,15 +201,13 @@ template <class Now>
 // Several processes may note at the same time: then one of two counts or instants may be lost, and both are only for
 // statistics. What eviction goes by is exchanged.
 [[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
-  if (!is_above_now(entry.access_count, kExactAccesses - 1)) [[likely]] {
+  if (is_above_now(entry.access_count, kExactAccesses - 1)) [[unlikely]] {
+    note_often_read(entry, accessed_at_ms);
+  } else {
     add_unlocked(entry.access_count, 1U);
     // Only a later one: what others have noted may be younger. No branch, since the line is written to anyway.
     const std::uint64_t noted_ms = entry.last_access_ms.load(std::memory_order_relaxed);
     entry.last_access_ms.store(std::max(noted_ms, accessed_at_ms), std::memory_order_relaxed);
-  } else {
-    const std::uint64_t may_lag_ms = note_sampled_access(entry);
-    if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms)
-      entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
   }
   // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
   std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);

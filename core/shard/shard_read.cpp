@@ -104,7 +104,8 @@ GetResult Shard::get(const Key& key, const ReadBuffer& room, const OpContext& co
   return got;
 }
 
-std::uint64_t Shard::note_sampled_access(Entry& entry) noexcept {
+// An entry beyond the accesses that are all counted.
+void Shard::note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
   const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
   // The multiples of the golden ratio, as fractions of 2^32: wherever a key stands in a loop over keys, its accesses
   // meet all of the range alike. A variable of the thread costs a call of the dynamic linker's; one thread alone needs
@@ -115,9 +116,13 @@ std::uint64_t Shard::note_sampled_access(Entry& entry) noexcept {
   const std::uint32_t fraction =
       has_one_thread() ? fraction_of_process += kGoldenRatio : fraction_of_thread += kGoldenRatio;
   const auto doublings = std::min(static_cast<int>(std::bit_width(count / kExactAccesses)), kMostDoublings);
-  if (fraction >> (32 - doublings) != 0) return kAccessLagMs;
-  entry.access_count.fetch_add(1u << doublings, std::memory_order_relaxed);
-  return 0;
+  std::uint64_t may_lag_ms = kAccessLagMs;
+  if (fraction >> (32 - doublings) == 0) {
+    add_unlocked(entry.access_count, 1U << doublings);
+    may_lag_ms = 0;
+  }
+  if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms)
+    entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
 }
 
 Status Shard::inspect(const Key& key, const OpContext& context,
