@@ -8,41 +8,20 @@
 #include <vector>
 
 #include "api/arguments.h"
+#include "api/describe.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
 #include "api/statistics.h"
 
 using memstream::bytes_of;
-using memstream::Cache;
+using memstream::describe;
 using memstream::fail;
 using memstream::guarded;
 using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
-
-namespace {
-
-void describe(const Cache& cache, std::uint32_t shard, const memstream::ScannedEntry& scanned,
-              memstream_entry_t* entry) {
-  *entry = {};
-  entry->value_size = scanned.block.value_size;
-  entry->stored_size = scanned.block.stored_size;
-  entry->data_offset = static_cast<std::uint64_t>(scanned.block.value - cache.segment().data());
-  entry->created_at_ms = cache.to_unix_ms(scanned.block.created_ms);
-  entry->last_access_ms = cache.to_unix_ms(scanned.last_access_ms);
-  entry->expires_at_ms = scanned.block.expires_ms == 0 ? 0 : cache.to_unix_ms(scanned.block.expires_ms);
-  entry->access_count = scanned.access_count;
-  entry->cas = scanned.cas;
-  entry->flags = static_cast<std::uint32_t>(scanned.block.caller_flags);
-  entry->key_size = scanned.block.key_size;
-  entry->shard = shard;
-  entry->is_valid = 1;
-  memstream::copy_from_shared(entry->key, scanned.block.key, scanned.block.key_size);
-}
-
-}  // namespace
 
 extern "C" {
 

@@ -27,7 +27,7 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
     "benchmarks/parts": {"core", "tests"},  # The parts of the engine, in the memory that its unit tests use.
 }
 # The installed headers. They lie in one folder there, whatever its name, so they include each other by name alone.
-PUBLIC_HEADERS = ("api/cache.h", "api/memstream.h", "api/memstream_options.h")
+PUBLIC_HEADERS = ("api/cache.h", "api/memstream.h", "api/memstream_metrics.h", "api/memstream_options.h")
 LAYERS = ("core", "backends", "api", "clients", "cli", "tests", "benchmarks")
 
 # The folders of core/, from the bottom up: each may include the ones before it. core/README.md says what is where.

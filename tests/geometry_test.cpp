@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "tests/support/expectations.h"
 #include "tests/support/scale.h"
@@ -165,18 +166,14 @@ TEST_CASE("a geometry of which any part is off is not sound") {
         Fault{"an area that does not begin with a page", [](Geometry& g) { g.areas[0].offset += 16; }},
         Fault{"an area of no whole pages", [](Geometry& g) { g.areas[0].size_bytes -= 16; }},
         Fault{"an area in the thread slots", [](Geometry& g) { g.areas[0].offset -= kPageSize; }},
-        Fault{"an area in the shards", [](Geometry& g) { g.areas[0].size_bytes += kPageSize; }},
+        Fault{"an area in the next one", [](Geometry& g) { g.areas[0].size_bytes += kPageSize; }},
+        Fault{"an area in the shards", [](Geometry& g) { g.areas[1].size_bytes += kPageSize; }},
         Fault{"an area at the end of all numbers",
               [](Geometry& g) { g.areas[0].offset = ~std::uint64_t{0} / kPageSize * kPageSize; }},
         Fault{"an area whose end overflows",
               [](Geometry& g) { g.areas[0].size_bytes = ~std::uint64_t{0} / kPageSize * kPageSize; }},
         Fault{"two areas in one place", [](Geometry& g) { g.areas[7] = g.areas[0]; }},
-        Fault{"areas in another order",
-              [](Geometry& g) {
-                g.areas[0].size_bytes -= kPageSize;
-                g.areas[1] = {g.areas[0].offset, kPageSize};
-                g.areas[0].offset += kPageSize;
-              }},
+        Fault{"areas in another order", [](Geometry& g) { std::swap(g.areas[0], g.areas[1]); }},
         Fault{"shards at the end of all numbers", [](Geometry& g) { g.shards_offset = ~std::uint64_t{0}; }},
         Fault{"a small shard", [](Geometry& g) { g.shard_size = kPageSize; }},
         Fault{"a shard of no whole pages", [](Geometry& g) { g.shard_size -= 16; }},
@@ -194,10 +191,11 @@ TEST_CASE("a geometry of which any part is off is not sound") {
 
 TEST_CASE("areas that a later library makes are as good as those of this one") {
   Geometry geometry = made(64 * kMiB);
-  geometry.areas[0].size_bytes -= 2 * kPageSize;
-  geometry.areas[6] = {geometry.areas[0].offset + geometry.areas[0].size_bytes + kPageSize, kPageSize};
+  geometry.areas[1].size_bytes -= 2 * kPageSize;
+  geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
   CHECK(geometry_is_valid(geometry));
-  geometry.areas[0] = {};  // And a segment without pin chunks is one.
+  CHECK_FALSE(geometry.has_metrics());  // They are as large as this library knows them, or not there.
+  geometry.areas[0] = {};               // And a segment without pin chunks is one.
   CHECK(geometry_is_valid(geometry));
   CHECK(geometry.pin_chunks() == 0);
 }

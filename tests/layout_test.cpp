@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/layout/block.h"
+#include "core/layout/layout_metrics.h"
 
 namespace memstream::test {
 namespace {
@@ -88,6 +89,24 @@ const std::map<std::string, Layout> kCompiled = {
     {"PinChunk",
      {sizeof(PinChunk),
       {FIELD(PinChunk, owner), FIELD(PinChunk, taken), FIELD(PinChunk, unused), FIELD(PinChunk, pins)}}},
+    {"SegmentMetrics",
+     {sizeof(SegmentMetrics),
+      {FIELD(SegmentMetrics, sample_shift), FIELD(SegmentMetrics, generation),
+       FIELD(SegmentMetrics, sampled_references), FIELD(SegmentMetrics, references),
+       FIELD(SegmentMetrics, first_references), FIELD(SegmentMetrics, places), FIELD(SegmentMetrics, more_places),
+       FIELD(SegmentMetrics, hot_notes), FIELD(SegmentMetrics, unused), FIELD(SegmentMetrics, keys_of_generation),
+       FIELD(SegmentMetrics, distances), FIELD(SegmentMetrics, hot)}}},
+    {"HotEntry", {sizeof(HotEntry), {FIELD(HotEntry, name), FIELD(HotEntry, weight)}}},
+    {"ShardMetrics",
+     {sizeof(ShardMetrics),
+      {FIELD(ShardMetrics, removals), FIELD(ShardMetrics, lock_waits), FIELD(ShardMetrics, lock_wait_ns),
+       FIELD(ShardMetrics, longest_wait_ns), FIELD(ShardMetrics, lock_timeouts), FIELD(ShardMetrics, recovery_ns),
+       FIELD(ShardMetrics, longest_recovery_ns), FIELD(ShardMetrics, slow_reads), FIELD(ShardMetrics, read_retries),
+       FIELD(ShardMetrics, evicted_age_ms), FIELD(ShardMetrics, evicted_idle_ms)}}},
+    {"ProcessMetrics",
+     {sizeof(ProcessMetrics),
+      {FIELD(ProcessMetrics, get_ns), FIELD(ProcessMetrics, set_ns), FIELD(ProcessMetrics, outcomes),
+       FIELD(ProcessMetrics, unused)}}},
     {"RedoRecord",
      {sizeof(RedoRecord),
       {FIELD(RedoRecord, ref), FIELD(RedoRecord, entry), FIELD(RedoRecord, shard), FIELD(RedoRecord, block),

@@ -22,6 +22,22 @@ constexpr std::atomic<std::uint32_t> kDestroyed{static_cast<std::uint32_t>(Heade
 // How long a process that got no slot works without one before it tries again.
 constexpr std::uint64_t kRetryMs = 500;
 
+Operation operation_of(StoreMode mode) noexcept {
+  switch (mode) {
+    case StoreMode::kSet:
+      return Operation::kSet;
+    case StoreMode::kAdd:
+      return Operation::kAdd;
+    case StoreMode::kReplace:
+      return Operation::kReplace;
+    case StoreMode::kCas:
+      return Operation::kCas;
+    case StoreMode::kLease:
+      break;
+  }
+  return Operation::kFulfil;
+}
+
 // The header of a segment that this process must not touch. It is in no state in which one works with it.
 constinit SegmentHeader abandoned_header{};
 
@@ -62,7 +78,8 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       shards_(attached.geometry.shards),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots, attached.residence),
-      pin_places_(segment_.get(), attached.geometry) {
+      pin_places_(segment_.get(), attached.geometry),
+      sample_(*segment_, attached.geometry) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
   }
@@ -119,6 +136,7 @@ Status Cache::join(const Deadline& deadline) noexcept {
     if (status == Status::kOk && entered != nullptr) {
       own_->generation = entered->generation.load(std::memory_order_relaxed);
       replay_redo(process_table_.number_of(entered));
+      claim_metrics(process_table_.number_of(entered));
       own_->slot.store(entered, std::memory_order_release);
       become(Membership::kInside);
     } else {
@@ -246,20 +264,33 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                        .redo = redo.record()};
   if (has_checksums()) [[unlikely]]
     request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
+  std::optional<Stopwatch> took;
+  if (sample_.has(request.key.hash)) [[unlikely]]
+    if (sample_.may_measure(request.key.hash)) took.emplace();
   const Deadline deadline(timeout_);
-  const OpContext context{deadline, now};
+  const Status status = store_request(request, {deadline, now});
+  if (took) [[unlikely]]
+    note_set_time(*took);
+  if (status == Status::kOk) count_puts(1);
+  if (status != Status::kOk || mode != StoreMode::kSet) note_outcome(operation_of(mode), status);
+  return status;
+}
+
+void Cache::note_set_time(const Stopwatch& took) noexcept {
+  ProcessMetrics* own = own_->metrics.load(std::memory_order_relaxed);
+  if (own != nullptr) count_in(own->set_ns, took.ns());
+}
+
+// Most puts end with the first try.
+[[gnu::always_inline]] inline Status Cache::store_request(const StoreRequest& request,
+                                                          const OpContext& context) noexcept {
   if (request.value_size < Shard::kPinnedCopySize) [[likely]] {
     const Status status = shard_of(request.key).store(request, context);
-    if (status == Status::kOk) [[likely]] {
-      count_puts(1);
+    if (status != Status::kFull && status != Status::kNoMemory) [[likely]]
       return status;
-    }
-    if (status != Status::kFull && status != Status::kNoMemory) return status;
     if (!reap_dead_processes()) return status;
   }
-  const Status status = store_hashed(request, context);
-  if (status == Status::kOk) count_puts(1);
-  return status;
+  return store_hashed(request, context);
 }
 
 Status Cache::store_hashed(const StoreRequest& request, const OpContext& context) noexcept {
@@ -290,7 +321,8 @@ Status Cache::remove(std::string_view key) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return shard_of(hashed).remove(hashed, {Deadline(timeout_), now});
+  const Status status = shard_of(hashed).remove(hashed, {Deadline(timeout_), now});
+  return status == Status::kOk ? status : noted(Operation::kDelete, status);
 }
 
 Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
@@ -298,7 +330,9 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
-  return retry_after_reaping([&] { return shard_of(hashed).touch(hashed, expiry(ttl_ms), {Deadline(timeout_), now}); });
+  return noted(Operation::kTouch, retry_after_reaping([&] {
+                 return shard_of(hashed).touch(hashed, expiry(ttl_ms), {Deadline(timeout_), now});
+               }));
 }
 
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
@@ -313,7 +347,7 @@ Status Cache::increment(std::string_view key, std::int64_t delta, const std::int
     return shard_of(hashed).increment(request, {Deadline(timeout_), now}, result);
   });
   if (status == Status::kOk) count_puts(1);
-  return status;
+  return noted(Operation::kIncrement, status);
 }
 
 Status Cache::clear() noexcept {
@@ -334,6 +368,8 @@ Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
     if (const Status status = writable(); status != Status::kOk) return status;
   }
   const Key hashed = make_key(key);
+  if (sample_.has(hashed.hash)) [[unlikely]]
+    note_get(hashed);
   PinSet pins(own, pin_places_);
   held->shard = hashed.hash.shard(attached_.geometry.shards);
   const auto now = [this] { return now_and_look(); };
@@ -346,6 +382,7 @@ Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
     return Status::kOk;
   }
   count_read(status);
+  if (status != Status::kMiss) note_outcome(Operation::kGet, status);
   return status;
 }
 
@@ -424,7 +461,7 @@ Status Cache::commit(std::string_view key, const PinnedValue& held, const Value&
   if (has_checksums()) request.caller_flags |= checksum_word(held.value, request.value_size, request.key.hash);
   const Status status = shards_[held.shard]->commit_reservation(request, held, pins, {Deadline(timeout_), now});
   if (status == Status::kOk) count_puts(1);
-  return status;
+  return noted(Operation::kCommit, status);
 }
 
 }  // namespace memstream

@@ -19,8 +19,10 @@
 #include "core/cache/access_clock.h"
 #include "core/cache/batch_work.h"
 #include "core/cache/format.h"
+#include "core/cache/metrics_sum.h"
 #include "core/cache/operation_scope.h"
 #include "core/cache/processes.h"
+#include "core/cache/reuse_sample.h"
 #include "core/shard/shard.h"
 
 namespace memstream {
@@ -147,6 +149,11 @@ class Cache final : private ForkAware {
 
   // Never kBusy: a shard whose lock others hold for too long is read all the same.
   Status statistics(CacheStatistics* statistics) noexcept;
+  // core/cache/cache_metrics.cpp. Sums over all processes and shards; zeros for a segment without metrics. No lock.
+  Status metrics(MetricsSum* sum) noexcept;
+  // Calls `visit` for entries that are read often, in no order, with a weight that tells how often lately.
+  Status hot_entries(
+      const std::function<void(std::uint32_t shard, const ScannedEntry&, std::uint64_t weight)>& visit) noexcept;
   // Maps all committed memory of the segment into this process, so that no operation meets a page fault there. Returns
   // what Segment::prefault() returns.
   Status prefault() noexcept;
@@ -222,6 +229,24 @@ class Cache final : private ForkAware {
                                    bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity,
                                      const OpContext& context) noexcept;
+  // All of a get but what it asks of key and segment first; and that of a key which the sample has.
+  GetResult answer(const Key& key, std::byte* buffer, std::uint64_t capacity, bool wants_all) noexcept;
+  // Not cold: its time is measured, and has to be that of other gets.
+  [[gnu::noinline]] GetResult get_sampled(std::string_view key, std::byte* buffer, std::uint64_t capacity,
+                                          bool wants_all) noexcept;
+  [[gnu::cold]] bool note_get(const Key& key) noexcept;
+  [[gnu::cold]] void note_hot(const Entry& entry) noexcept;
+  [[gnu::cold]] void note_set_time(const Stopwatch& took) noexcept;
+  // Counts what ProcessCounters and ShardCounters do not.
+  [[gnu::cold]] void note_outcome(Operation operation, Status status) noexcept;
+  Status noted(Operation operation, Status status) noexcept {
+    note_outcome(operation, status);
+    return status;
+  }
+  // REQUIRES: this process has just entered the slot of that number.
+  void claim_metrics(std::uint32_t slot) noexcept;
+  // Where this process reads metrics; null if it cannot.
+  const std::byte* readable_metrics() const noexcept;
   ReadBuffer room_for(std::byte* buffer, std::uint64_t capacity) const noexcept {
     return {buffer, capacity, ReadBuffer::kLarge, true, !read_only_};
   }
@@ -233,6 +258,7 @@ class Cache final : private ForkAware {
   // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
   GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const OpContext& context) noexcept;
+  Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
   // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
@@ -249,6 +275,8 @@ class Cache final : private ForkAware {
     if (ProcessSlot* own = slot(); own != nullptr) [[likely]]
       add_local(own->counters.puts, puts);
   }
+  Status grant_lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
+                     std::uint64_t* token) noexcept;
 
   // This process's slot; entered on first use after a fork. Null when it has none: it works on, uncounted, without pins
   // and leases, and tries again later.
@@ -333,14 +361,16 @@ class Cache final : private ForkAware {
     std::atomic<ProcessSlot*> slot;  // Null unless `membership` is kInside.
     std::atomic<Membership> membership;
     std::atomic<bool> redo_taken;
-    bool is_marked;             // Counted among those that may lock.
-    std::uint32_t redo_record;  // As StoreRequest::redo has it, of the slot.
-    std::uint32_t generation;   // Of the slot.
-    std::uint64_t retry_ms;     // A guest does not try before this time to get a slot.
-    AccessClock access_clock;   // Good for another call only while there is a slot.
+    std::atomic<ProcessMetrics*> metrics;  // Null if there is no memory for them, or no slot.
+    bool is_marked;                        // Counted among those that may lock.
+    std::uint32_t redo_record;             // As StoreRequest::redo has it, of the slot.
+    std::uint32_t generation;              // Of the slot.
+    std::uint64_t retry_ms;                // A guest does not try before this time to get a slot.
+    AccessClock access_clock;              // Good for another call only while there is a slot.
   };
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;
+  ReuseSample sample_;
   ForkRegistration fork_registration_{this};
 };
 

@@ -134,7 +134,11 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
   const auto finish = [&](std::uint8_t item, Status status) {
     items[item].status = status;
     if (items[item].failed()) failure = status;
-    if (status == Status::kOk) ++puts;
+    if (status == Status::kOk) {
+      ++puts;
+    } else {
+      note_outcome(Operation::kSet, status);
+    }
   };
   const ByShard by_shard(items, keys, attached_.geometry.shards);
   WritesAhead ahead(by_shard.of_all(attached_.geometry.shards), keys);
@@ -181,6 +185,7 @@ Status Cache::remove_many(BatchWork& work, const Deadline& deadline) noexcept {
       for (const std::uint8_t item : hold) {
         items[item].status = statuses[item];
         if (items[item].failed()) failure = statuses[item];
+        if (statuses[item] != Status::kOk) note_outcome(Operation::kDelete, statuses[item]);
       }
       rest = rest.subspan(hold.size());
     }

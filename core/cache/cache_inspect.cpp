@@ -75,6 +75,10 @@ Status Cache::prefault() noexcept {
   const Deadline deadline(timeout_);
   const Status tables = segment_->prefault(0, fixed_tables_end(attached_.geometry));
   if (tables != Status::kOk) return tables;
+  if (const Geometry& geometry = attached_.geometry; geometry.has_metrics()) {
+    const Status metrics = segment_->prefault(geometry.areas[kMetricsArea].offset, geometry.metrics_places_offset());
+    if (metrics != Status::kOk) return metrics;
+  }
   const Status chunks = segment_->prefault(attached_.geometry.areas[kPinChunkArea].offset,
                                            std::uint64_t{pin_places_.chunks_in_use()} * sizeof(PinChunk));
   if (chunks != Status::kOk) return chunks;

@@ -33,6 +33,11 @@ Status no_slot_for_lease() noexcept {
 
 Status Cache::lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
                     std::uint64_t* token) noexcept {
+  return noted(Operation::kLease, grant_lease(key, stale_cas, lease_ms, token));
+}
+
+Status Cache::grant_lease(std::string_view key, std::uint64_t stale_cas, std::uint64_t lease_ms,
+                          std::uint64_t* token) noexcept {
   *token = 0;
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;

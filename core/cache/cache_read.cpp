@@ -22,6 +22,18 @@ GetResult Cache::get_slow(std::string_view key, std::byte* buffer, std::uint64_t
                             ? get_large(hashed, buffer, capacity, {Deadline(timeout_), now_ms()})
                             : get_hashed(hashed, buffer, capacity, {Deadline(timeout_), now_ms()});
   count_read(got.status);
+  if (got.status != Status::kOk && got.status != Status::kMiss) note_outcome(Operation::kGet, got.status);
+  return got;
+}
+
+GetResult Cache::get_sampled(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all) noexcept {
+  const Key hashed = make_key(key);
+  if (!note_get(hashed)) return answer(hashed, buffer, capacity, wants_all);
+  const Stopwatch took;
+  const GetResult got = answer(hashed, buffer, capacity, wants_all);
+  if (ProcessMetrics* own = own_->metrics.load(std::memory_order_relaxed); own != nullptr) {
+    count_in(own->get_ns, took.ns());
+  }
   return got;
 }
 
@@ -102,6 +114,8 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
     for (std::size_t i = 0; i < group.size(); ++i) {
       probes[i].shard = nullptr;
       if (group[i].status != Status::kOk) continue;
+      if (sample_.has(keys[begin + i].hash)) [[unlikely]]
+        note_get(keys[begin + i]);
       Shard& shard = shard_of(keys[begin + i]);
       if (!shard.probe_start<false>(keys[begin + i], &probes[i].probe)) continue;
       probes[i].shard = &shard;
@@ -122,9 +136,11 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
               ? Shard::FastGet::kUnsettled
               : probes[i].shard->finish_get(key, &probes[i].probe, {to, left, copy_below_, true, leaves_large_}, now,
                                             same_now, &got);
-      if (outcome != Shard::FastGet::kAnswered) [[unlikely]]
+      if (outcome != Shard::FastGet::kAnswered) [[unlikely]] {
         got = outcome == Shard::FastGet::kLarge && !has_checksums() ? get_large(key, to, left, {deadline, now})
                                                                     : get_hashed(key, to, left, {deadline, now});
+        if (got.status != Status::kOk && got.status != Status::kMiss) note_outcome(Operation::kGet, got.status);
+      }
       item.status = got.status;
       item.read = got.read;
       if (item.failed()) failure = item.status;

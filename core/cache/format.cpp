@@ -143,6 +143,12 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (const Status status = segment.commit(offset, kFirstPages); status != Status::kOk) return status;
     if (!is_blank) std::memset(segment.data() + offset, 0, kFirstPages);
   }
+  if (geometry.has_metrics()) {
+    const std::uint64_t offset = geometry.areas[kMetricsArea].offset;
+    const std::uint64_t size = geometry.metrics_places_offset();
+    if (const Status status = segment.commit(offset, size); status != Status::kOk) return status;
+    if (!is_blank) std::memset(segment.data() + offset, 0, size);
+  }
   header->has_unmarked.store(0, std::memory_order_relaxed);
   NewMarks marks(geometry.process_slots);
   Status status = ProcessMarks::create(geometry.process_slots, mode_, group_, &header->new_marks_key, &marks.set);

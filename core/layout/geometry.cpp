@@ -114,7 +114,10 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   const std::uint64_t pin_chunks =
       std::clamp<std::uint64_t>(size_bytes / kBytesPerPinChunk, kMinPinChunks, kMaxPinChunks);
   result.areas[kPinChunkArea] = {fixed_tables_end(result), pin_chunks * sizeof(PinChunk)};
-  result.shards_offset = result.areas[kPinChunkArea].offset + result.areas[kPinChunkArea].size_bytes;
+  const std::uint64_t chunks_end = result.areas[kPinChunkArea].offset + result.areas[kPinChunkArea].size_bytes;
+  result.areas[kMetricsArea] = {
+      chunks_end, page_ceil(result.metrics_places_offset() + result.metrics_places() * sizeof(ProcessMetrics))};
+  result.shards_offset = chunks_end + result.areas[kMetricsArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,

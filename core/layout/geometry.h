@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "core/base/status.h"
 #include "core/layout/layout.h"
+#include "core/layout/layout_metrics.h"
 
 namespace memstream {
 
@@ -28,6 +30,25 @@ struct Geometry {
   constexpr std::uint32_t pin_chunks() const noexcept {
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>(areas[kPinChunkArea].size_bytes / sizeof(PinChunk), kMaxPinChunks));
+  }
+
+  // Whether the segment has metrics: an area that is as large as its tables. SegmentMetrics first, then these.
+  constexpr bool has_metrics() const noexcept {
+    return areas[kMetricsArea].size_bytes >= metrics_places_offset() + metrics_places() * sizeof(ProcessMetrics);
+  }
+  constexpr std::uint64_t shard_metrics_offset() const noexcept { return sizeof(SegmentMetrics); }
+  constexpr std::uint64_t sampled_keys_offset() const noexcept {
+    return shard_metrics_offset() + shards * sizeof(ShardMetrics);
+  }
+  constexpr std::uint32_t sampled_keys() const noexcept {
+    return static_cast<std::uint32_t>(std::bit_floor(std::clamp<std::uint64_t>(size_bytes >> 12, 512, 8192)));
+  }
+  constexpr std::uint64_t metrics_places_offset() const noexcept {
+    const std::uint64_t end = sampled_keys_offset() + sampled_keys() * sizeof(MetricWord);
+    return (end + kPageSize - 1) / kPageSize * kPageSize;
+  }
+  constexpr std::uint32_t metrics_places() const noexcept {
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes >> 20, 4, kMaxMetricsPlaces));
   }
 
   // Behind the process slots; the process in slot n has record n, if there is one.

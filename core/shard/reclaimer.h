@@ -6,6 +6,7 @@
 
 #include "core/layout/block.h"
 #include "core/layout/layout.h"
+#include "core/shard/metrics.h"
 #include "core/shard/shard_parts.h"
 #include "core/shard/shard_types.h"
 #include "core/shard/write_lock.h"
@@ -25,7 +26,8 @@ class Reclaimer {
         index_(parts.index),
         eviction_(parts.eviction),
         contents_(parts.contents),
-        retired_(parts.retired) {}
+        retired_(parts.retired),
+        metrics_(parts.metrics) {}
 
   // ---- room ----
 
@@ -57,7 +59,7 @@ class Reclaimer {
   // Removes an entry. Returns the free block that its block became part of, 0 if there is none.
   std::uint32_t remove_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   // The same to make room: counts the entry as expired or evicted.
-  std::uint32_t evict(const FoundEntry& found, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  std::uint32_t evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // For a block that its entry has let go of, with the last value of the ref. Returns what remove_entry() returns.
   std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
   // Moves a value without extras to a block that has them.
@@ -72,7 +74,7 @@ class Reclaimer {
   std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
-  void count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  void count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;
   bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
@@ -90,6 +92,7 @@ class Reclaimer {
   Eviction& eviction_;
   ShardContents& contents_;
   RetiredBlocks& retired_;
+  ShardMetrics& metrics_;
 };
 
 }  // namespace memstream

@@ -15,6 +15,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       hash_seed_(hash_seed),
       read_only_(segment->access() == Access::kReadOnly),
       geometry_(geometry),
+      segment_metrics_(metrics_of_segment(*segment, geometry)),
+      metrics_(metrics_of_shard(*segment, geometry, index)),
       surely_fits_(max_value_size(geometry, kMaxKeySize)),
       pins_(PinPlaces(segment, geometry), offset_),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
@@ -29,11 +31,11 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       rebuilder_(parts()),
       table_shrinker_(parts(), &rebuilder_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
-            geometry.thread_slots, &rebuilder_) {}
+            geometry.thread_slots, &rebuilder_, &metrics_) {}
 
 ShardParts Shard::parts() noexcept {
   return {header_, number_, offset_,   size_,     hash_seed_, geometry_, pins_,
-          arena_,  index_,  eviction_, contents_, leases_,    retired_,  redo_};
+          arena_,  index_,  eviction_, contents_, leases_,    retired_,  redo_,     metrics_};
 }
 
 Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {

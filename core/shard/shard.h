@@ -10,6 +10,7 @@
 #include "core/layout/block.h"
 #include "core/layout/geometry.h"
 #include "core/shard/cas_token.h"
+#include "core/shard/metrics.h"
 #include "core/shard/op_context.h"
 #include "core/shard/reclaimer.h"
 #include "core/shard/shard_lock.h"
@@ -58,7 +59,9 @@ class Shard final {
   template <bool kWantsAll>
   QuickAnswer get_quickly(const Key& key, std::byte* room, const std::size_t* room_bytes, ReadResult* read,
                           Entry** entry) const noexcept;
-  static void note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
+  // Returns whether this access is one of the few that note_hot() is to be called for.
+  static bool note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
+  [[gnu::cold]] void note_hot_entry(const Entry& entry) const noexcept;
   // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
   // ask for the lines of the step behind them, and finish_get().
   struct Probe {
@@ -85,6 +88,15 @@ class Shard final {
   // again next time) or a bounded stretch has been looked at. Leaves in `*next` where to go on, 0 when it is done.
   Status scan(std::uint32_t* next, const OpContext& context,
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
+
+  // The entry of that number, if it is live and has a hash of which `is_meant(hash)` is true.
+  Status inspect_entry(std::uint32_t id, const OpContext& context,
+                       const std::function<bool(std::uint32_t hash)>& is_meant,
+                       const std::function<void(const ScannedEntry&)>& visit) noexcept;
+  // About how many entries are live. Takes no lock.
+  std::uint64_t about_entries() const noexcept {
+    return std::uint64_t{header_->cells.load(std::memory_order_relaxed)} * kEntriesPerCell;
+  }
 
   // kBusy: the numbers are filled in as well, but were read while another thread had the lock.
   Status statistics(const Deadline& deadline, ShardStatistics* statistics) noexcept;
@@ -195,7 +207,7 @@ class Shard final {
   void remember(const Probe& probe) const noexcept;
   static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                               std::uint32_t cells) noexcept;
-  static void note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
+  static bool note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
   // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.
@@ -272,6 +284,8 @@ class Shard final {
   std::uint64_t hash_seed_;
   bool read_only_;
   Geometry geometry_;
+  SegmentMetrics& segment_metrics_;
+  ShardMetrics& metrics_;
   std::uint64_t surely_fits_;  // The largest value that fits with any key.
   PinTable pins_;
   Arena arena_;

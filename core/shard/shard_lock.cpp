@@ -84,7 +84,7 @@ Status ShardLock::initialize(ShardHeader* shard) noexcept {
 // ---- writers ----
 
 Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept {
-  if (outcome == LockOutcome::kTimeout) outcome = robust_mutex_lock(&shard_->write_mutex, deadline);
+  if (outcome == LockOutcome::kTimeout) outcome = wait_for_writer(deadline);
   switch (outcome) {
     case LockOutcome::kAcquired:
       if (shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
@@ -103,15 +103,30 @@ Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexc
   return status;
 }
 
+LockOutcome ShardLock::wait_for_writer(const Deadline& deadline) noexcept {
+  const Stopwatch waited;
+  const LockOutcome outcome = robust_mutex_lock(&shard_->write_mutex, deadline);
+  const std::uint64_t ns = waited.ns();
+  count(metrics_->lock_waits);
+  count(metrics_->lock_wait_ns, ns);
+  count_longest(metrics_->longest_wait_ns, ns);
+  if (outcome == LockOutcome::kTimeout) count(metrics_->lock_timeouts);
+  return outcome;
+}
+
 Status ShardLock::recover(const Deadline& deadline) noexcept {
   assert(holds_write_lock(shard_));
   // From here on the flag says what the mutex said. If this process is killed or gives up at its deadline, the next
   // holder of the lock starts over.
+  const Stopwatch took;
   shard_->needs_recovery.store(1, std::memory_order_seq_cst);
   shard_->wait.store(1, std::memory_order_seq_cst);
   const Status status = switch_epoch(deadline);
   if (status == Status::kOk) {
     recovery_->repair_after_death();
+    const std::uint64_t ns = took.ns();
+    count(metrics_->recovery_ns, ns);
+    count_longest(metrics_->longest_recovery_ns, ns);
     shard_->wait.store(0, std::memory_order_seq_cst);
     shard_->needs_recovery.store(0, std::memory_order_seq_cst);
   }

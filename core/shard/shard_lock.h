@@ -9,6 +9,7 @@
 #include "core/base/robust_mutex.h"
 #include "core/base/status.h"
 #include "core/layout/layout.h"
+#include "core/shard/metrics.h"
 #include "core/shard/write_lock.h"
 
 namespace memstream {
@@ -29,12 +30,13 @@ class ShardLock {
  public:
   // `number` is the shard's in the segment.
   ShardLock(ShardHeader* shard, std::uint32_t number, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
-            ShardRecovery* recovery) noexcept
+            ShardRecovery* recovery, ShardMetrics* metrics = &unread_metrics<ShardMetrics>) noexcept
       : shard_(shard),
         number_(number),
         thread_slots_(thread_slots),
         thread_slot_count_(thread_slot_count),
-        recovery_(recovery) {}
+        recovery_(recovery),
+        metrics_(metrics) {}
 
   // Lays the lock into a blank shard.
   static Status initialize(ShardHeader* shard) noexcept;
@@ -93,6 +95,7 @@ class ShardLock {
   Status lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept;
   Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
 
+  LockOutcome wait_for_writer(const Deadline& deadline) noexcept;
   Status recover(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
   Status switch_epoch(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
   bool announced_are_dead(std::uint64_t epoch) noexcept;
@@ -106,6 +109,7 @@ class ShardLock {
   ThreadSlot* thread_slots_;
   std::uint32_t thread_slot_count_;
   ShardRecovery* recovery_;
+  ShardMetrics* metrics_;
   // Both for the holder of W.
   bool has_rwlock_ = false;
   std::uint32_t contended_writes_ = 0;  // Writes that found readers announced.

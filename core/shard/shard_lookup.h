@@ -195,14 +195,16 @@ template <class Now>
 }
 
 [[gnu::always_inline]] inline void Shard::record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept {
-  if (!read_only_) note_access(entry, accessed_at_ms);
+  if (!read_only_ && note_access(entry, accessed_at_ms)) [[unlikely]]
+    note_hot_entry(entry);
 }
 
 // Several processes may note at the same time: then one of two counts or instants may be lost, and both are only for
 // statistics. What eviction goes by is exchanged.
-[[gnu::always_inline]] inline void Shard::note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
+[[gnu::always_inline]] inline bool Shard::note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
+  bool is_hot = false;
   if (is_above_now(entry.access_count, kExactAccesses - 1)) [[unlikely]] {
-    note_often_read(entry, accessed_at_ms);
+    is_hot = note_often_read(entry, accessed_at_ms);
   } else {
     add_unlocked(entry.access_count, 1U);
     // Only a later one: what others have noted may be younger. No branch, since the line is written to anyway.
@@ -214,6 +216,7 @@ template <class Now>
   const std::uint32_t next = policy + 1;
   if ((next & kHits) != 0) [[likely]]
     entry.policy.compare_exchange_strong(policy, next, std::memory_order_relaxed);
+  return is_hot;
 }
 
 // The lock first: while its line comes from its last holder, the lines of the entry are on their way too. A writer that

@@ -9,6 +9,7 @@
 #include "core/shard/eviction.h"
 #include "core/shard/index.h"
 #include "core/shard/lease_table.h"
+#include "core/shard/metrics.h"
 #include "core/shard/pin_snapshot.h"
 #include "core/shard/pins.h"
 #include "core/shard/redo_log.h"
@@ -34,6 +35,7 @@ struct ShardParts {
   LeaseTable& leases;
   RetiredBlocks& retired;
   RedoLog& redo;
+  ShardMetrics& metrics;
 
   ShardSpace& space() const noexcept { return header->space; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header); }

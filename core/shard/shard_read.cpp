@@ -11,7 +11,8 @@ namespace memstream {
 namespace {
 
 constexpr int kFastTries = 16;
-constexpr std::uint32_t kScanStretch = 8192;  // Entry numbers looked at in one hold of the shared lock.
+constexpr std::uint32_t kHotFraction = 1U << 22;  // One in 1024 accesses is noted among the hot ones.
+constexpr std::uint32_t kScanStretch = 8192;      // Entry numbers looked at in one hold of the shared lock.
 
 }  // namespace
 
@@ -49,7 +50,10 @@ template <class Consume>
 Status Shard::read(const Key& key, const Deadline& deadline, Consume consume) noexcept {
   Lookup outcome = Lookup::kUnstable;
   const auto attempt = [&] { outcome = lookup(key, consume); };
-  for (int tries = 0; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) attempt();
+  int tries = 0;
+  for (; tries < kFastTries && outcome == Lookup::kUnstable; ++tries) attempt();
+  if (tries > 1) count(metrics_.read_retries, static_cast<std::uint64_t>(tries - 1));
+  if (outcome == Lookup::kUnstable) count(metrics_.slow_reads);
   while (outcome == Lookup::kUnstable) {
     outcome = read_redo(key, consume);
     if (outcome == Lookup::kFound) break;
@@ -105,7 +109,7 @@ GetResult Shard::get(const Key& key, const ReadBuffer& room, const OpContext& co
 }
 
 // An entry beyond the accesses that are all counted.
-void Shard::note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
+bool Shard::note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept {
   const std::uint32_t count = entry.access_count.load(std::memory_order_relaxed);
   // The multiples of the golden ratio, as fractions of 2^32: wherever a key stands in a loop over keys, its accesses
   // meet all of the range alike. A variable of the thread costs a call of the dynamic linker's; one thread alone needs
@@ -117,12 +121,19 @@ void Shard::note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept
       has_one_thread() ? fraction_of_process += kGoldenRatio : fraction_of_thread += kGoldenRatio;
   const auto doublings = std::min(static_cast<int>(std::bit_width(count / kExactAccesses)), kMostDoublings);
   std::uint64_t may_lag_ms = kAccessLagMs;
-  if (fraction >> (32 - doublings) == 0) {
+  const bool is_counted = fraction >> (32 - doublings) == 0;
+  if (is_counted) {
     add_unlocked(entry.access_count, 1U << doublings);
     may_lag_ms = 0;
   }
   if (entry.last_access_ms.load(std::memory_order_relaxed) + may_lag_ms < accessed_at_ms)
     entry.last_access_ms.store(accessed_at_ms, std::memory_order_relaxed);
+  return fraction < kHotFraction;
+}
+
+void Shard::note_hot_entry(const Entry& entry) const noexcept {
+  note_hot(segment_metrics_,
+           hot_name(number_, Index::number_of(header_, entry), entry.hash.load(std::memory_order_relaxed)));
 }
 
 Status Shard::inspect(const Key& key, const OpContext& context,
@@ -169,6 +180,28 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
   return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
+}
+
+Status Shard::inspect_entry(std::uint32_t id, const OpContext& context,
+                            const std::function<bool(std::uint32_t hash)>& is_meant,
+                            const std::function<void(const ScannedEntry&)>& visit) noexcept {
+  std::byte key_room[kMaxKeySize];
+  ScannedEntry scanned;
+  bool is_there = false;
+  const auto look = [&] {
+    const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
+    is_there = backing().has_cells(cells) && Index::names_entry(id, cells) &&
+               is_meant(Index::entry_unchecked(header_, id).hash.load(std::memory_order_relaxed)) &&
+               describe(id, context.now_ms, key_room, &scanned);
+  };
+  if (read_only_) {
+    look();
+  } else if (const Status status = lock_.read_shared(context.deadline, look); status != Status::kOk) {
+    return status;
+  }
+  if (!is_there) return Status::kMiss;
+  visit(scanned);
+  return Status::kOk;
 }
 
 Status Shard::scan(std::uint32_t* next, const OpContext& context,

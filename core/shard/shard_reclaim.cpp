@@ -100,14 +100,21 @@ inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBloc
 std::uint32_t Reclaimer::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
-std::uint32_t Reclaimer::evict(const FoundEntry& found, std::uint64_t now_ms) {
-  count_eviction(found, now_ms);
+std::uint32_t Reclaimer::evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) {
+  count_eviction(found, reason, now_ms);
   return remove_entry(found);
 }
 
-inline void Reclaimer::count_eviction(const FoundEntry& found, std::uint64_t now_ms) noexcept {
-  const bool expired = has_expired(found.block.expires_ms(), now_ms);
-  ++(expired ? header_->counters.expirations : header_->counters.evictions);
+inline void Reclaimer::count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept {
+  if (has_expired(found.block.expires_ms(), now_ms)) {
+    ++header_->counters.expirations;
+    return;
+  }
+  ++header_->counters.evictions;
+  const auto since = [now_ms](std::uint64_t instant) { return now_ms - std::min(instant, now_ms); };
+  count(metrics_.removals[static_cast<std::uint32_t>(reason)]);
+  count_in(metrics_.evicted_age_ms, since(found.block.created_ms()));
+  count_in(metrics_.evicted_idle_ms, since(found.entry->last_access_ms.load(std::memory_order_relaxed)));
 }
 
 // Where its block is just what is wanted, and nobody holds it, it stays used: neither its neighbours nor a list of free
@@ -116,7 +123,7 @@ bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, Bl
   const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
   if (victim.id == 0) return false;
   prefetch_next_victim(header_);
-  count_eviction(victim, now_ms);
+  count_eviction(victim, Removal::kRoom, now_ms);
   const std::uint64_t ref = drop_entry(victim);
   if (wanted == nullptr || victim.block.stored_size != wanted->units * kUnitSize || pins_.is_block_pinned(ref)) {
     release_block(ref, victim.block);
@@ -231,7 +238,7 @@ std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::ui
     if (contents_.owning_ref(position) == 0) continue;
     const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
     if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
-    count_eviction(found, now_ms);
+    count_eviction(found, Removal::kLargeValue, now_ms);
     const std::uint64_t ref = drop_entry(found);
     count_out(found.block);
     defer_free_if_pinned(ref, found.block);
@@ -258,7 +265,7 @@ bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
   if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
   if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !retired_.has(position);
-  count_eviction(found, now_ms);
+  count_eviction(found, Removal::kLargeValue, now_ms);
   const std::uint64_t last = drop_entry(found);
   count_out(found.block);
   return !defer_free_if_pinned(last, found.block);
@@ -326,7 +333,7 @@ bool Reclaimer::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
     if (position >= arena_.heap_end()) return false;
     const BlockShape shape = arena_.shape(position);
     if (!shape.used() || !evictable(position, shape)) return false;
-    evict(contents_.live_entry(owner_entry(contents_.checked_block(position).owner())), now_ms);
+    evict(contents_.live_entry(owner_entry(contents_.checked_block(position).owner())), Removal::kTable, now_ms);
   }
   return true;
 }

@@ -190,7 +190,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
     eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
   } else {
     if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
-      reclaimer_.evict(contents_.live_entry(coldest), now_ms);
+      reclaimer_.evict(contents_.live_entry(coldest), Removal::kChain, now_ms);
     }
     entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
     entry.access_count.store(0, std::memory_order_relaxed);
@@ -341,13 +341,16 @@ Status Shard::clear(const Deadline& deadline) noexcept {
       const std::uint64_t end = std::uint64_t{index_.cells()} * kSlotsPerCell;
       next = is_first ? end : std::min(next, end);
       is_first = false;
-      for (std::uint32_t removed = 0; next != 0 && removed < kClearBatch;) {
+      std::uint32_t removed = 0;
+      while (next != 0 && removed < kClearBatch) {
         const auto current = static_cast<std::uint32_t>(--next);
         if (!Index::names_entry(current, index_.cells())) continue;
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
         reclaimer_.remove_entry(contents_.live_entry(current));
         ++removed;
       }
+      // If this process is killed in here, the next one to clear counts what it removes.
+      count(metrics_.removals[static_cast<std::uint32_t>(Removal::kCleared)], removed);
       if (next == 0) leases_.end_all();
       return Status::kOk;
     });

@@ -1,0 +1,143 @@
+/* The C interface, metrics: why a hit ratio fell, which keys are hot, which size a cache should have. Include
+   memstream.h for everything else. docs/abi.md explains them.
+
+   All of it is counted in the segment, for all processes together, from its creation on. Counting costs a get at most
+   3 %. */
+#ifndef MEMSTREAM_API_MEMSTREAM_METRICS_H_
+#define MEMSTREAM_API_MEMSTREAM_METRICS_H_
+
+#include "memstream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Metrics ---- */
+
+/**
+ * What was asked for: the first index of memstream_metrics_t.outcomes.
+ */
+enum memstream_operation {
+  MEMSTREAM_GET = 0,       /* Gets and views, also those of memstream_get_many(). */
+  MEMSTREAM_SET = 1,       /* cache_put(), memstream_set(), memstream_set_many(). */
+  MEMSTREAM_ADD = 2,       /* memstream_add(). */
+  MEMSTREAM_REPLACE = 3,   /* memstream_replace(). */
+  MEMSTREAM_CAS = 4,       /* memstream_cas(). */
+  MEMSTREAM_INCREMENT = 5, /* memstream_incr(). */
+  MEMSTREAM_DELETE = 6,    /* Deletes, also those of memstream_delete_many(). */
+  MEMSTREAM_TOUCH = 7,     /* memstream_touch(). */
+  MEMSTREAM_LEASE = 8,     /* Requests of a lease. */
+  MEMSTREAM_FULFIL = 9,    /* Values stored with a lease. */
+  MEMSTREAM_COMMIT = 10,   /* memstream_commit(). */
+};
+
+/**
+ * What came of it: the second index of memstream_metrics_t.outcomes. Named after the statuses.
+ */
+enum memstream_outcome {
+  MEMSTREAM_DONE = 0,       /* CACHE_OK. */
+  MEMSTREAM_MISSED = 1,     /* CACHE_MISS. */
+  MEMSTREAM_EXISTED = 2,    /* CACHE_EXISTS. */
+  MEMSTREAM_CONFLICTED = 3, /* CACHE_CONFLICT. */
+  MEMSTREAM_HELD = 4,       /* CACHE_HELD. */
+  MEMSTREAM_TOO_LARGE = 5,  /* CACHE_TOO_LARGE. */
+  MEMSTREAM_TOO_SMALL = 6,  /* CACHE_TOO_SMALL. */
+  MEMSTREAM_FULL = 7,       /* CACHE_FULL. */
+  MEMSTREAM_NO_MEMORY = 8,  /* CACHE_NO_MEMORY. */
+  MEMSTREAM_BUSY = 9,       /* CACHE_BUSY. */
+  MEMSTREAM_CORRUPT = 10,   /* CACHE_CORRUPT. */
+  MEMSTREAM_FAILED = 11,    /* Another failure. */
+};
+
+/**
+ * Why an entry was removed: the index of memstream_metrics_t.removals. The first four together are
+ * cache_stats_t.evictions.
+ */
+enum memstream_removal {
+  MEMSTREAM_REMOVED_FOR_ROOM = 0,   /* Evicted by the policy, for room. */
+  MEMSTREAM_REMOVED_FOR_LARGE = 1,  /* Evicted where a large value had to go. */
+  MEMSTREAM_REMOVED_FOR_TABLE = 2,  /* Evicted where the table of entries had to grow. */
+  MEMSTREAM_REMOVED_FROM_CHAIN = 3, /* Evicted because too many keys met in one bucket. */
+  MEMSTREAM_REMOVED_BY_CLEAR = 4,   /* memstream_clear(). */
+  MEMSTREAM_REMOVED_EXPIRED = 5,    /* Its time to live had passed: cache_stats_t.expirations. */
+  MEMSTREAM_REMOVED_BY_DELETE = 6,  /* cache_stats_t.deletes. */
+  MEMSTREAM_REMOVED_DAMAGED = 7,    /* cache_stats_t.damaged. */
+};
+
+/**
+ * The metrics of a segment. In histograms each element counts the values from memstream_bucket_bound() of its index up
+ * to that of the next one; the last element also counts all larger values.
+ */
+typedef struct memstream_metrics_t {
+  size_t struct_size;        /* In: sizeof(memstream_metrics_t). The struct may grow. */
+  uint64_t outcomes[16][16]; /* By memstream_operation and memstream_outcome. */
+  uint64_t removals[16];     /* By memstream_removal. */
+
+  uint64_t lock_waits;          /* Times that a writer, or a slow read, found the lock of its shard taken. */
+  uint64_t lock_wait_ns;        /* Time of these waits in nanoseconds. */
+  uint64_t longest_wait_ns;     /* The longest of them. */
+  uint64_t lock_timeouts;       /* Waits that ended at the deadline, with CACHE_BUSY. */
+  uint64_t recoveries;          /* cache_stats_t.recoveries. */
+  uint64_t recovery_ns;         /* Time of all recoveries in nanoseconds. */
+  uint64_t longest_recovery_ns; /* The longest of them. */
+  uint64_t slow_reads;          /* Reads that took a lock, or the redo record of a writer. */
+  uint64_t read_retries;        /* Looks without a lock that had to be repeated. */
+
+  uint64_t sample_step;        /* One key in so many is sampled. */
+  uint64_t sampled_keys;       /* Keys that the sample knows now. */
+  uint64_t sampled_references; /* Gets of sampled keys. */
+  uint64_t references;         /* The same, each times the step that it had: about the gets of all keys. */
+  uint64_t first_references;   /* Of `references`, those of keys that the sample did not know. */
+
+  uint64_t evicted_age_ms[160];  /* Evicted entries by the time since their value was stored. */
+  uint64_t evicted_idle_ms[160]; /* Evicted entries by the time since their last get. */
+  uint64_t get_ns[120];          /* Gets of sampled keys by their time in nanoseconds. */
+  uint64_t set_ns[120];          /* Calls of set, add, replace and cas of sampled keys, likewise. */
+  uint64_t reuse_distances[160]; /* `references` by how many other keys were asked for since the last get of the key.
+                                    A cache of n entries that evicts the coldest key would hit those below n. */
+} memstream_metrics_t;
+
+/**
+ * Fills a struct with the metrics of the segment.
+ *
+ * @param cache    An open cache.
+ * @param metrics  The struct to fill. Set `metrics->struct_size` to sizeof(memstream_metrics_t) before the call.
+ * @retval CACHE_OK  The struct is filled. A segment that was made without metrics has zeros.
+ * @retval CACHE_INVALID  `metrics->struct_size` is not the size of this version or of an earlier one.
+ * @threads Safe.
+ * @processes Safe. Takes the locks that memstream_stats() takes.
+ */
+CACHE_API int memstream_metrics(memstream_t *cache, memstream_metrics_t *metrics);
+
+/**
+ * Gives the lowest value that an element of a histogram counts.
+ *
+ * @param bucket  The index of the element, from 0 on. There are four for each power of two.
+ * @return The value. UINT64_MAX past the last power of two.
+ * @threads Safe.
+ * @processes Not shared: reads no segment.
+ */
+CACHE_API uint64_t memstream_bucket_bound(size_t bucket);
+
+/**
+ * Lists the entries that are read most often now, the hottest first.
+ *
+ * A sample finds them: one in 1,024 gets of entries that were read 64 times. A list of 64 keeps those that came up most
+ * lately. For a rate call twice and compare memstream_entry_t.access_count.
+ *
+ * @param cache     An open cache.
+ * @param entries   The array to fill. May be NULL if `capacity` is 0.
+ * @param capacity  Number of elements of the array.
+ * @param count     Receives the number of hot entries, at most 64. The first `capacity` of them are filled.
+ * @retval CACHE_OK  The elements are filled.
+ * @retval CACHE_BUSY  A lock was held until the deadline.
+ * @threads Safe.
+ * @processes Safe. Counts as no access.
+ */
+CACHE_API int memstream_hot_keys(memstream_t *cache, memstream_entry_t *entries, size_t capacity, size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,137 @@
+// The full C interface: metrics.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "api/arguments.h"
+#include "api/describe.h"
+#include "api/grown_struct.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/memstream_metrics.h"
+
+using memstream::CacheStatistics;
+using memstream::fail;
+using memstream::guarded;
+using memstream::InFlightCalls;
+using memstream::kOperations;
+using memstream::kOutcomes;
+using memstream::MetricsSum;
+using memstream::require;
+using memstream::require_bytes;
+using memstream::Status;
+
+namespace {
+
+constexpr std::size_t kFirstMetricsSize = sizeof(memstream_metrics_t);
+
+static_assert(static_cast<int>(memstream::Operation::kCommit) == MEMSTREAM_COMMIT);
+static_assert(static_cast<int>(memstream::Outcome::kOther) == MEMSTREAM_FAILED);
+static_assert(static_cast<int>(memstream::Removal::kCleared) == MEMSTREAM_REMOVED_BY_CLEAR);
+
+template <std::size_t kSize>
+void copy(std::uint64_t (&to)[kSize], const std::uint64_t (&from)[kSize]) {
+  std::copy(std::begin(from), std::end(from), to);
+}
+
+// What the segment counts twice is counted once: of most kinds the good outcomes, of these the other counters.
+void fill_outcomes(const MetricsSum& sum, const CacheStatistics& statistics, memstream_metrics_t* metrics) {
+  std::uint64_t other_puts = 0;
+  for (std::uint32_t operation = 0; operation < kOperations; ++operation) {
+    std::copy_n(sum.outcomes[operation], kOutcomes, metrics->outcomes[operation]);
+  }
+  for (const int kind :
+       {MEMSTREAM_ADD, MEMSTREAM_REPLACE, MEMSTREAM_CAS, MEMSTREAM_INCREMENT, MEMSTREAM_FULFIL, MEMSTREAM_COMMIT}) {
+    other_puts += metrics->outcomes[kind][MEMSTREAM_DONE];
+  }
+  metrics->outcomes[MEMSTREAM_GET][MEMSTREAM_DONE] = statistics.hits;
+  metrics->outcomes[MEMSTREAM_GET][MEMSTREAM_MISSED] = statistics.misses;
+  metrics->outcomes[MEMSTREAM_SET][MEMSTREAM_DONE] = statistics.puts - std::min(other_puts, statistics.puts);
+  metrics->outcomes[MEMSTREAM_DELETE][MEMSTREAM_DONE] = statistics.shards.counters.deletes;
+}
+
+Status fill_metrics(memstream_t& handle, memstream_metrics_t* callers_metrics) {
+  const std::size_t size = callers_metrics->struct_size;
+  if (!memstream::is_size_of<memstream_metrics_t>(size, kFirstMetricsSize)) {
+    return fail(
+        Status::kInvalid,
+        fmt::format("Invalid memstream_metrics_t.struct_size {}: expected {}. Set it to sizeof before the call, "
+                    "and do not use a library older than your program.",
+                    size, sizeof(memstream_metrics_t)));
+  }
+  CacheStatistics statistics;
+  MetricsSum sum;
+  if (const Status status = handle.cache().statistics(&statistics); status != Status::kOk) return status;
+  if (const Status status = handle.cache().metrics(&sum); status != Status::kOk) return status;
+  memstream_metrics_t filled{};
+  filled.struct_size = size;
+  fill_outcomes(sum, statistics, &filled);
+  std::copy(std::begin(sum.removals), std::end(sum.removals), filled.removals);
+  filled.removals[MEMSTREAM_REMOVED_EXPIRED] = statistics.shards.counters.expirations;
+  filled.removals[MEMSTREAM_REMOVED_BY_DELETE] = statistics.shards.counters.deletes;
+  filled.removals[MEMSTREAM_REMOVED_DAMAGED] = statistics.shards.counters.damaged;
+  filled.lock_waits = sum.lock_waits;
+  filled.lock_wait_ns = sum.lock_wait_ns;
+  filled.longest_wait_ns = sum.longest_wait_ns;
+  filled.lock_timeouts = sum.lock_timeouts;
+  filled.recoveries = statistics.shards.counters.recoveries;
+  filled.recovery_ns = sum.recovery_ns;
+  filled.longest_recovery_ns = sum.longest_recovery_ns;
+  filled.slow_reads = sum.slow_reads;
+  filled.read_retries = sum.read_retries;
+  filled.sample_step = sum.sample_shift == 0 ? 0 : std::uint64_t{1} << sum.sample_shift;
+  filled.sampled_keys = sum.sampled_keys;
+  filled.sampled_references = sum.sampled_references;
+  filled.references = sum.references;
+  filled.first_references = sum.first_references;
+  copy(filled.evicted_age_ms, sum.evicted_age_ms);
+  copy(filled.evicted_idle_ms, sum.evicted_idle_ms);
+  copy(filled.get_ns, sum.get_ns);
+  copy(filled.set_ns, sum.set_ns);
+  copy(filled.reuse_distances, sum.reuse_distances);
+  std::memcpy(callers_metrics, &filled, size);
+  return Status::kOk;
+}
+
+}  // namespace
+
+extern "C" {
+
+int memstream_metrics(memstream_t* cache, memstream_metrics_t* metrics) {
+  return guarded([&] {
+    if (const Status status = require("cache, metrics", cache, metrics); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return fill_metrics(*cache, metrics);
+  });
+}
+
+uint64_t memstream_bucket_bound(size_t bucket) {
+  return memstream::histogram_bound(static_cast<std::uint32_t>(std::min<std::size_t>(bucket, 1024)));
+}
+
+int memstream_hot_keys(memstream_t* cache, memstream_entry_t* entries, size_t capacity, size_t* count) {
+  return guarded([&] {
+    if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
+    if (const Status status = require_bytes("entries", entries, capacity); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    struct Hot {
+      memstream_entry_t entry;
+      std::uint64_t weight;
+    };
+    std::vector<Hot> found;
+    const Status status = cache->cache().hot_entries(
+        [&](std::uint32_t shard, const memstream::ScannedEntry& scanned, std::uint64_t weight) {
+          memstream::describe(cache->cache(), shard, scanned, &found.emplace_back().entry);
+          found.back().weight = weight;
+        });
+    if (status != Status::kOk) return status;
+    std::stable_sort(found.begin(), found.end(), [](const Hot& a, const Hot& b) { return a.weight > b.weight; });
+    for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) entries[i] = found[i].entry;
+    *count = found.size();
+    return Status::kOk;
+  });
+}
+
+}  // extern "C"
