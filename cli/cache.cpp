@@ -76,6 +76,14 @@ bool Cache::read(std::string_view key, std::string* value, memstream_meta_t* met
   }
 }
 
+std::vector<memstream_entry_t> Cache::hot_keys() const {
+  std::vector<memstream_entry_t> keys(64);
+  std::size_t count = 0;
+  require_ok(memstream_hot_keys(get(), keys.data(), keys.size(), &count));
+  keys.resize(std::min(count, keys.size()));
+  return keys;
+}
+
 void Cache::scan(const std::function<bool(const memstream_entry_t&)>& visit) const {
   std::vector<memstream_entry_t> entries(64);
   std::uint64_t cursor = 0;

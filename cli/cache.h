@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "api/memstream.h"
+#include "api/memstream_metrics.h"
 #include "cli/failure.h"
 
 namespace memstream::cli {
@@ -39,6 +39,9 @@ class Cache {
 
   // The value of a key, and what is known of it. False if there is none. On a read-only attach it counts no access.
   bool read(std::string_view key, std::string* value, memstream_meta_t* meta) const;
+
+  // The keys that are read most often now, the hottest first, as a sample tells.
+  std::vector<memstream_entry_t> hot_keys() const;
 
   // Calls `visit` with every live entry; false from it ends the walk. Counts no access; no lock is held during a call.
   void scan(const std::function<bool(const memstream_entry_t&)>& visit) const;

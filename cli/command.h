@@ -7,10 +7,9 @@
 #include <string>
 
 #include "cli/cache.h"
+#include "cli/snapshot.h"
 
 namespace memstream::cli {
-
-using Json = nlohmann::ordered_json;
 
 // The choices of one run. Filled by the parser; a command's callback sets `run`.
 struct Session {
@@ -31,8 +30,11 @@ bool confirm(const std::string& question);
 
 // One function for each source of commands.
 void add_segment_commands(CLI::App& app, Session& session);     // ls, rm, check, doctor
-void add_statistics_commands(CLI::App& app, Session& session);  // stat, procs
+void add_statistics_commands(CLI::App& app, Session& session);  // stat, metrics, advise, procs
 void add_key_commands(CLI::App& app, Session& session);         // keys, hotkeys, bigkeys, prefixes, histogram
+void add_map_commands(CLI::App& app, Session& session);         // scan, map
+void add_top_command(CLI::App& app, Session& session);          // top
+void add_tool_commands(CLI::App& app, Session& session);        // bench, completion
 void add_entry_commands(CLI::App& app, Session& session);       // get, put, del, touch, incr, clear
 void add_dump_commands(CLI::App& app, Session& session);        // dump, load
 

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <map>
 #include <queue>
+#include <thread>
 
 #include "cli/command.h"
 #include "cli/text.h"
@@ -94,6 +96,30 @@ int list_top(const Session& session, std::size_t limit, Measure measure) {
   }
   print(session, {{"keys", rows}}, [&] { return table.render(); });
   return top.empty() ? kMissOrFinding : kDone;
+}
+
+// ---- the hottest now ----
+
+int list_rates(const Session& session, std::size_t limit, double seconds) {
+  const Cache cache(session.target, Attach::kLook);
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<memstream_entry_t> before = cache.hot_keys();
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  const std::vector<memstream_entry_t> now = cache.hot_keys();
+  const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::vector<HotKey> keys = hot_keys_between(before, now, passed);
+  keys.resize(std::min(limit, keys.size()));
+  Json rows = Json::array();
+  Table table({"KEY", "GETS/S", "GETS", "SIZE"});
+  for (const HotKey& key : keys) {
+    Json row = as_json(key.entry);
+    row["gets_per_s"] = key.gets_per_s;
+    rows.push_back(row);
+    table.add({printable(key_of(key.entry), kKeyWidth), fmt::format("{:.0f}", key.gets_per_s),
+               std::to_string(key.entry.access_count), format_size(key.entry.value_size)});
+  }
+  print(session, {{"keys", rows}}, [&] { return table.render(); });
+  return keys.empty() ? kMissOrFinding : kDone;
 }
 
 // ---- prefixes ----
@@ -206,8 +232,19 @@ void add_key_commands(CLI::App& app, Session& session) {
     top->callback([&session, limit, measure] {
       session.run = [&session, limit, measure] { return list_top(session, *limit, measure); };
     });
+    return std::pair{top, limit};
   };
-  add_top("hotkeys", "List the keys with most gets", [](const memstream_entry_t& e) { return e.access_count; });
+  const auto [hot, hot_limit] =
+      add_top("hotkeys", "List the keys with most gets", [](const memstream_entry_t& e) { return e.access_count; });
+  const auto seconds = std::make_shared<double>(0);
+  hot->add_option("--rate", *seconds, "rank by gets a second, watched for so many seconds; finds the keys by a sample")
+      ->check(CLI::PositiveNumber);
+  hot->callback([&session, limit = hot_limit, seconds] {
+    session.run = [&session, limit, seconds] {
+      if (*seconds > 0) return list_rates(session, *limit, *seconds);
+      return list_top(session, *limit, [](const memstream_entry_t& e) { return e.access_count; });
+    };
+  });
   add_top("bigkeys", "List the keys with the largest values", [](const memstream_entry_t& e) { return e.value_size; });
 
   struct PrefixChoices {

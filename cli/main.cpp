@@ -54,6 +54,9 @@ int run(int argc, char** argv) {
   add_key_commands(app, session);
   add_entry_commands(app, session);
   add_dump_commands(app, session);
+  add_map_commands(app, session);
+  add_tool_commands(app, session);
+  add_top_command(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,49 +8,35 @@
 #include <thread>
 
 #include "cli/command.h"
+#include "cli/snapshot.h"
 #include "cli/text.h"
 
 namespace memstream::cli {
 namespace {
 
-Json as_json(const memstream_info_t& info, const cache_stats_t& s) {
-  return {{"backend", info.backend},
-          {"name", info.name},
-          {"time_ms", s.now_ms},
-          {"created_at_ms", s.created_at_ms},
-          {"read_only", info.read_only != 0},
-          {"layout_version", info.layout_version},
-          {"max_memory", s.max_memory},
-          {"used_memory", s.used_memory},
-          {"table_memory", s.table_memory},
-          {"committed_memory", s.committed_memory},
-          {"pinned_memory", s.pinned_memory},
-          {"value_memory", s.value_memory},
-          {"key_memory", s.key_memory},
-          {"max_value_size", s.max_value_size},
-          {"entries", s.entries},
-          {"entry_capacity", s.entry_capacity},
-          {"shards", s.shards},
-          {"processes", s.processes},
-          {"hits", s.hits},
-          {"misses", s.misses},
-          {"puts", s.puts},
-          {"deletes", s.deletes},
-          {"evictions", s.evictions},
-          {"expirations", s.expirations},
-          {"recoveries", s.recoveries},
-          {"damaged", s.damaged},
-          {"commit_failures", s.commit_failures},
-          {"dead_processes", s.dead_processes},
-          {"page_size", s.page_size},
-          {"huge_pages", s.huge_pages}};
+std::string share_of_causes(const memstream_metrics_t& metrics) {
+  std::string text;
+  for (std::size_t cause = 0; cause < kEvictionCauses; ++cause) {
+    if (metrics.removals[cause] == 0) continue;
+    text += fmt::format("{}{} for {}", text.empty() ? "" : ", ", metrics.removals[cause], kRemovalNames[cause]);
+  }
+  return text.empty() ? "none" : text;
 }
 
-std::string render(const memstream_info_t& info, const cache_stats_t& s) {
-  std::string text = fmt::format("{}:{}{}  {}, {} shards, {} processes, created {}\n\n", info.backend, info.name,
-                                 info.read_only != 0 ? " (read-only)" : "", format_size(s.max_memory), s.shards,
-                                 s.processes, format_instant(s.created_at_ms));
+std::string quantiles(Histogram histogram, const std::function<std::string(std::uint64_t)>& format) {
+  if (total(histogram) == 0) return "not sampled yet";
+  return fmt::format("median {}, 99 % {}, 99.9 % {}", format(*quantile(histogram, 0.5)),
+                     format(*quantile(histogram, 0.99)), format(*quantile(histogram, 0.999)));
+}
+
+std::string render(const Snapshot& snapshot) {
+  const cache_stats_t& s = snapshot.stats;
+  const memstream_metrics_t& m = snapshot.metrics;
+  std::string text = fmt::format("{}:{}{}  {}, {} shards, {} processes, created {}\n\n", snapshot.backend,
+                                 snapshot.name, snapshot.read_only ? " (read-only)" : "", format_size(s.max_memory),
+                                 s.shards, s.processes, format_instant(s.created_at_ms));
   const auto line = [&](const char* title, const std::string& rest) { text += fmt::format("{:<12}{}\n", title, rest); };
+  const auto time = [](std::uint64_t ns) { return format_nanoseconds(ns); };
   line("hit ratio", fmt::format("{}  ({} hits, {} misses)", format_share(s.hits, s.hits + s.misses), s.hits, s.misses));
   line("entries", fmt::format("{}; keys {}, values {}; largest value {}", s.entries, format_size(s.key_memory),
                               format_size(s.value_memory), format_size(s.max_value_size)));
@@ -59,23 +45,26 @@ std::string render(const memstream_info_t& info, const cache_stats_t& s) {
                              format_size(s.table_memory), format_size(s.pinned_memory)));
   line("operations",
        fmt::format("{} puts, {} deletes, {} evictions, {} expirations", s.puts, s.deletes, s.evictions, s.expirations));
-  line("trouble", fmt::format("{} processes died, {} recoveries, {} damaged entries, {} times out of memory",
-                              s.dead_processes, s.recoveries, s.damaged, s.commit_failures));
+  line("evictions", share_of_causes(m));
+  if (const auto idle = quantile(m.evicted_idle_ms, 0.5)) {
+    line("", fmt::format("half of them not read for {} or less, stored {} ago or less", format_duration(*idle),
+                         format_duration(quantile(m.evicted_age_ms, 0.5).value_or(0))));
+  }
+  line("get", quantiles(m.get_ns, time));
+  line("set", quantiles(m.set_ns, time));
+  line("locks",
+       fmt::format("{} waits, {} in total, the longest {}; {} timeouts; {} slow reads, {} retries", m.lock_waits,
+                   time(m.lock_wait_ns), time(m.longest_wait_ns), m.lock_timeouts, m.slow_reads, m.read_retries));
+  line("trouble", fmt::format("{} processes died, {} recoveries ({}), {} damaged entries, {} times out of memory",
+                              s.dead_processes, s.recoveries, time(m.recovery_ns), s.damaged, s.commit_failures));
   return text;
 }
 
-// Rates between two looks.
-std::string render_rates(const cache_stats_t& before, const cache_stats_t& now) {
-  const double seconds = static_cast<double>(now.now_ms - before.now_ms) / 1000;
-  const auto rate = [&](std::uint64_t from, std::uint64_t to) {
-    return seconds > 0 && to >= from ? static_cast<double>(to - from) / seconds : 0.0;
-  };
-  const std::uint64_t hits = now.hits - before.hits;
-  const std::uint64_t misses = now.misses - before.misses;
-  return fmt::format("{:<20}{:>12.0f}{:>12.0f}{:>9}{:>12.0f}{:>12.0f}{:>12}{:>12}\n", format_instant(now.now_ms),
-                     rate(before.hits + before.misses, now.hits + now.misses), rate(before.puts, now.puts),
-                     format_share(hits, hits + misses), rate(before.evictions, now.evictions),
-                     rate(before.expirations, now.expirations), now.entries, format_size(now.used_memory));
+std::string render(const Snapshot& now, const Interval& interval) {
+  return fmt::format("{:<20}{:>12.0f}{:>12.0f}{:>9}{:>12.0f}{:>12.0f}{:>12}{:>12}\n", format_instant(now.stats.now_ms),
+                     interval.gets_per_s, interval.puts_per_s, format_share(interval.hits, interval.gets),
+                     interval.evictions_per_s, interval.expirations_per_s, now.stats.entries,
+                     format_size(now.stats.used_memory));
 }
 
 int watch(const Session& session, const Cache& cache, double seconds, std::uint64_t count) {
@@ -83,17 +72,17 @@ int watch(const Session& session, const Cache& cache, double seconds, std::uint6
     fmt::print("{:<20}{:>12}{:>12}{:>9}{:>12}{:>12}{:>12}{:>12}\n", "TIME", "GETS/S", "PUTS/S", "HITS", "EVICTED/S",
                "EXPIRED/S", "ENTRIES", "USED");
   }
-  cache_stats_t before = cache.stats();
+  Snapshot before = take_snapshot(cache);
   for (std::uint64_t look = 0; count == 0 || look < count; ++look) {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-    const cache_stats_t now = cache.stats();
+    Snapshot now = take_snapshot(cache);
     if (session.json) {
-      fmt::print("{}\n", as_json(cache.info(), now).dump());
+      fmt::print("{}\n", as_json(now).dump());
     } else {
-      fmt::print("{}", render_rates(before, now));
+      fmt::print("{}", render(now, between(before, now)));
     }
     if (std::fflush(stdout) != 0) return kRefused;
-    before = now;
+    before = std::move(now);
   }
   return kDone;
 }
@@ -101,9 +90,40 @@ int watch(const Session& session, const Cache& cache, double seconds, std::uint6
 int stat(const Session& session, double seconds, std::uint64_t count) {
   const Cache cache(session.target, Attach::kLook);
   if (seconds > 0) return watch(session, cache, seconds, count);
-  const memstream_info_t info = cache.info();
-  const cache_stats_t stats = cache.stats();
-  print(session, as_json(info, stats), [&] { return render(info, stats); });
+  const Snapshot snapshot = take_snapshot(cache);
+  print(session, as_json(snapshot), [&] { return render(snapshot); });
+  return kDone;
+}
+
+// ---- metrics, advise ----
+
+int show_metrics(const Session& session) {
+  const Cache cache(session.target, Attach::kLook);
+  const Snapshot snapshot = take_snapshot(cache);
+  print(session, as_json(snapshot), [&] { return as_prometheus(snapshot); });
+  return kDone;
+}
+
+int advise(const Session& session) {
+  const Cache cache(session.target, Attach::kLook);
+  const Snapshot snapshot = take_snapshot(cache);
+  const Curve curve = curve_of(snapshot);
+  const std::vector<Advice> advice = advice_for(snapshot);
+  Json json = {{"curve", as_json(snapshot)["curve"]}, {"advice", Json::array()}};
+  for (const Advice& one : advice) json["advice"].push_back({{"what", one.what}, {"why", one.why}});
+  print(session, json, [&] {
+    std::string text;
+    if (!curve.points.empty()) {
+      Table table({"SIZE", "HITS", ""});
+      for (const CurvePoint& point : curve.points) {
+        table.add({format_size(point.size_bytes), fmt::format("{:.1f} %", 100 * point.hit_ratio),
+                   fmt::format("{:<40}", bar(point.hit_ratio, 40))});
+      }
+      text = table.render() + '\n';
+    }
+    for (const Advice& one : advice) text += fmt::format("{}\n    {}\n", one.what, one.why);
+    return text;
+  });
   return kDone;
 }
 
@@ -172,6 +192,14 @@ void add_statistics_commands(CLI::App& app, Session& session) {
   command->callback([&session, chosen] {
     session.run = [&session, chosen] { return stat(session, chosen->seconds, chosen->count); };
   });
+
+  CLI::App* metrics = add_command(app, session, "metrics", "Print all metrics in the text format of Prometheus",
+                                  "  memstream metrics > /var/lib/node_exporter/memstream.prom");
+  metrics->callback([&session] { session.run = [&session] { return show_metrics(session); }; });
+
+  CLI::App* advisor = add_command(app, session, "advise", "Say which size would do what, and what else is worth a look",
+                                  "  memstream advise --name sessions");
+  advisor->callback([&session] { session.run = [&session] { return advise(session); }; });
 
   CLI::App* procs = add_command(app, session, "procs", "List the attached processes", "  memstream procs --json");
   procs->callback([&session] { session.run = [&session] { return processes(session); }; });

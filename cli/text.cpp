@@ -68,6 +68,14 @@ std::string format_duration(std::uint64_t ms) {
   return seconds < 2 * 86400 ? fmt::format("{:.1f} h", seconds / 3600) : fmt::format("{:.1f} d", seconds / 86400);
 }
 
+std::string format_nanoseconds(std::uint64_t ns) {
+  const auto number = static_cast<double>(ns);
+  if (ns < 1000) return fmt::format("{} ns", ns);
+  if (ns < 1'000'000) return fmt::format("{:.1f} µs", number / 1e3);
+  if (ns < 1'000'000'000) return fmt::format("{:.1f} ms", number / 1e6);
+  return fmt::format("{:.1f} s", number / 1e9);
+}
+
 std::string format_instant(std::uint64_t unix_ms) {
   if (unix_ms == 0) return "never";
   const auto seconds = static_cast<std::time_t>(unix_ms / 1000);

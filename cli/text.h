@@ -10,6 +10,7 @@ namespace memstream::cli {
 
 std::string format_size(std::uint64_t size_bytes);                  // "512 B", "3.4 MiB"
 std::string format_duration(std::uint64_t ms);                      // "0.5 s", "12 min", "3.2 d"
+std::string format_nanoseconds(std::uint64_t ns);                   // "120 ns", "3.4 ms"
 std::string format_instant(std::uint64_t unix_ms);                  // local time, "2026-12-01 12:00:00"; "never" for 0
 std::string format_share(std::uint64_t part, std::uint64_t whole);  // "12.3 %"; "-" of 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 PAGE = "docs/reference-c.md"
-HEADERS = ("api/cache.h", "api/memstream_options.h", "api/memstream.h")
+HEADERS = ("api/cache.h", "api/memstream_options.h", "api/memstream.h", "api/memstream_metrics.h")
 
 INTRODUCTION = """# C reference
 

@@ -6,11 +6,11 @@ source "$(dirname "$0")/common.sh"
 # To configure and build the tree, to run the Python programs, and to install the package with pip.
 run_packages=(
     g++ cmake ninja-build python3 python3-venv python3-setuptools python3-wheel
-    libfmt-dev libxxhash-dev libzstd-dev pkg-config doctest-dev libcli11-dev nlohmann-json3-dev
+    libfmt-dev libxxhash-dev libzstd-dev libncurses-dev pkg-config doctest-dev libcli11-dev nlohmann-json3-dev
 )
 # To run every test and check as well.
 test_packages=(
-    libcli11-dev nlohmann-json3-dev spin gcovr
+    libcli11-dev nlohmann-json3-dev spin gcovr tmux python3-prometheus-client
     python3-pytest python3-dbg python3-pytest-cov python3-numpy python3-hypothesis
     python3-pip mypy valgrind libc6-dbg util-linux ccache
     python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop

@@ -1,0 +1,101 @@
+// Everything that is known of a cache at one moment, and what follows from it. The one place that computes what the
+// commands, their JSON and the Prometheus metrics show.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api/memstream_metrics.h"
+#include "cli/cache.h"
+
+namespace memstream::cli {
+
+using Json = nlohmann::ordered_json;
+
+struct Snapshot {
+  std::string backend;
+  std::string name;
+  bool read_only = false;
+  std::uint32_t layout_version = 0;
+  cache_stats_t stats{};
+  memstream_metrics_t metrics{};
+  std::vector<memstream_process_t> processes;
+};
+
+// Throws Failure.
+Snapshot take_snapshot(const Cache& cache);
+
+// What happened between two snapshots of one cache. Counters that went backwards count 0.
+struct Interval {
+  double seconds = 0;
+  double gets_per_s = 0;
+  double puts_per_s = 0;
+  double deletes_per_s = 0;
+  double evictions_per_s = 0;
+  double expirations_per_s = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t gets = 0;
+};
+Interval between(const Snapshot& before, const Snapshot& now);
+
+// A hot key with the rate of its gets between two looks at it.
+struct HotKey {
+  memstream_entry_t entry{};
+  double gets_per_s = 0;
+};
+// The keys of `now` that were the same entry `seconds` before, the fastest first.
+std::vector<HotKey> hot_keys_between(const std::vector<memstream_entry_t>& before,
+                                     const std::vector<memstream_entry_t>& now, double seconds);
+
+// ---- histograms of the engine ----
+
+using Histogram = std::span<const std::uint64_t>;
+
+std::uint64_t total(Histogram histogram);
+// The value below which this part of the counted ones lies; none of an empty histogram. At most a quarter too high.
+std::optional<std::uint64_t> quantile(Histogram histogram, double part);
+
+// ---- the miss-ratio curve ----
+
+// What the cache would hit at another size, as far as the sample tells.
+struct CurvePoint {
+  double factor = 1;  // Of the present size.
+  std::uint64_t size_bytes = 0;
+  double hit_ratio = 0;
+};
+struct Curve {
+  std::vector<CurvePoint> points;  // Empty: too little was sampled.
+  double error = 0;                // Two standard deviations of each ratio, at most.
+};
+Curve curve_of(const Snapshot& snapshot);
+// The hit ratio of a cache of `entries` entries that evicts the coldest.
+double hit_ratio_of(const memstream_metrics_t& metrics, std::uint64_t gets, double entries);
+
+// ---- what follows ----
+
+struct Advice {
+  std::string what;
+  std::string why;
+};
+std::vector<Advice> advice_for(const Snapshot& snapshot);
+
+// Names of operations, outcomes and causes, as all outputs spell them.
+inline constexpr const char* kOperationNames[] = {"get",    "set",   "add",   "replace", "cas",   "incr",
+                                                  "delete", "touch", "lease", "fulfil",  "commit"};
+inline constexpr const char* kOutcomeNames[] = {"ok",        "miss", "exists",    "conflict", "held",    "too_large",
+                                                "too_small", "full", "no_memory", "busy",     "corrupt", "failed"};
+inline constexpr const char* kRemovalNames[] = {"room",  "large_value", "table",  "chain",
+                                                "clear", "expired",     "delete", "damaged"};
+inline constexpr std::size_t kEvictionCauses = 4;  // The first ones of these.
+
+Json as_json(const Snapshot& snapshot);
+
+// The text format of Prometheus, version 0.0.4.
+std::string as_prometheus(const Snapshot& snapshot);
+
+}  // namespace memstream::cli
