@@ -195,13 +195,40 @@ TEST_CASE("gets of dropped keys move the border, and the main queue gives up one
   const std::uint32_t main_drops = space.main_drops = 100;
   space.asks = 10;
   cache.evict(&next, 1);
-  CHECK(space.main_debt == 9);
+  CHECK(space.main_debt == 10);
   CHECK(space.asks == 0);
   CHECK(space.small_returns == 910);
   CHECK(cache.eviction.small_target() > target);
-  cache.evict(&next, 9);
+  cache.evict(&next, 10);
   CHECK(space.main_debt == 0);
   CHECK(space.main_drops >= main_drops + 10);
+}
+
+TEST_CASE("the main queue owes nothing for a dropped key that is stored after its get") {
+  TestQueues cache;
+  int next = cache.fill();
+  ShardSpace& space = cache.space();
+  int stored = 0;
+  for (int i = next - 1; i > 0 && stored < 20; --i) {
+    space.asks = 0;
+    if (cache.has(i) || space.asks != 1) continue;
+    space.small_target = space.used_memory / 2;
+    space.small_drops = space.main_drops = 1000;
+    space.small_returns = 500;
+    space.main_returns = 0;
+    space.main_debt = 0;
+    const bool is_stored = i % 2 == 0;
+    const std::uint64_t evictions = cache.counters().evictions;
+    if (is_stored) {
+      cache.put(i);
+      ++stored;
+    } else {
+      cache.put(next++);
+    }
+    REQUIRE(cache.counters().evictions == evictions + 1);
+    CHECK(space.main_debt == (is_stored ? 0 : 1));
+  }
+  CHECK(stored == 20);
 }
 
 TEST_CASE("where all is in the small queue, nothing is read and keys come back too late, the main queue gets all") {

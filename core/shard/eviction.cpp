@@ -238,11 +238,16 @@ FoundEntry Eviction::evict_from_main(Search* search) {
   const bool from_main = (policy & kMain) != 0;
   const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
   const std::uint16_t tag = policy_tag(found.entry->policy.load(std::memory_order_relaxed));
-  std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
-  const std::uint64_t before = word.load(std::memory_order_relaxed);
-  word.store(with_ghost(before, ghost_of(tag) | (from_main ? 1 : 0)), std::memory_order_relaxed);
-
   ShardSpace& s = space();
+  const bool is_sparse = remembers_half();
+  const auto turn = static_cast<std::uint32_t>(std::uint64_t{s.small_left} >> std::bit_width(s.entries));
+  if (from_main || !is_sparse || is_in_half(tag, turn)) {
+    std::atomic<std::uint64_t>& word = Index::bucket(shard_, Index::bucket_of(hash, index_->cells())).eviction;
+    const std::uint64_t before = word.load(std::memory_order_relaxed) & ~kSparse;
+    word.store(with_ghost(before | (is_sparse ? kSparse : 0), ghost_of(tag) | (from_main ? 1 : 0)),
+               std::memory_order_relaxed);
+  }
+
   if (from_main) {
     if (++s.main_drops < s.entries / 4 + kLeastDrops) return found;
     for (std::uint32_t* count : {&s.main_drops, &s.main_returns}) *count /= 2;
@@ -263,9 +268,10 @@ inline bool Eviction::main_pays() noexcept {
 }
 
 [[gnu::flatten]] FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
+  const bool pays = main_pays();  // First: a put that follows its get takes back what that made the main queue owe.
   settle_asks();
   Search search{.now_ms = now_ms, .small_target = small_target()};
-  if (main_pays()) {
+  if (pays) {
     if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }

@@ -114,6 +114,7 @@ class Eviction {
   bool small_has_all(std::uint64_t target) const noexcept MEMSTREAM_NEEDS_W;
   bool ghost_hits_significant() const noexcept MEMSTREAM_NEEDS_W;
   bool small_drops_return() const noexcept MEMSTREAM_NEEDS_W;
+  bool remembers_half() const noexcept MEMSTREAM_NEEDS_W;
   void adapt_target(std::uint64_t returns) noexcept MEMSTREAM_NEEDS_W;
   void settle_asks() noexcept MEMSTREAM_NEEDS_W;
   void forget_drops() noexcept MEMSTREAM_NEEDS_W;

@@ -12,6 +12,9 @@ namespace {
 constexpr std::uint64_t kDropsForAReturn = 40;
 constexpr std::uint64_t kChanceReturns = 5;  // Nor do so many in all count: few drops say little.
 constexpr std::uint64_t kPriorDrops = 16;
+// Fewer than one in so many that the small queue dropped come back: then fingerprints have to reach further.
+constexpr std::uint64_t kFewReturnsPart = 25;
+constexpr std::uint32_t kFewReturnsEvidencePart = 4;  // Once so many of the entries were dropped.
 // The small queue grows only if it is regretted more often by more than this part. Where both are worth the same,
 // chance would fill it.
 constexpr std::uint64_t kChancePart = 8;
@@ -43,7 +46,10 @@ std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
   bucket.eviction.store(without_ghost(word, shift), std::memory_order_relaxed);
 
   ShardSpace& s = space();
-  const bool counts = is_evidence(word, shift, hash.tag()) && (word & kAskedMask) != asked_bits(shift);
+  const bool was_asked = (word & kAskedMask) == asked_bits(shift);
+  // It makes room for itself, where it goes: what its get made the main queue owe is not owed any more.
+  if (was_asked && !from_main && s.main_debt != 0) --s.main_debt;
+  const bool counts = is_evidence(word, shift, hash.tag()) && !was_asked;
   if (counts) ++(from_main ? s.main_returns : s.small_returns);
   if (!ghost_hits_significant()) return enter_small(id);
   if (counts) adapt_target(1);
@@ -93,6 +99,14 @@ bool Eviction::small_drops_return() const noexcept {
   const ShardSpace& s = space();
   return std::uint64_t{s.small_returns} * kDropsForAReturn >
          std::uint64_t{s.small_drops} + kChanceReturns * kDropsForAReturn;
+}
+
+// Whether only half of the keys that the small queue drops leave a fingerprint. Where few of them come back although it
+// is not as long as it can be, they may come back later than all fingerprints reach.
+bool Eviction::remembers_half() const noexcept {
+  const ShardSpace& s = space();
+  return s.small_drops > s.entries / kFewReturnsEvidencePart &&
+         std::uint64_t{s.small_returns} * kFewReturnsPart < s.small_drops && !small_has_all(s.small_target);
 }
 
 // Gives room to the queue whose drops are regretted more often, the more the more often it is.

@@ -1,6 +1,6 @@
-// The word Bucket::eviction: marks of the cell's entries (6) | unused (2) | how many fingerprints are recent (3) |
-// which of them was asked for (3) | fingerprints of dropped keys (50). Changed under W, but for which was asked for:
-// readers note that without a lock.
+// The word Bucket::eviction: marks of the cell's entries (6) | unused (1) | whether fingerprints are sparse (1) | how
+// many of them are recent (3) | which of them was asked for (3) | fingerprints of dropped keys (50). Changed under W,
+// but for which was asked for: readers note that without a lock.
 #pragma once
 
 #include <bit>
@@ -26,7 +26,11 @@ inline constexpr std::uint64_t kOldestAsked = std::uint64_t{kGhostsPerBucket} <<
 inline constexpr std::uint32_t kRecentShift = kAskedShift + 3;
 inline constexpr std::uint64_t kOneRecent = std::uint64_t{1} << kRecentShift;
 inline constexpr std::uint64_t kRecentMask = 7 * kOneRecent;
-static_assert((kGhostMask | kAskedMask | kRecentMask) < kGhosts && kGhostsPerBucket < 8);
+// Above those whether the newest came while only half of the keys left one: they reach back twice as far then.
+inline constexpr std::uint64_t kSparse = std::uint64_t{1} << (kRecentShift + 3);
+// Of the sparse ones so many, the newest, are of keys that a longer small queue might have kept until now.
+inline constexpr std::uint32_t kSparseInReach = 3;
+static_assert((kGhostMask | kAskedMask | kRecentMask | kSparse) < kGhosts && kGhostsPerBucket < 8);
 
 constexpr std::uint64_t ghost_of(std::uint16_t tag) noexcept {
   const std::uint64_t bits = tag >> (16 - kGhostBits) & ~1U;
@@ -52,11 +56,16 @@ constexpr bool is_recent_ghost(std::uint64_t word, std::uint32_t shift) noexcept
   return shift / kGhostBits < (word & kRecentMask) >> kRecentShift;
 }
 
-// Whether a key that meets it says something about the queues. Of those that are not recent every other one does, as a
-// bit of the tag decides that no fingerprint has.
+// Whether a key that meets it says something about the queues. What no small queue could have kept says nothing of it.
+// Of those that are not recent every other one says something, as a bit of the tag decides that no fingerprint has.
 constexpr bool is_evidence(std::uint64_t word, std::uint32_t shift, std::uint16_t tag) noexcept {
-  return (word >> shift & 1) != 0 || is_recent_ghost(word, shift) || (tag & 1) != 0;
+  if ((word >> shift & 1) != 0) return true;
+  if ((word & kSparse) != 0 && shift >= kSparseInReach * kGhostBits) return false;
+  return is_recent_ghost(word, shift) || (tag & 1) != 0;
 }
+
+// Whether a key with this tag leaves a fingerprint while only half of them do. The halves take turns.
+constexpr bool is_in_half(std::uint16_t tag, std::uint32_t turn) noexcept { return ((tag >> 1 ^ turn) & 1) != 0; }
 
 // The word with another fingerprint, which is the newest. Its marks stay.
 constexpr std::uint64_t with_ghost(std::uint64_t word, std::uint64_t ghost) noexcept {
@@ -65,7 +74,7 @@ constexpr std::uint64_t with_ghost(std::uint64_t word, std::uint64_t ghost) noex
   const std::uint64_t moved = asked != 0 && asked < kOldestAsked ? asked + (std::uint64_t{1} << kAskedShift) : 0;
   const std::uint64_t recent = word & kRecentMask;
   const std::uint64_t more = recent < kGhostsPerBucket * kOneRecent ? recent + kOneRecent : recent;
-  return (word & ~kGhosts) | more | moved | (word << kGhostBits & kGhostMask) | ghost;
+  return (word & ~kGhosts) | (word & kSparse) | more | moved | (word << kGhostBits & kGhostMask) | ghost;
 }
 
 // The word without the fingerprint that begins there, and with none that was asked for.
@@ -74,7 +83,7 @@ constexpr std::uint64_t without_ghost(std::uint64_t word, std::uint32_t shift) n
   const std::uint64_t newer = ghosts & ((std::uint64_t{1} << shift) - 1);
   const std::uint64_t older = (ghosts >> shift >> kGhostBits) << shift;
   const std::uint64_t recent = (word & kRecentMask) - (is_recent_ghost(word, shift) ? kOneRecent : 0);
-  return (word & ~kGhosts) | recent | older | newer;
+  return (word & ~kGhosts) | (word & kSparse) | recent | older | newer;
 }
 
 }  // namespace memstream
