@@ -17,11 +17,13 @@ constexpr unsigned kLongSmallPercent = 33;  // With more than that, one hit in i
 constexpr unsigned kMostHits = 3;           // Hits are counted up to here: two bits.
 constexpr unsigned kGhostsPerBucket = 5;    // Of 16 bits: what a bucket of the engine's table has left ...
 constexpr unsigned kObjectsPerBucket = 6;   // ... beside so many entries.
+constexpr unsigned kSparseInReach = 3;      // While half of the objects leave one: what a small queue might have kept.
 // One in so many that the small queue would drop goes to the main one all the same, if that gives way: mostly, and
 // where nothing that was dropped comes back.
 constexpr unsigned kOneIn = 20;
 constexpr unsigned kOneInOfALoop = 128;
 constexpr std::uint64_t kDropsForAReturn = 100;  // Fewer returns are taken for chance.
+constexpr std::uint64_t kFewReturnsPart = 25;    // Fewer than one in so many: half of the objects leave fingerprints.
 constexpr std::uint64_t kReadPart = 16;          // Fewer than one in so many read: the small queue is of no use.
 constexpr std::uint64_t kMostTimes = 16;         // What one return moves the border by, at most, in average objects.
 constexpr double kChance = 1.125;                // The small queue is regretted so much more often, or does not grow.
@@ -40,10 +42,15 @@ class Ghosts {
       : buckets_(objects / kObjectsPerBucket + 1),
         marks_(buckets_ * kGhostsPerBucket),
         rounds_(marks_.size()),
-        asked_(buckets_) {}
+        asked_(buckets_),
+        is_sparse_(buckets_) {}
+
+  // Whether an object leaves a fingerprint while half of them do. The halves take turns.
+  static bool is_in_half(std::uint32_t object, std::uint64_t turn) { return ((hash(object) >> 41 ^ turn) & 1) != 0; }
 
   // `rounds`: of the main queue, so far.
-  void add(std::uint32_t object, bool from_main, double rounds) {
+  void add(std::uint32_t object, bool from_main, double rounds, bool is_sparse) {
+    is_sparse_[index_of(object)] = is_sparse;
     std::uint16_t* bucket = bucket_of(object);
     double* bucket_rounds = rounds_.data() + (bucket - marks_.data());
     std::copy(bucket_rounds + 1, bucket_rounds + kGhostsPerBucket, bucket_rounds);
@@ -53,14 +60,16 @@ class Ghosts {
     asked_[index_of(object)] = 0;
   }
   // Whether it is known, and where and when it was dropped. It is remembered that somebody asked for it. Of the late
-  // ones every other one says nothing: as if it had been asked for.
+  // ones every other one says nothing, as if it had been asked for, and what no small queue could have kept neither.
   Ask ask(std::uint32_t object, double rounds) {
     const std::uint16_t* found = find(object);
     if (found == nullptr) return {};
     Ask answer{.found = Found::kNew, .from_main = (*found & 1) != 0};
     const double phase = static_cast<double>(index_of(object)) / static_cast<double>(buckets_);
     answer.is_late = std::floor(rounds + phase) != std::floor(*(rounds_.data() + (found - marks_.data())) + phase);
-    const bool is_evidence = answer.from_main || !answer.is_late || (hash(object) >> 40 & 1) != 0;
+    const auto age = static_cast<std::size_t>(bucket_of(object) + kGhostsPerBucket - 1 - found);
+    const bool is_in_reach = !is_sparse_[index_of(object)] || age < kSparseInReach;
+    const bool is_evidence = answer.from_main || (is_in_reach && (!answer.is_late || (hash(object) >> 40 & 1) != 0));
     if (!is_evidence || std::exchange(asked_[index_of(object)], *found) == *found) answer.found = Found::kAskedBefore;
     return answer;
   }
@@ -101,6 +110,7 @@ class Ghosts {
   std::vector<std::uint16_t> marks_;
   std::vector<double> rounds_;
   std::vector<std::uint16_t> asked_;  // The fingerprint that was asked for last, of each bucket.
+  std::vector<bool> is_sparse_;       // Whether the newest came while half of the objects left one, of each bucket.
 };
 
 // How often a queue dropped something, and how often that was regretted; the past fades.
@@ -167,7 +177,10 @@ class StayFifo final : public Policy {
   void drop(std::uint32_t object) {
     const bool from_main = where_[object] == Where::kMain;
     where_[object] = Where::kNowhere;
-    ghosts_.add(object, from_main, rounds_);
+    const bool is_sparse = remembers_half();
+    if (from_main || !is_sparse || Ghosts::is_in_half(object, left_small_ / expected_objects())) {
+      ghosts_.add(object, from_main, rounds_, is_sparse);
+    }
     Regret& regret = from_main ? main_regret_ : small_regret_;
     if (++regret.drops < (from_main ? expected_objects() / 4 : 2 * expected_objects()) + 64) return;
     regret.fade();
@@ -176,6 +189,11 @@ class StayFifo final : public Policy {
   bool ghost_hits_significant() const noexcept {
     return (small_regret_.returns + main_regret_.returns) * kDropsForAReturn >
            small_regret_.drops + main_regret_.drops + 2 * kDropsForAReturn;
+  }
+  // Where few come back, half of the objects leave a fingerprint, and all fingerprints reach twice as far.
+  bool remembers_half() const noexcept {
+    return small_regret_.drops > expected_objects() / 4 &&
+           small_regret_.returns * kFewReturnsPart < small_regret_.drops && !has_all();
   }
   // The same of the small queue alone.
   bool small_drops_return() const noexcept {

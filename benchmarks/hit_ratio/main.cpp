@@ -22,6 +22,7 @@ struct Options {
   std::uint32_t scale = 100'000;
   std::uint64_t seed = kDefaultSeed;
   std::uint32_t shards = 0;
+  std::uint32_t object_bytes = 0;  // 0: as the trace has them.
   std::string json_path;
   bool without_real = false;
 };
@@ -31,7 +32,9 @@ constexpr const char* kReal = "memstream";
 std::vector<PolicyKind> choose_policies(const Options& options) {
   std::vector<PolicyKind> chosen;
   std::string names;
-  for (PolicyKind& policy : all_policies()) {
+  std::vector<PolicyKind> policies = all_policies();
+  if (options.shards != 0) policies.push_back(sharded_fifo(options.shards));
+  for (PolicyKind& policy : policies) {
     names += " " + policy.name;
     const auto& wanted = options.policies;
     if (wanted.empty() || std::find(wanted.begin(), wanted.end(), policy.name) != wanted.end()) {
@@ -96,7 +99,9 @@ int run(const Options& options) {
   std::vector<std::string> names = options.traces;
   if (names.empty() && options.files.empty()) names = generated_names();
   for (const std::string& name : names) {
-    report["traces"].push_back(run_trace(options, policies, generate(name, options.scale, options.seed)));
+    Trace trace = generate(name, options.scale, options.seed);
+    if (options.object_bytes != 0) std::fill(trace.sizes.begin(), trace.sizes.end(), options.object_bytes);
+    report["traces"].push_back(run_trace(options, policies, trace));
   }
   if (!options.json_path.empty()) {
     std::ofstream file(options.json_path);
@@ -122,8 +127,11 @@ int main(int count, char** arguments) {
       ->check(CLI::Range(0.001, 100.0));
   app.add_option("--scale", options.scale, "Objects of a generated trace")->check(CLI::Range(100, 10'000'000));
   app.add_option("--seed", options.seed, "Of the generated traces");
-  app.add_option("--shards", options.shards, "Of the library's segment (default: as it chooses)")
+  app.add_option("--shards", options.shards,
+                 "Of the library's segment (default: as it chooses); adds the policy fifo-shards, a FIFO for each")
       ->check(CLI::Range(1, 64));
+  app.add_option("--object-bytes", options.object_bytes, "Key and value of each object of a generated trace")
+      ->check(CLI::Range(16, 16 << 20));
   app.add_flag("--simulate-only", options.without_real, "Leave out the replay through libcache.so");
   app.add_option("--json", options.json_path, "Write the figures to this file");
   CLI11_PARSE(app, count, arguments);

@@ -63,8 +63,12 @@ PolicyKind lirs();
 PolicyKind tiny_lfu();
 PolicyKind s3_fifo();
 PolicyKind belady();
+// "fifo-shards": one FIFO for each of so many shards with an equal part of the bytes each. A hash says which object is
+// in which, so that chance gives some more than they can hold. Throws std::invalid_argument for no shards.
+PolicyKind sharded_fifo(std::uint32_t shards);
 std::vector<PolicyKind> candidates();
 
+// All that need to know nothing but the capacity.
 std::vector<PolicyKind> all_policies();
 
 // What a replay counts.

@@ -1,4 +1,6 @@
 // LRU, FIFO, CLOCK and SIEVE: one list each.
+#include <stdexcept>
+
 #include "benchmarks/hit_ratio/object_list.h"
 #include "benchmarks/hit_ratio/policy.h"
 
@@ -80,11 +82,50 @@ struct SieveRule {
   std::uint32_t hand = kNone;
 };
 
+class ShardedFifo final : public Policy {
+ public:
+  ShardedFifo(std::uint64_t capacity_bytes, const Trace& trace, std::uint32_t shards)
+      : Policy(capacity_bytes, trace),
+        links_(objects()),
+        shards_(shards, ObjectList(&links_, &trace.sizes)),
+        present_(objects()) {}
+
+  bool access(std::uint32_t object, std::size_t) override {
+    if (present_[object]) return true;
+    const std::uint64_t share = capacity() / shards_.size();
+    if (size_of(object) > share) return false;
+    ObjectList& shard = shards_[shard_of(object)];
+    while (shard.bytes() + size_of(object) > share) present_[shard.pop_oldest()] = false;
+    shard.push(object);
+    present_[object] = true;
+    return false;
+  }
+
+  bool holds(std::uint32_t object) const override { return present_[object]; }
+
+ private:
+  std::size_t shard_of(std::uint32_t object) const noexcept {
+    std::uint64_t bits = (object + std::uint64_t{1}) * 0x9e37'79b9'7f4a'7c15ULL;
+    bits = (bits ^ bits >> 29) * 0xbf58'476d'1ce4'e5b9ULL;
+    return static_cast<std::size_t>((bits >> 32) * shards_.size() >> 32);
+  }
+
+  Links links_;
+  std::vector<ObjectList> shards_;
+  std::vector<bool> present_;
+};
+
 }  // namespace
 
 PolicyKind lru() { return policy_kind<OneList<LruRule>>("lru"); }
 PolicyKind fifo() { return policy_kind<OneList<FifoRule>>("fifo"); }
 PolicyKind clock_policy() { return policy_kind<OneList<ClockRule>>("clock"); }
 PolicyKind sieve() { return policy_kind<OneList<SieveRule>>("sieve"); }
+PolicyKind sharded_fifo(std::uint32_t shards) {
+  if (shards == 0) throw std::invalid_argument("Invalid number of shards '0': expected 1 at least.");
+  return {"fifo-shards", true, [shards](std::uint64_t capacity_bytes, const Trace& trace) {
+            return std::make_unique<ShardedFifo>(capacity_bytes, trace, shards);
+          }};
+}
 
 }  // namespace memstream::bench

@@ -68,6 +68,30 @@ TEST_CASE("FIFO evicts in the order of arrival, hits or not") {
   CHECK(outcome(fifo(), 3, "abcadab") == "...H...");  // d takes the place of a, a of b, b of c.
 }
 
+TEST_CASE("a FIFO for each shard evicts in the order of arrival at its shard, and has its part of the bytes") {
+  CHECK(outcome(sharded_fifo(1), 3, "abcadab") == outcome(fifo(), 3, "abcadab"));
+  CHECK_THROWS_AS(sharded_fifo(0), std::invalid_argument);
+  // Two shards of 100 places each: of 200 objects those do not fit that are too many for their shard.
+  Trace trace;
+  trace.sizes.assign(200, 1);
+  for (std::uint32_t round = 0; round < 2; ++round) {
+    for (std::uint32_t object = 0; object < 200; ++object) trace.requests.push_back(object);
+  }
+  const auto policy = sharded_fifo(2).make(200, trace);
+  for (std::size_t i = 0; i < 200; ++i) CHECK_FALSE(policy->access(trace.requests[i], i));
+  std::uint32_t held = 0;
+  for (std::uint32_t object = 0; object < 200; ++object) held += policy->holds(object) ? 1 : 0;
+  CHECK(held < 200);
+  CHECK(held > 170);
+  CHECK(policy->holds(199));
+  // What is larger than a shard is never kept, and a lag that one FIFO has room for is too long for some shards.
+  CHECK(outcome(sharded_fifo(2), 10, "xxyyxx", 'x') == "...H..");
+  const Trace lag = generate("lag-80", 2000);
+  CHECK(simulate(fifo(), 400 * 1024, lag).objects() == 1);
+  CHECK(simulate(sharded_fifo(16), 400 * 1024, lag).objects() < 0.95);
+  CHECK(simulate(sharded_fifo(16), 400 * 1024, lag).objects() > 0.6);
+}
+
 TEST_CASE("LRU evicts what was not requested for longest") {
   CHECK(outcome(lru(), 3, "abcadab") == "...H.H.");  // d takes the place of b.
 }
