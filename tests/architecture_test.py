@@ -223,7 +223,7 @@ def check_backend_choice(file: SourceFile) -> Iterator[Violation]:
         return
     own_folder = "/".join(file.path.split("/")[:2]) + "/"
     for number, line in file.code_lines():
-        if '"MEMSTREAM_BACKEND"' in line:
+        if '"MEMSTREAM_BACKEND"' in line and "::setenv(" not in line:  # A benchmark sets it, as a shell would.
             yield Violation(file.path, number, f"only {BACKEND_CHOICE} reads MEMSTREAM_BACKEND")
         if '"sysv"' in line and '"posix"' in line:
             yield Violation(file.path, number, f"only {BACKEND_CHOICE} names both backends")
@@ -416,6 +416,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("core/base/process_marks.cpp", "int left = semctl(id, 0, GETVAL);\n", None),
     ("core/base/advice.cpp", "if (::madvise(p, 1, 0) != 0) return;\n", "madvise() has its home"),
     ("api/choice.cpp", 'getenv("MEMSTREAM_BACKEND");\n', "reads MEMSTREAM_BACKEND"),
+    ("benchmarks/c/set.cpp", '::setenv("MEMSTREAM_BACKEND", backend, 1);\n', None),
     ("backends/sysv/sideways.cpp", '#include "backends/posix/posix_backend.h"\n', "includes from a backend's folder"),
     ("api/folder.cpp", '#include "backends/sysv/sysv_backend.h"\n', "includes from a backend's folder"),
     ("core/base/both.cpp", 'bool known = name == "sysv" || name == "posix";\n', "names both backends"),

@@ -30,9 +30,13 @@ namespace memstream::bench {
 
 struct WorkerContext;
 
+// A wrong value for the first key, which every process reads before the measurement: to see that it fails the run.
+enum class Plant { kNothing, kTorn, kForeign };
+
 struct Environment {
   std::string scratch;  // A directory on tmpfs that goes with the benchmark: sockets, files of embedded stores.
   std::string tag;      // Tells the names of this run from those of another.
+  Plant planted = Plant::kNothing;
 };
 
 // A filled store, and the loop for its workers.

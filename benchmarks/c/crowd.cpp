@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/interprocess/anonymous_shared_memory.hpp>
 #include <cerrno>
 #include <csignal>
@@ -144,17 +145,26 @@ Round Crowd::run(const Order& order, std::chrono::milliseconds duration) {
 
   Round round;
   double slowest = 0;
+  double operations = 0;
   for (std::size_t index = 0; index < workers_.size(); ++index) {
     const WorkerResult& one = result(index);
     const double rate = static_cast<double>(one.operations) * 1e9 / static_cast<double>(one.elapsed_ns);
     round.operations_per_second += rate;
     slowest = index == 0 ? rate : std::min(slowest, rate);
     round.torn += one.torn;
+    round.hit_ratio += static_cast<double>(one.hits);
+    operations += static_cast<double>(one.operations);
     gets_.add(one.gets);
     puts_.add(one.puts);
   }
   const double mean = round.operations_per_second / static_cast<double>(workers_.size());
+  const auto cores = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
+  // No more than the cores run at the same time, whatever each comes to in its own time.
+  if (order.by_processor_time) {
+    round.operations_per_second = mean * std::min(cores, static_cast<double>(workers_.size()));
+  }
   round.slowest_to_mean = mean > 0 ? slowest / mean : 0;
+  round.hit_ratio = operations > 0 ? round.hit_ratio / operations : 0;
   return round;
 }
 

@@ -20,13 +20,18 @@ struct Order {
   Distribution distribution;
   std::uint32_t get_percent;
   std::uint32_t round;
+  bool by_processor_time = false;  // Else by the clock on the wall.
+  // Of a cache that may be full (benchmarks/evicting/):
+  bool new_keys = false;   // Puts of keys that were never stored; else gets, and puts of what is missing.
+  std::uint64_t puts = 0;  // By each worker, instead of as many as the duration allows; 0: the duration counts.
 };
 
 // What one worker found out; in shared memory, on pages of its own.
 struct alignas(4096) WorkerResult {
   std::uint64_t operations;
-  std::uint64_t elapsed_ns;
+  std::uint64_t elapsed_ns;  // By the clock that the order names.
   std::uint64_t torn;
+  std::uint64_t hits;
   Histogram gets;
   Histogram puts;
   char error[512];  // "" unless the worker gave up.
@@ -74,6 +79,7 @@ struct Round {
   double operations_per_second = 0;
   double slowest_to_mean = 0;  // Operations of the slowest process, in parts of the mean.
   std::uint64_t torn = 0;
+  double hit_ratio = 0;  // Of all operations; only where a get may miss.
 };
 
 class Crowd {

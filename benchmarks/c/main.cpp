@@ -93,7 +93,8 @@ void run_cells(const Plan& plan, const std::vector<Filled>& stores, Crowds& crow
       outcomes.resize(stores.size());
       for (const std::size_t i : shuffled(stores.size(), random)) {
         Crowd& crowd = *crowds.at(cell.processes)[i];
-        const Round done = crowd.run({cell.distribution, cell.get_percent, round}, plan.duration);
+        const Round done =
+            crowd.run({cell.distribution, cell.get_percent, round, plan.by_processor_time}, plan.duration);
         outcomes[i].torn += done.torn;
         if (round == 0) continue;  // Warms up.
         outcomes[i].rates.push_back(done.operations_per_second);
@@ -139,9 +140,10 @@ int run(const Plan& plan, const std::string& json_path) {
   const Scratch scratch("bench");
   const Environment environment{scratch.path(), fmt::format("bench-{}", ::getpid())};
   const std::uint64_t clock_ns = measure_clock();
-  nlohmann::json report = {{"machine", describe_machine()}, {"fills", plan.fills},
-                           {"rounds", plan.rounds},         {"round_ms", plan.duration.count()},
-                           {"clock_ns", clock_ns},          {"cells", nlohmann::json::array()}};
+  nlohmann::json report = {
+      {"machine", describe_machine()},     {"fills", plan.fills},  {"rounds", plan.rounds},
+      {"round_ms", plan.duration.count()}, {"clock_ns", clock_ns}, {"by_processor_time", plan.by_processor_time},
+      {"cells", nlohmann::json::array()}};
   const auto finish = [&](const std::vector<Measured>& cells) {
     const std::vector<Outcome>* of_two = nullptr;
     for (const Measured& measured : cells) {

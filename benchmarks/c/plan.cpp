@@ -42,6 +42,29 @@ std::vector<Cell> all_cells(bool full) {
   return cells;
 }
 
+// Those of the table that says which part of the limit MemStream has: gets by size, number and distribution of keys,
+// and shares of puts; more processes than cores last.
+std::vector<Cell> yardstick_cells() {
+  constexpr auto kZipf = Distribution::kZipf;
+  std::vector<Cell> cells;
+  const auto add = [&](DataSet data, Distribution distribution, unsigned get_percent, std::vector<unsigned> processes) {
+    for (const unsigned count : processes) cells.push_back({data, distribution, get_percent, count});
+  };
+  for (const DataSet data : {DataSet{100'000, 64}, DataSet{100'000, 1024}, DataSet{1'000'000, 64}}) {
+    add(data, kZipf, 100, {1, 2});
+    add(data, Distribution::kUniform, 100, {1, 2});
+    if (data.keys == 100'000) add(data, kZipf, 0, {2});
+  }
+  add({100'000, 64}, kZipf, 50, {2});
+  add({100'000, 64}, kZipf, 95, {2, 4, 16});
+  add({1'000, 64}, kZipf, 100, {1});
+  return cells;
+}
+
+std::vector<Cell> cells_of(const PlanOptions& options) {
+  return options.yardstick ? yardstick_cells() : all_cells(options.full);
+}
+
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
@@ -58,13 +81,18 @@ std::vector<T> without_repeats(std::vector<T> values) {
   return kept;
 }
 
+// The yardsticks, MemStream through its small interface, and the fastest of the other libraries.
+const std::vector<std::string> kYardstickContenders = {
+    "limit", "fenced", "seqlock", "memstream-posix-cache", "memstream-sysv-cache", "tdb"};
+
 std::vector<Contender> choose_contenders(const PlanOptions& options) {
+  const std::vector<std::string>& wanted =
+      options.yardstick && options.contenders.empty() ? kYardstickContenders : options.contenders;
   std::vector<Contender> chosen;
   std::string names;
   for (Contender& contender : all_contenders()) {
     names += " " + contender.name;
-    const bool is_wanted = options.contenders.empty() || std::find(options.contenders.begin(), options.contenders.end(),
-                                                                   contender.name) != options.contenders.end();
+    const bool is_wanted = wanted.empty() || std::find(wanted.begin(), wanted.end(), contender.name) != wanted.end();
     const bool other_backend = !options.backend.empty() && contender.name.starts_with("memstream-") &&
                                !contender.name.starts_with("memstream-" + options.backend);
     if (is_wanted && !other_backend) chosen.push_back(std::move(contender));
@@ -81,7 +109,11 @@ std::vector<Contender> choose_contenders(const PlanOptions& options) {
 void add_plan_options(CLI::App* app, PlanOptions* options) {
   auto* quick =
       app->add_flag("--quick", options->quick, "100,000 keys, Zipf, 1 and 2 processes, 3 short rounds (the default)");
-  app->add_flag("--full", options->full, "Every cell, 5 rounds; needs a quiet machine with 24 GiB")->excludes(quick);
+  auto* full = app->add_flag("--full", options->full, "Every cell, 5 rounds; needs a quiet machine with 24 GiB");
+  auto* yardstick = app->add_flag("--yardstick", options->yardstick,
+                                  "The cells and contenders of the table beside the limit, 5 rounds of 100 ms");
+  full->excludes(quick);
+  yardstick->excludes(quick)->excludes(full);
   app->add_option("--backend", options->backend, "Only this backend of MemStream");
   app->add_option("--contender", options->contenders, "Only this contender (may be repeated)");
   app->add_option("--cell", options->cells, "Only cells with these parts, as in size=64/processes=2 (may be repeated)");
@@ -91,6 +123,8 @@ void add_plan_options(CLI::App* app, PlanOptions* options) {
       ->capture_default_str();
   app->add_option("--rounds", options->rounds, "Rounds of each contender in each cell, after each filling")
       ->check(CLI::Range(1, 1000));
+  app->add_flag("--processor-time", options->by_processor_time,
+                "Operations by second of the processor, not of the clock on the wall: for a machine that others use");
   app->add_option("--round-ms", options->round_ms, "Duration of a round")->check(CLI::Range(1, 60'000));
 }
 
@@ -105,16 +139,18 @@ Plan make_plan(const PlanOptions& options) {
   Plan plan;
   plan.contenders = choose_contenders(options);
   plan.fills = options.fills;
-  plan.rounds = options.rounds != 0 ? options.rounds : options.full ? 5 : 3;
-  plan.duration = std::chrono::milliseconds(options.round_ms != 0 ? options.round_ms : options.full ? 200 : 50);
-  for (const Cell& cell : all_cells(options.full)) {
+  plan.by_processor_time = options.by_processor_time;
+  plan.rounds = options.rounds != 0 ? options.rounds : options.full || options.yardstick ? 5 : 3;
+  const unsigned usual_ms = options.full ? 200 : options.yardstick ? 100 : 50;
+  plan.duration = std::chrono::milliseconds(options.round_ms != 0 ? options.round_ms : usual_ms);
+  for (const Cell& cell : cells_of(options)) {
     const bool is_wanted =
         options.cells.empty() || std::any_of(options.cells.begin(), options.cells.end(),
                                              [&](const auto& filter) { return cell_matches(filter, cell); });
     if (is_wanted) plan.cells.push_back(cell);
   }
   if (plan.cells.empty()) {
-    throw std::invalid_argument("no such cell; one is called " + all_cells(options.full).front().name());
+    throw std::invalid_argument("no such cell; one is called " + cells_of(options).front().name());
   }
   return plan;
 }

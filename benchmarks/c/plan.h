@@ -13,12 +13,14 @@ namespace memstream::bench {
 struct PlanOptions {
   bool quick = false;
   bool full = false;
+  bool yardstick = false;
   std::string backend{};                  // "": both.
   std::vector<std::string> contenders{};  // Names; empty: all.
   std::vector<std::string> cells{};       // Filters such as "size=64/processes=2"; empty: all.
   unsigned fills = 1;
-  unsigned rounds = 0;  // 0: as quick or full have it.
+  unsigned rounds = 0;  // 0: as quick, full or yardstick have it.
   unsigned round_ms = 0;
+  bool by_processor_time = false;
 };
 
 void add_plan_options(CLI::App* app, PlanOptions* options);
@@ -29,6 +31,7 @@ struct Plan {
   unsigned fills = 0;   // How often every store is made and filled anew.
   unsigned rounds = 0;  // Of each contender, after each filling.
   std::chrono::milliseconds duration{0};
+  bool by_processor_time = false;
 
   std::vector<DataSet> data_sets() const;
   std::vector<unsigned> processes_of(const DataSet& data) const;

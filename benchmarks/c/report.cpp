@@ -25,6 +25,11 @@ const Outcome* find(const std::vector<Outcome>* outcomes, const std::string& con
   return found == outcomes->end() ? nullptr : &*found;
 }
 
+// What the ratios of a contender refer to; null if it did not take part.
+const Outcome* limit_of(const std::vector<Outcome>& outcomes, const std::string& contender) {
+  return find(&outcomes, contender.ends_with("-batches") ? "limit-batches" : "limit");
+}
+
 std::uint64_t without(std::uint64_t ns, std::uint64_t clock_ns) { return ns > clock_ns ? ns - clock_ns : 0; }
 
 nlohmann::json latencies(const Histogram& histogram, std::uint64_t clock_ns) {
@@ -80,7 +85,6 @@ nlohmann::json describe_machine() {
 
 nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
                        std::uint64_t clock_ns) {
-  const Outcome* limit = find(&outcomes, "limit");
   nlohmann::json contenders = nlohmann::json::array();
   for (const Outcome& outcome : outcomes) {
     nlohmann::json one = {{"name", outcome.contender},
@@ -91,7 +95,7 @@ nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, c
                           {"get_ns", latencies(outcome.gets, clock_ns)},
                           {"put_ns", latencies(outcome.puts, clock_ns)},
                           {"get_distribution", distribution(outcome.gets, clock_ns)}};
-    if (limit != nullptr) one["ratio_to_limit"] = ratio(outcome, *limit);
+    if (const Outcome* limit = limit_of(outcomes, outcome.contender)) one["ratio_to_limit"] = ratio(outcome, *limit);
     if (const Outcome* two = find(of_two, outcome.contender)) one["ratio_to_two_processes"] = ratio(outcome, *two);
     contenders.push_back(std::move(one));
   }
@@ -109,14 +113,14 @@ void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, const s
   const auto in_parts = [](const Outcome* denominator, const Outcome& outcome) {
     return denominator != nullptr ? fmt::format("{:.2f}", ratio(outcome, *denominator)) : std::string("-");
   };
-  fmt::print("{}\n  {:<20} {:>9} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7} {:>6}\n", cell.name(), "", "Mops/s",
+  fmt::print("{}\n  {:<21} {:>9} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7} {:>6}\n", cell.name(), "", "Mops/s",
              "spread", "limit", "of two", "p50 ns", "p99", "p99.9", "max", "slowest", "torn");
-  const Outcome* limit = find(&outcomes, "limit");
   for (const Outcome& outcome : outcomes) {
     const Histogram& calls = outcome.gets.samples != 0 ? outcome.gets : outcome.puts;
     const auto [least, most] = std::minmax_element(outcome.rates.begin(), outcome.rates.end());
-    fmt::print("  {:<20} {:>9.3f} {:>7.0f}% {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7.2f} {:>6}\n", outcome.contender,
-               median(outcome.rates) / 1e6, (*most - *least) / median(outcome.rates) * 100, in_parts(limit, outcome),
+    fmt::print("  {:<21} {:>9.3f} {:>7.0f}% {:>7} {:>7} {:>8} {:>8} {:>9} {:>10} {:>7.2f} {:>6}\n", outcome.contender,
+               median(outcome.rates) / 1e6, (*most - *least) / median(outcome.rates) * 100,
+               in_parts(limit_of(outcomes, outcome.contender), outcome),
                in_parts(find(of_two, outcome.contender), outcome), without(calls.quantile(0.5), clock_ns),
                without(calls.quantile(0.99), clock_ns), without(calls.quantile(0.999), clock_ns),
                without(calls.max_ns, clock_ns), median(outcome.slowest_to_mean), outcome.torn);

@@ -29,9 +29,9 @@ double ratio(const Outcome& outcome, const Outcome& denominator);
 // The processor, the cores, the kernel, the load before the run: what figures cannot be read without.
 nlohmann::json describe_machine();
 
-// REQUIRES: `outcomes` is not empty. Ratios are to the contender "limit" where it took part. `clock_ns` is what timing
-// a call costs, and is taken off each latency. `of_two`: what the same contenders came to in the same rounds with two
-// processes, null if that was not measured.
+// REQUIRES: `outcomes` is not empty. Ratios are to the contender "limit" where it took part, and of a contender whose
+// name ends in "-batches" to "limit-batches". `clock_ns` is what timing a call costs, and is taken off each latency.
+// `of_two`: what the same contenders came to in the same rounds with two processes, null if that was not measured.
 nlohmann::json to_json(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,
                        std::uint64_t clock_ns);
 void print_table(const Cell& cell, const std::vector<Outcome>& outcomes, const std::vector<Outcome>* of_two,

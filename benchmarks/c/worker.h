@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -20,6 +21,14 @@ namespace memstream::bench {
 inline std::uint64_t now_ns() noexcept {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
+
+// That of this thread, on a core or not yet there. On a shared machine a round may lie idle for most of its duration.
+inline std::uint64_t elapsed_ns(bool by_processor_time) noexcept {
+  if (!by_processor_time) return now_ns();
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(time.tv_nsec);
 }
 
 template <class Store>
@@ -59,7 +68,7 @@ class Worker {
     std::uint64_t calls = 0;
     unsigned until_sample = Store::kSampleEvery;
     context_.meet();
-    const std::uint64_t start = now_ns();
+    const std::uint64_t start = elapsed_ns(order.by_processor_time);
     do {
       for (int i = 0; i < kCallsBetweenLooks; ++i, ++calls) {
         for (auto& number : numbers_) number = keys[next++ & mask];
@@ -74,15 +83,19 @@ class Worker {
         }
       }
     } while (context_.control->stop.load(std::memory_order_relaxed) == 0);
-    result.elapsed_ns = now_ns() - start;
+    result.elapsed_ns = elapsed_ns(order.by_processor_time) - start;
     result.operations = calls * Store::kBatch;
     result.torn = torn_;
   }
 
-  // Overwrites or fills the keys from `first` on.
-  void put_from(std::uint32_t first) {
+  // Overwrites or fills the keys from `first` on. What is planted spoils the first of them.
+  void put_from(std::uint32_t first, Plant planted = Plant::kNothing) {
     for (unsigned i = 0; i < Store::kBatch; ++i) numbers_[i] = first + i;
-    put();
+    stamp_values();
+    const auto spoilt = std::span(value_).first(size_);
+    if (planted == Plant::kForeign) stamp(spoilt, first + 1, version_);
+    if (planted == Plant::kTorn) spoilt[size_ - sizeof(std::uint64_t)] ^= std::byte{1};
+    put_values();
   }
 
  private:
@@ -133,8 +146,16 @@ class Worker {
   }
 
   void put() {
+    stamp_values();
+    put_values();
+  }
+
+  void stamp_values() noexcept {
     for (unsigned i = 0; i < Store::kBatch; ++i)
       stamp(std::span(value_).subspan(i * size_, size_), numbers_[i], ++version_);
+  }
+
+  void put_values() {
     if constexpr (Store::kBatch == 1) {
       session_.put(Key(numbers_[0]), std::span<const std::byte>(value_));
     } else {
@@ -188,6 +209,7 @@ class PreparedStore final : public Prepared {
       filler.put_from(key);
     }
     filler.put_from(last);
+    if (environment.planted != Plant::kNothing) filler.put_from(0, environment.planted);
   }
 
   void work(WorkerContext& context) override {

@@ -49,12 +49,14 @@ class Key {
  public:
   explicit Key(std::uint32_t number = 0) noexcept {
     std::memcpy(text_.data(), "user:", 5);
+    text_[kKeySize] = '\0';
     for (std::size_t digit = kKeySize; digit-- > 5; number /= 10) text_[digit] = static_cast<char>('0' + number % 10);
   }
-  std::string_view view() const noexcept { return {text_.data(), text_.size()}; }
+  std::string_view view() const noexcept { return {text_.data(), kKeySize}; }
+  const char* c_str() const noexcept { return text_.data(); }
 
  private:
-  std::array<char, kKeySize> text_;
+  std::array<char, kKeySize + 1> text_;
 };
 
 // ---- values ----

@@ -11,6 +11,7 @@
 
 #include "benchmarks/c/interrupt.h"
 #include "benchmarks/c/report.h"
+#include "benchmarks/c/worker.h"
 #include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
@@ -25,8 +26,8 @@ double microseconds(Operation operation) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - before).count();
 }
 
-// A process that stores until it is killed.
-void kill_a_writer(const memstream_options_t& options) {
+// A process that stores one value until it is killed.
+void kill_a_writer(const memstream_options_t& options, const std::vector<std::byte>& value) {
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw std::runtime_error("fork failed");
@@ -34,9 +35,8 @@ void kill_a_writer(const memstream_options_t& options) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     memstream_t* cache = nullptr;
     if (::getppid() != parent || memstream_open(&options, &cache) != CACHE_OK) ::_exit(1);
-    const char value[64] = {};
     const std::string key = user_key(1);
-    while (memstream_set(cache, key.data(), key.size(), value, sizeof value, 0, 0) == CACHE_OK) {
+    while (memstream_set(cache, key.data(), key.size(), value.data(), value.size(), 0, 0) == CACHE_OK) {
     }
     ::_exit(1);
   }
@@ -74,6 +74,23 @@ nlohmann::json measure_connecting(const std::string& backend, unsigned rounds) {
           {"first_get_us", median(first_get)}};
 }
 
+double recovery_us(const OpenCache& cache, std::size_t value_size) {
+  std::vector<std::byte> value(value_size, std::byte{0x5a});
+  stamp(value, 1, 1);  // Whoever reads it afterwards checks it.
+  const std::string key = user_key(1);
+  for (int kills = 0; kills < kMostKills; ++kills) {
+    stop_if_interrupted();
+    const std::uint64_t recoveries = cache.stats().recoveries;
+    kill_a_writer(cache.options(), value);
+    // Not stats(): that would be the one to repair.
+    const std::uint64_t before = elapsed_ns(true);
+    cache.set(key, value.data(), value.size());
+    const std::uint64_t taken = elapsed_ns(true) - before;
+    if (cache.stats().recoveries != recoveries) return static_cast<double>(taken) / 1000;
+  }
+  throw std::runtime_error("no killed writer left a shard to be repaired");
+}
+
 nlohmann::json measure_rebuild(const std::string& backend, unsigned entries, unsigned rounds) {
   OpenCache cache(backend, std::uint64_t{entries} * 220 + (std::uint64_t{8} << 20), 1);
   const char value[64] = {};
@@ -84,7 +101,7 @@ nlohmann::json measure_rebuild(const std::string& backend, unsigned entries, uns
     stop_if_interrupted();
     if (kills == kMostKills) throw std::runtime_error("no killed writer left a shard to be rebuilt");
     const std::uint64_t recoveries = cache.stats().recoveries;
-    kill_a_writer(cache.options());
+    kill_a_writer(cache.options(), std::vector<std::byte>(sizeof value));
     // Not stats(): that would be the one to rebuild.
     const double taken = microseconds([&] { cache.set(user_key(2), value, sizeof value); });
     if (cache.stats().recoveries != recoveries) rebuilds.push_back(taken);

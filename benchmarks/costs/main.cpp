@@ -10,6 +10,7 @@
 #include "benchmarks/c/report.h"
 #include "benchmarks/costs/cold.h"
 #include "benchmarks/costs/memory.h"
+#include "benchmarks/costs/scale.h"
 #include "benchmarks/support/scratch.h"
 
 namespace memstream::bench {
@@ -34,6 +35,7 @@ struct Options {
   std::uint64_t megabytes = 256;
   unsigned entries = 1'000'000;
   unsigned rounds = 5;
+  ScaleLimits scale;
   std::string json_path;
 };
 
@@ -65,6 +67,14 @@ void measure_cold(const Options& options, nlohmann::json* report) {
   }
 }
 
+void measure_growth(const Options& options, nlohmann::json* report) {
+  for (const std::string& backend : options.backends) {
+    const nlohmann::json measured = measure_scale(backend, options.scale, options.rounds);
+    for (const auto& point : measured["points"]) (*report)["scale"].push_back(point);
+    for (const auto& words : measured["left_out"]) (*report)["left_out"].push_back(words);
+  }
+}
+
 }  // namespace
 }  // namespace memstream::bench
 
@@ -75,6 +85,16 @@ int main(int count, char** arguments) {
   app.fallthrough();  // The options may follow the subcommand.
   auto* memory = app.add_subcommand("memory", "Overhead per item, beside memcached; live part of the heap");
   auto* cold = app.add_subcommand("cold", "Connect, create, first get, rebuild of a shard");
+  auto* scale = app.add_subcommand("scale", "Get, put, connect, scan, recovery by entries, processes, size of segment");
+  scale->add_option("--most-entries", options.scale.most_entries, "Most entries of a cache")
+      ->check(CLI::Range(1000, 10'000'000))
+      ->capture_default_str();
+  scale->add_option("--most-processes", options.scale.most_processes, "Most processes of a cache")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  scale->add_option("--largest-gib", options.scale.largest_gib, "Largest segment in GiB")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   app.require_subcommand(1);
   app.add_option("--backend", options.backends, "Only this backend (may be repeated)");
   app.add_option("--megabytes", options.megabytes, "Size of the caches for \"memory\"")->check(CLI::Range(16, 65'536));
@@ -90,6 +110,7 @@ int main(int count, char** arguments) {
     nlohmann::json report = {{"machine", describe_machine()}};
     if (memory->parsed()) measure_memory(options, &report);
     if (cold->parsed()) measure_cold(options, &report);
+    if (scale->parsed()) measure_growth(options, &report);
     if (!options.json_path.empty()) {
       std::ofstream file(options.json_path);
       file << report.dump(1) << '\n';

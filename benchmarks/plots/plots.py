@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Draws what was measured, as SVG (and PNG with --png), from the JSON that the benchmarks write.
 
-    plots.py --throughput c.json --hit-ratio hit.json --output docs/plots
+    plots.py --throughput c.json --hit-ratio hit.json --scale scale.json --output docs/plots
 
-Throughput and latency come from `scripts/bench.sh c --json`, hit ratios from `scripts/bench.sh hit-ratio --json`.
+Throughput and latency come from `scripts/bench.sh c --json`, hit ratios from `scripts/bench.sh hit-ratio --json`, scale
+from `scripts/bench.sh scale --json`.
 """
 
 import argparse
@@ -21,8 +22,14 @@ import matplotlib.pyplot as plt  # noqa: E402  The backend has to be chosen firs
 # One colour for each contender and policy in every plot.
 COLOURS = {
     "limit": "#888888",
+    "fenced": "#aaaaaa",
+    "seqlock": "#555555",
+    "limit-batches": "#888888",
+    "classic-unlocked": "#e07a83",
     "memstream-posix": "#0b6e4f",
     "memstream-sysv": "#6bbf59",
+    "memstream-posix-cache": "#0b6e4f",
+    "memstream-sysv-cache": "#6bbf59",
     "memstream-views": "#08415c",
     "memstream-batches": "#4a9cc2",
     "memstream": "#0b6e4f",
@@ -51,7 +58,7 @@ MAX_PANELS = 12
 
 def style(name: str) -> dict[str, Any]:
     ours = name.startswith(("memstream", "stay-fifo"))
-    dashed = name in ("limit", "belady")
+    dashed = name in ("limit", "limit-batches", "fenced", "seqlock", "belady")
     look: dict[str, Any] = {"linewidth": 2.2 if ours else 1.2, "linestyle": "--" if dashed else "-"}
     if name in COLOURS:
         look["color"] = COLOURS[name]
@@ -149,6 +156,41 @@ def draw_hit_ratio(report: dict[str, Any]) -> Any:
     return figure
 
 
+# What the points of a series differ in, and how its axis is called.
+SERIES = (
+    ("entries", "entries", "entries"),
+    ("processes", "processes", "processes"),
+    ("segment", "segment_bytes", "GiB"),
+)
+COSTS = (
+    ("get_ns", "get", "#0b6e4f"),
+    ("put_ns", "put", "#1f77b4"),
+    ("connect_ns", "connect", "#b8860b"),
+    ("scan_ns_by_entry", "scan, by entry", "#8e44ad"),
+    ("recovery_ns", "recovery of a shard", "#cc2936"),
+)
+
+
+def draw_scale(report: dict[str, Any]) -> Any:
+    """What each operation costs by entries, processes and size of the segment; dashed: the second backend."""
+    figure, axes = panels(len(SERIES))
+    stores = sorted({point["store"] for point in report["scale"]})
+    for axis, (series, field, label) in zip(axes, SERIES):
+        for store, dashes in zip(stores, ("-", ":")):
+            points = [point for point in report["scale"] if point["series"] == series and point["store"] == store]
+            places = [point[field] / (1 << 30) if field == "segment_bytes" else point[field] for point in points]
+            for cost, name, colour in COSTS:
+                values = [point[cost] for point in points]
+                axis.plot(places, values, dashes, marker="o", markersize=3, color=colour, label=f"{name}, {store}")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel(label)
+        axis.set_ylabel("ns of the processor")
+        axis.grid(True, which="major", alpha=0.3)
+    finish(figure, axes)
+    return figure
+
+
 def finish(figure: Any, axes: list[Any]) -> None:
     """One legend for all panels, below them."""
     labels: dict[str, Any] = {}
@@ -170,11 +212,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Plots of throughput, latency and hit ratios.")
     parser.add_argument("--throughput", type=Path, help='JSON of "bench.sh c"')
     parser.add_argument("--hit-ratio", type=Path, help='JSON of "bench.sh hit-ratio"')
+    parser.add_argument("--scale", type=Path, help='JSON of "bench.sh scale"')
     parser.add_argument("--output", type=Path, default=Path("build/plots"), help="folder of the plots")
     parser.add_argument("--png", action="store_true", help="PNG files beside the SVG files")
     arguments = parser.parse_args()
-    if not arguments.throughput and not arguments.hit_ratio:
-        parser.error("nothing to draw: name --throughput or --hit-ratio")
+    if not arguments.throughput and not arguments.hit_ratio and not arguments.scale:
+        parser.error("nothing to draw: name --throughput, --hit-ratio or --scale")
     # The same input gives the same file, byte for byte.
     plt.rcParams["svg.hashsalt"] = "memstream"
     plt.rcParams["font.size"] = 8
@@ -185,6 +228,8 @@ def main() -> int:
         drawings["latency"] = draw_latency(report)
     if arguments.hit_ratio:
         drawings["hit_ratio"] = draw_hit_ratio(json.loads(arguments.hit_ratio.read_text(encoding="utf-8")))
+    if arguments.scale:
+        drawings["scale"] = draw_scale(json.loads(arguments.scale.read_text(encoding="utf-8")))
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, figure in drawings.items():
         for kind in ("svg", "png") if arguments.png else ("svg",):

@@ -18,9 +18,10 @@ inline void require_ok(int status, const char* call) {
 
 class OpenCache {
  public:
-  // `shards` 0: as the library chooses.
-  OpenCache(const std::string& backend, std::uint64_t size_bytes, std::uint32_t shards = 0)
-      : backend_(backend), name_(fmt::format("measured-{}", ::getpid())) {
+  // `shards` 0: as the library chooses. `suffix` tells the caches of one process apart.
+  OpenCache(const std::string& backend, std::uint64_t size_bytes, std::uint32_t shards = 0,
+            const std::string& suffix = "0")
+      : backend_(backend), name_(fmt::format("measured-{}-{}", ::getpid(), suffix)) {
     memstream_options_init(&options_);
     options_.backend = backend_.c_str();
     options_.name = name_.c_str();
@@ -38,7 +39,7 @@ class OpenCache {
   memstream_t* handle() const noexcept { return cache_; }
   const memstream_options_t& options() const noexcept { return options_; }
 
-  void set(const std::string& key, const void* value, std::size_t value_size) {
+  void set(const std::string& key, const void* value, std::size_t value_size) const {
     require_ok(memstream_set(cache_, key.data(), key.size(), value, value_size, 0, 0), "memstream_set");
   }
   cache_stats_t stats() const {

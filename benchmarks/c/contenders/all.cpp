@@ -4,11 +4,17 @@ namespace memstream::bench {
 
 std::vector<Contender> all_contenders() {
   std::vector<Contender> contenders = {limit(),
+                                       fenced(),
+                                       seqlock(),
+                                       limit_of_batches(),
                                        memstream_posix(),
                                        memstream_sysv(),
+                                       memstream_posix_cache(),
+                                       memstream_sysv_cache(),
                                        memstream_views(),
                                        memstream_batches(),
                                        classic(),
+                                       classic_unlocked(),
                                        boost_interprocess(),
                                        lmdb(),
                                        tdb(),

@@ -1,4 +1,4 @@
-// MemStream as a user has it: libcache.so through its C interface, on either backend.
+// MemStream as a user has it: libcache.so through its C interfaces, on either backend.
 #include "api/memstream.h"
 
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +38,7 @@ struct Common {
   static constexpr const char* kBackend = "posix";
   static constexpr const char* kHugePages = nullptr;  // As MEMSTREAM_HUGEPAGES says.
   static constexpr bool kViews = false;
+  static constexpr bool kConnects = false;  // By cache_connect(), to use cache_get() and cache_put().
   static constexpr unsigned kBatch = 1;
 };
 struct Posix : Common {
@@ -45,6 +47,15 @@ struct Posix : Common {
 struct SystemV : Common {
   static constexpr const char* kBackend = "sysv";
   static constexpr const char* kName = "memstream-sysv";
+};
+struct PosixCache : Common {
+  static constexpr const char* kName = "memstream-posix-cache";
+  static constexpr bool kConnects = true;
+};
+struct SystemVCache : Common {
+  static constexpr const char* kBackend = "sysv";
+  static constexpr const char* kName = "memstream-sysv-cache";
+  static constexpr bool kConnects = true;
 };
 struct Views : Common {
   static constexpr const char* kName = "memstream-views";
@@ -91,13 +102,23 @@ class MemStream {
   class Session {
    public:
     explicit Session(MemStream& store) {
+      if constexpr (Kind::kConnects) {
+        connect(store.options_);
+        return;
+      }
       memstream_options_t options = store.options_;
       options.flags |= MEMSTREAM_OPEN_EXISTING;
       require_ok(memstream_open(&options, &cache_), "memstream_open");
     }
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
-    ~Session() { memstream_close(cache_); }
+    ~Session() {
+      if constexpr (Kind::kConnects) {
+        cache_disconnect();
+      } else {
+        memstream_close(cache_);
+      }
+    }
 
     template <class See>
     bool get(const Key& key, std::span<std::byte> room, See see) {
@@ -109,6 +130,12 @@ class MemStream {
         require_ok(status, "memstream_view");
         see(view.data, view.size);
         require_ok(memstream_release(cache_, &view), "memstream_release");
+      } else if constexpr (Kind::kConnects) {
+        std::size_t size = room.size();
+        const int status = cache_get(key.c_str(), room.data(), &size);
+        if (status == CACHE_MISS) return false;
+        require_ok(status, "cache_get");
+        see(room.data(), size);
       } else {
         std::size_t size = room.size();
         const int status = memstream_get(cache_, text.data(), text.size(), room.data(), &size, nullptr);
@@ -120,8 +147,12 @@ class MemStream {
     }
 
     void put(const Key& key, std::span<const std::byte> value) {
-      const std::string_view text = key.view();
-      require_ok(memstream_set(cache_, text.data(), text.size(), value.data(), value.size(), 0, 0), "memstream_set");
+      if constexpr (Kind::kConnects) {
+        require_ok(cache_put(key.c_str(), value.data(), value.size()), "cache_put");
+      } else {
+        const std::string_view text = key.view();
+        require_ok(memstream_set(cache_, text.data(), text.size(), value.data(), value.size(), 0, 0), "memstream_set");
+      }
     }
 
     template <class See>
@@ -148,6 +179,15 @@ class MemStream {
     }
 
    private:
+    // A process has one such cache: the filling disconnects before the next store is filled, and each child connects.
+    static void connect(const memstream_options_t& options) {
+      const std::string size = std::to_string(options.size_bytes);
+      ::setenv("MEMSTREAM_NAME", options.name, 1);
+      ::setenv("MEMSTREAM_BACKEND", options.backend, 1);
+      ::setenv("MEMSTREAM_SIZE", size.c_str(), 1);
+      require_ok(cache_connect(), "cache_connect");
+    }
+
     void name_items(std::span<const Key> keys) {
       for (std::size_t index = 0; index < keys.size(); ++index) {
         const std::string_view text = keys[index].view();
@@ -188,6 +228,8 @@ bool has_huge_pages(const char* backend) {
 
 Contender memstream_posix() { return contender<MemStream<Posix>>(); }
 Contender memstream_sysv() { return contender<MemStream<SystemV>>(); }
+Contender memstream_posix_cache() { return contender<MemStream<PosixCache>>(); }
+Contender memstream_sysv_cache() { return contender<MemStream<SystemVCache>>(); }
 Contender memstream_views() { return contender<MemStream<Views>>(); }
 Contender memstream_batches() { return contender<MemStream<Batches>>(); }
 Contender memstream_posix_huge() { return contender<MemStream<HugePosix>>(); }

@@ -1,4 +1,5 @@
-// The limit and the classic: one table, without any lock and behind one process-shared rwlock.
+// The classic: a table of buckets, entries and blocks behind one process-shared rwlock. And the same table without a
+// lock, which waits for bucket, entry and block one after the other.
 #include <pthread.h>
 
 #define XXH_INLINE_ALL
@@ -35,9 +36,9 @@ static_assert(sizeof(Bucket) == 64 && sizeof(Entry) == 32);
 
 constexpr std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
 
-// No protection of any kind: what a get and a put must touch at least, and nothing else.
+// What the classic would be if its lock cost nothing.
 struct NoLock {
-  static constexpr const char* kName = "limit";
+  static constexpr const char* kName = "classic-unlocked";
   static constexpr bool kMayTear = true;
   void initialize() noexcept {}
   void lock_shared() noexcept {}
@@ -184,7 +185,7 @@ class Table {
 
 }  // namespace
 
-Contender limit() { return contender<Table<NoLock>>(); }
 Contender classic() { return contender<Table<OneRwLock>>(); }
+Contender classic_unlocked() { return contender<Table<NoLock>>(); }
 
 }  // namespace memstream::bench

@@ -89,6 +89,17 @@ TEST_CASE("a store that keeps its promises passes, one process and three, key by
   CHECK(run_planted<Fault::kNone, 16>(2).operations_per_second > 0);
 }
 
+TEST_CASE("by time of the processor, more processes than cores count as much as the cores") {
+  static const Draws draws(kSmall.keys);
+  PreparedStore<Planted<Fault::kNone>> store({}, kSmall);
+  const auto cores = static_cast<unsigned>(::sysconf(_SC_NPROCESSORS_ONLN));
+  const auto rate_of = [&](unsigned processes) {
+    Crowd crowd(store, kSmall, processes, draws);
+    return crowd.run({Distribution::kUniform, 100, 0, true}, std::chrono::milliseconds(60)).operations_per_second;
+  };
+  CHECK(rate_of(8 * cores) < 4 * rate_of(cores));
+}
+
 TEST_CASE("crowds end in any order") {
   static const Draws draws(kSmall.keys);
   PreparedStore<Planted<Fault::kNone>> store({}, kSmall);
@@ -149,6 +160,44 @@ TEST_CASE("every contender passes a short run of its own, with all kinds of acce
   CHECK(::rmdir(environment.scratch.c_str()) == 0);  // Whoever took part has cleaned up.
 }
 
+TEST_CASE("a value that a contender really stored torn, or for another key, fails each contender's run") {
+  const std::string tag = "bench-planted-" + std::to_string(::getpid());
+  Environment environment{"/dev/shm/" + tag, tag, Plant::kNothing};
+  REQUIRE(::mkdir(environment.scratch.c_str(), 0700) == 0);
+  REQUIRE(::chmod(environment.scratch.c_str(), 0777) == 0);
+  static const Draws draws(kSmall.keys);
+  for (const Contender& contender : all_contenders()) {
+    CAPTURE(contender.name);
+    for (const Plant planted : {Plant::kTorn, Plant::kForeign}) {
+      environment.planted = planted;
+      const std::unique_ptr<Prepared> store = contender.prepare(environment, kSmall);
+      const std::string words = planted == Plant::kTorn ? ": torn values before the first write"
+                                                        : ": a wrong value of 64 bytes for user:000000";
+      std::string error;
+      try {
+        const Crowd crowd(*store, kSmall, 2, draws);
+      } catch (const std::runtime_error& thrown) {
+        error = thrown.what();
+      }
+      CHECK_MESSAGE(error.starts_with(contender.name + words), error);
+    }
+  }
+  CHECK(::rmdir(environment.scratch.c_str()) == 0);
+}
+
+TEST_CASE("two processes that write the same few values of the seqlock tear none") {
+  const DataSet few{2, 100'000};
+  static const Draws draws(few.keys);
+  for (const Contender& contender : all_contenders()) {
+    if (contender.name != "seqlock") continue;
+    const std::unique_ptr<Prepared> store = contender.prepare({"", "bench-few-" + std::to_string(::getpid())}, few);
+    Crowd crowd(*store, few, 4, draws);
+    const Round round = crowd.run({Distribution::kUniform, 50, 0}, std::chrono::milliseconds(300));
+    CHECK(round.operations_per_second > 0);
+    CHECK(round.torn == 0);
+  }
+}
+
 TEST_CASE("Zipf draws the first rank as often as its exponent says, uniform all keys alike") {
   constexpr std::uint32_t kKeys = 1000;
   for (const Distribution distribution : {Distribution::kUniform, Distribution::kZipf}) {
@@ -204,6 +253,13 @@ TEST_CASE("a report compares with the limit, and with two processes, where these
   const nlohmann::json alone = to_json({kSmall, Distribution::kZipf, 95, 4}, {four[1]}, nullptr, 0);
   CHECK_FALSE(alone["contenders"][0].contains("ratio_to_two_processes"));
   CHECK_FALSE(alone["contenders"][0].contains("ratio_to_limit"));
+  const std::vector<Outcome> batches = {outcome("limit", {10}), outcome("limit-batches", {40}),
+                                        outcome("memstream-batches", {30})};
+  const nlohmann::json beside = to_json({kSmall, Distribution::kUniform, 100, 1}, batches, nullptr, 0);
+  CHECK(beside["contenders"][2]["ratio_to_limit"] == doctest::Approx(0.75));
+  const nlohmann::json without =
+      to_json({kSmall, Distribution::kUniform, 100, 1}, {batches[0], batches[2]}, nullptr, 0);
+  CHECK_FALSE(without["contenders"][1].contains("ratio_to_limit"));
 }
 
 TEST_CASE("cells and contenders are chosen by name, and a name that does not exist is refused") {
@@ -225,6 +281,12 @@ TEST_CASE("cells and contenders are chosen by name, and a name that does not exi
   CHECK(full.rounds == 5);
   CHECK(full.fills == 1);
   CHECK(make_plan({.fills = 3}).fills == 3);
+  const Plan yardstick = make_plan({.yardstick = true});
+  CHECK(yardstick.contenders.size() == 6);
+  CHECK(yardstick.contenders.front().name == "limit");
+  CHECK(yardstick.cells.size() == 19);
+  CHECK(yardstick.rounds == 5);
+  CHECK(make_plan({.yardstick = true, .contenders = {"tdb"}}).contenders.size() == 1);
   const Plan plan =
       make_plan({.full = true, .contenders = {"limit", "lmdb"}, .cells = {"keys=1000000/size=64/processes=2/gets=95"}});
   CHECK(plan.contenders.size() == 2);
