@@ -1,4 +1,5 @@
-// The bytes of a segment. docs/layout.md is the same thing as a table; tests/layout_test.cpp holds the two together.
+// The bytes of a segment. docs/layout.md is the same thing as a table; tests/layout/layout_test.cpp holds the two
+// together.
 //
 // Words, each for one thing only:
 //   unit    16 bytes, the grain of the arena. Positions and sizes of blocks are counted in units from the shard's

@@ -366,6 +366,13 @@ def test_a_killed_dump_leaves_no_file_or_a_complete_one(shell: Shell, tmp_path: 
         ] == []
 
 
+def test_a_message_that_cannot_be_written_is_exit_code_4(shell: Shell) -> None:
+    environment = {**os.environ, "MEMSTREAM_NAME": shell.name}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([str(COMMAND), "get", "key"], env=environment, stderr=full, check=False)
+    assert done.returncode == 4
+
+
 def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
     wrong: List[List[str]] = [
         [],

@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         "clearing-in-one-hold",
         "room for a large value is made in one hold of the lock",
-        "core/shard/shard_clearing.cpp",
+        "core/shard/clearing.cpp",
         "blocks < kBlocksAtOnce && emptied_bytes < kEmptiedAtOnce",
         "true",
         ("hold_time_test",),
@@ -152,15 +152,15 @@ MUTANTS = [
     Mutant(
         "clearing-unpinned",
         "nothing holds the block that grows between two slices of clearing",
-        "core/shard/shard_clearing.cpp",
-        "  retire_block(position, first.size_bytes());\n  clearing.pin = clearing.pins.claim(offset_of(position));\n",
-        "  retire_block(position, first.size_bytes());\n  clearing.pin = 0;\n",
+        "core/shard/clearing.cpp",
+        "  retired_.add(BlockPosition{position}, first.size_bytes());\n  pin_ = pins_.claim(offset_of(position));\n",
+        "  retired_.add(BlockPosition{position}, first.size_bytes());\n  pin_ = PinNumber{0};\n",
         ("hold_time_test",),
     ),
     Mutant(
         "check-in-one-hold",
         "a check looks at a whole shard in one hold of the lock",
-        "core/shard/shard_check.cpp",
+        "core/shard/shard_checker.cpp",
         "kLooksAtOnce = 2048;",
         "kLooksAtOnce = 1U << 30;",
         ("hold_time_test",),
@@ -168,9 +168,9 @@ MUTANTS = [
     Mutant(
         "check-of-what-changes",
         "a check adds up what others changed between its slices",
-        "core/shard/shard_check.cpp",
-        "if (state.seq != checking.state.seq || state.bytes != checking.state.bytes) return false;",
-        "if (state.seq != checking.state.seq) return false;",
+        "core/shard/shard_checker.cpp",
+        "if (state.seq != walk.state.seq || state.bytes != walk.state.bytes) return false;",
+        "if (state.seq != walk.state.seq) return false;",
         ("hold_time_test",),
     ),
     Mutant(
