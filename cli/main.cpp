@@ -80,4 +80,12 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace memstream::cli
 
-int main(int argc, char** argv) { return memstream::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return memstream::cli::run(argc, argv);
+  } catch (...) {  // No memory for the options, or no way to write a message.
+    std::fputs("memstream: The command stopped: no memory, or standard error takes no text. Free some memory.\n",
+               stderr);
+    return memstream::cli::kRefused;
+  }
+}

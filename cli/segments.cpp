@@ -193,6 +193,7 @@ int examine(const Session& session) {
   std::vector<std::string> problems;
   std::vector<Finding> findings;
   const std::vector<Listed> listed = list_segments(session.target.backend, &problems);
+  findings.reserve(problems.size());
   for (const std::string& problem : problems) findings.push_back({problem, "Follow the message."});
   look_at_shm(listed, &findings);
   look_at_remove_ipc(&findings);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <ctime>
 #include <stdexcept>
 
@@ -122,7 +123,9 @@ std::string json_text(std::string_view bytes) {
 
 std::string bar(double part_of_largest, std::size_t width) {
   const double clamped = std::clamp(part_of_largest, 0.0, 1.0);
-  return std::string(static_cast<std::size_t>(clamped * static_cast<double>(width) + 0.5), '#');
+  std::string text;
+  text.append(static_cast<std::size_t>(std::lround(clamped * static_cast<double>(width))), '#');
+  return text;
 }
 
 std::string Table::render() const {

@@ -36,7 +36,7 @@ python-rest     full   the Python suite: posix with the accelerator, sysv withou
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
-tidy            full   clang-tidy over the library
+tidy            full   clang-tidy over the library and the command
 fuzz            alone  four seconds for each fuzz target
 torture-long    alone  hours: death at every instruction, thousands of kills and stops
 histories-long  alone  an hour: 5000 histories for each backend
@@ -220,7 +220,7 @@ lint() {
 # a library as one, and what may throw is followed from one source into another. What is left for each by itself: the
 # check that looks at the main file alone, and the analyzer, which follows paths there only. It looks into small
 # functions only: following every call took half the time of the step, and what calls do to memory the sanitizers and
-# Valgrind see.
+# Valgrind see. The command is seen as one only: its headers of others would be read eight times.
 step_tidy() {
     local each=build/tidy/sources whole=build/tidy-whole/sources
     local shallow=(--extra-arg=-Xclang --extra-arg=-analyzer-config --extra-arg=-Xclang --extra-arg=mode=shallow)
@@ -229,9 +229,9 @@ step_tidy() {
     local status=0
     cmake --preset tidy --log-level=WARNING >/dev/null && cmake --preset tidy-whole --log-level=WARNING >/dev/null &&
         find core backends api -name '*.cpp' -print0 >"$each" &&
-        find build/tidy-whole/{core,backends,api} -name 'unity_*.cxx' -print0 >"$whole" || return
+        find build/tidy-whole/{core,backends,api,cli} -name 'unity_*.cxx' -print0 >"$whole" || return
     lint tidy "$each" "$rest,misc-unused-using-decls" "${shallow[@]}" || status=1
-    lint tidy-whole "$whole" "$not_in_one" --header-filter='/((core|backends)/.*\.h|(core|backends|api)/.*\.cpp)$' ||
+    lint tidy-whole "$whole" "$not_in_one" --header-filter='/((core|backends|cli)/.*\.h|(core|backends|api|cli)/.*\.cpp)$' ||
         status=1
     return "$status"
 }
