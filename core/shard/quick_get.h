@@ -101,7 +101,8 @@ template <bool kWantsAll>
   read->value_size = block.value_size;
   if constexpr (kWantsAll) {
     read->created_ms = created_of(block.header->owner.load(std::memory_order_relaxed), block.flags());
-    read->cas = cas_token(EntryId{Index::number_of(shard, *entry)}, EntryRef{ref}, BlockShape{.flags = block.flags()}.moves());
+    read->cas =
+        cas_token(EntryId{Index::number_of(shard, *entry)}, EntryRef{ref}, BlockShape{.flags = block.flags()}.moves());
     if (block.has_extras()) read->caller_flags = extras_of(*block.header).caller_flags.load(std::memory_order_relaxed);
   }
   std::atomic_thread_fence(std::memory_order_acquire);

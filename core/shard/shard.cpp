@@ -34,8 +34,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
             geometry.thread_slots, &rebuilder_, &metrics_) {}
 
 ShardParts Shard::parts() noexcept {
-  return {header_, number_, offset_,   size_,     hash_seed_, geometry_, pins_,
-          arena_,  index_,  eviction_, contents_, leases_,    retired_,  redo_,     metrics_};
+  return {header_, number_,   offset_,   size_,   hash_seed_, geometry_, pins_,   arena_,
+          index_,  eviction_, contents_, leases_, retired_,   redo_,     metrics_};
 }
 
 Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {

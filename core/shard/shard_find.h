@@ -41,7 +41,8 @@ namespace memstream {
   return __builtin_expect(equal_in_shared(found->block.key(), key.bytes.data(), key.bytes.size()), true);
 }
 
-// As ShardContents::find(), with what a look before W was locked has brought. Damage and whatever is rare are left to ShardContents::find().
+// As ShardContents::find(), with what a look before W was locked has found. That function handles damage and all that
+// is rare.
 [[gnu::always_inline]] inline FoundEntry Shard::find_probed(const Key& key, const Probe& probe) const {
   FoundEntry first;
   if (find_first(key, probe, &first)) [[likely]]
