@@ -8,7 +8,7 @@
 namespace memstream {
 namespace {
 
-using Outcome = ProcessMarks::Outcome;
+using MarkOutcome = ProcessMarks::Outcome;
 
 constexpr std::chrono::milliseconds kPause{1};
 
@@ -35,7 +35,7 @@ Status check_marks(const Residence& residence, const HostId& home, const Process
         "The segment was made before the machine was last started, or /proc hides the machine's boot id here. Use "
         "another MEMSTREAM_NAME, or destroy it if you know that no process uses it.");
   }
-  return ProcessMarks::explain(Outcome::kRemoved);
+  return ProcessMarks::explain(MarkOutcome::kRemoved);
 }
 
 // For a user who may not set marks. Either this sees that another namespace took over, or that one sees the flag.
@@ -47,11 +47,11 @@ Status arrive_unmarked(SegmentHeader* header, std::uint64_t own_namespace) noexc
 // kBusy: look again.
 Status take_over(SegmentHeader* header, std::uint64_t former, std::uint64_t own_namespace,
                  const ProcessMarks& marks) noexcept {
-  const Outcome outcome = marks.begin_takeover();
-  if (outcome == Outcome::kTaken) {
+  const MarkOutcome outcome = marks.begin_takeover();
+  if (outcome == MarkOutcome::kTaken) {
     return header->pid_namespace.load(std::memory_order_seq_cst) != former ? Status::kBusy : other_pid_namespace();
   }
-  if (outcome != Outcome::kSet) return ProcessMarks::explain(outcome);
+  if (outcome != MarkOutcome::kSet) return ProcessMarks::explain(outcome);
   const bool was_free = header->has_unmarked.load(std::memory_order_seq_cst) == 0;
   const bool is_former = !was_free || header->pid_namespace.compare_exchange_strong(former, own_namespace);
   // Looked at once more: a process without a mark raises the flag first and reads the namespace after that.
@@ -87,10 +87,10 @@ Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMa
       *is_marked = status == Status::kOk;
       if (status != Status::kBusy) return status;
     } else {
-      const Outcome outcome = marks.arrive();
-      if (outcome == Outcome::kForbidden) return arrive_unmarked(header, home.pid_namespace);
-      if (outcome != Outcome::kSet && outcome != Outcome::kTaken) return ProcessMarks::explain(outcome);
-      if (outcome == Outcome::kSet) {
+      const MarkOutcome outcome = marks.arrive();
+      if (outcome == MarkOutcome::kForbidden) return arrive_unmarked(header, home.pid_namespace);
+      if (outcome != MarkOutcome::kSet && outcome != MarkOutcome::kTaken) return ProcessMarks::explain(outcome);
+      if (outcome == MarkOutcome::kSet) {
         // Nobody takes over from here on. It may have happened just before.
         *is_marked = header->pid_namespace.load(std::memory_order_seq_cst) == home.pid_namespace;
         if (*is_marked) return Status::kOk;

@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     expires_at: Optional[float]
     """None: never."""
     access_count: int
-    """Gets and views: exact up to 64 but for gets at the same moment, then sampled, with a standard deviation of a tenth."""
+    """Gets and views: exact up to 64 but for gets at the same moment, then sampled (standard deviation: a tenth)."""
     token: int
     """For `Cache.cas`; changes with every write of the entry."""
     flags: int
