@@ -19,7 +19,7 @@ namespace memstream::cli {
 namespace {
 
 constexpr std::size_t kHistory = 240;  // Ratios that the sparkline knows.
-constexpr std::size_t kKeyWidth = 50;
+constexpr std::size_t kTopKeyWidth = 50;
 constexpr double kScanSeconds = 30;  // The largest keys are looked for so often.
 
 struct TopChoices {
@@ -147,7 +147,7 @@ class View {
     Table table({"HOT KEY", "GETS/S", "GETS", "SIZE"});
     const std::vector<HotKey> keys = ordered();
     for (std::size_t i = 0; i < std::min(most - 1, keys.size()); ++i) {
-      table.add({printable(key_of(keys[i].entry), kKeyWidth), fmt::format("{:.0f}", keys[i].gets_per_s),
+      table.add({printable(key_of(keys[i].entry), kTopKeyWidth), fmt::format("{:.0f}", keys[i].gets_per_s),
                  std::to_string(keys[i].entry.access_count), format_size(keys[i].entry.value_size)});
     }
     add_table(lines, table);
@@ -155,7 +155,7 @@ class View {
   void add_large(std::vector<std::string>* lines, std::size_t most) const {
     Table table({"LARGE KEY", "SIZE", "GETS"});
     for (std::size_t i = 0; i < std::min(most - 1, large_.size()); ++i) {
-      table.add({printable(key_of(large_[i]), kKeyWidth), format_size(large_[i].value_size),
+      table.add({printable(key_of(large_[i]), kTopKeyWidth), format_size(large_[i].value_size),
                  std::to_string(large_[i].access_count)});
     }
     add_table(lines, table);

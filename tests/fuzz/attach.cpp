@@ -126,7 +126,7 @@ void look_around(std::unique_ptr<Segment> segment, std::size_t size_bytes) {
   const Status status = Cache::open(std::move(segment), kImageName, std::chrono::milliseconds(0), &cache);
   if (status != Status::kOk) return must_be_refusal(status);
   must_lie_inside(cache->attached().geometry, size_bytes);
-  std::byte room[64];
+  std::byte room[128];
   static_cast<void>(cache->get("key-1", room, sizeof room));
   CacheStatistics statistics;
   static_cast<void>(cache->statistics(&statistics));
