@@ -127,7 +127,7 @@ int memstream_hot_keys(memstream_t* cache, memstream_entry_t* entries, size_t ca
           found.back().weight = weight;
         });
     if (status != Status::kOk) return status;
-    std::stable_sort(found.begin(), found.end(), [](const Hot& a, const Hot& b) { return a.weight > b.weight; });
+    std::sort(found.begin(), found.end(), [](const Hot& a, const Hot& b) { return a.weight > b.weight; });
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) entries[i] = found[i].entry;
     *count = found.size();
     return Status::kOk;
