@@ -233,7 +233,14 @@ TEST_CASE("any bytes in table and heap are survived, and only a key's own block 
     REQUIRE(cache.set(names.back(), pattern(static_cast<std::size_t>(i), i), 0, i % 4 == 0 ? 7 : 0) == Status::kOk);
   }
   cache.warm_up();
-  const std::string whole(reinterpret_cast<const char*>(cache.shard_data()), cache.shard_size());
+  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{cache.header().cells} * sizeof(Cell);
+  const std::uint64_t heap_begin = std::uint64_t{cache.header().space.heap_begin} * kUnitSize;
+  // What lies between them has no memory yet.
+  const auto copy_of = [&](std::uint64_t begin, std::uint64_t end) {
+    return std::string(reinterpret_cast<const char*>(cache.shard_data()) + begin, end - begin);
+  };
+  const std::string table = copy_of(0, table_end);
+  const std::string heap = copy_of(heap_begin, cache.shard_size());
   std::mt19937_64 random(0x5eed);
   int hits = 0;
   int others = 0;
@@ -246,8 +253,6 @@ TEST_CASE("any bytes in table and heap are survived, and only a key's own block 
       std::memcpy(cache.shard_data() + offset, &word, sizeof word);
     }
   };
-  const std::uint64_t table_end = kShardHeaderSize + std::uint64_t{cache.header().cells} * sizeof(Cell);
-  const std::uint64_t heap_begin = std::uint64_t{cache.header().space.heap_begin} * kUnitSize;
   for (int round = 0; round < scaled(600); ++round) {
     const int words = round % 3 == 0 ? 2000 : 100;
     damage(kShardHeaderSize, table_end, words);
@@ -267,7 +272,8 @@ TEST_CASE("any bytes in table and heap are survived, and only a key's own block 
       REQUIRE(block.key_is(name));
       REQUIRE(block.value_size == got.read.value_size);
     }
-    std::memcpy(cache.shard_data(), whole.data(), whole.size());
+    std::memcpy(cache.shard_data(), table.data(), table.size());
+    std::memcpy(cache.shard_data() + heap_begin, heap.data(), heap.size());
   }
   CHECK(hits > 1000);
   CHECK(others > 1000);
