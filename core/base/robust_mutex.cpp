@@ -102,7 +102,11 @@ pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept {
 
 bool robust_mutex_is_mine(pthread_mutex_t* mutex) noexcept {
 #if defined(__GLIBC__) && defined(__x86_64__)
-  return robust_mutex_owner(mutex) == ::gettid();
+  // The number that the C library writes into a lock. A child that was cloned past it has that of its parent there, so
+  // the kernel's would be the wrong one.
+  clockid_t clock = 0;
+  if (::pthread_getcpuclockid(::pthread_self(), &clock) != 0) return false;
+  return robust_mutex_owner(mutex) == ~(clock >> 3);
 #else
   static_cast<void>(mutex);
   return true;

@@ -119,7 +119,8 @@ bool Shard::note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept
   thread_local std::uint32_t fraction_of_thread = 0;
   const std::uint32_t fraction =
       has_one_thread() ? fraction_of_process += kGoldenRatio : fraction_of_thread += kGoldenRatio;
-  const auto doublings = std::min(static_cast<int>(std::bit_width(count / kExactAccesses)), kMostDoublings);
+  // At least one: since it was looked at, the entry may have become that of a new key.
+  const int doublings = std::clamp(static_cast<int>(std::bit_width(count / kExactAccesses)), 1, kMostDoublings);
   std::uint64_t may_lag_ms = kAccessLagMs;
   const bool is_counted = fraction >> (32 - doublings) == 0;
   if (is_counted) {

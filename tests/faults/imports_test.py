@@ -14,9 +14,10 @@ from pathlib import Path
 # Imports that no fault is made for, by the reason.
 CANNOT_FAIL = {
     "returns what the kernel or the process knows": (
-        "clock_gettime dirfd getegid geteuid getpid gettid gnu_get_libc_version pthread_self sched_yield secure_getenv sysconf"
+        "clock_gettime dirfd getegid geteuid getpid gnu_get_libc_version pthread_self sched_yield secure_getenv sysconf"
         " __errno_location __libc_single_threaded __tls_get_addr"
     ),
+    "fails only for a thread that has ended": "pthread_getcpuclockid",
     "fails only for a lock that is damaged, or not the caller's": (
         "pthread_mutex_consistent pthread_mutex_lock pthread_mutex_unlock pthread_rwlock_unlock"
     ),
