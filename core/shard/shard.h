@@ -52,9 +52,9 @@ class Shard final {
   FastGet try_get_fast(const Key& key, const ReadBuffer& room, Noted accessed_at_ms, Now now_ms,
                        GetResult* got) const noexcept;
   // The same in fewer instructions, for a process with one thread that is not read-only (core/shard/quick_get.h). It
-  // answers for most gets of small values; with kNone it has done nothing, and try_get_fast() has to answer. With a hit
-  // `*entry` is what note_access() is to be called for. `read` is set with a hit only, all of it if kWantsAll, else the
-  // size.
+  // answers for most gets of small values. With kNone it may have written to the room, and try_get_fast() has to
+  // answer. With a hit `*entry` is what note_access() is to be called for. `read` is set with a hit only, all of it if
+  // kWantsAll, else the size.
   enum class QuickAnswer { kHit, kMiss, kNone };
   template <bool kWantsAll>
   QuickAnswer get_quickly(const Key& key, std::byte* room, const std::size_t* room_bytes, ReadResult* read,
