@@ -81,9 +81,9 @@ template <bool kWantsAll>
     position = ref_block(entry->ref.load(std::memory_order_relaxed));
   }
 
-  // As if it were live: if it is not, the last look finds another one.
-  const std::uint64_t ref = entry->ref.load(std::memory_order_acquire) | kLiveBit;
-  if (!is_same_hidden(ref, position)) [[unlikely]]
+  // A ref that is not live becomes the same but live when an overwriting ends: the last look would not see that.
+  const std::uint64_t ref = entry->ref.load(std::memory_order_acquire);
+  if (!ref_is_live(ref) || !is_same_hidden(ref, position)) [[unlikely]]
     return QuickAnswer::kNone;
   constexpr PlainLook kLook = kWantsAll ? PlainLook::kKnows : PlainLook::kBriefly;
   PlainBlock block;

@@ -12,6 +12,14 @@ MUTANTS = [
         ("quick_get_test", "histories"),
     ),
     Mutant(
+        "quick-read-half-overwritten",
+        "a quick get takes a ref that is not live for the live one that it becomes",
+        "core/shard/quick_get.h",
+        "const std::uint64_t ref = entry->ref.load(std::memory_order_acquire);\n  if (!ref_is_live(ref) ||",
+        "const std::uint64_t ref = entry->ref.load(std::memory_order_acquire) | kLiveBit;\n  if (!ref_is_live(ref) ||",
+        ("shard_overwrite_race_test",),
+    ),
+    Mutant(
         "quick-read-over-a-rebuild",
         "a quick get does not look whether the shard was rebuilt meanwhile",
         "core/shard/quick_get.h",
@@ -31,8 +39,8 @@ MUTANTS = [
         "quick-hint-believed",
         "a quick get takes the block that the bucket's hint names for that of the entry",
         "core/shard/quick_get.h",
-        "if (!is_same_hidden(ref, position)) [[unlikely]]",
-        "if (!is_same_hidden(ref, ref)) [[unlikely]]",
+        "if (!ref_is_live(ref) || !is_same_hidden(ref, position)) [[unlikely]]",
+        "if (!ref_is_live(ref) || !is_same_hidden(ref, ref)) [[unlikely]]",
         ("quick_get_test",),
     ),
     Mutant(

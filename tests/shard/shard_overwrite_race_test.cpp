@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/shard/quick_get.h"
 #include "tests/support/overwriting_shard.h"
 #include "tests/support/scale.h"
 
@@ -103,6 +105,27 @@ TEST_CASE("a value that is overwritten in the middle of the copy is not believed
   CHECK(got.status == Status::kOk);
   CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
   CHECK(got.read.cas == cache.read("key").cas);
+}
+
+// The quick get saw the entry while its value was overwritten. The ref that it finds at last is the one of the new value,
+// which its copy is only in part.
+TEST_CASE("a quick get does not believe a value whose overwriting ends in the middle of the copy") {
+  constexpr std::size_t kSize = 64;
+  OverwritingShard cache;
+  REQUIRE(cache.put("key", pattern(kSize, 1)) == Status::kOk);
+  for (int i = 0; i < 2; ++i) static_cast<void>(cache.get("key"));
+  const auto get_quickly = [&](const ReadBuffer& bytes) {
+    ReadResult read;
+    Entry* entry = nullptr;
+    return cache.shard.get_quickly<false>(cache.key("key"), bytes.data, &bytes.size_bytes, &read, &entry);
+  };
+  std::array<std::byte, kSize> plain;
+  REQUIRE(get_quickly({plain.data(), kSize}) == Shard::QuickAnswer::kHit);
+  cache.begin_overwriting("key", pattern(kSize, 2), kSize);
+  InterruptingRoom room([&] { cache.end_overwriting(); });
+  CHECK(get_quickly(room.of(kSize)) == Shard::QuickAnswer::kNone);
+  if (room.interruptions() == 0) cache.end_overwriting();
+  CHECK(get_quickly({plain.data(), kSize}) == Shard::QuickAnswer::kHit);
 }
 
 // The writer has found the value unviewed, and is copying the new one to his record: he sees the view by the commit.
