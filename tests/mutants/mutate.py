@@ -2,7 +2,7 @@
 """Writes the mutated copy of one file, for a build with MEMSTREAM_MUTANT.
 
     mutate.py NAME ROOT OUTPUT    writes OUTPUT/<file> and prints the file's path relative to the root
-    mutate.py --check ROOT        applies every mutant to the sources, and compares TABLE with --table
+    mutate.py --check ROOT        applies every mutant to the sources, looks for its suites, and compares TABLE with --table
     mutate.py --table             prints the page TABLE: every mutant, by the suite that is expected to catch it
     mutate.py --list              the mutants, and what each breaks
 """
@@ -17,6 +17,7 @@ import pins_and_recovery
 import processes
 import structure
 from mutant import Mutant, Stale
+from suites import SUITE_OF_NAME
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
@@ -45,9 +46,12 @@ def table() -> str:
 
 
 def check(root: Path) -> None:
-    """Raises Stale unless every mutant fits the sources and the page shows them."""
+    """Raises Stale unless every mutant fits the sources, its suites exist, and the page shows it."""
     for mutant in MUTANTS.values():
         mutant.mutated(root)
+        unknown = [suite for suite in mutant.suites if suite not in SUITE_OF_NAME]
+        if unknown:
+            raise Stale(f"{mutant.name} names {', '.join(unknown)}, which tests/mutants/suites.py does not have")
     page = root / TABLE
     if not page.exists() or page.read_text(encoding="utf-8") != table():
         raise Stale(f"{TABLE} is not current: python3 tests/mutants/mutate.py --table > {TABLE}")

@@ -37,6 +37,7 @@ SUITES = [
     unit("access_clock_test", "posix"),
     unit("index_test"),
     unit("shard_test"),
+    unit("quick_get_test"),
     unit("shard_touch_test"),
     unit("shard_conditions_test"),
     unit("shard_overwrite_test"),
