@@ -148,7 +148,13 @@ proctype Reader() provided (!killed) {
      if
      :: id == NONE || entry_key[id] != KEY
      :: else ->
-        d_step { live = ref_live[id]; generation = ref_generation[id]; block = ref_block[id] };
+        d_step {
+#ifdef MUTANT_BUSY_IS_LIVE
+          live = ref_live[id] || ref_block[id] != NONE;
+#else
+          live = ref_live[id];
+#endif
+          generation = ref_generation[id]; block = ref_block[id] };
         if
         :: d_step { live -> found = (block_key[block] == KEY) }
            if

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the models of the lock, of the read without a lock, of pins and of the process table exhaustively with Spin, and that each mutant,
-# which leaves out one part of the protocol, is caught. Prints the states of each. The arguments name the checks to run;
-# all otherwise.
+# Checks the models of the lock, of the read without a lock, of pins and of the process table exhaustively with Spin. Each
+# mutant, which leaves out one part of the protocol, must be caught. Prints the states of each. The arguments name the
+# checks to run; all otherwise.
 set -euo pipefail
 
 models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -42,6 +42,7 @@ checks=(
     "free-first|fast_read|caught|-DMUTANT_FREE_FIRST"
     "believe-a-miss|fast_read|caught|-DMUTANT_BELIEVE_A_MISS"
     "busy-is-absent|fast_read|caught|-DMUTANT_BUSY_IS_ABSENT"
+    "busy-is-live|fast_read|caught|-DMUTANT_BUSY_IS_LIVE"
     "block-first|fast_read|caught|-DMUTANT_BLOCK_FIRST"
     "commit-first|fast_read|caught|-DMUTANT_COMMIT_FIRST -DSTEPS=1 -DDEATHS=1"
     "redo-first|fast_read|caught|-DMUTANT_REDO_FIRST -DSTEPS=1 -DDEATHS=1"
