@@ -12,7 +12,7 @@
  *   cache_put("key", "value", 5);
  *   if (cache_get("key", value, &size) == CACHE_OK) ...          (size is now 5)
  *
- * Rules of the ABI. They hold for every function of both headers.
+ * Rules of the ABI. They hold for every function of all headers.
  *
  *  1. A function that can fail returns a status as an int. 0 is success, positive numbers are expected outcomes such as
  *     CACHE_MISS, negative numbers are errors. A number never changes its meaning.

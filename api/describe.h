@@ -1,4 +1,4 @@
-// An entry that the engine found, as the C struct.
+// Converts an entry of the engine to the C struct.
 #pragma once
 
 #include <cstdint>

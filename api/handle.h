@@ -71,7 +71,7 @@ struct memstream_handle final : private memstream::ForkAware {
 
   // Keeps an item until take(). Returns its token, which is never 0 and always below kPinnedToken.
   std::uint64_t keep(memstream::PinnedItem item);
-  // kBadHandle if this handle keeps nothing of that kind under `token`.
+  // kBadHandle if this handle keeps no item of that kind under `token`.
   memstream::Status take(std::uint64_t token, memstream::PinnedItem::Kind kind, memstream::PinnedItem* item);
 
   // The token of a pinned view is the place of its pin, so it needs no memory.

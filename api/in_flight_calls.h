@@ -82,7 +82,7 @@ class InFlightCalls {
                        [](const Stripe& stripe) { return stripe.calls.load(std::memory_order_seq_cst) == 0; });
   }
 
-  // Returns when every call has ended that entered before this one. The caller keeps new calls out first.
+  // Returns when every call that began before this one has ended. REQUIRES: the caller already keeps new calls out.
   void wait_until_empty() const noexcept {
     for (const Stripe& stripe : stripes_) {
       while (stripe.calls.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();

@@ -21,8 +21,8 @@
  *
  * 12. A key is a pointer and a length: 1 to CACHE_MAX_KEY_SIZE bytes of any value. A value has 0 bytes to
  *     cache_stats_t.max_value_size bytes of any value.
- * 13. All threads of a process may use one handle at once. memstream_close() waits for the calls in progress. Using a
- *     handle after that is undefined, like using memory after free().
+ * 13. All threads of a process may use one handle at the same time. memstream_close() waits for the calls in progress.
+ *     Using a handle after that is undefined, like using memory after free().
  * 14. A time to live is milliseconds from now, and 0 means for ever. A point in time is Unix time in milliseconds, and
  *     0 means never. A change of the system's clock expires nothing. Entries expire with a resolution of about 4 ms.
  * 15. A struct that begins with `struct_size` may grow in later versions. Set it to sizeof, or call the _init function.
@@ -350,9 +350,8 @@ CACHE_API int memstream_clear(memstream_t *cache);
  * The functions of this section do to each item what memstream_get(), memstream_set() and memstream_delete() do to one
  * key, in less time. The memory accesses of many keys overlap, and one hold of a lock serves a few dozen keys at most.
  *
- * A batch is not atomic, but each key is. Other processes may see some keys done and others not, and a kill
- * may leave them so.
- * If a key is named twice, the later value stays. The order is otherwise undefined.
+ * A batch is not atomic, but each key is. Other processes may see some keys done and others not, and a kill may leave
+ * them so. If a key is named twice, the later value stays. The order is otherwise undefined.
  *
  * Every item gets a status, and an item that fails does not stop the others. A status that concerns the whole cache,
  * such as CACHE_GONE or CACHE_READ_ONLY, is in every item. One deadline holds for the whole batch: items that it did
@@ -553,8 +552,8 @@ CACHE_API int memstream_lease(memstream_t *cache, const void *key, size_t key_si
  * @retval CACHE_BAD_KEY  The key is empty or too long.
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @threads Safe. memstream_close() waits for the threads that wait here.
- * @processes Safe. Returns at once when the lease ends, and within about 50 ms when its holder is killed or closes its
- *            handle.
+ * @processes Safe. Returns immediately when the lease ends, and within about 50 ms when its holder is killed or closes
+ *            its handle.
  */
 CACHE_API int memstream_lease_wait(memstream_t *cache, const void *key, size_t key_size, uint64_t timeout_ms);
 

@@ -45,7 +45,7 @@ typedef struct memstream_options {
   const char *hugepages;
   /*
    * Pre-faulting: "off" or "on". NULL: MEMSTREAM_PREFAULT. With "on" a new segment takes all its memory from the system
-   * at once, or fails with CACHE_NO_MEMORY. Attaching maps the memory that the segment has by then.
+   * immediately, or fails with CACHE_NO_MEMORY. Attaching maps the memory that the segment has by then.
    */
   const char *prefault;
   /*
@@ -67,8 +67,8 @@ typedef struct memstream_options {
    */
   const char *owner;
   /*
-   * Whether each value of a new segment has a checksum: "off" or "on"; NULL: MEMSTREAM_CHECKSUM. A get, a view and an
-   * increment of a value that something wrote over is CACHE_CORRUPT then, and its entry is dropped.
+   * Whether each value of a new segment has a checksum: "off" or "on"; NULL: MEMSTREAM_CHECKSUM. A get, a view or an
+   * increment of an overwritten value then returns CACHE_CORRUPT and drops the entry.
    */
   const char *checksum;
 } memstream_options_t;

@@ -14,7 +14,7 @@ namespace memstream {
 struct OpenOptions {
   std::unique_ptr<SegmentBackend> backend;
   SegmentSpec spec;
-  ShardChoice shard_choice;  // 0: chosen by the size of the segment and the memory there is.
+  ShardChoice shard_choice;  // 0: derived from the size of the segment and the memory available.
   // Whether the caller asked for them: an existing segment may have others.
   bool asks_for_size = false;
   bool asks_for_mode = false;
@@ -25,7 +25,7 @@ struct OpenOptions {
   bool asks_for_checksum = false;
 };
 
-// Options with every field set to "from the environment" and struct_size set to `size`.
+// Options with every field set to "from the environment", and with `struct_size` set to `size`.
 memstream_options_t default_options(std::size_t size = sizeof(memstream_options_t)) noexcept;
 
 // `options` may be null: the environment alone. Does not read a variable that an option overrides. Returns kBadBackend

@@ -6,7 +6,7 @@
 
 namespace memstream {
 
-// kInvalid if stats->struct_size is none that the struct ever had.
+// kInvalid if `callers_stats->struct_size` is not the size of this version or of an earlier one.
 Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats);
 
 }  // namespace memstream

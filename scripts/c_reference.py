@@ -19,7 +19,7 @@ HEADERS = ("api/cache.h", "api/memstream_options.h", "api/memstream.h", "api/mem
 
 INTRODUCTION = """# C reference
 
-Every function, struct and constant of the two C headers. Start with [abi.md](abi.md): it explains the interface by
+Every function, struct and constant of the C headers. Start with [abi.md](abi.md): it explains the interface by
 examples. `scripts/c_reference.py` generates this page from the comments in `api/`: change the comments, then run it.
 """
 
