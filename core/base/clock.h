@@ -17,8 +17,8 @@ inline std::uint64_t clock_ms(clockid_t clock) noexcept {
 inline std::uint64_t monotonic_ms() noexcept { return clock_ms(CLOCK_MONOTONIC_COARSE); }
 inline std::uint64_t unix_ms() noexcept { return clock_ms(CLOCK_REALTIME_COARSE); }
 
-// The instant until which one operation of one thread may wait. The time starts with the first question, so that an
-// operation that meets no obstacle reads no clock.
+// The instant until which one operation of one thread may wait. The time starts with the first call of end(), so that
+// an operation that meets no obstacle reads no clock.
 class Deadline {
  public:
   explicit Deadline(std::chrono::milliseconds timeout) noexcept : timeout_(timeout) {}
@@ -27,7 +27,7 @@ class Deadline {
     if (end_ == std::chrono::steady_clock::time_point{}) end_ = std::chrono::steady_clock::now() + timeout_;
     return end_;
   }
-  // What this process did itself since was no waiting.
+  // Moves the deadline by time that this process spent working, which does not count as waiting.
   void prolong(std::chrono::steady_clock::duration by) const noexcept { end_ = end() + by; }
   bool passed() const noexcept { return std::chrono::steady_clock::now() >= end(); }
 

@@ -32,11 +32,12 @@ class FileDescriptor {
 inline constexpr int kStandardNumbers = 3;
 
 // Fills gaps among the standard numbers with descriptors that can be neither read nor written, so that the program's
-// own calls fail as before. They stay, until the program puts a file of its own there or executes another one: to close
-// them later could close what another thread has put there meanwhile. False, with errno, if there is none to be had.
+// own calls fail as before. They stay until the program puts a file of its own there or executes another program:
+// closing them later could close a file that another thread has put there. False, with errno set, if no descriptor is
+// available.
 bool fill_standard_gaps() noexcept;
 
-// Moves a descriptor off the standard numbers, should the program have closed one of them just now.
+// Moves a descriptor off the standard numbers, in case the program has just closed one of them.
 FileDescriptor off_standard_numbers(int number) noexcept;
 
 // Runs `open()`, which returns a new descriptor or -1 with errno. The result is never a standard number. The library

@@ -19,7 +19,7 @@ struct HostId {
   std::uint64_t time_namespace = 0;  // 0: the kernel has none (before 5.6).
 };
 
-// kOsError if the kernel does not tell. There is no fallback: a guess could take a living process for a dead one.
+// kOsError if the kernel does not say. There is no fallback: a guess could take a living process for a dead one.
 Status read_host_id(HostId* home);
 
 // The inode number of the namespace at `path` ("/proc/self/ns/time"). 0, and errno, if it is not known.

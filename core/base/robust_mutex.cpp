@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
 
-// A hold of a shard takes a tenth of a microsecond, a sleep and its end ten: whoever finds a mutex taken looks again
-// for a few microseconds first. Seldom, and without writing, since each look takes the line from who holds the mutex.
+// A hold of a shard takes about 0.1 µs, a sleep and wake-up about 10 µs. So a thread that finds a mutex taken first
+// looks again for a few microseconds. It looks seldom and without writing, since each look takes the holder's line.
 constexpr int kSpinLooks = 40;
 constexpr int kPausesPerLook = 3;
 

@@ -46,7 +46,7 @@ LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) 
 // The kernel's id of the thread that holds the mutex; 0 if it is free or the system does not tell.
 pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept;
 
-// Whether the calling thread holds the mutex; true where the system does not tell. For assertions.
+// Whether the calling thread holds the mutex; true if the system does not tell. For assertions.
 bool robust_mutex_is_mine(pthread_mutex_t* mutex) noexcept;
 
 // Whether a thread may sleep until the mutex is free. REQUIRES: the caller holds it.

@@ -22,7 +22,7 @@ namespace memstream {
 
 enum class Access { kReadWrite, kReadOnly };
 
-// Whether a segment is wanted in huge pages: not, if they can be had, or not without them.
+// Whether a segment uses huge pages: never, where available, or it fails without them.
 enum class HugePages { kOff, kTry, kRequire };
 
 // What to create or to attach. Checked by the caller (api/options.h), so that a backend can trust it.
@@ -31,7 +31,7 @@ struct SegmentSpec {
   std::size_t size_bytes = 0;  // Used only when the segment is created; a multiple of the page size.
   unsigned mode = 0600;        // Permission bits of a new segment; the umask does not change them.
   std::optional<std::uint32_t> group = std::nullopt;  // Id of the group of a new segment; none: the creator's own.
-  // The user whose segment is wanted, for reading; kNoUser, which the kernel gives nobody: this user's own.
+  // The user whose segment is wanted, for reading. kNoUser, an id that no user has, means this user's own segment.
   static constexpr std::uint32_t kNoUser = ~std::uint32_t{0};
   std::uint32_t owner = kNoUser;
   bool any_owner = false;  // Accept an existing segment that belongs to another user, for writing too.
@@ -40,8 +40,8 @@ struct SegmentSpec {
   std::chrono::milliseconds timeout{1000};  // Bound on waiting for another creator.
 };
 
-// Memory of the operating system, mapped into this process. Destroying the object unmaps it and never removes it: a
-// segment lives on until it is removed and the last process has detached.
+// Memory of the operating system, mapped into this process. Destroying the object unmaps the segment and never removes
+// it: a segment lives until its name is removed and the last process has detached.
 class Segment {
  public:
   Segment(const Segment&) = delete;
@@ -61,8 +61,8 @@ class Segment {
   // value of the type if the system sets no limit or does not tell.
   virtual std::size_t available_bytes() const noexcept = 0;
 
-  // Bytes of that room which nobody has taken, neither a segment nor anything else that shares it. The largest value of
-  // the type where the system does not tell. One system call.
+  // Bytes of available_bytes() that are still free: neither a segment nor anything else that shares them has taken
+  // them. The largest value of the type if the system does not tell. One system call.
   virtual std::size_t left_bytes() const noexcept { return std::numeric_limits<std::size_t>::max(); }
 
   // Makes [offset_bytes, offset_bytes + size_bytes) safe to write: after kOk no write to it can raise SIGBUS for lack
@@ -73,13 +73,13 @@ class Segment {
 
   // Maps the pages of [offset_bytes, offset_bytes + size_bytes) into this process now, so that touching them costs no
   // page fault later. Changes no byte and raises no signal, whatever others do to the range meanwhile. kNoMemory if the
-  // system has none for pages or page tables, kOsError if it has no way to do it. Rounded outwards to pages.
+  // system has none for pages or page tables, kOsError if it offers no way to do it. Rounded outwards to pages.
   // REQUIRES: the range is committed and lies inside the segment.
   virtual Status prefault(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 
   // Whether the pages of [offset_bytes, offset_bytes + size_bytes) have memory, so that touching them raises no SIGBUS:
   // kOk, kNoMemory, or kOsError where the system refuses to tell. Maps them like prefault(), and may give memory to
-  // pages without any. Leaves no message, because callers go on whatever the answer is.
+  // pages without any. Leaves no message, because callers continue in either case.
   // REQUIRES: the range lies inside the segment.
   virtual Status look_for_memory(std::size_t offset_bytes, std::size_t size_bytes) const noexcept = 0;
 
@@ -148,20 +148,19 @@ class SegmentBackend {
   // Creates the segment if it is absent, attaches if it is present. Exactly one process initialises it; one whose
   // creator died before "ready" is initialised in place, with the size it has. A segment marked destroyed, or removed
   // between two steps, is looked up again. Never shrinks, wipes or removes a segment that was ready.
-  // kNoHugePages if they are required: by a creator that cannot have them, or of a segment that has none.
+  // kNoHugePages if they are required, and the creator cannot have them or the segment has none.
   virtual Status open(const SegmentSpec& spec, SegmentInitializer& initializer, std::unique_ptr<Segment>* segment) = 0;
 
   // Attaches to a segment that is ready. kNoSegment if there is none (or only an unfinished one), kNoHugePages as
-  // above.
-  // With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows
+  // above. With Access::kReadOnly the mapping is read-only, and another owner's segment is accepted if its mode allows
   // reading.
   virtual Status attach(const SegmentSpec& spec, Access access, SegmentInitializer& initializer,
                         std::unique_ptr<Segment>* segment) = 0;
 
   // Removes the name; memory goes with the last detach. `before_removal` gets the writable mapping of a segment that
   // is ready, unfinished or marked destroyed, so that the engine can mark it and remove what belongs to it; it is not
-  // called in any other state. kNoSegment if absent. If `only` is not null, removes the name only while it still stands
-  // for that very segment; kNoSegment otherwise.
+  // called in any other state. kNoSegment if absent. If `only` is not null, removes the name only while it still names
+  // that very segment; kNoSegment otherwise.
   virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                         const std::function<void(std::byte*)>& before_removal) = 0;
 

@@ -20,8 +20,8 @@ namespace memstream {
 #endif
 #endif
 
-// Comparisons of a word that others may change with `value`. Compilers make two instructions of a relaxed load and a
-// comparison, and a get has many.
+// Compares a word that others may change with `value`. For a relaxed load and a comparison compilers emit two
+// instructions where one suffices, and a get has many of them.
 template <class Word>
 [[gnu::always_inline]] inline bool is_now(const std::atomic<Word>& word, Word value) noexcept {
 #if defined(__x86_64__) && !defined(MEMSTREAM_THREAD_SANITIZER)
@@ -135,8 +135,8 @@ inline void copy_bytes(void* to, const void* from, std::size_t size_bytes) noexc
   }
 }
 
-// As copy_from_shared(), without a call, which would cost its caller the registers. Copies nothing and returns false if
-// it is too much for that.
+// As copy_from_shared(), but never calls a function: a call would make its caller save registers. Returns false and
+// copies nothing if there are more than 256 bytes.
 [[gnu::always_inline]] inline bool copy_small_from_shared(void* to, const void* from, std::size_t size_bytes) noexcept {
   using pieces::Bytes16;
   constexpr std::size_t kMost = 256;

@@ -60,7 +60,7 @@ enum class [[nodiscard]] Status : int{
     kBadChecksum = -67,
     kBadState = -68,
     kTruncated = -69,
-    kNotSharedMemory = -70,  // A directory, a FIFO or the like stands under that name.
+    kNotSharedMemory = -70,  // A directory, a FIFO or another file has that name.
     kOtherNamespace = -71,
     kOtherLibc = -72,
     kOtherByteOrder = -73,
@@ -76,13 +76,13 @@ enum class [[nodiscard]] Status : int{
 // `return fail(Status::kBadSize, "...")`. Takes no memory and never throws. `message` may be last_error().
 Status fail(Status status, std::string_view message) noexcept;
 
-// `fail(status, make_message())` for code that must not throw: when there is no memory for the message, the fixed
-// sentence of the status stands.
+// `fail(status, make_message())` for code that must not throw. Without memory for the message it uses the fixed
+// sentence of the status.
 template <class MakeMessage>
 Status fail_without_throwing(Status status, const MakeMessage& make_message) noexcept;
 
-// The same for a failed system call: "<call> of segment '<name>' failed: <strerror>. <remedy>". An empty name, where
-// the caller of the caller knows it, is left out.
+// fail() for a failed system call: "<call> of segment '<name>' failed: <strerror>. <remedy>". An empty name is left
+// out, for functions that do not know the segment.
 Status fail_errno(Status status, const char* call, const std::string& segment_name, int error,
                   const char* remedy) noexcept;
 

@@ -1,4 +1,4 @@
-// Lock contracts that clang checks at compile time (-Wthread-safety); other compilers see nothing of them.
+// Lock contracts that clang checks at compile time (-Wthread-safety). For other compilers the macros are empty.
 #pragma once
 
 #if defined(__clang__)
@@ -7,13 +7,13 @@
 #define MEMSTREAM_THREAD_ATTRIBUTE(x)
 #endif
 
-// A class whose objects are what a thread holds.
+// A class whose objects a thread can hold, such as a lock.
 #define MEMSTREAM_CAPABILITY(name) MEMSTREAM_THREAD_ATTRIBUTE(capability(name))
-// A function whose caller must hold it, before and after.
+// A function whose caller must hold the object, before and after the call.
 #define MEMSTREAM_REQUIRES(...) MEMSTREAM_THREAD_ATTRIBUTE(requires_capability(__VA_ARGS__))
-// A function that gives it up.
+// A function that releases the object.
 #define MEMSTREAM_RELEASE(...) MEMSTREAM_THREAD_ATTRIBUTE(release_capability(__VA_ARGS__))
-// A function after which the caller is known to hold it.
+// A function that asserts that the caller holds the object.
 #define MEMSTREAM_ASSERT_HELD(...) MEMSTREAM_THREAD_ATTRIBUTE(assert_capability(__VA_ARGS__))
-// A function whose own body clang does not follow, since the lock is none that clang knows.
+// A function whose body clang does not analyse, because clang does not know its lock.
 #define MEMSTREAM_NOT_ANALYSED MEMSTREAM_THREAD_ATTRIBUTE(no_thread_safety_analysis)

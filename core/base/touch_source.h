@@ -1,4 +1,5 @@
-// Memory of a caller may come slowly: from a file on a slow disk, from a pager of its own. Not while others wait.
+// A caller's memory may arrive slowly, from a file on a slow disk or from its own pager. These functions bring it in
+// before a lock is taken, so that no other process waits for it.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,7 @@ namespace memstream {
   if (size_bytes != 0) static_cast<void>(source[size_bytes - 1]);
 }
 
-// Has the system bring each page of the bytes. Before a lock is taken under which they are copied.
+// Reads a byte of each page, so that the pages are in memory when the bytes are copied under a lock.
 [[gnu::always_inline]] inline void touch_source(const std::byte* bytes, std::uint64_t size_bytes) noexcept {
   constexpr std::uint64_t kOnTwoPages = 4096;
   if (size_bytes - 1 >= kOnTwoPages) return touch_large_source(bytes, size_bytes);
