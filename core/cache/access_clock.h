@@ -1,4 +1,4 @@
-// The time of an access, read from the clock as seldom as that can be done.
+// The time of an access, with as few readings of the clock as possible.
 #pragma once
 
 #include <algorithm>
@@ -8,10 +8,11 @@
 
 namespace memstream {
 
-// Reading the clock takes an eighth of a get, which needs it for no more than the instant that it leaves in the entry.
-// While the gets of a process follow each other so fast that the clock stands still between them, most take the instant
-// of the one before. For what may come late by kMaxReuses gets, never for what is compared with an expiry.
-// Not safe from several threads, but then each call reads the clock.
+// Reading the clock takes an eighth of a get, which needs it only for the instant that it leaves in the entry. While
+// the gets of a process follow each other so fast that the clock stands still between them, most reuse the instant of
+// the one before. So an instant may be late by kMaxReuses gets, and must never be compared with an expiry.
+//
+// Not safe from several threads; a process with several threads reads the clock in each call.
 class AccessClock {
  public:
   // `read()` reads the clock.
@@ -26,7 +27,7 @@ class AccessClock {
     reuses_left_ = 0;
     return false;
   }
-  // What the last call of now() brought.
+  // What the last call of now() returned.
   std::uint64_t instant() const noexcept { return instant_; }
   // Whether the next call reads the clock.
   bool is_used_up() const noexcept { return reuses_left_ <= 0; }
@@ -40,7 +41,7 @@ class AccessClock {
 
   std::uint64_t renew(std::uint64_t now) noexcept {
     if (!has_one_thread()) return now;
-    // It stood still over all of them: over twice as many it may too.
+    // The clock stood still during all these calls, so it may stand still during twice as many.
     reuses_ = now == instant_ ? std::min(2 * reuses_ + 1, kMaxReuses) : 0;
     reuses_left_ = reuses_;
     instant_ = now;
@@ -48,7 +49,7 @@ class AccessClock {
   }
 
   std::uint64_t instant_ = 0;
-  std::int32_t reuses_ = 0;  // What the last reading of the clock was good for.
+  std::int32_t reuses_ = 0;  // How many calls the last reading of the clock was good for.
   std::int32_t reuses_left_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// What a batch works with: too much for the stack of a small thread.
+// The working memory of a batch, which is too large for the stack of a small thread.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 
 namespace memstream {
 
-// One key of a batch: what is to be stored, or where the value was copied to and what else was read.
+// One key of a batch: the value to store, or the copied value and what else was read.
 struct BatchItem {
   std::string_view key;
   const std::byte* value = nullptr;
@@ -28,8 +28,8 @@ struct BatchItem {
   bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
 };
 
-// The room for one batch of items after the other. More than a few come from the heap, for the whole call; without
-// memory there the batches are small.
+// Room for one batch of items after the other. Room for more than kFew items comes from the heap, for the whole call.
+// Without memory there the batches are small.
 class BatchWork {
  public:
   static constexpr std::size_t kMost = 128;
@@ -50,7 +50,7 @@ class BatchWork {
     return reinterpret_cast<StoreRequest*>(room_ + (sizeof(BatchItem) + sizeof(Key)) * capacity_);
   }
 
-  // Of the batch, as it was filled last.
+  // The items of the current batch.
   std::span<BatchItem> filled() noexcept { return {items(), count_}; }
   void set_count(std::size_t count) noexcept { count_ = count; }
 

@@ -38,7 +38,7 @@ Operation operation_of(StoreMode mode) noexcept {
   return Operation::kFulfil;
 }
 
-// The header of a segment that this process must not touch. It is in no state in which one works with it.
+// Stands for the header of a segment that this process must not touch. Its state is blank, so no operation starts.
 constinit SegmentHeader abandoned_header{};
 
 }  // namespace
@@ -87,7 +87,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
 
 Cache::~Cache() {
   if (!own_) return;
-  // If the deadline passes, the slot stays until somebody finds this process ended.
+  // If the deadline passes, the slot stays until another process finds that this one has ended.
   if (is_inside()) static_cast<void>(process_table_.give_back(Deadline(timeout_), own_->slot));
   if (own_->is_marked) process_table_.leave();
 }
@@ -175,15 +175,15 @@ void Cache::replay_redo(std::uint32_t record) noexcept {
   if (record >= attached_.geometry.redo_records()) return;
   const auto* records =
       reinterpret_cast<const RedoRecord*>(segment_->data() + attached_.geometry.redo_records_offset());
-  // What it said of other shards than the last was finished before it spoke of that.
+  // Work on earlier shards was finished before the record named this one.
   const std::uint32_t last = records[record].shard.load(std::memory_order_relaxed);
   const bool is_settled =
       last >= shards_.size() || shards_[last]->replay_redo(record, Deadline(timeout_)) == Status::kOk;
-  // One that a busy shard may still be in need of is left alone.
+  // A busy shard may still need the record: then this process does not use it.
   own_->redo_record = is_settled ? record + 1 : 0;
 }
 
-// ---- what every operation asks first ----
+// ---- the first checks of every operation ----
 
 Status Cache::why_unusable(std::string_view key) const noexcept {
   if (is_possible(key)) return why_gone();
@@ -243,7 +243,7 @@ Status Cache::retry_after_reaping(Operation operation) {
 
 bool Cache::reap_dead_processes() {
   const std::uint64_t dead = header()->dead_processes.load(std::memory_order_relaxed);
-  // What could be found is there, whether or not there is more.
+  // If the deadline ends it early, the dead processes found so far still count.
   static_cast<void>(process_table_.clean_up(Deadline(timeout_)));
   return header()->dead_processes.load(std::memory_order_relaxed) != dead;
 }

@@ -1,4 +1,4 @@
-// An open cache: a segment, its shards, and this process's place in it. The whole engine behind one class.
+// An open cache: a segment, its shards, and this process's place in it. One class in front of the whole engine.
 #pragma once
 
 #include <atomic>
@@ -82,12 +82,12 @@ class Cache final : private ForkAware {
 
   // core/cache/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
   GetResult get(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all = true) noexcept;
-  // As Shard::get_quickly(), for the only thread of a process. With kNone get() has to answer; with the others the
-  // caller calls what notes them. In two, so that nothing has to be kept in between for the second.
+  // As Shard::get_quickly(), for the only thread of a process. After kNone call get(); after kHit or kMiss call
+  // note_quick_hit() or note_quick_miss(). These are separate, so that no register has to be saved for them.
   template <bool kWantsAll>
   Shard::QuickAnswer get_quickly(std::string_view key, std::byte* buffer, const std::size_t* capacity, ReadResult* read,
                                  Entry** entry) noexcept;
-  // Before a get_quickly(): if it had no answer because the access clock has to be read, it may have one now.
+  // Reads the access clock if get_quickly() needs that. Call it before another get_quickly() of the same key.
   void renew_quick() noexcept;
   void note_quick_hit(Entry& entry) noexcept;
   void note_quick_miss() noexcept;
@@ -109,11 +109,11 @@ class Cache final : private ForkAware {
                    std::int64_t* result) noexcept;
   Status clear() noexcept;
 
-  // ---- many keys at once (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
+  // ---- many keys in one call (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
 
-  // They take the items of `work`, and use its other parts. A caller with more items calls again, with the same
-  // deadline. Each item gets a status of its own. They return the error of one item, the one that last_error() is
-  // about; kOk if none failed. kTooSmall is no failure here.
+  // These functions process the items of `work`, and use its other parts. A caller with more items calls again, with
+  // the same deadline. Each item gets a status of its own. The result is the error of one item, which last_error()
+  // describes, or kOk if no item failed. kTooSmall does not count as a failure here.
   Status get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* room) noexcept;
   Status store_many(BatchWork& work, const Deadline& deadline) noexcept;
   Status remove_many(BatchWork& work, const Deadline& deadline) noexcept;
@@ -162,7 +162,7 @@ class Cache final : private ForkAware {
   Status check(std::vector<std::string>* problems);
   Status repair(RepairReport* report);
 
-  // By the wall clock as it is now, or was a quarter of a second ago: somebody may have set it since.
+  // By the wall clock as it was set up to a quarter of a second ago.
   std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept {
     return created_unix_ms_.load(std::memory_order_relaxed) + segment_ms;
   }
@@ -172,16 +172,16 @@ class Cache final : private ForkAware {
     return state_.load(std::memory_order_relaxed)->load(std::memory_order_relaxed) !=
            static_cast<std::uint32_t>(HeaderState::kReady);
   }
-  // What an operation looks at now and then: whether the wall clock was set, and whether the segment has its name.
+  // Periodic checks: whether the wall clock was set, and whether the segment still has its name.
   [[gnu::cold]] void look_around() noexcept;
   void look_at_clock() noexcept;
-  // Asks the system whether the segment still has its name. If somebody took it away (rm, ipcrm), the next to open the
-  // name makes a second segment; so this one is gone from here on, for all that are attached.
+  // Asks the system whether the segment still has its name. If the name was removed (rm, ipcrm), the next process to
+  // open it makes a second segment; so this one is gone from here on, for all attached processes.
   [[gnu::cold]] void look_for_name() noexcept;
   bool read_only() const noexcept { return read_only_; }
 
-  // For a child that a signal handler forked in the middle of an operation. If it returned into that, it would go on
-  // with its parent's locks and redo record: it never touches a byte of the segment again. kGone from here on.
+  // For a child that a signal handler forked in the middle of an operation. Returning into the operation would use the
+  // parent's locks and redo record. So the child never touches the segment again: kGone from here on.
   void abandon() noexcept;
   std::uint64_t shard_offset(std::uint32_t shard) const noexcept { return attached_.geometry.shard_offset(shard); }
 
@@ -208,7 +208,7 @@ class Cache final : private ForkAware {
     return instant;
   }
   std::uint64_t expiry(std::uint64_t ttl_ms) const noexcept;
-  // What every operation asks first: can there be such a key, is the segment there, may it be written.
+  // The first checks of every operation: whether the key is valid, the segment there, and writing allowed.
   static bool is_possible(std::string_view key) noexcept { return !key.empty() && key.size() <= kMaxKeySize; }
   Status usable(std::string_view key) const noexcept {
     if (!is_possible(key) || is_gone()) [[unlikely]]
@@ -224,14 +224,14 @@ class Cache final : private ForkAware {
   [[gnu::cold]] Status why_not_writable() noexcept;
   Key make_key(std::string_view key) const noexcept { return {key, hash_key(key, hash_seed_)}; }
   Shard& shard_of(const Key& key) noexcept { return *shards_[key.hash.shard(attached_.geometry.shards)]; }
-  // A get that does not end at once: `is_large` if only because of the size of the value.
+  // A get that the fast look-up left unsettled. `is_large`: only because the value is large.
   [[gnu::cold]] GetResult get_slow(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                    bool is_large) noexcept;
   [[gnu::cold]] GetResult get_hashed(const Key& key, std::byte* buffer, std::uint64_t capacity,
                                      const OpContext& context) noexcept;
-  // All of a get but what it asks of key and segment first; and that of a key which the sample has.
+  // A get after the checks of key and segment, and a get of a sampled key.
   GetResult answer(const Key& key, std::byte* buffer, std::uint64_t capacity, bool wants_all) noexcept;
-  // Not cold: its time is measured, and has to be that of other gets.
+  // Not cold: its time is measured and stands for that of all gets.
   [[gnu::noinline]] GetResult get_sampled(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                           bool wants_all) noexcept;
   [[gnu::cold]] bool note_get(const Key& key) noexcept;
@@ -255,19 +255,18 @@ class Cache final : private ForkAware {
   // and dropped, and a value that came meanwhile is pinned instead.
   [[gnu::noinline]] Status pin_verified(const Key& key, PinSet& pins, const Deadline& deadline, Status status,
                                         PinnedValue* held) noexcept;
-  // The result of a read whose value does not match its checksum. kOk: the value has changed, look it up again.
+  // Drops a value that does not match its checksum. kOk: the value has changed meanwhile, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
   GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const OpContext& context) noexcept;
   Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
-  // Runs an operation that needs room; if there is none, once more after the pins of processes that have ended are
-  // gone.
+  // Runs an operation that needs room. If there is none, ends the pins of dead processes and runs it once more.
   template <class Operation>
   Status retry_after_reaping(Operation operation);
   [[gnu::cold]] bool reap_dead_processes();
-  // What every batch begins with: a key that is not possible is its item's failure, what concerns the segment is
-  // everybody's. kOk if no item failed; `*usable` is how many did not, and `work.keys` has their hashes.
+  // Checks the items of a batch. An invalid key fails its own item; a problem of the segment fails all of them. kOk if
+  // no item failed; `*usable` counts the items that did not, and `work.keys` has their hashes.
   Status begin_batch(BatchWork& work, bool writes, std::size_t* usable) noexcept;
   void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
@@ -287,12 +286,12 @@ class Cache final : private ForkAware {
     return slot_after_entering();
   }
   bool is_inside() const noexcept { return own_->slot.load(std::memory_order_acquire) != nullptr; }
-  // The same for what others must never share with this process: the slot is still its own.
+  // The slot, if it is still this process's own: for what no other process may share.
   ProcessSlot* exclusive_slot() noexcept {
     ProcessSlot* own = own_slot_at_once();
     return own != nullptr ? own : replace_lost_slot();
   }
-  // The same as far as it takes no call: null if this process has none, or may have lost it.
+  // The same without a function call: null if this process has no slot, or may have lost it.
   ProcessSlot* own_slot_at_once() const noexcept {
     const OwnState& state = *own_;
     ProcessSlot* own = state.slot.load(std::memory_order_acquire);
@@ -302,14 +301,14 @@ class Cache final : private ForkAware {
   [[gnu::cold]] ProcessSlot* slot_after_entering() noexcept;
   [[gnu::cold]] ProcessSlot* replace_lost_slot() noexcept;
   [[gnu::cold]] Status release_otherwise(const PinnedValue& held) noexcept;
-  // What becomes of a read that no slot counts: an error if this process may not read the segment.
+  // The status of a read that no slot counts: an error if this process may not read the segment.
   [[gnu::cold]] Status uncounted(Status read) noexcept;
   // kOk if this process may lock from here on, with or without a slot.
   [[gnu::cold]] Status enter() noexcept;
   // kOk only with a slot. REQUIRES: membership is kEntering, and this thread has set it.
   Status join(const Deadline& deadline) noexcept;
 
-  // This process's redo record, for one of its threads at a time: without it a put takes a block of its own.
+  // This process's redo record, for one of its threads at a time. A put without it takes a block of its own.
   class RedoClaim {
    public:
     explicit RedoClaim(Cache& cache) noexcept : cache_(cache), record_(cache.claim_redo()) {}
@@ -341,7 +340,7 @@ class Cache final : private ForkAware {
   HashSeed hash_seed_;
   std::chrono::milliseconds timeout_;
   SegmentHeader* header_;
-  // The header's, or one that says "destroyed" where this process must not write to the header.
+  // The state word of the header. Where this process must not write to the header, a word that says "destroyed".
   std::atomic<const std::atomic<std::uint32_t>*> state_;
   static constexpr std::uint64_t kNameLookMs = 250;
   std::atomic<std::uint64_t> next_name_look_ms_;
@@ -349,7 +348,7 @@ class Cache final : private ForkAware {
   bool read_only_;
   std::uint64_t copy_below_;  // With checksums 0: each value is verified on the slow way.
   bool leaves_large_;         // Large values are read through a pin, where pins are possible.
-  // One beside the other, so that a get finds its own by its number: by a shift, since the size is a power of two.
+  // In one array, so that a get finds a shard by its number with a shift: the size is a power of two.
   struct alignas(std::bit_ceil(sizeof(std::optional<Shard>))) PlacedShard : std::optional<Shard> {};
   std::vector<PlacedShard> shards_;
   ProcessTable process_table_;
@@ -365,7 +364,7 @@ class Cache final : private ForkAware {
     bool is_marked;                        // Counted among those that may lock.
     std::uint32_t redo_record;             // As StoreRequest::redo has it, of the slot.
     std::uint32_t generation;              // Of the slot.
-    std::uint64_t retry_ms;                // A guest does not try before this time to get a slot.
+    std::uint64_t retry_ms;                // A guest does not ask for a slot before this time.
     AccessClock access_clock;              // Good for another call only while there is a slot.
   };
   ProcessPrivate<OwnState> own_;

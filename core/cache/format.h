@@ -1,4 +1,4 @@
-// The segment header: laying out a new segment, and everything that is checked before an existing one is believed.
+// The segment header: laying out a new segment, and checking an existing one before anything in it is trusted.
 #pragma once
 
 #include <chrono>
@@ -70,12 +70,12 @@ struct AttachedHeader {
   ProcessMarks marks() const noexcept { return {residence.marks, geometry.process_slots}; }
 };
 
-// Whether `segment` is what it should be. Each way in which it is not has its own status, and a message with a remedy.
-// A read-only attach takes no lock, so that it may cross C libraries, and pid and IPC namespaces. Whether this process
-// may write is for arrive() to say (core/cache/residence.h).
+// Checks that `segment` is what it should be. Each fault has its own status, and a message with a remedy. A read-only
+// attach takes no lock, so that it may cross C libraries, and pid and IPC namespaces. arrive() decides whether this
+// process may write (core/cache/residence.h).
 Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
 
-// Tells the attached that the segment is no more, and removes its semaphores.
+// Tells all attached processes that the segment is destroyed, and removes its semaphores.
 void mark_destroyed(std::byte* bytes) noexcept;
 
 }  // namespace memstream

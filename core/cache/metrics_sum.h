@@ -1,4 +1,4 @@
-// The metrics of a segment as one looks at them: plain numbers, summed up.
+// The metrics of a segment as plain numbers, summed over shards and processes.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 namespace memstream {
 
 struct MetricsSum {
-  // Of gets, sets and deletes without what other counters have: hits, misses, puts, deletes.
+  // Without the hits, misses, puts and deletes that other counters have.
   std::uint64_t outcomes[kOperations][kOutcomes];
   std::uint64_t removals[kRemovals];
   std::uint64_t lock_waits, lock_wait_ns, longest_wait_ns, lock_timeouts;

@@ -1,4 +1,4 @@
-// Whether the calling thread is in the middle of an operation: for a child that a signal handler forks there.
+// Marks that the calling thread is in the middle of an operation, for a child that a signal handler forks there.
 #pragma once
 
 #include <atomic>
@@ -8,7 +8,7 @@
 namespace memstream {
 
 // Set by the threads of a process while they work on shared memory; no operation begins inside another one. For the
-// only thread of a process that is one store: a variable of the thread takes two calls of the dynamic linker's.
+// only thread of a process this is one store: a thread-local variable would take two calls into the dynamic linker.
 class OperationMark {
  public:
   // REQUIRES: has_one_thread(), when the operation began.

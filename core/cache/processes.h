@@ -1,4 +1,4 @@
-// The table of attached processes: who is there, what each holds, and cleaning up after the dead.
+// The table of attached processes: which are there, what each holds, and cleaning up after the dead.
 #pragma once
 
 #include <atomic>
@@ -45,8 +45,8 @@ class ProcessTable {
   // Counts of all processes, past and present.
   ProcessCounts sum() const noexcept;
 
-  // The name under which the process in `slot` holds leases; 0 for none. And whether that process is still there: what
-  // the kernel says, not how long nothing was heard.
+  // The name under which the process in `slot` holds leases; 0 for none. And whether the kernel says that this process
+  // is alive.
   std::uint64_t lease_owner_of(const ProcessSlot* slot) const noexcept;
   bool owner_is_alive(std::uint64_t owner) const noexcept;
 
@@ -54,8 +54,8 @@ class ProcessTable {
   std::uint64_t count() const noexcept;
   static bool are_of_one_process(const ProcessSlot& one, const ProcessSlot& other) noexcept;
 
-  // The slots that processes have, or had. What lies behind is not even looked at: its pages, which are hundreds in a
-  // large segment, would be mapped for it one by one.
+  // The slots that processes have, or had. Reading the slots behind them would map their pages one by one, hundreds in
+  // a large segment.
   std::span<ProcessSlot> used() const noexcept;
   std::uint32_t number_of(const ProcessSlot* slot) const noexcept { return static_cast<std::uint32_t>(slot - slots_); }
 

@@ -20,15 +20,16 @@ struct Residence {
   MarkSet marks;
 };
 
-// kOtherNamespace if this process's clock differs from that of the segment. For reading too: a value would expire at
-// the wrong time.
+// kOtherNamespace if this process's clock differs from that of the segment. This concerns readers too, because values
+// would expire at the wrong time.
 Status check_clock(const Residence& residence) noexcept;
 
-// Admits this process to the locks of a segment, and counts it until it leaves. kOtherNamespace, kOtherBoot, kCorrupt
-// where the kernel cannot tell here who lives, or if a process of another pid namespace is alive: the locks hold thread
-// ids of one namespace. When all of those have ended, the segment passes to the caller's pid namespace.
+// Admits this process to the locks of a segment, and counts it until it leaves. kOtherNamespace, kOtherBoot or kCorrupt
+// if the kernel cannot tell here which processes are alive, or if a process of another pid namespace is: the locks hold
+// thread ids of one namespace. When all of those have ended, the segment passes to the caller's pid namespace.
 //
-// kOk and `*is_marked` false: this user may not set marks. It may lock and write, and nobody can tell when it ends.
+// kOk and `*is_marked` false: this user may not set marks. The process may lock and write, but no other process can
+// tell when it ends.
 Status arrive(SegmentHeader* header, const Residence& residence, const ProcessMarks& marks, const Deadline& deadline,
               bool* is_marked);
 
