@@ -1,4 +1,4 @@
-// A block as a reader sees it: every field loaded once, checked against bounds that no one else can move.
+// A block as a reader sees it: each field loaded once, and checked against bounds that no other process can move.
 #pragma once
 
 #include <algorithm>
@@ -37,8 +37,8 @@ inline const BlockExtras& extras_of(const BlockHeader& header) noexcept {
 }
 
 // A used block, as far as the first word of its header describes it. Both key and value lie inside the shard; whether
-// the bytes stand still is for the caller to know (it holds a lock or a pin) or to find out afterwards (the entry's ref
-// is unchanged). Each of the other words is loaded by who needs it, once.
+// the bytes stand still, the caller knows (it holds a lock or a pin) or finds out afterwards (the entry's ref
+// is unchanged). Each function that needs one of the other words loads it, once.
 struct CheckedBlock {
   const BlockHeader* header = nullptr;
   const std::byte* value = nullptr;
@@ -54,7 +54,7 @@ struct CheckedBlock {
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
-  // Where there are no extras there is something else in their place, which is loaded and not used: that costs less
+  // Without extras this loads the bytes that lie in their place, and masks them away. That costs less
   // than a branch that goes either way.
   std::uint64_t expires_ms() const noexcept {
     return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();

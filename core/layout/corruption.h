@@ -1,4 +1,4 @@
-// How the engine says "these bytes make no sense" from deep inside a walk over shared memory.
+// How the engine reports corrupt bytes from deep inside a walk over shared memory.
 #pragma once
 
 namespace memstream {

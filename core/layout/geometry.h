@@ -71,7 +71,7 @@ inline constexpr std::uint64_t kTableStepSize = kTableStepCells * sizeof(Cell);
 
 // How many shards a new segment has if nobody says, 1 to 64: about one per 32 MiB of what it can ever hold, which is no
 // more than `available_bytes` (Segment::available_bytes); beyond six, one per sixth of a GiB; and as many as the size
-// needs. So a value may take a twelfth of a segment of up to 1 GiB.
+// needs. So a value may take nearly a twelfth of a segment of up to 1 GiB.
 std::uint32_t default_shards(std::uint64_t size_bytes, std::uint64_t available_bytes) noexcept;
 
 // What the creator of a segment asks for; 0: the default.

@@ -1,4 +1,4 @@
-// The hash of a key: XXH3 with the segment's secret seed, taken apart into the parts that find an entry.
+// The hash of a key, XXH3 with the segment's secret seed, split into the parts that find an entry.
 #pragma once
 
 #include <cstdint>

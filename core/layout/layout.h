@@ -1,4 +1,4 @@
-// The bytes of a segment. docs/layout.md is the same thing as a table; tests/layout/layout_test.cpp holds the two
+// The bytes of a segment. docs/layout.md shows them as tables; tests/layout/layout_test.cpp keeps the two
 // together.
 //
 // Words, each for one thing only:
@@ -10,7 +10,7 @@
 //   table   the cells of a shard; it grows upwards from the shard header.
 //   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
 //
-// Truth: the entries' refs, the headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
+// Authoritative: entries' refs, headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
 // redo records that shards name, and the owners of the leases.
 // Everything else (buckets, free lists, counters, hands, the ring of retired blocks) is derived:
 // core/shard/shard_rebuild.cpp rebuilds it.
@@ -66,8 +66,8 @@ constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return stati
 
 // One key. 32 bytes, so that two share a cache line and none straddles one.
 struct Entry {
-  // Live bit, viewed bit, generation, position of the block. Storing it is the commit of every write; but for the
-  // viewed bit it never has the same value twice (until the 30-bit generation wraps), which is how a reader without a
+  // Live bit, pinned hint, generation, position of the block. Storing it is the commit of every write; but for the
+  // pinned hint it never has the same value twice (until the 30-bit generation wraps), which is how a reader without a
   // lock knows that nothing moved.
   std::atomic<std::uint64_t> ref;
   std::atomic<std::uint32_t> hash;            // Low half of the key's hash: names the bucket.
@@ -107,8 +107,8 @@ inline constexpr std::uint64_t kGenerationMask = 0x3fff'ffff;
 
 constexpr bool ref_is_live(std::uint64_t ref) noexcept { return (ref & kLiveBit) != 0; }
 constexpr BlockPosition ref_block(std::uint64_t ref) noexcept { return BlockPosition{static_cast<std::uint32_t>(ref)}; }
-// Whether anybody has pinned the block since the entry has it: only then the pins of the processes are looked at before
-// it is given up. The one change of a ref that is made without W, and the one that changes nothing of the value.
+// Whether the block was pinned since the entry got it. Only then a writer looks at the pins of the processes before
+// it gives the block up. This bit is the only part of a ref that changes without W. It leaves the value as it is.
 constexpr bool ref_has_pinned_hint(std::uint64_t ref) noexcept { return (ref & kPinnedHint) != 0; }
 constexpr bool is_same_ref(std::uint64_t ref, std::uint64_t other) noexcept {
   return ((ref ^ other) & ~kPinnedHint) == 0;
@@ -151,8 +151,8 @@ struct ShardSpace {
   std::uint64_t table_committed;           // The shard's bytes below this offset are committed ...
   std::uint64_t heap_committed;            // ... and those from this offset on.
   std::uint64_t commit_retry_ms;           // After a refusal: not before this time again.
-  std::atomic<std::uint32_t> table_cells;  // Cells that the table has room for (truth).
-  std::atomic<std::uint32_t> heap_begin;   // Position of the lowest block; the shard's end if there is none (truth).
+  std::atomic<std::uint32_t> table_cells;  // Cells that the table has room for (authoritative).
+  std::atomic<std::uint32_t> heap_begin;   // Position of the lowest block; the shard's end if none (authoritative).
   std::uint32_t heap_end;                  // Position behind the last block; constant.
   std::uint32_t entries;                   // Live entries.
   std::uint32_t free_entry;                // First of the list of free entries.
@@ -170,7 +170,7 @@ struct ShardSpace {
   std::uint32_t main_drops;
   std::uint32_t main_returns;
   std::uint32_t small_read;  // What left the small queue with hits lately; halved with small_drops.
-  std::uint32_t main_debt;   // Entries that the main queue gives up for keys that were asked for in vain.
+  std::uint32_t main_debt;   // Entries that the main queue owes for ghost hits of gets.
   std::atomic<std::uint64_t>
       asks;  // New gets of dropped keys, counted without W: of the main queue (32) | others (32).
 
@@ -188,9 +188,9 @@ struct ShardCounters {
   std::uint64_t commit_failures;
 };
 
-// The right to compute the value of one key. Granted and ended under W; whoever waits for the end looks without a lock.
+// The right to compute the value of one key. Granted and ended under W; waiters look for the end without a lock.
 struct Lease {
-  std::atomic<std::uint64_t> owner;     // Slot + 1 (32) | its generation (32) of who holds it; 0: free (truth).
+  std::atomic<std::uint64_t> owner;     // The holder's slot + 1 (32) | its generation (32); 0: free (authoritative).
   std::atomic<std::uint64_t> hash;      // Of the key, all 64 bits.
   std::atomic<std::uint64_t> token;     // Number of the grant (56) << 8 | number of the lease; the holder's proof.
   std::atomic<std::uint64_t> until_ms;  // On the segment's clock: others may take it from then on. 0: never.
@@ -200,7 +200,7 @@ static_assert(sizeof(Lease) == 32 && kLeasesPerShard < 0x100);
 struct ShardHeader {
   // The only line that a fast read touches here. Written when the table grows, when the shard is rebuilt.
   std::atomic<std::uint64_t> seq;    // Odd while the whole shard is being rebuilt.
-  std::atomic<std::uint32_t> cells;  // Cells in use: the number of buckets (truth).
+  std::atomic<std::uint32_t> cells;  // Cells in use: the number of buckets (authoritative).
   std::uint32_t index;
   std::byte unused0[48];
 
@@ -209,10 +209,10 @@ struct ShardHeader {
   std::atomic<std::uint64_t> epoch;           // rw[epoch & 1] is the one in use.
   std::atomic<std::uint32_t> wait;            // A writer is in the shard or waits for slow readers: no new ones.
   std::atomic<std::uint32_t> needs_recovery;  // A recovery was begun and not finished.
-  std::atomic<std::uint32_t> redo;            // Number + 1 of the redo record being carried out (truth).
+  std::atomic<std::uint32_t> redo;            // Number + 1 of the redo record being carried out (authoritative).
   std::atomic<std::uint16_t> announced[2];    // Slow readers at rw[0] and rw[1], and those that died there.
   pthread_rwlock_t rw[2];                     // Only ever try-locked.
-  std::atomic<std::uint32_t> lease_events;    // Counts leases that ended; whoever waits for one sleeps on it.
+  std::atomic<std::uint32_t> lease_events;    // Counts leases that ended; waiters sleep on it.
   std::byte unused2[12];
 
   ShardSpace space;        // Under W.
@@ -255,14 +255,14 @@ static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, v
 // One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
 // mutex.
 struct ProcessSlot {
-  // One cache line with the first pins: who asks whether a block is held mostly needs no other.
+  // One cache line with the first pins: a look for pins on a block mostly needs no other line.
   std::atomic<std::uint32_t> pid;         // 0: free.
   std::atomic<std::uint32_t> generation;  // One more with each process that enters the slot.
   std::atomic<std::uint64_t> start_time;  // Clock ticks since boot, for statistics; 0: not known.
   std::atomic<std::uint32_t> pins_used;   // Places behind these were never taken by this process.
   std::atomic<std::uint32_t> pin_chunk;   // In which a pin was taken last: a hint.
   std::atomic<std::uint64_t>
-      pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsTentative; 0: free (truth).
+      pins[kPinsPerProcess];  // Offset of a block in the segment | kPinIsTentative; 0: free (authoritative).
   std::byte unused2[40];
   ProcessCounters counters;
   std::atomic<std::uint64_t> image;  // Of the program that claimed the slot: exec() keeps the pid and the mark.
@@ -270,7 +270,7 @@ struct ProcessSlot {
 };
 static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, pins) == 24);
 static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
-// In a pin: whoever took it has not made sure yet that the block is still that of its key.
+// In a pin: its process has not yet verified that the block is still that of its key.
 inline constexpr std::uint64_t kPinIsTentative = 1;
 
 // A place in which a slow reader announces itself. Whoever locks the mutex has the slot; the kernel says when it died.

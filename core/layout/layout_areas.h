@@ -32,10 +32,10 @@ inline constexpr std::uint32_t kPinsPerChunk = 504;
 inline constexpr std::uint32_t kMaxPinChunks = 256;
 struct PinChunk {
   std::atomic<std::uint64_t>
-      owner;  // lease_owner_word() of the process that claimed it; void once it has left (truth).
+      owner;  // lease_owner_word() of the process that claimed it; void once it has left (authoritative).
   std::atomic<std::uint32_t> taken;  // Places that are in use, at least: without any nobody looks at the pins.
   std::byte unused[52];
-  std::atomic<std::uint64_t> pins[kPinsPerChunk];  // As in ProcessSlot (truth).
+  std::atomic<std::uint64_t> pins[kPinsPerChunk];  // As in ProcessSlot (authoritative).
 };
 static_assert(sizeof(PinChunk) == kPageSize && offsetof(PinChunk, pins) == kCacheLineSize);
 

@@ -13,7 +13,7 @@ namespace memstream {
 inline constexpr std::uint32_t kBlockUsed = 1;          // Otherwise free.
 inline constexpr std::uint32_t kBlockPrevFree = 2;      // The block before it is free; its last 4 bytes are its size.
 inline constexpr std::uint32_t kBlockAligned = 4;       // The value starts at a multiple of 64 bytes instead of 16.
-inline constexpr std::uint32_t kBlockExtras = 8;        // BlockExtras stand behind the header.
+inline constexpr std::uint32_t kBlockExtras = 8;        // BlockExtras lie behind the header.
 inline constexpr std::uint32_t kBlockRetired = 16;      // No entry owns it: only pins keep it.
 inline constexpr std::uint32_t kMovesShift = 5;         // Five bits: how often the value has moved ...
 inline constexpr std::uint32_t kMaxMoves = 31;          // ... since it was written, counted up to 31.
@@ -21,7 +21,7 @@ inline constexpr std::uint32_t kCreatedShift = 10;      // Four bits: the upper 
 inline constexpr std::size_t kAlignedValueSize = 4096;  // Values from here on are aligned to 64 bytes.
 inline constexpr std::uint32_t kMinBlockUnits = 2;
 
-// What stands before key and value. Words, not fields: readers without a lock load each once, whatever writers do.
+// Lies before key and value. Two words instead of fields, so that readers without a lock can load each one once.
 struct BlockHeader {
   std::atomic<std::uint64_t> shape;  // size in units (32) | flags (14) | slack bytes (7) | key size (11)
   // Of a live block: entry (32) | when it was written, ms on the segment's clock, lower part (32). Of a retired block
@@ -30,15 +30,15 @@ struct BlockHeader {
 };
 static_assert(sizeof(BlockHeader) == kUnitSize);
 
-// What most values do without. It follows the header of those that have any of it, and of those that are large enough
-// for a few bytes more to be nothing: whatever has it can be given an expiry where it is.
+// What most values do not need. It follows the header of those that use any of it, and of those that are large enough
+// for 16 more bytes not to matter. A block that has it can get an expiry without moving.
 struct BlockExtras {
   std::atomic<std::uint64_t> expires_ms;    // On the segment's clock; 0: never.
   std::atomic<std::uint64_t> caller_flags;  // Above those 32 bits the checksum of the value; 0: it has none.
 };
 static_assert(sizeof(BlockHeader) + sizeof(BlockExtras) == kMinBlockUnits * kUnitSize);
 
-// When a value was written stands in 36 bits: beyond two years of a segment all later ones have the last instant.
+// The time of writing has 36 bits: after about two years of a segment all later values get the last instant.
 inline constexpr std::uint64_t kLastCreatedMs = (std::uint64_t{1} << 36) - 1;
 
 // The first word of a block, taken apart.

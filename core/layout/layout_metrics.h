@@ -1,6 +1,6 @@
 // The bytes of a segment, continued: the metrics in area 1. docs/decisions/0020 says what is written how.
 //
-// Nothing here is truth: a death costs the last increments, and damage costs wrong numbers, never an access to memory
+// Nothing here is authoritative: a death costs the last increments, damage costs wrong numbers, never access to memory
 // that is not there.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The sizes that all of the layout is counted in.
+// The sizes in which the layout is measured.
 #pragma once
 
 #include <cstddef>

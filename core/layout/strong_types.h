@@ -5,8 +5,8 @@
 
 namespace memstream {
 
-// A number that converts to its value by itself, but is made of a value only where that is written out, and of another
-// kind of number never. So an argument in the wrong place does not compile.
+// A number that converts to its value implicitly. It is made from a value only explicitly, and never from another
+// kind of number. So an argument in the wrong place does not compile.
 template <class Kind, class Value>
 class StrongNumber {
  public:

@@ -20,7 +20,7 @@ namespace memstream {
 //   - A block that is handed out is marked used; whether anybody owns it is for the entries and pins to say.
 // The free lists and the "previous is free" marks are derived; reset_free_lists() and insert_free() make them again.
 //
-// All functions need the shard's write lock. They throw CorruptionDetected when they meet bytes that make no sense, or
+// All functions need the shard's write lock. They throw CorruptionDetected when they meet corrupt bytes, or bytes that
 // lead to where there is no memory.
 class Arena {
  public:
@@ -108,7 +108,7 @@ class Arena {
     header.shape.store(shape.pack(), std::memory_order_release);
   }
 
-  // For marks of commits that cannot be true: committing twice is harmless, believing in memory that was never given is
+  // For damaged records of commits: committing twice is harmless, but relying on memory that was never given is
   // not.
   void forget_commits() noexcept;
 

@@ -1,4 +1,4 @@
-// Which entry goes when a shard is full: docs/eviction.md says why it is this one.
+// Chooses the entry that a full shard evicts. docs/eviction.md explains the choice.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ namespace memstream {
 // The queue of an entry and its hits stand in its policy word, the fingerprints of what was dropped in its bucket, the
 // rest in ShardSpace. All of it is derived; an entry that lost it is one without hits.
 //
-// All functions but note_miss() need the shard's write lock. They throw CorruptionDetected on bytes that make no sense.
+// All functions but note_miss() need the shard's write lock. They throw CorruptionDetected on corrupt bytes.
 class Eviction {
  public:
   // REQUIRES: index, arena and pins are those of the shard, and outlive this.

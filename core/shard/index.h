@@ -30,7 +30,7 @@ namespace memstream {
 // so that its number can serve as a scan position. Entry numbers count runs of 32 bytes from the start of the table;
 // the first three of every nine are the bucket and name no entry.
 //
-// Functions that change something need the shard's write lock and throw CorruptionDetected on bytes that make no sense.
+// Functions that change something need the shard's write lock and throw CorruptionDetected on corrupt bytes.
 // The static ones are also used by readers without a lock, on numbers that they have checked.
 class Index {
  public:

@@ -1,4 +1,4 @@
-// The leases of a shard: of many that miss a key at the same time, one computes its value.
+// The leases of a shard: when many callers miss a key at the same time, one of them computes its value.
 #pragma once
 
 #include <atomic>

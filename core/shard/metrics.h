@@ -1,4 +1,4 @@
-// Where the metrics of a segment lie, for those that write them: docs/decisions/0020.
+// Finds the metrics of a segment for the code that writes them: docs/decisions/0020.
 #pragma once
 
 #include <chrono>
@@ -9,8 +9,8 @@
 
 namespace memstream {
 
-// What is written here nobody reads: of a segment without metrics, or one that must not be written. So that no writer
-// has to ask.
+// Takes the metrics of a segment that has none, or that must not be written. Nothing reads it, and no writer
+// has to check.
 template <class Metrics>
 inline constinit Metrics unread_metrics{};
 

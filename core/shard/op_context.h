@@ -1,4 +1,4 @@
-// What every operation on a shard is told besides its request.
+// What every operation on a shard gets besides its request.
 #pragma once
 
 #include <cstdint>

@@ -106,7 +106,7 @@ class Shard final {
   // ---- writing (core/shard/shard_write.cpp) ----
 
   Status store(const StoreRequest& request, const OpContext& context) noexcept;
-  // What store() would come to now: kOk, kExists, kMiss, kConflict, kTooLarge. Spares filling a large block in vain.
+  // What store() would return now: kOk, kExists, kMiss, kConflict, kTooLarge. Avoids filling a large block for nothing.
   Status may_store(const StoreRequest& request, const OpContext& context) noexcept;
   Status remove(const Key& key, const OpContext& context) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const OpContext& context) noexcept;
@@ -168,12 +168,12 @@ class Shard final {
 
   // ShardChecker::check().
   Status check(const Deadline& deadline, std::vector<std::string>* problems);
-  // Rebuilds the shard from its truth and, where values have checksums, drops those that do not fit. Adds to `report`.
+  // Rebuilds the shard from authoritative state. Drops values that do not match their checksum. Adds to `report`.
   // In one hold of the lock.
   Status repair(const Deadline& deadline, RepairReport* report);
 
  private:
-  // Calls copy() while no writer is at work; on a read-only attach at once.
+  // Calls copy() while no writer is in the shard; on a read-only attach immediately.
   template <class Copy>
   Status copy_numbers(const Deadline& deadline, const Copy& copy) noexcept;
 

@@ -1,4 +1,4 @@
-// Verifying a shard: every invariant that docs/layout.md states, and every derived structure against the truth.
+// Verifies a shard: every invariant that docs/layout.md states, and derived structures against authoritative state.
 #pragma once
 
 #include <cstdint>

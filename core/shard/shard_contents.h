@@ -1,4 +1,4 @@
-// What a shard holds, by the words that are authoritative: its borders, its entries, and the blocks that they name.
+// What a shard holds according to its authoritative words: borders, entries, and the blocks that they name.
 #pragma once
 
 #include <cstdint>

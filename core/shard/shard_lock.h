@@ -1,5 +1,5 @@
 // The lock of a shard: one writer, readers that announce themselves, and what happens when any of them is killed.
-// docs/locking.md explains the protocol and why it is sound; the names here are the names there.
+// docs/locking.md explains the protocol and proves it; the names here are the names there.
 #pragma once
 
 #include <cassert>
@@ -14,7 +14,7 @@
 
 namespace memstream {
 
-// Puts a shard right after a holder of its write lock died. Called with W held and all slow readers shut out; may be
+// Repairs a shard after a holder of its write lock died. Called with W held and all slow readers shut out; may be
 // repeated from the start if this process dies in it too.
 class ShardRecovery {
  public:

@@ -20,7 +20,7 @@ inline constexpr std::uint64_t kAccessLagMs = 1000;
 // what it made of them counts only if kFound comes back. Safe on any bytes.
 //
 // Why kFound can be believed: the entry's ref is loaded before the block is looked at and again after, and was the same
-// but for the viewed bit. A block is given up only after its entry's ref has changed, and a ref never returns to an old
+// but for the pinned hint. A block is given up only after its entry's ref changed, and a ref never returns to an old
 // value.
 // Why kAbsent can be believed: neither the bucket nor the number of buckets changed while they were looked at.
 template <class Consume>
@@ -243,9 +243,9 @@ inline Status Shard::status_of(FastPin outcome) noexcept {
 }
 
 // As a get, with a pin in the place of the copy. Why it holds: the pin is set before the ref is looked at for the last
-// time, and a writer looks at the pins after he has changed the ref. So either the change is seen here, or the pin
-// there. That there may be one, he sees by the viewed bit, which he takes away with the same exchange that changes the
-// ref.
+// time, and a writer looks at the pins after it has changed the ref. So either the change is seen here, or the pin
+// there. The pinned hint tells the writer that there may be a pin; the exchange that changes the ref clears it in the
+// same step.
 template <class Now>
 inline Status Shard::pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms,
                          Now now_ms, PinnedBlock* pinned) noexcept {

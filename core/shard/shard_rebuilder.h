@@ -36,7 +36,7 @@ class ShardRebuilder final : public ShardRecovery {
   void end() noexcept MEMSTREAM_NEEDS_W;
   // Between begin() and end(). Throws CorruptionDetected if nothing can be rebuilt; then empty() is left.
   void rebuild() MEMSTREAM_NEEDS_W;
-  // For a shard whose truth is lost: it has no key any more. Leases stay, and holders of blocks let go.
+  // For a shard whose authoritative state is lost: removes every key. Leases stay, and all pins on blocks end.
   void empty() noexcept MEMSTREAM_NEEDS_W;
   // Makes the shard what it is when it is new. Looks at no process: in a new segment that took longer than all else.
   void make_blank() noexcept MEMSTREAM_NEEDS_W;
