@@ -94,7 +94,7 @@ class SharedCache:
         return Cache(self._name, **chosen)
 
     def run(self, work: Callable[[Cache], _T]) -> _T:
-        """Calls `work` with the cache. If somebody has destroyed the segment, makes a new one and calls again."""
+        """Calls `work` with the cache. If the segment was destroyed, makes a new one and calls again."""
         cache = self.cache
         try:
             return work(cache)
@@ -242,7 +242,7 @@ class SharedCache:
             try:
                 return self.incr(name, delta)
             except CacheMiss:
-                return initial + delta  # It would expire at once.
+                return initial + delta  # It would expire immediately.
         try:
             return self.run(lambda cache: cache.incr(name, delta, initial, seconds))
         except _TROUBLE as error:
@@ -295,7 +295,7 @@ def known_options() -> FrozenSet[str]:
 
 
 def is_over(seconds: Optional[float]) -> bool:
-    """Returns whether what lives for `seconds` has expired at once."""
+    """Returns whether a value that lives for `seconds` has expired already."""
     return seconds is not None and seconds <= 0
 
 

@@ -1,7 +1,7 @@
 """numpy arrays in the cache: written in place, read without a copy.
 
 A stored array is a .npy file as numpy.save writes it (header, then the elements, at a multiple of 64 bytes), so that
-other programs can read it, and `Cache.array` reads a .npy file that somebody has put into the cache as it was.
+other programs can read it, and `Cache.array` reads a .npy file that was stored as it is.
 """
 
 from __future__ import annotations

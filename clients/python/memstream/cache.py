@@ -84,16 +84,16 @@ _T = TypeVar("_T")
 
 _ABSENT = object()
 
-# Plain numbers: looking a member of an enum up costs as much as the call's own work.
+# Plain numbers, because looking up a member of an enum costs as much as the call's own work.
 _OK, _MISS, _EXISTS, _CONFLICT, _TOO_SMALL = map(
     int, (Status.OK, Status.MISS, Status.EXISTS, Status.CONFLICT, Status.TOO_SMALL)
 )
 
-# What `flags` is if it was not given. Compared by identity: False and 0.0 are equal to it, and refused.
+# The default of `flags`. Compared by identity, because False and 0.0 equal it and must be refused.
 _ZERO = 0
 
-# Bytes of the buffer of `get_many` for each value to begin with, and for all of them. What does not fit is got by
-# itself.
+# Initial bytes of the buffer of `get_many` for each value, and the most for all of them. A value that does not fit is
+# read by a call of its own.
 _BATCH_BYTES_EACH = 512
 _MOST_BATCH_BYTES = 1024 * 1024
 
@@ -208,17 +208,17 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             create: False: raise NoSegment if the segment is absent.
             any_owner: accept a segment that belongs to another user.
             hugepages: "off", "try" or "require" huge pages for the segment; None: MEMSTREAM_HUGEPAGES, or "off".
-                What came of "try" is `Stats.page_size`.
-            prefault: True: take all memory of a new segment at once, or raise NoMemory, and map what a segment has
-                before it is needed; None: MEMSTREAM_PREFAULT, or False.
+                `Stats.page_size` shows the result of "try".
+            prefault: True: take all memory of a new segment at its creation, or raise NoMemory, and map what a segment
+                has before it is needed; None: MEMSTREAM_PREFAULT, or False.
             group: of a new segment, the name or number of a group that its creator is in, for a mode such as 0o660;
                 None: MEMSTREAM_GROUP, or the group of the creator.
             max_value: bytes of the largest value that a new segment must accept, up to a quarter of its size: a number,
                 or text such as "64M". It chooses the number of shards. None: MEMSTREAM_MAX_VALUE, or at least a
                 sixteenth of the size, up to 1 GiB.
             owner: id or name of the user whose segment is wanted; implies `read_only`. It gives no rights: root may
-                look at every segment, others as far as its mode allows. None: this user's own, or one that lets this
-                user in.
+                look at every segment, others as far as its mode allows. None: this user's own, or one whose mode
+                admits this user.
             checksum: of a new segment. True: each value has a checksum, so that a damaged one raises `CorruptError`.
                 None: MEMSTREAM_CHECKSUM, or False.
             library: path of libcache.so; None: MEMSTREAM_LIBRARY, or the one beside the package, or the system's.
@@ -226,7 +226,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
                 with `dumps` and `loads`; None: values are bytes.
 
         Raises:
-            ConfigurationError: an argument or an environment variable has a value that cannot be.
+            ConfigurationError: an argument or an environment variable has an invalid value.
             TypeError: an argument is of another type; the serializer is none of these.
             SegmentError: the segment cannot be used as it is; `create=False` and there is none.
             UnavailableError: no memory, no process slot, or another creator was too slow.
@@ -239,7 +239,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Source: memstream_open, memstream_open_note.
         """
         retired, self._accelerator = self._accelerator, None
-        if retired is not None:  # A second `__init__`. Kept, for another thread may be in a native call of it.
+        if retired is not None:  # A second `__init__`. Kept, because another thread may be in a call of it.
             retired.end()
             self._retired = (retired, getattr(self, "_retired", None))
         self._codec = make_codec(serializer)
@@ -305,12 +305,12 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             self._accelerator.end()
 
     def destroy(self) -> None:
-        """Destroys the segment with all that is in it, and closes. Others who are attached get CacheGone.
+        """Destroys the segment with all its entries, and closes. Other attached processes get CacheGone.
 
         Raises:
             NotOwner, NoPermission: the segment is another user's.
             ReadOnlyError: the cache was opened with `read_only=True`.
-            CacheGone, NoSegment: somebody else was faster.
+            CacheGone, NoSegment: another process was faster.
 
         Source: memstream_destroy.
         """
@@ -410,7 +410,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
     @accelerator.accelerated
     def set(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> None:
-        """Stores `value` under `key`, whatever was there. A full cache evicts; it does not refuse.
+        """Stores `value` under `key` and replaces what was there. A full cache evicts entries to make room.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
@@ -485,7 +485,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         return self._store(self._library.c.memstream_replace, key, value, ttl, flags, refusals=(_MISS,)) == _OK
 
     def cas(self, key: Key, value: Any, token: Optional[int], ttl: Optional[Duration] = None, flags: int = 0) -> bool:
-        """Stores `value` only if nobody has written the entry since `gets` (compare and set).
+        """Stores `value` only if the entry was not written since `gets` (compare and set).
 
         Args:
             token: from `gets`, `View.token` or `Entry.token`; None: the key must still be absent, as for `add`.
@@ -551,7 +551,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Raises:
             BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
             CacheFull: a small value without ttl and flags has to move to a block with room for a ttl. Views and
-                reservations hold everything that could make way. Ttl and value are as they were.
+                reservations pin everything that could make room. Ttl and value stay as they were.
 
         Source: memstream_touch.
         """
@@ -563,12 +563,12 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
     def incr(self, key: Key, delta: int = 1, initial: Optional[int] = None, ttl: Optional[Duration] = None) -> int:
         """Adds `delta` to a number. Keeps its ttl and flags.
 
-        A number is decimal text, such as b"-12". A cache with a serializer stores ints so.
+        A number is decimal text, such as b"-12". A cache with a serializer stores ints in this form.
 
         Args:
             key: as for `get`.
             delta: 64 bits, signed.
-            initial: what an absent key counts from: it becomes `initial + delta`; None: an absent key is a miss.
+            initial: the number that an absent key starts from: it becomes `initial + delta`; None: it is a miss.
             ttl: seconds to live of a key that was absent, or a timedelta; None: for ever.
 
         Returns:
@@ -596,7 +596,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
     def _incr_object(self, key: Key, delta: int, initial: int, ttl: Optional[Duration]) -> int:
         """As `incr`, where a new number has to be marked as an int."""
-        milliseconds(ttl)  # Refuses what is no time to live, also for a key that is there.
+        milliseconds(ttl)  # Refuses an invalid ttl, also for a key that is there.
         function, word = self._library.c.memstream_add, flag_word(Kind.INTEGER, 0)
         while True:
             try:
@@ -701,7 +701,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             ttl, flags: of all of them, as for `set`.
 
         Raises:
-            Those of `set`. The others are stored all the same, unless an argument was no key, value or number at all.
+            Those of `set`. The others are stored all the same, unless an argument has a wrong type.
 
         Source: memstream_set_many.
         """
@@ -798,7 +798,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             with cache.reserve("cat", size) as memory:
                 file.readinto(memory)
 
-        The value appears, at once and whole, when the block ends; not if it ends by an exception.
+        The value appears whole when the block ends, and not at all if an exception ends it.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
@@ -875,11 +875,11 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             token: from `gets`, of a value that is to be computed again; None: only if the key is absent.
-            duration: seconds after which somebody else may take the lease away, above 0; None: it stands as long as
-                this process does.
+            duration: seconds after which another caller may take the lease away, above 0; None: it lasts as long as
+                this process.
 
         Returns:
-            The lease, for a with block; None if somebody else has it (a thread of this process too), or if the value
+            The lease, for a with block; None if another caller has it (also a thread of this process), or if the value
             is there by now.
 
         Raises:
@@ -896,7 +896,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             raise
 
     def wait_for_lease(self, key: Key, timeout: Optional[Duration] = None) -> bool:
-        """Waits until nobody holds a lease of a key: at once if it is fulfilled or released, soon if its holder dies.
+        """Waits until nobody holds a lease of a key. Returns soon after its holder fulfils or releases it, or dies.
 
         Signals are handled meanwhile. Under gevent and eventlet the other greenlets of the thread go on.
 
@@ -933,25 +933,25 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             @cache.memoize(ttl=60, stale=30)
             def report(customer: int, month: str) -> dict: ...
 
-        When a result is missing, one caller among all processes and threads computes it, and the others wait until it
-        is there. When that one stores nothing, since it raises for instance, all that have waited compute at once.
-        When its process is killed, one of them takes over.
+        When a result is missing, one caller among all processes and threads computes it, and the others wait for it. If
+        that caller stores nothing, for instance because it raises, all waiting callers compute immediately. If its
+        process is killed, one of them takes over.
 
-        Results belong to the function with all it carries. That is its name, file and code, the arguments bound to it,
-        and the variables of its closure: as they were when it was decorated, or last assigned.
+        Results belong to the function with everything that it carries: its name, file and code, the arguments bound to
+        it, and the variables of its closure. These count as they were when it was decorated, or last assigned.
 
         Args:
             ttl: seconds for which a result is fresh, above 0; None: for ever.
-            stale: seconds after that during which it is still given to all but the one that computes it again.
+            stale: seconds after that, during which all callers but the one that computes it again still get it.
             ignore: names that do not count: of parameters, such as "self" or ("connection", "verbose"), and of
                 variables of the closure.
             key: called with the arguments; what it returns counts instead of them.
             typed: whether 1, 1.0 and True are different arguments.
-            cache_if: called with a result; False: it is given back but not stored.
+            cache_if: called with a result; False: the result is returned but not stored.
             name: counts instead of the function's name, file and code: functions of one name share their results.
             version: counts too: change it when results change their meaning.
             wait: seconds after which a waiting caller computes by itself and stores nothing; None: as long as it takes.
-            lease: seconds after which another caller may compute although the first one is still at it; None: never.
+            lease: seconds after which another caller may compute although the first one still does; None: never.
 
         Returns:
             A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
@@ -972,8 +972,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
     def scan(self, prefix: Optional[Key] = None) -> Iterator[Entry]:
         """Walks over all live entries, in no order.
 
-        An entry that is there during the whole walk is reported exactly once; one that comes or goes meanwhile may or
-        may not be, so that a key which goes and comes back may be reported twice. Other processes go on as usual
+        An entry that is there during the whole walk is reported exactly once. One that is stored or removed meanwhile
+        may be missing. A key that is removed and stored again may be reported twice. Other processes go on as usual
         between batches.
 
         Args:
@@ -1115,11 +1115,11 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             raise miss(key)
 
     def __contains__(self, key: object) -> bool:
-        """Returns whether the key is there; counts no access. What cannot be a key is not there."""
+        """Returns whether the key is there; counts no access. An object that cannot be a key is not there."""
         return isinstance(key, (str, bytes)) and self.exists(key)
 
     def __len__(self) -> int:
-        """Returns the number of entries; an expired one counts until somebody notices."""
+        """Returns the number of entries; an expired one counts until an operation notices it."""
         return self.stats().entries
 
     def __bool__(self) -> bool:
@@ -1149,13 +1149,13 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
     def pop(self, key: Key, default: Any = _ABSENT) -> Any:
         """Removes the key and returns its value.
 
-        Two steps: a value that somebody stores between them is removed unseen. If several pop one key at the same time,
-        exactly one of them gets it.
+        Two steps: a value that another caller stores between them is removed unseen. If several callers pop one key at
+        the same time, exactly one of them gets it.
 
         Args:
             key: as for `get`.
-            default: what a miss returns, or a value that cannot be decoded, which is removed all the same; without it a
-                miss raises CacheMiss, and what cannot be decoded an error, and stays.
+            default: returned for a miss, and for a value that cannot be decoded, which is removed as well. Without it
+                a miss raises CacheMiss, and a value that cannot be decoded raises its error and stays.
 
         Returns:
             The value, or `default`.
@@ -1197,11 +1197,11 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         except Exception as error:
             if isinstance(error, MemStreamError) and not isinstance(error, SerializerError):
                 raise
-        # It warns, or raises what has nothing to do with the value. For one key it takes longer than a get.
+        # Warns, or raises an error that does not concern the value. For one key it takes longer than a get.
         return self.get_many([key]).get(key, _ABSENT)
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
-        """Returns the value of the key; stores `default` first if it is absent, unless somebody else is faster.
+        """Returns the value of the key; stores `default` first if it is absent, unless another caller is faster.
 
         Args:
             key: as for `get`.
@@ -1248,7 +1248,7 @@ def destroy(
 
     Raises:
         NoSegment: there is none.
-        SegmentError: it is another user's, or something that is not a segment stands there.
+        SegmentError: it is another user's, or the name belongs to something that is not a segment.
         ConfigurationError, LibraryError: as for `Cache`.
 
     Source: memstream_destroy_named.

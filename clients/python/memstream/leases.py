@@ -62,7 +62,7 @@ class Lease(EndedByBlock, Owned):
             value, ttl, flags: as for `Cache.set`.
 
         Returns:
-            Whether it was stored. False: the lease had ended; what somebody else has stored or removed is newer.
+            Whether it was stored. False: the lease had ended before.
 
         Raises:
             Those of `Cache.set`; the lease stands then.

@@ -48,7 +48,7 @@ class Source(NamedTuple):
     find: Callable[[], ResultCache]
     """Returns the cache, at each call."""
     renew: Callable[[ResultCache], bool] = lambda cache: False
-    """Called when somebody has destroyed the segment of a cache: whether `find` gives another one from now on."""
+    """Called when the segment of a cache was destroyed: whether `find` gives another one from now on."""
 
 
 class Options(NamedTuple):

@@ -1,7 +1,7 @@
 """Whose turn it is to compute a result: one call does, the others wait for it.
 
 A call that was told that another one has the lease follows that lease to its end. When it ended with a value, the value
-is there. When it ended without one, all that have followed it compute at once: one of them has the next lease, and the
+is there. When it ended without one, all that have followed it compute now: one of them has the next lease, and the
 others would only wait in a row. When its holder died, one of them takes over and the others follow that one.
 """
 
@@ -38,7 +38,7 @@ class Strand(NamedTuple):
 
 
 def current_strand() -> Strand:
-    """Returns who calls."""
+    """Returns the strand that calls."""
     return Strand(threading.current_thread(), _current_task())
 
 
@@ -98,13 +98,13 @@ class Turn:
             _holders[self._key, self.lease.token] = self
             self.computes = True
         elif found is not None and found.is_readable:
-            return True  # It is stale, and somebody else computes it anew.
+            return True  # It is stale, and another caller computes it again.
         else:
             self.computes = self._waits_no_more
         return self.computes
 
     def wait(self) -> None:
-        """Waits for whoever has the lease, and looks at the result."""
+        """Waits for the holder of the lease, and looks at the result."""
         sleep = cooperative_sleep()
         for pause in pauses(self._results.options.wait, LONGEST_SLICE if sleep is None else None):
             if self._is_over(0 if sleep is not None else pause):

@@ -24,10 +24,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 # What is marked, in the order of the definitions.
 _marked: List[FunctionType] = []
 
-# Where the marked functions stand, for each class that had them replaced: "put" is "set" once more.
+# The names of the marked functions, for each class that had them replaced: "put" names "set" again.
 _places: Dict[type, List[Tuple[str, FunctionType]]] = {}
 
-# The library whose methods stand in the classes now.
+# The library whose methods are in the classes now.
 _in_place: Optional[ctypes.PyDLL] = None
 
 
@@ -99,7 +99,7 @@ def attach(cache_class: type, owner: object, connection: Connection, codec: Code
     library = native.native_for(connection.library)
     if library is None:
         if _in_place is not None:
-            # It would find what another Cache had, should that be kept longer than the Cache itself.
+            # Otherwise a new Cache at the address of an old one would find the state of the old one.
             _in_place.memstream_python_forget(owner)
         return None
     _take_place(cache_class, library)

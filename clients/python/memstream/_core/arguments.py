@@ -1,4 +1,4 @@
-"""From what Python callers pass to what the C functions take; what does not fit is refused here, by name."""
+"""Turns the arguments of Python callers into those of the C functions, and refuses an invalid one by its name."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def seconds(duration: Optional[Duration], parameter: str = "ttl", expected: str 
         return cast("Optional[float]", duration)
     if isinstance(duration, timedelta):
         return duration.total_seconds()
-    # What float() takes too, though it may mean something else: "60", True, and numpy's timedelta64 of nanoseconds.
+    # float() also takes values that may mean something else: "60", True, and numpy's timedelta64 of nanoseconds.
     is_number = not isinstance(duration, (str, bytes, bytearray, bool)) and hasattr(type(duration), "__float__")
     if is_number and getattr(getattr(duration, "dtype", None), "kind", "f") in "iuf":
         with suppress(TypeError, ValueError):
@@ -143,7 +143,7 @@ def whole_number(parameter: str, number: int, expected: str, remedy: str = "") -
     """Returns an int, or what stands for one, such as numpy's numbers.
 
     Raises:
-        TypeError: it is something else; a bool is, because it is a mistake wherever a number is asked for.
+        TypeError: it is something else, also a bool, which is a mistake where a number is expected.
     """
     if number.__class__ is int:
         return number
@@ -183,7 +183,7 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 def byte_count(parameter: str, size: Union[int, str], error: Type[MemStreamError], code: Status) -> int:
-    """Returns a number of bytes that is given as a number, or as text as the environment has it.
+    """Returns a number of bytes that is given as a number, or as text in the form of the environment.
 
     Raises:
         TypeError: it is neither.
@@ -215,7 +215,7 @@ def check_bool(parameter: str, value: bool) -> bool:
 
 
 def check_callable(parameter: str, function: object) -> None:
-    """Raises TypeError for what is neither a function nor None."""
+    """Raises TypeError for a value that is neither a function nor None."""
     if function is not None and not callable(function):
         raise TypeError(invalid(parameter, function, "a function, or None"))
 
@@ -234,7 +234,7 @@ def check_iterable(parameter: str, values: Iterable[_T], items: str = "str or by
 def c_text(
     parameter: str, text: str, expected: str, error: Type[MemStreamError], code: Status, remedy: str = ""
 ) -> bytes:
-    """Returns text for a function that ends it at the first NUL: what stands behind one must not be lost.
+    """Encodes text for a C function that ends it at the first NUL. Refuses a NUL, because the rest would be lost.
 
     Raises:
         TypeError: it is no str.

@@ -1,4 +1,4 @@
-"""Whose code has called the package."""
+"""Finds the user's code that has called the package."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from memstream._core.kinds import is_reserved
 from memstream._core.options import Options
 from memstream._core.views import Pin, Reservation, View
 
-# Plain numbers: looking a member of an enum up costs as much as the call's own work.
+# Plain numbers, because looking up a member of an enum costs as much as the call's own work.
 _OK, _MISS, _TOO_SMALL = int(Status.OK), int(Status.MISS), int(Status.TOO_SMALL)
 
 # Values up to this size are copied by memstream_get into a buffer and from there into bytes; larger ones go through a

@@ -37,7 +37,7 @@ _ends: List[Iterator[Any]] = []
 
 
 class Handle(c_void_p):
-    """A `memstream_t *` that is closed when nobody refers to it any more.
+    """A `memstream_t *` that is closed when nothing refers to it any more.
 
     Calls under way and views refer to it, so that closing a cache never takes the memory away beneath them.
     """

@@ -89,7 +89,7 @@ def load(path: Optional[str] = None) -> Library:
         path: the file, or a name for the system's loader; None looks in the places that the module describes.
 
     Returns:
-        The library, shared by all who ask for the same file. Safe from any thread; a forked child keeps it.
+        The library, shared by all callers that ask for the same file. Safe from any thread; a forked child keeps it.
 
     Raises:
         LibraryError: nothing was found, or it cannot be loaded, or its version does not fit.

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     """The 32 bits that the caller stored with the value."""
     shard: int
     is_valid: bool
-    """False if its time has come and nobody has removed it yet."""
+    """False if it has expired and is not removed yet."""
 
 
 class Stats(NamedTuple):
@@ -98,7 +98,7 @@ class Stats(NamedTuple):
     reachable_memory: int
     """Of `max_memory`, what the system can give at all: less where /dev/shm is smaller than the segment."""
     busy_shards: int
-    """Shards that somebody held until the timeout: their numbers were read without the lock."""
+    """Shards whose lock was held until the timeout: their numbers were read without the lock."""
 
     @property
     def hit_ratio(self) -> Optional[float]:

@@ -1,4 +1,4 @@
-"""Values that this cache cannot decode, among others that it can: one of them must not cost the caller all the rest."""
+"""Leaves out the values that this cache cannot decode, so that the caller still gets the others."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Pin(Owned):
 
 
 class _InPlace:
-    """A context manager over one block: what views and reservations have in common."""
+    """A context manager over one block: the common part of views and reservations."""
 
     def __init__(self, pin: Pin, is_writable: bool) -> None:
         window = _Window.from_address(pin.raw.data or 0)
@@ -152,7 +152,7 @@ class View(_InPlace, metaclass=ABCMeta):
 
 
 class Reservation(_InPlace):
-    """Room for a value in the segment, to be filled in place. Nobody sees it before the commit.
+    """Room for a value in the segment, to be filled in place. No reader sees it before the commit.
 
     Made by `Cache.reserve`; belongs to the process that made it. The end of the with block commits; an exception
     aborts.
@@ -194,7 +194,7 @@ class Reservation(_InPlace):
             self._pin = None
 
     def abort(self) -> None:
-        """Gives the room back; at once, or when the last slice of it is gone. Nothing is stored.
+        """Gives the room back, immediately or when its last slice is gone. Nothing is stored.
 
         Source: memstream_abort.
         """

@@ -1,4 +1,4 @@
-"""Waiting for others without keeping anybody from running: signal handlers, greenlets, coroutines.
+"""Waits for other callers without blocking signal handlers, greenlets and coroutines.
 
 A wait is a row of short ones. Between two of them the interpreter handles signals. Where the thread belongs to gevent
 or eventlet, or a coroutine waits, each short wait is a sleep of that library, so that the holder can go on.

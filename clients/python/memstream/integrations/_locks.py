@@ -41,7 +41,7 @@ class Lock(EndedByBlock):
         Args:
             shared: where it is.
             name: what it is called; no value of this key is touched.
-            timeout: seconds after which somebody else may take it; None: as long as the process lives.
+            timeout: seconds after which another caller may take it; None: as long as the process lives.
             blocking, blocking_timeout: those of `acquire`.
         """
         self._shared = shared
@@ -102,7 +102,7 @@ class Lock(EndedByBlock):
         """Tells whether anybody holds the lock.
 
         Returns:
-            Whether somebody does.
+            Whether a caller holds it.
 
         Source: memstream_lease.
         """

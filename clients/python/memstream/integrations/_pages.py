@@ -64,7 +64,7 @@ class Pages:
             self._header = name
         found = look()
         if found is not absent or not _is_asked_by_middleware():
-            return found  # Somebody who only wants to know what is cached makes no page.
+            return found  # A caller that only asks what is cached makes no page.
         if not is_header and self._header is not None:
             # Whoever has just set the header names is about to set the page.
             self._turn(self._header, absent).wait()

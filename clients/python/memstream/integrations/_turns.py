@@ -37,7 +37,7 @@ def check_wait(wait: float) -> float:
 
 
 class Turn(EndedByBlock):
-    """The right to compute a value, or the wait for the one who has it.
+    """The right to compute a value, or the wait for its holder.
 
     turn = Turn(shared, b"key", wait=30, absent=None)
     while not turn.is_decided(look):
@@ -114,7 +114,7 @@ class Turn(EndedByBlock):
         return self._deadline - time.monotonic()
 
     def wait(self) -> None:
-        """Waits until whoever has the turn is done, or has died; not beyond the time that the turn was given.
+        """Waits until the holder of the turn is done, or has died; not beyond the time that the turn was given.
 
         Source: memstream_lease_wait.
         """

@@ -11,7 +11,7 @@
 Sessions work on it (`SESSION_ENGINE = "django.contrib.sessions.backends.cache"`). One of all processes computes what
 `get_or_set` or a cached page needs; the others wait for it.
 
-The asynchronous methods do their work at once, in the thread of the event loop: most calls take a few microseconds,
+The asynchronous methods do their work immediately, in the thread of the event loop: most calls take a few microseconds,
 which is less than handing them to another thread would. Only `aget_or_set` waits, and lets other coroutines run.
 """
 
@@ -373,7 +373,7 @@ class MemStreamCache(BaseCache):
 
         Args:
             key, version: name it; a value of this key has nothing to do with it.
-            timeout: seconds after which somebody else may take it; None: as long as the process lives.
+            timeout: seconds after which another caller may take it; None: as long as the process lives.
             sleep: not used; taken so that calls for django-redis work.
             blocking, blocking_timeout: whether, and for how many seconds, `acquire` and `with` wait for it.
 

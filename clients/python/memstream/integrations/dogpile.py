@@ -166,7 +166,7 @@ class Mutex(CacheMutex):
         """Tells whether anybody holds the lock.
 
         Returns:
-            Whether somebody does.
+            Whether a caller holds it.
 
         Source: memstream_lease.
         """
