@@ -34,51 +34,42 @@ Complaint open_and_check(NamedBackend<Kind>& named, std::unique_ptr<Segment>* se
   return "";
 }
 
+// Processes that create one name at the same time. Process i asks for `modes[i % 2]`. Each must get the one segment.
+template <class Kind>
+void create_together(const unsigned (&modes)[2]) {
+  NamedBackend<Kind> named;
+  named.spec.timeout = milliseconds(60'000);
+  Signal start;
+  std::vector<std::unique_ptr<ChildProcess>> processes;
+  for (int i = 0; i < kProcesses; ++i) {
+    processes.push_back(std::make_unique<ChildProcess>([&, i]() -> Complaint {
+      named.spec.mode = modes[i % 2];
+      start.wait();
+      std::unique_ptr<Segment> segment;
+      const Complaint complaint = open_and_check(named, &segment);
+      if (complaint.empty()) ++header_of(*segment).token;
+      return complaint;
+    }));
+  }
+  start.post(kProcesses);
+  for (const auto& process : processes) CHECK(process->wait() == "");
+  const auto segment = named.open();
+  CHECK(header_of(*segment).token == kProcesses);
+  CHECK(header_of(*segment).initializations == 1);
+}
+
 TEST_CASE_TEMPLATE("of processes that create a name at once one initialises, and all have its segment", Kind,
                    SYSTEM_BACKENDS) {
   for (int round = 0; round < scaled(50); ++round) {
     CAPTURE(round);
-    NamedBackend<Kind> named;
-    named.spec.timeout = milliseconds(60'000);
-    Signal start;
-    std::vector<std::unique_ptr<ChildProcess>> processes;
-    for (int i = 0; i < kProcesses; ++i) {
-      processes.push_back(std::make_unique<ChildProcess>([&]() -> Complaint {
-        start.wait();
-        std::unique_ptr<Segment> segment;
-        const Complaint complaint = open_and_check(named, &segment);
-        if (complaint.empty()) ++header_of(*segment).token;
-        return complaint;
-      }));
-    }
-    start.post(kProcesses);
-    for (const auto& process : processes) CHECK(process->wait() == "");
-    const auto segment = named.open();
-    CHECK(header_of(*segment).token == kProcesses);
-    CHECK(header_of(*segment).initializations == 1);
+    create_together<Kind>({0600, 0600});
   }
 }
 
 TEST_CASE_TEMPLATE("processes of one user that want different modes make one segment", Kind, SYSTEM_BACKENDS) {
   for (int round = 0; round < scaled(20); ++round) {
     CAPTURE(round);
-    NamedBackend<Kind> named;
-    named.spec.timeout = milliseconds(60'000);
-    Signal start;
-    std::vector<std::unique_ptr<ChildProcess>> processes;
-    for (int i = 0; i < kProcesses; ++i) {
-      processes.push_back(std::make_unique<ChildProcess>([&, i]() -> Complaint {
-        named.spec.mode = i % 2 == 0 ? 0600 : 0660;
-        start.wait();
-        std::unique_ptr<Segment> segment;
-        const Complaint complaint = open_and_check(named, &segment);
-        if (complaint.empty()) ++header_of(*segment).token;
-        return complaint;
-      }));
-    }
-    start.post(kProcesses);
-    for (const auto& process : processes) CHECK(process->wait() == "");
-    CHECK(header_of(*named.open()).token == kProcesses);
+    create_together<Kind>({0600, 0660});
   }
 }
 

@@ -71,6 +71,36 @@ class InterruptingRoom {
   int interruptions_ = 0;
 };
 
+// Gets "key" while `store_next` stores `next` in the middle of the copy. The get must return all of `next`.
+void check_interrupted_get(OverwritingShard& cache, const std::string& next,
+                           const std::function<Status()>& store_next) {
+  Status stored = Status::kInternal;
+  InterruptingRoom room([&] { stored = store_next(); });
+  const ReadBuffer bytes = room.of(next.size());
+  const GetResult got = cache.shard.get(cache.key("key"), bytes, {cache.deadline(), cache.now_ms});
+  CHECK(room.interruptions() == 1);
+  CHECK(stored == Status::kOk);
+  CHECK(got.status == Status::kOk);
+  CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
+  CHECK(got.read.cas == cache.read("key").cas);
+}
+
+// Stores pattern 1 of `size_bytes` under "key", then pattern 2. A view begins in the middle of the second copy.
+PinnedBlock put_interrupted_by_view(OverwritingShard& cache, std::size_t size_bytes) {
+  REQUIRE(cache.put("key", pattern(size_bytes, 1)) == Status::kOk);
+  PinnedBlock view;
+  Status viewed = Status::kInternal;
+  InterruptingRoom room([&] { viewed = cache.pin("key", &view); });
+  REQUIRE(cache.put("key", room.with(pattern(size_bytes, 2))) == Status::kOk);
+  CHECK(room.interruptions() == 1);
+  REQUIRE(viewed == Status::kOk);
+  return view;
+}
+
+std::string text_of(const PinnedBlock& view) {
+  return {reinterpret_cast<const char*>(view.value), view.read.value_size};
+}
+
 }  // namespace
 
 TEST_CASE("a value whose record is written anew in the middle of the copy is not believed") {
@@ -78,37 +108,21 @@ TEST_CASE("a value whose record is written anew in the middle of the copy is not
   REQUIRE(cache.put("key", pattern(kRedoValueSize, 1)) == Status::kOk);
   cache.begin_overwriting("key", pattern(kRedoValueSize, 2), 0);
   const std::string next = pattern(kRedoValueSize, 3);
-  Status meanwhile = Status::kInternal;
-  InterruptingRoom room([&] {
+  check_interrupted_get(cache, next, [&] {
     cache.end_overwriting();
-    meanwhile = cache.put("key", next);
+    return cache.put("key", next);
   });
-  const ReadBuffer bytes = room.of(kRedoValueSize);
-  const GetResult got = cache.shard.get(cache.key("key"), bytes, {cache.deadline(), cache.now_ms});
-  CHECK(room.interruptions() == 1);
-  CHECK(meanwhile == Status::kOk);
-  CHECK(got.status == Status::kOk);
-  CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
-  CHECK(got.read.cas == cache.read("key").cas);
 }
 
 TEST_CASE("a value that is overwritten in the middle of the copy is not believed") {
   OverwritingShard cache;
   REQUIRE(cache.put("key", pattern(kRedoValueSize, 1)) == Status::kOk);
   const std::string next = pattern(kRedoValueSize, 2);
-  Status meanwhile = Status::kInternal;
-  InterruptingRoom room([&] { meanwhile = cache.put("key", next); });
-  const ReadBuffer bytes = room.of(kRedoValueSize);
-  const GetResult got = cache.shard.get(cache.key("key"), bytes, {cache.deadline(), cache.now_ms});
-  CHECK(room.interruptions() == 1);
-  CHECK(meanwhile == Status::kOk);
-  CHECK(got.status == Status::kOk);
-  CHECK(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size_bytes) == next);
-  CHECK(got.read.cas == cache.read("key").cas);
+  check_interrupted_get(cache, next, [&] { return cache.put("key", next); });
 }
 
-// The quick get saw the entry while its value was overwritten. The ref that it finds at last is the one of the new value,
-// which its copy is only in part.
+// The quick get saw the entry while its value was overwritten. At the end it finds the ref of the new value, of which
+// its copy has only a part.
 TEST_CASE("a quick get does not believe a value whose overwriting ends in the middle of the copy") {
   constexpr std::size_t kSize = 64;
   OverwritingShard cache;
@@ -128,18 +142,11 @@ TEST_CASE("a quick get does not believe a value whose overwriting ends in the mi
   CHECK(get_quickly({plain.data(), kSize}) == Shard::QuickAnswer::kHit);
 }
 
-// The writer has found the value unviewed, and is copying the new one to his record: he sees the view by the commit.
+// The writer has found the value unviewed, and copies the new one to its record. The commit tells it of the view.
 TEST_CASE("a value that somebody begins to view just before the commit is not overwritten") {
   OverwritingShard cache;
-  const std::string value = pattern(kRedoValueSize, 1);
-  REQUIRE(cache.put("key", value) == Status::kOk);
-  PinnedBlock view;
-  Status meanwhile = Status::kInternal;
-  InterruptingRoom room([&] { meanwhile = cache.pin("key", &view); });
-  REQUIRE(cache.put("key", room.with(pattern(kRedoValueSize, 2))) == Status::kOk);
-  CHECK(room.interruptions() == 1);
-  REQUIRE(meanwhile == Status::kOk);
-  CHECK(std::string(reinterpret_cast<const char*>(view.value), view.read.value_size) == value);
+  const PinnedBlock view = put_interrupted_by_view(cache, kRedoValueSize);
+  CHECK(text_of(view) == pattern(kRedoValueSize, 1));
   CHECK(cache.position("key") != view.position);
   CHECK(cache.header().redo == 0);
   CHECK(cache.get("key") == pattern(kRedoValueSize, 2));
@@ -150,16 +157,9 @@ TEST_CASE("a value that somebody begins to view just before the commit is not ov
 
 TEST_CASE("a value that somebody begins to view while the one after it is filled is kept") {
   OverwritingShard cache;
-  const std::string value = pattern(2 * kRedoValueSize, 1);
-  REQUIRE(cache.put("key", value) == Status::kOk);
-  PinnedBlock view;
-  Status meanwhile = Status::kInternal;
-  InterruptingRoom room([&] { meanwhile = cache.pin("key", &view); });
-  REQUIRE(cache.put("key", room.with(pattern(2 * kRedoValueSize, 2))) == Status::kOk);
-  CHECK(room.interruptions() == 1);
-  REQUIRE(meanwhile == Status::kOk);
+  const PinnedBlock view = put_interrupted_by_view(cache, 2 * kRedoValueSize);
   REQUIRE(cache.put("other", pattern(2 * kRedoValueSize, 3)) == Status::kOk);
-  CHECK(std::string(reinterpret_cast<const char*>(view.value), view.read.value_size) == value);
+  CHECK(text_of(view) == pattern(2 * kRedoValueSize, 1));
   REQUIRE(cache.unpin(view) == Status::kOk);
   CHECK(cache.statistics().pinned_memory == 0);
   CHECK(cache.problems() == "");
