@@ -56,8 +56,8 @@ void run_processes(WorkloadPlan plan, const TemporarySegment& segment) {
                        << " refused");
 }
 
-// Every word of a value says which write it is of. Each key has one writer; the processes do nothing but get and put, so
-// that a get often meets a put in the middle.
+// Every word of a value says which write it is of. Each key has one writer. The processes only get and put, so that a
+// get often meets a put in the middle.
 Complaint get_and_put_at_full_speed(std::uint32_t worker, std::uint32_t workers, std::chrono::milliseconds duration,
                                     memstream_t* cache) {
   constexpr std::uint32_t kKeys = 8;
