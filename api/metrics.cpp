@@ -36,7 +36,7 @@ void copy(std::uint64_t (&to)[kSize], const std::uint64_t (&from)[kSize]) {
   std::copy(std::begin(from), std::end(from), to);
 }
 
-// What the segment counts twice is counted once: of most kinds the good outcomes, of these the other counters.
+// Some outcomes are in other counters of the segment: those of gets, sets and deletes. Takes them from there.
 void fill_outcomes(const MetricsSum& sum, const CacheStatistics& statistics, memstream_metrics_t* metrics) {
   std::uint64_t other_puts = 0;
   for (std::uint32_t operation = 0; operation < kOperations; ++operation) {

@@ -1,4 +1,4 @@
-// Reading who an object is, without mapping it.
+// Identifies an object without mapping it.
 #include "backends/shared_object.h"
 
 #include <cstdint>

@@ -160,7 +160,7 @@ Status CreationLock::acquire(key_t key, const SegmentSpec& spec, const Deadline&
                             spec.name, spec.timeout.count(), id));
   }
   const int error = errno;
-  // Nobody on this system can lock it, so that nobody has it.
+  // No process on this system can lock it, so that none holds it.
   if (error == E2BIG) (void)::semctl(id, 0, IPC_RMID);
   return error == EINVAL ? Status::kGone : no_semaphore("semtimedop", key, spec, error);
 }

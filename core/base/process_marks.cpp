@@ -169,8 +169,8 @@ bool ProcessMarks::may_be_set(std::uint32_t slot) const noexcept {
   return semctl(set_.id, static_cast<int>(slot), GETVAL) != 0;
 }
 
-// The kernel keeps who changed a semaphore last. Nobody but its owner changes one that is set, and an owner is alive,
-// so that no other process can have this pid now.
+// The kernel keeps the pid of the process that changed a semaphore last. Only its owner changes one that is set, and
+// the owner is alive, so that no other process can have this pid now.
 bool ProcessMarks::is_own(std::uint32_t slot) const noexcept {
   const int number = static_cast<int>(slot);
   return semctl(set_.id, number, GETVAL) > 0 && semctl(set_.id, number, GETPID) == getpid();

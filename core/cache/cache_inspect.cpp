@@ -39,7 +39,7 @@ Status Cache::statistics(CacheStatistics* statistics) noexcept {
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = lockable(); status != Status::kOk) return status;
   *statistics = {};
-  // One for all shards: who looks why all others wait must not wait for each of them.
+  // One for all shards: statistics that explain why others wait must not themselves wait for each shard.
   const Deadline deadline(timeout_);
   if (!read_only()) {
     const Status status = process_table_.clean_up(deadline);

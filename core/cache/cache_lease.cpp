@@ -10,7 +10,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How often a waiter asks whether the holder still lives: its death wakes nobody.
+// How often a waiter asks whether the holder still lives, because a death wakes no waiter.
 constexpr milliseconds kLook{50};
 constexpr std::uint64_t kLongestLease = std::uint64_t{1} << 46;
 
@@ -22,7 +22,7 @@ bool wait_for_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, cons
   return true;
 }
 
-// Nobody could tell when the holder dies.
+// Without a slot no process could tell when the holder dies.
 Status no_slot_for_lease() noexcept {
   return fail(Status::kProcessTableFull,
               "This process has no process slot yet, and a lease needs one. Compute the value without a lease, or try "
@@ -50,8 +50,8 @@ Status Cache::grant_lease(std::string_view key, std::uint64_t stale_cas, std::ui
                        .stale_cas = stale_cas,
                        .owner = owner,
                        .until_ms = lease_ms == 0 ? 0 : now + std::min(lease_ms, kLongestLease)};
-  // Whether a holder is alive is asked before the lock is taken: it takes system calls, and while a value is stale
-  // everybody asks.
+  // Asks whether the holder is alive before it takes the lock: that takes system calls, and while a value is stale
+  // every reader asks.
   if (const std::uint64_t holder = shard.leases().holder(hashed, now); holder != 0) {
     if (holder == request.owner || process_table_.owner_is_alive(holder)) {
       std::uint64_t cas = 0;
@@ -65,7 +65,7 @@ Status Cache::grant_lease(std::string_view key, std::uint64_t stale_cas, std::ui
   const Deadline deadline(timeout_);
   Status status = shard.grant_lease(request, {deadline, now}, token);
   if (status == Status::kFull) {
-    // Those of processes that have died are free once these have left the process table.
+    // The leases of dead processes are free once these have left the process table.
     if (process_table_.clean_up(deadline) == Status::kOk) {
       status = shard.grant_lease(request, {deadline, now}, token);
     }

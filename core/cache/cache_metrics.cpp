@@ -93,7 +93,7 @@ bool Cache::note_get(const Key& key) noexcept {
   return sample_.note(key.hash, shard_of(key).about_entries() * attached_.geometry.shards);
 }
 
-// A process that gets no memory for them works without.
+// A process that gets no memory for its metrics works without them.
 void Cache::claim_metrics(std::uint32_t slot) noexcept {
   own_->metrics.store(nullptr, std::memory_order_relaxed);
   const Geometry& geometry = attached_.geometry;

@@ -107,11 +107,11 @@ Status SegmentFormat::initialize(Segment& segment) {
   if (const Status status = make_geometry(segment.size_bytes(), shards, &geometry); status != Status::kOk)
     return status;
   geometry.features = features_;
-  // What this process cannot do it shall find out before anybody can find the segment ready.
+  // If this process cannot map its private page, it must fail before any process can find the segment ready.
   const ProcessPrivate<std::uint64_t> own_page;
   if (!own_page) return fail(Status::kNoMemory, fmt::format("Segment '{}': {}", name_, last_error()));
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
-  // Before the first look too: reading a page that is not there takes memory like writing it does.
+  // Also before the first read: reading a page that is not there takes memory, as writing it does.
   if (const Status status = segment.commit(0, fixed_tables_end(geometry)); status != Status::kOk) return status;
   if (prefaults_) {
     const Status status = in_pieces(0, geometry.size_bytes, Deadline(prefault_timeout_), [&](auto offset, auto size) {
@@ -132,7 +132,7 @@ Status SegmentFormat::initialize(Segment& segment) {
 
 Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool is_blank) {
   auto* header = reinterpret_cast<SegmentHeader*>(segment.data());
-  // What a creator that died left behind is wiped; fresh memory is zero already and stays untouched, and so are areas.
+  // Wipes the leavings of a creator that died. Fresh memory is zero already and stays untouched, as do areas.
   if (!is_blank) {
     ProcessMarks::remove_new(header->new_marks_key.exchange(0));
     std::memset(segment.data() + kPageSize, 0, fixed_tables_end(geometry) - kPageSize);

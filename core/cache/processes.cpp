@@ -12,8 +12,8 @@
 
 namespace memstream {
 
-// The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and
-// what was half done for a dead process is done again.
+// The registry needs no repair after a holder's death: a slot is entered and left by the single store of its pid, and a
+// half-done clean-up after a dead process is repeated.
 Status ProcessTable::lock(const Deadline& deadline) noexcept {
   switch (robust_mutex_lock(&header_->registry_mutex, deadline)) {
     case LockOutcome::kOwnerDied:
@@ -36,7 +36,7 @@ Status ProcessTable::lock(const Deadline& deadline) noexcept {
 
 void ProcessTable::unlock() noexcept { robust_mutex_unlock(&header_->registry_mutex); }
 
-// Each process takes the first slot that is free, so that behind one which nobody ever had there is none.
+// Each process takes the first free slot, so that all slots behind one that was never used are free.
 std::span<ProcessSlot> ProcessTable::used() const noexcept {
   std::uint32_t used = 0;
   while (used < count_ && (slots_[used].generation.load(std::memory_order_relaxed) != 0 ||
@@ -136,7 +136,7 @@ void ProcessTable::retire_dead() noexcept {
   }
 }
 
-// A process keeps its marks through exec(). What its former program held is nobody's.
+// A process keeps its marks through exec(). No program uses the slots of the former one any more.
 void ProcessTable::retire_former_programs() noexcept {
   const auto own_pid = static_cast<std::uint32_t>(getpid());
   for (ProcessSlot& slot : used()) {

@@ -54,7 +54,7 @@ Status take_over(SegmentHeader* header, std::uint64_t former, std::uint64_t own_
   if (outcome != MarkOutcome::kSet) return ProcessMarks::explain(outcome);
   const bool was_free = header->has_unmarked.load(std::memory_order_seq_cst) == 0;
   const bool is_former = !was_free || header->pid_namespace.compare_exchange_strong(former, own_namespace);
-  // Looked at once more: a process without a mark raises the flag first and reads the namespace after that.
+  // A second look, because a process without a mark raises the flag first and then reads the namespace.
   const bool is_free = was_free && is_former && header->has_unmarked.load(std::memory_order_seq_cst) == 0;
   if (was_free && is_former && !is_free) header->pid_namespace.store(former, std::memory_order_seq_cst);
   marks.end_takeover();

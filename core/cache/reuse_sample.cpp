@@ -10,7 +10,7 @@ namespace {
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr int kGenerationBits = 24;
 constexpr std::uint32_t kGenerationMask24 = (1U << kGenerationBits) - 1;
-// So many generations are as large as what the cache holds now.
+// This many generations together have as many keys as the cache holds now.
 constexpr std::uint64_t kGenerationsPerCache = 32;
 
 // The bits of the tag: neither bucket nor shard depends on them.
@@ -86,7 +86,7 @@ bool ReuseSample::follow_shift(KeyHash hash) noexcept {
   return has(hash);
 }
 
-// Half of the sample goes. Who dies in here leaves keys that nobody asks for any more, and that age like others.
+// Drops half of the sample. A process that dies in here leaves keys that no get touches any more; they age out.
 void ReuseSample::raise_shift(std::uint32_t from) noexcept {
   std::uint32_t present = metrics_.sample_shift.load(kRelaxed);
   if (from >= kMostShift || std::max(present, kLeastShift) != from) return;
