@@ -39,7 +39,7 @@ std::uint64_t checksum_of(RecordHead head, std::string_view key, std::string_vie
   return XXH3_64bits_digest(&state);
 }
 
-// A line on a terminal that says how far it is. Silent where standard error is none.
+// A line on a terminal that shows the progress. Silent where standard error is not a terminal.
 class Progress {
  public:
   explicit Progress(std::uint64_t all) : all_(all), is_shown_(isatty(STDERR_FILENO) != 0) {}
@@ -74,7 +74,7 @@ class Progress {
   Clock::time_point next_ = begin_;
 };
 
-// Bytes on their way to a file that appears under its name complete or not at all: it has no name until then.
+// Writes a file that appears under its name complete or not at all: it has no name until then.
 class OutputFile {
  public:
   OutputFile(std::string path, bool compress) : path_(std::move(path)) {
@@ -179,7 +179,7 @@ class InputFile {
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
-  // False at the end of the file, or where it is no zstd stream any more.
+  // False at the end of the file, or where the bytes are not a zstd stream.
   bool read(void* to, std::size_t size_bytes) {
     if (stream_ == nullptr) return read_raw(to, size_bytes);
     ZSTD_outBuffer out{to, size_bytes, 0};

@@ -32,7 +32,7 @@ int scan(const Session& session, std::uint64_t cursor, std::size_t count, const 
 
 constexpr std::size_t kRowCells = 64;
 
-// A live block, of which an entry tells where its value begins. Header and key lie before that.
+// A live block. Its entry says where the value begins; header and key lie before it.
 struct Block {
   std::uint64_t begin;
   std::uint64_t end;

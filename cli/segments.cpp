@@ -220,7 +220,7 @@ void add_segment_commands(CLI::App& app, Session& session) {
                              "  memstream ls\n  memstream ls --backend sysv --json");
   ls->callback([&session] { session.run = [&session] { return list(session); }; });
 
-  CLI::App* verify = add_command(app, session, "check", "Verify every invariant of a cache; changes nothing",
+  CLI::App* verify = add_command(app, session, "check", "Verify every invariant of a cache",
                                  "  memstream check --name sessions\n  memstream check --repair");
   const auto repairs = std::make_shared<bool>(false);
   verify->add_flag("--repair", *repairs, "rebuild every shard and drop what is damaged");

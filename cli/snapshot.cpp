@@ -113,8 +113,8 @@ std::optional<std::uint64_t> quantile(Histogram histogram, double part) {
 
 // ---- the curve ----
 
-// What the sample saw too much or too little of, since a few keys have many gets, goes to the shortest distances: those
-// keys are the hottest (SHARDS-adj).
+// A few keys have many gets, so the sample sees too many or too few. The difference goes to the shortest distances,
+// because these keys are the hottest (SHARDS-adj).
 double hit_ratio_of(const memstream_metrics_t& metrics, std::uint64_t gets, double entries) {
   if (gets == 0) return 0;
   double hits = static_cast<double>(gets) - static_cast<double>(metrics.references);

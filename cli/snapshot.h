@@ -1,5 +1,5 @@
-// Everything that is known of a cache at one moment, and what follows from it. The one place that computes what the
-// commands, their JSON and the Prometheus metrics show.
+// Everything that is known of a cache at one moment, and what follows from it. Only this module computes the numbers
+// that the commands, their JSON and the Prometheus metrics show.
 #pragma once
 
 #include <cstddef>
@@ -57,12 +57,12 @@ std::vector<HotKey> hot_keys_between(const std::vector<memstream_entry_t>& befor
 using Histogram = std::span<const std::uint64_t>;
 
 std::uint64_t total(Histogram histogram);
-// The value below which this part of the counted ones lies; none of an empty histogram. At most a quarter too high.
+// The value below which this part of the counted values lies; none for an empty histogram. At most a quarter too high.
 std::optional<std::uint64_t> quantile(Histogram histogram, double part);
 
 // ---- the miss-ratio curve ----
 
-// What the cache would hit at another size, as far as the sample tells.
+// The hit ratio that the cache would have at another size, estimated from the sample.
 struct CurvePoint {
   double factor = 1;  // Of the present size.
   std::uint64_t size_bytes = 0;

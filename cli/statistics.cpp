@@ -1,4 +1,4 @@
-// Commands about a cache as a whole: stat, procs.
+// Commands about a cache as a whole: stat, metrics, advise, procs.
 #include <fmt/format.h>
 #include <signal.h>
 
@@ -141,7 +141,7 @@ std::string command_of(std::uint32_t pid) {
   return command;
 }
 
-// "running", "stopped", "ended"; "?" where /proc shows nothing of it, as in another namespace.
+// "running", "stopped", "ended"; "?" where /proc does not show the process, as in another namespace.
 std::string condition_of(std::uint32_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -197,7 +197,7 @@ void add_statistics_commands(CLI::App& app, Session& session) {
                                   "  memstream metrics > /var/lib/node_exporter/memstream.prom");
   metrics->callback([&session] { session.run = [&session] { return show_metrics(session); }; });
 
-  CLI::App* advisor = add_command(app, session, "advise", "Say which size would do what, and what else is worth a look",
+  CLI::App* advisor = add_command(app, session, "advise", "Estimate the hit ratio of other sizes, and find problems",
                                   "  memstream advise --name sessions");
   advisor->callback([&session] { session.run = [&session] { return advise(session); }; });
 

@@ -14,11 +14,11 @@ std::string format_nanoseconds(std::uint64_t ns);                   // "120 ns",
 std::string format_instant(std::uint64_t unix_ms);                  // local time, "2026-12-01 12:00:00"; "never" for 0
 std::string format_share(std::uint64_t part, std::uint64_t whole);  // "12.3 %"; "-" of 0
 
-// Bytes as text that does a terminal no harm: what is not printable UTF-8 is escaped. Cut to `width` characters; 0: no
+// Bytes as text that is safe on a terminal: everything but printable UTF-8 is escaped. Cut to `width` characters; 0: no
 // limit.
 std::string printable(std::string_view bytes, std::size_t width = 0);
 
-// The inverse for keys that a user types: as they are. For JSON: bytes that are no UTF-8 are escaped as \xNN.
+// Bytes as text for JSON: bytes that are not UTF-8 are escaped as \xNN, and a backslash as two.
 std::string json_text(std::string_view bytes);
 
 // "#####" of at most `width` characters.

@@ -21,7 +21,7 @@ struct BenchChoices {
   double seconds = 1;
 };
 
-// A cache that nobody else has; it goes with this object.
+// A cache that only this process uses; its segment is destroyed with this object.
 class OwnCache {
  public:
   OwnCache(const Target& target, std::uint64_t size_bytes) : owner_(getpid()) {
@@ -62,7 +62,7 @@ double rate_of(const BenchChoices& choices, const Operation& operation) {
   return static_cast<double>(calls) / passed;
 }
 
-// The sum of what so many processes reach at the same time. They report through pipes.
+// The total rate of so many processes at the same time. They report through pipes.
 template <class Operation>
 double rate_of_all(const BenchChoices& choices, const Operation& operation) {
   std::vector<std::pair<pid_t, int>> children;

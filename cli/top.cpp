@@ -18,9 +18,9 @@
 namespace memstream::cli {
 namespace {
 
-constexpr std::size_t kHistory = 240;  // Ratios that the sparkline knows.
+constexpr std::size_t kHistory = 240;  // Ratios that the sparkline shows at most.
 constexpr std::size_t kTopKeyWidth = 50;
-constexpr double kScanSeconds = 30;  // The largest keys are looked for so often.
+constexpr double kScanSeconds = 30;  // Between two searches for the largest keys.
 
 struct TopChoices {
   double seconds = 1;
@@ -31,7 +31,7 @@ struct TopChoices {
 enum class Order { kRate, kGets, kSize, kKey };
 constexpr const char* kOrderNames[] = {"rate", "gets", "size", "key"};
 
-// What is shown: filled by looks at the cache, read by whatever draws it.
+// The data on the screen: filled from the cache, read by the code that draws it.
 class View {
  public:
   View(const Cache& cache, std::string filter)
@@ -186,7 +186,7 @@ class View {
   std::deque<double> ratios_;
 };
 
-// The terminal, as it was before when this goes.
+// Sets the terminal up, and restores it when the object ends.
 class Screen {
  public:
   Screen() {
