@@ -93,7 +93,7 @@ def apply_segment_options(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_nul(argv: Sequence[str]) -> None:
-    """Refuses what the system would end at its first NUL. A shell passes none, but `main` may be called with one."""
+    """Refuses text that the system would end at its first NUL. A shell passes none, but a caller of `main` may."""
     for argument in argv:
         if "\0" in argument:
             raise UsageError(invalid("argument", argument, "text without a NUL character", "Remove the NUL character"))
@@ -132,7 +132,7 @@ def run(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> int:
         The exit code.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # Keys may hold what the terminal has no letters for.
+        sys.stdout.reconfigure(errors="backslashreplace")  # Keys may hold characters that the terminal cannot show.
     arguments = parser.parse_args(argv)
     action: Callable[[argparse.Namespace], int] = arguments.action
     try:

@@ -61,7 +61,7 @@ def _digest(data: Any, wanted: bool) -> str:
 
 
 class Loader:
-    """Stores one thing after the other, and keeps the account.
+    """Stores one value after the other, and counts what was stored and refused.
 
     Attributes:
         refusals: how many things were refused, by reason.
@@ -99,7 +99,7 @@ class Loader:
             self._accept(key, len(value), _digest(value, self._log is not None))
 
     def store_lines(self, file: BinaryIO, field: str, prefix: bytes) -> None:
-        """Stores every line of a JSON lines file, without its line end, under what `field` says. Empty lines count not.
+        """Stores every line of a JSON lines file, without its line end, under the value of `field`. Skips empty lines.
 
         Args:
             file: where to read, to its end.
@@ -165,7 +165,7 @@ class Loader:
 
 
 def _key_of_line(line: bytes, field: str) -> bytes:
-    """Returns what `field` says in a line of JSON; raises ValueError, with the reason, if it says nothing of use."""
+    """Returns the value of `field` in a line of JSON; raises ValueError, with the reason, if it cannot be a key."""
     try:
         record = json.loads(line)
     except ValueError:
