@@ -12,6 +12,7 @@
 
 #include "api/memstream.h"
 #include "benchmarks/evicting/worker.h"
+#include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
 namespace {
@@ -168,12 +169,6 @@ class Sets {
 
 // ---- MemStream ----
 
-void require_ok(int status, const char* call) {
-  if (status == CACHE_OK) [[likely]]
-    return;
-  throw std::runtime_error(std::string(call) + ": " + cache_last_error());
-}
-
 struct Posix {
   static constexpr const char* kName = "memstream-posix";
   static constexpr const char* kBackend = "posix";
@@ -188,52 +183,35 @@ class MemStream {
  public:
   static constexpr const char* kName = Kind::kName;
 
-  MemStream(const std::string& tag, const Bounds& bounds) : name_(tag + ".evicting") {
-    memstream_options_init(&options_);
-    options_.backend = Kind::kBackend;
-    options_.name = name_.c_str();
-    options_.size_bytes = bounds.size_bytes;
-    require_ok(memstream_open(&options_, &cache_), "memstream_open");
-  }
-  MemStream(const MemStream&) = delete;
-  MemStream& operator=(const MemStream&) = delete;
-  ~MemStream() {
-    memstream_destroy(cache_);
-    memstream_close(cache_);
-  }
+  MemStream(const std::string& tag, const Bounds& bounds)
+      : name_(tag + ".evicting"), options_(options_of(Kind::kBackend, name_, bounds.size_bytes)), cache_(options_) {}
 
   class Session {
    public:
-    explicit Session(MemStream& store) {
-      memstream_options_t options = store.options_;
-      options.flags |= MEMSTREAM_OPEN_EXISTING;
-      require_ok(memstream_open(&options, &cache_), "memstream_open");
-    }
-    Session(const Session&) = delete;
-    Session& operator=(const Session&) = delete;
-    ~Session() { memstream_close(cache_); }
+    explicit Session(MemStream& store) : cache_(store.options_) {}
 
     template <class See>
     bool get(const Key& key, std::span<std::byte> room, See see) {
       std::size_t size = room.size();
-      const int status = memstream_get(cache_, key.c_str(), kKeySize, room.data(), &size, nullptr);
+      const int status = memstream_get(cache_.handle(), key.c_str(), kKeySize, room.data(), &size, nullptr);
       if (status == CACHE_MISS) return false;
       require_ok(status, "memstream_get");
       see(room.data(), size);
       return true;
     }
     void put(const Key& key, std::span<const std::byte> value) {
-      require_ok(memstream_set(cache_, key.c_str(), kKeySize, value.data(), value.size(), 0, 0), "memstream_set");
+      require_ok(memstream_set(cache_.handle(), key.c_str(), kKeySize, value.data(), value.size(), 0, 0),
+                 "memstream_set");
     }
 
    private:
-    memstream_t* cache_ = nullptr;
+    JoinedCache cache_;
   };
 
  private:
   std::string name_;
-  memstream_options_t options_{};
-  memstream_t* cache_ = nullptr;
+  memstream_options_t options_;
+  CreatedCache cache_;
 };
 
 template <class Store>

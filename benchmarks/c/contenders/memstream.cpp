@@ -7,20 +7,15 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
-#include <stdexcept>
+#include <optional>
 #include <string>
 
 #include "benchmarks/c/contenders/contenders.h"
 #include "benchmarks/c/worker.h"
+#include "benchmarks/support/open_cache.h"
 
 namespace memstream::bench {
 namespace {
-
-void require_ok(int status, const char* call) {
-  if (status == CACHE_OK) [[likely]]
-    return;
-  throw std::runtime_error(std::string(call) + ": " + cache_strerror(status) + ": " + cache_last_error());
-}
 
 // The default size, or more: room enough that nothing is evicted. Shards fill unevenly: each has place for six standard
 // deviations more items than the mean, and for two more that are being written.
@@ -84,40 +79,23 @@ class MemStream {
   static constexpr unsigned kSweepEvery = 1;
   static constexpr bool kMayTear = false;
 
-  MemStream(const Environment& environment, const DataSet& data) : name_(environment.tag + "." + kName) {
-    memstream_options_init(&options_);
-    options_.backend = Kind::kBackend;
-    options_.name = name_.c_str();
-    options_.size_bytes = segment_size(data);
-    options_.hugepages = Kind::kHugePages;
-    require_ok(memstream_open(&options_, &cache_), "memstream_open");
-  }
-  MemStream(const MemStream&) = delete;
-  MemStream& operator=(const MemStream&) = delete;
-  ~MemStream() {
-    memstream_destroy(cache_);
-    memstream_close(cache_);
-  }
+  MemStream(const Environment& environment, const DataSet& data)
+      : name_(environment.tag + "." + kName), options_(options_for(name_, data)), cache_(options_) {}
 
   class Session {
    public:
     explicit Session(MemStream& store) {
       if constexpr (Kind::kConnects) {
         connect(store.options_);
-        return;
+      } else {
+        joined_.emplace(store.options_);
+        cache_ = joined_->handle();
       }
-      memstream_options_t options = store.options_;
-      options.flags |= MEMSTREAM_OPEN_EXISTING;
-      require_ok(memstream_open(&options, &cache_), "memstream_open");
     }
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
     ~Session() {
-      if constexpr (Kind::kConnects) {
-        cache_disconnect();
-      } else {
-        memstream_close(cache_);
-      }
+      if constexpr (Kind::kConnects) cache_disconnect();
     }
 
     template <class See>
@@ -197,25 +175,28 @@ class MemStream {
       }
     }
 
+    std::optional<JoinedCache> joined_;  // None if the process connects.
     memstream_t* cache_ = nullptr;
     std::array<memstream_item_t, Kind::kBatch> items_{};
   };
 
  private:
+  static memstream_options_t options_for(const std::string& name, const DataSet& data) {
+    memstream_options_t options = options_of(Kind::kBackend, name, segment_size(data));
+    options.hugepages = Kind::kHugePages;
+    return options;
+  }
+
   std::string name_;
-  memstream_options_t options_{};
-  memstream_t* cache_ = nullptr;
+  memstream_options_t options_;
+  CreatedCache cache_;
 };
 
 }  // namespace
 
 bool has_huge_pages(const char* backend) {
   const std::string name = "probe-" + std::to_string(::getpid());
-  memstream_options_t options;
-  memstream_options_init(&options);
-  options.backend = backend;
-  options.name = name.c_str();
-  options.size_bytes = std::uint64_t{2} << 20;
+  memstream_options_t options = options_of(backend, name, std::uint64_t{2} << 20);
   options.hugepages = "require";
   memstream_t* cache = nullptr;
   const int status = memstream_open(&options, &cache);
