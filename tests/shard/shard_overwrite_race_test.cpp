@@ -53,7 +53,9 @@ class InterruptingRoom {
     REQUIRE(::mprotect(border_, kPageSize, PROT_NONE) == 0);
     return {reinterpret_cast<const char*>(begin), value.size()};
   }
-  int interruptions() const { return interruptions_; }
+  // Makes the second half fault once more.
+  void protect() const { REQUIRE(::mprotect(border_, kPageSize, PROT_NONE) == 0); }
+  int interruptions() const { return interruptions_.load(); }
 
  private:
   static void interrupt(int, siginfo_t* info, void*) {
@@ -68,7 +70,7 @@ class InterruptingRoom {
   std::function<void()> meanwhile_;
   std::byte* border_ = nullptr;
   struct sigaction before_ {};
-  int interruptions_ = 0;
+  std::atomic<int> interruptions_{0};
 };
 
 // Gets "key" while `store_next` stores `next` in the middle of the copy. The get must return all of `next`.
@@ -85,14 +87,36 @@ void check_interrupted_get(OverwritingShard& cache, const std::string& next,
   CHECK(got.read.cas == cache.read("key").cas);
 }
 
-// Stores pattern 1 of `size_bytes` under "key", then pattern 2. A view begins in the middle of the second copy.
+// Stores pattern 1 of `size_bytes` under "key", then pattern 2. A view begins in the middle of the second copy. A put
+// touches its source once before it takes the lock. So another thread holds the lock until the put waits for it, and
+// makes the room fault again: the view begins when the put has found the old value unviewed.
 PinnedBlock put_interrupted_by_view(OverwritingShard& cache, std::size_t size_bytes) {
   REQUIRE(cache.put("key", pattern(size_bytes, 1)) == Status::kOk);
   PinnedBlock view;
   Status viewed = Status::kInternal;
-  InterruptingRoom room([&] { viewed = cache.pin("key", &view); });
-  REQUIRE(cache.put("key", room.with(pattern(size_bytes, 2))) == Status::kOk);
-  CHECK(room.interruptions() == 1);
+  bool is_locked_by_put = false;
+  int calls = 0;
+  pthread_mutex_t* const lock = &cache.header().write_mutex;
+  InterruptingRoom room([&] {
+    if (++calls != 2) return;
+    is_locked_by_put = robust_mutex_is_mine(lock);
+    viewed = cache.pin("key", &view);
+  });
+  const std::string_view next = room.with(pattern(size_bytes, 2));
+  std::atomic<bool> is_locked{false};
+  std::thread holder([&] {
+    REQUIRE(robust_mutex_try_lock(lock) == LockOutcome::kAcquired);
+    is_locked = true;
+    while (room.interruptions() == 0 || !robust_mutex_is_awaited(lock)) std::this_thread::yield();
+    room.protect();
+    robust_mutex_unlock(lock);
+  });
+  while (!is_locked) std::this_thread::yield();
+  const Status stored = cache.put("key", next);
+  holder.join();
+  REQUIRE(stored == Status::kOk);
+  CHECK(room.interruptions() == 2);
+  CHECK(is_locked_by_put);
   REQUIRE(viewed == Status::kOk);
   return view;
 }
