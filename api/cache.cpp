@@ -31,11 +31,33 @@ class DefaultConnection final : private ForkAware {
   // Null if no function has asked for the connection yet.
   static DefaultConnection* created() { return existing; }
 
-  // The handle for the only thread of a process, which no other can delete. Null if there are others, or no handle.
+  // The handle for the only thread of a process, which no other can delete. Null if there is none.
+  // REQUIRES: has_one_thread().
   static memstream_handle* alone() noexcept {
     DefaultConnection* const connection = existing.load(std::memory_order_relaxed);
-    const bool is_usable = has_one_thread() && connection != nullptr;
-    return is_usable ? connection->handle_.load(std::memory_order_relaxed) : nullptr;
+    return connection != nullptr ? connection->handle_.load(std::memory_order_relaxed) : nullptr;
+  }
+
+  // A quick get among threads; kNoAnswer if get() has to answer.
+  [[gnu::always_inline]] static int get_among_threads(const char* key, void* value, std::size_t* value_size) noexcept {
+    DefaultConnection* const connection = existing.load(std::memory_order_acquire);
+    if (connection == nullptr) [[unlikely]]
+      return kNoAnswer;
+    const std::size_t turn = connection->turn_.load(std::memory_order_seq_cst);
+    InFlightCalls::Place* const place = connection->calls_in_flight_[turn % 2].enter();
+    if (place == nullptr) [[unlikely]]
+      return kNoAnswer;
+    int status = kNoAnswer;
+    // As in use().
+    memstream_handle* const handle = connection->handle_.load(std::memory_order_seq_cst);
+    if (connection->turn_.load(std::memory_order_seq_cst) == turn && handle != nullptr) [[likely]] {
+      const std::size_t key_size = std::strlen(key);
+      status = get_short_key<Threads::kMany>(handle, key, key_size, value, value_size, nullptr);
+      if (status == kNoAnswer) [[unlikely]]
+        status = get_any_key_among_threads(handle, key, key_size, value, value_size, nullptr);
+    }
+    InFlightCalls::leave(*place);
+    return status;
   }
 
   Status connect() {
@@ -97,8 +119,8 @@ class DefaultConnection final : private ForkAware {
     memstream_handle* old = handle_.exchange(handle, std::memory_order_seq_cst);
     // New calls are counted in the other element, so a steady stream of them cannot keep this one above zero.
     const std::size_t turn = turn_.fetch_add(1, std::memory_order_seq_cst);
-    calls_in_flight_[turn % 2].wait_until_empty();
-    delete old;
+    // Where nobody can tell whether another thread still uses it, it stays until the process ends.
+    if (calls_in_flight_[turn % 2].wait_until_empty()) delete old;
   }
 
   // A thread of the parent may have held the mutex. It guards one pointer, which is always consistent.
@@ -126,15 +148,42 @@ class DefaultConnection final : private ForkAware {
 
 using memstream::DefaultConnection;
 using memstream::guarded;
+using memstream::has_one_thread;
 using memstream::InFlightCalls;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
+using memstream::Threads;
 
 // dlclose() must leave no mapping and no process slot behind. When the process exits, the kernel would do the same.
 [[gnu::destructor]] static void close_default_connection() {
   if (DefaultConnection* created = DefaultConnection::created(); created != nullptr) created->close_if_idle();
 }
+
+namespace {
+
+// A get with all its cases.
+[[gnu::noinline]] int get_slowly(const char* key, void* value, size_t* value_size) noexcept {
+  return guarded([&] {
+    if (const Status status = require("key", key); status != Status::kOk) return status;
+    if (const Status status = require("value_size", value_size); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
+    memstream::GetResult got;
+    const Status status = DefaultConnection::instance().use<InFlightCalls::Guard>([&](memstream_handle& handle) {
+      got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size, false);
+      return got.status;
+    });
+    *value_size = status == Status::kOk || status == Status::kTooSmall ? got.read.value_size : 0;
+    return status;
+  });
+}
+
+[[gnu::noinline]] int get_among_threads(const char* key, void* value, size_t* value_size) noexcept {
+  const int status = DefaultConnection::get_among_threads(key, value, value_size);
+  return status != memstream::kNoAnswer ? status : get_slowly(key, value, value_size);
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -154,27 +203,18 @@ int cache_put(const char* key, const void* value, size_t value_size) {
 }
 
 int cache_get(const char* key, void* value, size_t* value_size) {
-  if (memstream_handle* const handle = DefaultConnection::alone();
-      handle != nullptr && key != nullptr && value != nullptr && value_size != nullptr) [[likely]] {
+  const bool is_whole = key != nullptr && value != nullptr && value_size != nullptr;
+  if (!is_whole) [[unlikely]]
+    return get_slowly(key, value, value_size);
+  if (!has_one_thread()) return get_among_threads(key, value, value_size);
+  int status = memstream::kNoAnswer;
+  if (memstream_handle* const handle = DefaultConnection::alone(); handle != nullptr) [[likely]] {
     const size_t key_size = std::strlen(key);
-    int status = memstream::get_short_key(handle, key, key_size, value, value_size, nullptr);
+    status = memstream::get_short_key<Threads::kOne>(handle, key, key_size, value, value_size, nullptr);
     if (status == memstream::kNoAnswer) [[unlikely]]
       status = memstream::get_any_key(handle, key, key_size, value, value_size, nullptr);
-    if (status != memstream::kNoAnswer) [[likely]]
-      return status;
   }
-  return guarded([&] {
-    if (const Status status = require("key", key); status != Status::kOk) return status;
-    if (const Status status = require("value_size", value_size); status != Status::kOk) return status;
-    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
-    memstream::GetResult got;
-    const Status status = DefaultConnection::instance().use<InFlightCalls::Guard>([&](memstream_handle& handle) {
-      got = handle.cache().get(key, static_cast<std::byte*>(value), *value_size, false);
-      return got.status;
-    });
-    *value_size = status == Status::kOk || status == Status::kTooSmall ? got.read.value_size : 0;
-    return status;
-  });
+  return status != memstream::kNoAnswer ? status : get_slowly(key, value, value_size);
 }
 
 int cache_delete(const char* key) {

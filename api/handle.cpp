@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/process_fence.h"
 #include "core/cache/format.h"
 
 using memstream::Cache;
@@ -68,6 +69,8 @@ Status open_cache(const OpenOptions& options, std::unique_ptr<Cache>* cache, std
 Status memstream_handle::open(const memstream_options_t* options, std::unique_ptr<memstream_handle>* handle) {
   OpenOptions open_options;
   if (const Status status = memstream::read_options(options, &open_options); status != Status::kOk) return status;
+  // While the process has one thread this takes no time. Where it is refused, calls are noted in the costlier way.
+  static_cast<void>(memstream::prepare_process_fence());
   auto opened = std::unique_ptr<memstream_handle>(new memstream_handle);
   const Deadline deadline(open_options.spec.timeout);
   Status status;

@@ -23,6 +23,7 @@ using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
 using memstream::StoreMode;
+using memstream::Threads;
 
 namespace {
 
@@ -68,6 +69,40 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   return status != memstream::kNoAnswer ? status : get_slowly(cache, key, key_size, value, value_size, meta);
 }
 
+// REQUIRES: no pointer is NULL, but for `meta`; has_one_thread().
+[[gnu::noinline]] int get_alone(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  const int status = memstream::get_short_key<Threads::kOne>(cache, key, key_size, value, value_size, meta);
+  if (status != memstream::kNoAnswer) [[likely]]
+    return status;
+  return get_otherwise(cache, key, key_size, value, value_size, meta);
+}
+
+// The same among threads: the call was not answered, and is over.
+[[gnu::noinline]] int get_otherwise_among_threads(memstream_t* cache, const void* key, std::size_t key_size,
+                                                  void* value, std::size_t* value_size,
+                                                  memstream_meta_t* meta) noexcept {
+  int status = memstream::kNoAnswer;
+  if (InFlightCalls::Place* const place = cache->calls_in_flight().enter(); place != nullptr) {
+    status = memstream::get_any_key_among_threads(cache, key, key_size, value, value_size, meta);
+    InFlightCalls::leave(*place);
+  }
+  return status != memstream::kNoAnswer ? status : get_slowly(cache, key, key_size, value, value_size, meta);
+}
+
+// REQUIRES: no pointer is NULL, but for `meta`.
+[[gnu::noinline]] int get_among_threads(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                        std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  InFlightCalls::Place* const place = cache->calls_in_flight().enter();
+  if (place != nullptr) [[likely]] {
+    const int status = memstream::get_short_key<Threads::kMany>(cache, key, key_size, value, value_size, meta);
+    InFlightCalls::leave(*place);
+    if (status != memstream::kNoAnswer) [[likely]]
+      return status;
+  }
+  return get_otherwise_among_threads(cache, key, key_size, value, value_size, meta);
+}
+
 [[gnu::always_inline]] inline Status delete_key(memstream_t* cache, const void* key, std::size_t key_size) {
   return cache->cache().remove(bytes_of(key, key_size));
 }
@@ -80,8 +115,19 @@ namespace memstream {
                                   std::size_t* value_size, memstream_meta_t* meta) noexcept {
   if (key_size - 1 >= kMaxKeySize) [[unlikely]]
     return kNoAnswer;
-  cache->cache().renew_quick();
-  return get_quickly<true>(cache, key, key_size, value, value_size, meta);
+  AccessClock& clock = cache->cache().clock_of_only_thread();
+  cache->cache().renew_quick(clock);
+  return get_quickly<Threads::kOne, true>(cache, clock, key, key_size, value, value_size, meta);
+}
+
+[[gnu::noinline]] int get_any_key_among_threads(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                                std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  if (key_size - 1 >= kMaxKeySize) [[unlikely]]
+    return kNoAnswer;
+  AccessClock* const clock = cache->cache().claim_clock();
+  if (clock == nullptr) return kNoAnswer;
+  cache->cache().renew_quick(*clock);
+  return get_quickly<Threads::kMany, true>(cache, *clock, key, key_size, value, value_size, meta);
 }
 
 }  // namespace memstream
@@ -116,8 +162,8 @@ const char* memstream_open_note(memstream_t* cache) { return cache != nullptr ? 
 
 int memstream_close(memstream_t* cache) {
   return guarded([&] {
-    if (cache != nullptr) cache->calls_in_flight().wait_until_empty();
-    delete cache;
+    // Where nobody can tell whether another thread still uses it, it stays until the process ends.
+    if (cache != nullptr && cache->calls_in_flight().wait_until_empty()) delete cache;
     return Status::kOk;
   });
 }
@@ -144,12 +190,11 @@ int memstream_destroy_named(const memstream_options_t* options) {
 int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* value, size_t* value_size,
                   memstream_meta_t* meta) {
   const bool is_whole = cache != nullptr && key != nullptr && value != nullptr && value_size != nullptr;
-  if (!is_whole || !has_one_thread()) [[unlikely]]
+  if (!is_whole) [[unlikely]]
     return get_slowly(cache, key, key_size, value, value_size, meta);
-  const int status = memstream::get_short_key(cache, key, key_size, value, value_size, meta);
-  if (status != memstream::kNoAnswer) [[likely]]
-    return status;
-  return get_otherwise(cache, key, key_size, value, value_size, meta);
+  // Each of these saves the registers that it needs.
+  return has_one_thread() ? get_alone(cache, key, key_size, value, value_size, meta)
+                          : get_among_threads(cache, key, key_size, value, value_size, meta);
 }
 
 int memstream_set(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,

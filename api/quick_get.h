@@ -15,32 +15,38 @@ namespace memstream {
 // Instead of a status: the get with all its cases has to answer.
 inline constexpr int kNoAnswer = INT_MIN;
 
-// REQUIRES: has_one_thread(); no pointer is NULL, but for `meta`; keys of 1 to kMaxKeySize bytes.
-template <bool kWantsAll>
-[[gnu::always_inline]] inline int get_quickly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
-                                              std::size_t* value_size, memstream_meta_t* meta) noexcept {
+// Where a get of one thread finds its clock. REQUIRES: has_one_thread() for Threads::kOne; with kMany the call was
+// entered. No pointer is NULL, but for `meta`; keys of 1 to kMaxKeySize bytes.
+template <Threads kThreads, bool kWantsAll>
+[[gnu::always_inline]] inline int get_quickly(memstream_t* cache, AccessClock& clock, const void* key,
+                                              std::size_t key_size, void* value, std::size_t* value_size,
+                                              memstream_meta_t* meta) noexcept {
   using Answer = Shard::QuickAnswer;
   ReadResult read;
   Entry* entry = nullptr;
-  const Answer answer = cache->cache().get_quickly<kWantsAll>(bytes_of(key, key_size), static_cast<std::byte*>(value),
-                                                              value_size, &read, &entry);
+  const Answer answer = cache->cache().get_quickly<kWantsAll>(
+      clock, bytes_of(key, key_size), static_cast<std::byte*>(value), value_size, &read, &entry);
   if (answer == Answer::kHit) [[likely]] {
     *value_size = read.value_size;
     if (kWantsAll && meta != nullptr) *meta = meta_of(cache->cache(), read);
-    cache->cache().note_quick_hit(*entry);
+    cache->cache().note_quick_hit<kThreads>(clock, *entry);
     return static_cast<int>(Status::kOk);
   }
   if (answer == Answer::kNone) return kNoAnswer;
   *value_size = 0;
-  cache->cache().note_quick_miss();
+  cache->cache().note_quick_miss<kThreads>();
   return static_cast<int>(Status::kMiss);
 }
 
-// The same where get_short_key() has no answer, and with all that is known of the entry.
+// The same where get_short_key() has no answer, and with all that is known of the entry. Among threads one that has no
+// clock gets one.
 int get_any_key(memstream_t* cache, const void* key, std::size_t key_size, void* value, std::size_t* value_size,
                 memstream_meta_t* meta) noexcept;
+int get_any_key_among_threads(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                              std::size_t* value_size, memstream_meta_t* meta) noexcept;
 
 // Of the keys of which the hash takes one branch, and the comparison too; of the others kNoAnswer.
+template <Threads kThreads>
 [[gnu::always_inline]] inline int get_short_key(memstream_t* cache, const void* key, std::size_t key_size, void* value,
                                                 std::size_t* value_size, const memstream_meta_t* meta) noexcept {
   constexpr std::size_t kLeast = HashSeed::kShortLeast;
@@ -48,7 +54,15 @@ int get_any_key(memstream_t* cache, const void* key, std::size_t key_size, void*
   if (((key_size - kLeast) | reinterpret_cast<std::uintptr_t>(meta)) > kMost - kLeast) [[unlikely]]
     return kNoAnswer;
   if (key_size < kLeast || key_size > kMost) __builtin_unreachable();  // The line above is too clever for a compiler.
-  return get_quickly<false>(cache, key, key_size, value, value_size, nullptr);
+  if constexpr (kThreads == Threads::kOne) {
+    AccessClock& clock = cache->cache().clock_of_only_thread();
+    return get_quickly<kThreads, false>(cache, clock, key, key_size, value, value_size, nullptr);
+  } else {
+    AccessClock* const clock = cache->cache().clock_among_threads();
+    if (clock == nullptr) [[unlikely]]
+      return kNoAnswer;
+    return get_quickly<kThreads, false>(cache, *clock, key, key_size, value, value_size, nullptr);
+  }
 }
 
 }  // namespace memstream

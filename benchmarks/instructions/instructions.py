@@ -30,10 +30,13 @@ OPERATIONS = (
     "get_many",
     "set_overwrite",
     "set_many",
+    "set_new",
     "set_evicting",
     "view_release",
     "set_viewed",
     "delete",
+    "get_threads",
+    "set_threads",
 )
 HOW_TO_RECORD = "If it is meant, record it: scripts/bench.sh instructions --record, and commit benchmarks/instructions/"
 

@@ -10,8 +10,10 @@
 #include <array>
 #include <cstdio>
 #include <exception>
+#include <future>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "api/memstream.h"
 
@@ -112,19 +114,24 @@ void measure(const char* name, int first, int count, Operation operation, int st
   std::printf("%s %d\n", name, count);
 }
 
-void run(memstream_t* cache) {
-  Value value{};
-  const auto set = [&](int number) {
-    const std::string key = key_of(number);
-    require_status(memstream_set(cache, key.data(), key.size(), value.data(), value.size(), 0, 0), CACHE_OK, "set");
-  };
-  const auto get = [&](int number, int expected) {
-    const std::string key = key_of(number);
-    std::size_t size = value.size();
-    require_status(memstream_get(cache, key.data(), key.size(), value.data(), &size, nullptr), expected, "get");
-  };
-  for (int number = 0; number < kKeys; ++number) set(number);
+void set_key(memstream_t* cache, int number) {
+  const std::string key = key_of(number);
+  const Value value{};
+  require_status(memstream_set(cache, key.data(), key.size(), value.data(), value.size(), 0, 0), CACHE_OK, "set");
+}
 
+void get_key(memstream_t* cache, int number, int expected) {
+  const std::string key = key_of(number);
+  Value value;
+  std::size_t size = value.size();
+  require_status(memstream_get(cache, key.data(), key.size(), value.data(), &size, nullptr), expected, "get");
+}
+
+void run(memstream_t* cache) {
+  const auto set = [&](int number) { set_key(cache, number); };
+  const auto get = [&](int number, int expected) { get_key(cache, number, expected); };
+
+  measure("set_new", 0, kKeys, set);
   measure("get", 0, kKeys, [&](int number) { get(number, CACHE_OK); });
   measure("get_miss", kKeys, kKeys, [&](int number) { get(number, CACHE_MISS); });
   measure("set_overwrite", 0, kKeys, set);
@@ -154,6 +161,29 @@ void run(memstream_t* cache) {
   if (stats.evictions < kKeys) throw std::runtime_error("the segment was not full");
 }
 
+// The same of a thread of a process that has another one.
+void run_among_threads(memstream_t* cache) {
+  for (int number = 0; number < kKeys; ++number) set_key(cache, number);
+  measure("get_threads", 0, kKeys, [&](int number) { get_key(cache, number, CACHE_OK); });
+  measure("set_threads", 0, kKeys, [&](int number) { set_key(cache, number); });
+}
+
+// Sleeps as long as it lives. Once there was one, a process counts as one with threads.
+class OtherThread {
+ public:
+  OtherThread() : thread_([this] { end_.get_future().wait(); }) {}
+  OtherThread(const OtherThread&) = delete;
+  OtherThread& operator=(const OtherThread&) = delete;
+  ~OtherThread() {
+    end_.set_value();
+    thread_.join();
+  }
+
+ private:
+  std::promise<void> end_;
+  std::thread thread_;
+};
+
 }  // namespace
 
 int main() {
@@ -162,6 +192,11 @@ int main() {
     for (int segment = 0; segment < kSegments; ++segment) {
       const MeasuredCache cache;
       run(cache.handle());
+    }
+    const OtherThread other;
+    for (int segment = 0; segment < kSegments; ++segment) {
+      const MeasuredCache cache;
+      run_among_threads(cache.handle());
     }
     return 0;
   } catch (const std::exception& error) {

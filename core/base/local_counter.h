@@ -28,6 +28,19 @@ template <class Word>
 #endif
 }
 
+// The same of a word that only this thread changes, as a release store: whoever loads the sum with acquire sees what
+// came before it.
+template <class Word>
+[[gnu::always_inline]] inline void add_released(std::atomic<Word>& word, Word number) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+  // No store of this processor becomes visible before an earlier one, so the compiler alone has to keep the order.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  add_unlocked(word, number);
+#else
+  word.store(word.load(std::memory_order_relaxed) + number, std::memory_order_release);
+#endif
+}
+
 // Adds to a counter that only this process changes. With one thread a plain addition loses nothing; a locked one would
 // be among the most expensive instructions of a get.
 inline void add_local(std::atomic<std::uint64_t>& counter, std::uint64_t number) noexcept {

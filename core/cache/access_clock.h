@@ -4,23 +4,21 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/base/local_counter.h"
-
 namespace memstream {
 
 // Reading the clock takes an eighth of a get, which needs it only for the instant that it leaves in the entry. While
 // the gets of a process follow each other so fast that the clock stands still between them, most reuse the instant of
 // the one before. So an instant may be late by kMaxReuses gets, and must never be compared with an expiry.
 //
-// Not safe from several threads; a process with several threads reads the clock in each call.
+// Not safe from several threads: each has a clock of its own.
 class AccessClock {
  public:
   // `read()` reads the clock.
   template <class Read>
   [[gnu::always_inline]] std::uint64_t now(Read read) noexcept {
-    return has_one_thread() && take() ? instant_ : renew(read());
+    return take() ? instant_ : renew(read());
   }
-  // Whether instant() is good for one more call. REQUIRES: has_one_thread().
+  // Whether instant() is good for one more call.
   [[gnu::always_inline]] bool take() noexcept {
     if (--reuses_left_ >= 0) [[likely]]
       return true;
@@ -31,7 +29,7 @@ class AccessClock {
   std::uint64_t instant() const noexcept { return instant_; }
   // Whether the next call reads the clock.
   bool is_used_up() const noexcept { return reuses_left_ <= 0; }
-  // Makes instant() good for the call that has just read the clock by now(). REQUIRES: has_one_thread().
+  // Makes instant() good for the call that has just read the clock by now().
   void give_one() noexcept { ++reuses_left_; }
   // The next call reads the clock.
   void stop() noexcept { reuses_left_ = 0; }
@@ -40,7 +38,6 @@ class AccessClock {
   static constexpr std::int32_t kMaxReuses = 15;
 
   std::uint64_t renew(std::uint64_t now) noexcept {
-    if (!has_one_thread()) return now;
     // The clock stood still during all these calls, so it may stand still during twice as many.
     reuses_ = now == instant_ ? std::min(2 * reuses_ + 1, kMaxReuses) : 0;
     reuses_left_ = reuses_;

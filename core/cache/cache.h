@@ -14,8 +14,10 @@
 
 #include "core/base/clock.h"
 #include "core/base/fork_guard.h"
+#include "core/base/local_counter.h"
 #include "core/base/process_private.h"
 #include "core/base/segment.h"
+#include "core/base/thread_places.h"
 #include "core/cache/access_clock.h"
 #include "core/cache/batch_work.h"
 #include "core/cache/format.h"
@@ -54,6 +56,9 @@ struct ProcessInfo {
   std::uint64_t puts = 0;
 };
 
+// Whether a function is called by the only thread of a process.
+enum class Threads { kOne, kMany };
+
 // A block that this process holds, and the shard that it lies in.
 struct PinnedValue : PinnedBlock {
   std::uint32_t shard = 0;
@@ -82,15 +87,21 @@ class Cache final : private ForkAware {
 
   // core/cache/cache_lookup.h. Of `read`, without `wants_all`, only the size is set.
   GetResult get(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all = true) noexcept;
-  // As Shard::get_quickly(), for the only thread of a process. After kNone call get(); after kHit or kMiss call
-  // note_quick_hit() or note_quick_miss(). These are separate, so that no register has to be saved for them.
+  // As Shard::get_quickly(), with the access clock of the calling thread. After kNone call get(); after kHit or kMiss
+  // call note_quick_hit() or note_quick_miss(). These are separate, so that no register has to be saved for them.
   template <bool kWantsAll>
-  Shard::QuickAnswer get_quickly(std::string_view key, std::byte* buffer, const std::size_t* capacity, ReadResult* read,
-                                 Entry** entry) noexcept;
+  Shard::QuickAnswer get_quickly(AccessClock& clock, std::string_view key, std::byte* buffer,
+                                 const std::size_t* capacity, ReadResult* read, Entry** entry) noexcept;
   // Reads the access clock if get_quickly() needs that. Call it before another get_quickly() of the same key.
-  void renew_quick() noexcept;
-  void note_quick_hit(Entry& entry) noexcept;
+  void renew_quick(AccessClock& clock) noexcept;
+  template <Threads kThreads>
+  void note_quick_hit(const AccessClock& clock, Entry& entry) noexcept;
+  template <Threads kThreads>
   void note_quick_miss() noexcept;
+  // The access clock of the only thread of a process; and that of a thread among others, null if it has none (yet).
+  AccessClock& clock_of_only_thread() noexcept { return own_->access_clock; }
+  AccessClock* clock_among_threads() noexcept { return own_->access_clocks.own(); }
+  AccessClock* claim_clock() noexcept { return own_->access_clocks.claim(); }
   Status exists(std::string_view key) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
@@ -201,7 +212,12 @@ class Cache final : private ForkAware {
   }
   // The instant that a get or a view notes.
   std::uint64_t access_instant() noexcept {
-    AccessClock& clock = own_->access_clock;
+    if (has_one_thread()) [[likely]]
+      return access_instant(own_->access_clock);
+    AccessClock* const clock = clock_among_threads();
+    return clock != nullptr ? access_instant(*clock) : now_and_look();
+  }
+  std::uint64_t access_instant(AccessClock& clock) noexcept {
     const std::uint64_t instant = clock.now([this] { return now_and_look(); });
     if (!is_inside()) [[unlikely]]
       clock.stop();
@@ -270,6 +286,8 @@ class Cache final : private ForkAware {
   Status begin_batch(BatchWork& work, bool writes, std::size_t* usable) noexcept;
   void count_read(Status status) noexcept;
   void count_reads(std::uint64_t hits, std::uint64_t misses) noexcept;
+  template <Threads kThreads>
+  static void count_quickly(std::atomic<std::uint64_t>& counter) noexcept;
   void count_puts(std::uint64_t puts) noexcept {
     if (ProcessSlot* own = slot(); own != nullptr) [[likely]]
       add_local(own->counters.puts, puts);
@@ -365,7 +383,10 @@ class Cache final : private ForkAware {
     std::uint32_t redo_record;             // As StoreRequest::redo has it, of the slot.
     std::uint32_t generation;              // Of the slot.
     std::uint64_t retry_ms;                // A guest does not ask for a slot before this time.
-    AccessClock access_clock;              // Good for another call only while there is a slot.
+    // Good for another call only while there is a slot. A thread that takes the slot away from other threads lets them
+    // note a few more gets, which nothing counts.
+    AccessClock access_clock;
+    ThreadPlaces<AccessClock> access_clocks;  // Of the threads, where there is more than one.
   };
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;

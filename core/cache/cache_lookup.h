@@ -56,11 +56,11 @@ inline void Cache::count_read(Status status) noexcept {
 
 // While the access clock is good for a call, this process has a slot, and so may write to the segment.
 template <bool kWantsAll>
-[[gnu::always_inline]] inline Shard::QuickAnswer Cache::get_quickly(std::string_view key, std::byte* buffer,
-                                                                    const std::size_t* capacity, ReadResult* read,
-                                                                    Entry** entry) noexcept {
+[[gnu::always_inline]] inline Shard::QuickAnswer Cache::get_quickly(AccessClock& clock, std::string_view key,
+                                                                    std::byte* buffer, const std::size_t* capacity,
+                                                                    ReadResult* read, Entry** entry) noexcept {
   if (!is_now(*state_.load(std::memory_order_relaxed), static_cast<std::uint32_t>(HeaderState::kReady)) ||
-      !own_->access_clock.take()) [[unlikely]]
+      !clock.take()) [[unlikely]]
     return Shard::QuickAnswer::kNone;
   const Key hashed = make_key(key);
   if (sample_.has(hashed.hash)) [[unlikely]]
@@ -68,26 +68,35 @@ template <bool kWantsAll>
   return shard_of(hashed).template get_quickly<kWantsAll>(hashed, buffer, capacity, read, entry);
 }
 
-inline void Cache::renew_quick() noexcept {
-  AccessClock& clock = own_->access_clock;
+inline void Cache::renew_quick(AccessClock& clock) noexcept {
   if (!clock.is_used_up()) return;
-  static_cast<void>(access_instant());
+  static_cast<void>(access_instant(clock));
   if (is_inside()) clock.give_one();
 }
 
 // There was a slot when the get began. A child that a signal handler has forked since has none, and its read is not
 // counted.
-[[gnu::always_inline]] inline void Cache::note_quick_hit(Entry& entry) noexcept {
-  OwnState& own = *own_;
-  if (Shard::note_access(entry, own.access_clock.instant())) [[unlikely]]
+template <Threads kThreads>
+[[gnu::always_inline]] inline void Cache::note_quick_hit(const AccessClock& clock, Entry& entry) noexcept {
+  if (Shard::note_access(entry, clock.instant())) [[unlikely]]
     note_hot(entry);
-  if (ProcessSlot* const slot = own.slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
-    add_unlocked(slot->counters.hits, std::uint64_t{1});
+  if (ProcessSlot* const slot = own_->slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
+    count_quickly<kThreads>(slot->counters.hits);
 }
 
+template <Threads kThreads>
 [[gnu::always_inline]] inline void Cache::note_quick_miss() noexcept {
   if (ProcessSlot* const slot = own_->slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
-    add_unlocked(slot->counters.misses, std::uint64_t{1});
+    count_quickly<kThreads>(slot->counters.misses);
+}
+
+template <Threads kThreads>
+[[gnu::always_inline]] inline void Cache::count_quickly(std::atomic<std::uint64_t>& counter) noexcept {
+  if constexpr (kThreads == Threads::kOne) {
+    add_unlocked(counter, std::uint64_t{1});
+  } else {
+    counter.fetch_add(1, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace memstream

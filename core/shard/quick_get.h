@@ -38,8 +38,8 @@ inline Entry* Shard::find_in_chain(ShardHeader* shard, const Bucket& bucket, std
 //
 // Why a hit can be believed. The block is that of the ref: the hint only says so before the ref is there, so that the
 // processor goes on to the block without it. The ref was live and the same before and after the copy. As for the seq,
-// that of `quick_` is even, was seen before this get began, and is there still: nobody has rebuilt the shard since. The
-// hash of the entry is not looked at: the key in its block is.
+// that of `quick_` is even, was seen before this get began, by this thread or one that stored it with release, and is
+// there still: nobody has rebuilt the shard since. The hash of the entry is not looked at: the key in its block is.
 //
 // Why a miss can be believed. No slot has the tag, and no entry of the chain the hash; neither bucket nor number of
 // cells nor seq changed meanwhile, and the bucket was in no change.
@@ -48,20 +48,24 @@ template <bool kWantsAll>
                                                                     const std::size_t* room_bytes, ReadResult* read,
                                                                     Entry** found) const noexcept {
   ShardHeader* const shard = header_;
-  const std::uint32_t cells = shard->cells.load(std::memory_order_acquire);
-  if (cells != quick_.cells) [[unlikely]]
+  const std::uint64_t seq = quick_.seq.load(std::memory_order_acquire);
+  const std::uint64_t table = quick_.table.load(std::memory_order_acquire);
+  const auto cells = static_cast<std::uint32_t>(table);
+  if (!is_now(shard->cells, cells)) [[unlikely]]
     return QuickAnswer::kNone;
+  std::atomic_thread_fence(std::memory_order_acquire);
   const std::uint32_t bits = key.hash.bucket_bits();
   // As Index::bucket_of() has it.
-  std::uint32_t cell = bits & quick_.half;
-  if (const std::uint32_t wider = bits & quick_.mask; wider < cells) cell = wider;
+  const auto mask = static_cast<std::uint32_t>(table >> 32);
+  std::uint32_t cell = bits & mask >> 1;
+  if (const std::uint32_t wider = bits & mask; wider < cells) cell = wider;
   Bucket& bucket = Index::bucket(shard, cell);
   prefetch_line<LineUse::kRead>(bucket.hints);
   std::uint32_t id = 0;
   std::uint64_t position = 0;
   Entry* entry = nullptr;
   if (Index::first_in_slots(bucket, key.hash, &id, &position)) [[likely]] {
-    if (id >= quick_.entries || !Index::names_entry_in_short(id)) [[unlikely]]
+    if (id >= cells * kSlotsPerCell || !Index::names_entry_in_short(id)) [[unlikely]]
       return QuickAnswer::kNone;
     entry = &Index::entry_unchecked(shard, id);
   } else {
@@ -72,7 +76,7 @@ template <bool kWantsAll>
     if (entry == nullptr) {
       std::atomic_thread_fence(std::memory_order_acquire);
       const bool stood_still = (version & 1) == 0 && is_now(bucket.version, version) && is_now(shard->cells, cells) &&
-                               cells != 0 && is_now(shard->seq, quick_.seq);
+                               cells != 0 && is_now(shard->seq, seq);
       if (!stood_still) [[unlikely]]
         return QuickAnswer::kNone;
       note_miss(key, bucket);
@@ -106,7 +110,7 @@ template <bool kWantsAll>
     if (block.has_extras()) read->caller_flags = extras_of(*block.header).caller_flags.load(std::memory_order_relaxed);
   }
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (!is_now(entry->ref, ref) || !is_now(shard->seq, quick_.seq)) [[unlikely]]
+  if (!is_now(entry->ref, ref) || !is_now(shard->seq, seq)) [[unlikely]]
     return QuickAnswer::kNone;
   *found = entry;
   return QuickAnswer::kHit;

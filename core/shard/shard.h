@@ -268,14 +268,14 @@ class Shard final {
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header_); }
 
   ShardHeader* header_;
-  // What get_quickly() knows of the shard, from a look-up that came to its end. Used by the only thread of a process.
-  // With no cells it reads no more than the first bucket, which lies in the two pages that a shard has from the start.
+  // What get_quickly() knows of the shard, from a look-up that came to its end. Any thread may read and write it at any
+  // time. The two words need not be of one moment: each says something that was true when it was stored, and stays
+  // useful as long as the shard says the same.
   struct QuickShard {
-    std::uint64_t seq = 1;      // As it was before and after.
-    std::uint32_t cells = 0;    // As many as there were, all of which have memory; 0: nothing is known yet.
-    std::uint32_t mask = 0;     // Index::bits_for() them,
-    std::uint32_t half = 0;     // and one bit less.
-    std::uint32_t entries = 0;  // Behind the number of the last entry.
+    // As many cells as there were, all of which have memory, and above them Index::bits_for() these. With no cells a get
+    // reads no more than the first bucket, which lies in the two pages that a shard has from the start.
+    std::atomic<std::uint64_t> table{0};
+    std::atomic<std::uint64_t> seq{1};  // As it was before and after.
   };
   mutable QuickShard quick_;
   std::uint32_t number_;  // Of the shard in the segment.

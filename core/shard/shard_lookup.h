@@ -155,12 +155,15 @@ template <class Noted, class Now>
   return outcome;
 }
 
-// For the next get_quickly(). A value with a checksum is none of its, nor is a table of more entries than it can count.
+// For the next get_quickly(), of any thread. A value with a checksum is none of its, nor is a table of more entries than
+// it can count.
 [[gnu::always_inline]] inline void Shard::remember(const Probe& probe) const noexcept {
-  if (!has_one_thread() || (quick_.cells == probe.cells && quick_.seq == probe.seq)) return;
+  if (is_now(quick_.seq, probe.seq) &&
+      static_cast<std::uint32_t>(quick_.table.load(std::memory_order_relaxed)) == probe.cells)
+    return;
   if (geometry_.has_checksums() || probe.cells > Index::kMostCellsInShort) return;
-  const std::uint32_t mask = Index::bits_for(probe.cells);
-  quick_ = {probe.seq, probe.cells, mask, mask >> 1, probe.cells * kSlotsPerCell};
+  quick_.table.store(std::uint64_t{Index::bits_for(probe.cells)} << 32 | probe.cells, std::memory_order_release);
+  quick_.seq.store(probe.seq, std::memory_order_release);
 }
 
 template <class Now>

@@ -124,13 +124,28 @@ TEST_CASE("what a get or a view notes is late by fifteen of them at most") {
 }
 
 // The last of these: a process may not be one with a single thread again after this.
-TEST_CASE("with a second thread each call reads the clock") {
-  SetClock clock;
-  clock.stand_still_for(100);
+TEST_CASE("each thread has a clock of its own, which is late by fifteen of its own calls at most") {
+  const TemporarySegment segment("access-clock-threads", std::uint64_t{4} << 20);
+  const OpenCache cache(segment.spec());
+  set(cache, "warm", 0);
   std::thread second([&] {
-    const int reads = clock.reads;
-    clock.stand_still_for(100);
-    CHECK(clock.reads == reads + 100);
+    for (const auto read : kReads) {
+      set(cache, "key", 0);
+      for (int i = 0; i < 1000; ++i) REQUIRE(read(cache, "warm") == CACHE_OK);
+      REQUIRE(read(cache, "key") == CACHE_OK);
+      const std::uint64_t before = last_access_of(cache, "key");
+      std::this_thread::sleep_for(100ms);
+      // The calls of another thread do not count for this one, and do not make its clock good.
+      std::thread([&] {
+        for (int i = 0; i < 1000; ++i) REQUIRE(read(cache, "warm") == CACHE_OK);
+      }).join();
+      for (int i = 0; i <= kMostReuses; ++i) REQUIRE(read(cache, "key") == CACHE_OK);
+      CHECK(last_access_of(cache, "key") >= before + 80);
+      set(cache, "brief", 20);
+      for (int i = 0; i < 64; ++i) REQUIRE(read(cache, "warm") == CACHE_OK);
+      std::this_thread::sleep_for(40ms);
+      CHECK(read(cache, "brief") == CACHE_MISS);
+    }
   });
   second.join();
 }
