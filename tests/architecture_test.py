@@ -42,7 +42,8 @@ SYSTEM_CALL_HOMES = {
     ("backends/sysv/", "core/base/process_marks"): ("semget", "semop", "semctl"),
     # Advice and population are for mappings of either kind.
     ("backends/", "core/base/process_private"): ("madvise", "mprotect"),
-    ("core/base/shared_futex",): ("syscall",),  # Sleeping on a word: all other sleeping is on robust mutexes.
+    # Sleeping on a word, as all other sleeping is on robust mutexes; and the fence that the C library does not offer.
+    ("core/base/shared_futex", "core/base/process_fence"): ("syscall",),
 }
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"
