@@ -50,6 +50,7 @@ constexpr Call kCalls[] = {
     {"getrandom", SYS_getrandom, false},
     {"prlimit64", SYS_prlimit64, false},
     {"sysinfo", SYS_sysinfo, false},
+    {"membarrier", SYS_membarrier, false},
 };
 
 bool on_posix() { return std::strcmp(std::getenv("MEMSTREAM_BACKEND"), "posix") == 0; }
