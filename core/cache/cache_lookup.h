@@ -78,7 +78,9 @@ inline void Cache::renew_quick(AccessClock& clock) noexcept {
 // counted.
 template <Threads kThreads>
 [[gnu::always_inline]] inline void Cache::note_quick_hit(const AccessClock& clock, Entry& entry) noexcept {
-  if (Shard::note_access(entry, clock.instant())) [[unlikely]]
+  // The pointer to the clock of the only thread is made again: keeping it would take a register from the look-up.
+  const AccessClock& own = kThreads == Threads::kOne ? own_->access_clock : clock;
+  if (Shard::note_access(entry, own.instant())) [[unlikely]]
     note_hot(entry);
   if (ProcessSlot* const slot = own_->slot.load(std::memory_order_relaxed); slot != nullptr) [[likely]]
     count_quickly<kThreads>(slot->counters.hits);

@@ -272,8 +272,8 @@ class Shard final {
   // time. The two words need not be of one moment: each says something that was true when it was stored, and stays
   // useful as long as the shard says the same.
   struct QuickShard {
-    // As many cells as there were, all of which have memory, and above them Index::bits_for() these. With no cells a get
-    // reads no more than the first bucket, which lies in the two pages that a shard has from the start.
+    // As many cells as there were, all with memory, and above them Index::bits_for() these. With no cells a get reads
+    // no more than the first bucket, which lies in the two pages that a shard has from the start.
     std::atomic<std::uint64_t> table{0};
     std::atomic<std::uint64_t> seq{1};  // As it was before and after.
   };

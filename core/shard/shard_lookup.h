@@ -155,8 +155,8 @@ template <class Noted, class Now>
   return outcome;
 }
 
-// For the next get_quickly(), of any thread. A value with a checksum is none of its, nor is a table of more entries than
-// it can count.
+// For the next get_quickly(), of any thread. A value with a checksum is none of its, nor is a table of more entries
+// than it can count.
 [[gnu::always_inline]] inline void Shard::remember(const Probe& probe) const noexcept {
   if (is_now(quick_.seq, probe.seq) &&
       static_cast<std::uint32_t>(quick_.table.load(std::memory_order_relaxed)) == probe.cells)
