@@ -35,6 +35,8 @@ SUITES = [
     unit("block_test"),
     unit("processes_test"),
     unit("access_clock_test", "posix"),
+    unit("in_flight_calls_test"),
+    unit("reconnect_test", "posix"),
     unit("index_test"),
     unit("shard_test"),
     unit("quick_get_test"),
