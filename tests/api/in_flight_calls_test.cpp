@@ -11,6 +11,8 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -91,6 +93,36 @@ TEST_CASE("where the kernel refuses the fence from the start, calls are counted 
     return calls.is_empty() ? "" : "a call that has ended is still counted";
   });
   CHECK(complaint == "");
+}
+
+TEST_CASE("threads that live at once have places of their own, as many as there are") {
+  ThreadPlaces<int> places;
+  CHECK(places.own() == nullptr);
+  std::mutex mutex;
+  std::set<const int*> claimed;
+  std::size_t without = 0;
+  {
+    std::vector<std::unique_ptr<ThreadInside>> threads;
+    for (std::size_t i = 0; i < kMoreThanPlaces; ++i) {
+      threads.push_back(std::make_unique<ThreadInside>([&](const std::function<void()>& wait) {
+        const int* const place = places.claim();
+        {
+          const std::lock_guard guard(mutex);
+          CHECK(places.own() == place);
+          CHECK(places.claim() == place);
+          if (place == nullptr) {
+            ++without;
+          } else {
+            CHECK(claimed.insert(place).second);
+          }
+        }
+        wait();
+      }));
+    }
+  }
+  CHECK(claimed.size() + without == kMoreThanPlaces);
+  CHECK(claimed.size() >= ThreadPlaces<int>::kPlaces / 2);
+  CHECK(without >= kMoreThanPlaces - ThreadPlaces<int>::kPlaces);
 }
 
 TEST_CASE("a close waits for a get and for an operation of another thread") {

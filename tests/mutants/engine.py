@@ -72,7 +72,7 @@ MUTANTS = [
         "a thread that closes does not wait for calls that threads have noted in their places",
         "api/in_flight_calls.h",
         "while ((steps & 1) != 0 && place.steps.load(",
-        "while ((steps & 1) == 2 && place.steps.load(",
+        "while (steps == ~std::uint64_t{0} && place.steps.load(",
         ("in_flight_calls_test", "reconnect_test"),
     ),
     Mutant(
@@ -104,7 +104,7 @@ MUTANTS = [
         "a child that is forked inside an operation of a thread with a place does not know it",
         "api/in_flight_calls.h",
         "      place.is_in_operation.store(is_in_operation, std::memory_order_relaxed);",
-        "      place.is_in_operation.store(false, std::memory_order_relaxed);",
+        "      place.is_in_operation.store(is_in_operation && place.steps == 0, std::memory_order_relaxed);",
         ("in_flight_calls_test",),
     ),
     Mutant(
