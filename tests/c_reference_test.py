@@ -72,7 +72,8 @@ def check_version(root: Path) -> Iterator[str]:
 
 def exported(library: Path) -> set[str]:
     listed = subprocess.run(["nm", "-D", "--defined-only", str(library)], check=True, stdout=subprocess.PIPE, text=True)
-    return set(re.findall(r" T (\w+)", listed.stdout))
+    # Of api/memstream_near_core.h, which is for near/ alone.
+    return {name for name in re.findall(r" T (\w+)", listed.stdout) if not name.startswith("memstream_near_core_")}
 
 
 def main() -> int:

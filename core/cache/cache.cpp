@@ -33,6 +33,7 @@ Operation operation_of(StoreMode mode) noexcept {
     case StoreMode::kCas:
       return Operation::kCas;
     case StoreMode::kLease:
+    case StoreMode::kNear:
       break;
   }
   return Operation::kFulfil;
@@ -98,6 +99,7 @@ void Cache::after_fork_in_child() noexcept {
 
 void Cache::abandon() noexcept {
   segment_->abandon();
+  near_table_.store(nullptr, std::memory_order_relaxed);
   header_ = &abandoned_header;
   state_.store(&abandoned_header.state, std::memory_order_relaxed);
 }

@@ -144,6 +144,41 @@ class Cache final : private ForkAware {
   // Its value is stored with StoreMode::kLease: kConflict if the lease has ended.
   Status release_lease(std::string_view key, std::uint64_t token) noexcept;
 
+  // ---- copies of what a Redis server has (core/cache/cache_near.cpp; docs/decisions/0024) ----
+
+  // All but near_claim() need a master that near_claim() has given this handle, and are kInvalid otherwise.
+  //
+  // The number of the server of that name. Makes sure that the near table has memory. kInvalid if the segment has no
+  // such table, or checksums in the place of epochs; kFull if there are too many servers.
+  Status near_claim(std::uint64_t name, std::uint32_t* master) noexcept;
+  // A get of what near_store() stored. kMiss also if its epoch is over; kConflict if nothing can be said of the last
+  // `max_lag_ms`, whatever the cache has. With kMiss `read.cas` is the token of an entry whose epoch is over, or 0.
+  GetResult near_get(std::uint32_t master, std::string_view key, std::byte* buffer, std::uint64_t capacity,
+                     std::uint64_t max_lag_ms) noexcept;
+  // Before the server is asked; near_store() then stores its answer, kConflict if the key was invalidated meanwhile.
+  Status near_begin(std::uint32_t master, std::string_view key, std::uint64_t* token) noexcept;
+  Status near_store(std::uint32_t master, std::string_view key, const Value& value, std::uint64_t token) noexcept;
+  // No near_get() that begins later finds what was stored before. If the shard is busy, the epoch is advanced instead.
+  Status near_invalidate(std::uint32_t master, std::string_view key) noexcept;
+  // The same for all keys of the server.
+  Status near_advance(std::uint32_t master) noexcept;
+  // All that the server's writers did before that instant, on near_now_ms()'s clock, has been carried out here.
+  Status near_heard(std::uint32_t master, std::uint64_t instant_ms) noexcept;
+  std::uint64_t near_now_ms() const noexcept { return now_ms(); }
+  // Takes the role of the server's agent, or keeps it: kOk. kHeld if another process has it, and was active lately.
+  Status near_lead(std::uint32_t master) noexcept;
+  Status near_yield(std::uint32_t master) noexcept;
+
+  struct NearState {
+    std::uint64_t lag_ms = 0;  // The largest value if the server was never heard.
+    std::uint64_t invalidations = 0;
+    std::uint64_t advances = 0;
+    std::uint64_t agent_idle_ms = 0;
+    std::uint32_t epoch = 0;
+    std::uint32_t agent_pid = 0;  // 0: nobody has the role.
+  };
+  Status near_state(std::uint32_t master, NearState* state) noexcept;
+
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;
   Status release(const PinnedValue& held) noexcept;
@@ -353,6 +388,9 @@ class Cache final : private ForkAware {
   // REQUIRES: this process has just entered the slot of that number.
   void replay_redo(std::uint32_t record) noexcept;
 
+  // What an operation on the near table asks first.
+  Status near_usable(std::uint32_t master) noexcept;
+
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
   HashSeed hash_seed_;
@@ -391,6 +429,7 @@ class Cache final : private ForkAware {
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;
   ReuseSample sample_;
+  std::atomic<NearTable*> near_table_{nullptr};  // Once near_claim() has made sure of its memory.
   ForkRegistration fork_registration_{this};
 };
 

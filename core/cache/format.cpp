@@ -149,6 +149,11 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (const Status status = segment.commit(offset, size); status != Status::kOk) return status;
     if (!is_blank) std::memset(segment.data() + offset, 0, size);
   }
+  if (geometry.has_near_table() && !is_blank) {  // What another number of shards has put there.
+    const Area& area = geometry.areas[kNearArea];
+    if (const Status status = segment.commit(area.offset, area.size_bytes); status != Status::kOk) return status;
+    std::memset(segment.data() + area.offset, 0, area.size_bytes);
+  }
   header->has_unmarked.store(0, std::memory_order_relaxed);
   NewMarks marks(geometry.process_slots);
   Status status = ProcessMarks::create(geometry.process_slots, mode_, group_, &header->new_marks_key, &marks.set);

@@ -163,6 +163,14 @@ bool ProcessTable::owner_is_alive(std::uint64_t owner) const noexcept {
          marks_.may_be_set(static_cast<std::uint32_t>(index));
 }
 
+std::uint32_t ProcessTable::pid_of(std::uint64_t owner) const noexcept {
+  const std::uint64_t index = lease_owner_slot(owner);
+  if (index >= count_) return 0;
+  const ProcessSlot& slot = slots_[index];
+  const std::uint32_t pid = slot.pid.load(std::memory_order_acquire);
+  return slot.generation.load(std::memory_order_acquire) == lease_owner_generation(owner) ? pid : 0;
+}
+
 // A child has its parent's image and another pid.
 bool ProcessTable::are_of_one_process(const ProcessSlot& one, const ProcessSlot& other) noexcept {
   return one.pid.load(std::memory_order_acquire) == other.pid.load(std::memory_order_acquire) &&

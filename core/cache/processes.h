@@ -49,6 +49,8 @@ class ProcessTable {
   // is alive.
   std::uint64_t lease_owner_of(const ProcessSlot* slot) const noexcept;
   bool owner_is_alive(std::uint64_t owner) const noexcept;
+  // 0 if it has left its slot.
+  std::uint32_t pid_of(std::uint64_t owner) const noexcept;
 
   // Processes that are attached: one that has opened the segment several times has several slots, and counts once.
   std::uint64_t count() const noexcept;

@@ -117,7 +117,9 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   const std::uint64_t chunks_end = result.areas[kPinChunkArea].offset + result.areas[kPinChunkArea].size_bytes;
   result.areas[kMetricsArea] = {
       chunks_end, page_ceil(result.metrics_places_offset() + result.metrics_places() * sizeof(ProcessMetrics))};
-  result.shards_offset = chunks_end + result.areas[kMetricsArea].size_bytes;
+  const std::uint64_t metrics_end = chunks_end + result.areas[kMetricsArea].size_bytes;
+  if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {metrics_end, kNearAreaSize};
+  result.shards_offset = metrics_end + result.areas[kNearArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,

@@ -9,6 +9,7 @@
 #include "core/base/status.h"
 #include "core/layout/layout.h"
 #include "core/layout/layout_metrics.h"
+#include "core/layout/layout_near.h"
 
 namespace memstream {
 
@@ -50,6 +51,8 @@ struct Geometry {
   constexpr std::uint32_t metrics_places() const noexcept {
     return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes >> 20, 4, kMaxMetricsPlaces));
   }
+
+  constexpr bool has_near_table() const noexcept { return areas[kNearArea].size_bytes >= kNearAreaSize; }
 
   // Behind the process slots; the process in slot n has record n, if there is one.
   constexpr std::uint32_t redo_records() const noexcept { return std::min(process_slots, kMaxRedoRecords); }

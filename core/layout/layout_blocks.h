@@ -34,7 +34,8 @@ static_assert(sizeof(BlockHeader) == kUnitSize);
 // for 16 more bytes not to matter. A block that has it can get an expiry without moving.
 struct BlockExtras {
   std::atomic<std::uint64_t> expires_ms;    // On the segment's clock; 0: never.
-  std::atomic<std::uint64_t> caller_flags;  // Above those 32 bits the checksum of the value; 0: it has none.
+  // Above those 32 bits the checksum of the value; in a segment without checksums the epoch of a near cache. 0: none.
+  std::atomic<std::uint64_t> caller_flags;
 };
 static_assert(sizeof(BlockHeader) + sizeof(BlockExtras) == kMinBlockUnits * kUnitSize);
 

@@ -231,6 +231,7 @@ class Shard final {
   void remove_damaged(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   std::uint64_t remove_damaged_values() MEMSTREAM_NEEDS_W;
   Status check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept MEMSTREAM_NEEDS_W;
+  [[gnu::cold]] bool is_fill_valid(KeyHash hash, std::uint64_t token) const noexcept MEMSTREAM_NEEDS_W;
   Status check_size(const StoreRequest& request) const noexcept {
     return request.value_size <= surely_fits_ ? Status::kOk : check_large_size(request);
   }

@@ -17,7 +17,7 @@ struct Key {
   KeyHash hash;
 };
 
-enum class StoreMode { kSet, kAdd, kReplace, kCas, kLease };
+enum class StoreMode { kSet, kAdd, kReplace, kCas, kLease, kNear };
 
 // A value to store. Instants are ms on the segment's clock.
 struct StoreRequest {
@@ -25,9 +25,9 @@ struct StoreRequest {
   const std::byte* value = nullptr;
   std::uint64_t value_size = 0;
   std::uint64_t expires_ms = 0;    // 0: never.
-  std::uint64_t caller_flags = 0;  // Above those 32 bits the checksum, where values have one.
+  std::uint64_t caller_flags = 0;  // Above those 32 bits the checksum or the epoch, where values have one.
   StoreMode mode = StoreMode::kSet;
-  std::uint64_t cas = 0;          // For kCas the token of the entry, for kLease that of the lease.
+  std::uint64_t cas = 0;          // The token: for kCas of the entry, for kLease of the lease, for kNear of the fill.
   std::uint64_t lease_owner = 0;  // For kLease: who stores.
   // Number + 1 of a redo record that is this thread's for the call: the value may be overwritten in place. 0: none.
   std::uint32_t redo = 0;

@@ -105,6 +105,8 @@ Status Shard::check_mode(const StoreRequest& request, const FoundEntry& found) c
       return found.id == 0 ? Status::kMiss : Status::kOk;
     case StoreMode::kLease:
       return leases_.stands(request.key, request.lease_owner, request.cas) ? Status::kOk : Status::kConflict;
+    case StoreMode::kNear:
+      return is_fill_valid(request.key.hash, request.cas) ? Status::kOk : Status::kConflict;
     case StoreMode::kCas:
       if (found.id == 0) return Status::kMiss;
       return cas_token(found) == request.cas ? Status::kOk : Status::kConflict;

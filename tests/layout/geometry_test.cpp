@@ -191,6 +191,7 @@ TEST_CASE("a geometry of which any part is off is not sound") {
 
 TEST_CASE("areas that a later library makes are as good as those of this one") {
   Geometry geometry = made(64 * kMiB);
+  geometry.areas[kNearArea] = {};
   geometry.areas[1].size_bytes -= 2 * kPageSize;
   geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
   CHECK(geometry_is_valid(geometry));
@@ -198,6 +199,17 @@ TEST_CASE("areas that a later library makes are as good as those of this one") {
   geometry.areas[0] = {};               // And a segment without pin chunks is one.
   CHECK(geometry_is_valid(geometry));
   CHECK(geometry.pin_chunks() == 0);
+}
+
+TEST_CASE("a segment has a near table from 16 MiB on") {
+  CHECK_FALSE(made(15 * kMiB).has_near_table());
+  const Geometry geometry = made(16 * kMiB);
+  CHECK(geometry.has_near_table());
+  CHECK(geometry.areas[kNearArea].size_bytes == 24 << 10);
+  Geometry without = geometry;
+  without.areas[kNearArea].size_bytes -= kPageSize;
+  CHECK(geometry_is_valid(without));
+  CHECK_FALSE(without.has_near_table());
 }
 
 TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {

@@ -14,6 +14,7 @@
 
 #include "core/layout/block.h"
 #include "core/layout/layout_metrics.h"
+#include "core/layout/layout_near.h"
 
 namespace memstream::test {
 namespace {
@@ -107,6 +108,14 @@ const std::map<std::string, Layout> kCompiled = {
      {sizeof(ProcessMetrics),
       {FIELD(ProcessMetrics, get_ns), FIELD(ProcessMetrics, set_ns), FIELD(ProcessMetrics, outcomes),
        FIELD(ProcessMetrics, unused)}}},
+    {"NearMaster",
+     {sizeof(NearMaster),
+      {FIELD(NearMaster, heard_ms), FIELD(NearMaster, epoch), FIELD(NearMaster, unused0), FIELD(NearMaster, name),
+       FIELD(NearMaster, invalidations), FIELD(NearMaster, advances), FIELD(NearMaster, agent),
+       FIELD(NearMaster, agent_ms), FIELD(NearMaster, unused1)}}},
+    {"NearTable",
+     {sizeof(NearTable),
+      {FIELD(NearTable, epochs), FIELD(NearTable, unused), FIELD(NearTable, masters), FIELD(NearTable, counters)}}},
     {"RedoRecord",
      {sizeof(RedoRecord),
       {FIELD(RedoRecord, ref), FIELD(RedoRecord, entry), FIELD(RedoRecord, shard), FIELD(RedoRecord, block),

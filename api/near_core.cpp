@@ -1,0 +1,145 @@
+// The C interface under near/: copies of values of another server.
+#include <cstddef>
+
+#include "api/arguments.h"
+#include "api/guarded.h"
+#include "api/handle.h"
+#include "api/memstream_near_core.h"
+#include "core/cache/cache_lookup.h"
+#include "core/layout/hash.h"
+
+using memstream::bytes_of;
+using memstream::Cache;
+using memstream::fail;
+using memstream::GetResult;
+using memstream::guarded;
+using memstream::InFlightCalls;
+using memstream::require;
+using memstream::require_bytes;
+using memstream::Status;
+
+extern "C" {
+
+int memstream_near_core_claim(memstream_t* cache, const void* name, size_t name_size, uint32_t* server) {
+  return guarded([&] {
+    if (const Status status = require("cache, name, server", cache, name, server); status != Status::kOk) return status;
+    if (name_size == 0 || name_size > memstream::kMaxKeySize) {
+      return fail(Status::kInvalid, "Invalid name of a server: expected 1 to 1024 bytes.");
+    }
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_claim(memstream::hash_bytes(name, name_size), server);
+  });
+}
+
+int memstream_near_core_get(memstream_t* cache, uint32_t server, const void* key, size_t key_size, void* value,
+                            size_t* value_size, memstream_near_core_meta_t* meta, uint64_t max_lag_ms) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, value_size, meta", cache, key, value_size, meta);
+        status != Status::kOk)
+      return status;
+    if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
+    const InFlightCalls::Guard guard(cache->calls_in_flight());
+    const GetResult got = cache->cache().near_get(server, bytes_of(key, key_size), static_cast<std::byte*>(value),
+                                                  *value_size, max_lag_ms);
+    const bool has_value = got.status == Status::kOk || got.status == Status::kTooSmall;
+    *value_size = has_value ? got.read.value_size : 0;
+    *meta = {.stale_cas = got.status == Status::kMiss ? got.read.cas : 0,
+             .flags = static_cast<uint32_t>(got.read.caller_flags),
+             .reserved = 0};
+    return got.status;
+  });
+}
+
+int memstream_near_core_begin(memstream_t* cache, uint32_t server, const void* key, size_t key_size, uint64_t* token) {
+  return guarded([&] {
+    if (const Status status = require("cache, key, token", cache, key, token); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_begin(server, bytes_of(key, key_size), token);
+  });
+}
+
+int memstream_near_core_store(memstream_t* cache, uint32_t server, const void* key, size_t key_size, const void* value,
+                              size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t token) {
+  return guarded([&] {
+    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_store(server, bytes_of(key, key_size),
+                                     Cache::Value{static_cast<const std::byte*>(value), value_size, ttl_ms, flags},
+                                     token);
+  });
+}
+
+int memstream_near_core_invalidate(memstream_t* cache, uint32_t server, const void* key, size_t key_size) {
+  return guarded([&] {
+    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_invalidate(server, bytes_of(key, key_size));
+  });
+}
+
+int memstream_near_core_advance(memstream_t* cache, uint32_t server) {
+  return guarded([&] {
+    if (const Status status = require("cache", cache); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_advance(server);
+  });
+}
+
+uint64_t memstream_near_core_now(memstream_t* cache) {
+  uint64_t now = 0;
+  const int status = guarded([&] {
+    if (const Status missing = require("cache", cache); missing != Status::kOk) return missing;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    now = cache->cache().near_now_ms();
+    return Status::kOk;
+  });
+  return status == CACHE_OK ? now : 0;
+}
+
+int memstream_near_core_heard(memstream_t* cache, uint32_t server, uint64_t instant_ms) {
+  return guarded([&] {
+    if (const Status status = require("cache", cache); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_heard(server, instant_ms);
+  });
+}
+
+int memstream_near_core_lead(memstream_t* cache, uint32_t server) {
+  return guarded([&] {
+    if (const Status status = require("cache", cache); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_lead(server);
+  });
+}
+
+int memstream_near_core_yield(memstream_t* cache, uint32_t server) {
+  return guarded([&] {
+    if (const Status status = require("cache", cache); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_yield(server);
+  });
+}
+
+int memstream_near_core_state(memstream_t* cache, uint32_t server, memstream_near_core_state_t* state) {
+  return guarded([&] {
+    if (const Status status = require("cache, state", cache, state); status != Status::kOk) return status;
+    if (state->struct_size != sizeof *state) {
+      return fail(Status::kInvalid, "Invalid struct_size: expected sizeof (memstream_near_core_state_t).");
+    }
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    Cache::NearState known;
+    const Status status = cache->cache().near_state(server, &known);
+    if (status != Status::kOk) return status;
+    *state = {.struct_size = sizeof *state,
+              .lag_ms = known.lag_ms,
+              .invalidations = known.invalidations,
+              .advances = known.advances,
+              .agent_idle_ms = known.agent_idle_ms,
+              .epoch = known.epoch,
+              .agent_pid = known.agent_pid};
+    return status;
+  });
+}
+
+}  // extern "C"
