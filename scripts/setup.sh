@@ -7,10 +7,11 @@ source "$(dirname "$0")/common.sh"
 run_packages=(
     g++ cmake ninja-build python3 python3-venv python3-setuptools python3-wheel
     libfmt-dev libxxhash-dev libzstd-dev libncurses-dev pkg-config doctest-dev libcli11-dev nlohmann-json3-dev
+    libhiredis-dev
 )
 # To run every test and check as well.
 test_packages=(
-    libcli11-dev nlohmann-json3-dev spin gcovr tmux python3-prometheus-client
+    redis-server libcli11-dev nlohmann-json3-dev spin gcovr tmux python3-prometheus-client
     python3-pytest python3-dbg python3-pytest-cov python3-numpy python3-hypothesis
     python3-pip mypy valgrind libc6-dbg util-linux ccache
     python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
@@ -20,7 +21,7 @@ test_packages=(
 )
 # What benchmarks/ compares with, and what it draws with.
 bench_packages=(
-    libboost-dev liblmdb-dev libtdb-dev redis-server libhiredis-dev memcached libmemcached-dev
+    libboost-dev liblmdb-dev libtdb-dev memcached libmemcached-dev
     libbenchmark-dev python3-matplotlib
     python3-dev python3-lmdb python3-tdb python3-diskcache python3-pylibmc python3-redis
 )

@@ -228,7 +228,7 @@ step_tidy() {
     local not_in_one='-clang-analyzer-*,-bugprone-suspicious-include'
     local status=0
     cmake --preset tidy --log-level=WARNING >/dev/null && cmake --preset tidy-whole --log-level=WARNING >/dev/null &&
-        find core backends api -name '*.cpp' -print0 >"$each" &&
+        find core backends api near -name '*.cpp' -print0 >"$each" &&
         find build/tidy-whole/{core,backends,api,cli} -name 'unity_*.cxx' -print0 >"$whole" || return
     lint tidy "$each" "$rest,misc-unused-using-decls" "${shallow[@]}" || status=1
     lint tidy-whole "$whole" "$not_in_one" --header-filter='/((core|backends|cli)/.*\.h|(core|backends|api|cli)/.*\.cpp)$' ||

@@ -1,0 +1,11 @@
+# Finds hiredis, whose Debian package ships no CMake package. Defines Hiredis::hiredis.
+find_path(Hiredis_INCLUDE_DIR NAMES hiredis/hiredis.h DOC "Directory of hiredis/hiredis.h")
+find_library(Hiredis_LIBRARY NAMES hiredis DOC "libhiredis")
+mark_as_advanced(Hiredis_INCLUDE_DIR Hiredis_LIBRARY)
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(Hiredis REQUIRED_VARS Hiredis_LIBRARY Hiredis_INCLUDE_DIR)
+if(Hiredis_FOUND AND NOT TARGET Hiredis::hiredis)
+  add_library(Hiredis::hiredis UNKNOWN IMPORTED)
+  set_target_properties(Hiredis::hiredis PROPERTIES IMPORTED_LOCATION ${Hiredis_LIBRARY})
+  target_include_directories(Hiredis::hiredis INTERFACE ${Hiredis_INCLUDE_DIR})
+endif()

@@ -1,0 +1,233 @@
+#include "near/agent.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+namespace memstream::near {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kBeat{100};
+constexpr milliseconds kLongestPause{1000};
+constexpr std::string_view kChannel = "__redis__:invalidate";
+
+// The thread gets none of the signals that the program expects elsewhere.
+class AllSignalsBlocked {
+ public:
+  AllSignalsBlocked() noexcept {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+  ~AllSignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
+
+// What makes instants into claims. One ping is on its way at a time; its answer follows, in the stream, every
+// invalidation of the event-loop cycle in which the ping before it ran.
+class PingPairs {
+ public:
+  bool is_waiting() const noexcept { return is_waiting_; }
+  void sent(std::uint64_t instant_ms) noexcept {
+    is_waiting_ = true;
+    sent_ms_ = instant_ms;
+  }
+  // The instant of which nothing is missing any more.
+  std::optional<std::uint64_t> answered() noexcept {
+    is_waiting_ = false;
+    return std::exchange(before_ms_, sent_ms_);
+  }
+  // An error says nothing of what came before it: Redis answers so while a script keeps it from sending invalidations.
+  void refused() noexcept {
+    is_waiting_ = false;
+    before_ms_.reset();
+  }
+
+ private:
+  bool is_waiting_ = false;
+  std::uint64_t sent_ms_ = 0;
+  std::optional<std::uint64_t> before_ms_;
+};
+
+// "pong" arrives as an array in a subscribed connection of RESP2.
+bool is_pong(const redisReply& reply) noexcept {
+  return reply.type == REDIS_REPLY_ARRAY && reply.elements == 2 && text_of(*reply.element[0]) == "pong";
+}
+
+}  // namespace
+
+std::unique_ptr<Agent> Agent::start(Settings settings) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(settings)));
+  agent->stop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (agent->stop_fd_ < 0) return nullptr;
+  agent->process_ = ::getpid();
+  const AllSignalsBlocked inherited;
+  try {
+    agent->thread_ = std::make_unique<std::thread>([self = agent.get()] { self->run(); });
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    return nullptr;
+  }
+  return agent;
+}
+
+Agent::~Agent() {
+  if (thread_ != nullptr && process_ != ::getpid()) {
+    static_cast<void>(thread_.release());  // A copy of a handle on a thread that this process does not have.
+  } else if (thread_ != nullptr) {
+    ::eventfd_write(stop_fd_, 1);
+    thread_->join();
+  }
+  if (stop_fd_ >= 0) ::close(stop_fd_);
+}
+
+std::string Agent::error() const {
+  const std::lock_guard<std::mutex> guard(error_mutex_);
+  return error_;
+}
+
+void Agent::set_error(std::string error) {
+  const std::lock_guard<std::mutex> guard(error_mutex_);
+  error_ = std::move(error);
+}
+
+bool Agent::sleep(milliseconds time) const {
+  pollfd stop{.fd = stop_fd_, .events = POLLIN, .revents = 0};
+  return ::poll(&stop, 1, static_cast<int>(time.count())) <= 0;
+}
+
+void Agent::run() {
+  ::pthread_setname_np(::pthread_self(), "memstream-near");
+  milliseconds pause = kBeat;
+  bool goes_on = true;
+  while (goes_on) {
+    if (!leads()) {
+      set_error({});
+      goes_on = sleep(kBeat);
+      continue;
+    }
+    const std::unique_ptr<RedisConnection> connection = subscribe();
+    if (connection == nullptr) {
+      // A pause is shorter than what makes the others think that nobody has the role.
+      goes_on = sleep(std::min(pause, kLongestPause / 2));
+      pause = std::min(2 * pause, kLongestPause);
+      continue;
+    }
+    pause = kBeat;
+    set_error({});
+    is_subscribed_ = true;
+    ++subscriptions_;
+    follow(*connection);
+    is_subscribed_ = false;
+    goes_on = sleep(milliseconds(0));
+  }
+  memstream_near_core_yield(settings_.cache, settings_.server);
+}
+
+// Messages between the commands may be lost: so the epoch is advanced by whoever calls this, before the first claim.
+std::unique_ptr<RedisConnection> Agent::subscribe() {
+  std::string error;
+  std::unique_ptr<RedisConnection> connection = RedisConnection::open(settings_.redis, settings_.timeout, &error);
+  if (connection == nullptr) {
+    set_error(std::move(error));
+    return nullptr;
+  }
+  const auto ask = [&](const RedisConnection::Words& command, int wanted, Reply* reply) {
+    if (connection->ask(command, Clock::now() + settings_.timeout, reply) != Io::kOk) {
+      set_error(connection->error());
+      return false;
+    }
+    if (is_type(*reply, wanted)) return true;
+    set_error(std::string(command[0]) + " was refused: " +
+              (is_error(*reply) ? std::string(text_of(**reply)) : std::string("an answer of an unknown kind")));
+    return false;
+  };
+  Reply reply;
+  if (!ask({"CLIENT", "ID"}, REDIS_REPLY_INTEGER, &reply)) return nullptr;
+  const std::string id = std::to_string(reply->integer);
+  RedisConnection::Words track{"CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST"};
+  for (const std::string& prefix : settings_.prefixes) {
+    track.emplace_back("PREFIX");
+    track.emplace_back(prefix);
+  }
+  if (!ask(track, REDIS_REPLY_STATUS, &reply)) return nullptr;
+  if (!ask({"SUBSCRIBE", kChannel}, REDIS_REPLY_ARRAY, &reply)) return nullptr;
+  if (memstream_near_core_advance(settings_.cache, settings_.server) == CACHE_OK) return connection;
+  set_error(cache_last_error());
+  return nullptr;
+}
+
+void Agent::follow(RedisConnection& connection) {
+  PingPairs pings;
+  Clock::time_point next_beat = Clock::now();
+  Clock::time_point answer_due = Clock::time_point::max();
+  for (;;) {
+    const Clock::time_point now = Clock::now();
+    if (now >= next_beat) {
+      if (!leads()) return;
+      next_beat = now + kBeat;
+      if (!pings.is_waiting()) {
+        // Before the ping leaves: whatever was written by then ran before it.
+        const std::uint64_t instant_ms = memstream_near_core_now(settings_.cache);
+        if (connection.send({"PING"}, now + settings_.timeout) != Io::kOk) break;
+        pings.sent(instant_ms);
+        answer_due = now + settings_.timeout;
+      }
+    }
+    if (pings.is_waiting() && now >= answer_due) {
+      set_error("Redis did not answer in time");
+      return;
+    }
+    Reply reply;
+    const Io received = connection.receive(next_beat, &reply, stop_fd_);
+    if (received == Io::kStopped) return;
+    if (received == Io::kTimeout) continue;
+    if (received == Io::kLost) break;
+    if (is_pong(*reply)) {
+      const std::optional<std::uint64_t> instant_ms = pings.answered();
+      if (instant_ms && memstream_near_core_heard(settings_.cache, settings_.server, *instant_ms) != CACHE_OK) {
+        set_error(cache_last_error());
+        return;
+      }
+    } else if (is_error(reply)) {
+      pings.refused();
+    } else if (!carry_out(*reply)) {
+      set_error(cache_last_error());
+      return;
+    }
+  }
+  set_error(connection.error());
+}
+
+// ["message", channel, [key, ...]], or nothing in the place of the keys, which means all of them.
+bool Agent::carry_out(const redisReply& message) {
+  if (message.type != REDIS_REPLY_ARRAY || message.elements != 3 || text_of(*message.element[0]) != "message")
+    return true;
+  const redisReply& keys = *message.element[2];
+  if (keys.type != REDIS_REPLY_ARRAY) {
+    return memstream_near_core_advance(settings_.cache, settings_.server) == CACHE_OK;
+  }
+  for (std::size_t i = 0; i < keys.elements; ++i) {
+    if (i % 1024 == 1023) static_cast<void>(leads());  // Whoever works on a long list is not inactive.
+    const std::string_view key = text_of(*keys.element[i]);
+    if (memstream_near_core_invalidate(settings_.cache, settings_.server, key.data(), key.size()) != CACHE_OK)
+      return false;
+  }
+  return true;
+}
+
+}  // namespace memstream::near

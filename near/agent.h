@@ -1,0 +1,65 @@
+// The agent of a server: a thread that hears which keys change there, and carries that out in the segment.
+// docs/decisions/0024 has the proof that relies on the order of its steps.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/memstream_near_core.h"
+#include "near/redis_connection.h"
+
+namespace memstream::near {
+
+class Agent {
+ public:
+  struct Settings {
+    memstream_t* cache = nullptr;  // Outlives the agent.
+    std::uint32_t server = 0;
+    RedisAddress redis;
+    std::vector<std::string> prefixes;  // Empty: all keys.
+    std::chrono::milliseconds timeout{1000};
+  };
+
+  // Null if the system gives it no thread or descriptor; errno says why.
+  static std::unique_ptr<Agent> start(Settings settings);
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+  // Gives the role up. In a child of the process that started it there is no thread to wait for.
+  ~Agent();
+
+  bool is_subscribed() const noexcept { return is_subscribed_.load(std::memory_order_relaxed); }
+  std::uint64_t subscriptions() const noexcept { return subscriptions_.load(std::memory_order_relaxed); }
+  // Why there is no subscription; empty if there is one, or if another process has the role.
+  std::string error() const;
+
+ private:
+  using Clock = RedisConnection::Clock;
+
+  explicit Agent(Settings settings) : settings_(std::move(settings)) {}
+  void run();
+  bool leads() noexcept { return memstream_near_core_lead(settings_.cache, settings_.server) == CACHE_OK; }
+  // False as soon as the agent is to stop.
+  bool sleep(std::chrono::milliseconds time) const;
+  std::unique_ptr<RedisConnection> subscribe();
+  // Until the connection is lost, the role has passed on, or the agent is to stop.
+  void follow(RedisConnection& connection);
+  bool carry_out(const redisReply& message);
+  void set_error(std::string error);
+
+  Settings settings_;
+  int stop_fd_ = -1;
+  pid_t process_ = 0;
+  std::unique_ptr<std::thread> thread_;
+  std::atomic<bool> is_subscribed_{false};
+  std::atomic<std::uint64_t> subscriptions_{0};
+  mutable std::mutex error_mutex_;
+  std::string error_;
+};
+
+}  // namespace memstream::near
