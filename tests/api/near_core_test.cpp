@@ -215,7 +215,7 @@ TEST_CASE("nothing is served before the first epoch, nor when the server was not
   CHECK(near.heard(now) == CACHE_OK);
   CHECK(near.get(kKey, 50) == "value");
   CHECK(near.heard(1) == CACHE_OK);  // Of an agent that was slower.
-  CHECK(near.get(kKey, 5000) == "value");
+  CHECK(near.state().lag_ms < now - 1);
   CHECK(near.heard(now + 60'000) == CACHE_INVALID);
 }
 
@@ -250,8 +250,8 @@ TEST_CASE("the agent's role passes on when its holder ends, gives it up or is in
   CHECK(other.lead() == CACHE_HELD);
   child.send_signal(SIGKILL);
   int tries = 0;
-  while (other.lead() == CACHE_HELD && ++tries < 90) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  CHECK(tries < 90);  // Not only after its second.
+  while (other.lead() == CACHE_HELD && ++tries < 50) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(tries < 50);  // Not only after its second.
 }
 
 TEST_CASE("an invalidation that finds the shard busy ends the epoch instead") {

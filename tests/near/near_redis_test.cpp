@@ -338,7 +338,22 @@ TEST_CASE("a caller with its own client stores what it was told, and others wait
   const std::string too_large(kSize, 'l');
   CHECK(memstream_near_store(near, "key", 3, too_large.data(), too_large.size(), -1, &fill) == CACHE_TOO_LARGE);
   CHECK(std::string(memstream_near_last_error()).find("larger than the limit") != std::string::npos);
+  REQUIRE(begin() == MEMSTREAM_NEAR_FETCH);
+  CHECK(fill.lease != 0);  // That of the fill that failed keeps nobody away.
+  CHECK(memstream_near_abandon(near, "key", 3, &fill) == CACHE_OK);
   CHECK(near.get("key") == kAbsent);
+}
+
+TEST_CASE("an idle connection that Redis has closed is replaced, and the caller does not notice") {
+  RedisServer redis;
+  const TemporarySegment segment("near-idle", kSize);
+  const Near near(segment.spec(), redis.address());
+  near.wait_until_current();
+  for (const char* key : {"one", "two", "three"}) {
+    CHECK(near.get(key) == kAbsent);
+    CHECK(redis.ask({"CLIENT", "KILL", "TYPE", "normal"}) == "1");
+  }
+  CHECK(near.stats().errors == 0);
 }
 
 TEST_CASE("keys of another prefix, and keys that a cache cannot have, are fetched each time") {
@@ -378,11 +393,13 @@ TEST_CASE("a segment that is destroyed is bypassed, and a child of fork has conn
   near.wait_until_current();
   CHECK(near.set("key", "value") == CACHE_OK);
   CHECK(near.get("absent") == kAbsent);
+  const long connections = redis.info("stats", "total_connections_received");
   CHECK(in_child([&]() -> Complaint {
           if (near.get("key") != "value") return "no value: " + near.get("key");
           if (near.set("child", "its own") != CACHE_OK) return memstream_near_last_error();
           return near.get("child") == "its own" ? "" : "not its own write";
         }) == "");
+  CHECK(redis.info("stats", "total_connections_received") == connections + 1);
   CHECK(near.get("child") == "its own");
   CHECK(near.stats().bypasses == 0);
   CHECK(memstream_destroy(near.cache()) == CACHE_OK);
