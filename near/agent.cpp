@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <optional>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 namespace memstream::near {
@@ -63,6 +65,13 @@ class PingPairs {
   std::optional<std::uint64_t> before_ms_;
 };
 
+// A child of fork() has its parent's, whose thread it has not.
+using AgentKey = std::tuple<memstream_t*, std::uint32_t, pid_t>;
+std::mutex agents_mutex;
+std::map<AgentKey, std::weak_ptr<Agent>> agents;
+[[maybe_unused]] const int forks_unlocked =
+    ::pthread_atfork([] { agents_mutex.lock(); }, [] { agents_mutex.unlock(); }, [] { agents_mutex.unlock(); });
+
 // "pong" arrives as an array in a subscribed connection of RESP2.
 bool is_pong(const redisReply& reply) noexcept {
   return reply.type == REDIS_REPLY_ARRAY && reply.elements == 2 && text_of(*reply.element[0]) == "pong";
@@ -70,8 +79,16 @@ bool is_pong(const redisReply& reply) noexcept {
 
 }  // namespace
 
-std::unique_ptr<Agent> Agent::start(Settings settings) {
-  std::unique_ptr<Agent> agent(new Agent(std::move(settings)));
+std::shared_ptr<Agent> Agent::of(const Settings& settings) {
+  const std::lock_guard<std::mutex> guard(agents_mutex);
+  std::weak_ptr<Agent>& known = agents[{settings.cache, settings.server, ::getpid()}];
+  std::shared_ptr<Agent> agent = known.lock();
+  if (agent == nullptr) known = agent = start(settings);
+  return agent;
+}
+
+std::shared_ptr<Agent> Agent::start(Settings settings) {
+  std::shared_ptr<Agent> agent(new Agent(std::move(settings)));
   agent->stop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (agent->stop_fd_ < 0) return nullptr;
   agent->process_ = ::getpid();

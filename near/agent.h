@@ -26,8 +26,9 @@ class Agent {
     std::chrono::milliseconds timeout{1000};
   };
 
-  // Null if the system gives it no thread or descriptor; errno says why.
-  static std::unique_ptr<Agent> start(Settings settings);
+  // The agent of that server over that cache handle, which all near caches of the process share: the segment takes them
+  // for one process. Null if the system gives it no thread or descriptor; errno says why.
+  static std::shared_ptr<Agent> of(const Settings& settings);
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
   // Gives the role up. In a child of the process that started it there is no thread to wait for.
@@ -42,6 +43,7 @@ class Agent {
   using Clock = RedisConnection::Clock;
 
   explicit Agent(Settings settings) : settings_(std::move(settings)) {}
+  static std::shared_ptr<Agent> start(Settings settings);
   void run();
   bool leads() noexcept { return memstream_near_core_lead(settings_.cache, settings_.server) == CACHE_OK; }
   // False as soon as the agent is to stop.

@@ -186,7 +186,7 @@ int NearCache::open(memstream_t* cache, Settings settings, std::unique_ptr<NearC
     const Settings& own = opened->settings_;
     // What it waits for Redis must not make the others think that nobody has the role.
     const milliseconds timeout = std::min(own.timeout, milliseconds(900));
-    opened->agent_ = Agent::start({cache, server, own.redis, own.prefixes, timeout});
+    opened->agent_ = Agent::of({cache, server, own.redis, own.prefixes, timeout});
     if (opened->agent_ == nullptr) {
       return fail(CACHE_OS_ERROR, fmt::format("The agent cannot be started: {}. Allow this process another thread and "
                                               "descriptor, or open with MEMSTREAM_NEAR_NO_AGENT.",

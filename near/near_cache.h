@@ -99,7 +99,7 @@ class NearCache {
   struct Counters {
     Counter hits{0}, fetches{0}, fills{0}, conflicts{0}, merged{0}, bypasses{0}, stale{0}, errors{0};
   } counts_;
-  std::unique_ptr<Agent> agent_;
+  std::shared_ptr<Agent> agent_;
 };
 
 }  // namespace memstream::near

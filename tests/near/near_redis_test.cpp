@@ -356,6 +356,33 @@ TEST_CASE("an idle connection that Redis has closed is replaced, and the caller 
   CHECK(near.stats().errors == 0);
 }
 
+TEST_CASE("near caches over one handle share an agent, which lives as long as one of them") {
+  RedisServer redis;
+  const TemporarySegment segment("near-shared", kSize);
+  const OpenCache cache(segment.spec());
+  const std::string address = redis.address();
+  const memstream_near_options_t options = options_for(address.c_str());
+  memstream_near_t* one = nullptr;
+  memstream_near_t* other = nullptr;
+  REQUIRE(memstream_near_open(cache, &options, &one) == CACHE_OK);
+  memstream_near_stats_t stats{};
+  stats.struct_size = sizeof stats;
+  const auto is_heard = [&](memstream_near_t* near) {
+    return memstream_near_stats(near, &stats) == CACHE_OK && stats.is_agent == 1 && stats.lag_ms < 400;
+  };
+  REQUIRE(becomes_true([&] { return is_heard(one); }));
+  REQUIRE(memstream_near_open(cache, &options, &other) == CACHE_OK);
+  CHECK(is_heard(other));
+  std::this_thread::sleep_for(milliseconds(300));
+  CHECK(redis.info("clients", "tracking_clients") == 1);
+  CHECK(memstream_near_close(one) == CACHE_OK);
+  std::this_thread::sleep_for(milliseconds(300));
+  CHECK(is_heard(other));
+  CHECK(stats.epochs == 1);
+  CHECK(memstream_near_close(other) == CACHE_OK);
+  CHECK(becomes_true([&] { return redis.info("clients", "tracking_clients") == 0; }));
+}
+
 TEST_CASE("keys of another prefix, and keys that a cache cannot have, are fetched each time") {
   RedisServer redis;
   const TemporarySegment segment("near-prefix", kSize);
