@@ -53,6 +53,7 @@ SECTIONS = (
         "dogpile.cache",
         (("integrations/dogpile.py", "MemStreamBackend"), ("integrations/dogpile.py", "Mutex")),
     ),
+    Section("Redis", (("integrations/redis.py", "NearCache"), ("integrations/redis.py", "NearStats"))),
     Section("Deprecated", (("objects.py", "ObjectCache"),), "It stays until the next release."),
 )
 ERRORS = "_core/errors.py"

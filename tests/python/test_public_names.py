@@ -48,6 +48,7 @@ NAMES: Dict[str, str] = {
     "memstream.cachelib": "MemStreamCache",
     "memstream.flask_caching": "MemStreamCache",
     "memstream.dogpile": "MemStreamBackend Mutex",
+    "memstream.redis": "NearCache NearStats",
     "memstream.programs.writer": "main",
     "memstream.programs.reader": "main",
     "memstream.programs.analytics": "main",
@@ -55,7 +56,13 @@ NAMES: Dict[str, str] = {
     "memstream.cli.reader": "main",
     "memstream.cli.analytics": "main",
 }
-FRAMEWORKS = {"django": "django", "cachelib": "cachelib", "flask_caching": "flask_caching", "dogpile": "dogpile.cache"}
+FRAMEWORKS = {
+    "django": "django",
+    "cachelib": "cachelib",
+    "flask_caching": "flask_caching",
+    "dogpile": "dogpile.cache",
+    "redis": "redis",
+}
 
 
 @pytest.mark.parametrize("module", NAMES)

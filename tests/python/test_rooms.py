@@ -13,7 +13,13 @@ from conftest import CLIENT
 ROOMS = ("_core", "", "integrations", "cli")
 
 # Modules beside the rooms that do nothing but give an earlier or shorter name to what is in a higher room.
-OTHER_NAMES = {"memstream.django", "memstream.cachelib", "memstream.flask_caching", "memstream.dogpile"}
+OTHER_NAMES = {
+    "memstream.django",
+    "memstream.cachelib",
+    "memstream.flask_caching",
+    "memstream.dogpile",
+    "memstream.redis",
+}
 
 
 def modules(folder: Path) -> Dict[str, str]:
