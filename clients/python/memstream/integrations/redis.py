@@ -34,6 +34,9 @@ _OK, _MISS, _TOO_SMALL = int(Status.OK), int(Status.MISS), int(Status.TOO_SMALL)
 _FIRST_ROOM = 32 * 1024
 _NEVER_HEARD = 2**64 - 1
 
+# Buffers that no call uses: as many as threads were ever reading at the same time.
+_free_rooms: List["ctypes.Array[ctypes.c_char]"] = []
+
 
 class NearStats(NamedTuple):
     """What became of the calls of one `NearCache`, and what is known of Redis on this machine."""
@@ -287,19 +290,26 @@ class NearCache:
 
     def _begin(self, name: bytes) -> Tuple[bool, Optional[bytes], Optional[_near.Fill]]:
         """Returns whether the key is there, its value and, if Redis has to be asked, what ends the fetch."""
-        near, fill, room = self._near, _near.Fill(), _FIRST_ROOM
+        near, fill = self._near, _near.Fill()
+        try:
+            buffer = _free_rooms.pop()
+        except IndexError:
+            buffer = ctypes.create_string_buffer(_FIRST_ROOM)
         while True:
-            buffer, size = ctypes.create_string_buffer(room), c_size_t(room)
+            size = c_size_t(len(buffer))
             status = near.c.begin(near.pointer, name, len(name), buffer, byref(size), byref(fill))
-            if status == _OK:
-                return True, buffer.raw[: size.value], None
+            value: Any = buffer[: size.value] if status == _OK else None
+            if len(buffer) == _FIRST_ROOM:
+                _free_rooms.append(buffer)
+            if value is not None:
+                return True, value, None
             if status == _MISS:
                 return False, None, None
             if status == _near.FETCH:
                 return False, None, fill
             if status != _TOO_SMALL:
                 self._check(status)
-            room = size.value
+            buffer = ctypes.create_string_buffer(size.value)
 
     def _fetch(self, fills: List[Tuple[bytes, _near.Fill]]) -> List[Optional[bytes]]:
         """Asks Redis for each, and stores the answers."""
