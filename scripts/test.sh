@@ -72,7 +72,7 @@ tree_files() {
 }
 
 step_format() {
-    tree_files '*.h' '*.cpp' '*.c' | xargs clang-format-14 --dry-run -Werror
+    tree_files '*.h' '*.hpp' '*.cpp' '*.c' | xargs clang-format-14 --dry-run -Werror
 }
 
 step_python-style() {

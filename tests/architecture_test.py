@@ -31,8 +31,11 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
 PUBLIC_HEADERS = (
     "api/cache.h",
     "api/memstream.h",
+    "api/memstream.hpp",
+    "api/memstream_bytes.hpp",
     "api/memstream_metrics.h",
     "api/memstream_options.h",
+    "api/memstream_result.hpp",
     "near/memstream_near.h",
 )
 LAYERS = ("core", "backends", "api", "clients", "cli", "near", "tests", "benchmarks")

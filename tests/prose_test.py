@@ -172,7 +172,7 @@ def findings_in(path: str, passage: Passage, pieces: bool) -> Iterator[Finding]:
 def passages_of(path: str, text: str) -> Iterator[Passage]:
     if path.endswith(".md"):
         yield from markdown_passages(text)
-    elif path.startswith("api/") and path.endswith(".h"):
+    elif path.startswith("api/") and path.endswith((".h", ".hpp")):
         yield from comment_passages(text)
     elif path.endswith((".cpp", ".h")):
         yield from cxx_messages(text)
@@ -183,7 +183,7 @@ def passages_of(path: str, text: str) -> Iterator[Passage]:
 def checked_files(root: Path) -> Iterator[Path]:
     pages = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "core/README.md", "tests/README.md")
     yield from (root / page for page in pages if (root / page).exists())
-    for folder, suffixes in (("docs", (".md",)), ("api", (".h", ".cpp")), ("core", (".h", ".cpp"))):
+    for folder, suffixes in (("docs", (".md",)), ("api", (".h", ".hpp", ".cpp")), ("core", (".h", ".cpp"))):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in suffixes)
     for folder in ("backends", "cli"):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in (".h", ".cpp"))
@@ -214,6 +214,7 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("docs/style.md", "Not lest.\n", None),
     ("core/README.md", "It locks, lest others write.\n", "'lest'"),
     ("api/a.h", "/* Begins anew. */\nint anew;\n", "'anew'"),
+    ("api/a.hpp", "// Begins anew.\nint anew;\n", "'anew'"),
     ("api/a.h", "// Fine.\nconst char *lest;\n", None),
     (
         "core/a.cpp",
