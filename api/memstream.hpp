@@ -159,34 +159,41 @@ inline Result<Handle> open(const Options& options) {
   return Handle(cache);
 }
 
-template <Value T>
-Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
-  if constexpr (Plain<T>) {
-    Result<T> result{Unfilled{}};
-    std::size_t size = sizeof(T);
-    const int status = memstream_get(cache, key.data(), key.size(), &*result, &size, meta);
-    if (status == CACHE_OK && size == sizeof(T)) [[likely]] {
-      return result;
-    }
-    result = status == CACHE_OK || status == CACHE_TOO_SMALL ? wrong_size(size, sizeof(T), "") : Error::of(status);
-    return result;
-  } else {
-    std::array<std::byte, kFirstTry> first;
-    std::size_t size = first.size();
-    int status = memstream_get(cache, key.data(), key.size(), first.data(), &size, meta);
-    if (status == CACHE_OK) return decode<T>(std::span(first).first(size));
-    while (status == CACHE_TOO_SMALL) {  // Another process may store a larger value between the calls.
-      using Element = typename T::value_type;
-      T value((size + sizeof(Element) - 1) / sizeof(Element), Element{});
-      size = value.size() * sizeof(Element);
-      status = memstream_get(cache, key.data(), key.size(), value.data(), &size, meta);
-      if (status != CACHE_OK) continue;
-      if (size % sizeof(Element) != 0) return wrong_size(size, sizeof(Element), "a multiple of ");
-      value.resize(size / sizeof(Element));
-      return value;
-    }
-    return Error::of(status);
+// Apart from the get, whose usual way stays short.
+template <Plain T>
+[[gnu::cold, gnu::noinline]] void fail_get(Result<T>& result, int status, std::size_t size) {
+  const bool has_value = status == CACHE_OK || status == CACHE_TOO_SMALL;
+  result = has_value ? wrong_size(size, sizeof(T), "") : Error::of(status);
+}
+
+template <Plain T>
+[[gnu::always_inline]] inline Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
+  Result<T> result{Unfilled{}};
+  std::size_t size = sizeof(T);
+  const int status = memstream_get(cache, key.data(), key.size(), &*result, &size, meta);
+  if (status != CACHE_OK || size != sizeof(T)) [[unlikely]] {
+    fail_get(result, status, size);
   }
+  return result;
+}
+
+template <Value T>
+requires(!Plain<T>) Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
+  std::array<std::byte, kFirstTry> first;
+  std::size_t size = first.size();
+  int status = memstream_get(cache, key.data(), key.size(), first.data(), &size, meta);
+  if (status == CACHE_OK) return decode<T>(std::span(first).first(size));
+  while (status == CACHE_TOO_SMALL) {  // Another process may store a larger value between the calls.
+    using Element = typename T::value_type;
+    T value((size + sizeof(Element) - 1) / sizeof(Element), Element{});
+    size = value.size() * sizeof(Element);
+    status = memstream_get(cache, key.data(), key.size(), value.data(), &size, meta);
+    if (status != CACHE_OK) continue;
+    if (size % sizeof(Element) != 0) return wrong_size(size, sizeof(Element), "a multiple of ");
+    value.resize(size / sizeof(Element));
+    return value;
+  }
+  return Error::of(status);
 }
 
 // Calls one of the functions that store: store(key, key_size, value, value_size, ttl_ms, flags).
