@@ -2,13 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
-#include <map>
-#include <queue>
+#include <iterator>
 #include <thread>
 
 #include "cli/command.h"
+#include "cli/survey.h"
 #include "cli/text.h"
 
 namespace memstream::cli {
@@ -16,18 +15,6 @@ namespace {
 
 constexpr std::size_t kKeyWidth = 60;
 constexpr std::size_t kBarWidth = 40;
-
-Json as_json(const memstream_entry_t& entry) {
-  return {{"key", json_text(key_of(entry))},
-          {"value_size", entry.value_size},
-          {"stored_size", entry.stored_size},
-          {"access_count", entry.access_count},
-          {"created_at_ms", entry.created_at_ms},
-          {"last_access_ms", entry.last_access_ms},
-          {"expires_at_ms", entry.expires_at_ms},
-          {"flags", entry.flags},
-          {"shard", entry.shard}};
-}
 
 std::string ttl_of(const memstream_entry_t& entry, std::uint64_t now_ms) {
   if (entry.expires_at_ms == 0) return "never";
@@ -51,7 +38,7 @@ int list_keys(const Session& session, const std::string& pattern, std::uint64_t 
     if (limit != 0 && found == limit) return false;
     ++found;
     if (session.json) {
-      rows.push_back(as_json(entry));
+      rows.push_back(entry_json(entry));
     } else if (is_long) {
       table.add({printable(key_of(entry), kKeyWidth), format_size(entry.value_size), std::to_string(entry.access_count),
                  age_of(entry.created_at_ms, now_ms), age_of(entry.last_access_ms, now_ms), ttl_of(entry, now_ms)});
@@ -66,31 +53,19 @@ int list_keys(const Session& session, const std::string& pattern, std::uint64_t 
 
 // ---- the highest of some measure ----
 
-using Measure = std::uint64_t (*)(const memstream_entry_t&);
-
-int list_top(const Session& session, std::size_t limit, Measure measure) {
+int list_top(const Session& session, std::size_t limit, TopEntries::Measure measure) {
   const Cache cache(session.target, Attach::kLook);
   const std::uint64_t now_ms = cache.stats().now_ms;
-  const auto is_higher = [measure](const memstream_entry_t& a, const memstream_entry_t& b) {
-    return measure(a) != measure(b) ? measure(a) > measure(b) : key_of(a) < key_of(b);
-  };
-  // The lowest of the highest is on top of the heap.
-  std::vector<memstream_entry_t> top;
+  TopEntries highest(limit, measure);
   cache.scan([&](const memstream_entry_t& entry) {
-    if (top.size() == limit && !is_higher(entry, top.front())) return true;
-    if (top.size() == limit) {
-      std::pop_heap(top.begin(), top.end(), is_higher);
-      top.pop_back();
-    }
-    top.push_back(entry);
-    std::push_heap(top.begin(), top.end(), is_higher);
+    highest.add(entry);
     return true;
   });
-  std::sort_heap(top.begin(), top.end(), is_higher);
+  const std::vector<memstream_entry_t> top = highest.sorted();
   Json rows = Json::array();
   Table table({"KEY", "GETS", "SIZE", "AGE", "IDLE", "TTL"});
   for (const memstream_entry_t& entry : top) {
-    rows.push_back(as_json(entry));
+    rows.push_back(entry_json(entry));
     table.add({printable(key_of(entry), kKeyWidth), std::to_string(entry.access_count), format_size(entry.value_size),
                age_of(entry.created_at_ms, now_ms), age_of(entry.last_access_ms, now_ms), ttl_of(entry, now_ms)});
   }
@@ -112,7 +87,7 @@ int list_rates(const Session& session, std::size_t limit, double seconds) {
   Json rows = Json::array();
   Table table({"KEY", "GETS/S", "GETS", "SIZE"});
   for (const HotKey& key : keys) {
-    Json row = as_json(key.entry);
+    Json row = entry_json(key.entry);
     row["gets_per_s"] = key.gets_per_s;
     rows.push_back(row);
     table.add({printable(key_of(key.entry), kKeyWidth), fmt::format("{:.0f}", key.gets_per_s),
@@ -124,32 +99,14 @@ int list_rates(const Session& session, std::size_t limit, double seconds) {
 
 // ---- prefixes ----
 
-struct Group {
-  std::uint64_t entries = 0;
-  std::uint64_t stored_bytes = 0;
-  std::uint64_t accesses = 0;
-};
-
 int list_prefixes(const Session& session, const std::string& separator, std::size_t limit) {
   const Cache cache(session.target, Attach::kLook);
-  std::map<std::string, Group> groups;
-  Group all;
+  PrefixGroups groups({separator});
   cache.scan([&](const memstream_entry_t& entry) {
-    const std::string_view key = key_of(entry);
-    const std::size_t end = key.find(separator);
-    // A key without the separator is of the group "".
-    Group& group =
-        groups[end == std::string_view::npos ? std::string() : std::string(key.substr(0, end + separator.size()))];
-    for (Group* sum : {&group, &all}) {
-      sum->entries += 1;
-      sum->stored_bytes += entry.stored_size;
-      sum->accesses += entry.access_count;
-    }
+    groups.add(entry);
     return true;
   });
-  std::vector<std::pair<std::string, Group>> sorted(groups.begin(), groups.end());
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto& a, const auto& b) { return a.second.stored_bytes > b.second.stored_bytes; });
+  auto sorted = groups.sorted();
   if (limit != 0 && sorted.size() > limit) sorted.resize(limit);
   Json rows = Json::array();
   Table table({"PREFIX", "ENTRIES", "BYTES", "SHARE", "GETS"});
@@ -159,7 +116,7 @@ int list_prefixes(const Session& session, const std::string& separator, std::siz
                     {"stored_bytes", group.stored_bytes},
                     {"accesses", group.accesses}});
     table.add({prefix.empty() ? "(no prefix)" : printable(prefix, kKeyWidth), std::to_string(group.entries),
-               format_size(group.stored_bytes), format_share(group.stored_bytes, all.stored_bytes),
+               format_size(group.stored_bytes), format_share(group.stored_bytes, groups.all().stored_bytes),
                std::to_string(group.accesses)});
   }
   print(session, {{"prefixes", rows}}, [&] { return table.render(); });
@@ -168,42 +125,27 @@ int list_prefixes(const Session& session, const std::string& separator, std::siz
 
 // ---- histogram ----
 
-// Entries by powers of two of a measure: bucket n holds 2^(n-1) to 2^n - 1, bucket 0 holds 0.
 int show_histogram(const Session& session, const std::string& what) {
   const Cache cache(session.target, Attach::kLook);
-  const std::uint64_t now_ms = cache.stats().now_ms;
-  const auto since = [now_ms](std::uint64_t instant) { return now_ms > instant ? now_ms - instant : 0; };
-  std::map<unsigned, std::uint64_t> buckets;
-  std::uint64_t never = 0;
+  const auto of = std::find(std::begin(kSpreadNames), std::end(kSpreadNames), what) - std::begin(kSpreadNames);
+  Spread spread(static_cast<Spread::Of>(of), cache.stats().now_ms);
   cache.scan([&](const memstream_entry_t& entry) {
-    if (what == "ttl" && entry.expires_at_ms == 0) {
-      ++never;
-      return true;
-    }
-    const std::uint64_t value = what == "size"   ? entry.value_size
-                                : what == "age"  ? since(entry.created_at_ms)
-                                : what == "idle" ? since(entry.last_access_ms)
-                                                 : (entry.expires_at_ms > now_ms ? entry.expires_at_ms - now_ms : 0);
-    ++buckets[static_cast<unsigned>(std::bit_width(value))];
+    spread.add(entry);
     return true;
   });
-  std::uint64_t largest = never;
-  for (const auto& [width, count] : buckets) largest = std::max(largest, count);
-  Json rows = Json::array();
+  std::uint64_t largest = spread.never();
+  for (const auto& [below, count] : spread.buckets()) largest = std::max(largest, count);
   std::string text;
   const auto line = [&](const std::string& label, std::uint64_t count) {
     text += fmt::format(
         "{:>12}  {:>10}  {}\n", label, count,
         bar(static_cast<double>(count) / static_cast<double>(std::max<std::uint64_t>(largest, 1)), kBarWidth));
   };
-  for (const auto& [width, count] : buckets) {
-    const std::uint64_t below = width == 0 ? 1 : std::uint64_t{1} << width;
-    rows.push_back({{"below", below}, {"entries", count}});
+  for (const auto& [below, count] : spread.buckets()) {
     line("< " + (what == "size" ? format_size(below) : format_duration(below)), count);
   }
-  if (never != 0) line("never", never);
-  print(session, {{"of", what}, {"unit", what == "size" ? "bytes" : "ms"}, {"buckets", rows}, {"never", never}},
-        [&] { return text; });
+  if (spread.never() != 0) line("never", spread.never());
+  print(session, spread.json(), [&] { return text; });
   return kDone;
 }
 
@@ -225,7 +167,7 @@ void add_key_commands(CLI::App& app, Session& session) {
     session.run = [&session, wanted] { return list_keys(session, wanted->pattern, wanted->limit, wanted->is_long); };
   });
 
-  const auto add_top = [&](const char* name, const char* description, Measure measure) {
+  const auto add_top = [&](const char* name, const char* description, TopEntries::Measure measure) {
     CLI::App* top = add_command(app, session, name, description, fmt::format("  memstream {} --limit 20", name));
     const auto limit = std::make_shared<std::size_t>(10);
     top->add_option("--limit", *limit, "how many")->capture_default_str()->check(CLI::PositiveNumber);

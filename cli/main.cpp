@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   add_map_commands(app, session);
   add_tool_commands(app, session);
   add_top_command(app, session);
+  add_serve_commands(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cli/command.h"
+#include "cli/survey.h"
 #include "cli/text.h"
 
 namespace memstream::cli {
@@ -32,14 +33,8 @@ int scan(const Session& session, std::uint64_t cursor, std::size_t count, const 
 
 constexpr std::size_t kRowCells = 64;
 
-// A live block. Its entry says where the value begins; header and key lie before it.
-struct Block {
-  std::uint64_t begin;
-  std::uint64_t end;
-};
-
 struct Map {
-  std::vector<Block> blocks;  // In order.
+  std::vector<BlockRange> blocks;  // In order.
   std::uint64_t size_bytes = 0;
   std::uint64_t live_bytes = 0;
   std::uint64_t largest_gap_bytes = 0;  // Between two live blocks.
@@ -49,14 +44,12 @@ Map make_map(const Cache& cache) {
   Map map;
   map.size_bytes = cache.stats().max_memory;
   cache.scan([&](const memstream_entry_t& entry) {
-    // A value ends where its block ends, but for rounding.
-    const std::uint64_t end = std::min(entry.data_offset + entry.value_size, map.size_bytes);
-    const std::uint64_t begin = end - std::min(entry.stored_size, end);
-    map.blocks.push_back({begin, end});
+    map.blocks.push_back(block_of(entry, map.size_bytes));
     map.live_bytes += entry.stored_size;
     return true;
   });
-  std::sort(map.blocks.begin(), map.blocks.end(), [](const Block& a, const Block& b) { return a.begin < b.begin; });
+  std::sort(map.blocks.begin(), map.blocks.end(),
+            [](const BlockRange& a, const BlockRange& b) { return a.begin < b.begin; });
   for (std::size_t i = 1; i < map.blocks.size(); ++i) {
     const std::uint64_t end = map.blocks[i - 1].end;
     if (map.blocks[i].begin > end) map.largest_gap_bytes = std::max(map.largest_gap_bytes, map.blocks[i].begin - end);
@@ -64,28 +57,13 @@ Map make_map(const Cache& cache) {
   return map;
 }
 
-// Which part of each cell is live.
-std::vector<double> fill_of(const Map& map, std::size_t cells) {
-  std::vector<double> fill(cells);
-  const double cell_bytes = static_cast<double>(map.size_bytes) / static_cast<double>(cells);
-  for (const Block& block : map.blocks) {
-    auto begin = static_cast<double>(block.begin);
-    const auto end = static_cast<double>(block.end);
-    for (auto cell = static_cast<std::size_t>(begin / cell_bytes); cell < cells && begin < end; ++cell) {
-      const double cell_end = std::min(end, static_cast<double>(cell + 1) * cell_bytes);
-      fill[cell] += (cell_end - begin) / cell_bytes;
-      begin = cell_end;
-    }
-  }
-  for (double& part : fill) part = std::min(part, 1.0);
-  return fill;
-}
-
 int draw(const Session& session, std::size_t rows) {
   const Cache cache(session.target, Attach::kLook);
   const Map map = make_map(cache);
   const cache_stats_t stats = cache.stats();
-  const std::vector<double> fill = fill_of(map, rows * kRowCells);
+  FillMap cells(map.size_bytes, rows * kRowCells);
+  for (const BlockRange& block : map.blocks) cells.add(block);
+  const std::vector<double> fill = cells.parts();
   const std::uint64_t rest =
       map.size_bytes - std::min(map.size_bytes, map.live_bytes + stats.table_memory + stats.pinned_memory);
   const Json json = {{"size_bytes", map.size_bytes},

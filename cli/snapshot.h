@@ -76,6 +76,13 @@ Curve curve_of(const Snapshot& snapshot);
 // The hit ratio of a cache of `entries` entries that evicts the coldest.
 double hit_ratio_of(const memstream_metrics_t& metrics, std::uint64_t gets, double entries);
 
+// ---- processes ----
+
+// What /proc knows of a process: its command line, and whether it is "running", "stopped" or "ended"; "?" where
+// /proc shows nothing of it, as in another namespace.
+std::string command_of(std::uint32_t pid);
+std::string condition_of(std::uint32_t pid);
+
 // ---- what follows ----
 
 struct Advice {

@@ -129,6 +129,8 @@ int advise(const Session& session) {
 
 // ---- procs ----
 
+}  // namespace
+
 std::string command_of(std::uint32_t pid) {
   std::ifstream file(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
   std::stringstream text;
@@ -141,7 +143,6 @@ std::string command_of(std::uint32_t pid) {
   return command;
 }
 
-// "running", "stopped", "ended"; "?" where /proc does not show the process, as in another namespace.
 std::string condition_of(std::uint32_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -153,6 +154,8 @@ std::string condition_of(std::uint32_t pid) {
   const char state = text[name_end + 2];
   return state == 'T' || state == 't' ? "stopped" : state == 'Z' || state == 'X' ? "ended" : "running";
 }
+
+namespace {
 
 int processes(const Session& session) {
   const Cache cache(session.target, Attach::kLook);

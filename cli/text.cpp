@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <ctime>
 #include <stdexcept>
@@ -119,6 +120,24 @@ std::string json_text(std::string_view bytes) {
       bytes, [&](std::string_view character) { text += character == "\\" ? "\\\\" : std::string(character); },
       [&](unsigned char byte) { text += fmt::format("\\x{:02x}", byte); });
   return text;
+}
+
+std::string bytes_of_json_text(std::string_view text) {
+  std::string bytes;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned byte = 0;
+    const char* digits = text.data() + i + 2;
+    if (text[i] != '\\' || i + 1 == text.size()) {
+      bytes += text[i];
+    } else if (text[i + 1] == 'x' && i + 3 < text.size() &&
+               std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      bytes += static_cast<char>(byte);
+      i += 3;
+    } else {
+      bytes += text[++i];
+    }
+  }
+  return bytes;
 }
 
 std::string bar(double part_of_largest, std::size_t width) {

@@ -20,6 +20,8 @@ std::string printable(std::string_view bytes, std::size_t width = 0);
 
 // Bytes as text for JSON: bytes that are not UTF-8 are escaped as \xNN, and a backslash as two.
 std::string json_text(std::string_view bytes);
+// The bytes that json_text() made this of.
+std::string bytes_of_json_text(std::string_view text);
 
 // "#####" of at most `width` characters.
 std::string bar(double part_of_largest, std::size_t width);

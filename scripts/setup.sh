@@ -7,7 +7,7 @@ source "$(dirname "$0")/common.sh"
 run_packages=(
     g++ cmake ninja-build python3 python3-venv python3-setuptools python3-wheel
     libfmt-dev libxxhash-dev libzstd-dev libncurses-dev pkg-config doctest-dev libcli11-dev nlohmann-json3-dev
-    libhiredis-dev
+    libcpp-httplib-dev libhiredis-dev
 )
 # To run every test and check as well.
 test_packages=(
@@ -18,6 +18,7 @@ test_packages=(
     python3-gevent python3-eventlet python3-trio
     clang-14 libclang-rt-14-dev libfuzzer-14-dev
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
+    chromium
 )
 # What benchmarks/ compares with, and what it draws with.
 bench_packages=(

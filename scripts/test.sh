@@ -6,8 +6,8 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-quick_steps=(format python-style shell spelling architecture types smoke release instructions python builds asan tsan
-    valgrind demo leftovers)
+quick_steps=(format python-style shell spelling architecture types smoke release instructions python page builds asan
+    tsan valgrind demo leftovers)
 full_steps=(release-rest asan-rest python-rest valgrind-all fuzz-long mutants tidy leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
@@ -24,6 +24,7 @@ smoke           quick  the library, and the first tests of the C interface, the 
 release         quick  every C and C++ suite on both backends, the short forms
 instructions    quick  instructions per operation
 python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it, a part
+page            quick  the page of memstream serve: is it built of its sources, and does it work in Chromium?
 builds          quick  compiles for asan and tsan beside the steps before it
 asan            quick  every suite under the address and undefined behaviour sanitizers; coverage
 tsan            quick  the tests with threads under the thread sanitizer
@@ -88,7 +89,7 @@ step_shell() {
 }
 
 step_spelling() {
-    codespell --skip './build,./.git,./.venv' .
+    codespell --skip './build,./.git,./.venv,./cli/page/page.html' .
 }
 
 step_architecture() {
@@ -249,9 +250,9 @@ pytest_run() {
 
 # Modules about what lies far above the backend and the accelerator: frameworks, programs, memoizing, pages, packages.
 # With both of another kind the quick run leaves them out, and python-rest runs them.
-high_modules=(adapters analytics django django_contract django_extras django_once django_pages documentation dogpile
-    flask_caching interruptions memo_callables memo_keys memoize original_example packaging programs public_names reader
-    reference rooms serializers surroundings waits writer writer_runs)
+high_modules=(adapters analytics analytics_pages django django_contract django_extras django_once django_pages
+    documentation dogpile flask_caching interruptions memo_callables memo_keys memoize original_example packaging
+    programs public_names reader reference rooms serializers surroundings waits writer writer_runs)
 
 # python_tests WHICH: the folders of all modules, those modules, or what makes pytest leave them out of the folders.
 python_tests() {
@@ -302,6 +303,14 @@ step_python() {
 
 step_python-rest() {
     python_suites python-rest "posix require all" "sysv off all" "sysv require high"
+}
+
+# Where there is no Node.js its tests are skipped: only those who change the page need it.
+step_page() {
+    local status=0
+    scripts/build.sh && pytest_run page.browser tests/page/browser_test.py || status=1
+    cat "$results/page.browser.txt"
+    return "$status"
 }
 
 step_demo() {

@@ -121,6 +121,13 @@ def natural(text: str) -> int:
     return number
 
 
+def port(text: str) -> int:
+    """Parses the number of a port, 0 to 65535, for argparse."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(invalid("PORT", text, "a number from 0 to 65535"))
+    return int(text)
+
+
 def run(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> int:
     """Runs a program: parses, does what `arguments.action` says, turns every failure into one line and an exit code.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from memstream.cache import Cache
-from memstream.cli.text import format_instant, format_size, printable
+from memstream.cli.text import bar, format_instant, format_size, printable
 from memstream.records import Entry, Info, Stats
 
 _KEY_WIDTH = 44
@@ -81,9 +81,17 @@ def _entry_as_json(entry: Entry) -> Dict[str, Any]:
     return {**entry._asdict(), "key": entry.key.decode("utf-8", "backslashreplace")}
 
 
-def render(report: Report) -> str:
-    """Returns the report as a screen of text."""
+def render(report: Report, before: Optional[Report] = None) -> str:
+    """Returns the report as a screen of text.
+
+    Args:
+        report: what to show.
+        before: an earlier look at the same cache, to show the rates since then.
+    """
     lines = list(_render_stats(report.info, report.stats))
+    if before is not None and before.info.uuid == report.info.uuid:
+        lines += ["", *_render_rates(before.stats, report.stats)]
+    lines += ["", *_render_bars(report.stats)]
     columns = f"{'accesses':>9} {'size':>10}  {'created':19}  {'last access':19}  expires"
     for title, name in (("most accessed", "accesses"), ("largest", "size"), ("most recent", "recency")):
         lines += ["", f"{title:<{_KEY_WIDTH}} {columns}", *_render_entries(report.top[name])]
@@ -126,6 +134,33 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
         f"entries, {stats.view_copies} views copied, {stats.busy_shards} shards held by others, "
         f"{stats.commit_failures} times no more memory"
     )
+
+
+def _render_rates(before: Stats, now: Stats) -> Iterable[str]:
+    """What happened between two looks. Counters that went backwards count 0."""
+    passed = now.now - before.now
+    if passed <= 0:
+        return
+
+    was, is_now = before._asdict(), now._asdict()
+
+    def grown(field: str) -> int:
+        return max(0, int(is_now[field]) - int(was[field]))
+
+    hits, gets = grown("hits"), grown("hits") + grown("misses")
+    ratio = "no lookups" if gets == 0 else f"{100 * hits / gets:.2f} % hits"
+    rates = ", ".join(
+        f"{name} {grown(name) / passed:.0f}/s" for name in ("puts", "deletes", "evictions", "expirations")
+    )
+    yield f"last {passed:<6.1f} gets {gets / passed:.0f}/s ({ratio}), {rates}"
+
+
+def _render_bars(stats: Stats) -> Iterable[str]:
+    """The hit ratio, and how full the cache is."""
+    if stats.hit_ratio is not None:
+        yield f"hits        {bar(stats.hit_ratio)} {100 * stats.hit_ratio:.1f} %"
+    full = (stats.used_memory + stats.table_memory) / stats.reachable_memory
+    yield f"full        {bar(full)} {100 * full:.1f} %"
 
 
 def _render_entries(entries: List[Entry]) -> Iterable[str]:

@@ -35,3 +35,14 @@ def printable(data: bytes, width: int = 0) -> str:
         for character in data.decode("utf-8", "backslashreplace")
     )
     return text[: width - 1] + "…" if 0 < width < len(text) else text
+
+
+def bar(part: float, width: int = 40) -> str:
+    """Returns "[####......]": how much of a whole a part is.
+
+    Args:
+        part: 0 to 1; what lies outside is cut off.
+        width: characters between the brackets.
+    """
+    full = round(max(0.0, min(1.0, part)) * width)
+    return f"[{'#' * full}{'.' * (width - full)}]"
