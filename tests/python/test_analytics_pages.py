@@ -46,8 +46,8 @@ def test_serve_shows_the_cache_until_ctrl_c(cache: Cache, segment: Segment) -> N
     assert json.loads(ask(url + "api/stat"))["entries"] == 1
     assert "<title>MemStream</title>" in ask(url)
     child.send_signal(signal.SIGINT)
-    out, error = child.communicate(timeout=60)
-    assert (child.returncode, out, error) == (0, b"Ctrl-C ends it.\n", b"")
+    error = child.communicate(timeout=60)[1]
+    assert (child.returncode, error) == (0, b"")
 
 
 def test_serve_passes_its_options_on(cache: Cache, segment: Segment) -> None:
@@ -155,7 +155,7 @@ def test_watch_shows_the_rates_of_each_interval(cache: Cache, segment: Segment) 
         cache.get("key")
         cache.get("absent")
     rest = child.communicate(timeout=60)[0].decode()
-    assert "last " not in "".join(lines)
+    assert not any(line.startswith("last ") for line in lines)
     found = re.search(r"^last (\d+\.\d) +gets (\d+)/s \((\d+\.\d\d) % hits\), puts 0/s, deletes 0/s, ", rest, re.M)
     assert found, rest
     assert float(found[1]) * int(found[2]) == pytest.approx(600, rel=0.1) and found[3] == "50.00"

@@ -46,11 +46,13 @@ export function openDetail(entry: Entry, report: Report, isLive: boolean): void 
       (error: unknown) => (note.textContent = error instanceof Error ? error.message : String(error)),
     );
   };
+  const hint = report.shows_values ? "" : "Values are hidden. memstream serve --show-values shows them.";
+  note.textContent = hint;
   if (isLive) {
     perform(async () => {
       const fresh = (await ask(`/api/entry?key=${encodeURIComponent(entry.key)}`)) as unknown as Entry;
       place.replaceChildren(facts(fresh, Date.now()));
-      return "";
+      return hint;
     });
     if (report.shows_values) {
       const show = element("button", { type: "button" }, "Show value");
@@ -88,7 +90,6 @@ export function openDetail(entry: Entry, report: Report, isLive: boolean): void 
       );
       actions.append(forget, remove);
     }
-    if (!report.shows_values) note.textContent = "Values are hidden. memstream serve --show-values shows them.";
   }
   dialog.replaceChildren(element("div", { class: "head" }, title, close), place, actions, note);
   dialog.showModal();

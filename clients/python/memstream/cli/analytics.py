@@ -76,11 +76,12 @@ def _analyse(arguments: argparse.Namespace) -> int:
         raise UsageError("--log writes to its file only. Leave out --watch and --json.")
     if arguments.count is not None and arguments.log is None and arguments.watch is None:
         raise UsageError("--count ends a series of looks. Give --watch or --log with it.")
+    for option in ("port", "host", "allow_host", "show_values", "allow_writes"):
+        is_given = getattr(arguments, option) not in (None, False)
+        if is_given and not arguments.serve and not arguments.prometheus:
+            raise UsageError(f"--{option.replace('_', '-')} belongs to a server. Give --serve or --prometheus with it.")
     if arguments.serve or arguments.prometheus or arguments.html is not None:
         return _show_page(arguments)
-    for option in ("port", "host", "allow_host", "show_values", "allow_writes"):
-        if getattr(arguments, option):
-            raise UsageError(f"--{option.replace('_', '-')} belongs to a server. Give --serve or --prometheus with it.")
     try:
         with Cache(create=False, read_only=arguments.read_only, owner=arguments.owner) as cache:
             if arguments.log is not None:
