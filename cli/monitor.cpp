@@ -18,14 +18,14 @@ using std::chrono::steady_clock;
 
 constexpr std::size_t kLatencyLooks = 10;    // Latencies are those of so many looks together.
 constexpr std::size_t kEntriesAtOnce = 256;  // Of a walk, in one call.
-constexpr double kWalkShare = 0.006;         // Of a core, for walks.
-constexpr double kWalkSaved = 0.05;          // Seconds of processor time that a walk may take at once, at most.
-constexpr milliseconds kWalkPause{50};       // Between two parts of a walk.
+constexpr double kWalkShare = 0.0065;        // Of a core, for walks.
+constexpr double kWalkSaved = 0.1;           // Seconds of processor time that a walk may take at once, at most.
+constexpr milliseconds kWalkPause{250};      // Between two parts of a walk.
 constexpr std::chrono::seconds kWalkLongest{
-    55};                                       // A walk that takes longer ends, and shows the share that it has seen.
-constexpr std::chrono::seconds kWalkRest{5};   // From the end of a walk to the next one, at least.
-constexpr std::chrono::seconds kWalkShown{2};  // Between two views of the first walk while it goes on.
-constexpr std::chrono::seconds kLinger{30};    // Walks go on for so long after the last reader.
+    55};                                        // A walk that takes longer ends, and shows the share that it has seen.
+constexpr std::chrono::seconds kWalkRest{5};    // From the end of a walk to the next one, at least.
+constexpr std::chrono::seconds kWalkShown{10};  // Between two views of the first walk while it goes on.
+constexpr std::chrono::seconds kLinger{30};     // Walks go on for so long after the last reader.
 
 double thread_seconds() {
   timespec time{};

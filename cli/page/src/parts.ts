@@ -146,7 +146,8 @@ export class Arena {
     const live = fill.filter((part) => part > 0).length;
     const text = `${live} of ${fill.length} cells hold live values; each cell is ${size(survey.map.size_bytes / fill.length)}.`;
     canvas.setAttribute("aria-label", `Map of the segment: ${text}`);
-    setText(this.note, `${text} Addresses run from left to right, then down.`);
+    const part = survey.share < 1 ? ` Drawn are the ${percent(survey.share)} of the entries that the walk saw.` : "";
+    setText(this.note, `${text} Addresses run from left to right, then down.${part}`);
   }
 }
 
