@@ -226,12 +226,12 @@ bool Monitor::is_watched() const {
 
 void Monitor::run() {
   auto next_look = steady_clock::now() + choices_.interval;
+  auto next_walk = steady_clock::now();
   std::unique_lock lock(mutex_);
   while (!is_stopping_) {
     const bool walks = choices_.has_walks && cache_ != nullptr && is_watched();
-    const auto pause = walks ? std::min<steady_clock::duration>(kWalkPause, next_look - steady_clock::now())
-                             : next_look - steady_clock::now();
-    changed_.wait_for(lock, pause, [this] { return is_stopping_; });
+    const auto next = walks ? std::min(next_look, next_walk) : next_look;
+    changed_.wait_until(lock, next, [this] { return is_stopping_; });
     if (is_stopping_) return;
     lock.unlock();
     try {
@@ -239,7 +239,9 @@ void Monitor::run() {
         // After a pause of the machine the looks that were missed stay away.
         next_look = std::max(next_look + choices_.interval, steady_clock::now());
         look();
-      } else if (walks) {
+      }
+      if (walks && steady_clock::now() >= next_walk) {
+        next_walk = steady_clock::now() + kWalkPause;
         walk();
       }
     } catch (const Failure& failure) {
