@@ -9,6 +9,8 @@ target_compile_options(memstream_flags INTERFACE
 # Root-relative includes ("core/base/segment.h"): every include line shows which layer it reaches into.
 target_include_directories(memstream_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(memstream_flags INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+# A project that includes this one may give no build type: the library is optimised all the same.
+target_compile_options(memstream_flags INTERFACE $<$<STREQUAL:$<CONFIG>,>:-O2> $<$<STREQUAL:$<CONFIG>,>:-DNDEBUG>)
 # ccache reads what GCC has preprocessed, which else would say nothing of the precompiled headers.
 target_compile_options(memstream_flags INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
 

@@ -28,10 +28,10 @@ if(mutated_file MATCHES "\\.h$")
   # what is inline must be the same everywhere.
   target_include_directories(memstream_flags BEFORE INTERFACE ${mutant_folder})
   # Its own come before those of the flags, and the root is one of them.
-  target_include_directories(cache BEFORE PRIVATE ${mutant_folder})
+  target_include_directories(memstream_cache BEFORE PRIVATE ${mutant_folder})
   set(is_replaced TRUE)
 endif()
-foreach(target IN ITEMS memstream_core memstream_backends cache)
+foreach(target IN ITEMS memstream_core memstream_backends memstream_cache)
   get_target_property(folder ${target} SOURCE_DIR)
   get_target_property(sources ${target} SOURCES)
   file(RELATIVE_PATH source ${folder} ${PROJECT_SOURCE_DIR}/${mutated_file})

@@ -8,4 +8,4 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 cmake --preset release --log-level=WARNING >/dev/null
-cmake --build --preset release --parallel "$jobs" --target memstream_installed
+cmake --build --preset release --parallel "$jobs" --target memstream_install

@@ -17,6 +17,7 @@ test_packages=(
     python3-redis python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
     python3-gevent python3-eventlet python3-trio
     clang-14 libclang-rt-14-dev libfuzzer-14-dev
+    scdoc
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
     chromium
 )
