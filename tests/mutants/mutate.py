@@ -2,7 +2,7 @@
 """Writes the mutated copy of one file, for a build with MEMSTREAM_MUTANT.
 
     mutate.py NAME ROOT OUTPUT    writes OUTPUT/<file> and prints the file's path relative to the root
-    mutate.py --check ROOT        applies every mutant to the sources, looks for its suites, and compares TABLE with --table
+    mutate.py --check ROOT        applies every mutant to the sources, looks for its suites, compares TABLE with --table
     mutate.py --table             prints the page TABLE: every mutant, by the suite that is expected to catch it
     mutate.py --list              the mutants, and what each breaks
 """
