@@ -10,7 +10,7 @@ import pickle
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import pytest
 from conftest import Segment
@@ -165,3 +165,53 @@ def test_a_very_long_name_still_makes_a_key() -> None:
     other: Any = pickle.loads  # Anything with another name.
     key = KeyMaker(function).key_of((), {})
     assert len(key) <= 1024 and key != KeyMaker(other).key_of((b"",), {})
+
+
+class Watched:
+    """Calls a function whenever it is written out for a key."""
+
+    written: Callable[[], None] = staticmethod(lambda: None)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        Watched.written()
+        return (Watched, ())
+
+
+def test_a_thread_gets_no_old_key_while_another_one_follows_a_change_of_the_closure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rate: Any = 1
+
+    def price(amount: int) -> Any:
+        return amount, rate
+
+    keys = KeyMaker(price)
+    old = keys.key_of((1,), {})
+    seen: List[bytes] = []
+
+    def ask_in_a_thread() -> None:
+        monkeypatch.undo()
+        thread = threading.Thread(target=lambda: seen.append(keys.key_of((1,), {})))
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(Watched, "written", staticmethod(ask_in_a_thread))
+    rate = Watched()
+    new = keys.key_of((1,), {})
+    assert new != old and seen == [new]
+
+
+def test_a_closure_that_has_no_key_any_more_is_refused_each_time() -> None:
+    rate: Any = 1
+
+    def price(amount: int) -> Any:
+        return amount, rate
+
+    keys = KeyMaker(price)
+    old = keys.key_of((1,), {})
+    rate = threading.Lock()
+    for _ in range(2):
+        with pytest.raises(TypeError, match="'rate' in the closure of .*price"):
+            keys.key_of((1,), {})
+    rate = 1
+    assert keys.key_of((1,), {}) == old

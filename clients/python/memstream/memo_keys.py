@@ -86,13 +86,14 @@ class KeyMaker:
         return self._prefix
 
     def _make_prefix(self) -> None:
-        self._held = [(cell, held_by(cell)) for name, cell in closure_of(self.function) if name not in self._ignore]
+        held = [(cell, held_by(cell)) for name, cell in closure_of(self.function) if name not in self._ignore]
         name = (self._name or function_name(self.function)).encode("utf-8", "surrogatepass")
         if len(name) > _MAX_NAME_SIZE:
             name = name[: _MAX_NAME_SIZE - DIGEST_SIZE] + digest([name])
         writer = Writer(typed=True)
         self.write_function(writer, 0)
         self._prefix = _PREFIX + name + b":" + digest(writer.pieces) + b":"
+        self._held = held  # Behind the prefix: another thread that finds this unchanged takes the prefix as it is.
 
     def write_function(self, writer: "Writer", depth: int) -> None:
         """Writes out the function without the arguments that are bound to it."""
