@@ -5,12 +5,19 @@
 #include <unistd.h>
 
 #include "backends/accounts.h"
+#include "core/base/identity.h"
 
 namespace memstream {
 namespace {
 
 constexpr unsigned kGroupWrites = 0020;
 constexpr unsigned kOthersWrite = 0002;
+
+bool is_our_own(const Ownership& ownership) {
+  const uid_t user = ::geteuid();
+  if (ownership.owner != user || ownership.creator != user) return false;
+  return ownership.is_proven || !is_shared_user_id(user);
+}
 
 }  // namespace
 
@@ -20,12 +27,12 @@ std::string Ownership::whose() const {
 }
 
 bool is_shared_group(gid_t group, const SegmentSpec& spec) {
-  return spec.group.has_value() ? group == *spec.group : is_member_of(group);
+  const bool is_ours = spec.group.has_value() ? group == *spec.group : is_member_of(group);
+  return is_ours && !is_shared_group_id(group);
 }
 
 bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) {
-  const bool is_our_own = ownership.owner == ::geteuid() && ownership.creator == ::geteuid();
-  if (spec.any_owner || is_our_own) return true;
+  if (spec.any_owner || is_our_own(ownership)) return true;
   // Both sides must share in the same way: this process's mode alone does not tell which users can write to that
   // object.
   const unsigned shared = spec.mode & ownership.mode;
@@ -37,6 +44,14 @@ bool is_trusted(const Ownership& ownership, const SegmentSpec& spec) {
 }
 
 Status refuse_other_owner(const Ownership& ownership, const SegmentSpec& spec) {
+  if (ownership.owner == ::geteuid() && is_shared_user_id(ownership.owner)) {
+    return fail(
+        Status::kNotOwner,
+        fmt::format("Segment '{}' belongs to {}. This process has the same number, but its user namespace shows it for "
+                    "every user that it does not map. Map the user of this process (/proc/self/uid_map) to another "
+                    "number, or use MEMSTREAM_BACKEND=posix and a segment of its own.",
+                    spec.name, ownership.whose()));
+  }
   return fail(
       Status::kNotOwner,
       fmt::format(

@@ -17,6 +17,7 @@
 #include "backends/filters.h"
 #include "backends/huge_pages.h"
 #include "backends/touch_pages.h"
+#include "core/base/identity.h"
 #include "core/base/pieces.h"
 #include "core/base/retry_eintr.h"
 #include "core/base/thread_cancel.h"
@@ -119,6 +120,17 @@ Ownership ownership_of(const struct stat& status) noexcept {
           .group = status.st_gid,
           .creator_group = status.st_gid,
           .mode = status.st_mode & 0777U};
+}
+
+// Only its owner may change this flag of an open file, and the kernel compares users, not the numbers that a namespace
+// shows. Nothing of the object changes.
+Ownership PosixObject::ownership() const noexcept {
+  Ownership ownership = ownership_of(status_);
+  if (ownership.owner == ::geteuid() && is_shared_user_id(ownership.owner)) {
+    const int flags = ::fcntl(file_.number(), F_GETFL);
+    ownership.is_proven = flags >= 0 && ::fcntl(file_.number(), F_SETFL, flags | O_NOATIME) == 0;
+  }
+  return ownership;
 }
 
 PosixObject::~PosixObject() {

@@ -34,7 +34,7 @@ class PosixObject final : public SharedObject {
   void become(FileDescriptor file) noexcept { file_ = std::move(file); }
 
   std::size_t size_bytes() const noexcept override { return static_cast<std::size_t>(status_.st_size); }
-  Ownership ownership() const noexcept override { return ownership_of(status_); }
+  Ownership ownership() const noexcept override;
   bool is_mapped_by(const Segment& segment) const noexcept override;
   Status read_header(std::byte* header, std::size_t size_bytes) override;
   Status lock(const Deadline& deadline) override;

@@ -11,6 +11,7 @@
 #include <charconv>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 
 #include "core/base/descriptors.h"
 #include "core/base/retry_eintr.h"
@@ -36,7 +37,45 @@ FileText read_file(const char* path, char* buffer, std::size_t size_bytes) noexc
   return got < 0 ? FileText{{}, "read", errno} : FileText{{buffer, static_cast<std::size_t>(got)}};
 }
 
+// The numbers of a text, as far as `numbers` has room. Returns how many there are.
+template <std::size_t kRoom>
+std::size_t read_numbers(std::string_view text, std::uint64_t (&numbers)[kRoom]) noexcept {
+  std::size_t count = 0;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (count < kRoom) {
+    while (at != end && (*at == ' ' || *at == '\n')) ++at;
+    const auto [next, error] = std::from_chars(at, end, numbers[count]);
+    if (error != std::errc{}) break;
+    at = next;
+    ++count;
+  }
+  return count;
+}
+
+// `map` and `overflow` are the files that say which ids a namespace maps, and which number the others have.
+bool is_shared_id(std::uint64_t id, const char* map, const char* overflow) noexcept {
+  constexpr std::uint64_t kDefaultOverflow = 65534;
+  constexpr std::uint64_t kEveryId = 0xffff'ffff;
+  char buffer[128];
+  std::uint64_t shown[1] = {kDefaultOverflow};
+  static_cast<void>(read_numbers(read_file(overflow, buffer, sizeof buffer).text, shown));
+  if (id != shown[0]) return false;
+  // First id inside, first id outside, number of ids. One line with all of them leaves none that is not mapped.
+  std::uint64_t mapped[3] = {};
+  const std::size_t count = read_numbers(read_file(map, buffer, sizeof buffer).text, mapped);
+  return count != 3 || mapped[0] != 0 || mapped[2] != kEveryId;
+}
+
 }  // namespace
+
+bool is_shared_user_id(uid_t user) noexcept {
+  return is_shared_id(user, "/proc/self/uid_map", "/proc/sys/kernel/overflowuid");
+}
+
+bool is_shared_group_id(gid_t group) noexcept {
+  return is_shared_id(group, "/proc/self/gid_map", "/proc/sys/kernel/overflowgid");
+}
 
 Status read_host_id(HostId* home) {
   char buffer[64];

@@ -25,6 +25,11 @@ Status read_host_id(HostId* home);
 // The inode number of the namespace at `path` ("/proc/self/ns/time"). 0, and errno, if it is not known.
 std::uint64_t own_namespace(const char* path) noexcept;
 
+// Whether the system also gives this number to this process for each user, or group, that its user namespace does not
+// map. Objects of two users then look like one user's. Never true outside of a user namespace.
+bool is_shared_user_id(uid_t user) noexcept;
+bool is_shared_group_id(gid_t group) noexcept;
+
 // Name and version of the C library, whose lock types lie in the segment.
 std::string libc_id();
 

@@ -1,6 +1,7 @@
 // Objects that another user made where ours should stand: a segment or a semaphore under our keys, a file or a link
 // under our name. Nothing of it is used or followed, and the message says whose it is.
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -32,6 +33,31 @@ Complaint as_user(uid_t user, gid_t group, const std::function<Complaint()>& bod
 }
 
 Complaint as_stranger(const std::function<Complaint()>& body) { return as_user(kOtherUser, kOtherUser, body); }
+
+// As the victim, in a user namespace that maps nobody: the kernel shows it its own id and the stranger's as 65534.
+Complaint as_unmapped_victim(const std::function<Complaint()>& body) {
+  return as_user(kVictim, kVictim, [&]() -> Complaint {
+    if (::unshare(CLONE_NEWUSER) != 0) return std::puts("skipped: no user namespace is to be had"), "";
+    return ::geteuid() == kOtherUser ? body() : "the id is " + std::to_string(::geteuid());
+  });
+}
+
+// What the unmapped victim sees of a segment that the stranger let everybody write to.
+template <class Kind>
+Complaint refuses_as_unmapped(NamedBackend<Kind>& named) {
+  named.spec.mode = 0666;
+  REQUIRE(as_stranger([&] { return ::umask(0), unless(named.try_open(), Status::kOk); }) == "");
+  named.spec.mode = 0600;
+  return as_unmapped_victim([&]() -> Complaint {
+    if (Complaint wrong = unless(named.try_open(), Status::kNotOwner); !wrong.empty()) return wrong;
+    if (!message_has("/proc/self/uid_map")) return last_error();
+    if (Complaint wrong = unless(named.try_attach(), Status::kNotOwner); !wrong.empty()) return wrong;
+    if (Complaint wrong = unless(named.remove(), Status::kNotOwner); !wrong.empty()) return wrong;
+    if (Complaint wrong = unless(named.try_attach(Access::kReadOnly), Status::kOk); !wrong.empty()) return wrong;
+    named.spec.any_owner = true;
+    return unless(named.try_attach(), Status::kOk);
+  });
+}
 
 // ---- whom a process trusts ----
 
@@ -67,6 +93,15 @@ TEST_CASE("a process trusts what is its own, and of others what its own mode mak
   given = owned_by(me, us, 0600);
   given.owner = me + 1;
   CHECK_FALSE(trusts(given, 0600));
+}
+
+TEST_CASE("a group whose number others have in this user namespace too is shared with nobody") {
+  SKIP_UNLESS_ROOT("become another user");
+  const auto trusts_group = [] {
+    return is_trusted(owned_by(kVictim + 1, ::getegid(), 0660), SegmentSpec{.name = "x", .mode = 0660});
+  };
+  CHECK(as_user(kVictim, kVictim, [&] { return trusts_group() ? "" : "it is not shared"; }) == "");
+  CHECK(as_unmapped_victim([&] { return trusts_group() ? "it is shared" : ""; }) == "");
 }
 
 // ---- System V ----
@@ -263,9 +298,33 @@ TEST_CASE("a planted semaphore keeps nobody from a segment that is ready, and it
   CHECK(as_victim([&] { return named.try_open(); }) == "");
 }
 
+TEST_CASE("a System V segment of another user with the same number in this user namespace is not ours") {
+  SKIP_UNLESS_ROOT("become another user");
+  NamedBackend<SysV> named;
+  CHECK(refuses_as_unmapped(named) == "");
+  named.spec.mode = 0666;  // Names the keys that it has.
+}
+
 // ---- POSIX ----
 
 using NamedPosix = NamedBackend<Posix>;
+
+TEST_CASE("a POSIX segment of another user with the same number in this user namespace is not ours") {
+  SKIP_UNLESS_ROOT("become another user");
+  NamedPosix named;
+  CHECK(refuses_as_unmapped(named) == "");
+}
+
+TEST_CASE("a user whose number others have in this user namespace too shares a segment with itself") {
+  SKIP_UNLESS_ROOT("become another user");
+  NamedPosix named;
+  CHECK(as_unmapped_victim([&]() -> Complaint {
+          if (Complaint wrong = unless(named.try_open(), Status::kOk); !wrong.empty()) return wrong;
+          if (Complaint wrong = unless(named.try_open(), Status::kOk); !wrong.empty()) return wrong;
+          if (Complaint wrong = unless(named.try_attach(), Status::kOk); !wrong.empty()) return wrong;
+          return unless(named.remove(), Status::kOk);
+        }) == "");
+}
 
 // As a stranger: makes something under a name. Root takes it away at the end.
 class PlantedFile {
