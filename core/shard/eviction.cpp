@@ -48,6 +48,20 @@ void Eviction::reset() noexcept {
   s.asks.store(0, std::memory_order_relaxed);
 }
 
+void Eviction::forget_ghosts(std::uint32_t cell) noexcept {
+  std::atomic<std::uint64_t>& word = Index::bucket(shard_, cell).eviction;
+  word.store(word.load(std::memory_order_relaxed) & ~kGhosts, std::memory_order_relaxed);
+}
+
+void Eviction::forget_past() noexcept {
+  ShardSpace& s = space();
+  s.small_target = kAllForSmall;
+  s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
+  s.asks.store(0, std::memory_order_relaxed);
+  // The free entries are in ascending order. What others have put meanwhile keeps its place before the hands.
+  if (s.entries == 0) s.small_hand = s.main_hand = s.small_left = 0;
+}
+
 inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexcept {
   space().small_target = search->small_target - std::min(search->small_target, bytes);
   search->small_target = small_target();

@@ -84,6 +84,11 @@ class Eviction {
   // For rebuild: both queues empty, and nothing known of the past but what the small one should have.
   void reset() noexcept MEMSTREAM_NEEDS_W;
 
+  // For a shard that was cleared, which is as a new one: nothing that was dropped before says what comes now. The first
+  // forgets the fingerprints of a cell's bucket, the second all else.
+  void forget_ghosts(std::uint32_t cell) noexcept MEMSTREAM_NEEDS_W;
+  void forget_past() noexcept MEMSTREAM_NEEDS_W;
+
   // The value of small_target in a new shard: as much as the small queue can have.
   static constexpr std::uint64_t kAllForSmall = ~std::uint64_t{0};
 

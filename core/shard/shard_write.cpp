@@ -346,6 +346,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
       std::uint32_t removed = 0;
       while (next != 0 && removed < kClearBatch) {
         const auto current = static_cast<std::uint32_t>(--next);
+        if (current % kSlotsPerCell == 0) eviction_.forget_ghosts(current / kSlotsPerCell);
         if (!Index::names_entry(current, index_.cells())) continue;
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;
         reclaimer_.remove_entry(contents_.live_entry(current));
@@ -353,7 +354,10 @@ Status Shard::clear(const Deadline& deadline) noexcept {
       }
       // If this process is killed in here, the next one to clear counts what it removes.
       count(metrics_.removals[static_cast<std::uint32_t>(Removal::kCleared)], removed);
-      if (next == 0) leases_.end_all();
+      if (next == 0) {
+        leases_.end_all();
+        eviction_.forget_past();
+      }
       return Status::kOk;
     });
     if (status != Status::kOk) return status;

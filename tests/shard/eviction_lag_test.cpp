@@ -136,6 +136,33 @@ TEST_CASE("a cache full of what was read often, or never, becomes one for a prod
   }
 }
 
+TEST_CASE("a cleared cache is as good for a producer as a new one, whatever filled it before") {
+  const int capacity = capacity_of(kValueSize);
+  for (const int reads : {0, 1, 3}) {
+    for (const bool refills : {false, true}) {
+      CAPTURE(reads);
+      CAPTURE(refills);
+      TestQueues cache;
+      for (int i = 0; i < 3 * capacity; ++i) {
+        cache.put(i);
+        for (int read = 0; read < reads; ++read) REQUIRE(cache.has(i));
+      }
+      REQUIRE(cache.shard.clear(cache.deadline()) == Status::kOk);
+      CHECK(hit_ratio(&cache, {.lag = capacity * 8 / 10, .puts = 4 * capacity, .refills = refills}) > 0.97);
+    }
+  }
+}
+
+TEST_CASE("keys that a cleared cache had dropped before are new ones") {
+  TestQueues cache;
+  const int next = cache.fill();
+  const int capacity = capacity_of(kValueSize);
+  REQUIRE(cache.shard.clear(cache.deadline()) == Status::kOk);
+  for (int i = next - 2 * capacity; i < next - 3 * capacity / 2; ++i) cache.put(i);
+  CHECK(cache.small_part() == 1.0);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("a get of a dropped key counts once, for the queue that dropped it") {
   TestQueues cache;
   const int next = cache.fill();
