@@ -241,7 +241,8 @@ TEST_CASE("many keys in one call, of any size") {
   Fixture fixture("many");
   Cache& cache = fixture.cache;
   const string large(50'000, 'l');
-  const std::vector<KeyValue> values = {{"one", 1, {}}, {"large", large, {.ttl = 1h}}, {"two", "zwei", {.flags = 2}}};
+  const int one = 1;  // A KeyValue does not own its value.
+  const std::vector<KeyValue> values = {{"one", one, {}}, {"large", large, {.ttl = 1h}}, {"two", "zwei", {.flags = 2}}};
   REQUIRE(cache.set_many(values));
   const std::vector<string_view> keys = {"one", "absent", "large", "two"};
   const auto found = cache.get_many(keys);

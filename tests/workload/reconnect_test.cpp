@@ -63,6 +63,7 @@ class Workers {
           if (complaint.empty()) continue;
           const std::lock_guard guard(mutex_);
           complaints_ += complaint + "\n";
+          is_over_ = true;
           return;
         }
       });
@@ -193,6 +194,8 @@ TEST_CASE("every get among threads is counted once") {
   CHECK(after.hits - before.hits == std::uint64_t{kThreads} * kGets / 4 * 3);
 }
 
+// Not with the address sanitizer: its allocator does not survive a fork while another thread allocates.
+#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("a child of a process with threads gets, and closes what it has inherited") {
   const TemporarySegment segment("child", std::uint64_t{4} << 20);
   const OpenCache cache(segment.spec());
@@ -210,6 +213,7 @@ TEST_CASE("a child of a process with threads gets, and closes what it has inheri
   }
   CHECK(workers.stop() == "");
 }
+#endif
 
 }  // namespace
 }  // namespace memstream::test
