@@ -29,7 +29,23 @@ typedef struct {
   uint64_t agent_idle_ms; /* Since the agent called _lead(). */
   uint32_t epoch;         /* That entries must have. 0: none has one yet. */
   uint32_t agent_pid;     /* 0: nobody is the agent. */
+  uint32_t subscriptions; /* Of all agents that the server has had. */
+  uint32_t reserved;
+  char label[56]; /* The beginning of the first line of its name. It ends with 0. */
 } memstream_near_core_state_t;
+
+/* What all processes have counted, by _count(). */
+typedef struct {
+  uint64_t struct_size;
+  uint64_t hits;
+  uint64_t fetches;
+  uint64_t fills;
+  uint64_t conflicts;
+  uint64_t merged;
+  uint64_t bypasses;
+  uint64_t stale;
+  uint64_t errors;
+} memstream_near_core_counts_t;
 
 /* The number of a server in this segment, by a name of 1 to 1,024 bytes. Every handle calls it before all else.
    CACHE_INVALID: the segment is below 16 MiB, or has checksums. CACHE_FULL: it knows 64 servers. */
@@ -52,6 +68,9 @@ CACHE_API int memstream_near_core_get(memstream_t *cache, uint32_t server, const
 CACHE_API int memstream_near_core_begin(memstream_t *cache, uint32_t server, const void *key, size_t key_size,
                                         uint64_t *token);
 
+/* The epoch in which the token was taken. 0: there was none yet, and nothing can be stored. */
+CACHE_API uint32_t memstream_near_core_epoch_of(uint64_t token);
+
 /* As memstream_set(). CACHE_CONFLICT, and nothing is stored, if the key may have changed since the token was taken. */
 CACHE_API int memstream_near_core_store(memstream_t *cache, uint32_t server, const void *key, size_t key_size,
                                         const void *value, size_t value_size, uint64_t ttl_ms, uint32_t flags,
@@ -62,6 +81,9 @@ CACHE_API int memstream_near_core_invalidate(memstream_t *cache, uint32_t server
 
 /* Ends the tokens and entries of all keys of the server, in constant time. */
 CACHE_API int memstream_near_core_advance(memstream_t *cache, uint32_t server);
+
+/* Notes, for _state(), that an agent has subscribed. */
+CACHE_API int memstream_near_core_note_subscription(memstream_t *cache, uint32_t server);
 
 /* The segment's clock, for _heard(). It may be up to 10 ms behind. 0 after an error. */
 CACHE_API uint64_t memstream_near_core_now(memstream_t *cache);
@@ -77,6 +99,16 @@ CACHE_API int memstream_near_core_yield(memstream_t *cache, uint32_t server);
 
 /* What is known of the server. */
 CACHE_API int memstream_near_core_state(memstream_t *cache, uint32_t server, memstream_near_core_state_t *state);
+
+/* The same for a handle that has claimed no server, and may be read-only: of the servers 0, 1 and so on, until it gives
+   CACHE_MISS. A segment that is no near cache has none. */
+CACHE_API int memstream_near_core_look(memstream_t *cache, uint32_t server, memstream_near_core_state_t *state);
+
+/* Adds to what all processes have counted. */
+CACHE_API int memstream_near_core_count(memstream_t *cache, const memstream_near_core_counts_t *more);
+
+/* What they have counted. All is 0 in a segment that is no near cache. */
+CACHE_API int memstream_near_core_counts(memstream_t *cache, memstream_near_core_counts_t *counts);
 
 #ifdef __cplusplus
 }

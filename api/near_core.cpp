@@ -1,5 +1,8 @@
 // The C interface under near/: copies of values of another server.
+#include <array>
 #include <cstddef>
+#include <cstring>
+#include <tuple>
 
 #include "api/arguments.h"
 #include "api/guarded.h"
@@ -18,6 +21,43 @@ using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
 
+namespace {
+
+Status require_counts(const memstream_t* cache, const memstream_near_core_counts_t* counts) {
+  if (const Status status = require("cache, counts", cache, counts); status != Status::kOk) return status;
+  if (counts->struct_size == sizeof *counts) return Status::kOk;
+  return fail(Status::kInvalid, "Invalid struct_size: expected sizeof (memstream_near_core_counts_t).");
+}
+
+template <class Look>
+int describe(memstream_t* cache, memstream_near_core_state_t* state, Look look) {
+  return guarded([&] {
+    if (const Status status = require("cache, state", cache, state); status != Status::kOk) return status;
+    if (state->struct_size != sizeof *state) {
+      return fail(Status::kInvalid, "Invalid struct_size: expected sizeof (memstream_near_core_state_t).");
+    }
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    Cache::NearState known;
+    const Status status = look(&known);
+    if (status != Status::kOk) return status;
+    *state = {.struct_size = sizeof *state,
+              .lag_ms = known.lag_ms,
+              .invalidations = known.invalidations,
+              .advances = known.advances,
+              .agent_idle_ms = known.agent_idle_ms,
+              .epoch = known.epoch,
+              .agent_pid = known.agent_pid,
+              .subscriptions = known.subscriptions,
+              .reserved = 0,
+              .label = {}};
+    std::memcpy(state->label, known.label.data(), sizeof known.label);
+    return status;
+  });
+}
+static_assert(sizeof(memstream_near_core_state_t::label) >= std::tuple_size_v<decltype(Cache::NearState::label)>);
+
+}  // namespace
+
 extern "C" {
 
 int memstream_near_core_claim(memstream_t* cache, const void* name, size_t name_size, uint32_t* server) {
@@ -27,7 +67,7 @@ int memstream_near_core_claim(memstream_t* cache, const void* name, size_t name_
       return fail(Status::kInvalid, "Invalid name of a server: expected 1 to 1024 bytes.");
     }
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_claim(memstream::hash_bytes(name, name_size), server);
+    return cache->cache().near_claim({static_cast<const char*>(name), name_size}, server);
   });
 }
 
@@ -122,22 +162,39 @@ int memstream_near_core_yield(memstream_t* cache, uint32_t server) {
 }
 
 int memstream_near_core_state(memstream_t* cache, uint32_t server, memstream_near_core_state_t* state) {
+  return describe(cache, state, [&](Cache::NearState* known) { return cache->cache().near_state(server, known); });
+}
+
+int memstream_near_core_look(memstream_t* cache, uint32_t server, memstream_near_core_state_t* state) {
+  return describe(cache, state, [&](Cache::NearState* known) { return cache->cache().near_look(server, known); });
+}
+
+uint32_t memstream_near_core_epoch_of(uint64_t token) { return memstream::near_epoch_of(token); }
+
+int memstream_near_core_note_subscription(memstream_t* cache, uint32_t server) {
   return guarded([&] {
-    if (const Status status = require("cache, state", cache, state); status != Status::kOk) return status;
-    if (state->struct_size != sizeof *state) {
-      return fail(Status::kInvalid, "Invalid struct_size: expected sizeof (memstream_near_core_state_t).");
-    }
+    if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    Cache::NearState known;
-    const Status status = cache->cache().near_state(server, &known);
-    if (status != Status::kOk) return status;
-    *state = {.struct_size = sizeof *state,
-              .lag_ms = known.lag_ms,
-              .invalidations = known.invalidations,
-              .advances = known.advances,
-              .agent_idle_ms = known.agent_idle_ms,
-              .epoch = known.epoch,
-              .agent_pid = known.agent_pid};
+    return cache->cache().near_note_subscription(server);
+  });
+}
+
+int memstream_near_core_count(memstream_t* cache, const memstream_near_core_counts_t* more) {
+  return guarded([&] {
+    if (const Status status = require_counts(cache, more); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return cache->cache().near_count({more->hits, more->fetches, more->fills, more->conflicts, more->merged,
+                                      more->bypasses, more->stale, more->errors});
+  });
+}
+
+int memstream_near_core_counts(memstream_t* cache, memstream_near_core_counts_t* counts) {
+  return guarded([&] {
+    if (const Status status = require_counts(cache, counts); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    Cache::NearCountValues values{};
+    const Status status = cache->cache().near_counts(&values);
+    *counts = {sizeof *counts, values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]};
     return status;
   });
 }

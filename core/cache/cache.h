@@ -150,7 +150,7 @@ class Cache final : private ForkAware {
   //
   // The number of the server of that name. Makes sure that the near table has memory. kInvalid if the segment has no
   // such table, or checksums in the place of epochs; kFull if there are too many servers.
-  Status near_claim(std::uint64_t name, std::uint32_t* master) noexcept;
+  Status near_claim(std::string_view name, std::uint32_t* master) noexcept;
   // A get of what near_store() stored. kMiss also if its epoch is over; kConflict if nothing can be said of the last
   // `max_lag_ms`, whatever the cache has. With kMiss `read.cas` is the token of an entry whose epoch is over, or 0.
   GetResult near_get(std::uint32_t master, std::string_view key, std::byte* buffer, std::uint64_t capacity,
@@ -162,6 +162,7 @@ class Cache final : private ForkAware {
   Status near_invalidate(std::uint32_t master, std::string_view key) noexcept;
   // The same for all keys of the server.
   Status near_advance(std::uint32_t master) noexcept;
+  Status near_note_subscription(std::uint32_t master) noexcept;
   // All that the server's writers did before that instant, on near_now_ms()'s clock, has been carried out here.
   Status near_heard(std::uint32_t master, std::uint64_t instant_ms) noexcept;
   std::uint64_t near_now_ms() const noexcept { return now_ms(); }
@@ -176,8 +177,20 @@ class Cache final : private ForkAware {
     std::uint64_t agent_idle_ms = 0;
     std::uint32_t epoch = 0;
     std::uint32_t agent_pid = 0;  // 0: nobody has the role.
+    std::uint32_t subscriptions = 0;
+    bool is_claimed = false;
+    std::array<char, sizeof(NearLabel) + 1> label{};
   };
   Status near_state(std::uint32_t master, NearState* state) noexcept;
+  // The same of any number, for a handle that has claimed none and may be read-only. kMiss: there is nothing.
+  Status near_look(std::uint32_t master, NearState* state) noexcept;
+
+  // In the order of NearCounts.
+  static constexpr std::size_t kNearCounts = sizeof(NearCounts) / sizeof(std::uint64_t);
+  using NearCountValues = std::array<std::uint64_t, kNearCounts>;
+  Status near_count(const NearCountValues& more) noexcept;
+  // Also read-only. Zeros where there is nothing.
+  Status near_counts(NearCountValues* counts) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;
@@ -390,6 +403,9 @@ class Cache final : private ForkAware {
 
   // What an operation on the near table asks first.
   Status near_usable(std::uint32_t master) noexcept;
+  // Null: the segment has none, or its memory cannot be had.
+  const NearTable* readable_near_table() const noexcept;
+  void near_describe(const NearMaster& of, const NearLabel& label, NearState* state) noexcept;
 
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <limits>
 
 #include "core/cache/cache_lookup.h"
@@ -34,6 +36,21 @@ void advance_epoch(NearTable& near, NearMaster& master) noexcept {
   master.advances.fetch_add(1, std::memory_order_relaxed);
 }
 
+void write_label(NearLabel& label, std::string_view name) noexcept {
+  std::array<char, sizeof(NearLabel)> bytes{};
+  name.substr(0, std::min(name.find('\n'), bytes.size())).copy(bytes.data(), bytes.size());
+  for (std::uint32_t i = 0; i < NearLabel::kWords; ++i) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i * sizeof word, sizeof word);
+    label.words[i].store(word, std::memory_order_relaxed);
+  }
+}
+
+std::array<std::atomic<std::uint64_t>*, Cache::kNearCounts> words_of(NearCounts& counts) noexcept {
+  return {&counts.hits,   &counts.fetches,  &counts.fills, &counts.conflicts,
+          &counts.merged, &counts.bypasses, &counts.stale, &counts.errors};
+}
+
 }  // namespace
 
 Status Cache::near_usable(std::uint32_t master) noexcept {
@@ -43,7 +60,7 @@ Status Cache::near_usable(std::uint32_t master) noexcept {
   return fail(Status::kInvalid, "Invalid master: expected one that memstream_near_core_claim() has given this handle.");
 }
 
-Status Cache::near_claim(std::uint64_t name, std::uint32_t* master) noexcept {
+Status Cache::near_claim(std::string_view name, std::uint32_t* master) noexcept {
   look_around();
   if (const Status status = present(); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -62,11 +79,12 @@ Status Cache::near_claim(std::uint64_t name, std::uint32_t* master) noexcept {
   const Area& area = geometry.areas[kNearArea];
   if (const Status status = segment_->commit(area.offset, kNearAreaSize); status != Status::kOk) return status;
   NearTable& near = near_table_of(segment_->data(), geometry);
-  const std::uint64_t wanted = std::max<std::uint64_t>(name, 1);  // 0 is a free place.
+  const std::uint64_t wanted = std::max<std::uint64_t>(hash_bytes(name.data(), name.size()), 1);  // 0 is a free place.
   for (std::uint32_t number = 0; number < kNearMasters; ++number) {
     std::uint64_t owner = 0;
     near.masters[number].name.compare_exchange_strong(owner, wanted, std::memory_order_acq_rel);
     if (owner != 0 && owner != wanted) continue;
+    if (owner == 0) write_label(near.labels[number], name);
     near_table_.store(&near, std::memory_order_release);
     *master = number;
     return Status::kOk;
@@ -153,6 +171,12 @@ Status Cache::near_advance(std::uint32_t master) noexcept {
   return Status::kOk;
 }
 
+Status Cache::near_note_subscription(std::uint32_t master) noexcept {
+  if (const Status status = near_usable(master); status != Status::kOk) return status;
+  near_table_.load(std::memory_order_relaxed)->masters[master].subscriptions.fetch_add(1, std::memory_order_relaxed);
+  return Status::kOk;
+}
+
 Status Cache::near_heard(std::uint32_t master, std::uint64_t instant_ms) noexcept {
   if (const Status status = near_usable(master); status != Status::kOk) return status;
   // Nobody can have heard of what is yet to come.
@@ -195,7 +219,50 @@ Status Cache::near_yield(std::uint32_t master) noexcept {
 
 Status Cache::near_state(std::uint32_t master, NearState* state) noexcept {
   if (const Status status = near_usable(master); status != Status::kOk) return status;
-  const NearMaster& of = near_table_.load(std::memory_order_relaxed)->masters[master];
+  const NearTable& near = *near_table_.load(std::memory_order_relaxed);
+  near_describe(near.masters[master], near.labels[master], state);
+  return Status::kOk;
+}
+
+Status Cache::near_look(std::uint32_t master, NearState* state) noexcept {
+  look_around();
+  if (const Status status = present(); status != Status::kOk) return status;
+  const NearTable* const near = readable_near_table();
+  if (near == nullptr || master >= kNearMasters) return Status::kMiss;
+  near_describe(near->masters[master], near->labels[master], state);
+  return state->is_claimed ? Status::kOk : Status::kMiss;
+}
+
+Status Cache::near_count(const NearCountValues& more) noexcept {
+  if (const Status status = near_usable(0); status != Status::kOk) return status;
+  const auto words = words_of(near_table_.load(std::memory_order_relaxed)->counts);
+  for (std::size_t i = 0; i < more.size(); ++i) {
+    if (more[i] != 0) words[i]->fetch_add(more[i], std::memory_order_relaxed);
+  }
+  return Status::kOk;
+}
+
+Status Cache::near_counts(NearCountValues* counts) noexcept {
+  look_around();
+  *counts = {};
+  if (const Status status = present(); status != Status::kOk) return status;
+  const NearTable* const near = readable_near_table();
+  if (near == nullptr) return Status::kOk;
+  const auto words = words_of(const_cast<NearTable*>(near)->counts);  // Only to read.
+  for (std::size_t i = 0; i < counts->size(); ++i) (*counts)[i] = words[i]->load(std::memory_order_relaxed);
+  return Status::kOk;
+}
+
+const NearTable* Cache::readable_near_table() const noexcept {
+  if (const NearTable* const claimed = near_table_.load(std::memory_order_acquire); claimed != nullptr) return claimed;
+  const Geometry& geometry = attached_.geometry;
+  if (!geometry.has_near_table()) return nullptr;
+  const std::uint64_t offset = geometry.areas[kNearArea].offset;
+  if (segment_->look_for_memory(offset, kNearAreaSize) == Status::kNoMemory) return nullptr;
+  return &near_table_of(segment_->data(), geometry);
+}
+
+void Cache::near_describe(const NearMaster& of, const NearLabel& label, NearState* state) noexcept {
   const std::uint64_t heard_ms = of.heard_ms.load(std::memory_order_acquire);
   const std::uint64_t agent = of.agent.load(std::memory_order_acquire);
   const std::uint64_t agent_ms = of.agent_ms.load(std::memory_order_acquire);
@@ -206,7 +273,13 @@ Status Cache::near_state(std::uint32_t master, NearState* state) noexcept {
   state->advances = of.advances.load(std::memory_order_relaxed);
   state->agent_idle_ms = now - std::min(now, agent_ms);
   state->agent_pid = process_table_.pid_of(agent);
-  return Status::kOk;
+  state->subscriptions = of.subscriptions.load(std::memory_order_relaxed);
+  state->is_claimed = of.name.load(std::memory_order_relaxed) != 0;
+  state->label = {};
+  for (std::uint32_t i = 0; i < NearLabel::kWords; ++i) {
+    const std::uint64_t word = label.words[i].load(std::memory_order_relaxed);
+    std::memcpy(state->label.data() + i * sizeof word, &word, sizeof word);
+  }
 }
 
 }  // namespace memstream

@@ -23,8 +23,8 @@ struct NearMaster {
   // On the segment's clock: all that its writers did before has been carried out here. 0: never yet. It only grows.
   std::atomic<std::uint64_t> heard_ms;
   std::atomic<std::uint32_t> epoch;  // That entries must carry to be served. 0: there were none yet. It only grows.
-  std::atomic<std::uint32_t> unused0;
-  std::atomic<std::uint64_t> name;  // Hash of the name by which it was claimed; 0: free.
+  std::atomic<std::uint32_t> subscriptions;  // That its agents have made.
+  std::atomic<std::uint64_t> name;           // Hash of the name by which it was claimed; 0: free.
   std::atomic<std::uint64_t> invalidations;
   std::atomic<std::uint64_t> advances;  // Of the epoch.
   std::atomic<std::uint64_t> agent;     // lease_owner_word() of the process that has the agent's role; 0: nobody.
@@ -33,12 +33,26 @@ struct NearMaster {
 };
 static_assert(sizeof(NearMaster) == kCacheLineSize);
 
+// What all processes of the segment have counted, each a little behind.
+struct NearCounts {
+  std::atomic<std::uint64_t> hits, fetches, fills, conflicts, merged, bypasses, stale, errors;
+};
+static_assert(sizeof(NearCounts) == kCacheLineSize);
+
+// The beginning of a server's name, for people. Zeros follow it; damage may leave none.
+struct NearLabel {
+  static constexpr std::uint32_t kWords = 6;
+  std::atomic<std::uint64_t> words[kWords];
+};
+
 struct NearTable {
   std::atomic<std::uint32_t> epochs;  // The last that any master was given.
   std::byte unused[60];
   NearMaster masters[kNearMasters];
   // By hash of the key: how often it, or another one of that hash, was invalidated.
   std::atomic<std::uint32_t> counters[kNearCounters];
+  NearCounts counts;
+  NearLabel labels[kNearMasters];
 };
 static_assert(offsetof(NearTable, masters) == kCacheLineSize);
 inline constexpr std::uint64_t kNearAreaSize = (sizeof(NearTable) + kPageSize - 1) / kPageSize * kPageSize;
