@@ -1,13 +1,12 @@
 #include "near/agent.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -21,23 +20,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kBeat{100};
 constexpr milliseconds kLongestPause{1000};
+constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 constexpr std::string_view kChannel = "__redis__:invalidate";
-
-// The thread gets none of the signals that the program expects elsewhere.
-class AllSignalsBlocked {
- public:
-  AllSignalsBlocked() noexcept {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
-  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
-  ~AllSignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_{};
-};
 
 // What makes instants into claims. One ping is on its way at a time; its answer follows, in the stream, every
 // invalidation of the event-loop cycle in which the ping before it ran.
@@ -137,8 +121,8 @@ void Agent::run() {
       goes_on = sleep(kBeat);
       continue;
     }
-    const std::unique_ptr<RedisConnection> connection = subscribe();
-    if (connection == nullptr) {
+    std::optional<Subscription> subscription = subscribe();
+    if (!subscription) {
       // A pause is shorter than what makes the others think that nobody has the role.
       goes_on = sleep(std::min(pause, kLongestPause / 2));
       pause = std::min(2 * pause, kLongestPause);
@@ -148,48 +132,92 @@ void Agent::run() {
     set_error({});
     is_subscribed_ = true;
     ++subscriptions_;
-    follow(*connection);
+    memstream_near_core_note_subscription(settings_.cache, settings_.server);
+    follow(*subscription);
     is_subscribed_ = false;
     goes_on = sleep(milliseconds(0));
   }
   memstream_near_core_yield(settings_.cache, settings_.server);
 }
 
-// Messages between the commands may be lost: so the epoch is advanced by whoever calls this, before the first claim.
-std::unique_ptr<RedisConnection> Agent::subscribe() {
+std::unique_ptr<RedisConnection> Agent::connect() {
   std::string error;
   std::unique_ptr<RedisConnection> connection = RedisConnection::open(settings_.redis, settings_.timeout, &error);
-  if (connection == nullptr) {
-    set_error(std::move(error));
-    return nullptr;
-  }
-  const auto ask = [&](const RedisConnection::Words& command, int wanted, Reply* reply) {
-    if (connection->ask(command, Clock::now() + settings_.timeout, reply) != Io::kOk) {
-      set_error(connection->error());
-      return false;
-    }
-    if (is_type(*reply, wanted)) return true;
-    set_error(std::string(command[0]) + " was refused: " +
-              (is_error(*reply) ? std::string(text_of(**reply)) : std::string("an answer of an unknown kind")));
+  if (connection == nullptr) set_error(std::move(error));
+  return connection;
+}
+
+bool Agent::ask(RedisConnection& connection, const RedisConnection::Words& command, int wanted, std::string_view rule,
+                Reply* reply) {
+  if (connection.ask(command, Clock::now() + settings_.timeout, reply) != Io::kOk) {
+    set_error(connection.error());
     return false;
-  };
+  }
+  if (is_type(*reply, wanted)) return true;
+  set_error(std::string(command[0]) + " was refused: " +
+            (is_error(*reply) ? with_remedy(std::string(text_of(**reply)), rule)
+                              : std::string("an answer of an unknown kind")));
+  return false;
+}
+
+// Messages between the commands may be lost: so the epoch is advanced by whoever calls this, before the first claim. In
+// a cluster the view comes before the epoch: what is lost in it is seen against that view.
+std::optional<Agent::Subscription> Agent::subscribe() {
+  Subscription made;
   Reply reply;
-  if (!ask({"CLIENT", "ID"}, REDIS_REPLY_INTEGER, &reply)) return nullptr;
+  if (settings_.is_of_cluster) {
+    made.questions = connect();
+    if (made.questions == nullptr) return std::nullopt;
+    if (!ask(*made.questions, {"CLUSTER", "NODES"}, REDIS_REPLY_STRING, "+cluster|nodes", &reply)) return std::nullopt;
+    const std::optional<OwnView> view = parse_nodes(text_of(*reply));
+    if (!view || !view->is_master) {
+      set_error(view ? "the node is a replica now" : "CLUSTER NODES has an unknown form");
+      return std::nullopt;
+    }
+    made.view = *view;
+  }
+  made.messages = connect();
+  if (made.messages == nullptr) return std::nullopt;
+  RedisConnection& messages = *made.messages;
+  if (!ask(messages, {"CLIENT", "ID"}, REDIS_REPLY_INTEGER, "+client|id", &reply)) return std::nullopt;
   const std::string id = std::to_string(reply->integer);
   RedisConnection::Words track{"CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST"};
   for (const std::string& prefix : settings_.prefixes) {
     track.emplace_back("PREFIX");
     track.emplace_back(prefix);
   }
-  if (!ask(track, REDIS_REPLY_STATUS, &reply)) return nullptr;
-  if (!ask({"SUBSCRIBE", kChannel}, REDIS_REPLY_ARRAY, &reply)) return nullptr;
-  if (memstream_near_core_advance(settings_.cache, settings_.server) == CACHE_OK) return connection;
+  if (!ask(messages, track, REDIS_REPLY_STATUS, "+client|tracking", &reply)) return std::nullopt;
+  if (!ask(messages, {"SUBSCRIBE", kChannel}, REDIS_REPLY_ARRAY, "+subscribe &__redis__:invalidate", &reply))
+    return std::nullopt;
+  if (memstream_near_core_advance(settings_.cache, settings_.server) == CACHE_OK) return made;
   set_error(cache_last_error());
-  return nullptr;
+  return std::nullopt;
 }
 
-void Agent::follow(RedisConnection& connection) {
+std::optional<bool> Agent::verify(Subscription& subscription) {
+  Reply reply;
+  if (subscription.questions->ask({"CLUSTER", "NODES"}, Clock::now() + settings_.timeout, &reply) != Io::kOk) {
+    set_error(subscription.questions->error());
+    return false;
+  }
+  if (is_error(reply)) return std::nullopt;
+  const std::optional<OwnView> view = is_type(reply, REDIS_REPLY_STRING) ? parse_nodes(text_of(*reply)) : std::nullopt;
+  if (!view || !view->is_master) {
+    set_error(view ? "the node has become a replica" : "CLUSTER NODES has an unknown form");
+    return false;
+  }
+  const bool has_kept = has_kept_slots(subscription.view, *view);
+  subscription.view = *view;
+  if (has_kept || memstream_near_core_advance(settings_.cache, settings_.server) == CACHE_OK) return true;
+  set_error(cache_last_error());
+  return false;
+}
+
+void Agent::follow(Subscription& subscription) {
+  RedisConnection& connection = *subscription.messages;
   PingPairs pings;
+  std::uint64_t verified_ms = settings_.is_of_cluster ? 0 : kNever;  // Up to then no slot was lost unnoticed.
+
   Clock::time_point next_beat = Clock::now();
   Clock::time_point answer_due = Clock::time_point::max();
   for (;;) {
@@ -202,7 +230,12 @@ void Agent::follow(RedisConnection& connection) {
         const std::uint64_t instant_ms = memstream_near_core_now(settings_.cache);
         if (connection.send({"PING"}, now + settings_.timeout) != Io::kOk) break;
         pings.sent(instant_ms);
-        answer_due = now + settings_.timeout;
+        if (settings_.is_of_cluster) {
+          const std::optional<bool> is_verified = verify(subscription);
+          if (is_verified && !*is_verified) return;
+          if (is_verified) verified_ms = instant_ms;
+        }
+        answer_due = Clock::now() + settings_.timeout;
       }
     }
     if (pings.is_waiting() && now >= answer_due) {
@@ -216,7 +249,8 @@ void Agent::follow(RedisConnection& connection) {
     if (received == Io::kLost) break;
     if (is_pong(*reply)) {
       const std::optional<std::uint64_t> instant_ms = pings.answered();
-      if (instant_ms && memstream_near_core_heard(settings_.cache, settings_.server, *instant_ms) != CACHE_OK) {
+      if (instant_ms && *instant_ms <= verified_ms &&
+          memstream_near_core_heard(settings_.cache, settings_.server, *instant_ms) != CACHE_OK) {
         set_error(cache_last_error());
         return;
       }

@@ -2,19 +2,40 @@
 // docs/decisions/0024 has the proof that relies on the order of its steps.
 #pragma once
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "api/memstream_near_core.h"
 #include "near/redis_connection.h"
+#include "near/slots.h"
 
 namespace memstream::near {
+
+// A thread that is started meanwhile gets none of the signals that the program expects elsewhere.
+class AllSignalsBlocked {
+ public:
+  AllSignalsBlocked() noexcept {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+  ~AllSignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
 
 class Agent {
  public:
@@ -24,6 +45,7 @@ class Agent {
     RedisAddress redis;
     std::vector<std::string> prefixes;  // Empty: all keys.
     std::chrono::milliseconds timeout{1000};
+    bool is_of_cluster = false;  // Then it speaks only for the slots that the server says are its own.
   };
 
   // The agent of that server over that cache handle, which all near caches of the process share: the segment takes them
@@ -48,9 +70,21 @@ class Agent {
   bool leads() noexcept { return memstream_near_core_lead(settings_.cache, settings_.server) == CACHE_OK; }
   // False as soon as the agent is to stop.
   bool sleep(std::chrono::milliseconds time) const;
-  std::unique_ptr<RedisConnection> subscribe();
+  std::unique_ptr<RedisConnection> connect();
+  // False, and the error is set, if the answer is not of the kind that is wanted. `rule`: the ACL rule that allows it.
+  bool ask(RedisConnection& connection, const RedisConnection::Words& command, int wanted, std::string_view rule,
+           Reply* reply);
+  // What is there to follow.
+  struct Subscription {
+    std::unique_ptr<RedisConnection> messages;
+    std::unique_ptr<RedisConnection> questions;  // A subscribed connection takes none. Of a cluster only.
+    OwnView view;                                // What the server has said before the epoch began, and since then.
+  };
+  std::optional<Subscription> subscribe();
   // Until the connection is lost, the role has passed on, or the agent is to stop.
-  void follow(RedisConnection& connection);
+  void follow(Subscription& subscription);
+  // Whether the server still is what it was; the epoch has been advanced if it lost slots. None: it cannot tell now.
+  std::optional<bool> verify(Subscription& subscription);
   bool carry_out(const redisReply& message);
   void set_error(std::string error);
 

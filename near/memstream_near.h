@@ -34,8 +34,9 @@ enum memstream_near_status {
 };
 
 enum memstream_near_flag {
-  MEMSTREAM_NEAR_NO_AGENT = 1,      /* This process never becomes the agent: another one has to. */
-  MEMSTREAM_NEAR_STALE_ON_ERROR = 2 /* With Redis out of reach, memstream_near_get() serves what it has, however old. */
+  MEMSTREAM_NEAR_NO_AGENT = 1,       /* This process never becomes the agent: another one has to. */
+  MEMSTREAM_NEAR_STALE_ON_ERROR = 2, /* With Redis out of reach, memstream_near_get() serves what it has, of any age. */
+  MEMSTREAM_NEAR_CLUSTER = 4         /* `redis` names nodes of a cluster, with commas between: "HOST:PORT,HOST:PORT". */
 };
 
 typedef struct memstream_near memstream_near_t;
@@ -43,7 +44,8 @@ typedef struct memstream_near memstream_near_t;
 /* Fields that are 0 or NULL have their defaults. All processes of a machine should use the same ones. */
 typedef struct {
   uint64_t struct_size;        /* sizeof (memstream_near_options_t). */
-  const char *redis;           /* "HOST:PORT", "[IPV6]:PORT" or "unix:/PATH". Default: 127.0.0.1:6379. */
+  const char *redis;           /* "HOST:PORT", "[IPV6]:PORT" or "unix:/PATH". Default: 127.0.0.1:6379. Of a cluster:
+                                  some nodes that know the others, with commas between. */
   const char *user;            /* For AUTH. Default: none. */
   const char *password;        /* For AUTH. Default: none. */
   const char *const *prefixes; /* Keys that begin with one of these are cached. Default: all keys. */
@@ -55,7 +57,8 @@ typedef struct {
   uint64_t flags;         /* MEMSTREAM_NEAR_... */
 } memstream_near_options_t;
 
-/* Calls of this handle, but for the fields after `lag_ms`, which are of all processes together. */
+/* Calls of this handle, but for the fields after `lag_ms`, which are of all processes together. Of a cluster `lag_ms` is
+   the largest of its masters, and counts are sums. */
 typedef struct {
   uint64_t struct_size;   /* sizeof (memstream_near_stats_t). */
   uint64_t hits;          /* Answered from the segment, also that a key is absent. */
@@ -80,7 +83,7 @@ typedef struct {
   uint64_t lease;
   uint64_t begun_ns;
   uint32_t may_store;
-  uint32_t reserved;
+  uint32_t server;
 } memstream_near_fill_t;
 
 /* Opens a near cache over an open cache, which must be writable, of at least 16 MiB and without checksums, and which

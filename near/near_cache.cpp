@@ -1,7 +1,6 @@
 #include "near/near_cache.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,13 +14,10 @@ using std::chrono::milliseconds;
 constexpr std::uint32_t kAbsent = 1;  // In the flags of an entry: Redis has no such key.
 constexpr std::uint64_t kLeastLagMs = 250;
 constexpr std::uint64_t kMostMs = std::uint64_t{1} << 40;
+constexpr std::int64_t kPublicationNs = 100'000'000;
 constexpr std::string_view kDefaultRedis = "127.0.0.1:6379";
 
 thread_local std::string message_of_thread;
-
-// How often this process is a child of a child of the one that loaded the library.
-std::atomic<std::uint64_t> fork_count{0};
-[[maybe_unused]] const int is_registered = ::pthread_atfork(nullptr, nullptr, [] { ++fork_count; });
 
 std::uint64_t now_ns() noexcept {
   return static_cast<std::uint64_t>(RedisConnection::Clock::now().time_since_epoch().count());
@@ -39,39 +35,6 @@ int fail(int status, std::string message) {
 }
 const char* last_error() noexcept { return message_of_thread.c_str(); }
 
-// ---- connections ----
-
-ConnectionPool::~ConnectionPool() {
-  Idle* const own = own_.load(std::memory_order_relaxed);
-  if (own->process == fork_count.load(std::memory_order_relaxed)) delete own;
-}
-
-ConnectionPool::Idle& ConnectionPool::idle() {
-  Idle* own = own_.load(std::memory_order_acquire);
-  const std::uint64_t process = fork_count.load(std::memory_order_relaxed);
-  if (own->process == process) [[likely]]
-    return *own;
-  auto fresh = std::make_unique<Idle>();
-  fresh->process = process;
-  if (own_.compare_exchange_strong(own, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
-  return *own;
-}
-
-std::unique_ptr<RedisConnection> ConnectionPool::take() {
-  Idle& own = idle();
-  const std::lock_guard<std::mutex> guard(own.mutex);
-  if (own.connections.empty()) return nullptr;
-  std::unique_ptr<RedisConnection> connection = std::move(own.connections.back());
-  own.connections.pop_back();
-  return connection;
-}
-
-void ConnectionPool::give(std::unique_ptr<RedisConnection> connection) {
-  Idle& own = idle();
-  const std::lock_guard<std::mutex> guard(own.mutex);
-  if (own.connections.size() < kMostIdle) own.connections.push_back(std::move(connection));
-}
-
 int NearCache::unreachable(const std::string& error) {
   count(counts_.errors);
   return fail(MEMSTREAM_NEAR_UNREACHABLE, fmt::format("Redis at '{}' cannot be used: {}. Start it, or correct the "
@@ -86,44 +49,62 @@ int NearCache::refused(const redisReply& reply) {
                                                   settings_.redis_text, text_of(reply)));
 }
 
-// The commands change nothing when they run twice: they read, or leave a key with the same value or without one.
-int NearCache::ask(const std::vector<RedisConnection::Words>& commands, std::vector<Reply>* replies) {
-  for (;;) {
-    std::string error;
-    std::unique_ptr<RedisConnection> connection = connections_.take();
-    const bool is_new = connection == nullptr;
-    if (is_new) connection = RedisConnection::open(settings_.redis, settings_.timeout, &error);
-    if (connection == nullptr) return unreachable(error);
-    const Clock::time_point deadline = Clock::now() + settings_.timeout;
-    Io done = Io::kOk;
-    for (const RedisConnection::Words& command : commands) {
-      if (done == Io::kOk) done = connection->send(command, deadline);
-    }
-    replies->clear();
-    while (done == Io::kOk && replies->size() < commands.size()) {
-      Reply reply;
-      done = connection->receive(deadline, &reply);
-      if (done == Io::kOk) replies->push_back(std::move(reply));
-    }
-    if (done == Io::kOk) {
-      connections_.give(std::move(connection));
-      return CACHE_OK;
-    }
-    if (done == Io::kTimeout) return unreachable("it did not answer in time");
-    if (is_new) return unreachable(connection->error());
-  }
+int NearCache::ask(std::string_view key, const Upstream::Commands& commands, std::vector<Reply>* replies) {
+  std::string error;
+  return upstream_.ask(key, commands, replies, &error) ? CACHE_OK + 0 : unreachable(error);
+}
+
+// ---- counting ----
+
+// A hit must cost next to nothing, so the segment hears of every thousandth.
+void NearCache::count_hit() {
+  constexpr std::uint64_t kStep = 1024;
+  if (count(counts_.hits) % kStep == kStep - 1) [[unlikely]]
+    publish_counts();
+}
+
+// What a process has not published when it forks counts twice: its child has it too.
+void NearCache::publish_counts() noexcept {
+  memstream_near_core_counts_t more{};
+  more.struct_size = sizeof more;
+  const auto grown = [](Counter& counter, Counter& published) {
+    const std::uint64_t now = counter.load(std::memory_order_relaxed);
+    const std::uint64_t before = published.exchange(now, std::memory_order_relaxed);
+    return now - std::min(now, before);
+  };
+  more.hits = grown(counts_.hits, published_.hits);
+  more.fetches = grown(counts_.fetches, published_.fetches);
+  more.fills = grown(counts_.fills, published_.fills);
+  more.conflicts = grown(counts_.conflicts, published_.conflicts);
+  more.merged = grown(counts_.merged, published_.merged);
+  more.bypasses = grown(counts_.bypasses, published_.bypasses);
+  more.stale = grown(counts_.stale, published_.stale);
+  more.errors = grown(counts_.errors, published_.errors);
+  memstream_near_core_count(cache_, &more);
 }
 
 // ---- opening ----
 
 int NearCache::read_options(const memstream_near_options_t& options, Settings* settings) {
+  Upstream::Settings& upstream = settings->upstream;
   settings->redis_text = options.redis == nullptr ? std::string(kDefaultRedis) : options.redis;
-  if (!RedisAddress::parse(settings->redis_text, &settings->redis)) {
-    return bad_option("redis", settings->redis_text, "HOST:PORT, [IPV6]:PORT or unix:/PATH");
+  upstream.is_cluster = (options.flags & MEMSTREAM_NEAR_CLUSTER) != 0;
+  std::string rest = settings->redis_text;
+  for (bool is_more = true; is_more;) {
+    const std::size_t comma = upstream.is_cluster ? rest.find(',') : std::string::npos;
+    is_more = comma != std::string::npos;
+    upstream.addresses.push_back(rest.substr(0, comma));
+    rest.erase(0, is_more ? comma + 1 : rest.size());
+    RedisAddress address;
+    const bool is_address = RedisAddress::parse(upstream.addresses.back(), &address);
+    if (upstream.is_cluster && (!is_address || address.host.empty())) {
+      return bad_option("redis", settings->redis_text, "HOST:PORT or [IPV6]:PORT of some nodes, with commas between");
+    }
+    if (!is_address) return bad_option("redis", settings->redis_text, "HOST:PORT, [IPV6]:PORT or unix:/PATH");
   }
-  if (options.user != nullptr) settings->redis.user = options.user;
-  if (options.password != nullptr) settings->redis.password = options.password;
-  if (!settings->redis.user.empty() && settings->redis.password.empty()) {
+  if (options.user != nullptr) upstream.user = options.user;
+  if (options.password != nullptr) upstream.password = options.password;
+  if (!upstream.user.empty() && upstream.password.empty()) {
     return bad_option("password", "", "one for the user");
   }
   if (options.prefix_count != 0 && options.prefixes == nullptr) {
@@ -133,14 +114,14 @@ int NearCache::read_options(const memstream_near_options_t& options, Settings* s
     if (options.prefixes[i] == nullptr || *options.prefixes[i] == '\0') {
       return bad_option("prefix", "", "1 character or more; without any prefix all keys are cached");
     }
-    settings->prefixes.emplace_back(options.prefixes[i]);
+    upstream.prefixes.emplace_back(options.prefixes[i]);
   }
-  std::sort(settings->prefixes.begin(), settings->prefixes.end());
+  std::sort(upstream.prefixes.begin(), upstream.prefixes.end());
   // Redis refuses those too. What begins with another one stands right behind it.
   const auto overlap =
-      std::adjacent_find(settings->prefixes.begin(), settings->prefixes.end(),
+      std::adjacent_find(upstream.prefixes.begin(), upstream.prefixes.end(),
                          [](const std::string& one, const std::string& next) { return next.starts_with(one); });
-  if (overlap != settings->prefixes.end()) {
+  if (overlap != upstream.prefixes.end()) {
     return bad_option("prefix", *(overlap + 1), "one that begins with no other prefix");
   }
   const auto read_ms = [](const char* name, std::uint64_t value, std::uint64_t least, std::uint64_t* to) {
@@ -159,40 +140,22 @@ int NearCache::read_options(const memstream_near_options_t& options, Settings* s
                            read_ms("timeout_ms", options.timeout_ms, 1, &timeout_ms)}) {
     if (status != CACHE_OK) return status;
   }
-  settings->timeout = milliseconds(std::min<std::uint64_t>(timeout_ms, 3'600'000));
-  if ((options.flags & ~std::uint64_t{MEMSTREAM_NEAR_NO_AGENT | MEMSTREAM_NEAR_STALE_ON_ERROR}) != 0) {
-    return bad_option("flags", fmt::format("{:#x}", options.flags), "MEMSTREAM_NEAR_NO_AGENT, _STALE_ON_ERROR or both");
+  upstream.timeout = milliseconds(std::min<std::uint64_t>(timeout_ms, 3'600'000));
+  constexpr std::uint64_t kFlags = MEMSTREAM_NEAR_NO_AGENT | MEMSTREAM_NEAR_STALE_ON_ERROR | MEMSTREAM_NEAR_CLUSTER;
+  if ((options.flags & ~kFlags) != 0) {
+    return bad_option("flags", fmt::format("{:#x}", options.flags),
+                      "a sum of MEMSTREAM_NEAR_NO_AGENT, _STALE_ON_ERROR and _CLUSTER");
   }
-  settings->runs_agent = (options.flags & MEMSTREAM_NEAR_NO_AGENT) == 0;
+  upstream.runs_agent = (options.flags & MEMSTREAM_NEAR_NO_AGENT) == 0;
   settings->serves_stale = (options.flags & MEMSTREAM_NEAR_STALE_ON_ERROR) != 0;
   return CACHE_OK;
 }
 
-// Processes that track other keys must not take each other's word for what is tracked: to the segment their servers
-// have different names.
 int NearCache::open(memstream_t* cache, Settings settings, std::unique_ptr<NearCache>* near) {
-  std::string name = settings.redis_text;
-  for (const std::string& prefix : settings.prefixes) name += '\n' + prefix;
-  if (name.size() > CACHE_MAX_KEY_SIZE) {
-    return fail(CACHE_INVALID, fmt::format("Invalid prefixes of {} bytes with the address: expected at most {} in "
-                                           "total. Use fewer or shorter ones.",
-                                           name.size(), CACHE_MAX_KEY_SIZE));
-  }
-  std::uint32_t server = 0;
-  const int status = memstream_near_core_claim(cache, name.data(), name.size(), &server);
-  if (status != CACHE_OK) return fail(status, cache_last_error());
-  std::unique_ptr<NearCache> opened(new NearCache(cache, std::move(settings), server));
-  if (opened->settings_.runs_agent) {
-    const Settings& own = opened->settings_;
-    // What it waits for Redis must not make the others think that nobody has the role.
-    const milliseconds timeout = std::min(own.timeout, milliseconds(900));
-    opened->agent_ = Agent::of({cache, server, own.redis, own.prefixes, timeout});
-    if (opened->agent_ == nullptr) {
-      return fail(CACHE_OS_ERROR, fmt::format("The agent cannot be started: {}. Allow this process another thread and "
-                                              "descriptor, or open with MEMSTREAM_NEAR_NO_AGENT.",
-                                              std::strerror(errno)));  // NOLINT(concurrency-mt-unsafe): only a text.
-    }
-  }
+  settings.upstream.cache = cache;
+  std::unique_ptr<NearCache> opened(new NearCache(cache, std::move(settings)));
+  std::string error;
+  if (const int status = opened->upstream_.open(&error); status != CACHE_OK) return fail(status, std::move(error));
   *near = std::move(opened);
   return CACHE_OK;
 }
@@ -200,17 +163,18 @@ int NearCache::open(memstream_t* cache, Settings settings, std::unique_ptr<NearC
 // ---- reading ----
 
 bool NearCache::is_tracked(std::string_view key) const noexcept {
-  return settings_.prefixes.empty() || std::any_of(settings_.prefixes.begin(), settings_.prefixes.end(),
-                                                   [&](const std::string& prefix) { return key.starts_with(prefix); });
+  return settings_.upstream.prefixes.empty() ||
+         std::any_of(settings_.upstream.prefixes.begin(), settings_.upstream.prefixes.end(),
+                     [&](const std::string& prefix) { return key.starts_with(prefix); });
 }
 
 // CACHE_OK, CACHE_MISS (absent in Redis) and CACHE_TOO_SMALL are answers; MEMSTREAM_NEAR_FETCH: there is none, and one
 // may be stored; all others: there is none.
-int NearCache::look_up(std::string_view key, void* value, std::size_t* value_size, std::uint64_t max_lag_ms,
-                       std::uint64_t* stale_cas) {
+int NearCache::look_up(std::uint32_t server, std::string_view key, void* value, std::size_t* value_size,
+                       std::uint64_t max_lag_ms, std::uint64_t* stale_cas) {
   memstream_near_core_meta_t meta;
   const int status =
-      memstream_near_core_get(cache_, server_, key.data(), key.size(), value, value_size, &meta, max_lag_ms);
+      memstream_near_core_get(cache_, server, key.data(), key.size(), value, value_size, &meta, max_lag_ms);
   if (status == CACHE_OK || status == CACHE_TOO_SMALL) {
     if ((meta.flags & kAbsent) == 0) return status;
     *value_size = 0;
@@ -230,7 +194,7 @@ int NearCache::bypass(memstream_near_fill_t* fill) {
 // Of those that miss a key one asks Redis, with a lease; the others wait for its end and look again.
 void NearCache::join_fill(std::string_view key, std::uint64_t stale_cas, bool* look_again,
                           memstream_near_fill_t* fill) {
-  const auto wait_ms = static_cast<std::uint64_t>(settings_.timeout.count());
+  const auto wait_ms = static_cast<std::uint64_t>(settings_.upstream.timeout.count());
   const int leased = memstream_lease(cache_, key.data(), key.size(), stale_cas, 2 * wait_ms, &fill->lease);
   if (leased == CACHE_EXISTS) {
     *look_again = true;  // Its answer came meanwhile.
@@ -248,13 +212,16 @@ int NearCache::begin(std::string_view key, void* value, std::size_t* value_size,
   const std::size_t room = *value_size;
   *fill = {};
   if (!is_tracked(key)) return bypass(fill);
+  Node* const node = upstream_.find_node(key);
+  if (node == nullptr || node->server == kNoServer) return bypass(fill);
+  fill->server = node->server;
   constexpr int kMostTries = 3;  // A holder may store nothing, time after time.
   for (int tries = 0;; ++tries) {
     std::uint64_t stale_cas = 0;
     *value_size = room;
-    const int status = look_up(key, value, value_size, settings_.max_lag_ms, &stale_cas);
+    const int status = look_up(node->server, key, value, value_size, settings_.max_lag_ms, &stale_cas);
     if (status == CACHE_OK || status == CACHE_MISS || status == CACHE_TOO_SMALL) {
-      count(tries == 0 ? counts_.hits : counts_.merged);
+      tries == 0 ? count_hit() : static_cast<void>(count(counts_.merged));
       return status == CACHE_TOO_SMALL ? fail(status, cache_last_error()) : status;
     }
     if (status != MEMSTREAM_NEAR_FETCH) return bypass(fill);
@@ -264,7 +231,11 @@ int NearCache::begin(std::string_view key, void* value, std::size_t* value_size,
   }
   // The token before Redis is asked.
   fill->begun_ns = now_ns();
-  fill->may_store = memstream_near_core_begin(cache_, server_, key.data(), key.size(), &fill->token) == CACHE_OK;
+  fill->may_store = upstream_.take_token(*node, key, &fill->token) ? 1 : 0;
+  if (next_publication_ns_.load(std::memory_order_relaxed) <= static_cast<std::int64_t>(fill->begun_ns)) {
+    next_publication_ns_.store(static_cast<std::int64_t>(fill->begun_ns) + kPublicationNs, std::memory_order_relaxed);
+    publish_counts();
+  }
   return MEMSTREAM_NEAR_FETCH;
 }
 
@@ -285,7 +256,7 @@ int NearCache::store(std::string_view key, const std::string_view* value, std::i
   }
   if (fill->may_store == 0 || ttl_ms == 0) return abandon(key, fill);
   const std::string_view bytes = value != nullptr ? *value : std::string_view{};
-  const int status = memstream_near_core_store(cache_, server_, key.data(), key.size(), bytes.data(), bytes.size(),
+  const int status = memstream_near_core_store(cache_, fill->server, key.data(), key.size(), bytes.data(), bytes.size(),
                                                ttl_ms, value != nullptr ? 0 : kAbsent, fill->token);
   if (status == CACHE_OK) {
     count(counts_.fills);  // Its lease has ended.
@@ -305,13 +276,15 @@ int NearCache::get(std::string_view key, void* value, std::size_t* value_size) {
   if (status != MEMSTREAM_NEAR_FETCH) return status;
   count(counts_.fetches);
   std::vector<Reply> replies;
-  const int asked = ask({{"GET", key}, {"PTTL", key}}, &replies);
+  const int asked = ask(key, {{"GET", key}, {"PTTL", key}}, &replies);
   if (asked != CACHE_OK || is_error(replies[0])) {
     abandon(key, &fill);
-    if (asked != CACHE_OK && settings_.serves_stale && is_tracked(key)) {
+    const Node* const node = upstream_.node_of(key);
+    const bool has_copies = node != nullptr && node->server != kNoServer;
+    if (asked != CACHE_OK && settings_.serves_stale && is_tracked(key) && has_copies) {
       *value_size = room;
       std::uint64_t stale_cas = 0;
-      const int stale = look_up(key, value, value_size, ~std::uint64_t{0}, &stale_cas);
+      const int stale = look_up(node->server, key, value, value_size, ~std::uint64_t{0}, &stale_cas);
       if (stale == CACHE_OK || stale == CACHE_MISS || stale == CACHE_TOO_SMALL) {
         count(counts_.stale);
         return stale == CACHE_TOO_SMALL ? fail(stale, cache_last_error()) : stale;
@@ -340,7 +313,10 @@ int NearCache::get(std::string_view key, void* value, std::size_t* value_size) {
 // ---- writing: upstream first, and then the copy goes whatever came of it ----
 
 int NearCache::invalidate(std::string_view key) {
-  const int status = memstream_near_core_invalidate(cache_, server_, key.data(), key.size());
+  const Node* const node = upstream_.node_of(key);
+  const std::uint32_t server =
+      node == nullptr || node->server == kNoServer ? upstream_.fallback_server() : node->server;
+  const int status = memstream_near_core_invalidate(cache_, server, key.data(), key.size());
   // Nothing is read any more of a segment that is destroyed.
   return status == CACHE_OK || status == CACHE_GONE ? CACHE_OK : fail(status, cache_last_error());
 }
@@ -350,7 +326,7 @@ int NearCache::set(std::string_view key, std::string_view value, std::uint64_t t
   const std::string ttl = std::to_string(ttl_ms);
   RedisConnection::Words command{"SET", key, value};
   if (ttl_ms != 0) command.insert(command.end(), {"PX", ttl});
-  const int asked = ask({command}, &replies);
+  const int asked = ask(key, {command}, &replies);
   const int status = asked == CACHE_OK && is_error(replies[0]) ? refused(*replies[0]) : asked;
   const std::string message = status == CACHE_OK ? "" : last_error();
   const int removed = invalidate(key);
@@ -359,7 +335,7 @@ int NearCache::set(std::string_view key, std::string_view value, std::uint64_t t
 
 int NearCache::remove(std::string_view key) {
   std::vector<Reply> replies;
-  const int asked = ask({{"DEL", key}}, &replies);
+  const int asked = ask(key, {{"DEL", key}}, &replies);
   const int status = asked == CACHE_OK && is_error(replies[0]) ? refused(*replies[0]) : asked;
   const std::string message = status == CACHE_OK ? "" : last_error();
   const int removed = invalidate(key);
@@ -368,11 +344,13 @@ int NearCache::remove(std::string_view key) {
   return replies[0]->integer != 0 ? CACHE_OK : CACHE_MISS;
 }
 
+// Of a cluster: the largest lag, and sums. Agents are one for each master; the first one that somebody has is shown.
 int NearCache::stats(memstream_near_stats_t* stats) {
+  publish_counts();
   memstream_near_core_state_t state{};
   state.struct_size = sizeof state;
-  const int status = memstream_near_core_state(cache_, server_, &state);
-  if (status != CACHE_OK) return fail(status, cache_last_error());
+  if (const int status = memstream_near_core_state(cache_, upstream_.fallback_server(), &state); status != CACHE_OK)
+    return fail(status, cache_last_error());
   const auto now = [](const Counter& counter) { return counter.load(std::memory_order_relaxed); };
   *stats = {.struct_size = sizeof *stats,
             .hits = now(counts_.hits),
@@ -383,13 +361,41 @@ int NearCache::stats(memstream_near_stats_t* stats) {
             .bypasses = now(counts_.bypasses),
             .stale = now(counts_.stale),
             .errors = now(counts_.errors),
-            .subscriptions = agent_ == nullptr ? 0 : agent_->subscriptions(),
-            .lag_ms = state.lag_ms,
-            .invalidations = state.invalidations,
-            .epochs = state.advances,
-            .agent_pid = state.agent_pid,
-            .is_agent = agent_ != nullptr && agent_->is_subscribed()};
+            .subscriptions = 0,
+            .lag_ms = 0,
+            .invalidations = 0,
+            .epochs = 0,
+            .agent_pid = 0,
+            .is_agent = 0};
+  bool is_any = false;
+  upstream_.visit_serving([&](const Node& node) {
+    is_any = true;
+    if (node.server == kNoServer || memstream_near_core_state(cache_, node.server, &state) != CACHE_OK) {
+      stats->lag_ms = ~std::uint64_t{0};
+      return;
+    }
+    stats->lag_ms = std::max(stats->lag_ms, state.lag_ms);
+    stats->invalidations += state.invalidations;
+    stats->epochs += state.advances;
+    if (stats->agent_pid == 0) stats->agent_pid = state.agent_pid;
+    const Agent* const agent = node.agent.load(std::memory_order_acquire);
+    if (agent == nullptr) return;
+    stats->subscriptions += agent->subscriptions();
+    if (agent->is_subscribed()) stats->is_agent = 1;
+  });
+  if (!is_any) stats->lag_ms = ~std::uint64_t{0};
   return CACHE_OK;
+}
+
+std::string NearCache::agent_error() const {
+  std::string errors = upstream_.map_error();
+  upstream_.visit_serving([&](const Node& node) {
+    const Agent* const agent = node.agent.load(std::memory_order_acquire);
+    const std::string error = agent == nullptr ? std::string{} : agent->error();
+    if (error.empty()) return;
+    errors += (errors.empty() ? "" : "; ") + (settings_.upstream.is_cluster ? node.name + ": " : std::string{}) + error;
+  });
+  return errors;
 }
 
 }  // namespace memstream::near

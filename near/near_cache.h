@@ -1,4 +1,4 @@
-// A near cache of one Redis: what the C interface of memstream_near.h does, without its checks of pointers.
+// A near cache of one Redis or of a cluster: what the C interface of memstream_near.h does, without its checks of pointers.
 #pragma once
 
 #include <atomic>
@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "near/agent.h"
 #include "near/memstream_near.h"
 #include "near/redis_connection.h"
+#include "near/upstream.h"
 
 namespace memstream::near {
 
@@ -20,42 +20,14 @@ namespace memstream::near {
 int fail(int status, std::string message);
 const char* last_error() noexcept;
 
-// Idle connections to Redis. A child of fork() has none of its parent's: it leaves them alone, since another thread may
-// have been in the middle of a change, and so also never answers to a question of its parent.
-class ConnectionPool {
- public:
-  ConnectionPool() : own_(new Idle) {}
-  ConnectionPool(const ConnectionPool&) = delete;
-  ConnectionPool& operator=(const ConnectionPool&) = delete;
-  ~ConnectionPool();
-
-  // Null if there is none.
-  std::unique_ptr<RedisConnection> take();
-  void give(std::unique_ptr<RedisConnection> connection);
-
- private:
-  static constexpr std::size_t kMostIdle = 64;
-  struct Idle {
-    std::uint64_t process = 0;  // As forks() counts them.
-    std::mutex mutex;
-    std::vector<std::unique_ptr<RedisConnection>> connections;
-  };
-  Idle& idle();
-
-  std::atomic<Idle*> own_;
-};
-
 class NearCache {
  public:
   struct Settings {
-    RedisAddress redis;
+    Upstream::Settings upstream;
     std::string redis_text;  // As the caller wrote it.
-    std::vector<std::string> prefixes;
-    std::chrono::milliseconds timeout{1000};
     std::uint64_t max_lag_ms = 1000;
     std::uint64_t local_ttl_ms = 60'000;
     std::uint64_t absent_ttl_ms = 1000;
-    bool runs_agent = true;
     bool serves_stale = false;
   };
   // Checks the options. CACHE_INVALID with a message that names the one that is wrong.
@@ -71,35 +43,41 @@ class NearCache {
   int remove(std::string_view key);
   int invalidate(std::string_view key);
   int stats(memstream_near_stats_t* stats);
-  std::string agent_error() const { return agent_ == nullptr ? std::string{} : agent_->error(); }
+  std::string agent_error() const;
+  ~NearCache() { publish_counts(); }
+  NearCache(const NearCache&) = delete;
+  NearCache& operator=(const NearCache&) = delete;
 
  private:
   using Clock = RedisConnection::Clock;
   using Counter = std::atomic<std::uint64_t>;
 
-  NearCache(memstream_t* cache, Settings settings, std::uint32_t server)
-      : cache_(cache), settings_(std::move(settings)), server_(server) {}
+  NearCache(memstream_t* cache, Settings settings)
+      : cache_(cache), settings_(std::move(settings)), upstream_(settings_.upstream) {}
 
   bool is_tracked(std::string_view key) const noexcept;
-  int look_up(std::string_view key, void* value, std::size_t* value_size, std::uint64_t max_lag_ms,
-              std::uint64_t* stale_cas);
+  int look_up(std::uint32_t server, std::string_view key, void* value, std::size_t* value_size,
+              std::uint64_t max_lag_ms, std::uint64_t* stale_cas);
   int bypass(memstream_near_fill_t* fill);
   void join_fill(std::string_view key, std::uint64_t stale_cas, bool* look_again, memstream_near_fill_t* fill);
-  // Sends the commands in one go, and again over a new connection if an old one turns out to be lost.
-  int ask(const std::vector<RedisConnection::Words>& commands, std::vector<Reply>* replies);
+  int ask(std::string_view key, const Upstream::Commands& commands, std::vector<Reply>* replies);
   int unreachable(const std::string& error);
   int refused(const redisReply& reply);
 
-  static void count(Counter& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
+  static std::uint64_t count(Counter& counter) noexcept { return counter.fetch_add(1, std::memory_order_relaxed); }
+  void count_hit();
+  // Adds what was counted since the last time to the counts of the segment.
+  void publish_counts() noexcept;
 
   memstream_t* cache_;
   Settings settings_;
-  std::uint32_t server_;
-  ConnectionPool connections_;
   struct Counters {
     Counter hits{0}, fetches{0}, fills{0}, conflicts{0}, merged{0}, bypasses{0}, stale{0}, errors{0};
-  } counts_;
-  std::shared_ptr<Agent> agent_;
+  };
+  Counters counts_;
+  Counters published_;  // What of these the segment has.
+  std::atomic<std::int64_t> next_publication_ns_{0};
+  Upstream upstream_;
 };
 
 }  // namespace memstream::near

@@ -43,6 +43,11 @@ bool RedisAddress::parse(const std::string& text, RedisAddress* address) {
   return error == std::errc{} && stopped == end && address->port > 0 && address->port < 65536 && !address->host.empty();
 }
 
+std::string with_remedy(std::string error, std::string_view rule) {
+  if (!error.starts_with("NOPERM")) return error;
+  return error + ". Add this rule to the user by ACL SETUSER: " + std::string(rule);
+}
+
 std::unique_ptr<RedisConnection> RedisConnection::open(const RedisAddress& address, milliseconds timeout,
                                                        std::string* error) {
   const timeval limit = timeval_of(timeout);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "near/memstream_near.h"
+#include "tests/near/near_handle.h"
 #include "tests/near/redis_server.h"
 #include "tests/support/child_process.h"
 #include "tests/support/test_cache.h"
@@ -23,81 +24,6 @@ namespace memstream::test {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr std::uint64_t kSize = 16 << 20;
-
-memstream_near_options_t options_for(const char* redis, std::uint64_t flags = 0) {
-  memstream_near_options_t options{};
-  options.struct_size = sizeof options;
-  options.redis = redis;
-  options.max_lag_ms = 600;
-  options.timeout_ms = 500;
-  options.flags = flags;
-  return options;
-}
-
-bool becomes_true(const std::function<bool()>& condition, milliseconds limit = milliseconds(10'000)) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(5));
-  }
-  return true;
-}
-
-// A near cache as one process of many has it.
-class Near {
- public:
-  Near(const CacheSpec& spec, const memstream_near_options_t& options) : cache_(spec) {
-    if (memstream_near_open(cache_, &options, &near_) != CACHE_OK) {
-      throw std::runtime_error(memstream_near_last_error());
-    }
-  }
-  Near(const CacheSpec& spec, const std::string& redis, std::uint64_t flags = 0)
-      : Near(spec, options_for(redis.c_str(), flags)) {}
-  Near(const Near&) = delete;
-  Near& operator=(const Near&) = delete;
-  ~Near() { memstream_near_close(near_); }
-  operator memstream_near_t*() const { return near_; }  // NOLINT(google-explicit-constructor): stands for the handle.
-  memstream_t* cache() const { return cache_; }
-
-  // The value, or the number of the status.
-  std::string get(std::string_view key, std::size_t capacity = 200'000) const {
-    std::string room(capacity, '\0');
-    std::size_t size = room.size();
-    const int status = memstream_near_get(near_, key.data(), key.size(), room.data(), &size);
-    return status == CACHE_OK ? room.substr(0, size) : "status " + std::to_string(status);
-  }
-  int set(std::string_view key, std::string_view value, std::uint64_t ttl_ms = 0) const {
-    return memstream_near_set(near_, key.data(), key.size(), value.data(), value.size(), ttl_ms);
-  }
-  int remove(std::string_view key) const { return memstream_near_delete(near_, key.data(), key.size()); }
-  memstream_near_stats_t stats() const {
-    memstream_near_stats_t stats{};
-    stats.struct_size = sizeof stats;
-    if (memstream_near_stats(near_, &stats) != CACHE_OK) throw std::runtime_error(memstream_near_last_error());
-    return stats;
-  }
-  // Stores it and waits until it is a copy. The echo of a write may end the first fetch after it.
-  void have(std::string_view key, std::string_view value) const {
-    REQUIRE(set(key, value) == CACHE_OK);
-    REQUIRE(becomes_true([&] {
-      const std::uint64_t hits = stats().hits;
-      return get(key) == value && stats().hits > hits;
-    }));
-  }
-  bool is_current() const { return stats().lag_ms < 400; }
-  void wait_until_current() const {
-    REQUIRE(becomes_true([this] { return is_current(); }));
-  }
-
- private:
-  OpenCache cache_;
-  memstream_near_t* near_ = nullptr;
-};
-
-const std::string kAbsent = "status 1";
-const std::string kUnreachable = "status -200";
 
 TEST_CASE("one fetch serves all, over one connection that tracks, and what another client writes is seen") {
   RedisServer redis;
@@ -473,7 +399,7 @@ TEST_CASE("what is wrong is named: options, credentials, kinds of keys, segments
   refused([&](auto& options) { options.timeout_ms = ~std::uint64_t{0}; }, "timeout_ms");
   refused([&](auto& options) { options.local_ttl_ms = ~std::uint64_t{0}; }, "local_ttl_ms");
   refused([&](auto& options) { options.absent_ttl_ms = ~std::uint64_t{0}; }, "absent_ttl_ms");
-  refused([&](auto& options) { options.flags = 4; }, "0x4");
+  refused([&](auto& options) { options.flags = 8; }, "0x8");
   refused([&](auto& options) { options.user = "someone"; }, "password");
   refused([&](auto& options) { options.struct_size = 8; }, "memstream_near_options_t");
   CHECK(memstream_near_open(cache, nullptr, &near) == CACHE_INVALID);

@@ -89,21 +89,26 @@ void RedisServer::kill() {
 
 void RedisServer::send_signal(int signal) const { ::kill(process_, signal); }
 
-std::string RedisServer::ask(const std::vector<std::string>& words) {
+std::string RedisServer::ask(const std::vector<std::string>& words) { return ask_for(words, false); }
+std::string RedisServer::ask_first(const std::vector<std::string>& words) { return ask_for(words, true); }
+
+std::string RedisServer::ask_for(const std::vector<std::string>& words, bool wants_first) {
+  if (context_ == nullptr) throw std::runtime_error("Redis is gone");
   std::vector<const char*> texts;
   std::vector<std::size_t> sizes;
   for (const std::string& word : words) {
     texts.push_back(word.data());
     sizes.push_back(word.size());
   }
-  auto* const reply = static_cast<redisReply*>(
+  auto* const whole = static_cast<redisReply*>(
       redisCommandArgv(context_.get(), static_cast<int>(texts.size()), texts.data(), sizes.data()));
-  if (reply == nullptr) throw std::runtime_error("Redis is gone");
+  if (whole == nullptr) throw std::runtime_error("Redis is gone");
+  const redisReply* const reply = wants_first && whole->elements != 0 ? whole->element[0] : whole;
   std::string text = reply->type == REDIS_REPLY_INTEGER ? std::to_string(reply->integer)
                      : reply->str == nullptr            ? std::string("nil")
                                                         : std::string(reply->str, reply->len);
   if (reply->type == REDIS_REPLY_ERROR) text = "-" + text;
-  freeReplyObject(reply);
+  freeReplyObject(whole);
   return text;
 }
 

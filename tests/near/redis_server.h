@@ -31,6 +31,8 @@ class RedisServer {
 
   // Sends a command over a connection of the test's own. The answer as text; an error with a minus before it.
   std::string ask(const std::vector<std::string>& words);
+  // The same; of an array the first element.
+  std::string ask_first(const std::vector<std::string>& words);
   // A number of INFO, of a line "NAME:NUMBER" or "NAME:calls=NUMBER,...". 0: there is no such line.
   long info(const std::string& section, const std::string& name);
 
@@ -38,6 +40,8 @@ class RedisServer {
   struct Free {
     void operator()(redisContext* context) const { redisFree(context); }
   };
+  std::string ask_for(const std::vector<std::string>& words, bool wants_first);
+
   std::vector<std::string> options_;
   std::string folder_;
   pid_t process_ = 0;
