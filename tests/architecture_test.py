@@ -22,7 +22,7 @@ ALLOWED_INCLUDES: dict[str, set[str]] = {
     "backends": {"core"},
     "api": {"core", "backends"},
     "clients": {"api"},  # What is native there sees no header of Python's either: check_python_headers().
-    "cli": {"api"},
+    "cli": {"api", "near"},  # Of near/ the header only: it loads the library when it needs it.
     "near": {"api"},
     "benchmarks": {"api"},
     "benchmarks/parts": {"core", "tests"},  # The parts of the engine, in the memory that its unit tests use.
