@@ -71,6 +71,10 @@ CACHE_API int memstream_near_core_begin(memstream_t *cache, uint32_t server, con
 /* The epoch in which the token was taken. 0: there was none yet, and nothing can be stored. */
 CACHE_API uint32_t memstream_near_core_epoch_of(uint64_t token);
 
+/* How many copies of the key, or of one that shares its counter, were removed in a row and had not been read: 15 or
+   less, when the token was taken. */
+CACHE_API uint32_t memstream_near_core_unread_of(uint64_t token);
+
 /* As memstream_set(). CACHE_CONFLICT, and nothing is stored, if the key may have changed since the token was taken. */
 CACHE_API int memstream_near_core_store(memstream_t *cache, uint32_t server, const void *key, size_t key_size,
                                         const void *value, size_t value_size, uint64_t ttl_ms, uint32_t flags,

@@ -171,6 +171,10 @@ int memstream_near_core_look(memstream_t* cache, uint32_t server, memstream_near
 
 uint32_t memstream_near_core_epoch_of(uint64_t token) { return memstream::near_epoch_of(token); }
 
+uint32_t memstream_near_core_unread_of(uint64_t token) {
+  return memstream::near_unread_of(static_cast<uint32_t>(token));
+}
+
 int memstream_near_core_note_subscription(memstream_t* cache, uint32_t server) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;

@@ -57,8 +57,8 @@ typedef struct {
   uint64_t flags;         /* MEMSTREAM_NEAR_... */
 } memstream_near_options_t;
 
-/* Calls of this handle, but for the fields after `lag_ms`, which are of all processes together. Of a cluster `lag_ms` is
-   the largest of its masters, and counts are sums. */
+/* Calls of this handle; `lag_ms` and the fields behind it are of all processes together. Of a cluster `lag_ms` is the
+   largest of its masters, and counts are sums. */
 typedef struct {
   uint64_t struct_size;   /* sizeof (memstream_near_stats_t). */
   uint64_t hits;          /* Answered from the segment, also that a key is absent. */

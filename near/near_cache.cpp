@@ -231,12 +231,28 @@ int NearCache::begin(std::string_view key, void* value, std::size_t* value_size,
   }
   // The token before Redis is asked.
   fill->begun_ns = now_ns();
-  fill->may_store = upstream_.take_token(*node, key, &fill->token) ? 1 : 0;
+  const bool may_store = upstream_.take_token(*node, key, &fill->token) && is_worth_keeping(fill->token);
+  fill->may_store = may_store ? 1 : 0;
+  if (!may_store && fill->lease != 0) {  // Nobody has anything to wait for.
+    memstream_lease_release(cache_, key.data(), key.size(), fill->lease);
+    fill->lease = 0;
+  }
   if (next_publication_ns_.load(std::memory_order_relaxed) <= static_cast<std::int64_t>(fill->begun_ns)) {
     next_publication_ns_.store(static_cast<std::int64_t>(fill->begun_ns) + kPublicationNs, std::memory_order_relaxed);
     publish_counts();
   }
   return MEMSTREAM_NEAR_FETCH;
+}
+
+// A key that is written more often than it is read gains nothing from a copy. One fetch in a few tries it again.
+bool NearCache::is_worth_keeping(std::uint64_t token) noexcept {
+  constexpr std::uint32_t kMostUnread = 8;
+  constexpr std::uint64_t kTrial = 8;
+  if (memstream_near_core_unread_of(token) < kMostUnread) [[likely]]
+    return true;
+  if (trials_.fetch_add(1, std::memory_order_relaxed) % kTrial == 0) return true;
+  count(counts_.bypasses);
+  return false;
 }
 
 int NearCache::abandon(std::string_view key, memstream_near_fill_t* fill) {

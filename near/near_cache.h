@@ -1,4 +1,4 @@
-// A near cache of one Redis or of a cluster: what the C interface of memstream_near.h does, without its checks of pointers.
+// A near cache of one Redis or of a cluster: the C interface of memstream_near.h, but for its checks.
 #pragma once
 
 #include <atomic>
@@ -66,6 +66,7 @@ class NearCache {
 
   static std::uint64_t count(Counter& counter) noexcept { return counter.fetch_add(1, std::memory_order_relaxed); }
   void count_hit();
+  bool is_worth_keeping(std::uint64_t token) noexcept;
   // Adds what was counted since the last time to the counts of the segment.
   void publish_counts() noexcept;
 
@@ -77,6 +78,7 @@ class NearCache {
   Counters counts_;
   Counters published_;  // What of these the segment has.
   std::atomic<std::int64_t> next_publication_ns_{0};
+  std::atomic<std::uint64_t> trials_{0};
   Upstream upstream_;
 };
 

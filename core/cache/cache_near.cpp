@@ -36,6 +36,18 @@ void advance_epoch(NearTable& near, NearMaster& master) noexcept {
   master.advances.fetch_add(1, std::memory_order_relaxed);
 }
 
+// It also ends the tokens of a moment ago, which costs a fetch.
+void note_removal(std::atomic<std::uint32_t>& counter, bool was_read) noexcept {
+  constexpr std::uint32_t kOne = std::uint32_t{1} << kNearUnreadShift;
+  std::uint32_t now = counter.load(std::memory_order_relaxed);
+  for (;;) {
+    const std::uint32_t unread = near_unread_of(now);
+    if (unread == (was_read ? 0 : kNearMostUnread)) return;
+    const std::uint32_t next = was_read ? now & (kOne - 1) : now + kOne;
+    if (counter.compare_exchange_weak(now, next, std::memory_order_seq_cst)) return;
+  }
+}
+
 void write_label(NearLabel& label, std::string_view name) noexcept {
   std::array<char, sizeof(NearLabel)> bytes{};
   name.substr(0, std::min(name.find('\n'), bytes.size())).copy(bytes.data(), bytes.size());
@@ -157,9 +169,12 @@ Status Cache::near_invalidate(std::uint32_t master, std::string_view key) noexce
   NearTable& near = *near_table_.load(std::memory_order_relaxed);
   NearMaster& of = near.masters[master];
   const Key hashed = make_key(key);
-  near.counters[near_counter_number(hashed.hash)].fetch_add(1, std::memory_order_seq_cst);
+  std::atomic<std::uint32_t>& counter = near.counters[near_counter_number(hashed.hash)];
+  counter.fetch_add(1, std::memory_order_seq_cst);
   of.invalidations.fetch_add(1, std::memory_order_relaxed);
-  const Status status = shard_of(hashed).remove(hashed, {Deadline(timeout_), now});
+  bool was_read = false;
+  const Status status = shard_of(hashed).remove_copy(hashed, {Deadline(timeout_), now}, &was_read);
+  if (status == Status::kOk) note_removal(counter, was_read);
   if (status != Status::kOk && status != Status::kMiss) advance_epoch(near, of);
   return present();
 }

@@ -49,7 +49,7 @@ struct NearTable {
   std::atomic<std::uint32_t> epochs;  // The last that any master was given.
   std::byte unused[60];
   NearMaster masters[kNearMasters];
-  // By hash of the key: how often it, or another one of that hash, was invalidated.
+  // By hash of the key: how often it, or another one of that hash, was invalidated; and near_unread_of().
   std::atomic<std::uint32_t> counters[kNearCounters];
   NearCounts counts;
   NearLabel labels[kNearMasters];
@@ -63,6 +63,12 @@ constexpr std::uint64_t near_epoch_word(std::uint32_t epoch) noexcept { return s
 constexpr std::uint32_t near_epoch_of(std::uint64_t caller_flags) noexcept {
   return static_cast<std::uint32_t>(caller_flags >> 32);
 }
+
+// A counter's upper bits say how often in a row a copy was removed that nobody had read. They belong to all keys of the
+// counter; a copy that was read takes all of it back.
+inline constexpr std::uint32_t kNearUnreadShift = 28;
+inline constexpr std::uint32_t kNearMostUnread = 15;
+constexpr std::uint32_t near_unread_of(std::uint32_t counter) noexcept { return counter >> kNearUnreadShift; }
 
 // Whether one epoch follows another, also where the numbers have begun again.
 constexpr bool is_later_epoch(std::uint32_t epoch, std::uint32_t than) noexcept {

@@ -109,6 +109,8 @@ class Shard final {
   // What store() would return now: kOk, kExists, kMiss, kConflict, kTooLarge. Avoids filling a large block for nothing.
   Status may_store(const StoreRequest& request, const OpContext& context) noexcept;
   Status remove(const Key& key, const OpContext& context) noexcept;
+  // The same, and whether the entry was read since it was stored (core/shard/shard_near.cpp).
+  Status remove_copy(const Key& key, const OpContext& context, bool* was_read) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const OpContext& context) noexcept;
   Status increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept;
   Status clear(const Deadline& deadline) noexcept;

@@ -177,8 +177,8 @@ TEST_CASE(
   cluster.wait_until_whole();
 }
 
-// The tracking connection of the new master is not there for most of the time: only the old master's epoch protects from
-// the copy that was made before the slot moved.
+// The tracking connection of the new master is gone most of the time: only the old master's epoch protects from the
+// copy that was made before the slot moved.
 TEST_CASE("a reader that still asks the old master gets nothing beyond the bound") {
   RedisCluster& cluster = shared_cluster();
   ClusterClient client(cluster.port(0));

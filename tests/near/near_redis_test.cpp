@@ -117,6 +117,35 @@ TEST_CASE("a key that is written while it is fetched is not stored, and the next
   CHECK(near.stats().conflicts == 1);
 }
 
+TEST_CASE("a key that is written more often than it is read is kept on trial only, until it is read again") {
+  RedisServer redis;
+  const TemporarySegment segment("near-unread", kSize);
+  const Near near(segment.spec(), redis.address());
+  near.wait_until_current();
+  const auto fill_and_change = [&](int times) {
+    const std::uint64_t before = near.stats().fills;
+    for (int i = 0; i < times; ++i) {
+      const std::uint64_t heard = near.stats().invalidations;
+      CHECK(near.get("key") != kUnreachable);
+      redis.ask({"SET", "key", std::to_string(i)});
+      REQUIRE(becomes_true([&] { return near.stats().invalidations > heard; }));
+    }
+    return near.stats().fills - before;
+  };
+  redis.ask({"SET", "key", "first"});
+  REQUIRE(becomes_true([&] { return near.stats().invalidations == 1; }));
+  CHECK(fill_and_change(8) == 8);
+  CHECK(fill_and_change(16) == 2);  // One in eight.
+  CHECK(near.stats().bypasses == 14);
+  // A trial that is read brings it back. Another key was never in doubt.
+  near.have("other", "kept");
+  REQUIRE(becomes_true([&] {
+    const std::uint64_t hits = near.stats().hits;
+    return near.get("key") == "15" && near.stats().hits > hits;
+  }));
+  CHECK(fill_and_change(4) == 3);  // The first one was a hit.
+}
+
 TEST_CASE("FLUSHALL and FLUSHDB end the epoch, and a lost tracking connection too") {
   RedisServer redis;
   const TemporarySegment segment("near-flush", kSize);

@@ -63,8 +63,8 @@ class ClusterClient {
  public:
   explicit ClusterClient(int port) : first_port_(port) {}
 
-  // The answer as text, an error with a minus before it; tries for `limit` to get one that is no redirection and no lost
-  // connection. `then`: a command for the same connection whose answer comes back instead.
+  // The answer as text, an error with a minus before it. It tries for `limit_ms` to get one that is no redirection and
+  // no lost connection. `then`: a command for the same connection whose answer comes back instead.
   std::string ask(std::string_view key, const std::vector<std::string>& words,
                   const std::vector<std::string>& then = {}, int limit_ms = 20'000);
 
