@@ -1,4 +1,4 @@
-// memstream near: the agent of a near cache as a program. libmemstream_near.so is loaded when it runs, so that the other
+// memstream near: the agent of a near cache as a program. It loads libmemstream_near.so when it runs, so that the other
 // commands need no hiredis.
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -110,12 +110,13 @@ struct State {
   bool operator==(const State& other) const { return name == other.name && message == other.message; }
 };
 
-State state_of(const memstream_near_stats_t& stats, const std::string& error, std::uint64_t max_lag_ms) {
+State state_of(const memstream_near_stats_t& stats, const std::string& redis, const std::string& error,
+               std::uint64_t max_lag_ms) {
   const auto own = static_cast<std::uint32_t>(getpid());
-  if (!error.empty()) return {"lost", error + ". Trying again"};
+  if (!error.empty()) return {"lost", fmt::format("Redis at '{}' cannot be followed: {}. Trying again", redis, error)};
   if (stats.agent_pid != 0 && stats.agent_pid != own)
     return {"waiting", fmt::format("process {} is the agent; this one takes over when it ends", stats.agent_pid)};
-  if (stats.is_agent == 0) return {"connecting", "Redis is asked for its invalidations"};
+  if (stats.is_agent == 0 || stats.lag_ms == kNeverHeard) return {"connecting", "Redis is asked for its invalidations"};
   if (stats.lag_ms > max_lag_ms) return {"behind", "Redis was not heard in time: readers ask it themselves"};
   return {"following", "this process is the agent"};
 }
@@ -135,6 +136,13 @@ void report(const Session& session, const State& state) {
 int run_agent(const Session& session, const NearChoices& choices) {
   const std::uint64_t max_lag_ms = parse_time(choices.max_lag);
   const std::string password = read_password(choices);
+  if (!choices.user.empty() && password.empty()) {
+    throw Failure(CACHE_INVALID,
+                  fmt::format("Invalid --user '{}': expected a password too. Set MEMSTREAM_NEAR_PASSWORD, "
+                              "or name a --password-file.",
+                              choices.user));
+  }
+  const std::string redis = choices.redis.empty() ? "127.0.0.1:6379" : choices.redis;
   // Threads inherit this: only the loop below takes the signals.
   sigset_t ends;
   sigemptyset(&ends);
@@ -149,7 +157,7 @@ int run_agent(const Session& session, const NearChoices& choices) {
   for (const std::string& prefix : choices.prefixes) prefixes.push_back(prefix.c_str());
   memstream_near_options_t options{};
   options.struct_size = sizeof options;
-  options.redis = choices.redis.empty() ? nullptr : choices.redis.c_str();
+  options.redis = redis.c_str();
   options.user = choices.user.empty() ? nullptr : choices.user.c_str();
   options.password = password.empty() ? nullptr : password.c_str();
   options.prefixes = prefixes.data();
@@ -170,7 +178,7 @@ int run_agent(const Session& session, const NearChoices& choices) {
     if (const int status = library.stats(near.get(), &stats); status != CACHE_OK) {
       throw Failure(status, library.last_error());
     }
-    State state = state_of(stats, library.agent_error(near.get()), max_lag_ms);
+    State state = state_of(stats, redis, library.agent_error(near.get()), max_lag_ms);
     // It connects in less time than a look takes, as a rule: only what lasts is worth a line.
     if (state.name == "connecting" && known.name.empty()) state = known;
     if (!(state == known)) report(session, state);

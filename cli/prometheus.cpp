@@ -65,6 +65,43 @@ class Page {
   std::string text_;
 };
 
+std::string quoted(const char* text) {
+  std::string quoted;
+  for (const char* at = text; *at != '\0'; ++at) {
+    if (*at == '"' || *at == '\\') quoted += '\\';
+    quoted += static_cast<unsigned char>(*at) < ' ' ? '?' : *at;
+  }
+  return quoted;
+}
+
+// Caches with other prefixes may have the same name of a server: its number tells them apart.
+void add_near(Page& page, const NearSnapshot& near) {
+  for (const NearCount& count : kNearCounts) {
+    page.single(fmt::format("memstream_near_{}_total", count.name).c_str(), "counter", count.help,
+                near.counts.*count.count);
+  }
+  const auto add = [&](const char* name, const char* type, const char* help, auto value_of) {
+    page.begin(name, type, help);
+    for (std::size_t i = 0; i < near.servers.size(); ++i) {
+      page.sample(value_of(near.servers[i]),
+                  fmt::format("server=\"{}\",number=\"{}\"", quoted(near.servers[i].label), i));
+    }
+  };
+  using Server = memstream_near_core_state_t;
+  add("memstream_near_lag_seconds", "gauge", "Since the server was heard; +Inf: never.", [](const Server& server) {
+    return server.lag_ms == kNeverHeard ? std::string("+Inf")
+                                        : fmt::format("{}", static_cast<double>(server.lag_ms) / 1000);
+  });
+  add("memstream_near_agent_pid", "gauge", "Process with the agent of the server; 0: none.",
+      [](const Server& server) { return server.agent_pid; });
+  add("memstream_near_epochs_total", "counter", "Times at which all copies of the server ended.",
+      [](const Server& server) { return server.advances; });
+  add("memstream_near_invalidations_total", "counter", "Keys of the server that changed.",
+      [](const Server& server) { return server.invalidations; });
+  add("memstream_near_subscriptions_total", "counter", "Connections that agents have made to hear the server.",
+      [](const Server& server) { return server.subscriptions; });
+}
+
 double seconds(std::uint64_t ns) { return static_cast<double>(ns) * 1e-9; }
 
 }  // namespace
@@ -120,6 +157,7 @@ std::string as_prometheus(const Snapshot& snapshot) {
       page.sample(point.hit_ratio, fmt::format("factor=\"{}\"", point.factor));
     }
   }
+  if (!snapshot.near.servers.empty()) add_near(page, snapshot.near);
   return page.text();
 }
 

@@ -42,6 +42,37 @@ Json histogram_json(Histogram histogram) {
   return json;
 }
 
+// Names that a cluster or a use of the segment holds without an agent are no servers: nothing was ever heard of them.
+NearSnapshot take_near(const Cache& cache) {
+  NearSnapshot near;
+  memstream_near_core_state_t state{};
+  state.struct_size = sizeof state;
+  for (std::uint32_t server = 0; require_ok(memstream_near_core_look(cache.get(), server, &state)) == CACHE_OK;
+       ++server) {
+    if (state.epoch != 0 || state.agent_pid != 0) near.servers.push_back(state);
+  }
+  near.counts.struct_size = sizeof near.counts;
+  require_ok(memstream_near_core_counts(cache.get(), &near.counts));
+  return near;
+}
+
+Json as_json(const NearSnapshot& near) {
+  Json json = Json::object();
+  for (const NearCount& count : kNearCounts) json[count.name] = near.counts.*count.count;
+  Json servers = Json::array();
+  for (const memstream_near_core_state_t& server : near.servers) {
+    servers.push_back({{"name", json_text(server.label)},
+                       {"agent_pid", server.agent_pid},
+                       {"lag_ms", server.lag_ms == kNeverHeard ? Json(nullptr) : Json(server.lag_ms)},
+                       {"epoch", server.epoch},
+                       {"epochs", server.advances},
+                       {"invalidations", server.invalidations},
+                       {"subscriptions", server.subscriptions}});
+  }
+  json["servers"] = servers;
+  return json;
+}
+
 }  // namespace
 
 Snapshot take_snapshot(const Cache& cache) {
@@ -55,6 +86,7 @@ Snapshot take_snapshot(const Cache& cache) {
   snapshot.metrics.struct_size = sizeof snapshot.metrics;
   require_ok(memstream_metrics(cache.get(), &snapshot.metrics));
   snapshot.processes = cache.processes();
+  snapshot.near = take_near(cache);
   return snapshot;
 }
 
@@ -282,6 +314,7 @@ Json as_json(const Snapshot& snapshot) {
                    {"sample_step", m.sample_step},
                    {"sampled_keys", m.sampled_keys},
                    {"sampled_references", m.sampled_references}};
+  if (!snapshot.near.servers.empty()) json["near"] = as_json(snapshot.near);
   return json;
 }
 

@@ -11,11 +11,18 @@
 #include <vector>
 
 #include "api/memstream_metrics.h"
+#include "api/memstream_near_core.h"
 #include "cli/cache.h"
 
 namespace memstream::cli {
 
 using Json = nlohmann::ordered_json;
+
+// What the segment knows as a near cache of Redis. Without servers it is none.
+struct NearSnapshot {
+  std::vector<memstream_near_core_state_t> servers;
+  memstream_near_core_counts_t counts{};
+};
 
 struct Snapshot {
   std::string backend;
@@ -25,6 +32,7 @@ struct Snapshot {
   cache_stats_t stats{};
   memstream_metrics_t metrics{};
   std::vector<memstream_process_t> processes;
+  NearSnapshot near;
 };
 
 // Throws Failure.
@@ -100,6 +108,26 @@ inline constexpr const char* kRemovalNames[] = {"room",  "large_value", "table",
                                                 "clear", "expired",     "delete", "damaged"};
 inline constexpr std::size_t kEvictionCauses = 4;  // The first ones of these.
 
+// In the order of outputs.
+struct NearCount {
+  const char* name;
+  std::uint64_t memstream_near_core_counts_t::*count;
+  const char* help;
+};
+inline constexpr NearCount kNearCounts[] = {
+    {"hits", &memstream_near_core_counts_t::hits, "Gets of a near cache that the segment answered."},
+    {"fetches", &memstream_near_core_counts_t::fetches, "Questions to Redis."},
+    {"fills", &memstream_near_core_counts_t::fills, "Answers of Redis that were stored."},
+    {"conflicts", &memstream_near_core_counts_t::conflicts, "Answers that were not, since their key had changed."},
+    {"merged", &memstream_near_core_counts_t::merged, "Misses that waited for the fetch of another caller."},
+    {"bypasses", &memstream_near_core_counts_t::bypasses, "Gets that asked Redis and stored nothing."},
+    {"stale", &memstream_near_core_counts_t::stale, "Copies served beyond the bound while Redis was out of reach."},
+    {"errors", &memstream_near_core_counts_t::errors, "Questions that Redis did not answer, or by an error."}};
+
+// Of a lag that has no end: the server was never heard.
+inline constexpr std::uint64_t kNeverHeard = ~std::uint64_t{0};
+
+// A cache that is no near cache has no member "near".
 Json as_json(const Snapshot& snapshot);
 
 // The text format of Prometheus, version 0.0.4.

@@ -57,6 +57,19 @@ std::string render(const Snapshot& snapshot) {
                    time(m.lock_wait_ns), time(m.longest_wait_ns), m.lock_timeouts, m.slow_reads, m.read_retries));
   line("trouble", fmt::format("{} processes died, {} recoveries ({}), {} damaged entries, {} times out of memory",
                               s.dead_processes, s.recoveries, time(m.recovery_ns), s.damaged, s.commit_failures));
+  const memstream_near_core_counts_t& near = snapshot.near.counts;
+  if (!snapshot.near.servers.empty()) {
+    line("near cache",
+         fmt::format("{} hits, {} fills, {} conflicts, {} merged, {} bypasses, {} stale, {} errors", near.hits,
+                     near.fills, near.conflicts, near.merged, near.bypasses, near.stale, near.errors));
+  }
+  for (const memstream_near_core_state_t& server : snapshot.near.servers) {
+    const std::string agent = server.agent_pid == 0 ? "no agent" : fmt::format("agent {}", server.agent_pid);
+    const std::string heard =
+        server.lag_ms == kNeverHeard ? "never heard" : fmt::format("heard {} ago", format_duration(server.lag_ms));
+    line("", fmt::format("{}: {}, {}, {} invalidations, {} epochs, {} subscriptions", printable(server.label, 60),
+                         agent, heard, server.invalidations, server.advances, server.subscriptions));
+  }
   return text;
 }
 

@@ -47,6 +47,7 @@ if(MEMSTREAM_BUILD_TOOLS)
   install(FILES
       ${PROJECT_SOURCE_DIR}/cli/systemd/memstream-metrics.service
       ${PROJECT_SOURCE_DIR}/cli/systemd/memstream-metrics.timer
+      ${PROJECT_SOURCE_DIR}/cli/systemd/memstream-near.service
       ${PROJECT_SOURCE_DIR}/docs/prometheus-alerts.yml
     DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/memstream-tools/examples COMPONENT tools)
 endif()

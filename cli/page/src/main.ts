@@ -7,7 +7,7 @@ import { byId, element, setText } from "./dom";
 import { count, duration, instant, keyText, nanoseconds, percent, short, size } from "./format";
 import { Arena, Curve, Memory, Prefixes, Spreads, Tile, drawTotals } from "./parts";
 import { Table, type Column } from "./table";
-import type { Entry, Live, Process, Report, Sample, Survey } from "./types";
+import type { Entry, Live, NearServer, Process, Report, Sample, Survey } from "./types";
 
 const embedded = byId("report").textContent?.trim() ?? "";
 const isLive = embedded === "";
@@ -195,6 +195,22 @@ const processes = new Table<Process>({
   empty: "No process is attached.",
 });
 byId("processes").append(processes.root);
+const nearNote = element("p", { class: "muted", id: "near-note" });
+const nearServers = new Table<NearServer>({
+  caption: "Servers whose values are copied",
+  columns: [
+    { title: "Server", value: (s) => s.name, text: (s) => s.name, isText: true },
+    { title: "Agent", value: (s) => s.agent_pid, text: (s) => (s.agent_pid === 0 ? "none" : String(s.agent_pid)) },
+    { title: "Heard", value: (s) => s.lag_ms ?? Infinity, text: (s) => (s.lag_ms === null ? "never" : `${duration(s.lag_ms)} ago`) },
+    { title: "Invalidations", value: (s) => s.invalidations, text: (s) => short(s.invalidations) },
+    { title: "Epochs", value: (s) => s.epochs, text: (s) => count(s.epochs) },
+    { title: "Subscriptions", value: (s) => s.subscriptions, text: (s) => count(s.subscriptions) },
+  ],
+  id: (s) => `${s.name} ${s.epoch}`,
+  sortedBy: 2,
+  empty: "No server was ever heard.",
+});
+byId("near").append(nearNote, nearServers.root);
 byId("advice").append(element("ul", { class: "advice" }));
 
 // ---- drawing ----
@@ -229,6 +245,12 @@ function drawLive(): void {
   mostBytes = Math.max(1, ...(survey?.largest ?? []).map((e) => e.value_size));
   tables.hot.set(report.hot);
   processes.set(report.processes);
+  byId("near-section").hidden = stat.near === undefined;
+  if (stat.near) {
+    const { hits, fills, conflicts, merged, bypasses, stale, errors, servers } = stat.near;
+    setText(nearNote, `${count(hits)} hits, ${count(fills)} fills, ${count(conflicts)} conflicts, ${count(merged)} merged, ${count(bypasses)} bypasses, ${count(stale)} stale, ${count(errors)} errors.`);
+    nearServers.set(servers);
+  }
   drawTotals(stat);
   drawKeysNote(shownTable === "found" ? (keysNote.textContent ?? "") : undefined);
   const list = byId("advice").querySelector("ul");

@@ -8,7 +8,31 @@ export interface Histogram {
   p999?: number;
 }
 
+// Of a server whose values a near cache has. A lag of null: it was never heard.
+export interface NearServer {
+  name: string;
+  agent_pid: number;
+  lag_ms: number | null;
+  epoch: number;
+  epochs: number;
+  invalidations: number;
+  subscriptions: number;
+}
+
+export interface Near {
+  hits: number;
+  fetches: number;
+  fills: number;
+  conflicts: number;
+  merged: number;
+  bypasses: number;
+  stale: number;
+  errors: number;
+  servers: NearServer[];
+}
+
 export interface Stat {
+  near?: Near;
   backend: string;
   name: string;
   time_ms: number;
