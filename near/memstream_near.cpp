@@ -81,6 +81,32 @@ int memstream_near_begin(memstream_near_t* near, const void* key, size_t key_siz
   });
 }
 
+int memstream_near_try(memstream_near_t* near, const void* key, size_t key_size, void* value, size_t* value_size,
+                       memstream_near_fill_t* fill) {
+  return guarded([&] {
+    if (near == nullptr || key == nullptr || !is_room(value, value_size) || fill == nullptr)
+      return missing("near, key, value, value_size, fill");
+    return near->cache->try_begin(bytes_of(key, key_size), value, value_size, fill);
+  });
+}
+
+int memstream_near_peek(memstream_near_t* near, const void* key, size_t key_size, void* value, size_t* value_size) {
+  return guarded([&] {
+    if (near == nullptr || key == nullptr || !is_room(value, value_size))
+      return missing("near, key, value, value_size");
+    return near->cache->peek(bytes_of(key, key_size), value, value_size);
+  });
+}
+
+int memstream_near_peek_stale(memstream_near_t* near, const void* key, size_t key_size, void* value,
+                              size_t* value_size) {
+  return guarded([&] {
+    if (near == nullptr || key == nullptr || !is_room(value, value_size))
+      return missing("near, key, value, value_size");
+    return near->cache->peek_stale(bytes_of(key, key_size), value, value_size);
+  });
+}
+
 int memstream_near_store(memstream_near_t* near, const void* key, size_t key_size, const void* value, size_t value_size,
                          int64_t pttl_ms, memstream_near_fill_t* fill) {
   return guarded([&] {

@@ -29,6 +29,7 @@ extern "C" {
 
 enum memstream_near_status {
   MEMSTREAM_NEAR_FETCH = 100,        /* memstream_near_begin(): ask Redis, then end the fill. */
+  MEMSTREAM_NEAR_HELD = 101,         /* memstream_near_try(): another caller asks Redis now. */
   MEMSTREAM_NEAR_UNREACHABLE = -200, /* Redis cannot be reached, or did not answer in time. */
   MEMSTREAM_NEAR_REFUSED = -201      /* Redis answered with an error. */
 };
@@ -102,6 +103,21 @@ CACHE_API int memstream_near_get(memstream_near_t *near, const void *key, size_t
    _abandon(). Until then other callers that miss the key wait. */
 CACHE_API int memstream_near_begin(memstream_near_t *near, const void *key, size_t key_size, void *value,
                                    size_t *value_size, memstream_near_fill_t *fill);
+
+/* As memstream_near_begin(), for event loops: it never waits. MEMSTREAM_NEAR_HELD: another caller fetches the key. Try
+   again later, or ask Redis and store nothing. */
+CACHE_API int memstream_near_try(memstream_near_t *near, const void *key, size_t key_size, void *value,
+                                 size_t *value_size, memstream_near_fill_t *fill);
+
+/* What the segment alone answers, in the least time: CACHE_OK, CACHE_MISS, or CACHE_TOO_SMALL. MEMSTREAM_NEAR_FETCH: it
+   has no answer, and memstream_near_begin() comes next. */
+CACHE_API int memstream_near_peek(memstream_near_t *near, const void *key, size_t key_size, void *value,
+                                  size_t *value_size);
+
+/* What the segment has, however old: for a caller that cannot reach Redis and prefers that to an error. Returns what
+   memstream_near_peek() does. */
+CACHE_API int memstream_near_peek_stale(memstream_near_t *near, const void *key, size_t key_size, void *value,
+                                        size_t *value_size);
 
 /* Stores what Redis answered. `pttl_ms` is its answer to PTTL: -1 means no expiry. CACHE_CONFLICT: it was not stored,
    and is still the right answer for this caller. */

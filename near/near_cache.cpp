@@ -255,6 +255,51 @@ bool NearCache::is_worth_keeping(std::uint64_t token) noexcept {
   return false;
 }
 
+int NearCache::try_begin(std::string_view key, void* value, std::size_t* value_size, memstream_near_fill_t* fill) {
+  const std::size_t room = *value_size;
+  *fill = {};
+  if (!is_tracked(key)) return bypass(fill);
+  constexpr int kMostTries = 3;
+  for (int tries = 0; tries < kMostTries; ++tries) {
+    std::uint64_t stale_cas = 0;
+    *value_size = room;
+    const int status = look_up(key, value, value_size, settings_.max_lag_ms, &stale_cas);
+    if (status == CACHE_OK || status == CACHE_MISS) count(counts_.hits);
+    if (status == CACHE_OK || status == CACHE_MISS) return status;
+    if (status == CACHE_TOO_SMALL) return fail(status, cache_last_error());
+    if (status != MEMSTREAM_NEAR_FETCH) return bypass(fill);
+    const auto lease_ms = 2 * static_cast<std::uint64_t>(settings_.timeout.count());
+    const int leased = memstream_lease(cache_, key.data(), key.size(), stale_cas, lease_ms, &fill->lease);
+    if (leased == CACHE_HELD) return MEMSTREAM_NEAR_HELD;
+    if (leased == CACHE_EXISTS) continue;  // Its answer came meanwhile.
+    if (leased != CACHE_OK) fill->lease = 0;
+    break;
+  }
+  fill->begun_ns = now_ns();
+  fill->may_store = memstream_near_core_begin(cache_, server_, key.data(), key.size(), &fill->token) == CACHE_OK;
+  return MEMSTREAM_NEAR_FETCH;
+}
+
+int NearCache::peek(std::string_view key, void* value, std::size_t* value_size) {
+  if (!is_tracked(key)) return MEMSTREAM_NEAR_FETCH;
+  std::uint64_t stale_cas = 0;
+  const int status = look_up(key, value, value_size, settings_.max_lag_ms, &stale_cas);
+  if (status == CACHE_TOO_SMALL) return status;  // Whoever calls again with more room counts the hit.
+  if (status != CACHE_OK && status != CACHE_MISS) return MEMSTREAM_NEAR_FETCH;
+  count(counts_.hits);
+  return status;
+}
+
+int NearCache::peek_stale(std::string_view key, void* value, std::size_t* value_size) {
+  if (!is_tracked(key)) return MEMSTREAM_NEAR_FETCH;
+  std::uint64_t stale_cas = 0;
+  const int status = look_up(key, value, value_size, ~std::uint64_t{0}, &stale_cas);
+  if (status == CACHE_TOO_SMALL) return status;
+  if (status != CACHE_OK && status != CACHE_MISS) return MEMSTREAM_NEAR_FETCH;
+  count(counts_.stale);
+  return status;
+}
+
 int NearCache::abandon(std::string_view key, memstream_near_fill_t* fill) {
   if (fill->lease != 0) memstream_lease_release(cache_, key.data(), key.size(), fill->lease);
   *fill = {};

@@ -36,6 +36,9 @@ class NearCache {
 
   int get(std::string_view key, void* value, std::size_t* value_size);
   int begin(std::string_view key, void* value, std::size_t* value_size, memstream_near_fill_t* fill);
+  int try_begin(std::string_view key, void* value, std::size_t* value_size, memstream_near_fill_t* fill);
+  int peek(std::string_view key, void* value, std::size_t* value_size);
+  int peek_stale(std::string_view key, void* value, std::size_t* value_size);
   // A value of null: absent.
   int store(std::string_view key, const std::string_view* value, std::int64_t pttl_ms, memstream_near_fill_t* fill);
   int abandon(std::string_view key, memstream_near_fill_t* fill);
