@@ -53,7 +53,17 @@ SECTIONS = (
         "dogpile.cache",
         (("integrations/dogpile.py", "MemStreamBackend"), ("integrations/dogpile.py", "Mutex")),
     ),
-    Section("Redis", (("integrations/redis.py", "NearCache"), ("integrations/redis.py", "NearStats"))),
+    Section(
+        "Redis",
+        (
+            ("integrations/redis.py", "NearCache"),
+            ("integrations/redis.py", "AsyncNearCache"),
+            ("integrations/_near_cache.py", "NearBase"),
+            ("integrations/_near_cache.py", "NearStats"),
+            ("integrations/_near_memo.py", "NearMemoized"),
+            ("integrations/near_django.py", "NearRedisCache"),
+        ),
+    ),
     Section("Deprecated", (("objects.py", "ObjectCache"),), "It stays until the next release."),
 )
 ERRORS = "_core/errors.py"

@@ -65,7 +65,8 @@ FRAMEWORKS = {
     "clients/python/memstream/integrations/django.py": {"django"},
     "clients/python/memstream/integrations/dogpile.py": {"dogpile"},
     "clients/python/memstream/integrations/flask_caching.py": {"flask_caching"},
-    "clients/python/memstream/integrations/redis.py": {"redis"},
+    "clients/python/memstream/integrations/_near_upstream.py": {"redis"},
+    "clients/python/memstream/integrations/near_django.py": {"django"},
 }
 
 # Import cycles of the Python package that are known: a module, the module that it imports, and why the cycle stands.

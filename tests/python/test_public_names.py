@@ -48,7 +48,7 @@ NAMES: Dict[str, str] = {
     "memstream.cachelib": "MemStreamCache",
     "memstream.flask_caching": "MemStreamCache",
     "memstream.dogpile": "MemStreamBackend Mutex",
-    "memstream.redis": "NearCache NearStats",
+    "memstream.redis": "AsyncNearCache NearCache NearMemoized NearStats",
     "memstream.programs.writer": "main",
     "memstream.programs.reader": "main",
     "memstream.programs.analytics": "main",

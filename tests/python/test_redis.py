@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from ctypes.util import find_library
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import pytest
 from conftest import MIB, Segment
@@ -22,63 +19,15 @@ from memstream._core import near as native
 
 redis = pytest.importorskip("redis", reason="redis-py is not installed (Debian: python3-redis)")
 
-from memstream.integrations.redis import _address_of  # noqa: E402  They need redis-py.
+from near_redis import Server, becomes_true, have, is_current, need_library, need_server  # noqa: E402  They need it.
+
+from memstream.integrations._near_upstream import upstream_of  # noqa: E402
 from memstream.redis import NearCache  # noqa: E402
-
-SERVER = shutil.which("redis-server")
-
-
-class Server:
-    """A Redis on a Unix socket in a folder of its own."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="near-redis-")
-        self.socket = f"{self.folder}/redis.sock"
-        self.process: Optional["subprocess.Popen[bytes]"] = None
-        self.start()
-
-    def start(self) -> None:
-        command = [str(SERVER), "--port", "0", "--unixsocket", self.socket, "--save", "", "--dir", self.folder]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        assert becomes_true(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.client().ping())
-        except redis.ConnectionError:
-            return False
-
-    def client(self, **options: Any) -> Any:
-        return redis.Redis(unix_socket_path=self.socket, **options)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def end(self) -> None:
-        self.kill()
-        shutil.rmtree(self.folder)
-
-
-def becomes_true(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def is_current(near: NearCache) -> bool:
-    lag = near.stats().lag
-    return lag is not None and lag < 0.4
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    if SERVER is None:
-        pytest.skip("there is no redis-server (Debian: redis-server)")
+    need_server()
     started = Server()
     yield started
     started.end()
@@ -86,8 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def cache(segment: Segment, library: Path) -> Iterator[Cache]:
-    if not library.with_name(native.FILE_NAME).exists() and find_library("hiredis") is None:
-        pytest.skip("there is no libmemstream_near.so: hiredis is not installed (Debian: libhiredis-dev)")
+    need_library(library)
     with Cache(segment.name, size=16 * MIB) as opened:
         yield opened
 
@@ -100,30 +48,15 @@ def near(server: Server, cache: Cache) -> Iterator[NearCache]:
         yield opened
 
 
-def have(near: NearCache, key: str, value: bytes) -> None:
-    """Stores a value and waits until it is a copy: the echo of a write may end the first fetch after it."""
-    near.set(key, value)
-
-    def is_hit() -> bool:
-        hits = near.stats().hits
-        return near.get(key) == value and near.stats().hits > hits
-
-    assert becomes_true(is_hit)
-
-
-def calls_of_get(server: Server) -> int:
-    return int(server.client().info("commandstats").get("cmdstat_get", {"calls": 0})["calls"])
-
-
 @pytest.mark.parametrize("value", [b"value", b"", b"x" * 100_000], ids=len)
 def test_a_value_is_fetched_once_for_all(server: Server, cache: Cache, near: NearCache, value: bytes) -> None:
     have(near, "key", value)
-    calls = calls_of_get(server)
+    calls = server.calls_of("get")
     with NearCache(server.client(), cache=cache, max_lag=0.6) as other:
         assert other.get("key") == other.get(b"key") == value
         assert "key" in other
         assert other.stats().hits >= 3 and other.stats().fills == 0  # Twice for a large value.
-    assert calls_of_get(server) == calls
+    assert server.calls_of("get") == calls
 
 
 def test_absent_keys_are_remembered_until_they_are_written(server: Server, near: NearCache) -> None:
@@ -275,7 +208,7 @@ def test_only_keys_of_the_prefixes_are_kept(server: Server, cache: Cache) -> Non
 
 def test_what_cannot_be_a_near_cache_is_refused(server: Server, cache: Cache, segment: Segment) -> None:
     client = server.client()
-    with pytest.raises(TypeError, match="no cluster and no client of asyncio"):
+    with pytest.raises(TypeError, match="a redis.Redis or a redis.cluster.RedisCluster"):
         NearCache(object(), cache=cache)
     with pytest.raises(TypeError, match="Pass a list"):
         NearCache(client, cache=cache, prefixes="user:")
@@ -291,7 +224,7 @@ def test_what_cannot_be_a_near_cache_is_refused(server: Server, cache: Cache, se
     closed.close()
     closed.close()
     for call in (lambda: closed.get("key"), lambda: closed.invalidate("key"), closed.stats):
-        with pytest.raises(errors.ClosedError, match="Open a new NearCache"):
+        with pytest.raises(errors.ClosedError, match="Open a new one"):
             call()
     with Cache(f"{segment.name}-small", size=4 * MIB) as small:
         try:
@@ -310,9 +243,196 @@ def test_address_and_credentials_are_those_of_the_client() -> None:
         (redis.Redis.from_url("redis://user:secret@host:7000/0"), ("host:7000", b"user", b"secret")),
         (redis.Redis(unix_socket_path="/run/redis.sock"), ("unix:/run/redis.sock", None, None)),
     ):
-        assert _address_of(client) == expected
+        assert upstream_of(client) == (*expected, False)
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.LibraryError, match="scripts/build.sh"):
         native.load(str(tmp_path / "libcache.so"))
+
+
+def test_processes_that_miss_one_key_ask_redis_once(server: Server, cache: Cache, segment: Segment) -> None:
+    """Eight processes, with a Redis whose answer takes a while."""
+    server.client().flushall()
+    server.client().set("slow", "value")
+    environment = {**os.environ, **segment.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING_CHILD, server.socket],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for _ in range(8)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        calls = server.calls_of("get")
+        tracking = server.client().info("clients")["tracking_clients"]
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+        answers = [child.communicate()[0] for child in children]
+        assert answers == [b"b'value'\n"] * 8
+        assert server.calls_of("get") == calls + 1
+        assert tracking == 1  # One connection of the machine hears what changes.
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+WAITING_CHILD = """
+import sys, time, redis
+from memstream import Cache
+from memstream.redis import NearCache
+
+class Slow(redis.Redis):
+    def pipeline(self, *arguments, **options):
+        made = super().pipeline(*arguments, **options)
+        execute = made.execute
+        def late():
+            answers = execute()
+            time.sleep(0.5)
+            return answers
+        made.execute = late
+        return made
+
+near = NearCache(Slow(unix_socket_path=sys.argv[1]), cache=Cache(), max_lag=5, timeout=5)
+while near.stats().lag is None or near.stats().lag > 0.4:
+    time.sleep(0.01)
+print("ready", flush=True)
+sys.stdin.readline()
+print(near.get("slow"), flush=True)
+"""
+
+
+def test_stale_copies_are_served_without_redis_only_if_that_is_chosen(server: Server, cache: Cache) -> None:
+    options: Any = {"cache": cache, "max_lag": 0.6, "timeout": 0.5}
+    with NearCache(server.client(), stale_on_error=True, **options) as near, NearCache(
+        server.client(), agent=False, **options
+    ) as strict:
+        assert becomes_true(lambda: is_current(near))
+        have(near, "key", b"value")
+        have(near, "large", b"x" * 50_000)
+        assert near.get("absent") is None
+        server.kill()
+        time.sleep(0.8)
+        assert near.get("key") == b"value" and near.get("large") == b"x" * 50_000
+        assert near.get_many(["key", "large"]) == {"key": b"value", "large": b"x" * 50_000}
+        assert near.stats().stale == 4 and strict.stats().stale == 0
+        for one, key in ((strict, "key"), (near, "never read")):
+            with pytest.raises(redis.ConnectionError):
+                one.get(key)
+        with pytest.raises(redis.ConnectionError):
+            near.get_many(["key", "never read"])
+        server.start()
+        assert becomes_true(lambda: is_current(near))
+        assert near.get("key") is None
+
+
+def test_results_of_functions_are_shared_and_computed_once(server: Server, cache: Cache) -> None:
+    server.client().flushall()
+    calls: List[int] = []
+    with NearCache(server.client(), cache=cache, prefixes=["memo:"], max_lag=0.6, timeout=0.5) as near:
+        assert becomes_true(lambda: is_current(near))
+
+        @near.memoize(ttl=60, name="double", cache_if=lambda result: result > 0)
+        def double(number: int) -> int:
+            """Doubles it."""
+            calls.append(number)
+            time.sleep(0.05)
+            return 2 * number
+
+        threads = [threading.Thread(target=double, args=(2,)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert double(2) == 4 and calls == [2] and double.__doc__ == "Doubles it."
+        (name,) = server.client().keys("memo:*")
+        assert 0 < server.client().pttl(name) <= 60_000
+        assert double(-1) == -2 and double(-1) == -2 and calls == [2, -1, -1]
+        assert double.refresh(2) == 4 and double.forget(2) is True and double.forget(2) is False
+        calls.clear()
+        server.client().set(name, b"no pickle")
+        assert becomes_true(lambda: near.get(name) == b"no pickle")
+        assert double(2) == 4 and calls == [2]
+
+        @near.memoize(wait=0.1)
+        def fails() -> None:
+            raise KeyError("no result")
+
+        for _ in range(2):
+            with pytest.raises(KeyError, match="no result"):
+                fails()
+
+
+def test_what_cannot_be_memoized_is_refused(server: Server, cache: Cache) -> None:
+    async def coroutine() -> None:
+        pass
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    with NearCache(server.client(), cache=cache, prefixes=["memo:"]) as near:
+        with pytest.raises(TypeError, match="Use AsyncNearCache for coroutine functions"):
+            near.memoize()(coroutine)
+        with pytest.raises(TypeError, match="Let it return a list"):
+            near.memoize()(generator)
+        with pytest.raises(errors.InvalidArgument, match="Use one of the prefixes of the near cache"):
+            near.memoize(prefix="other:")
+        for wait in (0, -1, 3601):
+            with pytest.raises(errors.InvalidArgument, match="seconds above 0, up to 3600"):
+                near.memoize(wait=wait)
+
+
+def test_a_memoized_function_goes_on_without_the_segment(server: Server, cache: Cache, segment: Segment) -> None:
+    with NearCache(server.client(), cache=cache, timeout=0.2) as near:
+
+        @near.memoize(wait=5)
+        def answer() -> int:
+            return 42
+
+        Cache(segment.name, size=16 * MIB).destroy()
+        assert answer() == 42 and answer() == 42
+
+
+def test_closing_while_others_read_harms_nobody(server: Server, cache: Cache) -> None:
+    for _ in range(5):
+        near = NearCache(server.client(), cache=cache, max_lag=0.6, timeout=0.5)
+        ends: List[str] = []
+
+        def read() -> None:
+            try:
+                while True:
+                    near.get("key")
+                    near.invalidate("key")
+            except errors.ClosedError as error:
+                ends.append(str(error))
+
+        readers = [threading.Thread(target=read) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        time.sleep(0.05)
+        near.close()
+        for reader in readers:
+            reader.join(10)
+        assert len(ends) == 4 and near.closed
+
+
+def test_the_method_stays_a_method(near: NearCache) -> None:
+    """Native code stands for it, and answers what is asked of it as the Python function does."""
+    have(near, "key", b"value")
+    bound = near.get
+    assert bound("key") == b"value" and bound("key", default=None) == b"value" and near.get(key="key") == b"value"
+    assert NearCache.get(near, "key") == b"value" and NearCache.get.__doc__.startswith("Returns the value of a key.")
+    for wrong, error in ((1, TypeError), ("\ud800", UnicodeEncodeError), (bytearray(b"key"), TypeError)):
+        with pytest.raises(error):
+            near.get(wrong)  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        near.get()  # type: ignore[call-arg]
+    near.set("k" * 2000, b"too long for a copy")
+    assert near.get("k" * 2000) == b"too long for a copy"

@@ -1,5 +1,5 @@
 """MemStream in front of Redis: see `memstream.integrations.redis`."""
 
-from memstream.integrations.redis import NearCache, NearStats
+from memstream.integrations.redis import AsyncNearCache, NearCache, NearMemoized, NearStats
 
-__all__ = ["NearCache", "NearStats"]
+__all__ = ["AsyncNearCache", "NearCache", "NearMemoized", "NearStats"]

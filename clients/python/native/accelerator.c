@@ -72,10 +72,21 @@ PyObject *make_accelerator(const memstream_python_calls_t *calls, memstream_t *c
   return &accelerator->object;
 }
 
+PyObject *make_near_accelerator(near_peek_t peek, void *near, PyObject *handle, PyObject *owner) {
+  accelerator_t *accelerator = (accelerator_t *)PyType_GenericAlloc(accelerator_type, 0);
+  if (accelerator == NULL) return NULL;
+  accelerator->peek = peek;
+  accelerator->near = near;
+  accelerator->handle = new_reference(handle);
+  enter_accelerator(accelerator, owner);
+  return &accelerator->object;
+}
+
 void close_accelerator(accelerator_t *accelerator) {
   PyObject *handle = accelerator->handle;
   view_source_t *views = accelerator->views;
   accelerator->cache = NULL;
+  accelerator->near = NULL;
   accelerator->handle = NULL;
   accelerator->views = NULL;
   /* Last of all: the end of the handle runs code. */

@@ -12,6 +12,9 @@ PyObject *make_accelerator(const memstream_python_calls_t *calls, memstream_t *c
                            PyObject *owner);
 void forget_accelerator(const PyObject *owner);
 
+/* The same for an open NearCache. `handle` keeps `near` open. */
+PyObject *make_near_accelerator(near_peek_t peek, void *near, PyObject *handle, PyObject *owner);
+
 /* Those that there are, by the address of their Cache: an attribute of the Cache would take longer to find. Inline, for
  * every call begins with it. */
 #define ACCELERATOR_BUCKETS 64

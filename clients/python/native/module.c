@@ -5,6 +5,7 @@
 #include "clients/python/native/batches.h"
 #include "clients/python/native/entries.h"
 #include "clients/python/native/methods.h"
+#include "clients/python/native/near.h"
 #include "clients/python/native/views.h"
 
 #define ACCELERATOR_EXPORT __attribute__((visibility("default")))
@@ -20,6 +21,7 @@ static const named_function_t functions[] = {
     {"touch", native_touch},       {"incr", native_incr},
     {"view", native_view},         {"get_many", native_get_many},
     {"set_many", native_set_many}, {"delete_many", native_delete_many},
+    {"near_get", native_near_get},
 };
 
 /* The index of a method that the package names; -1 with an exception. */
@@ -61,6 +63,12 @@ ACCELERATOR_EXPORT PyObject *memstream_python_method(PyObject *function, PyObjec
 ACCELERATOR_EXPORT PyObject *memstream_python_open(const memstream_python_calls_t *calls, memstream_t *cache,
                                                    PyObject *handle, PyObject *owner) {
   return make_accelerator(calls, cache, handle, owner);
+}
+
+/* What an open NearCache, the `owner`, keeps: see make_near_accelerator(). */
+ACCELERATOR_EXPORT PyObject *memstream_python_near_open(near_peek_t peek, void *near, PyObject *handle,
+                                                        PyObject *owner) {
+  return make_near_accelerator(peek, near, handle, owner);
 }
 
 /* Says that the values of a cache are objects, which the method _unpack of its owner makes of bytes. */

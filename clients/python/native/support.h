@@ -6,6 +6,7 @@
  *     entries.h       the functions for one key
  *     batches.h       the functions for many keys
  *     views.h         values in place
+ *     near.h          copies of what a Redis has
  *     accelerator.h   what an open Cache has here, and how a call finds it
  *     methods.h       the methods that stand in the class
  *     module.c        what the package calls through ctypes
@@ -43,6 +44,9 @@ typedef struct memstream_python_calls {
 /* What the views of one cache have in common, and what ends them after their accelerator was closed. */
 typedef struct view_source view_source_t;
 
+/* memstream_near_peek() of libmemstream_near.so. */
+typedef int (*near_peek_t)(void *near, const void *key, size_t key_size, void *value, size_t *value_size);
+
 /* What a Cache needs for its native calls. An object of Python, which the Cache keeps for as long as it is there. */
 typedef struct accelerator {
   PyObject object;
@@ -55,6 +59,8 @@ typedef struct accelerator {
   int has_objects;      /* its values are objects, which its method _unpack makes of bytes */
   PyObject *owner;      /* the Cache, by which a call finds this; an address, which is never followed */
   struct accelerator *next;
+  near_peek_t peek;
+  void *near; /* of a NearCache, which has no `cache`; NULL once it was closed */
 } accelerator_t;
 
 /* One call of a method. */

@@ -18,6 +18,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar, cast
 from memstream._core import native
 from memstream._core.codec import Codec
 from memstream._core.connection import Connection
+from memstream._core.library import Library
+from memstream._core.near import NearHandle
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -118,3 +120,44 @@ def _take_place(cache_class: type, library: ctypes.PyDLL) -> None:
     for name, function in _places[cache_class]:
         setattr(cache_class, name, methods[function])
     _in_place = library
+
+
+class NearAccelerator:
+    """What answers natively, of an open near cache, what the segment has."""
+
+    def __init__(self, library: ctypes.PyDLL, owner: object, near: NearHandle) -> None:
+        """Serves the method of `owner` that `serve_near` has replaced."""
+        peek = ctypes.cast(near.c.peek, ctypes.c_void_p)
+        self._library = library
+        self.state = library.memstream_python_near_open(peek, near.pointer, near.pointer, owner)
+
+    def end(self) -> None:
+        """Leaves every call to the Python function. Doing so twice is fine."""
+        self._library.memstream_python_close(self.state)
+
+
+def attach_near(near_class: type, method: str, owner: object, library: Library, near: NearHandle) -> Any:
+    """Lets native code serve a method of a near cache, where there is any and the environment allows it.
+
+    Args:
+        near_class: the class, of `owner` or above it, that has the method.
+        method: its name. It takes a key, and what to return for a key that Redis does not have.
+        owner: the near cache.
+        library: libcache.so, as the cache beneath has loaded it.
+        near: the open handle.
+
+    Returns:
+        The `NearAccelerator`, to be kept for as long as the owner is there; None if the calls go through ctypes.
+
+    Raises:
+        BadAccelerator, LibraryError: as `native_for` does.
+    """
+    native_library = native.native_for(library)
+    if native_library is None:
+        if _in_place is not None:
+            _in_place.memstream_python_forget(owner)
+        return None
+    function = vars(near_class)[method]
+    if isinstance(function, FunctionType):
+        setattr(near_class, method, native_library.memstream_python_method(function, "near_get"))
+    return NearAccelerator(native_library, owner, near)

@@ -162,6 +162,7 @@ def _declare(native: ctypes.PyDLL) -> ctypes.PyDLL:
         ("after_fork", None, ()),
         ("method", some, (some, some)),
         ("open", some, (calls, ctypes.c_void_p, some, some)),
+        ("near_open", some, (ctypes.c_void_p, ctypes.c_void_p, some, some)),
         ("objects", None, (some,)),
         ("forget", None, (some,)),
         ("leave", some, (some, some)),

@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence
 
-from memstream._core.errors import LibraryError, error_of
+from memstream._core.abi import Status
+from memstream._core.errors import ClosedError, LibraryError, error_of
 from memstream._core.handle import Handle
 from memstream._core.library import SONAME as CACHE_SONAME
 
@@ -20,7 +21,9 @@ FILE_NAME = "libmemstream_near.so"
 SONAME = "libmemstream_near.so.1"
 
 FETCH = 100
+HELD = 101
 NO_AGENT = 1
+CLUSTER = 4
 
 
 class Options(ctypes.Structure):
@@ -80,6 +83,9 @@ _PROTOTYPES = {
     "open": (c_int, (c_void_p, POINTER(Options), POINTER(c_void_p))),
     "close": (c_int, (c_void_p,)),
     "begin": (c_int, (*_KEY, c_void_p, POINTER(c_size_t), POINTER(Fill))),
+    "try": (c_int, (*_KEY, c_void_p, POINTER(c_size_t), POINTER(Fill))),
+    "peek": (c_int, (*_KEY, c_void_p, POINTER(c_size_t))),
+    "peek_stale": (c_int, (*_KEY, c_void_p, POINTER(c_size_t))),
     "store": (c_int, (*_KEY, c_char_p, c_size_t, c_int64, POINTER(Fill))),
     "store_absent": (c_int, (*_KEY, POINTER(Fill))),
     "abandon": (c_int, (*_KEY, POINTER(Fill))),
@@ -96,6 +102,9 @@ class Functions(NamedTuple):
     open: Any
     close: Any
     begin: Any
+    begin_unless_held: Any
+    peek: Any
+    peek_stale: Any
     store: Any
     store_absent: Any
     abandon: Any
@@ -126,31 +135,41 @@ def load(cache_path: str) -> Functions:
     return Functions(*functions)
 
 
+class _OpenNear(c_void_p):
+    """A `memstream_near_t *` that is closed when nothing refers to it any more; a call that is under way does."""
+
+    def __init__(self, functions: Functions, cache: Handle) -> None:
+        super().__init__()
+        self._end, self._cache = functions.close, cache
+
+    def __del__(self) -> None:
+        if self:
+            self._end(self)
+
+
 class NearHandle:
     """An open near cache. It keeps the cache beneath it open.
 
     Attributes:
         c: the functions of the library.
-        pointer: what they take.
+        pointer: what they take; None once it was closed.
     """
 
     def __init__(self, functions: Functions, cache: Handle, options: Options, prefixes: Sequence[bytes]) -> None:
         self.c = functions
-        self._cache: Optional[Handle] = cache
         texts = (c_char_p * len(prefixes))(*prefixes)
         options.struct_size, options.prefixes, options.prefix_count = ctypes.sizeof(Options), texts, len(prefixes)
-        opened = c_void_p()
+        opened = _OpenNear(functions, cache)
+        self.pointer: Optional[_OpenNear] = opened
         self.check(functions.open(cache, options, opened))
-        self.pointer: Optional[int] = opened.value
 
     def check(self, status: int) -> None:
         """Raises the exception of a status below 0, with the message of the call that has just failed."""
         if status < 0:
+            if self.pointer is None:
+                raise ClosedError(Status.NOT_CONNECTED, "This near cache was closed. Open a new one.")
             raise error_of(status, self.c.last_error().decode("utf-8", "replace"))
 
     def close(self) -> None:
-        """Stops the agent, if it is one of this process. Twice is fine."""
-        pointer, self.pointer = self.pointer, None
-        if pointer is not None:
-            self.c.close(pointer)
-            self._cache = None
+        """Stops the agent, if it is one of this process, as soon as no other thread is in a call. Twice is fine."""
+        self.pointer = None

@@ -13,59 +13,30 @@ Nothing that it returns was overwritten in Redis more than `max_lag` seconds ago
 
 from __future__ import annotations
 
-import ctypes
-import weakref
-from ctypes import byref, c_size_t
+import asyncio
 from types import TracebackType
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Type, TypeVar, Union
 
-import redis
-
-from memstream._core import near as _near
-from memstream._core.abi import Status
 from memstream._core.arguments import Duration, Key, encode_key, invalid, milliseconds
 from memstream._core.naming import present_as
+from memstream._core.waiting import pauses
 from memstream.cache import Cache
-from memstream.errors import ClosedError, InvalidArgument
+from memstream.integrations._near_cache import FETCH, HELD, MISS, OK, Fetch, NearBase, NearStats
+from memstream.integrations._near_memo import NearMemoized, async_memoize, memoize
+from memstream.integrations._near_upstream import ASYNC_CLIENTS, CLIENTS, UNREACHABLE, ConnectionFailed
+
+__all__ = ["AsyncNearCache", "NearCache", "NearMemoized", "NearStats"]
 
 _T = TypeVar("_T")
 
-_OK, _MISS, _TOO_SMALL = int(Status.OK), int(Status.MISS), int(Status.TOO_SMALL)
-_FIRST_ROOM = 32 * 1024
-_NEVER_HEARD = 2**64 - 1
+# What redis-py takes.
+Value = Union[bytes, str, int, float]
 
-# Buffers that no call uses: as many as threads were ever reading at the same time.
-_free_rooms: List["ctypes.Array[ctypes.c_char]"] = []
-
-
-class NearStats(NamedTuple):
-    """What became of the calls of one `NearCache`, and what is known of Redis on this machine."""
-
-    hits: int
-    """Answered from the segment."""
-    fills: int
-    """Answers of Redis that were stored."""
-    conflicts: int
-    """Answers that were not, since their key was invalidated meanwhile."""
-    merged: int
-    """Misses that waited for the fetch of another caller."""
-    bypasses: int
-    """Redis was asked and nothing was to be stored: too much lag, another prefix."""
-    lag: Optional[float]
-    """Seconds that `max_lag` is compared with; None if Redis was never heard."""
-    invalidations: int
-    """Keys that were invalidated, by all processes."""
-    epochs: int
-    """Times that all copies were given up, by all processes."""
-    agent_pid: Optional[int]
-    """The process that hears from Redis; None if there is none."""
-    is_agent: bool
-    """Whether that is this object."""
-    agent_error: str
-    """Why its agent does not hear from Redis; empty if it does, or is none."""
+# The segment has no answer.
+_UNKNOWN = object()
 
 
-class NearCache:
+class NearCache(NearBase):
     """String keys of a Redis, with copies in a segment that all processes of this machine share.
 
     Each object has a thread outside the interpreter; one of these threads on the machine is the agent, which hears
@@ -74,22 +45,26 @@ class NearCache:
     Threads: all of them may use one NearCache, as far as the client may be used so.
     """
 
+    _native_method = "get"
+
     def __init__(
         self,
-        client: "redis.Redis[bytes]",
+        client: Any,
         *,
         cache: Cache,
-        prefixes: Iterable[str] = (),
+        prefixes: Iterable[Key] = (),
         max_lag: Duration = 1.0,
         local_ttl: Duration = 60,
         absent_ttl: Duration = 1,
         timeout: Duration = 1.0,
         agent: bool = True,
+        stale_on_error: bool = False,
     ) -> None:
         """Opens a near cache. It does not wait for Redis.
 
         Args:
-            client: a client of redis-py, 4.3 or later, which returns bytes and uses no TLS. It fetches and writes.
+            client: a redis.Redis or redis.cluster.RedisCluster of redis-py, 4.3 or later, which returns bytes and uses
+                no TLS. It fetches and writes.
             cache: a cache of its own, of 16 MiB or more, without checksums; it stays open as long as this object.
             prefixes: what the keys that are cached begin with; none: all keys. The same in all processes.
             max_lag: no value is older, in seconds: 0.25 or more.
@@ -97,39 +72,20 @@ class NearCache:
             absent_ttl: seconds that it is remembered that Redis has no such key.
             timeout: seconds that the agent, and callers that wait for the fetch of another one, wait.
             agent: whether this process may become the agent.
+            stale_on_error: whether copies of any age are served while Redis cannot be reached.
 
         Raises:
-            TypeError: `client` is no redis.Redis (no cluster, no asyncio), or `prefixes` is one string.
+            TypeError: `client` is none of these, or `prefixes` is one string.
             InvalidArgument: an option is out of range, or the cache or the client cannot be used for this.
             LibraryError: there is no libmemstream_near.so beside libcache.so.
             ClosedError: `cache` was closed.
 
         Source: memstream_near_open.
         """
-        if not isinstance(client, redis.Redis):
-            raise TypeError(invalid("client", client, "a redis.Redis, no cluster and no client of asyncio"))
-        if isinstance(prefixes, (str, bytes)):
-            raise TypeError(invalid("prefixes", prefixes, "a list of prefixes", "Pass a list with this one in it"))
-        if cache.closed:
-            raise ClosedError(Status.NOT_CONNECTED, "This cache was closed. Open a new Cache.")
-        self._client = client
-        address, user, password = _address_of(client)
-        options = _near.Options(
-            redis=address.encode(),
-            user=user,
-            password=password,
-            max_lag_ms=milliseconds(max_lag),
-            local_ttl_ms=milliseconds(local_ttl),
-            absent_ttl_ms=milliseconds(absent_ttl),
-            timeout_ms=milliseconds(timeout),
-            flags=0 if agent else _near.NO_AGENT,
-        )
-        names = sorted({encode_key(prefix, "prefix") for prefix in prefixes})
-        handle = cache._handle
-        assert handle is not None  # It is open.
-        functions = _near.load(cache._library.path)
-        self._near = _near.NearHandle(functions, handle, options, names)
-        self._end = weakref.finalize(self, self._near.close)
+        if not isinstance(client, CLIENTS):
+            remedy = "Use AsyncNearCache for a client of asyncio" if isinstance(client, ASYNC_CLIENTS) else ""
+            raise TypeError(invalid("client", client, "a redis.Redis or a redis.cluster.RedisCluster", remedy))
+        self._open(client, cache, prefixes, max_lag, local_ttl, absent_ttl, timeout, agent, stale_on_error)
 
     # ---- reading ----
 
@@ -150,11 +106,10 @@ class NearCache:
         Source: memstream_near_begin and memstream_near_store.
         """
         name = encode_key(key)
-        is_there, value, fill = self._begin(name)
+        status, value, fill = self._begin(self._near.c.begin, name)
         if fill is not None:
             value = self._fetch([(name, fill)])[0]
-            is_there = value is not None
-        return value if is_there else default
+        return default if value is None else value
 
     def get_many(self, keys: Iterable[Key]) -> Dict[Key, bytes]:
         """Returns the values of several keys. Of those that are missing here Redis is asked in one pipeline.
@@ -166,32 +121,68 @@ class NearCache:
             The values of the keys that Redis has, under the keys as they were passed.
 
         Raises:
-            As `get`.
+            redis.RedisError, ClosedError: as for `get`.
 
         Source: memstream_near_begin and memstream_near_store.
         """
         wanted = {encode_key(key): key for key in keys}
         found: Dict[bytes, Optional[bytes]] = {}
-        fills: List[Tuple[bytes, _near.Fill]] = []
+        fetches: List[Fetch] = []
         try:
             # In one order everywhere: no two callers wait for each other's fetch.
             for name in sorted(wanted):
-                is_there, found[name], fill = self._begin(name)
+                _, found[name], fill = self._begin(self._near.c.begin, name)
                 if fill is not None:
-                    fills.append((name, fill))
+                    fetches.append((name, fill))
         except BaseException:
-            self._abandon(fills)
+            self._abandon(fetches)
             raise
-        if fills:
-            found.update(zip([name for name, _ in fills], self._fetch(fills)))
+        if fetches:
+            found.update(zip([name for name, _ in fetches], self._fetch(fetches)))
         return {key: value for name, key in wanted.items() if (value := found[name]) is not None}
 
     def __contains__(self, key: Key) -> bool:
         return self.get(key) is not None
 
+    def memoize(
+        self,
+        ttl: Optional[Duration] = None,
+        *,
+        prefix: Optional[Key] = None,
+        ignore: Union[str, Iterable[str]] = (),
+        key: Optional[Callable[..., Any]] = None,
+        typed: bool = False,
+        cache_if: Optional[Callable[[Any], bool]] = None,
+        name: Optional[str] = None,
+        version: Any = None,
+        wait: Duration = 30,
+    ) -> Callable[[Callable[..., _T]], NearMemoized[_T]]:
+        """Makes a decorator that keeps the results of a function in Redis, for all machines, pickled.
+
+        When a result is missing, one caller of this machine computes it, and the others wait for it. Use it only with a
+        Redis that you trust: unpickling runs what the bytes say.
+
+        Args:
+            ttl: seconds that Redis keeps a result; None: for ever.
+            prefix: what the keys of the results begin with; None: the first prefix of this near cache.
+            ignore, key, typed, name, version: as for `Cache.memoize`. Give a `name` where machines have the function in
+                different files.
+            cache_if: called with a result; False: the result is returned but not stored.
+            wait: seconds after which a waiting caller computes by itself.
+
+        Returns:
+            A decorator for plain functions. What it makes has `refresh`, `forget` and `__wrapped__`.
+
+        Raises:
+            InvalidArgument, ValueError, TypeError: an option or the function is not as described above.
+
+        Source: memstream_lease and memstream_lease_wait.
+        """
+        return memoize(self, self._cache, ttl, prefix, cache_if, wait, (ignore, key, typed, name, version))
+
     # ---- writing: Redis first; then the copy goes, whatever came of it ----
 
-    def set(self, key: Key, value: Union[bytes, str, int, float], ttl: Optional[Duration] = None) -> None:
+    def set(self, key: Key, value: Value, ttl: Optional[Duration] = None) -> None:
         """Stores a value in Redis, and removes the local copy.
 
         Args:
@@ -231,129 +222,224 @@ class NearCache:
             for name in names:
                 self.invalidate(name)
 
-    def invalidate(self, key: Key) -> None:
-        """Removes the local copy, for callers that have written to Redis in another way.
+    def _fetch(self, fetches: List[Fetch]) -> List[Optional[bytes]]:
+        """Asks Redis for each, and stores the answers."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for name, _ in fetches:
+                    pipeline.get(name)
+                    pipeline.pttl(name)
+                answers = pipeline.execute()
+        except UNREACHABLE:
+            self._abandon(fetches)
+            stale = self._stale(fetches)
+            if stale is None:
+                raise
+            return stale
+        except BaseException:
+            self._abandon(fetches)
+            raise
+        return self._store(fetches, answers)
+
+
+class AsyncNearCache(NearBase):
+    """As `NearCache`, for a client of redis.asyncio. Nothing in it makes the event loop wait.
+
+    near = AsyncNearCache(redis.asyncio.Redis(), cache=Cache("near"))
+    await near.get("user:1")
+    """
+
+    _native_method = "_peek"
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        cache: Cache,
+        prefixes: Iterable[Key] = (),
+        max_lag: Duration = 1.0,
+        local_ttl: Duration = 60,
+        absent_ttl: Duration = 1,
+        timeout: Duration = 1.0,
+        agent: bool = True,
+        stale_on_error: bool = False,
+    ) -> None:
+        """Opens a near cache. It does not wait for Redis.
 
         Args:
-            key: str or bytes.
+            client: a redis.asyncio.Redis or redis.asyncio.cluster.RedisCluster, as for `NearCache`.
+            cache, prefixes, max_lag, local_ttl, absent_ttl, timeout, agent, stale_on_error: as for `NearCache`.
 
-        Source: memstream_near_invalidate.
+        Raises:
+            TypeError, InvalidArgument, LibraryError, ClosedError: as for `NearCache`.
+
+        Source: memstream_near_open.
         """
-        name = encode_key(key)
-        self._check(self._near.c.invalidate(self._near.pointer, name, len(name)))
+        if not isinstance(client, ASYNC_CLIENTS):
+            remedy = "Use NearCache for a client without asyncio" if isinstance(client, CLIENTS) else ""
+            wanted = "a redis.asyncio.Redis or a redis.asyncio.cluster.RedisCluster"
+            raise TypeError(invalid("client", client, wanted, remedy))
+        self._open(client, cache, prefixes, max_lag, local_ttl, absent_ttl, timeout, agent, stale_on_error)
 
-    # ---- the rest ----
-
-    def stats(self) -> NearStats:
-        """Tells what became of the calls, and what is known of Redis.
-
-        Returns:
-            Counts of this object, and the state of this machine.
-
-        Source: memstream_near_stats.
-        """
-        raw = _near.RawStats(struct_size=ctypes.sizeof(_near.RawStats))
-        self._check(self._near.c.stats(self._near.pointer, byref(raw)))
-        return NearStats(
-            hits=raw.hits,
-            fills=raw.fills,
-            conflicts=raw.conflicts,
-            merged=raw.merged,
-            bypasses=raw.bypasses,
-            lag=None if raw.lag_ms == _NEVER_HEARD else raw.lag_ms / 1000,
-            invalidations=raw.invalidations,
-            epochs=raw.epochs,
-            agent_pid=raw.agent_pid or None,
-            is_agent=bool(raw.is_agent),
-            agent_error=self._near.c.agent_error(self._near.pointer).decode("utf-8", "replace"),
-        )
-
-    def close(self) -> None:
-        """Stops this object's agent. The client and the cache stay open. Closing twice is fine.
-
-        Source: memstream_near_close.
-        """
-        self._end()
-
-    def __enter__(self) -> "NearCache":
+    async def __aenter__(self) -> "AsyncNearCache":
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
 
-    def _check(self, status: int) -> None:
-        if status < 0 and self._near.pointer is None:
-            raise ClosedError(Status.NOT_CONNECTED, "This near cache was closed. Open a new NearCache.")
-        self._near.check(status)
+    # ---- reading ----
 
-    def _begin(self, name: bytes) -> Tuple[bool, Optional[bytes], Optional[_near.Fill]]:
-        """Returns whether the key is there, its value and, if Redis has to be asked, what ends the fetch."""
-        near, fill = self._near, _near.Fill()
-        try:
-            buffer = _free_rooms.pop()
-        except IndexError:
-            buffer = ctypes.create_string_buffer(_FIRST_ROOM)
-        while True:
-            size = c_size_t(len(buffer))
-            status = near.c.begin(near.pointer, name, len(name), buffer, byref(size), byref(fill))
-            value: Any = buffer[: size.value] if status == _OK else None
-            if len(buffer) == _FIRST_ROOM:
-                _free_rooms.append(buffer)
-            if value is not None:
-                return True, value, None
-            if status == _MISS:
-                return False, None, None
-            if status == _near.FETCH:
-                return False, None, fill
-            if status != _TOO_SMALL:
-                self._check(status)
-            buffer = ctypes.create_string_buffer(size.value)
+    def _peek(self, key: Key, default: Any = None) -> Any:
+        """Returns what the segment has, `default` if it knows that Redis has nothing, or _UNKNOWN."""
+        status, value = self._read(self._near.c.peek, encode_key(key))
+        return value if status == OK else default if status == MISS else _UNKNOWN
 
-    def _fetch(self, fills: List[Tuple[bytes, _near.Fill]]) -> List[Optional[bytes]]:
-        """Asks Redis for each, and stores the answers."""
-        near = self._near
+    async def get(self, key: Key, default: Union[bytes, _T, None] = None) -> Union[bytes, _T, None]:
+        """Returns the value of a key.
+
+        Args:
+            key, default: as for `NearCache.get`.
+
+        Returns:
+            The bytes, or `default`.
+
+        Raises:
+            redis.RedisError, ClosedError: as for `NearCache.get`.
+
+        Source: memstream_near_peek, memstream_near_try and memstream_near_store.
+        """
+        value = self._peek(key, default)
+        if value is not _UNKNOWN:
+            return value  # type: ignore[no-any-return]
+        return (await self.get_many([key])).get(key, default)
+
+    async def get_many(self, keys: Iterable[Key]) -> Dict[Key, bytes]:
+        """Returns the values of several keys. Of those that are missing here Redis is asked in one pipeline.
+
+        Args:
+            keys: str or bytes.
+
+        Returns:
+            The values of the keys that Redis has, under the keys as they were passed.
+
+        Raises:
+            redis.RedisError, ClosedError: as for `NearCache.get`.
+
+        Source: memstream_near_try and memstream_near_store.
+        """
+        wanted = {encode_key(key): key for key in keys}
+        found: Dict[bytes, Optional[bytes]] = {}
+        fetches: List[Fetch] = []
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for name, _ in fills:
+            for name in sorted(wanted):  # In one order everywhere, as NearCache has it.
+                status, found[name], fill = self._begin(self._near.c.begin_unless_held, name)
+                if status == HELD:
+                    # Of all waits together: a key that somebody else fetches for too long is fetched here too.
+                    for pause in pauses(self._wait):
+                        await asyncio.sleep(pause)
+                        status, found[name], fill = self._begin(self._near.c.begin_unless_held, name)
+                        if status != HELD:
+                            break
+                if status in (FETCH, HELD):
+                    fetches.append((name, fill))
+        except BaseException:
+            self._abandon(fetches)
+            raise
+        if fetches:
+            found.update(zip([name for name, _ in fetches], await self._fetch(fetches)))
+        return {key: value for name, key in wanted.items() if (value := found[name]) is not None}
+
+    def memoize(
+        self,
+        ttl: Optional[Duration] = None,
+        *,
+        prefix: Optional[Key] = None,
+        ignore: Union[str, Iterable[str]] = (),
+        key: Optional[Callable[..., Any]] = None,
+        typed: bool = False,
+        cache_if: Optional[Callable[[Any], bool]] = None,
+        name: Optional[str] = None,
+        version: Any = None,
+        wait: Duration = 30,
+    ) -> Callable[[Callable[..., _T]], NearMemoized[_T]]:
+        """As `NearCache.memoize`, for coroutine functions.
+
+        Args:
+            ttl, prefix, ignore, key, typed, cache_if, name, version, wait: as for `NearCache.memoize`.
+
+        Returns:
+            A decorator for coroutine functions.
+
+        Raises:
+            InvalidArgument, ValueError, TypeError: as for `NearCache.memoize`.
+
+        Source: memstream_lease and memstream_lease_wait.
+        """
+        return async_memoize(self, self._cache, ttl, prefix, cache_if, wait, (ignore, key, typed, name, version))
+
+    # ---- writing, as NearCache does ----
+
+    async def set(self, key: Key, value: Value, ttl: Optional[Duration] = None) -> None:
+        """Stores a value in Redis, and removes the local copy.
+
+        Args:
+            key, value, ttl: as for `NearCache.set`.
+
+        Raises:
+            redis.RedisError: as for `NearCache.set`.
+
+        Source: memstream_near_invalidate.
+        """
+        name = encode_key(key)
+        try:
+            await self._client.set(name, value, px=None if ttl is None else milliseconds(ttl))
+        finally:
+            self.invalidate(name)
+
+    async def delete(self, *keys: Key) -> int:
+        """Deletes keys in Redis, and removes the local copies.
+
+        Args:
+            keys: str or bytes.
+
+        Returns:
+            How many Redis had.
+
+        Raises:
+            redis.RedisError: as for `NearCache.delete`.
+
+        Source: memstream_near_invalidate.
+        """
+        names = [encode_key(key) for key in keys]
+        try:
+            return int(await self._client.delete(*names)) if names else 0
+        finally:
+            for name in names:
+                self.invalidate(name)
+
+    async def _fetch(self, fetches: List[Fetch]) -> List[Optional[bytes]]:
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name, _ in fetches:
                     pipeline.get(name)
                     pipeline.pttl(name)
-                answers = pipeline.execute()
+                try:
+                    answers = await pipeline.execute()
+                except AttributeError as error:
+                    # redis-py 4.3 fails so while it makes the text of an error of a Unix socket.
+                    raise ConnectionFailed(f"Redis does not answer any more: {error.__context__}") from error
+        except UNREACHABLE:
+            self._abandon(fetches)
+            stale = self._stale(fetches)
+            if stale is None:
+                raise
+            return stale
         except BaseException:
-            self._abandon(fills)
+            self._abandon(fetches)
             raise
-        values: List[Optional[bytes]] = answers[::2]
-        # That a copy cannot be stored, since it is too large or its key has changed, is nothing to the caller.
-        for (name, fill), value, pttl in zip(fills, values, answers[1::2]):
-            if value is None:
-                near.c.store_absent(near.pointer, name, len(name), byref(fill))
-            else:
-                near.c.store(near.pointer, name, len(name), value, len(value), pttl, byref(fill))
-        return values
-
-    def _abandon(self, fills: List[Tuple[bytes, _near.Fill]]) -> None:
-        for name, fill in fills:
-            self._near.c.abandon(self._near.pointer, name, len(name), byref(fill))
+        return self._store(fetches, answers)
 
 
-def _address_of(client: "redis.Redis[bytes]") -> Tuple[str, Optional[bytes], Optional[bytes]]:
-    """Returns where the client's Redis is, as the library has it, with user and password."""
-    pool: Any = client.connection_pool
-    kwargs = pool.connection_kwargs
-    if issubclass(pool.connection_class, redis.SSLConnection):
-        text = invalid("client", client, "one without TLS", "Use a Unix socket, a private network or a tunnel")
-        raise InvalidArgument(Status.INVALID, text)
-    if kwargs.get("decode_responses"):
-        text = invalid("client", client, "one that returns bytes", "Make it without decode_responses=True")
-        raise InvalidArgument(Status.INVALID, text)
-    if kwargs.get("path"):
-        address = f"unix:{kwargs['path']}"
-    else:
-        host = kwargs.get("host") or "localhost"
-        address = f"[{host}]:{kwargs.get('port', 6379)}" if ":" in host else f"{host}:{kwargs.get('port', 6379)}"
-    user, password = kwargs.get("username"), kwargs.get("password")
-    return address, user and str(user).encode(), password and str(password).encode()
-
-
-present_as("memstream.redis", NearCache, NearStats)
+present_as("memstream.redis", NearCache, AsyncNearCache)
