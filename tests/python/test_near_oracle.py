@@ -104,7 +104,7 @@ def test_the_judgement(records: List[Record], expected: List[str]) -> None:
 def test_records_survive_a_process_that_is_killed_while_it_writes(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "1.records", 1)
     recorder.add(WRITE, 3, 7, 10, 20, 5)
-    for version, begin in ((7, 30), (7, 40), (8, 50)):
+    for version, begin in ((7, 30), (7, 40), (8, 50), (ABSENT, 60), (ABSENT, 70)):
         recorder.read(3, version, begin, begin + 5)
     recorder.flush()
     with (tmp_path / "1.records").open("ab") as file:
@@ -113,6 +113,8 @@ def test_records_survive_a_process_that_is_killed_while_it_writes(tmp_path: Path
         Record(WRITE, 1, 3, 7, 10, 20, 5),
         Record(READ, 1, 3, 7, 40, 35, 2),
         Record(READ, 1, 3, 8, 50, 55, 1),
+        Record(READ, 1, 3, ABSENT, 60, 65, 1),
+        Record(READ, 1, 3, ABSENT, 70, 75, 1),
     ]
 
 

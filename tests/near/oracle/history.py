@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 class Recorder:
-    """Appends the records of one process. Reads of one version in a row become one record."""
+    """Appends the records of one process. Reads of one value in a row become one record."""
 
     def __init__(self, path: Path, node: int) -> None:
         self._file: BinaryIO = path.open("ab", buffering=0)
@@ -54,7 +54,8 @@ class Recorder:
 
     def read(self, key: int, version: int, begin: int, end: int) -> None:
         run = self._runs.get(key)
-        if run is None or run[0] != version:
+        # Between two reads of nothing there may have been a value: they are not one run.
+        if run is None or run[0] != version or version == ABSENT:
             if run is not None:
                 self._end_run(key, run)
             self._runs[key] = (version, begin, end, 1)
