@@ -259,16 +259,19 @@ int NearCache::try_begin(std::string_view key, void* value, std::size_t* value_s
   const std::size_t room = *value_size;
   *fill = {};
   if (!is_tracked(key)) return bypass(fill);
+  Node* const node = upstream_.node_of(key);
+  if (node == nullptr || node->server == kNoServer) return bypass(fill);
+  fill->server = node->server;
   constexpr int kMostTries = 3;
   for (int tries = 0; tries < kMostTries; ++tries) {
     std::uint64_t stale_cas = 0;
     *value_size = room;
-    const int status = look_up(key, value, value_size, settings_.max_lag_ms, &stale_cas);
-    if (status == CACHE_OK || status == CACHE_MISS) count(counts_.hits);
+    const int status = look_up(node->server, key, value, value_size, settings_.max_lag_ms, &stale_cas);
+    if (status == CACHE_OK || status == CACHE_MISS) count_hit();
     if (status == CACHE_OK || status == CACHE_MISS) return status;
     if (status == CACHE_TOO_SMALL) return fail(status, cache_last_error());
     if (status != MEMSTREAM_NEAR_FETCH) return bypass(fill);
-    const auto lease_ms = 2 * static_cast<std::uint64_t>(settings_.timeout.count());
+    const auto lease_ms = 2 * static_cast<std::uint64_t>(settings_.upstream.timeout.count());
     const int leased = memstream_lease(cache_, key.data(), key.size(), stale_cas, lease_ms, &fill->lease);
     if (leased == CACHE_HELD) return MEMSTREAM_NEAR_HELD;
     if (leased == CACHE_EXISTS) continue;  // Its answer came meanwhile.
@@ -276,24 +279,26 @@ int NearCache::try_begin(std::string_view key, void* value, std::size_t* value_s
     break;
   }
   fill->begun_ns = now_ns();
-  fill->may_store = memstream_near_core_begin(cache_, server_, key.data(), key.size(), &fill->token) == CACHE_OK;
+  fill->may_store = upstream_.take_token(*node, key, &fill->token) ? 1 : 0;
   return MEMSTREAM_NEAR_FETCH;
 }
 
 int NearCache::peek(std::string_view key, void* value, std::size_t* value_size) {
-  if (!is_tracked(key)) return MEMSTREAM_NEAR_FETCH;
+  const Node* const node = is_tracked(key) ? upstream_.node_of(key) : nullptr;
+  if (node == nullptr || node->server == kNoServer) return MEMSTREAM_NEAR_FETCH;
   std::uint64_t stale_cas = 0;
-  const int status = look_up(key, value, value_size, settings_.max_lag_ms, &stale_cas);
+  const int status = look_up(node->server, key, value, value_size, settings_.max_lag_ms, &stale_cas);
   if (status == CACHE_TOO_SMALL) return status;  // Whoever calls again with more room counts the hit.
   if (status != CACHE_OK && status != CACHE_MISS) return MEMSTREAM_NEAR_FETCH;
-  count(counts_.hits);
+  count_hit();
   return status;
 }
 
 int NearCache::peek_stale(std::string_view key, void* value, std::size_t* value_size) {
-  if (!is_tracked(key)) return MEMSTREAM_NEAR_FETCH;
+  const Node* const node = is_tracked(key) ? upstream_.node_of(key) : nullptr;
+  if (node == nullptr || node->server == kNoServer) return MEMSTREAM_NEAR_FETCH;
   std::uint64_t stale_cas = 0;
-  const int status = look_up(key, value, value_size, ~std::uint64_t{0}, &stale_cas);
+  const int status = look_up(node->server, key, value, value_size, ~std::uint64_t{0}, &stale_cas);
   if (status == CACHE_TOO_SMALL) return status;
   if (status != CACHE_OK && status != CACHE_MISS) return MEMSTREAM_NEAR_FETCH;
   count(counts_.stale);
