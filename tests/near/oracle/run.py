@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "clients" / "python"))
 
 from checker import Verdict, judge  # noqa: E402
 from history import NO_NODE, Recorder, records_of  # noqa: E402
-from workers import Board, Settings, open_near, read, read_async, start, write  # noqa: E402
+from workers import TROUBLE, Board, Settings, key_name, open_near, read, read_async, start, write  # noqa: E402
 
 from faults import Faults  # noqa: E402
 from memstream import destroy  # noqa: E402
@@ -97,7 +97,6 @@ class Run:
         )
         self._places: dict[int, int] = {}  # Of each place: its node.
         self._versions = 0
-        self._states: dict[int, Any] = {}
         self.epochs = self.invalidations = 0
 
     # ---- the crew ----
@@ -139,14 +138,19 @@ class Run:
         self._start(place)
 
     def _stats(self, node: int) -> Any:
-        if node not in self._states:
+        """Returns what is known of a node; None if nobody can say now."""
+        try:
             # It must name Redis as the processes of its node do: to the segment it is another server otherwise.
             client = self.settings.servers.client(through_proxy=node == 1)
-            self._states[node] = open_near(self.settings, node, client, agent=False)
-        return self._states[node].stats()
+            with open_near(self.settings, node, client, agent=False) as near:
+                near.get(key_name(0))  # Of a cluster it learns by this who serves what.
+                return near.stats()
+        except TROUBLE:
+            return None
 
     def agent_place(self, node: int) -> int:
-        pid = self._stats(node).agent_pid
+        stats = self._stats(node)
+        pid = None if stats is None else stats.agent_pid
         return next((place for place in self._places if self.board.get(place)[0] == pid), -1)
 
     # ---- its course ----
@@ -168,8 +172,9 @@ class Run:
         time.sleep(max(options.max_lag + 1.0, begun + options.seconds - time.monotonic()))
         for node in range(NODES):
             stats = self._stats(node)
-            self.epochs += stats.epochs
-            self.invalidations += stats.invalidations
+            if stats is not None:
+                self.epochs += stats.epochs
+                self.invalidations += stats.invalidations
         return faults.done
 
     def end(self) -> list[str]:
@@ -201,8 +206,6 @@ class Run:
                 os.waitpid(self.board.get(place)[0], 0)
             except (ProcessLookupError, ChildProcessError):
                 pass
-        for near in self._states.values():
-            near.close()
         for name in self.settings.names:
             try:
                 destroy(name)

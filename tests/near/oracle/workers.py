@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
 import os
 import random
@@ -95,15 +96,25 @@ def _slow(client_class: Any, share: float, note: Callable[[int], None]) -> Any:
 
 
 def _slow_async(client_class: Any, share: float) -> Any:
+    """The same for redis.asyncio; a cluster is asked by single commands."""
+
+    async def pause() -> None:
+        if random.random() < share:
+            await asyncio.sleep(random.random() * 0.02)
+
     class Slow(client_class):  # type: ignore[misc]
+        async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+            answer = await super().execute_command(*arguments, **options)
+            await pause()
+            return answer
+
         def pipeline(self, *arguments: Any, **options: Any) -> Any:
             made = super().pipeline(*arguments, **options)
             execute = made.execute
 
             async def late(*rest: Any, **more: Any) -> Any:
                 answers = await execute(*rest, **more)
-                if random.random() < share:
-                    await asyncio.sleep(random.random() * 0.02)
+                await pause()
                 return answers
 
             made.execute = late
@@ -272,6 +283,7 @@ def start(settings: Settings, board: Board, place: int, node: int, role: Callabl
     code = 1
     try:
         end_with_parent()
+        logging.disable()  # redis-py writes each redirection there, with a traceback.
         random.seed()
         path = settings.folder / f"{os.getpid()}.records"
         role(settings, board, place, node, Recorder(path, node), *rest)

@@ -105,6 +105,7 @@ class NearBase:
         self._cache = cache
         self._prefixes = sorted({encode_key(prefix, "prefix") for prefix in prefixes})
         self._wait = timeout_ms / 1000 or 1.0
+        self._is_cluster = upstream.is_cluster
         self._serves_stale = stale_on_error
         self._near = _near.NearHandle(_near.load(cache._library.path), handle, options, self._prefixes)
         # Before anything else is done with this object: another one may have been at its address.

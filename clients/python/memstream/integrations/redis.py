@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Optional, Type, TypeVar, Union
+from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, Type, TypeVar, Union
 
 from memstream._core.arguments import Duration, Key, encode_key, invalid, milliseconds
 from memstream._core.naming import present_as
@@ -394,7 +394,7 @@ class AsyncNearCache(NearBase):
         """
         name = encode_key(key)
         try:
-            await self._client.set(name, value, px=None if ttl is None else milliseconds(ttl))
+            await _answer_of(self._client.set(name, value, px=None if ttl is None else milliseconds(ttl)))
         finally:
             self.invalidate(name)
 
@@ -414,22 +414,14 @@ class AsyncNearCache(NearBase):
         """
         names = [encode_key(key) for key in keys]
         try:
-            return int(await self._client.delete(*names)) if names else 0
+            return int(await _answer_of(self._client.delete(*names))) if names else 0
         finally:
             for name in names:
                 self.invalidate(name)
 
     async def _fetch(self, fetches: List[Fetch]) -> List[Optional[bytes]]:
         try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name, _ in fetches:
-                    pipeline.get(name)
-                    pipeline.pttl(name)
-                try:
-                    answers = await pipeline.execute()
-                except AttributeError as error:
-                    # redis-py 4.3 fails so while it makes the text of an error of a Unix socket.
-                    raise ConnectionFailed(f"Redis does not answer any more: {error.__context__}") from error
+            answers = await self._ask([name for name, _ in fetches])
         except UNREACHABLE:
             self._abandon(fetches)
             stale = self._stale(fetches)
@@ -440,6 +432,26 @@ class AsyncNearCache(NearBase):
             self._abandon(fetches)
             raise
         return self._store(fetches, answers)
+
+    async def _ask(self, names: List[bytes]) -> List[Any]:
+        """Returns the answers to GET and PTTL of each key."""
+        if self._is_cluster:
+            # No pipeline: those of redis-py 4.3 take each other's commands when two coroutines have one.
+            commands = [ask(name) for name in names for ask in (self._client.get, self._client.pttl)]
+            return list(await _answer_of(asyncio.gather(*commands)))
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.get(name)
+                pipeline.pttl(name)
+            return list(await _answer_of(pipeline.execute()))
+
+
+async def _answer_of(command: Awaitable[Any]) -> Any:
+    """Waits for an answer of Redis. redis-py 4.3 raises strange errors when a connection ends while it reads from it."""
+    try:
+        return await command
+    except (AttributeError, ValueError) as error:
+        raise ConnectionFailed(f"Redis does not answer any more: {error}") from error
 
 
 present_as("memstream.redis", NearCache, AsyncNearCache)
