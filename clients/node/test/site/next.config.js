@@ -1,0 +1,1 @@
+module.exports = { cacheHandler: require.resolve('memstream/next'), cacheMaxMemorySize: 0 };
