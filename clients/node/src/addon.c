@@ -260,7 +260,7 @@ static napi_value get_entry(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* set(key, value, ttl, flags) and its kin: `store` is one of three functions of the library, `refusal` answers false. */
+/* set(key, value, ttl, flags) and its kin: `store` is the function of the library, `refusal` answers false. */
 typedef int (*Store)(memstream_t *, const void *, size_t, const void *, size_t, uint64_t, uint32_t);
 
 static napi_value store(napi_env env, napi_callback_info info, Store function, int refusal) {
