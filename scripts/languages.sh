@@ -12,6 +12,7 @@ usage: languages.sh COMMAND...
   node        the addon's tests: conformance, calls, processes, threads, the cache handler of Next.js
   node-full   those under Node.js 18 and 24 too, the declarations for TypeScript, Keyv's own test suite
   node-next   builds a site with Next.js, and revalidates it across two servers
+  lua         nginx with Lua serves what Python stored; needs nginx-light, libnginx-mod-http-lua and lua-cjson
   node-bench  MemStream beside ioredis
 Exit code: 0 if all passed, 1 if something failed, 77 if this machine lacks what a command needs.
 TEXT
@@ -89,6 +90,14 @@ node_next() {
     node clients/node/test/next_site.js build/next
 }
 
+# ---- LuaJIT in nginx ----
+
+lua() {
+    "$python" tests/lua_cdef_test.py
+    build_library memstream_cache
+    "$python" clients/lua/test/nginx_test.py "$root" "$root/build"
+}
+
 (($# > 0)) || set -- --help
 for command in "$@"; do
     case $command in
@@ -96,6 +105,7 @@ for command in "$@"; do
         node) build_node && node_tests node ;;
         node-full) node_full ;;
         node-next) node_next ;;
+        lua) lua ;;
         node-bench) build_node && npm_packages && node clients/node/bench/compare.js ;;
         -h | --help) usage ;;
         *)
