@@ -208,6 +208,21 @@ void NearCache::join_fill(std::string_view key, std::uint64_t stale_cas, bool* l
   }
 }
 
+void NearCache::start_fill(Node& node, std::string_view key, memstream_near_fill_t* fill) {
+  // The token before Redis is asked.
+  fill->begun_ns = now_ns();
+  const bool may_store = upstream_.take_token(node, key, &fill->token) && is_worth_keeping(fill->token);
+  fill->may_store = may_store ? 1 : 0;
+  if (!may_store && fill->lease != 0) {  // Nobody has anything to wait for.
+    memstream_lease_release(cache_, key.data(), key.size(), fill->lease);
+    fill->lease = 0;
+  }
+  if (next_publication_ns_.load(std::memory_order_relaxed) <= static_cast<std::int64_t>(fill->begun_ns)) {
+    next_publication_ns_.store(static_cast<std::int64_t>(fill->begun_ns) + kPublicationNs, std::memory_order_relaxed);
+    publish_counts();
+  }
+}
+
 int NearCache::begin(std::string_view key, void* value, std::size_t* value_size, memstream_near_fill_t* fill) {
   const std::size_t room = *value_size;
   *fill = {};
@@ -229,18 +244,7 @@ int NearCache::begin(std::string_view key, void* value, std::size_t* value_size,
     if (tries < kMostTries) join_fill(key, stale_cas, &look_again, fill);
     if (!look_again) break;
   }
-  // The token before Redis is asked.
-  fill->begun_ns = now_ns();
-  const bool may_store = upstream_.take_token(*node, key, &fill->token) && is_worth_keeping(fill->token);
-  fill->may_store = may_store ? 1 : 0;
-  if (!may_store && fill->lease != 0) {  // Nobody has anything to wait for.
-    memstream_lease_release(cache_, key.data(), key.size(), fill->lease);
-    fill->lease = 0;
-  }
-  if (next_publication_ns_.load(std::memory_order_relaxed) <= static_cast<std::int64_t>(fill->begun_ns)) {
-    next_publication_ns_.store(static_cast<std::int64_t>(fill->begun_ns) + kPublicationNs, std::memory_order_relaxed);
-    publish_counts();
-  }
+  start_fill(*node, key, fill);
   return MEMSTREAM_NEAR_FETCH;
 }
 
@@ -278,8 +282,7 @@ int NearCache::try_begin(std::string_view key, void* value, std::size_t* value_s
     if (leased != CACHE_OK) fill->lease = 0;
     break;
   }
-  fill->begun_ns = now_ns();
-  fill->may_store = upstream_.take_token(*node, key, &fill->token) ? 1 : 0;
+  start_fill(*node, key, fill);
   return MEMSTREAM_NEAR_FETCH;
 }
 

@@ -62,6 +62,8 @@ class NearCache {
   int look_up(std::uint32_t server, std::string_view key, void* value, std::size_t* value_size,
               std::uint64_t max_lag_ms, std::uint64_t* stale_cas);
   int bypass(memstream_near_fill_t* fill);
+  // Takes the token, which comes before Redis is asked, and ends a lease whose holder may not store.
+  void start_fill(Node& node, std::string_view key, memstream_near_fill_t* fill);
   void join_fill(std::string_view key, std::uint64_t stale_cas, bool* look_again, memstream_near_fill_t* fill);
   int ask(std::string_view key, const Upstream::Commands& commands, std::vector<Reply>* replies);
   int unreachable(const std::string& error);
