@@ -284,6 +284,78 @@ TEST_CASE("an invalidation that finds the shard busy ends the epoch instead") {
   CHECK(near.store(token, "old", "another") == CACHE_CONFLICT);
 }
 
+TEST_CASE("a handle that has claimed nothing sees servers and counts, also read-only") {
+  const TemporarySegment segment("near-look", kSize, 2);
+  memstream_near_core_state_t state{};
+  state.struct_size = sizeof state;
+  memstream_near_core_counts_t counts{};
+  counts.struct_size = sizeof counts;
+  {
+    const OpenCache plain(segment.spec());
+    CHECK(memstream_near_core_look(plain, 0, &state) == CACHE_MISS);
+    CHECK(memstream_near_core_counts(plain, &counts) == CACHE_OK);
+    CHECK(counts.hits == 0);
+    counts.hits = 1;
+    CHECK(memstream_near_core_count(plain, &counts) == CACHE_INVALID);  // It has claimed nothing.
+  }
+  const NearView one(segment.spec(), "10.0.0.1:6379\nuser:");
+  const NearView other(segment.spec(), std::string(100, 'n'));
+  one.come_up();
+  CHECK(memstream_near_core_note_subscription(one, one.server()) == CACHE_OK);
+  counts = {sizeof counts, 1, 2, 3, 4, 5, 6, 7, 8};
+  CHECK(memstream_near_core_count(one, &counts) == CACHE_OK);
+  CHECK(memstream_near_core_count(other, &counts) == CACHE_OK);
+  memstream_options_t options = segment.spec().options();
+  options.flags = MEMSTREAM_OPEN_READ_ONLY;
+  const OpenCache reader(options);
+  CHECK(memstream_near_core_look(reader, one.server(), &state) == CACHE_OK);
+  CHECK(std::string(state.label) == "10.0.0.1:6379");
+  CHECK(state.subscriptions == 1);
+  CHECK(state.advances == 1);
+  CHECK(state.lag_ms < 10'000);
+  CHECK(memstream_near_core_look(reader, other.server(), &state) == CACHE_OK);
+  CHECK(std::string(state.label) == std::string(48, 'n'));
+  CHECK(state.lag_ms == kNoBound);
+  CHECK(memstream_near_core_look(reader, 2, &state) == CACHE_MISS);
+  CHECK(memstream_near_core_look(reader, 1000, &state) == CACHE_MISS);
+  CHECK(memstream_near_core_counts(reader, &counts) == CACHE_OK);
+  CHECK(counts.hits == 2);
+  CHECK(counts.fetches == 4);
+  CHECK(counts.fills == 6);
+  CHECK(counts.conflicts == 8);
+  CHECK(counts.merged == 10);
+  CHECK(counts.bypasses == 12);
+  CHECK(counts.stale == 14);
+  CHECK(counts.errors == 16);
+  counts.struct_size = 8;
+  CHECK(memstream_near_core_counts(reader, &counts) == CACHE_INVALID);
+  CHECK(memstream_near_core_count(one, &counts) == CACHE_INVALID);
+  CHECK(memstream_near_core_count(one, nullptr) == CACHE_INVALID);
+  CHECK(memstream_near_core_note_subscription(reader, 0) == CACHE_READ_ONLY);
+  state.struct_size = 8;
+  CHECK(memstream_near_core_look(reader, 0, &state) == CACHE_INVALID);
+}
+
+TEST_CASE("a token says how many copies in a row were removed unread, and in which epoch it was taken") {
+  const TemporarySegment segment("near-unread", kSize, 2);
+  const NearView near(segment.spec());
+  CHECK(memstream_near_core_epoch_of(near.begin()) == 0);
+  near.come_up();
+  CHECK(memstream_near_core_epoch_of(near.begin()) == near.state().epoch);
+  for (std::uint32_t unread = 0; unread < 20; ++unread) {
+    const std::uint64_t token = near.begin();
+    CHECK(memstream_near_core_unread_of(token) == std::min<std::uint32_t>(unread, 15));
+    REQUIRE(near.store(token, "value") == CACHE_OK);
+    REQUIRE(near.invalidate() == CACHE_OK);
+    REQUIRE(near.invalidate() == CACHE_OK);  // Of nothing: it says nothing of the key.
+    CHECK(near.store(token, "value") == CACHE_CONFLICT);
+  }
+  REQUIRE(near.store(near.begin(), "value") == CACHE_OK);
+  CHECK(near.get() == "value");
+  REQUIRE(near.invalidate() == CACHE_OK);
+  CHECK(memstream_near_core_unread_of(near.begin()) == 0);
+}
+
 TEST_CASE("what cannot be a near cache is refused with a remedy, and wrong calls are named") {
   const auto says = [](const char* part) { return std::strstr(cache_last_error(), part) != nullptr; };
   std::uint32_t server = 0;
