@@ -22,6 +22,7 @@ SONAME = "libmemstream_near.so.1"
 
 FETCH = 100
 HELD = 101
+REDIS_SAYS_NO = (-200, -201)  # Unreachable, refused.
 NO_AGENT = 1
 CLUSTER = 4
 
@@ -83,6 +84,7 @@ _PROTOTYPES = {
     "open": (c_int, (c_void_p, POINTER(Options), POINTER(c_void_p))),
     "close": (c_int, (c_void_p,)),
     "begin": (c_int, (*_KEY, c_void_p, POINTER(c_size_t), POINTER(Fill))),
+    "get": (c_int, (*_KEY, c_void_p, POINTER(c_size_t))),
     "try": (c_int, (*_KEY, c_void_p, POINTER(c_size_t), POINTER(Fill))),
     "peek": (c_int, (*_KEY, c_void_p, POINTER(c_size_t))),
     "peek_stale": (c_int, (*_KEY, c_void_p, POINTER(c_size_t))),
@@ -102,6 +104,7 @@ class Functions(NamedTuple):
     open: Any
     close: Any
     begin: Any
+    get: Any
     begin_unless_held: Any
     peek: Any
     peek_stale: Any

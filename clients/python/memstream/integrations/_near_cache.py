@@ -207,7 +207,8 @@ class NearBase:
             if len(buffer) == _FIRST_ROOM:
                 _free_rooms.append(buffer)
             if status != _TOO_SMALL:
-                near.check(status)
+                if status not in _near.REDIS_SAYS_NO:
+                    near.check(status)
                 return status, value
             buffer = ctypes.create_string_buffer(size.value)
 

@@ -90,3 +90,12 @@ def client_from_url(url: str, is_cluster: bool, options: Mapping[str, Any]) -> A
     """Makes a client without asyncio of a URL: `redis://` or `unix://`."""
     client_class = redis.cluster.RedisCluster if is_cluster else redis.Redis
     return client_class.from_url(url, **options)
+
+
+def asks_as_the_library_does(client: Any) -> bool:
+    """Whether libmemstream_near.so may ask in the place of a client: of redis-py's own classes, and of database 0."""
+    if type(client) is redis.cluster.RedisCluster:
+        return True
+    if type(client) is not redis.Redis or client.connection is not None:
+        return False
+    return not client.connection_pool.connection_kwargs.get("db")

@@ -23,7 +23,13 @@ from memstream._core.waiting import pauses
 from memstream.cache import Cache
 from memstream.integrations._near_cache import FETCH, HELD, MISS, OK, Fetch, NearBase, NearStats
 from memstream.integrations._near_memo import NearMemoized, async_memoize, memoize
-from memstream.integrations._near_upstream import ASYNC_CLIENTS, CLIENTS, UNREACHABLE, ConnectionFailed
+from memstream.integrations._near_upstream import (
+    ASYNC_CLIENTS,
+    CLIENTS,
+    UNREACHABLE,
+    ConnectionFailed,
+    asks_as_the_library_does,
+)
 
 __all__ = ["AsyncNearCache", "NearCache", "NearMemoized", "NearStats"]
 
@@ -64,7 +70,8 @@ class NearCache(NearBase):
 
         Args:
             client: a redis.Redis or redis.cluster.RedisCluster of redis-py, 4.3 or later, which returns bytes and uses
-                no TLS. It fetches and writes.
+                no TLS. It writes, and fetches several keys. The library fetches single keys by connections of its own,
+                unless the client is of a class derived from these, or of another database than 0.
             cache: a cache of its own, of 16 MiB or more, without checksums; it stays open as long as this object.
             prefixes: what the keys that are cached begin with; none: all keys. The same in all processes.
             max_lag: no value is older, in seconds: 0.25 or more.
@@ -85,6 +92,7 @@ class NearCache(NearBase):
         if not isinstance(client, CLIENTS):
             remedy = "Use AsyncNearCache for a client of asyncio" if isinstance(client, ASYNC_CLIENTS) else ""
             raise TypeError(invalid("client", client, "a redis.Redis or a redis.cluster.RedisCluster", remedy))
+        self._library_asks = asks_as_the_library_does(client)
         self._open(client, cache, prefixes, max_lag, local_ttl, absent_ttl, timeout, agent, stale_on_error)
 
     # ---- reading ----
@@ -103,10 +111,15 @@ class NearCache(NearBase):
             redis.RedisError: Redis had to be asked, and cannot be reached or refused.
             ClosedError: after `close`.
 
-        Source: memstream_near_begin and memstream_near_store.
+        Source: memstream_near_get; memstream_near_begin and memstream_near_store.
         """
         name = encode_key(key)
-        status, value, fill = self._begin(self._near.c.begin, name)
+        if self._library_asks:
+            status, value = self._read(self._near.c.get, name)
+            if status in (OK, MISS):
+                return default if value is None else value
+            # Redis did not answer, or refused: the client says so in its own words.
+        _, value, fill = self._begin(self._near.c.begin, name)
         if fill is not None:
             value = self._fetch([(name, fill)])[0]
         return default if value is None else value
@@ -225,11 +238,7 @@ class NearCache(NearBase):
     def _fetch(self, fetches: List[Fetch]) -> List[Optional[bytes]]:
         """Asks Redis for each, and stores the answers."""
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for name, _ in fetches:
-                    pipeline.get(name)
-                    pipeline.pttl(name)
-                answers = pipeline.execute()
+            answers = self._ask([name for name, _ in fetches])
         except UNREACHABLE:
             self._abandon(fetches)
             stale = self._stale(fetches)
@@ -240,6 +249,14 @@ class NearCache(NearBase):
             self._abandon(fetches)
             raise
         return self._store(fetches, answers)
+
+    def _ask(self, names: List[bytes]) -> List[Any]:
+        """Returns the answers to GET and PTTL of each key."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.get(name)
+                pipeline.pttl(name)
+            return list(pipeline.execute())
 
 
 class AsyncNearCache(NearBase):
@@ -447,7 +464,7 @@ class AsyncNearCache(NearBase):
 
 
 async def _answer_of(command: Awaitable[Any]) -> Any:
-    """Waits for an answer of Redis. redis-py 4.3 raises strange errors when a connection ends while it reads from it."""
+    """Waits for an answer of Redis. redis-py 4.3 raises strange errors when a connection ends while it reads."""
     try:
         return await command
     except (AttributeError, ValueError) as error:
