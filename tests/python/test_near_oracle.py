@@ -176,3 +176,30 @@ def test_the_oracle_notices_a_seeded_bug(library: Path, bug: str) -> None:
 def test_wrong_arguments_are_refused(library: Path, arguments: Any, message: str) -> None:
     done = run(library, *arguments)
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_the_demo_is_clean_and_leaves_nothing_behind(library: Path, tmp_path: Path) -> None:
+    """Rates, then a cluster that loses an agent and a master and moves slots."""
+    need_server()
+    need_library(library)
+    written = tmp_path / "demo.json"
+    # Of a name of its own, so that what is left is known to be its.
+    environment = {**os.environ, "MEMSTREAM_LIBRARY": str(library), "TMPDIR": str(tmp_path)}
+    demo = [str(ROOT / "scripts" / "demo_near.sh"), "--quick", "--json", str(written)]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=180, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verdict: clean" in done.stdout
+    found = json.loads(written.read_text())
+    assert found["clean"] and found["oracle"]["faults"] == {"kill-agent": 1, "kill-master": 1, "move-slot": 2}
+    # Of two nodes each has one connection to each master.
+    assert found["oracle"]["tracking"] == [2, 2, 2] and found["oracle"]["reads"] > 1000
+    rates = {name: rate["gets_per_second"] for name, rate in found["rates"].items()}
+    assert rates["near cache, 99 % hits"] > 5 * rates["redis-py"]  # A machine with other work varies.
+    assert list(tmp_path.iterdir()) == [written]
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["--slow"]])
+def test_the_demo_refuses_what_it_does_not_know(arguments: List[str]) -> None:
+    demo = [str(ROOT / "scripts" / "demo_near.sh"), *arguments]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and "usage: demo_near.sh" in done.stderr

@@ -98,6 +98,7 @@ class Run:
         self._places: dict[int, int] = {}  # Of each place: its node.
         self._versions = 0
         self.epochs = self.invalidations = 0
+        self.tracking: list[int] = []
 
     # ---- the crew ----
 
@@ -170,6 +171,7 @@ class Run:
             time.sleep(max(0.0, due - time.monotonic()))
             faults.inject(name)
         time.sleep(max(options.max_lag + 1.0, begun + options.seconds - time.monotonic()))
+        self.tracking = [int(one.info("clients")["tracking_clients"]) for one in self.settings.servers.masters()]
         for node in range(NODES):
             stats = self._stats(node)
             if stats is not None:
@@ -249,6 +251,7 @@ def report(verdict: Verdict, faults: Counter[str], wrong: list[str], run: Run, e
         "faults": dict(faults),
         "epochs": run.epochs,
         "invalidations": run.invalidations,
+        "tracking": run.tracking,
         "failures": wrong,
     }
 
@@ -267,6 +270,29 @@ def preload(options: argparse.Namespace, folder: Path) -> None:
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
+def execute(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs and judges.
+
+    Raises:
+        ValueError: a fault has a wrong name.
+    """
+    folder = Path(os.environ.pop("NEAR_ORACLE_FOLDER", "") or tempfile.mkdtemp(prefix="near-oracle-"))
+    try:
+        error = clock_error()
+        run = Run(options, folder)
+        try:
+            faults = run.go()
+            wrong = run.end()
+        finally:
+            run.clean_up()
+        result = report(judge(records_of(folder), options.max_lag, error), faults, wrong, run, error)
+        if options.keep is not None:
+            shutil.copytree(folder, options.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+        return result
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     options = parse()
     if SERVER is None or (options.cluster and CLIENT is None):
@@ -275,23 +301,11 @@ def main() -> int:
     if options.sabotage and os.environ.get(_PRELOADED) != options.sabotage:
         os.environ["NEAR_ORACLE_FOLDER"] = tempfile.mkdtemp(prefix="near-oracle-")
         preload(options, Path(os.environ["NEAR_ORACLE_FOLDER"]))
-    folder = Path(os.environ.pop("NEAR_ORACLE_FOLDER", "") or tempfile.mkdtemp(prefix="near-oracle-"))
     try:
-        error = clock_error()
-        run = Run(options, folder)
-        try:
-            faults = run.go()
-            wrong = run.end()
-        except ValueError as mistake:
-            print(mistake, file=sys.stderr)
-            return 2
-        finally:
-            run.clean_up()
-        result = report(judge(records_of(folder), options.max_lag, error), faults, wrong, run, error)
-        if options.keep is not None:
-            shutil.copytree(folder, options.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        result = execute(options)
+    except ValueError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
     text = json.dumps(result, indent=2)
     if options.json is not None:
         options.json.write_text(text + "\n")
