@@ -34,9 +34,8 @@ def show_rates(rates: dict[str, Rate]) -> None:
 def show_verdict(result: dict[str, Any]) -> None:
     faults = ", ".join(f"{name} {count}" for name, count in sorted(result["faults"].items()))
     say(f"  done to it: {faults}")
-    say(
-        f"  {result['reads']:,} reads and {result['writes']:,} writes, {result['failed_reads']:,} reads failed meanwhile"
-    )
+    reads, writes, failed = result["reads"], result["writes"], result["failed_reads"]
+    say(f"  {reads:,} reads and {writes:,} writes; {failed:,} reads failed meanwhile")
     say(f"  connections that track, of each master: {result['tracking']} (two nodes)")
     say(f"  the oldest value was overwritten {result['worst_age_ms']:.0f} ms before it was read")
     for line in result["examples"] + result["failures"]:

@@ -70,8 +70,8 @@ class NearCache(NearBase):
 
         Args:
             client: a redis.Redis or redis.cluster.RedisCluster of redis-py, 4.3 or later, which returns bytes and uses
-                no TLS. It writes, and fetches several keys. The library fetches single keys by connections of its own,
-                unless the client is of a class derived from these, or of another database than 0.
+                no TLS. It writes, and fetches several keys. The library fetches single keys by connections of its own.
+                A client of a derived class, or of another database than 0, fetches them itself.
             cache: a cache of its own, of 16 MiB or more, without checksums; it stays open as long as this object.
             prefixes: what the keys that are cached begin with; none: all keys. The same in all processes.
             max_lag: no value is older, in seconds: 0.25 or more.
