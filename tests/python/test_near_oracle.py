@@ -1,6 +1,6 @@
 """The oracle of the near cache: its judgement, a run that must be clean, and runs in which it must notice a bug.
 
-tests/near/oracle/run.py --help says what a run is.
+tests/near/oracle/oracle.py --help says what a run is.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_values_say_what_they_are() -> None:
 def run(library: Path, *arguments: str, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
     need_server()
     need_library(library)
-    command = [sys.executable, str(ORACLE / "run.py"), *arguments]
+    command = [sys.executable, str(ORACLE / "oracle.py"), *arguments]
     environment = {**os.environ, "MEMSTREAM_LIBRARY": str(library)}
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment)
 

@@ -14,10 +14,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "clients" / "python"))
 
-import run as oracle  # noqa: E402
+import oracle  # noqa: E402
 from rates import PROCESSES, Rate, measure  # noqa: E402
-
-from servers import CLIENT, SERVER  # noqa: E402
+from redis_servers import CLIENT, SERVER  # noqa: E402
 
 
 def say(text: str) -> None:

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import redis
 from history import ABSENT, ALL_KEYS, DOUBT, ERASE_ALL, Recorder
+from redis_servers import until
 from workers import Board, Settings, key_name
-
-from servers import until
 
 
 class Crew(Protocol):

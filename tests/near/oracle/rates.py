@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
+from redis_servers import Single, end_with_parent, until
 
 from memstream import Cache, destroy
 from memstream.errors import NoSegment
 from memstream.redis import NearCache
-from servers import Single, end_with_parent, until
 
 PROCESSES = 8
 _HOT = 1000

@@ -273,7 +273,7 @@ def write(
 
 def start(settings: Settings, board: Board, place: int, node: int, role: Callable[..., None], *rest: Any) -> int:
     """Forks a process with a role. Its place on the board has its pid."""
-    from servers import end_with_parent
+    from redis_servers import end_with_parent
 
     pid = os.fork()
     if pid:

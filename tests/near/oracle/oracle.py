@@ -32,12 +32,12 @@ sys.path.insert(0, str(ROOT / "clients" / "python"))
 
 from checker import Verdict, judge  # noqa: E402
 from history import NO_NODE, Recorder, records_of  # noqa: E402
+from redis_servers import CLIENT, SERVER, Cluster, Single  # noqa: E402
 from workers import TROUBLE, Board, Settings, key_name, open_near, read, read_async, start, write  # noqa: E402
 
 from faults import Faults  # noqa: E402
 from memstream import destroy  # noqa: E402
 from memstream.errors import NoSegment  # noqa: E402
-from servers import CLIENT, SERVER, Cluster, Single  # noqa: E402
 
 SABOTAGE = ("tokens", "epochs", "heartbeat", "delete")
 _MONOTONIC_COARSE = 6  # Linux's number, which the module `time` does not name.
