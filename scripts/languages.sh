@@ -13,6 +13,7 @@ usage: languages.sh COMMAND...
   node-full   those under Node.js 18 and 24 too, the declarations for TypeScript, Keyv's own test suite
   node-next   builds a site with Next.js, and revalidates it across two servers
   lua         nginx with Lua serves what Python stored; needs nginx-light, libnginx-mod-http-lua and lua-cjson
+  php         the extension: functions, PSR-16, FPM; needs php8.2-dev, php8.2-cli, php8.2-fpm and php-psr-simple-cache
   node-bench  MemStream beside ioredis
 Exit code: 0 if all passed, 1 if something failed, 77 if this machine lacks what a command needs.
 TEXT
@@ -98,6 +99,14 @@ lua() {
     "$python" clients/lua/test/nginx_test.py "$root" "$root/build"
 }
 
+# ---- PHP ----
+
+php() {
+    command -v php-config8.2 >/dev/null || lacks php-config8.2 "Install php8.2-dev."
+    build_library memstream_php
+    "$python" clients/php/tests/php_test.py "$root" "$root/build"
+}
+
 (($# > 0)) || set -- --help
 for command in "$@"; do
     case $command in
@@ -106,6 +115,7 @@ for command in "$@"; do
         node-full) node_full ;;
         node-next) node_next ;;
         lua) lua ;;
+        php) php ;;
         node-bench) build_node && npm_packages && node clients/node/bench/compare.js ;;
         -h | --help) usage ;;
         *)
