@@ -6,9 +6,9 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-quick_steps=(format python-style shell spelling architecture types smoke release instructions python page builds asan
+quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages builds asan
     tsan valgrind demo leftovers)
-full_steps=(release-rest asan-rest python-rest valgrind-all fuzz-long mutants tidy leftovers)
+full_steps=(release-rest asan-rest python-rest languages-rest valgrind-all fuzz-long mutants tidy leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
@@ -25,6 +25,7 @@ release         quick  every C and C++ suite on both backends, the short forms
 instructions    quick  instructions per operation
 python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it, a part
 page            quick  the page of memstream serve: is it built of its sources, and does it work in Chromium?
+languages       quick  the Node.js package: conformance, calls, processes and threads
 builds          quick  compiles for asan and tsan beside the steps before it
 asan            quick  every suite under the address and undefined behaviour sanitizers; coverage
 tsan            quick  the tests with threads under the thread sanitizer
@@ -34,6 +35,7 @@ leftovers       both   whether the run left a segment, semaphore, file or proces
 release-rest    full   every fault, every model, torture and histories in longer forms
 asan-rest       full   every tenth fault under the sanitizers
 python-rest     full   the Python suite: posix with the accelerator, sysv without; the rest of sysv with it
+languages-rest  full   Node.js 18 and 24, Keyv's suite, a site of Next.js, nginx with Lua, PHP
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
@@ -312,6 +314,25 @@ step_page() {
     scripts/build.sh && pytest_run page.browser tests/page/browser_test.py || status=1
     cat "$results/page.browser.txt"
     return "$status"
+}
+
+# language_tests COMMAND...: each command of scripts/languages.sh. What this machine cannot run says why, and is no failure.
+language_tests() {
+    local command code status=0
+    for command in "$@"; do
+        code=0
+        scripts/languages.sh "$command" || code=$?
+        ((code == 0 || code == 77)) || status=1
+    done
+    return "$status"
+}
+
+step_languages() {
+    language_tests node
+}
+
+step_languages-rest() {
+    scripts/setup.sh languages && language_tests node-full node-next lua php
 }
 
 step_demo() {
