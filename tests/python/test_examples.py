@@ -1,0 +1,78 @@
+"""The examples that people copy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstream import Cache
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def test_rate_limiter_counts_for_all_processes(segment: Any, cache: Cache) -> None:
+    time.sleep(max(0.0, 61 - time.time() % 60) if time.time() % 60 > 50 else 0.0)  # Not across two windows.
+    script = str(EXAMPLES / "rate_limiter.py")
+    lines = [segment.run(script, "ada", "ada").stdout.decode().split() for _ in range(2)]
+    assert [word for words in lines for word in words if word != "ada"] == ["allowed"] * 3 + ["refused"]
+    assert b"bob allowed" in segment.run(script, "bob").stdout
+
+
+def test_sessions_lose_no_change(segment: Any) -> None:
+    from sessions import Session, Sessions  # type: ignore[import-not-found]
+
+    with Cache(serializer="json") as cache:
+        sessions = Sessions(cache, seconds=60)
+        name = sessions.create(user="ada", clicks=0)
+        assert sessions.load(name) == {"user": "ada", "clicks": 0}
+
+        def click(session: Session) -> None:
+            session["clicks"] += 1
+
+        def overtaken(session: Session) -> None:
+            if session["clicks"] == 0:
+                assert sessions.change(name, click)  # As another request would, before this one stores.
+            click(session)
+
+        assert sessions.change(name, overtaken)
+        assert sessions.load(name) == {"user": "ada", "clicks": 2}
+        sessions.end(name)
+        assert sessions.load(name) is None
+        assert not sessions.change(name, click)
+
+
+def test_a_session_ends_and_a_visit_renews_it(segment: Any) -> None:
+    from sessions import Sessions
+
+    with Cache(serializer="json") as cache:
+        left = Sessions(cache, seconds=0.05).create()
+        visited = Sessions(cache, seconds=60).create()
+        time.sleep(0.1)
+        assert Sessions(cache).load(left) is None
+        assert Sessions(cache, seconds=600).load(visited) == {}
+        entry = cache.entry(f"session:{visited}")
+        assert entry is not None and entry.expires_at is not None and entry.expires_at - time.time() > 300
+
+
+def test_settings_follow_what_another_process_publishes(segment: Any, cache: Cache) -> None:
+    from config_broadcaster import Settings  # type: ignore[import-not-found]
+
+    script = str(EXAMPLES / "config_broadcaster.py")
+    settings = Settings(cache, {"limit": 1})
+    assert settings.now() == {"limit": 1}
+    for limit in (2, 3):
+        assert segment.run(script, f'{{"limit": {limit}}}').returncode == 0
+        for _ in range(10):
+            assert settings.now() == {"limit": limit}
+    assert settings.decoded == 2
+    assert segment.run(script).stdout == b'{"limit": 3}\n'
+    cache.delete("config")
+    assert settings.now() == {"limit": 1}
