@@ -62,6 +62,7 @@ class NewMarks {
 
 constexpr const char* kDestroyRemedy =
     "Destroy it (cache_destroy, or memstream_destroy_named) and connect again, or use another MEMSTREAM_NAME.";
+constexpr const char* kNewerRemedy = "Load the library of that release, or use another MEMSTREAM_NAME.";
 
 }  // namespace
 
@@ -238,8 +239,11 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
     return refuse(Status::kOtherByteOrder, "was made on a machine of other byte order");
   }
   if (identity.layout_version != kLayoutVersion) {
-    return refuse(Status::kBadVersion, fmt::format("has layout version {}, this library reads version {}",
-                                                   identity.layout_version, kLayoutVersion));
+    const bool is_newer = identity.layout_version > kLayoutVersion;
+    return refuse(Status::kBadVersion,
+                  fmt::format("has layout version {}, this library reads version {}: {} MemStream made it",
+                              identity.layout_version, kLayoutVersion, is_newer ? "a newer" : "an older"),
+                  is_newer ? kNewerRemedy : kDestroyRemedy);
   }
   if ((identity.features & ~kKnownFeatures) != 0 && header->checksum == hash_bytes(&identity, sizeof identity)) {
     return refuse(Status::kBadVersion, fmt::format("was made with features {:#x}, of which this library knows {:#x}",
