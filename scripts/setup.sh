@@ -20,12 +20,15 @@ test_packages=(
     scdoc
     clang-format-14 clang-tidy-14 black isort flake8 shellcheck codespell
     chromium
+    abigail-tools musl-tools
 )
 # To test the bindings to languages of clients/ as well. Of Node.js, whatever version 18 or newer is installed is used.
 languages_packages=(
     nginx-light libnginx-mod-http-lua lua-cjson
     php8.2-cli php8.2-dev php8.2-fpm php-psr-simple-cache
 )
+# To make the Debian packages, and check them.
+full_packages=(dpkg-dev lintian mmdebstrap)
 # What benchmarks/ compares with, and what it draws with.
 bench_packages=(
     libboost-dev liblmdb-dev libtdb-dev memcached libmemcached-dev
@@ -35,12 +38,13 @@ bench_packages=(
 
 usage() {
     cat <<TEXT
-usage: setup.sh [run | test | languages | bench]
+usage: setup.sh [run | test | languages | full | bench]
 
 Installs what is missing of the packages for
   run    building, running and installing MemStream: ${run_packages[*]}
   test   that, and the test suite (the default): ${test_packages[*]}
   languages  test, and the bindings to nginx and PHP: ${languages_packages[*]}
+  full   test, and the Debian packages: ${full_packages[*]}
   bench  test, and the benchmarks: ${bench_packages[*]}
 TEXT
 }
@@ -68,6 +72,7 @@ case ${1:-test} in
     run) wanted=("${run_packages[@]}") ;;
     test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
     languages) wanted=("${run_packages[@]}" "${test_packages[@]}" "${languages_packages[@]}") ;;
+    full) wanted=("${run_packages[@]}" "${test_packages[@]}" "${full_packages[@]}") ;;
     bench) wanted=("${run_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
     -h | --help)
         usage

@@ -1,8 +1,8 @@
 """Finding and loading libmemstream_python.so: native code that serves the frequent calls of a Cache.
 
-It stands beside libcache.so. It is written against the part of CPython's interface that does not change between
-versions, so nothing is compiled when the package is installed. Where it cannot
-serve, the methods of Cache call libcache.so through ctypes.
+It stands beside libcache.so, or in the package where the system's loader finds libcache.so. It is written against the
+part of CPython's interface that does not change between versions, so nothing is compiled when the package is installed.
+Where it cannot serve, the methods of Cache call libcache.so through ctypes.
 
 The environment variable MEMSTREAM_PYTHON_ACCELERATOR chooses, when a cache is opened: "auto" (or nothing) accelerates
 where that is possible and warns once where it should be, "require" accelerates or raises, "off" does not accelerate.
@@ -132,7 +132,7 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     reason = unfit_interpreter()
     if reason is not None:
         raise _Unfit(reason)
-    path = FILE_NAME if cache_path == SONAME else str(Path(cache_path).with_name(FILE_NAME))
+    path = _place(cache_path)
     try:
         native = _declare(ctypes.PyDLL(path))
     except (OSError, AttributeError) as error:
@@ -149,6 +149,14 @@ def _load(cache_path: str) -> ctypes.PyDLL:
     os.register_at_fork(after_in_child=native.memstream_python_after_fork)
     _loaded = native
     return native
+
+
+def _place(cache_path: str) -> str:
+    """Returns the file that belongs to that libcache.so, as the loader is asked for it."""
+    if cache_path != SONAME:
+        return str(Path(cache_path).with_name(FILE_NAME))
+    packed = Path(__file__).resolve().parent.parent / FILE_NAME
+    return str(packed) if packed.exists() else FILE_NAME
 
 
 def _declare(native: ctypes.PyDLL) -> ctypes.PyDLL:
