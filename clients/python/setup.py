@@ -1,10 +1,12 @@
 """Puts the native libraries into the wheel. Everything else that pip has to know is in pyproject.toml.
 
-The libraries are those beside the file that MEMSTREAM_LIBRARY names, otherwise those in build/ of this repository. If
-one of these is missing, the repository is built. The wheel needs no particular Python, only the machine's architecture.
+The libraries are those beside the file that MEMSTREAM_LIBRARY names, otherwise those in build/portable of this
+repository, which need nothing but glibc. If one of these is missing, the repository is built. The wheel needs no
+particular Python, only the machine's architecture and the glibc that its name states.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +19,14 @@ from wheel.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("libcache.so", "libmemstream_python.so")
+# What every Linux with glibc has.
+OF_GLIBC = re.compile(r"lib(?:c|m|dl|rt|pthread)\.so\.\d+|ld-linux[\w-]*\.so\.\d+")
 
 
 def find_libraries() -> List[Path]:
     """Returns the libraries to pack; builds them if that is possible and needed."""
     named = os.environ.get("MEMSTREAM_LIBRARY")
-    folder = Path(named).resolve().parent if named else ROOT / "build"
+    folder = Path(named).resolve().parent if named else ROOT / "build" / "portable"
     script = ROOT / "scripts" / "build.sh"
 
     def absent() -> List[str]:
@@ -37,6 +41,18 @@ def find_libraries() -> List[Path]:
             "or name it in MEMSTREAM_LIBRARY"
         )
     return [folder / library for library in LIBRARIES]
+
+
+def glibc_of(libraries: List[Path]) -> str:
+    """Returns the oldest glibc that has all that the libraries use, as "2_34"; "" if they need more than glibc."""
+    versions = []
+    for library in libraries:
+        command = ["readelf", "--wide", "--dynamic", "--version-info", str(library)]
+        text = subprocess.run(command, check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
+        if any(not OF_GLIBC.fullmatch(name) for name in re.findall(r"\(NEEDED\).*\[(.+)\]", text)):
+            return ""
+        versions += [(int(major), int(minor)) for major, minor in re.findall(r"Name: GLIBC_(\d+)\.(\d+)", text)]
+    return "{}_{}".format(*max(versions))
 
 
 class BuildWithLibraries(build_py):
@@ -54,10 +70,14 @@ class BuildWithLibraries(build_py):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel for every Python of this architecture."""
+    """A wheel for every Python of this architecture, and of each machine with that glibc or a newer one."""
 
     def get_tag(self) -> Tuple[str, str, str]:
-        return ("py3", "none", super().get_tag()[2])
+        platform: str = super().get_tag()[2]
+        glibc = glibc_of(find_libraries())
+        if glibc:
+            platform = platform.replace("linux_", f"manylinux_{glibc}_", 1)
+        return ("py3", "none", platform)
 
 
 class PlatformDistribution(Distribution):

@@ -114,16 +114,16 @@ def test_a_clone_that_lacks_a_library_is_built(source: Path, tmp_path: Path, pre
     clone = Path(shutil.copytree(source, tmp_path / "clients/python"))
     script = tmp_path / "scripts/build.sh"
     script.parent.mkdir()
-    script.write_text('#!/bin/sh\ncd "${0%/*}/../build" && touch built ' + " ".join(LIBRARIES))
+    script.write_text('#!/bin/sh\ncd "${0%/*}/../build/portable" && touch built ' + " ".join(LIBRARIES))
     script.chmod(0o755)
-    (tmp_path / "build").mkdir()
+    (tmp_path / "build/portable").mkdir(parents=True)
     for name in present:
-        (tmp_path / "build" / name).touch()
+        (tmp_path / "build/portable" / name).touch()
     environment = {name: value for name, value in os.environ.items() if name != "MEMSTREAM_LIBRARY"}
     command = [sys.executable, "setup.py", "-q", "build", "-b", str(tmp_path / "made")]
     done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "build/built").exists() is (present != LIBRARIES)
+    assert (tmp_path / "build/portable/built").exists() is (present != LIBRARIES)
     assert {path.name for path in (tmp_path / "made").rglob("*.so")} == set(LIBRARIES)
 
 
