@@ -27,8 +27,8 @@ languages_packages=(
     nginx-light libnginx-mod-http-lua lua-cjson
     php8.2-cli php8.2-dev php8.2-fpm php-psr-simple-cache
 )
-# To make the Debian packages, and check them.
-full_packages=(dpkg-dev lintian mmdebstrap)
+# For scripts/package.sh, and for the step "site" of "test.sh --full".
+full_packages=(dpkg-dev lintian mkdocs)
 # What benchmarks/ compares with, and what it draws with.
 bench_packages=(
     libboost-dev liblmdb-dev libtdb-dev memcached libmemcached-dev
@@ -44,8 +44,8 @@ Installs what is missing of the packages for
   run    building, running and installing MemStream: ${run_packages[*]}
   test   that, and the test suite (the default): ${test_packages[*]}
   languages  test, and the bindings to nginx and PHP: ${languages_packages[*]}
-  full   test, and the Debian packages: ${full_packages[*]}
-  bench  test, and the benchmarks: ${bench_packages[*]}
+  full   all that, and for scripts/package.sh and scripts/site.sh: ${full_packages[*]}
+  bench  what test installs, and the benchmarks: ${bench_packages[*]}
 TEXT
 }
 

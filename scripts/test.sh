@@ -6,9 +6,9 @@ source "$(dirname "$0")/common.sh"
 cd "$root"
 
 # In the order in which they run: what fails fastest comes first.
-quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages builds asan
-    tsan valgrind demo leftovers)
-full_steps=(release-rest asan-rest python-rest languages-rest valgrind-all fuzz-long mutants tidy leftovers)
+quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages
+    builds asan tsan valgrind demo leftovers)
+full_steps=(release-rest asan-rest python-rest languages-rest site valgrind-all fuzz-long mutants tidy leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
@@ -36,6 +36,7 @@ release-rest    full   every fault, every model, torture and histories in longer
 asan-rest       full   every tenth fault under the sanitizers
 python-rest     full   the Python suite: posix with the accelerator, sysv without; the rest of sysv with it
 languages-rest  full   Node.js 18 and 24, Keyv's suite, a site of Next.js, nginx with Lua, PHP
+site            full   the documentation site: is it built, and does each link of it lead somewhere?
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
@@ -187,6 +188,10 @@ step_fuzz-long() {
 
 step_fuzz-hours() {
     scripts/fuzz.sh --seconds 2400 --jobs "$jobs"
+}
+
+step_site() {
+    scripts/site.sh
 }
 
 # In quick form: against the suites that each bug's entry names, not against all until one catches it.
@@ -441,7 +446,9 @@ while (($# > 0)); do
 done
 ((${#steps[@]} > 0)) || steps=("${quick_steps[@]}")
 
-scripts/setup.sh test
+wanted="test"
+[[ ! " ${steps[*]} " =~ " site " ]] || wanted=full
+scripts/setup.sh "$wanted"
 mkdir -p "$results"
 scratch=$(mktemp --directory)
 declare -A ahead=()  # The process group of each step that was started ahead and not yet waited for.
