@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,15 +125,19 @@ std::uint64_t own_start_time() noexcept {
   return start_time;
 }
 
+// The kernel gives each program 16 random bytes at its start, and all libraries in it see the same. The C library makes
+// secrets of them, so that only a part of their product leaves the process.
 std::uint64_t program_image() noexcept {
   static std::atomic<std::uint64_t> image{0};
-  std::uint64_t drawn = image.load(std::memory_order_relaxed);
-  if (drawn != 0) return drawn;
-  // Without random bytes an address, which differs after exec() wherever addresses are randomised.
-  std::uint64_t fresh = 0;
-  if (!random_bytes(&fresh, sizeof fresh)) fresh = reinterpret_cast<std::uintptr_t>(&image);
-  fresh |= 1;
-  return image.compare_exchange_strong(drawn, fresh, std::memory_order_relaxed) ? fresh : drawn;
+  std::uint64_t known = image.load(std::memory_order_relaxed);
+  if (known != 0) return known;
+  constexpr std::uint64_t kShown = 0xffff'ffff;
+  std::uint64_t halves[2] = {};
+  const auto address = static_cast<std::uintptr_t>(getauxval(AT_RANDOM));
+  if (address != 0) std::memcpy(halves, reinterpret_cast<const void*>(address), sizeof halves);
+  known = ((((halves[0] | 1) * (halves[1] | 1)) >> 32 & kShown) << 1) | 1;
+  image.store(known, std::memory_order_relaxed);
+  return known;
 }
 
 bool random_bytes(void* to, std::size_t size_bytes) noexcept {
