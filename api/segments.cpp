@@ -9,6 +9,7 @@
 #include "api/handle.h"
 #include "api/memstream.h"
 #include "backends/open_segment.h"
+#include "core/base/thread_cancel.h"
 #include "core/cache/format.h"
 
 using memstream::fail;
@@ -61,6 +62,7 @@ extern "C" int memstream_segments(const char* backend, memstream_segment_t* segm
                   fmt::format("Invalid segment_size {}: expected sizeof(memstream_segment_t), which is {} here.",
                               segment_size, sizeof(memstream_segment_t)));
     }
+    const memstream::DisableCancelScope uncancelled;  // Reading a directory is a cancellation point.
     std::unique_ptr<memstream::SegmentBackend> maker;
     if (const Status status = memstream::make_backend(backend, &maker); status != Status::kOk) return status;
     std::vector<memstream::SegmentInfo> found;

@@ -54,6 +54,23 @@ TEST_CASE("cancelling a thread ends it after the call that it is in, and not ins
   CHECK(memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OK);
 }
 
+TEST_CASE("listing segments is no point at which a thread is cancelled") {
+  for (const char* backend : {"posix", "sysv"}) {
+    CAPTURE(backend);
+    CHECK(in_child([&]() -> Complaint {
+            std::atomic<int> status{1};
+            std::thread listing([&] {
+              std::size_t count = 0;
+              ::pthread_cancel(::pthread_self());  // Takes effect at the next point that allows it.
+              status = memstream_segments(backend, nullptr, sizeof(memstream_segment_t), 0, &count);
+              for (;;) ::pause();
+            });
+            listing.join();
+            return status == CACHE_OK ? "" : "listing came to " + std::to_string(status);
+          }) == "");
+  }
+}
+
 TEST_CASE("disconnecting waits for the calls under way, and not for those that keep coming") {
   const TemporarySegment segment("disconnect", 2 << 20, 1, 5000);
   ::setenv("MEMSTREAM_NAME", segment.spec().name.c_str(), 1);
