@@ -36,7 +36,8 @@ std::string libc_id();
 // When this process started, in clock ticks since boot; 0 if /proc does not say.
 std::uint64_t own_start_time() noexcept;
 
-// A random number for this program, drawn at the first call. It changes with exec(). Never 0.
+// A random number for this program: the same for every copy of the library in the process and for its forked children,
+// another one after exec(). Never 0.
 std::uint64_t program_image() noexcept;
 
 // Random bytes from the kernel. False if it gives none; there is no fallback.
