@@ -43,7 +43,7 @@ inline std::string_view bytes_of(const void* bytes, std::size_t size_bytes) {
 }
 
 inline memstream_meta_t meta_of(const Cache& cache, const ReadResult& read) {
-  return {.cas = read.cas,
+  return {.cas = read.cas ^ cache.token_salt(),
           .created_at_ms = cache.to_unix_ms(read.created_ms),
           .expires_at_ms = read.expires_ms == 0 ? 0 : cache.to_unix_ms(read.expires_ms),
           .flags = static_cast<std::uint32_t>(read.caller_flags),

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "api/arguments.h"
+#include "api/following.h"
 #include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
@@ -68,7 +69,7 @@ class CallersItems {
 }
 
 // Converts a caller's item to the engine's. A missing pointer fails this item alone.
-BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
+[[gnu::always_inline]] inline BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
   BatchItem result;
   result.status = require("key of an item", item.key);
   if (result.status == Status::kOk && reads == Reads::kKeysAndValues) {
@@ -83,8 +84,33 @@ BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
   return result;
 }
 
-// Runs `operation(engine's items, deadline)` over the items, one batch of the engine's size at a time, then `finish`
-// over each item. Returns the engine's last failure, which is the one that last_error() describes.
+// Runs one item in the segment that took the place of the one that its batch was meant for. Those of the batch that
+// were done before stay so: they were copied.
+template <class Operation, class Finish>
+[[gnu::cold]] Status run_again(memstream_t* cache, memstream_item_t& item, Reads reads, Operation operation,
+                               Finish finish) {
+  Status failure = Status::kOk;
+  BatchItem done;
+  const Status status = memstream::on_segment(*cache, [&](Cache& segment) {
+    BatchWork work(1);
+    new (work.items()) BatchItem(item_of(item, reads, &failure));
+    work.set_count(1);
+    const Status run = operation(segment, work, segment.deadline());
+    done = work.filled().front();
+    if (run != Status::kGone) finish(segment, item, done);
+    return run;
+  });
+  if (status == Status::kGone) {
+    done.status = status;
+    finish(cache->cache(), item, done);
+  }
+  item.status = static_cast<int32_t>(done.status);
+  return status;
+}
+
+// Runs `operation(segment, engine's items, deadline)` over the items, one batch of the engine's size at a time, then
+// `finish(segment, item, engine's item)` over each one. Returns the engine's last failure, which is the one that
+// last_error() describes.
 template <class Operation, class Finish>
 Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_size, size_t count, Reads reads,
                Operation operation, Finish finish) {
@@ -107,11 +133,19 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
     }
     work.set_count(end - begin);
     const std::span<BatchItem> part = work.filled();
-    if (const Status status = operation(work, deadline); status != Status::kOk) failure = status;
+    Cache& segment = cache->cache();
+    const Status status = operation(segment, work, deadline);
+    const bool is_superseded = status == Status::kGone && segment.is_superseded();
+    if (status != Status::kOk && !is_superseded) failure = status;
     for (size_t i = 0; i < part.size(); ++i) {
       memstream_item_t& item = items[begin + i];
       item.status = static_cast<int32_t>(part[i].status);
-      finish(item, part[i]);
+      finish(segment, item, part[i]);
+    }
+    for (size_t i = 0; is_superseded && i < part.size(); ++i) {  // From here on `segment` may be closed.
+      if (part[i].status != Status::kGone) continue;
+      const Status again = run_again(cache, items[begin + i], reads, operation, finish);
+      if (again != Status::kOk) failure = again;
     }
   }
   return failure;
@@ -121,10 +155,10 @@ int set_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
   return guarded([&] {
     return for_all(
         cache, items, item_size, count, Reads::kKeysAndValues,
-        [&](BatchWork& batch, const memstream::Deadline& deadline) {
-          return cache->cache().store_many(batch, deadline);
+        [&](Cache& segment, BatchWork& batch, const memstream::Deadline& deadline) {
+          return segment.store_many(batch, deadline);
         },
-        [](memstream_item_t&, const BatchItem&) {});
+        [](const Cache&, memstream_item_t&, const BatchItem&) {});
   });
 }
 
@@ -132,10 +166,10 @@ int delete_many(memstream_t* cache, memstream_item_t* items, size_t item_size, s
   return guarded([&] {
     return for_all(
         cache, items, item_size, count, Reads::kKeysOnly,
-        [&](BatchWork& batch, const memstream::Deadline& deadline) {
-          return cache->cache().remove_many(batch, deadline);
+        [&](Cache& segment, BatchWork& batch, const memstream::Deadline& deadline) {
+          return segment.remove_many(batch, deadline);
         },
-        [](memstream_item_t&, const BatchItem&) {});
+        [](const Cache&, memstream_item_t&, const BatchItem&) {});
   });
 }
 
@@ -148,12 +182,12 @@ int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
     bool too_small = false;
     const Status failure = for_all(
         cache, items, item_size, count, Reads::kKeysOnly,
-        [&](BatchWork& batch, const memstream::Deadline& deadline) {
-          return cache->cache().get_many(batch, deadline, &left);
+        [&](Cache& segment, BatchWork& batch, const memstream::Deadline& deadline) {
+          return segment.get_many(batch, deadline, &left);
         },
-        [&](memstream_item_t& item, const BatchItem& got) {
+        [&](const Cache& segment, memstream_item_t& item, const BatchItem& got) {
           const bool is_there = got.status == Status::kOk || got.status == Status::kTooSmall;
-          const memstream_meta_t meta = is_there ? meta_of(cache->cache(), got.read) : memstream_meta_t{};
+          const memstream_meta_t meta = is_there ? meta_of(segment, got.read) : memstream_meta_t{};
           too_small |= got.status == Status::kTooSmall;
           item.value = got.status == Status::kOk ? got.value : nullptr;
           item.value_size = is_there ? got.read.value_size : 0;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <string_view>
 
 #include "api/arguments.h"
@@ -65,6 +66,7 @@ class DefaultConnection final : private ForkAware {
     if (memstream_handle* current = handle_.load(); current != nullptr && !current->is_gone()) return Status::kOk;
     std::unique_ptr<memstream_handle> opened;
     if (const Status status = memstream_handle::open(nullptr, &opened); status != Status::kOk) return status;
+    opened->leave_following_to_owner();
     replace(opened.release());
     return Status::kOk;
   }
@@ -88,6 +90,7 @@ class DefaultConnection final : private ForkAware {
 
   Status destroy() {
     const std::lock_guard guard(mutex_);
+    if (const Status status = renew_superseded(); status != Status::kOk) return status;
     memstream_handle* current = handle_.load();
     if (current == nullptr) return static_cast<Status>(memstream_destroy_named(nullptr));
     const Status status = current->destroy();
@@ -99,12 +102,19 @@ class DefaultConnection final : private ForkAware {
   template <class Guard = InFlightCalls::OperationGuard, class Operation>
   Status use(Operation operation) {
     for (;;) {
-      const std::size_t turn = turn_.load(std::memory_order_seq_cst);
-      const Guard guard(calls_in_flight_[turn % 2]);
-      // Count first, check second: a thread that changes the connection either waits for this call or is seen here.
-      if (turn_.load(std::memory_order_seq_cst) != turn) continue;
-      memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
-      return handle != nullptr ? operation(*handle) : not_connected();
+      {
+        const std::size_t turn = turn_.load(std::memory_order_seq_cst);
+        const Guard guard(calls_in_flight_[turn % 2]);
+        // Count first, check second: a thread that changes the connection either waits for this call or is seen here.
+        if (turn_.load(std::memory_order_seq_cst) != turn) continue;
+        memstream_handle* handle = handle_.load(std::memory_order_seq_cst);
+        if (handle == nullptr) return not_connected();
+        const Status status = operation(*handle);
+        if (status != Status::kGone || !handle->cache().is_superseded()) [[likely]]
+          return status;
+      }
+      const std::lock_guard guard(mutex_);
+      if (const Status status = renew_superseded(); status != Status::kOk) return status;
     }
   }
 
@@ -113,6 +123,20 @@ class DefaultConnection final : private ForkAware {
 
   static Status not_connected() {
     return fail(Status::kNotConnected, "This process is not connected to a cache. Call cache_connect() first.");
+  }
+
+  // Connects to the segment that took the place of this one. kOk also if none did. REQUIRES: the mutex is held.
+  Status renew_superseded() {
+    memstream_handle* const current = handle_.load();
+    if (current == nullptr || !current->cache().is_superseded()) return Status::kOk;
+    std::unique_ptr<memstream_handle> opened;
+    if (const Status status = current->open_again(&opened); status != Status::kOk) {
+      const std::string reason = last_error();
+      return fail(Status::kGone, "The segment was resized, and this process cannot attach to its successor. " + reason);
+    }
+    opened->leave_following_to_owner();
+    replace(opened.release());
+    return Status::kOk;
   }
 
   void replace(memstream_handle* handle) {

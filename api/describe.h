@@ -17,7 +17,7 @@ inline void describe(const Cache& cache, std::uint32_t shard, const ScannedEntry
   entry->last_access_ms = cache.to_unix_ms(scanned.last_access_ms);
   entry->expires_at_ms = scanned.block.expires_ms == 0 ? 0 : cache.to_unix_ms(scanned.block.expires_ms);
   entry->access_count = scanned.access_count;
-  entry->cas = scanned.cas;
+  entry->cas = scanned.cas ^ cache.token_salt();
   entry->flags = static_cast<std::uint32_t>(scanned.block.caller_flags);
   entry->key_size = scanned.block.key_size;
   entry->shard = shard;

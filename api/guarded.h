@@ -8,9 +8,10 @@
 
 namespace memstream {
 
-// Runs `operation()` and returns its status as the C number.
+// Runs `operation()` and returns its status as the C number. Always inline: an operation that several functions share
+// would otherwise get its captures by way of memory.
 template <class Operation>
-int guarded(Operation operation) noexcept {
+[[gnu::always_inline]] inline int guarded(Operation operation) noexcept {
   try {
     const Status status = operation();
     // The engine sets no message for kTooSmall: to callers inside the library it is an expected outcome.

@@ -145,6 +145,42 @@ class InFlightCalls {
     });
   }
 
+  // The calls that are in progress when note_earlier() is called, until has_ended() has seen the end of each.
+  class Earlier {
+    friend InFlightCalls;
+    bool is_noted_ = false;
+    std::uint32_t stripes_ = 0;  // A bit for each counter that may count one of them.
+    std::array<std::uint64_t, ThreadPlaces<Place>::kPlaces> steps_{};  // Odd: of a call that may not have ended.
+  };
+  // What the caller changed before is seen by every call that is not among them.
+  void note_earlier(Earlier* earlier) noexcept {
+    *earlier = {};
+    if (!fence_for_places()) return;  // Nobody can tell: has_ended() tries again.
+    earlier->is_noted_ = true;
+    if (has_one_thread()) return;
+    for (std::size_t i = 0; i < earlier->steps_.size(); ++i) {
+      const Place* const place = places_.at(i);
+      if (place != nullptr) earlier->steps_[i] = place->steps.load(std::memory_order_acquire);
+    }
+    earlier->stripes_ = (1U << kStripes) - 1;
+  }
+  // REQUIRES: the calling thread is in a call itself. If a counter counts it, it does not use what it asks about.
+  bool has_ended(Earlier* earlier) noexcept {
+    if (!earlier->is_noted_) note_earlier(earlier);
+    if (!earlier->is_noted_) return false;
+    bool is_one_left = false;
+    for (std::size_t i = 0; i < earlier->steps_.size(); ++i) {
+      if ((earlier->steps_[i] & 1) == 0) continue;
+      if (places_.at(i)->steps.load(std::memory_order_acquire) != earlier->steps_[i]) {
+        earlier->steps_[i] = 0;
+      } else {
+        is_one_left = true;
+      }
+    }
+    if (earlier->stripes_ != 0) drop_idle_stripes(earlier);
+    return !is_one_left && earlier->stripes_ == 0;
+  }
+
   // Returns when every call has ended that entered before this one. The caller keeps new calls out first. False if the
   // kernel does not let this thread find out: then what the calls use has to stay.
   [[nodiscard]] bool wait_until_empty() const noexcept {
@@ -201,6 +237,14 @@ class InFlightCalls {
   // REQUIRES of a caller that looks at the places.
   bool fence_for_places() const noexcept {
     return has_one_thread() || !has_places_.load(std::memory_order_seq_cst) || fence_all_threads();
+  }
+
+  void drop_idle_stripes(Earlier* earlier) noexcept {
+    const std::atomic<std::uint64_t>* const own = places_.own() == nullptr && !has_one_thread() ? &stripe() : nullptr;
+    for (std::size_t i = 0; i < kStripes; ++i) {
+      const std::uint64_t mine = &stripes_[i].calls == own ? 1 : 0;
+      if (stripes_[i].calls.load(std::memory_order_seq_cst) <= mine) earlier->stripes_ &= ~(1U << i);
+    }
   }
 
   static constexpr int kStripeBits = 4;

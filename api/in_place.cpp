@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/arguments.h"
+#include "api/following.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
@@ -16,6 +17,7 @@ using memstream::GetResult;
 using memstream::guarded;
 using memstream::InFlightCalls;
 using memstream::meta_of;
+using memstream::on_segment;
 using memstream::OwnedBytes;
 using memstream::PinnedItem;
 using memstream::PinnedValue;
@@ -26,13 +28,13 @@ using memstream::StoreMode;
 namespace {
 
 // Takes a view as a copy in memory of the library: for a read-only handle, and when no place for a pin is free.
-[[gnu::cold]] Status view_copy(memstream_t* cache, std::string_view key, memstream_view_t* view) {
+[[gnu::cold]] Status view_copy(memstream_t* cache, Cache& segment, std::string_view key, memstream_view_t* view) {
   *view = {};
   std::uint64_t capacity = memstream::Shard::kPinnedCopySize;
   for (;;) {
     PinnedItem item;
     item.copy = std::make_unique<OwnedBytes>(capacity);
-    const GetResult got = cache->cache().get(key, item.copy->data(), capacity);
+    const GetResult got = segment.get(key, item.copy->data(), capacity);
     if (got.status == Status::kTooSmall) {
       capacity = got.read.value_size;
       continue;
@@ -40,36 +42,57 @@ namespace {
     if (got.status != Status::kOk) return got.status;
     view->data = item.copy->data();
     view->size = got.read.value_size;
-    view->meta = meta_of(cache->cache(), got.read);
+    view->meta = meta_of(segment, got.read);
     view->token = cache->keep(std::move(item));
     return Status::kOk;
   }
 }
 
 // Where nothing was pinned: `status` says why.
-[[gnu::cold]] Status view_otherwise(memstream_t* cache, std::string_view key, memstream_view_t* view, Status status) {
+[[gnu::cold]] Status view_otherwise(memstream_t* cache, Cache& segment, std::string_view key, memstream_view_t* view,
+                                    Status status) {
   *view = {};
   if (status != Status::kFull) return status;
-  const Status copied = view_copy(cache, key, view);
-  if (copied == Status::kOk) cache->cache().count_view_copy();
+  const Status copied = view_copy(cache, segment, key, view);
+  if (copied == Status::kOk) segment.count_view_copy();
   return copied;
+}
+
+[[gnu::always_inline]] inline Status view_in(memstream_t* cache, Cache& segment, std::string_view key,
+                                             memstream_view_t* view) {
+  if (segment.read_only()) return view_copy(cache, segment, key, view);
+  PinnedValue held;
+  const Status status = segment.pin(key, &held);
+  if (status != Status::kOk) [[unlikely]]
+    return view_otherwise(cache, segment, key, view, status);
+  view->data = held.value;
+  view->size = held.read.value_size;
+  view->meta = meta_of(segment, held.read);
+  view->token = memstream_handle::pinned_token(held, segment.number());
+  return Status::kOk;
 }
 
 [[gnu::always_inline]] inline Status view_value(memstream_t* cache, const void* key, std::size_t key_size,
                                                 memstream_view_t* view) {
-  if (cache->cache().read_only()) return view_copy(cache, bytes_of(key, key_size), view);
-  PinnedValue held;
-  const Status status = cache->cache().pin(bytes_of(key, key_size), &held);
-  if (status != Status::kOk) [[unlikely]]
-    return view_otherwise(cache, bytes_of(key, key_size), view, status);
-  view->data = held.value;
-  view->size = held.read.value_size;
-  view->meta = meta_of(cache->cache(), held.read);
-  view->token = memstream_handle::pinned_token(held);
-  return Status::kOk;
+  return view_in(cache, cache->cache(), bytes_of(key, key_size), view);
 }
 
-[[gnu::cold]] Status release_copy(memstream_t* cache, std::uint64_t token) {
+// After kGone: once more as a call of its own, in the segment that took the place of the one before if one did.
+[[gnu::cold, gnu::noinline]] int view_again(memstream_t* cache, const void* key, std::size_t key_size,
+                                            memstream_view_t* view) noexcept {
+  return guarded([&] {
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return on_segment(*cache, [&](Cache& segment) { return view_in(cache, segment, bytes_of(key, key_size), view); });
+  });
+}
+
+// A copy, or a view in a segment that was resized since.
+[[gnu::cold, gnu::noinline]] Status release_elsewhere(memstream_t* cache, std::uint64_t token, bool is_pinned) {
+  if (is_pinned) {
+    return cache->with_attachment(memstream_handle::attachment_of(token), [token](Cache& segment) {
+      return segment.release(memstream_handle::pinned_block(token));
+    });
+  }
   PinnedItem copy;
   return cache->take(token, PinnedItem::Kind::kView, &copy);
 }
@@ -77,10 +100,37 @@ namespace {
 [[gnu::always_inline]] inline Status release_view(memstream_t* cache, memstream_view_t* view) {
   const std::uint64_t token = view->token;
   const bool is_pinned = (token & memstream_handle::kPinnedToken) != 0;
-  const Status status = is_pinned ? cache->cache().release(memstream_handle::pinned_block(token))  //
-                                  : release_copy(cache, token);
+  Cache& segment = cache->cache();
+  const bool is_here = is_pinned && memstream_handle::attachment_of(token) == segment.number();
+  const Status status =
+      is_here ? segment.release(memstream_handle::pinned_block(token)) : release_elsewhere(cache, token, is_pinned);
   if (status == Status::kOk) *view = {};
   return status;
+}
+
+Status store_bytes(memstream_t* cache, const PinnedItem& item, const std::byte* bytes, uint64_t ttl_ms,
+                   uint32_t flags) {
+  const Cache::Value value{bytes, item.size_bytes, ttl_ms, flags};
+  return on_segment(*cache, [&](Cache& segment) { return segment.store(item.key, value, StoreMode::kSet, 0); });
+}
+
+// A reservation in a segment that was resized since has the value, but cannot become an entry there.
+Status commit_item(memstream_t* cache, const PinnedItem& item, uint64_t ttl_ms, uint32_t flags) {
+  if (item.copy) return store_bytes(cache, item, item.copy->data(), ttl_ms, flags);
+  const Cache::Value value{nullptr, item.size_bytes, ttl_ms, flags};
+  bool is_superseded = false;
+  const Status status = cache->with_attachment(item.attachment, [&](Cache& segment) {
+    const Status committed = segment.commit(item.key, item.block, value, StoreMode::kSet, 0);
+    is_superseded = committed == Status::kGone && segment.is_superseded();
+    return committed;
+  });
+  if (!is_superseded) return status;
+  const Status stored = store_bytes(cache, item, item.block.value, ttl_ms, flags);
+  if (stored == Status::kBusy) return stored;
+  const std::string reason = memstream::last_error();
+  static_cast<void>(
+      cache->with_attachment(item.attachment, [&](Cache& segment) { return segment.release(item.block); }));
+  return stored < Status::kOk ? memstream::fail(stored, reason) : stored;
 }
 
 }  // namespace
@@ -90,10 +140,11 @@ extern "C" {
 // ---- reading ----
 
 int memstream_view(memstream_t* cache, const void* key, size_t key_size, memstream_view_t* view) {
-  return guarded([&] {
-    if (const Status status = require("cache, key, view", cache, key, view); status != Status::kOk) return status;
+  const int status = guarded([&] {
+    if (const Status missing = require("cache, key, view", cache, key, view); missing != Status::kOk) return missing;
     return cache->calls_in_flight().operation<view_value>(cache, key, key_size, view);
   });
+  return status != CACHE_GONE ? status : view_again(cache, key, key_size, view);
 }
 
 int memstream_release(memstream_t* cache, memstream_view_t* view) {
@@ -125,7 +176,10 @@ int memstream_reserve(memstream_t* cache, const void* key, size_t key_size, size
     item.kind = PinnedItem::Kind::kReservation;
     item.size_bytes = value_size;
     if (key_size <= memstream::kMaxKeySize) item.key = bytes_of(key, key_size);  // reserve() refuses a longer key.
-    const Status status = cache->cache().reserve(bytes_of(key, key_size), value_size, &item.block);
+    const Status status = on_segment(*cache, [&](Cache& segment) {
+      item.attachment = segment.number();
+      return segment.reserve(bytes_of(key, key_size), value_size, &item.block);
+    });
     if (status == Status::kFull) {
       item.copy = std::make_unique<OwnedBytes>(value_size);
     } else if (status != Status::kOk) {
@@ -146,9 +200,7 @@ int memstream_commit(memstream_t* cache, memstream_reservation_t* reservation, u
     if (const Status status = cache->take(reservation->token, PinnedItem::Kind::kReservation, &item);
         status != Status::kOk)
       return status;
-    const Cache::Value value{item.copy ? item.copy->data() : nullptr, item.size_bytes, ttl_ms, flags};
-    const Status status = item.copy ? cache->cache().store(item.key, value, StoreMode::kSet, 0)
-                                    : cache->cache().commit(item.key, item.block, value, StoreMode::kSet, 0);
+    const Status status = commit_item(cache, item, ttl_ms, flags);
     if (status == Status::kBusy) {
       // Nothing has changed: the caller may commit the filled reservation again.
       reservation->token = cache->keep(std::move(item));
@@ -168,7 +220,8 @@ int memstream_abort(memstream_t* cache, memstream_reservation_t* reservation) {
         status != Status::kOk)
       return status;
     *reservation = {};
-    return item.copy ? Status::kOk : cache->cache().release(item.block);
+    if (item.copy) return Status::kOk;
+    return cache->with_attachment(item.attachment, [&](Cache& segment) { return segment.release(item.block); });
   });
 }
 

@@ -9,16 +9,19 @@
 
 #include "api/arguments.h"
 #include "api/describe.h"
+#include "api/following.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
 #include "api/statistics.h"
 
 using memstream::bytes_of;
+using memstream::Cache;
 using memstream::describe;
 using memstream::fail;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -34,10 +37,15 @@ int memstream_scan(memstream_t* cache, uint64_t* cursor, memstream_entry_t* entr
     if (capacity == 0) return fail(Status::kInvalid, "Invalid capacity 0: expected an array of at least one entry.");
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     *count = 0;
-    return cache->cache().scan(cursor, [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
-      if (*count == capacity) return false;
-      describe(cache->cache(), shard, scanned, &entries[(*count)++]);
-      return true;
+    return on_segment(*cache, [&](Cache& segment) {
+      const Status status = segment.scan(cursor, [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
+        if (*count == capacity) return false;
+        describe(segment, shard, scanned, &entries[(*count)++]);
+        return true;
+      });
+      // A position in another segment says nothing: from the beginning, so that nothing is left out.
+      if (status == Status::kGone && segment.is_superseded()) *cursor = *count = 0;
+      return status;
     });
   });
 }
@@ -46,10 +54,11 @@ int memstream_entry_info(memstream_t* cache, const void* key, size_t key_size, m
   return guarded([&] {
     if (const Status status = require("cache, key, entry", cache, key, entry); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().inspect(bytes_of(key, key_size),
-                                  [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
-                                    describe(cache->cache(), shard, scanned, entry);
-                                  });
+    return on_segment(*cache, [&](Cache& segment) {
+      return segment.inspect(bytes_of(key, key_size), [&](std::uint32_t shard, const memstream::ScannedEntry& scanned) {
+        describe(segment, shard, scanned, entry);
+      });
+    });
   });
 }
 
@@ -70,12 +79,17 @@ int memstream_info(memstream_t* cache, memstream_info_t* info) {
                               info->struct_size, sizeof *info));
     }
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    const memstream::AttachedHeader& attached = cache->cache().attached();
+    // Of the segment that has the name now.
+    while (cache->cache().is_superseded()) {
+      if (const Status status = cache->follow(cache->cache()); status != Status::kOk) return status;
+    }
+    const Cache& segment = cache->cache();
+    const memstream::AttachedHeader& attached = segment.attached();
     info->backend = cache->backend_name();
     info->name = cache->name();
     info->size_bytes = attached.geometry.size_bytes;
     info->layout_version = attached.layout_version;
-    info->read_only = cache->cache().read_only() ? 1 : 0;
+    info->read_only = segment.read_only() ? 1 : 0;
     std::memcpy(info->uuid, attached.uuid, sizeof info->uuid);
     return Status::kOk;
   });
@@ -87,7 +101,8 @@ int memstream_processes(memstream_t* cache, memstream_process_t* processes, size
     if (const Status status = require_bytes("processes", processes, capacity); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     std::vector<memstream::ProcessInfo> found;
-    if (const Status status = cache->cache().processes(&found); status != Status::kOk) return status;
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.processes(&found); });
+    if (status != Status::kOk) return status;
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
       processes[i] = {.pid = found[i].pid,
                       .pins = found[i].pins,
@@ -111,7 +126,7 @@ int memstream_repair(memstream_t* cache, memstream_repair_report_t* report) {
     }
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     memstream::RepairReport found;
-    const Status status = cache->cache().repair(&found);
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.repair(&found); });
     report->problems = found.problems;
     report->dropped_entries = found.dropped_entries;
     report->damaged_values = found.damaged_values;
@@ -121,12 +136,34 @@ int memstream_repair(memstream_t* cache, memstream_repair_report_t* report) {
   });
 }
 
+int memstream_resize(memstream_t* cache, uint64_t size_bytes, memstream_resize_report_t* report) {
+  return guarded([&] {
+    if (const Status status = require("cache, report", cache, report); status != Status::kOk) return status;
+    if (report->struct_size != sizeof *report) {
+      return fail(Status::kInvalid, fmt::format("Invalid memstream_resize_report_t.struct_size {}: expected {}. Set it "
+                                                "to sizeof before the call.",
+                                                report->struct_size, sizeof *report));
+    }
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    const std::uint64_t old_bytes = cache->cache().attached().geometry.size_bytes;
+    memstream::MoveReport moved;
+    const Status status = cache->resize(size_bytes, &moved);
+    report->old_bytes = old_bytes;
+    report->new_bytes = cache->cache().attached().geometry.size_bytes;
+    report->copies = moved.copies;
+    report->passes = moved.passes;
+    report->stopped_ns = moved.stopped_ns;
+    return status;
+  });
+}
+
 int memstream_check(memstream_t* cache, uint64_t* problems) {
   return guarded([&] {
     if (const Status status = require("cache, problems", cache, problems); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     std::vector<std::string> found;
-    if (const Status status = cache->cache().check(&found); status != Status::kOk) return status;
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.check(&found); });
+    if (status != Status::kOk) return status;
     *problems = found.size();
     if (found.empty()) return Status::kOk;
     constexpr std::size_t kShown = 8;

@@ -4,13 +4,16 @@
 #include <cstddef>
 
 #include "api/arguments.h"
+#include "api/following.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
 
 using memstream::bytes_of;
+using memstream::Cache;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -30,7 +33,10 @@ int memstream_lease(memstream_t* cache, const void* key, size_t key_size, uint64
   return guarded([&] {
     if (const Status status = require("cache, key, lease", cache, key, lease); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().lease(bytes_of(key, key_size), stale_cas, lease_ms, lease);
+    return on_segment(*cache, [&](Cache& segment) {
+      const uint64_t stale = stale_cas == 0 ? 0 : stale_cas ^ segment.token_salt();
+      return segment.lease(bytes_of(key, key_size), stale, lease_ms, lease);
+    });
   });
 }
 
@@ -39,7 +45,7 @@ int memstream_lease_wait(memstream_t* cache, const void* key, size_t key_size, u
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
-    return cache->cache().wait_for_lease(bytes_of(key, key_size), timeout);
+    return on_segment(*cache, [&](Cache& segment) { return segment.wait_for_lease(bytes_of(key, key_size), timeout); });
   });
 }
 
@@ -50,7 +56,11 @@ int memstream_lease_follow(memstream_t* cache, const void* key, size_t key_size,
       return status;
     const InFlightCalls::Guard guard(cache->calls_in_flight());
     const std::chrono::milliseconds timeout(std::min(timeout_ms, kLongestWaitMs));
-    return cache->cache().follow_lease(bytes_of(key, key_size), followed, timeout);
+    return on_segment(*cache, [&](Cache& segment) {
+      const Status status = segment.follow_lease(bytes_of(key, key_size), followed, timeout);
+      if (status == Status::kGone) *followed = 0;  // It has ended with its segment.
+      return status;
+    });
   });
 }
 
@@ -60,9 +70,10 @@ int memstream_lease_fulfil(memstream_t* cache, const void* key, size_t key_size,
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().store(bytes_of(key, key_size),
-                                {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, StoreMode::kLease,
-                                lease);
+    const Cache::Value stored{static_cast<const std::byte*>(value), value_size, ttl_ms, flags};
+    return on_segment(*cache, [&](Cache& segment) {
+      return segment.store(bytes_of(key, key_size), stored, StoreMode::kLease, lease);
+    });
   });
 }
 
@@ -70,7 +81,7 @@ int memstream_lease_release(memstream_t* cache, const void* key, size_t key_size
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().release_lease(bytes_of(key, key_size), lease);
+    return on_segment(*cache, [&](Cache& segment) { return segment.release_lease(bytes_of(key, key_size), lease); });
   });
 }
 

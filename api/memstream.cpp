@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "api/arguments.h"
+#include "api/following.h"
 #include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
@@ -19,6 +21,7 @@ using memstream::GetResult;
 using memstream::guarded;
 using memstream::has_one_thread;
 using memstream::InFlightCalls;
+using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -27,19 +30,42 @@ using memstream::Threads;
 
 namespace {
 
-[[gnu::always_inline]] inline Status store_value(memstream_t* cache, const void* key, std::size_t key_size,
-                                                 const Cache::Value& value, StoreMode mode, std::uint64_t cas) {
-  return cache->cache().store(bytes_of(key, key_size), value, mode, cas);
+[[gnu::always_inline]] inline Status store_in(Cache& segment, const void* key, std::size_t key_size,
+                                              const Cache::Value& value, StoreMode mode, std::uint64_t cas) {
+  // The token is the caller's.
+  return segment.store(bytes_of(key, key_size), value, mode,
+                       mode == StoreMode::kCas ? cas ^ segment.token_salt() : cas);
 }
 
-int store(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size, uint64_t ttl_ms,
-          uint32_t flags, StoreMode mode, uint64_t cas) noexcept {
+[[gnu::always_inline]] inline Status store_value(memstream_t* cache, const void* key, std::size_t key_size,
+                                                 const Cache::Value& value, StoreMode mode, std::uint64_t cas) {
+  return store_in(cache->cache(), key, key_size, value, mode, cas);
+}
+
+// After kGone, which has changed nothing: once more as a call of its own, in the segment that took the place of the one
+// before if one did. Not a part of the first call, which would be too large to stay inline.
+[[gnu::cold, gnu::noinline]] int store_again(memstream_t* cache, const void* key, std::size_t key_size,
+                                             const Cache::Value& value, StoreMode mode, std::uint64_t cas) noexcept {
   return guarded([&] {
-    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
-    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return on_segment(*cache, [&](Cache& segment) { return store_in(segment, key, key_size, value, mode, cas); });
+  });
+}
+
+// Inline in each function that calls it, and so without a mode to look at: a third of what they do besides the store.
+[[gnu::always_inline]] inline int store(memstream_t* cache, const void* key, size_t key_size, const void* value,
+                                        size_t value_size, uint64_t ttl_ms, uint32_t flags, StoreMode mode,
+                                        uint64_t cas) noexcept {
+  const int status = guarded([&]() __attribute__((always_inline)) {
+    if (const Status missing = require("cache, key", cache, key); missing != Status::kOk) return missing;
+    if (const Status missing = require_bytes("value", value, value_size); missing != Status::kOk) return missing;
     return cache->calls_in_flight().operation<store_value>(
         cache, key, key_size, Cache::Value{static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode, cas);
   });
+  if (status != CACHE_GONE) [[likely]]
+    return status;
+  return store_again(cache, key, key_size, {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode,
+                     cas);
 }
 
 // A get with all its cases.
@@ -50,15 +76,17 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     const InFlightCalls::Guard guard(cache->calls_in_flight());
-    const GetResult got =
-        cache->cache().get(bytes_of(key, key_size), static_cast<std::byte*>(value), *value_size, meta != nullptr);
-    if (got.status != Status::kOk && got.status != Status::kTooSmall) {
-      *value_size = 0;
+    const std::size_t capacity = *value_size;
+    const Status status = on_segment(*cache, [&](Cache& segment) {
+      const GetResult got =
+          segment.get(bytes_of(key, key_size), static_cast<std::byte*>(value), capacity, meta != nullptr);
+      if (got.status != Status::kOk && got.status != Status::kTooSmall) return got.status;
+      *value_size = got.read.value_size;
+      if (meta != nullptr) *meta = meta_of(segment, got.read);
       return got.status;
-    }
-    *value_size = got.read.value_size;
-    if (meta != nullptr) *meta = meta_of(cache->cache(), got.read);
-    return got.status;
+    });
+    if (status != Status::kOk && status != Status::kTooSmall) *value_size = 0;
+    return status;
   });
 }
 
@@ -107,6 +135,14 @@ int store(memstream_t* cache, const void* key, size_t key_size, const void* valu
   return cache->cache().remove(bytes_of(key, key_size));
 }
 
+// As store_again().
+[[gnu::cold, gnu::noinline]] int delete_again(memstream_t* cache, const void* key, std::size_t key_size) noexcept {
+  return guarded([&] {
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return on_segment(*cache, [&](Cache& segment) { return segment.remove(bytes_of(key, key_size)); });
+  });
+}
+
 }  // namespace
 
 namespace memstream {
@@ -115,19 +151,21 @@ namespace memstream {
                                   std::size_t* value_size, memstream_meta_t* meta) noexcept {
   if (key_size - 1 >= kMaxKeySize) [[unlikely]]
     return kNoAnswer;
-  AccessClock& clock = cache->cache().clock_of_only_thread();
-  cache->cache().renew_quick(clock);
-  return get_quickly<Threads::kOne, true>(cache, clock, key, key_size, value, value_size, meta);
+  Cache& segment = cache->cache();
+  AccessClock& clock = segment.clock_of_only_thread();
+  segment.renew_quick(clock);
+  return get_quickly<Threads::kOne, true>(segment, clock, key, key_size, value, value_size, meta);
 }
 
 [[gnu::noinline]] int get_any_key_among_threads(memstream_t* cache, const void* key, std::size_t key_size, void* value,
                                                 std::size_t* value_size, memstream_meta_t* meta) noexcept {
   if (key_size - 1 >= kMaxKeySize) [[unlikely]]
     return kNoAnswer;
-  AccessClock* const clock = cache->cache().claim_clock();
+  Cache& segment = cache->cache();
+  AccessClock* const clock = segment.claim_clock();
   if (clock == nullptr) return kNoAnswer;
-  cache->cache().renew_quick(*clock);
-  return get_quickly<Threads::kMany, true>(cache, *clock, key, key_size, value, value_size, meta);
+  segment.renew_quick(*clock);
+  return get_quickly<Threads::kMany, true>(segment, *clock, key, key_size, value, value_size, meta);
 }
 
 }  // namespace memstream
@@ -218,17 +256,18 @@ int memstream_cas(memstream_t* cache, const void* key, size_t key_size, const vo
 }
 
 int memstream_delete(memstream_t* cache, const void* key, size_t key_size) {
-  return guarded([&] {
-    if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
+  const int status = guarded([&] {
+    if (const Status missing = require("cache, key", cache, key); missing != Status::kOk) return missing;
     return cache->calls_in_flight().operation<delete_key>(cache, key, key_size);
   });
+  return status != CACHE_GONE ? status : delete_again(cache, key, key_size);
 }
 
 int memstream_touch(memstream_t* cache, const void* key, size_t key_size, uint64_t ttl_ms) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().touch(bytes_of(key, key_size), ttl_ms);
+    return on_segment(*cache, [&](Cache& segment) { return segment.touch(bytes_of(key, key_size), ttl_ms); });
   });
 }
 
@@ -237,7 +276,9 @@ int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().increment(bytes_of(key, key_size), delta, initial, ttl_ms, result);
+    return on_segment(*cache, [&](Cache& segment) {
+      return segment.increment(bytes_of(key, key_size), delta, initial, ttl_ms, result);
+    });
   });
 }
 
@@ -245,7 +286,7 @@ int memstream_exists(memstream_t* cache, const void* key, size_t key_size) {
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().exists(bytes_of(key, key_size));
+    return on_segment(*cache, [&](Cache& segment) { return segment.exists(bytes_of(key, key_size)); });
   });
 }
 
@@ -253,7 +294,7 @@ int memstream_clear(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().clear();
+    return on_segment(*cache, [&](Cache& segment) { return segment.clear(); });
   });
 }
 

@@ -921,6 +921,41 @@ typedef struct memstream_repair_report {
  */
 CACHE_API int memstream_repair(memstream_t *cache, memstream_repair_report_t *report);
 
+/**
+ * What memstream_resize() did.
+ */
+typedef struct memstream_resize_report_t {
+  size_t struct_size;  /* In: sizeof(memstream_resize_report_t). The struct may grow. */
+  uint64_t old_bytes;  /* Size of the segment before. */
+  uint64_t new_bytes;  /* Size of the segment now: as asked for, rounded up to whole pages. */
+  uint64_t copies;     /* Entries that were copied. One that others wrote meanwhile counts again. */
+  uint64_t passes;     /* Looks at what others had changed meanwhile. */
+  uint64_t stopped_ns; /* For how long writers waited at the end, in nanoseconds. */
+} memstream_resize_report_t;
+
+/**
+ * Replaces the segment by one of another size, while other processes go on using it.
+ *
+ * The new segment takes the entries, the hottest first; a smaller one takes as many as fit. Both exist until the last
+ * process has attached to the new one, which each does by itself in its next call. Views stay valid, leases end, and a
+ * compare-and-set with a token of the old segment gets CACHE_CONFLICT. Gets go on meanwhile; writers wait at the end,
+ * for a quarter of a second at most.
+ *
+ * @param cache       An open cache, not read-only.
+ * @param size_bytes  The new size, as memstream_options_t.size_bytes has it.
+ * @param report      The struct to fill. Set `report->struct_size` before the call.
+ * @retval CACHE_OK  The new segment has the name of the old one, and `cache` uses it.
+ * @retval CACHE_BAD_SIZE  There cannot be a segment of that size.
+ * @retval CACHE_NO_MEMORY  The system has no memory for both segments. The old one is unchanged.
+ * @retval CACHE_BUSY  Others wrote faster than entries could be copied, held a lock until the deadline, or create,
+ *                     remove or resize the segment themselves. The old one is unchanged.
+ * @retval CACHE_READ_ONLY  The cache was opened for reading only.
+ * @retval CACHE_INVALID  `report->struct_size` is not the size of this version.
+ * @threads Safe.
+ * @processes Safe. A process that is killed in this call leaves the old segment or the new one, whole.
+ */
+CACHE_API int memstream_resize(memstream_t *cache, uint64_t size_bytes, memstream_resize_report_t *report);
+
 /* ---- Segments of this machine ---- */
 
 /**

@@ -44,6 +44,7 @@ using Meta = memstream_meta_t;
 using Metrics = memstream_metrics_t;
 using Process = memstream_process_t;
 using RepairReport = memstream_repair_report_t;
+using ResizeReport = memstream_resize_report_t;
 using Segment = memstream_segment_t;
 using Stats = cache_stats_t;
 
@@ -909,6 +910,16 @@ class BasicCache {
   // Rebuilds every shard and drops what is damaged. C: memstream_repair().
   Sure<RepairReport> repair() {
     return Face::sure([&] { return sized<RepairReport>(memstream_repair); });
+  }
+  // Replaces the segment by one of another size, while others use it. Views stay valid. C: memstream_resize().
+  Sure<ResizeReport> resize(std::uint64_t size_bytes) {
+    return Face::sure([&]() -> Result<ResizeReport> {
+      ResizeReport report{};
+      report.struct_size = sizeof report;
+      const int status = memstream_resize(handle(), size_bytes, &report);
+      if (status != CACHE_OK) return Error::of(status);
+      return report;
+    });
   }
 
  private:

@@ -7,11 +7,13 @@
 
 #include "api/arguments.h"
 #include "api/describe.h"
+#include "api/following.h"
 #include "api/grown_struct.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream_metrics.h"
 
+using memstream::Cache;
 using memstream::CacheStatistics;
 using memstream::fail;
 using memstream::guarded;
@@ -19,6 +21,7 @@ using memstream::InFlightCalls;
 using memstream::kOperations;
 using memstream::kOutcomes;
 using memstream::MetricsSum;
+using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -63,8 +66,11 @@ Status fill_metrics(memstream_t& handle, memstream_metrics_t* callers_metrics) {
   }
   CacheStatistics statistics;
   MetricsSum sum;
-  if (const Status status = handle.cache().statistics(&statistics); status != Status::kOk) return status;
-  if (const Status status = handle.cache().metrics(&sum); status != Status::kOk) return status;
+  const Status status = on_segment(handle, [&](Cache& segment) {
+    const Status summed = segment.statistics(&statistics);
+    return summed == Status::kOk ? segment.metrics(&sum) : summed;
+  });
+  if (status != Status::kOk) return status;
   memstream_metrics_t filled{};
   filled.struct_size = size;
   fill_outcomes(sum, statistics, &filled);
@@ -121,11 +127,14 @@ int memstream_hot_keys(memstream_t* cache, memstream_entry_t* entries, size_t ca
       std::uint64_t weight;
     };
     std::vector<Hot> found;
-    const Status status = cache->cache().hot_entries(
-        [&](std::uint32_t shard, const memstream::ScannedEntry& scanned, std::uint64_t weight) {
-          memstream::describe(cache->cache(), shard, scanned, &found.emplace_back().entry);
-          found.back().weight = weight;
-        });
+    const Status status = on_segment(*cache, [&](Cache& segment) {
+      found.clear();
+      return segment.hot_entries(
+          [&](std::uint32_t shard, const memstream::ScannedEntry& scanned, std::uint64_t weight) {
+            memstream::describe(segment, shard, scanned, &found.emplace_back().entry);
+            found.back().weight = weight;
+          });
+    });
     if (status != Status::kOk) return status;
     std::sort(found.begin(), found.end(), [](const Hot& a, const Hot& b) { return a.weight > b.weight; });
     for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) entries[i] = found[i].entry;

@@ -2,9 +2,11 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <string_view>
 #include <tuple>
 
 #include "api/arguments.h"
+#include "api/following.h"
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream_near_core.h"
@@ -17,6 +19,7 @@ using memstream::fail;
 using memstream::GetResult;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
@@ -67,7 +70,8 @@ int memstream_near_core_claim(memstream_t* cache, const void* name, size_t name_
       return fail(Status::kInvalid, "Invalid name of a server: expected 1 to 1024 bytes.");
     }
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_claim({static_cast<const char*>(name), name_size}, server);
+    const std::string_view known_as{static_cast<const char*>(name), name_size};
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_claim(known_as, server); });
   });
 }
 
@@ -79,14 +83,18 @@ int memstream_near_core_get(memstream_t* cache, uint32_t server, const void* key
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
     const InFlightCalls::Guard guard(cache->calls_in_flight());
-    const GetResult got = cache->cache().near_get(server, bytes_of(key, key_size), static_cast<std::byte*>(value),
-                                                  *value_size, max_lag_ms);
-    const bool has_value = got.status == Status::kOk || got.status == Status::kTooSmall;
-    *value_size = has_value ? got.read.value_size : 0;
-    *meta = {.stale_cas = got.status == Status::kMiss ? got.read.cas : 0,
-             .flags = static_cast<uint32_t>(got.read.caller_flags),
-             .reserved = 0};
-    return got.status;
+    const size_t capacity = *value_size;
+    return on_segment(*cache, [&](Cache& segment) {
+      const GetResult got =
+          segment.near_get(server, bytes_of(key, key_size), static_cast<std::byte*>(value), capacity, max_lag_ms);
+      const bool has_value = got.status == Status::kOk || got.status == Status::kTooSmall;
+      const bool has_stale = got.status == Status::kMiss && got.read.cas != 0;
+      *value_size = has_value ? got.read.value_size : 0;
+      *meta = {.stale_cas = has_stale ? got.read.cas ^ segment.token_salt() : 0,
+               .flags = static_cast<uint32_t>(got.read.caller_flags),
+               .reserved = 0};
+      return got.status;
+    });
   });
 }
 
@@ -94,7 +102,8 @@ int memstream_near_core_begin(memstream_t* cache, uint32_t server, const void* k
   return guarded([&] {
     if (const Status status = require("cache, key, token", cache, key, token); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_begin(server, bytes_of(key, key_size), token);
+    return on_segment(*cache,
+                      [&](Cache& segment) { return segment.near_begin(server, bytes_of(key, key_size), token); });
   });
 }
 
@@ -104,9 +113,9 @@ int memstream_near_core_store(memstream_t* cache, uint32_t server, const void* k
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_store(server, bytes_of(key, key_size),
-                                     Cache::Value{static_cast<const std::byte*>(value), value_size, ttl_ms, flags},
-                                     token);
+    const Cache::Value stored{static_cast<const std::byte*>(value), value_size, ttl_ms, flags};
+    return on_segment(
+        *cache, [&](Cache& segment) { return segment.near_store(server, bytes_of(key, key_size), stored, token); });
   });
 }
 
@@ -114,7 +123,7 @@ int memstream_near_core_invalidate(memstream_t* cache, uint32_t server, const vo
   return guarded([&] {
     if (const Status status = require("cache, key", cache, key); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_invalidate(server, bytes_of(key, key_size));
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_invalidate(server, bytes_of(key, key_size)); });
   });
 }
 
@@ -122,7 +131,7 @@ int memstream_near_core_advance(memstream_t* cache, uint32_t server) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_advance(server);
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_advance(server); });
   });
 }
 
@@ -141,7 +150,7 @@ int memstream_near_core_heard(memstream_t* cache, uint32_t server, uint64_t inst
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_heard(server, instant_ms);
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_heard(server, instant_ms); });
   });
 }
 
@@ -149,7 +158,7 @@ int memstream_near_core_lead(memstream_t* cache, uint32_t server) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_lead(server);
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_lead(server); });
   });
 }
 
@@ -157,16 +166,20 @@ int memstream_near_core_yield(memstream_t* cache, uint32_t server) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_yield(server);
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_yield(server); });
   });
 }
 
 int memstream_near_core_state(memstream_t* cache, uint32_t server, memstream_near_core_state_t* state) {
-  return describe(cache, state, [&](Cache::NearState* known) { return cache->cache().near_state(server, known); });
+  return describe(cache, state, [&](Cache::NearState* known) {
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_state(server, known); });
+  });
 }
 
 int memstream_near_core_look(memstream_t* cache, uint32_t server, memstream_near_core_state_t* state) {
-  return describe(cache, state, [&](Cache::NearState* known) { return cache->cache().near_look(server, known); });
+  return describe(cache, state, [&](Cache::NearState* known) {
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_look(server, known); });
+  });
 }
 
 uint32_t memstream_near_core_epoch_of(uint64_t token) { return memstream::near_epoch_of(token); }
@@ -179,7 +192,7 @@ int memstream_near_core_note_subscription(memstream_t* cache, uint32_t server) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_note_subscription(server);
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_note_subscription(server); });
   });
 }
 
@@ -187,8 +200,9 @@ int memstream_near_core_count(memstream_t* cache, const memstream_near_core_coun
   return guarded([&] {
     if (const Status status = require_counts(cache, more); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    return cache->cache().near_count({more->hits, more->fetches, more->fills, more->conflicts, more->merged,
-                                      more->bypasses, more->stale, more->errors});
+    const Cache::NearCountValues values{more->hits,   more->fetches,  more->fills, more->conflicts,
+                                        more->merged, more->bypasses, more->stale, more->errors};
+    return on_segment(*cache, [&](Cache& segment) { return segment.near_count(values); });
   });
 }
 
@@ -197,7 +211,7 @@ int memstream_near_core_counts(memstream_t* cache, memstream_near_core_counts_t*
     if (const Status status = require_counts(cache, counts); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     Cache::NearCountValues values{};
-    const Status status = cache->cache().near_counts(&values);
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.near_counts(&values); });
     *counts = {sizeof *counts, values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]};
     return status;
   });

@@ -246,6 +246,10 @@ memstream_options_t default_options(std::size_t size) noexcept {
   return options;
 }
 
+Status set_spec_size(const char* source, std::uint64_t size_bytes, SegmentSpec* spec) {
+  return set_size(source, std::to_string(size_bytes), size_bytes, true, spec);
+}
+
 Status read_options(const memstream_options_t* options, OpenOptions* result) {
   memstream_options_t given = default_options();
   if (options != nullptr) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -32,5 +33,8 @@ memstream_options_t default_options(std::size_t size = sizeof(memstream_options_
 // to kBadGroup with a message that names the variable, its value and what is allowed. Returns kInvalid for an unknown
 // owner, a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
+
+// Sets the size of `spec`, rounded up to whole pages. kBadSize, with a message that names `source`.
+Status set_spec_size(const char* source, std::uint64_t size_bytes, SegmentSpec* spec);
 
 }  // namespace memstream

@@ -18,23 +18,22 @@ inline constexpr int kNoAnswer = INT_MIN;
 // Where a get of one thread finds its clock. REQUIRES: has_one_thread() for Threads::kOne; with kMany the call was
 // entered. No pointer is NULL, but for `meta`; keys of 1 to kMaxKeySize bytes.
 template <Threads kThreads, bool kWantsAll>
-[[gnu::always_inline]] inline int get_quickly(memstream_t* cache, AccessClock& clock, const void* key,
-                                              std::size_t key_size, void* value, std::size_t* value_size,
-                                              memstream_meta_t* meta) noexcept {
+[[gnu::always_inline]] inline int get_quickly(Cache& cache, AccessClock& clock, const void* key, std::size_t key_size,
+                                              void* value, std::size_t* value_size, memstream_meta_t* meta) noexcept {
   using Answer = Shard::QuickAnswer;
   ReadResult read;
   Entry* entry = nullptr;
-  const Answer answer = cache->cache().get_quickly<kWantsAll>(
-      clock, bytes_of(key, key_size), static_cast<std::byte*>(value), value_size, &read, &entry);
+  const Answer answer = cache.get_quickly<kWantsAll>(clock, bytes_of(key, key_size), static_cast<std::byte*>(value),
+                                                     value_size, &read, &entry);
   if (answer == Answer::kHit) [[likely]] {
     *value_size = read.value_size;
-    if (kWantsAll && meta != nullptr) *meta = meta_of(cache->cache(), read);
-    cache->cache().note_quick_hit<kThreads>(clock, *entry);
+    if (kWantsAll && meta != nullptr) *meta = meta_of(cache, read);
+    cache.note_quick_hit<kThreads>(clock, *entry);
     return static_cast<int>(Status::kOk);
   }
   if (answer == Answer::kNone) return kNoAnswer;
   *value_size = 0;
-  cache->cache().note_quick_miss<kThreads>();
+  cache.note_quick_miss<kThreads>();
   return static_cast<int>(Status::kMiss);
 }
 
@@ -55,13 +54,15 @@ template <Threads kThreads>
     return kNoAnswer;
   if (key_size < kLeast || key_size > kMost) __builtin_unreachable();  // The line above is too clever for a compiler.
   if constexpr (kThreads == Threads::kOne) {
-    AccessClock& clock = cache->cache().clock_of_only_thread();
-    return get_quickly<kThreads, false>(cache, clock, key, key_size, value, value_size, nullptr);
+    Cache& segment = cache->cache();
+    return get_quickly<kThreads, false>(segment, segment.clock_of_only_thread(), key, key_size, value, value_size,
+                                        nullptr);
   } else {
-    AccessClock* const clock = cache->cache().clock_among_threads();
+    Cache& segment = cache->cache();
+    AccessClock* const clock = segment.clock_among_threads();
     if (clock == nullptr) [[unlikely]]
       return kNoAnswer;
-    return get_quickly<kThreads, false>(cache, *clock, key, key_size, value, value_size, nullptr);
+    return get_quickly<kThreads, false>(segment, *clock, key, key_size, value, value_size, nullptr);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "api/following.h"
 #include "api/grown_struct.h"
 
 namespace memstream {
@@ -17,7 +18,8 @@ Status fill_statistics(memstream_handle& handle, cache_stats_t* callers_stats) {
                             size, kFirstStatsSize, sizeof(cache_stats_t)));
   }
   CacheStatistics statistics;
-  if (const Status status = handle.cache().statistics(&statistics); status != Status::kOk) return status;
+  const Status status = on_segment(handle, [&](Cache& segment) { return segment.statistics(&statistics); });
+  if (status != Status::kOk) return status;
   const ShardStatistics& shards = statistics.shards;
   cache_stats_t filled{};
   cache_stats_t* stats = &filled;

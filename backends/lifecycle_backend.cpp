@@ -2,8 +2,11 @@
 #include "backends/lifecycle_backend.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "backends/mapped_segment.h"
@@ -120,9 +123,10 @@ Status map_and_look(Access access, const SegmentInitializer& initializer, Shared
   return status;
 }
 
-// Decides under the lock what to do with an object that was not ready when it was found.
-Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedObject& object,
-              std::unique_ptr<Segment>* segment) {
+}  // namespace
+
+Status LifecycleBackend::settle(SegmentInitializer& initializer, const Deadline& deadline, SharedObject& object,
+                                std::unique_ptr<Segment>* segment) {
   if (const Status status = object.lock(deadline); status != Status::kOk) return status;
   if (const Status status = object.look_again(); status != Status::kOk) return status;
   Identity identity;
@@ -135,6 +139,9 @@ Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedO
       if (status == Status::kOk) *segment = std::move(mapped);
       return status;
     }
+    case SegmentState::kSuperseded:
+      return hand_over(object, initializer);
+    case SegmentState::kPending:  // Only a damaged header says so under this name.
     case SegmentState::kForeign:  // The engine's attach checks say what is wrong with it.
       return object.map(Access::kReadWrite, segment);
     case SegmentState::kDestroyed: {  // Its destroyer died between the mark and the removal.
@@ -148,16 +155,17 @@ Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedO
   return initialize(initializer, object, segment);
 }
 
-}  // namespace
+std::size_t LifecycleBackend::rounded_size(const SegmentSpec& spec) const noexcept {
+  const std::size_t page = spec.huge_pages == HugePages::kOff ? 0 : huge_page_size_bytes();
+  return page == 0 ? spec.size_bytes : (spec.size_bytes + page - 1) / page * page;
+}
 
 Status LifecycleBackend::open(const SegmentSpec& spec, SegmentInitializer& initializer,
                               std::unique_ptr<Segment>* segment) {
   const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
   SegmentSpec rounded = spec;
-  if (const std::size_t page = spec.huge_pages == HugePages::kOff ? 0 : huge_page_size_bytes(); page != 0) {
-    rounded.size_bytes = (spec.size_bytes + page - 1) / page * page;
-  }
+  rounded.size_bytes = rounded_size(spec);
   return retry_until_stable(rounded, deadline, [&] { return try_open(rounded, initializer, deadline, segment); });
 }
 
@@ -217,6 +225,11 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     SegmentState state;
     status = map_and_look(access, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
+    if (state == SegmentState::kSuperseded) {
+      if (access == Access::kReadWrite) return settle(initializer, deadline, *object, &mapped);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // The process that resizes is about to move the name.
+      return Status::kGone;
+    }
     if (state != SegmentState::kReady && state != SegmentState::kForeign) return not_ready(spec);
     if (state == SegmentState::kReady) status = check_present_pages(spec, *mapped);
     if (status != Status::kOk) return status;
@@ -273,9 +286,128 @@ Status LifecycleBackend::try_remove(const SegmentSpec& spec, SegmentInitializer&
   if (identity.state != SegmentState::kForeign && identity.state != SegmentState::kBlank) {
     std::unique_ptr<Segment> mapped;
     if (status = object->map(Access::kReadWrite, &mapped); status != Status::kOk) return status;
+    if (identity.state == SegmentState::kSuperseded) return hand_over(*object, initializer);
     before_removal(mapped->data());
   }
+  if (status = remove_successor(*object, initializer, before_removal); status != Status::kOk) return status;
   return object->remove_name();
+}
+
+// ---- replacing ----
+
+namespace {
+
+// The message names the segment as its user does: what failed is a step on another one.
+Status of_successor(const SharedObject& object, Status status) {
+  const std::string reason = last_error();
+  return fail(status, fmt::format("Segment '{}' has, or should get, a successor. {}", object.spec().name, reason));
+}
+
+}  // namespace
+
+Status LifecycleBackend::find_successor(SharedObject& object, const SegmentInitializer& initializer,
+                                        std::unique_ptr<SharedObject>* successor) {
+  SegmentSpec spec = object.spec();
+  spec.name = SegmentInitializer::successor_name(spec.name);
+  return find(spec, Access::kReadWrite, initializer, successor);
+}
+
+Status LifecycleBackend::create_successor(SharedObject& object, const SegmentSpec& spec,
+                                          const SegmentInitializer& initializer, const Deadline& deadline,
+                                          std::unique_ptr<SharedObject>* successor) {
+  SegmentSpec named = spec;
+  named.name = SegmentInitializer::successor_name(object.spec().name);
+  return create(named, initializer, deadline, successor);
+}
+
+Status LifecycleBackend::remove_successor(SharedObject& object, SegmentInitializer& initializer,
+                                          const std::function<void(std::byte*)>& before_removal) {
+  for (int looks = 0; looks < kLeastTries; ++looks) {
+    std::unique_ptr<SharedObject> successor;
+    Status status = find_successor(object, initializer, &successor);
+    if (status == Status::kNoSegment) return Status::kOk;
+    if (status == Status::kOk) status = check_owner(*successor);
+    if (status != Status::kOk) return of_successor(object, status);
+    Identity identity;
+    if (successor->size_bytes() != 0 && identify(*successor, initializer, &identity) == Status::kOk &&
+        identity.state != SegmentState::kForeign && identity.state != SegmentState::kBlank) {
+      std::unique_ptr<Segment> mapped;
+      status = successor->map(Access::kReadWrite, &mapped);
+      if (status != Status::kOk) return of_successor(object, status);
+      before_removal(mapped->data());
+    }
+    if (status = successor->remove_name(); status != Status::kOk) return of_successor(object, status);
+  }
+  return Status::kOk;
+}
+
+Status LifecycleBackend::hand_over(SharedObject& object, SegmentInitializer& initializer) {
+  std::unique_ptr<Segment> superseded;
+  if (const Status status = object.map(Access::kReadWrite, &superseded); status != Status::kOk) return status;
+  std::unique_ptr<SharedObject> successor;
+  std::unique_ptr<Segment> mapped;
+  // More than one look: a system call that failed once must not pass for a successor that somebody has removed.
+  Status status = Status::kNoSegment;
+  for (int looks = 0; status == Status::kNoSegment && looks < kLeastTries; ++looks) {
+    status = find_successor(object, initializer, &successor);
+  }
+  if (status == Status::kOk) status = check_owner(*successor);
+  if (status == Status::kOk) status = successor->map(Access::kReadWrite, &mapped);
+  if (status != Status::kOk && status != Status::kNoSegment) return of_successor(object, status);
+  // Somebody may have removed it by hand. There is nothing then that could have the name.
+  const bool is_there = status == Status::kOk && initializer.is_successor(superseded->data(), mapped->data());
+  // In this order: at each instant one segment of the name can be found, and it is the successor once that is ready.
+  if (is_there) initializer.succeed(mapped->data());
+  initializer.retire(superseded->data());
+  status = is_there ? move_name(object, *successor) : object.remove_name();
+  return status == Status::kOk ? Status::kGone : status;
+}
+
+Status LifecycleBackend::replace(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment& current,
+                                 const std::function<Status(Segment& successor)>& fill) {
+  const DisableCancelScope uncancelled;
+  const Deadline deadline(spec.timeout);
+  std::unique_ptr<SharedObject> object;
+  Status status = find_mapped(spec, current, initializer, &object);
+  if (status == Status::kOk) status = check_owner(*object);
+  if (status == Status::kOk) status = object->may_remove_name();
+  if (status == Status::kOk) status = object->lock(deadline);
+  if (status == Status::kOk) status = object->look_again();
+  Identity identity;
+  if (status == Status::kOk) status = identify(*object, initializer, &identity);
+  if (status == Status::kGone || (status == Status::kOk && identity.state != SegmentState::kReady)) {
+    return no_longer_named(spec);
+  }
+  if (status != Status::kOk) return status;
+
+  const Ownership ownership = object->ownership();
+  SegmentSpec next = spec;
+  next.size_bytes = rounded_size(spec);
+  next.mode = ownership.mode;
+  if (ownership.group != ::getegid()) next.group = ownership.group;
+  const auto dismiss = [&initializer](std::byte* bytes) { initializer.retire(bytes); };
+  status = remove_successor(*object, initializer, dismiss);
+  std::unique_ptr<SharedObject> successor;
+  if (status != Status::kOk) return status;
+  status = create_successor(*object, next, initializer, deadline, &successor);
+  if (status != Status::kOk) return of_successor(*object, status);
+  std::unique_ptr<Segment> segment;
+  if (status = initialize(initializer, *successor, &segment); status != Status::kOk) {
+    return of_successor(*object, status);
+  }
+  try {
+    status = fill(*segment);
+  } catch (...) {
+    dismiss(segment->data());
+    (void)successor->remove_name();
+    throw;
+  }
+  if (status != Status::kOk) {
+    dismiss(segment->data());
+    return give_up(*successor, status);
+  }
+  status = hand_over(*object, initializer);
+  return status == Status::kGone ? Status::kOk : status;
 }
 
 }  // namespace memstream

@@ -3,6 +3,11 @@
 // and adds finding, creating and listing.
 //
 //   ABSENT -> EMPTY -> SIZED -> INIT -> READY -> DESTROYED
+//                                 \              SUPERSEDED
+//                                  -> PENDING -> READY
+//
+// A successor lies under a name of its own, pending, until the segment whose place it takes is marked superseded. From
+// that store on the successor is the segment of the name, and each process that finds the mark gives it the name.
 //
 // Every step between EMPTY and READY, and every removal of a name, happens under the creation lock. A process that
 // holds the lock and finds the object under its name therefore knows two things: no other process creates, initialises
@@ -23,6 +28,8 @@ class LifecycleBackend : public SegmentBackend {
                 std::unique_ptr<Segment>* segment) final;
   Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                 const std::function<void(std::byte*)>& before_removal) final;
+  Status replace(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment& current,
+                 const std::function<Status(Segment& successor)>& fill) final;
 
  protected:
   // kNoSegment: the name belongs to another segment than the one that this process has open.
@@ -39,6 +46,27 @@ class LifecycleBackend : public SegmentBackend {
   virtual Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                         std::unique_ptr<SharedObject>* object) = 0;
 
+  // The successor of `object`, in any state: kNoSegment if there is none. Makes a new one beside it; `spec` is as for
+  // create(). Both use the name that successor_name() gives, unless a backend keeps it elsewhere.
+  virtual Status find_successor(SharedObject& object, const SegmentInitializer& initializer,
+                                std::unique_ptr<SharedObject>* successor);
+  virtual Status create_successor(SharedObject& object, const SegmentSpec& spec, const SegmentInitializer& initializer,
+                                  const Deadline& deadline, std::unique_ptr<SharedObject>* successor);
+  // Gives the name of `object` to its successor, which is ready. May be repeated. REQUIRES: the lock of `object`.
+  virtual Status move_name(SharedObject& object, SharedObject& successor) = 0;
+
+  // Removes what a process left that was killed before its successor took over. REQUIRES: the lock of `object`.
+  Status remove_successor(SharedObject& object, SegmentInitializer& initializer,
+                          const std::function<void(std::byte*)>& before_removal);
+  // Completes what a process began that marked `object` as superseded. kGone: look the name up again.
+  // REQUIRES: the lock of `object`.
+  Status hand_over(SharedObject& object, SegmentInitializer& initializer);
+  // Decides under the lock what to do with an object that was not ready when it was found.
+  Status settle(SegmentInitializer& initializer, const Deadline& deadline, SharedObject& object,
+                std::unique_ptr<Segment>* segment);
+
+  // The size of a new segment: whole pages, also whole huge pages where some are wanted.
+  std::size_t rounded_size(const SegmentSpec& spec) const noexcept;
   // Size of the huge pages that a new segment may get; 0 if there are none.
   virtual std::size_t huge_page_size_bytes() const noexcept = 0;
 

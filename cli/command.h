@@ -29,7 +29,7 @@ void print(const Session& session, const Json& value, const std::function<std::s
 bool confirm(const std::string& question);
 
 // One function for each source of commands.
-void add_segment_commands(CLI::App& app, Session& session);     // ls, rm, check, doctor
+void add_segment_commands(CLI::App& app, Session& session);     // ls, resize, rm, check, doctor
 void add_statistics_commands(CLI::App& app, Session& session);  // stat, metrics, advise, procs
 void add_key_commands(CLI::App& app, Session& session);         // keys, hotkeys, bigkeys, prefixes, histogram
 void add_map_commands(CLI::App& app, Session& session);         // scan, map

@@ -116,6 +116,24 @@ int check(const Session& session) {
   return status == CACHE_OK ? kDone : kMissOrFinding;
 }
 
+int resize(const Session& session, const std::string& size) {
+  const Cache cache(session.target, Attach::kWrite);
+  const cache_stats_t before = cache.stats();
+  memstream_resize_report_t report{};
+  report.struct_size = sizeof report;
+  require_ok(memstream_resize(cache.get(), parse_size(size), &report));
+  const cache_stats_t after = cache.stats();
+  const Json row = {{"old_bytes", report.old_bytes},  {"new_bytes", report.new_bytes}, {"old_entries", before.entries},
+                    {"new_entries", after.entries},   {"copies", report.copies},       {"passes", report.passes},
+                    {"stopped_ns", report.stopped_ns}};
+  print(session, row, [&] {
+    return fmt::format("Resized from {} to {}: {} of {} entries. Writers waited {}.\n", format_size(report.old_bytes),
+                       format_size(report.new_bytes), after.entries, before.entries,
+                       format_nanoseconds(report.stopped_ns));
+  });
+  return kDone;
+}
+
 int remove(const Session& session, bool yes) {
   memstream_options_t options;
   memstream_options_init(&options);
@@ -227,6 +245,12 @@ void add_segment_commands(CLI::App& app, Session& session) {
   verify->callback([&session, repairs] {
     session.run = [&session, repairs] { return *repairs ? repair(session) : check(session); };
   });
+
+  CLI::App* other = add_command(app, session, "resize", "Replace a segment by one of another size, while it is in use",
+                                "  memstream resize 512M --name sessions");
+  const auto size = std::make_shared<std::string>();
+  other->add_option("size", *size, "the new size, with K, M or G")->required();
+  other->callback([&session, size] { session.run = [&session, size] { return resize(session, *size); }; });
 
   CLI::App* rm = add_command(app, session, "rm", "Destroy a segment; attached processes get CACHE_GONE",
                              "  memstream rm --name old --yes");

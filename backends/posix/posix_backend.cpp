@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <limits>
 #include <string_view>
 #include <thread>
@@ -122,6 +123,7 @@ class PosixBackend final : public LifecycleBackend {
               std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
+  Status move_name(SharedObject& object, SharedObject& successor) override;
   std::size_t huge_page_size_bytes() const noexcept override { return transparent_huge_page_size_bytes(); }
 };
 
@@ -160,6 +162,14 @@ Status PosixBackend::create(const SegmentSpec& spec, const SegmentInitializer& /
   made->become(std::move(file));
   *object = std::move(made);
   return Status::kOk;
+}
+
+Status PosixBackend::move_name(SharedObject& object, SharedObject& successor) {
+  const std::string from = kPosixObjectFolder + posix_object_name(successor.spec().name);
+  const std::string to = kPosixObjectFolder + posix_object_name(object.spec().name);
+  if (::rename(from.c_str(), to.c_str()) == 0) return Status::kOk;
+  return fail_errno(Status::kNoPermission, "rename", object.spec().name, errno,
+                    "Only its owner or root can rename it. Run as one of them, with a writable /dev/shm.");
 }
 
 Status PosixBackend::list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) {

@@ -36,6 +36,21 @@ class SysvBackend final : public LifecycleBackend {
                      std::unique_ptr<SharedObject>* object) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
+  // As find(). `*saw_successor`: one was met that was pending; since then it may have got the name.
+  Status look_at_keys(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
+                      std::unique_ptr<SharedObject>* object, bool* saw_successor);
+  // A name has several keys. A successor has another one of these from the start, and a name of its own only in its
+  // header, as long as it is pending.
+  Status find_successor(SharedObject& object, const SegmentInitializer& initializer,
+                        std::unique_ptr<SharedObject>* successor) override;
+  Status create_successor(SharedObject& object, const SegmentSpec& spec, const SegmentInitializer& initializer,
+                          const Deadline& deadline, std::unique_ptr<SharedObject>* successor) override;
+  Status move_name(SharedObject& object, SharedObject& /*successor*/) override { return object.remove_name(); }
+
+  // A new segment with the first free key of the family. `locks` go to the object.
+  Status make_segment(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family,
+                      std::vector<CreationLock> locks, std::unique_ptr<SharedObject>* object) const;
+
   std::size_t huge_page_size_bytes() const noexcept override { return huge_page_pool().page_size_bytes; }
 
   key_t family(Scope scope, const SegmentSpec& spec) const { return family_of(scope, user_of(spec), spec.name, hash_); }
@@ -82,8 +97,20 @@ Status refuse_ambiguous(const SegmentSpec& spec, const SharedObject& one, const 
                   spec.name, one.ownership().whose(), other.ownership().whose(), ::geteuid()));
 }
 
+// The keys are looked at one after the other. A successor that was pending when its key was looked at may be ready
+// when that of the segment before it has gone. So nothing is there only if no look has met a successor, or the third
+// one did.
 Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
                          std::unique_ptr<SharedObject>* object) {
+  for (int looks = 0;; ++looks) {
+    bool saw_successor = false;
+    const Status status = look_at_keys(spec, access, initializer, object, &saw_successor);
+    if (status != Status::kNoSegment || !saw_successor || looks == 2) return status;
+  }
+}
+
+Status SysvBackend::look_at_keys(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
+                                 std::unique_ptr<SharedObject>* object, bool* saw_successor) {
   // Look at all keys, also behind a free one: the segment that had the earlier key may have been removed since.
   const Scope first = scope_of_mode(spec.mode);
   const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
@@ -92,7 +119,9 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
   std::unique_ptr<SysvObject> untrusted;
   std::unique_ptr<SysvObject> ambiguous;     // A second one, of another user than the first.
   std::unique_ptr<SysvObject> in_own_scope;  // Where only this user should make segments: the last choice.
+  std::unique_ptr<SysvObject> superseded;    // Its successor has the name too, unless somebody was killed too early.
   Status refusal = Status::kOk;
+  const std::string pending = SegmentInitializer::successor_name(spec.name);
   for (const Scope scope : {first, second}) {
     const key_t family = this->family(scope, spec);
     for (key_t key = family; key < family + kKeysPerFamily; ++key) {
@@ -102,10 +131,14 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
       if (status == Status::kNoSegment) continue;
       if (status != Status::kOk) {
         refusal = status;
+      } else if (identity.name == pending) {
+        *saw_successor = true;
       } else if (identity.name == spec.name) {
         const bool is_wanted = spec.owner == SegmentSpec::kNoUser ? is_trusted(candidate->ownership(), spec)
                                                                   : is_of_named_owner(candidate->ownership(), spec);
-        if (is_wanted) {
+        if (is_wanted && identity.state == SegmentState::kSuperseded) {
+          superseded = std::move(candidate);
+        } else if (is_wanted) {
           *object = std::move(candidate);
           return Status::kOk;
         }
@@ -120,6 +153,10 @@ Status SysvBackend::find(const SegmentSpec& spec, Access access, const SegmentIn
         nameless = std::move(candidate);
       }
     }
+  }
+  if (superseded != nullptr) {
+    *object = std::move(superseded);
+    return Status::kOk;
   }
   const bool takes_any = access == Access::kReadOnly && spec.owner == SegmentSpec::kNoUser;
   if (takes_any && ambiguous != nullptr) return refuse_ambiguous(spec, *untrusted, *ambiguous);
@@ -245,6 +282,11 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
   status = find(spec, Access::kReadWrite, initializer, object);
   if (status != Status::kNoSegment) return status == Status::kOk ? Status::kGone : status;
 
+  return make_segment(spec, initializer, family, std::move(locks), object);
+}
+
+Status SysvBackend::make_segment(const SegmentSpec& spec, const SegmentInitializer& initializer, key_t family,
+                                 std::vector<CreationLock> locks, std::unique_ptr<SharedObject>* object) const {
   const int flags = IPC_CREAT | IPC_EXCL | static_cast<int>(spec.mode);
   bool in_huge_pages = spec.huge_pages != HugePages::kOff;
   // All allocations come before, so no failure can prevent discarding a new segment.
@@ -264,7 +306,7 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
     if (error == EEXIST) continue;  // A segment with another name and the same hash.
     if (id < 0) return shmget_failed(spec, error);
     made->become(id, std::move(locks));
-    status = made->give_group();
+    const Status status = made->give_group();
     if (status != Status::kOk) {
       (void)made->discard();  // The next process completes what is left.
       return status;
@@ -276,6 +318,35 @@ Status SysvBackend::create(const SegmentSpec& spec, const SegmentInitializer& in
       Status::kOsError,
       fmt::format("Segments with other names use all {} keys of segment '{}'. Choose another name (MEMSTREAM_NAME).",
                   kKeysPerFamily, spec.name));
+}
+
+Status SysvBackend::find_successor(SharedObject& object, const SegmentInitializer& initializer,
+                                   std::unique_ptr<SharedObject>* successor) {
+  const auto& superseded = static_cast<const SysvObject&>(object);
+  const std::string pending = SegmentInitializer::successor_name(object.spec().name);
+  Status refusal = Status::kOk;
+  for (key_t key = superseded.family(); key < superseded.family() + kKeysPerFamily; ++key) {
+    std::unique_ptr<SysvObject> candidate;
+    Identity identity;
+    const Status status =
+        look_up_key(object.spec(), Access::kReadWrite, initializer, superseded.family(), key, &candidate, &identity);
+    // One that cannot be looked at may be it: whoever takes it for absent would remove the name of the entries.
+    if (status != Status::kOk && status != Status::kNoSegment) refusal = status;
+    if (status != Status::kOk || candidate->segment_id() == superseded.segment_id()) continue;
+    if (!candidate->has_owner_of(superseded)) continue;
+    // What a creator left that was killed has no name yet.
+    const bool is_begun = identity.name.empty() && identity.state != SegmentState::kForeign;
+    if (identity.name != pending && identity.name != object.spec().name && !is_begun) continue;
+    *successor = std::move(candidate);
+    return Status::kOk;
+  }
+  return refusal == Status::kOk ? Status::kNoSegment : refusal;
+}
+
+Status SysvBackend::create_successor(SharedObject& object, const SegmentSpec& spec,
+                                     const SegmentInitializer& initializer, const Deadline& /*deadline*/,
+                                     std::unique_ptr<SharedObject>* successor) {
+  return make_segment(spec, initializer, static_cast<const SysvObject&>(object).family(), {}, successor);
 }
 
 Status SysvBackend::list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) {

@@ -38,6 +38,7 @@ class SysvObject final : public SharedObject {
         status_(status) {}
 
   int segment_id() const noexcept { return segment_id_; }
+  key_t family() const noexcept { return family_; }
   // Whether the same user owns and made it.
   bool has_owner_of(const SysvObject& other) const noexcept {
     return status_.shm_perm.uid == other.status_.shm_perm.uid && status_.shm_perm.cuid == other.status_.shm_perm.cuid;

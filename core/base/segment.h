@@ -109,6 +109,8 @@ enum class SegmentState {
   kUnfinished,  // Ours, and its creator died before it was ready.
   kReady,       // Initialised; may still be refused by the attach checks (version, name, ...).
   kDestroyed,   // Marked by destroy: detach, and look the name up again.
+  kPending,     // Laid out to take the place of another segment, and not found under any user's name yet.
+  kSuperseded,  // Another segment has taken its place: give that one the name, and look the name up again.
   kForeign,     // Not ours, or damaged: never initialise, never write. The attach checks say what is wrong.
 };
 
@@ -126,6 +128,18 @@ class SegmentInitializer {
   virtual std::string name_of(const std::byte* header) const = 0;
   // Lays out a blank or unfinished segment; ends by storing "ready". Called with the creation lock held.
   virtual Status initialize(Segment& segment) = 0;
+
+  // For SegmentBackend::replace(), all under the creation lock. Headers are mapped. Whether `superseded` names
+  // `successor`; makes a successor ready; removes what belongs to a superseded segment besides its memory. The last two
+  // may be repeated.
+  virtual bool is_successor(const std::byte* /*superseded*/, const std::byte* /*successor*/) const noexcept {
+    return false;
+  }
+  virtual void succeed(std::byte* /*successor*/) noexcept {}
+  virtual void retire(std::byte* /*superseded*/) noexcept {}
+
+  // The name of the segment that is to take the place of `name`. No user can choose it.
+  static std::string successor_name(const std::string& name) { return name + "+next"; }
 };
 
 struct SegmentInfo {
@@ -163,6 +177,14 @@ class SegmentBackend {
   // that very segment; kNoSegment otherwise.
   virtual Status remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
                         const std::function<void(std::byte*)>& before_removal) = 0;
+
+  // Makes a second segment of `spec.size_bytes` with owner, group and mode of `current`, lets `fill` fill it, and
+  // gives it the name. `initializer` leaves it pending. `fill` marks `current` as superseded by its last store, and
+  // returns kOk if and only if it has done that; otherwise the second segment is removed. kNoSegment if `current` has
+  // lost its name, kBusy if another process creates, removes or replaces at that time. Whoever is killed in here
+  // leaves either segment under the name: the next open() or remove() completes what was begun.
+  virtual Status replace(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment& current,
+                         const std::function<Status(Segment& successor)>& fill) = 0;
 
   // Every segment of this library that the caller can see, in any state.
   virtual Status list(SegmentInitializer& initializer, std::vector<SegmentInfo>* segments) = 0;

@@ -60,6 +60,11 @@ class ThreadPlaces {
     return nullptr;
   }
 
+  // What lies in the place of that number, from 0 on; null if no thread has had the place.
+  const T* at(std::size_t number) const noexcept {
+    const Place& place = places_[number];
+    return place.thread.load(std::memory_order_seq_cst) != 0 ? &place.value : nullptr;
+  }
   // Calls `visit(thread, value)` for every place that a thread has or had.
   template <class Visit>
   void for_each(const Visit& visit) const {

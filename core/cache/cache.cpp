@@ -68,6 +68,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
     : segment_(std::move(segment)),
       attached_(attached),
       hash_seed_(attached.hash_seed),
+      token_salt_(uuid_word(attached.uuid)),
       timeout_(timeout),
       header_(reinterpret_cast<SegmentHeader*>(segment_->data())),
       state_(&header_->state),
@@ -199,6 +200,7 @@ Status Cache::why_gone() const noexcept {
     return fail(Status::kGone,
                 "This process was forked by a signal handler in the middle of a call. Connect again to use the cache.");
   }
+  if (is_superseded()) return fail(Status::kGone, "The segment was resized. Connect again to use its successor.");
   return fail(Status::kGone,
               "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
 }
@@ -206,6 +208,9 @@ Status Cache::why_gone() const noexcept {
 void Cache::look_around() noexcept {
   look_at_clock();
   look_for_name();
+  if (LookListener* const listener = listener_.load(std::memory_order_acquire); listener != nullptr) {
+    listener->on_look();
+  }
 }
 
 // The two clocks are not read at the same instant, and each is up to a tick old. A difference of little more than that
@@ -219,7 +224,8 @@ void Cache::look_at_clock() noexcept {
 void Cache::look_for_name() noexcept {
   if (header_ == &abandoned_header) return;
   next_name_look_ms_.store(now_ms() + kNameLookMs, std::memory_order_relaxed);
-  if (segment_->has_name()) return;
+  // A segment that was superseded says so before it loses its name.
+  if (is_gone() || segment_->has_name() || is_superseded()) return;
   state_.store(&kDestroyed, std::memory_order_relaxed);
   if (!read_only_) mark_destroyed(segment_->data());
 }
@@ -314,7 +320,8 @@ Status Cache::store_large(const StoreRequest& request, const OpContext& context)
   copy_to_shared(reserved.value, request.value, request.value_size);
   const Status committed = shard.commit_reservation(request, reserved, pins, context);
   // The value is not stored then, so its room must not stay taken either.
-  if (committed == Status::kBusy) pins.release(reserved.pin, shard.offset_of(reserved.position));
+  if (committed == Status::kBusy || committed == Status::kGone)
+    pins.release(reserved.pin, shard.offset_of(reserved.position));
   return committed;
 }
 

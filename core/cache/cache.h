@@ -64,6 +64,13 @@ struct PinnedValue : PinnedBlock {
   std::uint32_t shard = 0;
 };
 
+// What moving to a successor came to.
+struct MoveReport {
+  std::uint64_t copies = 0;      // Entries that were copied, some of them more than once.
+  std::uint64_t passes = 0;      // Looks at what had changed meanwhile.
+  std::uint64_t stopped_ns = 0;  // For how long writers were stopped at the end.
+};
+
 // The caller's memory for the values of a batch: filled from its start, at multiples of 16 bytes.
 struct BatchBuffer {
   std::byte* data = nullptr;
@@ -71,6 +78,11 @@ struct BatchBuffer {
   std::uint64_t used_bytes = 0;
   std::uint64_t needed_bytes = 0;  // By all values so far, whether they fitted or not.
 };
+
+// What a successor has from the near table of the segment before: the servers, by the same numbers. All else begins
+// again, with epochs that nothing of the old segment has. REQUIRES: all shards of the old segment are held.
+void move_near_table(const NearTable& from, NearTable& to) noexcept;
+bool has_near_names(const NearTable& table) noexcept;
 
 // Safe from all threads of a process, and after fork() in the child. If a signal handler forks in the middle of an
 // operation, the caller has to abandon() the cache in the child; get() does so itself. Keys are 1 to kMaxKeySize bytes.
@@ -191,6 +203,8 @@ class Cache final : private ForkAware {
   Status near_count(const NearCountValues& more) noexcept;
   // Also read-only. Zeros where there is nothing.
   Status near_counts(NearCountValues* counts) noexcept;
+  // For a handle that went over to this segment: what near_claim() gave it in the one before is good here too.
+  Status continue_near_table(const Cache& before) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;
@@ -221,6 +235,11 @@ class Cache final : private ForkAware {
   Status check(std::vector<std::string>* problems);
   Status repair(RepairReport* report);
 
+  // Fills `successor`, a pending segment that nobody else knows, with the entries of this one, the hottest first, and
+  // marks this one as superseded by it (core/cache/cache_move.cpp, docs/decisions/0025). kOk if and only if it has done
+  // that. kNoMemory, kBusy: this segment is as it was. May throw std::bad_alloc, and has not done it then.
+  Status move_to(Segment& successor, MoveReport* report);
+
   // By the wall clock as it was set up to a quarter of a second ago.
   std::uint64_t to_unix_ms(std::uint64_t segment_ms) const noexcept {
     return created_unix_ms_.load(std::memory_order_relaxed) + segment_ms;
@@ -238,6 +257,28 @@ class Cache final : private ForkAware {
   // open it makes a second segment; so this one is gone from here on, for all attached processes.
   [[gnu::cold]] void look_for_name() noexcept;
   bool read_only() const noexcept { return read_only_; }
+  // Whether the segment is gone because another one has taken its place.
+  bool is_superseded() const noexcept {
+    return header_->state.load(std::memory_order_acquire) == static_cast<std::uint32_t>(HeaderState::kSuperseded);
+  }
+  // How many blocks this process holds by pins: a segment that is gone must stay mapped as long as there are any.
+  std::uint32_t pins() const noexcept {
+    const ProcessSlot* own = own_->slot.load(std::memory_order_acquire);
+    return own != nullptr ? pin_places_.count(*own) : 0;
+  }
+  // What the owner of several caches calls this one, and wants to be told: that this process looks around.
+  class LookListener {
+   public:
+    virtual void on_look() noexcept = 0;
+
+   protected:
+    ~LookListener() = default;
+  };
+  void set_number(std::uint32_t number) noexcept { number_ = number; }
+  std::uint32_t number() const noexcept { return number_; }
+  void listen(LookListener* listener) noexcept { listener_.store(listener, std::memory_order_release); }
+  // Differs from segment to segment, so that no token of one fits an entry of another.
+  std::uint64_t token_salt() const noexcept { return token_salt_; }
 
   // For a child that a signal handler forked in the middle of an operation. Returning into the operation would use the
   // parent's locks and redo record. So the child never touches the segment again: kGone from here on.
@@ -246,6 +287,8 @@ class Cache final : private ForkAware {
 
  private:
   Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, std::chrono::milliseconds timeout);
+
+  class Move;
 
   void after_fork_in_child() noexcept override;
 
@@ -406,10 +449,13 @@ class Cache final : private ForkAware {
   // Null: the segment has none, or its memory cannot be had.
   const NearTable* readable_near_table() const noexcept;
   void near_describe(const NearMaster& of, const NearLabel& label, NearState* state) noexcept;
+  // Null if the segment has none, or cannot be a near cache.
+  Status near_table_to_move(const NearTable** table) noexcept;
 
   std::unique_ptr<Segment> segment_;
   AttachedHeader attached_;
   HashSeed hash_seed_;
+  std::uint64_t token_salt_;
   std::chrono::milliseconds timeout_;
   SegmentHeader* header_;
   // The state word of the header. Where this process must not write to the header, a word that says "destroyed".
@@ -418,6 +464,8 @@ class Cache final : private ForkAware {
   std::atomic<std::uint64_t> next_name_look_ms_;
   std::atomic<std::uint64_t> created_unix_ms_;  // When the segment was made, by the wall clock as it is set now.
   bool read_only_;
+  std::uint32_t number_ = 0;
+  std::atomic<LookListener*> listener_{nullptr};
   std::uint64_t copy_below_;  // With checksums 0: each value is verified on the slow way.
   bool leaves_large_;         // Large values are read through a pin, where pins are possible.
   // In one array, so that a get finds a shard by its number with a shift: the size is a power of two.

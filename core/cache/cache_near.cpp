@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 #include "core/cache/cache_lookup.h"
@@ -24,6 +25,16 @@ void raise(std::atomic<std::uint64_t>& word, std::uint64_t value) noexcept {
   std::uint64_t now = word.load(std::memory_order_relaxed);
   while (now < value && !word.compare_exchange_weak(now, value, std::memory_order_acq_rel)) {
   }
+}
+
+// Of the master with that name, or the first free one; kNearMasters if there is neither.
+std::uint32_t place_of_name(const NearTable& near, std::uint64_t name) noexcept {
+  std::uint32_t number = 0;
+  for (; number < kNearMasters; ++number) {
+    const std::uint64_t owner = near.masters[number].name.load(std::memory_order_acquire);
+    if (owner == 0 || owner == name) break;
+  }
+  return number;
 }
 
 void advance_epoch(NearTable& near, NearMaster& master) noexcept {
@@ -92,11 +103,19 @@ Status Cache::near_claim(std::string_view name, std::uint32_t* master) noexcept 
   if (const Status status = segment_->commit(area.offset, kNearAreaSize); status != Status::kOk) return status;
   NearTable& near = near_table_of(segment_->data(), geometry);
   const std::uint64_t wanted = std::max<std::uint64_t>(hash_bytes(name.data(), name.size()), 1);  // 0 is a free place.
-  for (std::uint32_t number = 0; number < kNearMasters; ++number) {
-    std::uint64_t owner = 0;
-    near.masters[number].name.compare_exchange_strong(owner, wanted, std::memory_order_acq_rel);
-    if (owner != 0 && owner != wanted) continue;
-    if (owner == 0) write_label(near.labels[number], name);
+  std::uint32_t number = place_of_name(near, wanted);
+  if (number < kNearMasters && near.masters[number].name.load(std::memory_order_acquire) != wanted) {
+    // A new name. A process that resizes the segment has this lock while it copies the names.
+    Shard& first = *shards_[0];
+    if (const Status status = first.hold(Deadline(timeout_)); status != Status::kOk) return status;
+    number = place_of_name(near, wanted);
+    if (number < kNearMasters && near.masters[number].name.load(std::memory_order_relaxed) == 0) {
+      write_label(near.labels[number], name);
+      near.masters[number].name.store(wanted, std::memory_order_release);
+    }
+    first.let_go(false);
+  }
+  if (number < kNearMasters) {
     near_table_.store(&near, std::memory_order_release);
     *master = number;
     return Status::kOk;
@@ -104,6 +123,50 @@ Status Cache::near_claim(std::string_view name, std::uint32_t* master) noexcept 
   return fail_without_throwing(Status::kFull, [&] {
     return fmt::format("The segment knows {} servers already. Use another MEMSTREAM_NAME for this one.", kNearMasters);
   });
+}
+
+// ---- another size ----
+
+Status Cache::continue_near_table(const Cache& before) noexcept {
+  const Geometry& geometry = attached_.geometry;
+  if (before.near_table_.load(std::memory_order_acquire) == nullptr || !geometry.has_near_table()) return Status::kOk;
+  const Status status = segment_->commit(geometry.areas[kNearArea].offset, kNearAreaSize);
+  if (status == Status::kOk) {
+    near_table_.store(&near_table_of(segment_->data(), geometry), std::memory_order_release);
+  }
+  return status;
+}
+
+// The table must have memory before this process may look at it.
+Status Cache::near_table_to_move(const NearTable** table) noexcept {
+  *table = nullptr;
+  const Geometry& geometry = attached_.geometry;
+  if (!geometry.has_near_table() || has_checksums()) return Status::kOk;
+  const Status status = segment_->commit(geometry.areas[kNearArea].offset, kNearAreaSize);
+  if (status == Status::kOk) *table = &near_table_of(segment_->data(), geometry);
+  return status;
+}
+
+void move_near_table(const NearTable& from, NearTable& to) noexcept {
+  // Far behind all that the old segment may still give: nothing of it passes for valid, neither entries nor tokens.
+  std::uint32_t epoch = from.epochs.load(std::memory_order_acquire) + kNearEpochsOfSegment;
+  for (std::uint32_t number = 0; number < kNearMasters; ++number) {
+    const std::uint64_t name = from.masters[number].name.load(std::memory_order_acquire);
+    to.masters[number].name.store(name, std::memory_order_relaxed);
+    if (name == 0) continue;
+    if (++epoch == 0) ++epoch;
+    to.masters[number].epoch.store(epoch, std::memory_order_relaxed);
+    for (std::uint32_t i = 0; i < NearLabel::kWords; ++i) {
+      to.labels[number].words[i].store(from.labels[number].words[i].load(std::memory_order_relaxed),
+                                       std::memory_order_relaxed);
+    }
+  }
+  to.epochs.store(epoch, std::memory_order_release);
+}
+
+bool has_near_names(const NearTable& table) noexcept {
+  return std::any_of(std::begin(table.masters), std::end(table.masters),
+                     [](const NearMaster& master) { return master.name.load(std::memory_order_acquire) != 0; });
 }
 
 GetResult Cache::near_get(std::uint32_t master, std::string_view key, std::byte* buffer, std::uint64_t capacity,
@@ -183,7 +246,7 @@ Status Cache::near_advance(std::uint32_t master) noexcept {
   if (const Status status = near_usable(master); status != Status::kOk) return status;
   NearTable& near = *near_table_.load(std::memory_order_relaxed);
   advance_epoch(near, near.masters[master]);
-  return Status::kOk;
+  return present();
 }
 
 Status Cache::near_note_subscription(std::uint32_t master) noexcept {

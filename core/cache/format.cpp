@@ -85,6 +85,10 @@ SegmentState SegmentFormat::state_of(const std::byte* header) const noexcept {
       return SegmentState::kReady;
     case HeaderState::kDestroyed:
       return SegmentState::kDestroyed;
+    case HeaderState::kPending:
+      return SegmentState::kPending;
+    case HeaderState::kSuperseded:
+      return SegmentState::kSuperseded;
     case HeaderState::kBlank:
       break;
   }
@@ -97,7 +101,30 @@ std::string SegmentFormat::name_of(const std::byte* header) const {
   copy_from_shared(&checksum, header + offsetof(SegmentHeader, checksum), sizeof checksum);
   // A damaged name would look like another segment's, and a second one would be made beside this one.
   if (identity.magic != kMagic || checksum != hash_bytes(&identity, sizeof identity)) return {};
-  return std::string(text_of(identity.name));
+  std::string name(text_of(identity.name));
+  return state_word(header) == HeaderState::kPending ? successor_name(name) : name;
+}
+
+bool SegmentFormat::is_successor(const std::byte* superseded, const std::byte* successor) const noexcept {
+  const HeaderState state = state_word(successor);
+  const auto* header = reinterpret_cast<const SegmentHeader*>(superseded);
+  return (state == HeaderState::kPending || state == HeaderState::kReady) &&
+         uuid_word(identity_of(successor).uuid) == header->successor.load(std::memory_order_acquire);
+}
+
+void SegmentFormat::succeed(std::byte* successor) noexcept {
+  auto* header = reinterpret_cast<SegmentHeader*>(successor);
+  header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
+}
+
+void SegmentFormat::retire(std::byte* superseded) noexcept {
+  if (state_word(superseded) == HeaderState::kInitializing) {
+    ProcessMarks::remove_new(
+        reinterpret_cast<SegmentHeader*>(superseded)->new_marks_key.load(std::memory_order_acquire));
+    return;
+  }
+  const SegmentIdentity identity = identity_of(superseded);
+  ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
 }
 
 Status SegmentFormat::initialize(Segment& segment) {
@@ -126,7 +153,8 @@ Status SegmentFormat::initialize(Segment& segment) {
   if (const Status status = lay_out(segment, geometry, is_blank); status != Status::kOk) {
     return fail(status, fmt::format("Segment '{}' cannot be laid out. {}", name_, last_error()));
   }
-  header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
+  const HeaderState made = inheritance_ ? HeaderState::kPending : HeaderState::kReady;
+  header->state.store(static_cast<std::uint32_t>(made), std::memory_order_release);
   has_created_ = true;
   return Status::kOk;
 }
@@ -190,6 +218,11 @@ Status SegmentFormat::write_identity(Segment& segment, const Geometry& geometry,
   }
   identity.created_unix_ms = unix_ms();
   identity.created_monotonic_ms = monotonic_ms();
+  if (inheritance_) {
+    identity.hash_seed = inheritance_->hash_seed;
+    identity.created_unix_ms = inheritance_->created_unix_ms;
+    identity.created_monotonic_ms = inheritance_->created_monotonic_ms;
+  }
   identity.size_bytes = geometry.size_bytes;
   identity.process_slots_offset = geometry.process_slots_offset;
   identity.thread_slots_offset = geometry.thread_slots_offset;
@@ -289,6 +322,8 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
       break;
     case HeaderState::kDestroyed:
       return fail(Status::kGone, fmt::format("Segment '{}' was destroyed. Connect again for a new one.", name));
+    case HeaderState::kSuperseded:
+      return fail(Status::kGone, fmt::format("Segment '{}' was resized. Connect again to use its successor.", name));
     default:
       return refuse(Status::kBadState,
                     fmt::format("is in state {}, which does not exist", header->state.load(std::memory_order_relaxed)));

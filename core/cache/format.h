@@ -38,6 +38,18 @@ class SegmentFormat final : public SegmentInitializer {
   std::string name_of(const std::byte* header) const override;
   Status initialize(Segment& segment) override;
 
+  // What a successor has from the segment whose place it takes: instants and hashes mean the same in both.
+  struct Inheritance {
+    std::uint64_t created_unix_ms = 0;
+    std::uint64_t created_monotonic_ms = 0;
+    std::uint64_t hash_seed = 0;
+  };
+  // From here on it lays out a successor, which stays pending.
+  void inherit(const Inheritance& inheritance) noexcept { inheritance_ = inheritance; }
+  bool is_successor(const std::byte* superseded, const std::byte* successor) const noexcept override;
+  void succeed(std::byte* successor) noexcept override;
+  void retire(std::byte* superseded) noexcept override;
+
   // Whether this object has laid out a segment, and whether that is pre-faulted in this process.
   bool has_created() const noexcept { return has_created_; }
   bool has_prefaulted() const noexcept { return has_created_ && prefaults_; }
@@ -54,6 +66,7 @@ class SegmentFormat final : public SegmentInitializer {
   unsigned mode_;
   std::optional<std::uint32_t> group_;
   std::uint32_t features_;
+  std::optional<Inheritance> inheritance_;
   bool has_created_ = false;
 };
 

@@ -23,6 +23,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "core/layout/layout_areas.h"
 #include "core/layout/layout_blocks.h"
@@ -285,7 +286,14 @@ static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold)
 inline constexpr std::uint32_t kFeatureChecksums = 1;
 inline constexpr std::uint32_t kKnownFeatures = kFeatureChecksums;
 
-enum class HeaderState : std::uint32_t { kBlank = 0, kInitializing = 1, kReady = 2, kDestroyed = 3 };
+enum class HeaderState : std::uint32_t {
+  kBlank = 0,
+  kInitializing = 1,
+  kReady = 2,
+  kDestroyed = 3,
+  kPending = 4,    // Laid out, to be filled with the entries of another segment and to take its place.
+  kSuperseded = 5  // Another segment has taken its place: SegmentHeader::successor.
+};
 
 // Written once by the creator, before "ready"; covered by the checksum.
 struct SegmentIdentity {
@@ -328,7 +336,9 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> has_unmarked;   // A process works without a mark: nobody can tell when it ends.
   std::byte unused0[56];
   std::atomic<std::uint32_t> state;  // HeaderState.
-  std::byte unused1[60];
+  std::byte unused1[4];
+  std::atomic<std::uint64_t> successor;  // Of which segment, as uuid_word() has it. Counts if the state says so.
+  std::byte unused3[48];
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
   ProcessCounters retired;         // Counts of processes that have gone.
   std::atomic<std::uint64_t> dead_processes;
@@ -337,6 +347,12 @@ struct SegmentHeader {
   std::atomic<std::uint64_t> view_copies;        // Views that were copied because no place for a pin was free.
   std::byte unused2[40];
 };
+// What SegmentHeader::successor says of a segment: the first half of its uuid.
+inline std::uint64_t uuid_word(const std::uint8_t (&uuid)[16]) noexcept {
+  std::uint64_t word = 0;
+  std::memcpy(&word, uuid, sizeof word);
+  return word;
+}
 static_assert(sizeof(SegmentHeader) <= kPageSize);
 static_assert(offsetof(SegmentHeader, state) % kCacheLineSize == 0);
 static_assert(offsetof(SegmentHeader, registry_mutex) % kCacheLineSize == 0);

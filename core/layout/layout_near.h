@@ -70,6 +70,10 @@ inline constexpr std::uint32_t kNearUnreadShift = 28;
 inline constexpr std::uint32_t kNearMostUnread = 15;
 constexpr std::uint32_t near_unread_of(std::uint32_t counter) noexcept { return counter >> kNearUnreadShift; }
 
+// How far the first epoch of a segment lies behind the last one of the segment whose place it takes. That one may give
+// a few more while its users go over.
+inline constexpr std::uint32_t kNearEpochsOfSegment = 1 << 20;
+
 // Whether one epoch follows another, also where the numbers have begun again.
 constexpr bool is_later_epoch(std::uint32_t epoch, std::uint32_t than) noexcept {
   return static_cast<std::int32_t>(epoch - than) > 0;

@@ -31,7 +31,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       rebuilder_(parts()),
       table_shrinker_(parts(), &rebuilder_),
       lock_(header_, index, reinterpret_cast<ThreadSlot*>(segment->data() + geometry.thread_slots_offset),
-            geometry.thread_slots, &rebuilder_, &metrics_) {}
+            geometry.thread_slots, &rebuilder_, &metrics_,
+            &reinterpret_cast<const SegmentHeader*>(segment->data())->state) {}
 
 ShardParts Shard::parts() noexcept {
   return {header_, number_,   offset_,   size_,   hash_seed_, geometry_, pins_,   arena_,

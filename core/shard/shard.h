@@ -11,6 +11,7 @@
 #include "core/layout/geometry.h"
 #include "core/shard/cas_token.h"
 #include "core/shard/metrics.h"
+#include "core/shard/moving.h"
 #include "core/shard/op_context.h"
 #include "core/shard/reclaimer.h"
 #include "core/shard/shard_lock.h"
@@ -165,6 +166,28 @@ class Shard final {
   std::uint64_t offset_of(std::uint32_t position) const noexcept {
     return offset_ + std::uint64_t{position} * kUnitSize;
   }
+
+  // ---- moving to a successor (core/shard/shard_move.cpp) ----
+
+  // Takes W for the functions that follow, and keeps it; damage is put right before. No operation of this process may
+  // be called on the shard meanwhile.
+  Status hold(const Deadline& deadline) noexcept;
+  // `superseded`: nobody gets the lock again.
+  void let_go(bool superseded) noexcept;
+  // REQUIRES of these three: hold(). They may throw std::bad_alloc, and then have taken nothing.
+  //
+  // Adds a number for each live entry: the entry, and how hot it is. `*next` as for scan(), 0 at the beginning and end.
+  void rank(std::uint32_t* next, std::vector<RankedEntry>* ranked) const;
+  // Copies the entry if it is live and not what `taken` says of it. And all such entries from `*next` on, until the
+  // batch has enough or some thousand entries were looked at. `*next` is 0 at the end.
+  void take(std::uint32_t id, TakenEntries& taken, MovingBatch* batch) const;
+  void take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* batch) const;
+  // The key of an entry with that hash; empty if there is none. For a shard that nobody else has.
+  std::string find_hash(KeyHash hash, const Deadline& deadline);
+  // Whether there is an entry. REQUIRES: hold().
+  bool has_key(const Key& key) const noexcept;
+  // Stores a copy, with all that was known of the entry.
+  Status put_moved(const Key& key, const MovingEntry& entry, const std::byte* value, const Deadline& deadline) noexcept;
 
   // ---- verifying (core/shard/shard_checker.h and core/shard/shard_repair.cpp) ----
 

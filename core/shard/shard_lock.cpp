@@ -98,9 +98,21 @@ Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexc
       return fail(Status::kCorrupt, "The write lock of a shard is damaged. Destroy the segment and connect again.");
   }
   assert_held();
+  if (is_superseded()) [[unlikely]] {
+    // Whatever a holder left half done, nobody is to read or repair it. The flag stays for the next one.
+    shard_->needs_recovery.store(1, std::memory_order_seq_cst);
+    robust_mutex_consistent(&shard_->write_mutex);
+    unlock();
+    return fail(Status::kGone, "The segment was resized. Connect again to use its successor.");
+  }
   const Status status = recover(deadline);
   if (status != Status::kOk) unlock();
   return status;
+}
+
+bool ShardLock::is_superseded() const noexcept {
+  return segment_state_ != nullptr &&
+         segment_state_->load(std::memory_order_acquire) == static_cast<std::uint32_t>(HeaderState::kSuperseded);
 }
 
 LockOutcome ShardLock::wait_for_writer(const Deadline& deadline) noexcept {

@@ -30,18 +30,22 @@ class ShardLock {
  public:
   // `number` is the shard's in the segment.
   ShardLock(ShardHeader* shard, std::uint32_t number, ThreadSlot* thread_slots, std::uint32_t thread_slot_count,
-            ShardRecovery* recovery, ShardMetrics* metrics = &unread_metrics<ShardMetrics>) noexcept
+            ShardRecovery* recovery, ShardMetrics* metrics = &unread_metrics<ShardMetrics>,
+            const std::atomic<std::uint32_t>* segment_state = nullptr) noexcept
       : shard_(shard),
         number_(number),
         thread_slots_(thread_slots),
         thread_slot_count_(thread_slot_count),
         recovery_(recovery),
-        metrics_(metrics) {}
+        metrics_(metrics),
+        segment_state_(segment_state) {}
 
   // Lays the lock into a blank shard.
   static Status initialize(ShardHeader* shard) noexcept;
 
-  // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return.
+  // W: shuts out writers. kBusy at the deadline. After a holder's death the shard has been put right on return. kGone
+  // if the segment was superseded: who superseded it holds W, and then requests a recovery, so that the first try
+  // sees it.
   Status lock(const Deadline& deadline) noexcept {
     const LockOutcome outcome = robust_mutex_try_lock(&shard_->write_mutex);
     if (outcome == LockOutcome::kAcquired && shard_->needs_recovery.load(std::memory_order_relaxed) == 0) [[likely]]
@@ -96,6 +100,7 @@ class ShardLock {
   Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
 
   LockOutcome wait_for_writer(const Deadline& deadline) noexcept;
+  bool is_superseded() const noexcept;
   Status recover(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
   Status switch_epoch(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;
   bool announced_are_dead(std::uint64_t epoch) noexcept;
@@ -110,6 +115,7 @@ class ShardLock {
   std::uint32_t thread_slot_count_;
   ShardRecovery* recovery_;
   ShardMetrics* metrics_;
+  const std::atomic<std::uint32_t>* segment_state_;  // SegmentHeader::state; null where there is no segment.
   // Both for the holder of W.
   bool has_rwlock_ = false;
   std::uint32_t contended_writes_ = 0;  // Writes that found readers announced.

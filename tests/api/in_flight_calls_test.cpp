@@ -125,6 +125,49 @@ TEST_CASE("threads that live at once have places of their own, as many as there 
   CHECK(without >= kMoreThanPlaces - ThreadPlaces<int>::kPlaces);
 }
 
+TEST_CASE("earlier calls have ended when each of them has, whatever calls began since") {
+  require_threads();
+  InFlightCalls calls;
+  const InFlightCalls::OperationGuard own(calls);
+  InFlightCalls::Earlier earlier;
+  std::vector<std::unique_ptr<ThreadInside>> threads;
+  // More than there are places: some of them are counted.
+  for (std::size_t i = 0; i < kMoreThanPlaces; ++i) {
+    threads.push_back(std::make_unique<ThreadInside>(inside<InFlightCalls::Guard>(calls)));
+  }
+  std::thread([&] {
+    const InFlightCalls::Guard call(calls);
+    calls.note_earlier(&earlier);
+    CHECK(!calls.has_ended(&earlier));
+  }).join();
+  InFlightCalls::Earlier later;
+  for (std::size_t i = 0; i < kMoreThanPlaces; ++i) {
+    CHECK(!calls.has_ended(&earlier));
+    threads[i]->leave();
+  }
+  threads.clear();
+  CHECK(!calls.has_ended(&earlier));  // This thread's own call was in progress.
+  std::thread([&] {
+    const InFlightCalls::Guard call(calls);
+    calls.note_earlier(&later);
+    CHECK(!calls.has_ended(&later));
+  }).join();
+}
+
+TEST_CASE("a call that begins after the note does not count, though its thread is in a call for ever") {
+  require_threads();
+  InFlightCalls calls;
+  InFlightCalls::Earlier earlier;
+  {
+    ThreadInside before(inside<InFlightCalls::Guard>(calls));
+    const InFlightCalls::Guard first(calls);
+  }
+  calls.note_earlier(&earlier);
+  const ThreadInside after(inside<InFlightCalls::Guard>(calls));
+  const InFlightCalls::OperationGuard own(calls);
+  CHECK(calls.has_ended(&earlier));
+}
+
 TEST_CASE("a close waits for a get and for an operation of another thread") {
   require_threads();
   InFlightCalls calls;

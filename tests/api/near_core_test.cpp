@@ -539,6 +539,100 @@ TEST_CASE("no reader gets what was overwritten longer ago than its bound, whatev
   CHECK(problems_of(near) == "");
 }
 
+int resize(memstream_t* cache, std::uint64_t size_bytes) {
+  memstream_resize_report_t report{};
+  report.struct_size = sizeof report;
+  return memstream_resize(cache, size_bytes, &report);
+}
+
+TEST_CASE("after a resize the servers keep their numbers, and nothing of the old segment passes for valid") {
+  const TemporarySegment segment("near-resize", kSize);
+  const NearView reader(segment.spec());
+  const NearView agent(segment.spec());
+  const NearView second(segment.spec(), "second server");
+  agent.come_up();
+  second.come_up();
+  REQUIRE(agent.lead() == CACHE_OK);
+  std::uint64_t size = kSize;
+  for (int round = 0; round < 4; ++round) {
+    CAPTURE(round);
+    const std::uint64_t token = reader.begin();
+    const std::uint32_t epoch = agent.state().epoch;
+    const std::uint32_t second_epoch = second.state().epoch;
+    REQUIRE(reader.store(token, "old") == CACHE_OK);
+    REQUIRE(reader.get() == "old");
+    size = size == kSize ? 3 * kSize : kSize;
+    REQUIRE(resize(reader, size) == CACHE_OK);
+    // Nothing was heard in the new segment yet.
+    CHECK(reader.get() == kUnknown);
+    CHECK(agent.lead() == CACHE_OK);
+    // An agent goes on with its claims: it need not know of the resize.
+    REQUIRE(agent.heard(agent.now()) == CACHE_OK);
+    CHECK(reader.get() == kMissed);
+    CHECK(reader.store(token, "old") == CACHE_CONFLICT);
+    CHECK(reader.get() == kMissed);
+    CHECK(agent.state().epoch > epoch + 1000);
+    CHECK(second.state().epoch > second_epoch + 1000);
+    CHECK(second.state().epoch != agent.state().epoch);
+    CHECK(NearView(segment.spec(), "second server").server() == second.server());
+    CHECK(reader.store(reader.begin(), "new") == CACHE_OK);
+    CHECK(agent.get() == "new");
+    CHECK(agent.invalidate() == CACHE_OK);
+    CHECK(reader.get() == kMissed);
+  }
+  CHECK(NearView(segment.spec(), "third server").server() > second.server());
+  CHECK(problems_of(reader) == "");
+}
+
+TEST_CASE("each call of an agent and of a reader goes on in the successor") {
+  const TemporarySegment segment("near-calls", kSize);
+  const NearView near(segment.spec());
+  const OpenCache other(segment.spec());
+  near.come_up();
+  std::uint64_t size = kSize;
+  const auto next = [&] {
+    size = size == kSize ? 2 * kSize : kSize;
+    REQUIRE(resize(other, size) == CACHE_OK);
+  };
+  next();
+  CHECK(near.begin() != 0);
+  next();
+  CHECK(near.invalidate() == CACHE_OK);
+  CHECK(near.state().invalidations == 1);
+  next();
+  CHECK(near.advance() == CACHE_OK);
+  CHECK(near.state().advances == 1);
+  next();
+  CHECK(near.heard(near.now()) == CACHE_OK);
+  CHECK(near.get() == kMissed);
+  next();
+  CHECK(near.lead() == CACHE_OK);
+  CHECK(near.state().agent_pid == static_cast<std::uint32_t>(::getpid()));
+  next();
+  CHECK(near.state().agent_pid == 0);
+  next();
+  CHECK(near.get() == kUnknown);
+  next();
+  CHECK(near.store(near.begin(), "value") == CACHE_OK);
+  next();
+  std::uint32_t server = 99;
+  CHECK(memstream_near_core_claim(near, "server", 6, &server) == CACHE_OK);
+  CHECK(server == near.server());
+}
+
+TEST_CASE("a near cache is not made smaller than it may be, and another segment is") {
+  const TemporarySegment segment("near-small", kSize);
+  const OpenCache plain(segment.spec());
+  REQUIRE(resize(plain, kSize / 2) == CACHE_OK);
+  REQUIRE(resize(plain, kSize) == CACHE_OK);
+  const NearView near(segment.spec());
+  CHECK(resize(plain, kSize / 2) == CACHE_BAD_SIZE);
+  CHECK(std::string(cache_last_error()).find("near cache") != std::string::npos);
+  near.come_up();
+  CHECK(near.store(near.begin(), "value") == CACHE_OK);
+  CHECK(near.get() == "value");
+}
+
 TEST_CASE("readers and agents that are killed at any instant leave no stale value and a whole cache") {
   const TemporarySegment segment("near-kill", kSize, 1);
   const NearView near(segment.spec());

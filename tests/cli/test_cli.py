@@ -389,3 +389,27 @@ def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
         assert shell.run(*words).returncode == 2, words
     assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
     assert b"Examples:" in shell.run("get", "--help").stdout
+
+
+def test_resize_keeps_the_entries_and_the_clients(shell: Shell) -> None:
+    from memstream import Cache
+
+    fill(shell, 500)
+    with Cache(shell.name) as cache:
+        report = shell.json("resize", "32M")
+        assert (report["old_bytes"], report["new_bytes"]) == (8 << 20, 32 << 20)
+        assert report["new_entries"] == report["old_entries"] == len(cache)
+        assert cache.info().size == 32 << 20
+        cache["after"] = b"value"
+        assert shell.ok("get", "after") == "value"
+        assert "Resized from 32.0 MiB to 8.0 MiB" in shell.ok("resize", "8M")
+        assert cache["after"] == b"value"
+    shell.ok("check")
+
+
+def test_resize_refuses_what_is_no_size(shell: Shell) -> None:
+    assert "does not exist" in shell.fails(3, "resize", "32M")
+    shell.ok("put", "key", "value")
+    assert "Invalid" in shell.fails(2, "resize", "large")
+    assert "expected a number of bytes" in shell.fails(2, "resize", "4K")
+    assert shell.ok("get", "key") == "value"

@@ -13,6 +13,7 @@
   /* memory and descriptors */                                                       \
   X(shm_open, kMinusOne, EMFILE, EACCES, ENOSPC, EINTR)                              \
   X(shm_unlink, kMinusOne, EACCES, EPERM)                                            \
+  X(rename, kMinusOne, EACCES, ENOSPC, EROFS)                                        \
   X(ftruncate, kMinusOne, ENOSPC, EINTR)                                             \
   X(fstat, kMinusOne, EOVERFLOW)                                                     \
   X(statvfs, kMinusOne, EIO, EINTR)                                                  \

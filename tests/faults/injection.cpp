@@ -131,6 +131,7 @@ long outstanding_allocations() { return outstanding.load(std::memory_order_relax
 
 INTERPOSE(int, shm_open, (const char* name, int flags, mode_t mode), name, flags, mode)
 INTERPOSE(int, shm_unlink, (const char* name), name)
+INTERPOSE(int, rename, (const char* from, const char* to), from, to)
 INTERPOSE(int, ftruncate, (int file, off_t size), file, size)
 INTERPOSE(int, statvfs, (const char* path, struct statvfs* status), path, status)
 INTERPOSE(int, sysinfo, (struct sysinfo * info), info)

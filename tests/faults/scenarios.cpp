@@ -151,6 +151,12 @@ class NotedCache {
       journal_.complain("the checker finds problems");
   }
 
+  void resize(std::uint64_t size_bytes) {
+    memstream_resize_report_t report{};
+    report.struct_size = sizeof report;
+    journal_.note("memstream_resize", memstream_resize(cache_, size_bytes, &report));
+  }
+
   void destroy() { journal_.note("memstream_destroy", memstream_destroy(cache_), true); }
 
  private:
@@ -330,6 +336,22 @@ std::shared_ptr<void> keep_lock(const CacheSpec& spec) {
   return holder;
 }
 
+// In both directions. Whatever fails, the entries are in the segment that has the name.
+void resize(Journal& journal, const CacheSpec& spec) {
+  NotedCache cache(journal, spec, 0);
+  if (!cache.is_open()) return;
+  const bool has_large = cache.set("large", large());
+  for (const std::uint64_t size : {2 * kMinSegmentSize, kMinSegmentSize}) {
+    cache.resize(size);
+    cache.get("kept", "by the peer", true);
+    cache.get("large", large(), has_large);
+    const bool has_small = cache.set("small", "value");
+    cache.view("small", "value", has_small);
+  }
+  cache.look();
+  cache.check();
+}
+
 void list_segments(Journal& journal, const CacheSpec& spec) {
   std::unique_ptr<SegmentBackend> backend;
   std::vector<SegmentInfo> segments;
@@ -355,6 +377,7 @@ const Scenario kScenarios[] = {
     {"write past a dead reader", true, leave_reader_behind, 0, attach},
     {"wait in vain", true, keep_lock, CACHE_BUSY, write_and_read},
     {"destroy by name", true, nullptr, 0, destroy_by_name},
+    {"resize", true, nullptr, 0, resize},
     {"list", true, nullptr, 0, list_segments},
     {"create pre-faulted", false, nullptr, 0, create_prefaulted},
     {"require huge pages", false, nullptr, CACHE_NO_HUGE_PAGES, require_huge_pages},

@@ -156,6 +156,11 @@ class ImageBackend final : public SegmentBackend {
     return Status::kOk;
   }
 
+  Status replace(const SegmentSpec& /*spec*/, SegmentInitializer& /*initializer*/, const Segment& /*current*/,
+                 const std::function<Status(Segment& successor)>& /*fill*/) override {
+    return fail(Status::kOsError, "There is one image only.");
+  }
+
   Status list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) override {
     segments->clear();
     return Status::kOk;

@@ -234,6 +234,17 @@ Status MemoryBackend::create(const SegmentSpec& spec, const SegmentInitializer& 
   return Status::kOk;
 }
 
+Status MemoryBackend::move_name(SharedObject& object, SharedObject& successor) {
+  const std::lock_guard guard(registry().mutex);
+  const auto from = registry().by_name.find(successor.spec().name);
+  if (from == registry().by_name.end()) return fail(Status::kNoSegment, "the successor has no name");
+  std::shared_ptr<Region>& named = registry().by_name[object.spec().name];
+  if (named != nullptr) named->has_name = false;
+  named = from->second;
+  registry().by_name.erase(successor.spec().name);
+  return Status::kOk;
+}
+
 Status MemoryBackend::list(SegmentInitializer& /*initializer*/, std::vector<SegmentInfo>* segments) {
   segments->clear();
   const std::lock_guard guard(registry().mutex);

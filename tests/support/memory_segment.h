@@ -38,6 +38,7 @@ class MemoryBackend final : public LifecycleBackend {
  private:
   Status find(const SegmentSpec& spec, Access access, const SegmentInitializer& initializer,
               std::unique_ptr<SharedObject>* object) override;
+  Status move_name(SharedObject& object, SharedObject& successor) override;
   Status create(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
                 std::unique_ptr<SharedObject>* object) override;
   std::size_t huge_page_size_bytes() const noexcept override { return 0; }

@@ -235,6 +235,19 @@ class RepairReport(ctypes.Structure):
     ]
 
 
+class ResizeReport(ctypes.Structure):
+    """`memstream_resize_report_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("old_bytes", c_uint64),
+        ("new_bytes", c_uint64),
+        ("copies", c_uint64),
+        ("passes", c_uint64),
+        ("stopped_ns", c_uint64),
+    ]
+
+
 class Segment(ctypes.Structure):
     """`memstream_segment_t`."""
 
@@ -279,6 +292,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_info_t": Info,
     "memstream_process_t": Process,
     "memstream_repair_report_t": RepairReport,
+    "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
 }
 
@@ -334,6 +348,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
     "memstream_repair": (c_int, (c_void_p, POINTER(RepairReport))),
+    "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
 }
