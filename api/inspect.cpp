@@ -136,6 +136,26 @@ int memstream_repair(memstream_t* cache, memstream_repair_report_t* report) {
   });
 }
 
+int memstream_reap(memstream_t* cache, memstream_reap_report_t* report) {
+  return guarded([&] {
+    if (const Status status = require("cache, report", cache, report); status != Status::kOk) return status;
+    if (report->struct_size != sizeof *report) {
+      return fail(Status::kInvalid, fmt::format("Invalid memstream_reap_report_t.struct_size {}: expected {}. Set it "
+                                                "to sizeof before the call.",
+                                                report->struct_size, sizeof *report));
+    }
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    memstream::ReapReport found;
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.reap(&found); });
+    report->processes = found.processes;
+    report->pins = found.pins;
+    report->leases = found.leases;
+    report->locks = found.locks;
+    report->freed_bytes = found.freed_bytes;
+    return status;
+  });
+}
+
 int memstream_resize(memstream_t* cache, uint64_t size_bytes, memstream_resize_report_t* report) {
   return guarded([&] {
     if (const Status status = require("cache, report", cache, report); status != Status::kOk) return status;

@@ -922,6 +922,32 @@ typedef struct memstream_repair_report {
 CACHE_API int memstream_repair(memstream_t *cache, memstream_repair_report_t *report);
 
 /**
+ * What memstream_reap() found and freed.
+ */
+typedef struct memstream_reap_report_t {
+  size_t struct_size;   /* In: sizeof(memstream_reap_report_t). The struct may grow. */
+  uint64_t processes;   /* Processes that ended without leaving, found since `cache` was opened. */
+  uint64_t pins;        /* Views and reservations that these held. */
+  uint64_t leases;      /* Leases of dead processes. */
+  uint64_t locks;       /* Shards that were repaired, because a holder of their lock had died. */
+  uint64_t freed_bytes; /* Of blocks that only pins had kept. */
+} memstream_reap_report_t;
+
+/**
+ * Frees everything that dead processes still hold. Otherwise each is freed by the first process that meets it.
+ *
+ * @param cache   An open cache, not read-only.
+ * @param report  The struct to fill. Set `report->struct_size` before the call.
+ * @retval CACHE_OK  Dead processes hold nothing any more.
+ * @retval CACHE_BUSY  A live process held a lock until the deadline. The shards before are done.
+ * @retval CACHE_READ_ONLY  The cache was opened for reading only.
+ * @retval CACHE_INVALID  `report->struct_size` is not the size of this version.
+ * @threads Safe.
+ * @processes Safe. Takes the write lock of one shard after the other.
+ */
+CACHE_API int memstream_reap(memstream_t *cache, memstream_reap_report_t *report);
+
+/**
  * What memstream_resize() did.
  */
 typedef struct memstream_resize_report_t {

@@ -170,8 +170,19 @@ std::string condition_of(std::uint32_t pid) {
 
 namespace {
 
-int processes(const Session& session) {
-  const Cache cache(session.target, Attach::kLook);
+// A sentence that says what dead processes held.
+std::string story_of(const memstream_reap_report_t& report) {
+  const bool is_nothing = (report.processes | report.pins | report.leases | report.locks | report.freed_bytes) == 0;
+  if (is_nothing) return "Dead processes held nothing.\n";
+  return fmt::format("Freed what dead processes held: {} process slots, {} views, {} leases, {} locks, {}.\n",
+                     report.processes, report.pins, report.leases, report.locks, format_size(report.freed_bytes));
+}
+
+int processes(const Session& session, bool reaps) {
+  const Cache cache(session.target, reaps ? Attach::kWrite : Attach::kLook);
+  memstream_reap_report_t report{};
+  report.struct_size = sizeof report;
+  if (reaps) require_ok(memstream_reap(cache.get(), &report));
   Json rows = Json::array();
   Table table({"PID", "STATE", "GETS", "HITS", "PUTS", "VIEWS", "COMMAND"});
   for (const memstream_process_t& process : cache.processes()) {
@@ -188,7 +199,15 @@ int processes(const Session& session) {
                format_share(process.hits, process.hits + process.misses), std::to_string(process.puts),
                std::to_string(process.pins), printable(command, 60)});
   }
-  print(session, {{"processes", rows}}, [&] { return table.render(); });
+  Json all = {{"processes", rows}};
+  if (reaps) {
+    all["reaped"] = {{"processes", report.processes},
+                     {"pins", report.pins},
+                     {"leases", report.leases},
+                     {"locks", report.locks},
+                     {"freed_bytes", report.freed_bytes}};
+  }
+  print(session, all, [&] { return (reaps ? story_of(report) : "") + table.render(); });
   return kDone;
 }
 
@@ -217,8 +236,11 @@ void add_statistics_commands(CLI::App& app, Session& session) {
                                   "  memstream advise --name sessions");
   advisor->callback([&session] { session.run = [&session] { return advise(session); }; });
 
-  CLI::App* procs = add_command(app, session, "procs", "List the attached processes", "  memstream procs --json");
-  procs->callback([&session] { session.run = [&session] { return processes(session); }; });
+  CLI::App* procs = add_command(app, session, "procs", "List the attached processes",
+                                "  memstream procs --json\n  memstream procs --reap");
+  const auto reaps = std::make_shared<bool>(false);
+  procs->add_flag("--reap", *reaps, "free what dead processes hold, and say what that was");
+  procs->callback([&session, reaps] { session.run = [&session, reaps] { return processes(session, *reaps); }; });
 }
 
 }  // namespace memstream::cli

@@ -78,9 +78,9 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       copy_below_(attached.geometry.has_checksums() ? 0 : ReadBuffer::kLarge),
       leaves_large_(!read_only_ || attached.geometry.has_checksums()),
       shards_(attached.geometry.shards),
-      process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
-                     attached.geometry.process_slots, attached.residence),
       pin_places_(segment_.get(), attached.geometry),
+      process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
+                     attached.geometry.process_slots, attached.residence, &pin_places_),
       sample_(*segment_, attached.geometry) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);

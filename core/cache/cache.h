@@ -234,6 +234,8 @@ class Cache final : private ForkAware {
   Status processes(std::vector<ProcessInfo>* processes);
   Status check(std::vector<std::string>* problems);
   Status repair(RepairReport* report);
+  // Frees what dead processes held, in all shards.
+  Status reap(ReapReport* report);
 
   // Fills `successor`, a pending segment that nobody else knows, with the entries of this one, the hottest first, and
   // marks this one as superseded by it (core/cache/cache_move.cpp, docs/decisions/0025). kOk if and only if it has done
@@ -471,8 +473,8 @@ class Cache final : private ForkAware {
   // In one array, so that a get finds a shard by its number with a shift: the size is a power of two.
   struct alignas(std::bit_ceil(sizeof(std::optional<Shard>))) PlacedShard : std::optional<Shard> {};
   std::vector<PlacedShard> shards_;
-  ProcessTable process_table_;
   PinPlaces pin_places_;
+  ProcessTable process_table_;
 
   // What this process is to the segment: nothing at first, and nothing again in every copy of its address space.
   enum class Membership : int { kOutside, kEntering, kInside, kGuest };

@@ -128,6 +128,21 @@ Status Cache::check(std::vector<std::string>* problems) {
   return Status::kOk;
 }
 
+Status Cache::reap(ReapReport* report) {
+  look_around();
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Deadline deadline(timeout_);
+  if (const Status status = process_table_.clean_up(deadline); status != Status::kOk) return status;
+  const auto is_alive = [this](std::uint64_t owner) { return process_table_.owner_is_alive(owner); };
+  for (auto& shard : shards_) {
+    if (const Status status = shard->reap(deadline, is_alive, report); status != Status::kOk) return status;
+  }
+  report->processes = process_table_.reaped_processes();
+  report->pins = process_table_.reaped_pins();
+  return Status::kOk;
+}
+
 Status Cache::repair(RepairReport* report) {
   look_for_name();
   if (const Status status = present(); status != Status::kOk) return status;

@@ -131,6 +131,8 @@ void ProcessTable::retire(ProcessSlot* slot) noexcept {
 void ProcessTable::retire_dead() noexcept {
   for (ProcessSlot& slot : used()) {
     if (slot.pid.load(std::memory_order_acquire) == 0 || marks_.may_be_set(number_of(&slot))) continue;
+    reaped_processes_.fetch_add(1, std::memory_order_relaxed);
+    if (places_ != nullptr) reaped_pins_.fetch_add(places_->count(slot), std::memory_order_relaxed);
     retire(&slot);
     header_->dead_processes.fetch_add(1, std::memory_order_relaxed);
   }

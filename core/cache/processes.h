@@ -9,6 +9,7 @@
 #include "core/base/status.h"
 #include "core/cache/residence.h"
 #include "core/layout/layout.h"
+#include "core/shard/pin_places.h"
 
 namespace memstream {
 
@@ -20,8 +21,15 @@ struct ProcessCounts {
 
 class ProcessTable {
  public:
-  ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count, const Residence& residence)
-      : header_(header), slots_(slots), count_(count), residence_(residence), marks_(residence.marks, count) {}
+  // `places`: those of the segment, which outlive this, for reaped_pins().
+  ProcessTable(SegmentHeader* header, ProcessSlot* slots, std::uint32_t count, const Residence& residence,
+               const PinPlaces* places = nullptr)
+      : header_(header),
+        slots_(slots),
+        count_(count),
+        places_(places),
+        residence_(residence),
+        marks_(residence.marks, count) {}
 
   // Counts the calling process among those that may lock anything of the segment (core/cache/residence.h). If it leaves
   // `*is_marked` false, the process can have no slot.
@@ -41,6 +49,10 @@ class ProcessTable {
   // Takes out every process that has ended; the next search for room frees the blocks that its pins held. Safe to
   // repeat: a process that dies in here leaves the rest to the next one.
   Status clean_up(const Deadline& deadline);
+
+  // What clean_up() has found since this object was made.
+  std::uint64_t reaped_processes() const noexcept { return reaped_processes_.load(std::memory_order_relaxed); }
+  std::uint64_t reaped_pins() const noexcept { return reaped_pins_.load(std::memory_order_relaxed); }
 
   // Counts of all processes, past and present.
   ProcessCounts sum() const noexcept;
@@ -72,8 +84,11 @@ class ProcessTable {
   SegmentHeader* header_;
   ProcessSlot* slots_;
   std::uint32_t count_;
+  const PinPlaces* places_;
   Residence residence_;
   ProcessMarks marks_;
+  std::atomic<std::uint64_t> reaped_processes_{0};
+  std::atomic<std::uint64_t> reaped_pins_{0};
 };
 
 }  // namespace memstream

@@ -44,6 +44,18 @@ class LeaseTable {
     end_marked(key);
   }
   void end_all() noexcept MEMSTREAM_NEEDS_W;
+  // Ends those of owners that are dead, and returns how many these were.
+  template <class IsAlive>
+  std::uint32_t end_of_dead(const IsAlive& is_alive) noexcept MEMSTREAM_NEEDS_W {
+    std::uint32_t ended = 0;
+    for (Lease& lease : header_->leases) {
+      const std::uint64_t owner = lease.owner.load(std::memory_order_relaxed);
+      if (owner == 0 || is_alive(owner)) continue;
+      end(lease);
+      ++ended;
+    }
+    return ended;
+  }
 
   // How many there are, by the shard's count and by a look at each place.
   std::uint32_t in_use() const noexcept MEMSTREAM_NEEDS_W;

@@ -144,6 +144,9 @@ class Shard final {
   Status grant_lease(const LeaseRequest& request, const OpContext& context, std::uint64_t* token) noexcept;
   // LeaseTable::release().
   Status release_lease(const Key& key, std::uint64_t owner, std::uint64_t token, const Deadline& deadline) noexcept;
+  // Frees what processes held that are dead: leases, the lock, blocks that only pins kept. Adds to `report`.
+  Status reap(const Deadline& deadline, const std::function<bool(std::uint64_t owner)>& is_alive,
+              ReapReport* report) noexcept;
   // For what needs no lock.
   const LeaseTable& leases() const noexcept { return leases_; }
 

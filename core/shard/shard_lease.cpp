@@ -1,4 +1,6 @@
 // Leases under the write lock; the table itself is in lease_table.h.
+#include <algorithm>
+
 #include "core/shard/shard_operation.h"
 
 namespace memstream {
@@ -16,6 +18,21 @@ Status Shard::grant_lease(const LeaseRequest& request, const OpContext& context,
 Status Shard::release_lease(const Key& key, std::uint64_t owner, std::uint64_t token,
                             const Deadline& deadline) noexcept {
   return write(Exclusion::kWriters, deadline, [&]() MEMSTREAM_NEEDS_W { return leases_.release(key, owner, token); });
+}
+
+Status Shard::reap(const Deadline& deadline, const std::function<bool(std::uint64_t owner)>& is_alive,
+                   ReapReport* report) noexcept {
+  std::uint64_t recoveries = 0;
+  std::uint64_t pinned_bytes = 0;
+  copy_from_shared(&recoveries, &header_->counters.recoveries, sizeof recoveries);
+  copy_from_shared(&pinned_bytes, &header_->space.pinned_memory, sizeof pinned_bytes);
+  return write(Exclusion::kWriters, deadline, [&]() MEMSTREAM_NEEDS_W {
+    report->leases += leases_.end_of_dead(is_alive);
+    retired_.free_all();
+    report->locks += header_->counters.recoveries - recoveries;
+    report->freed_bytes += pinned_bytes - std::min(pinned_bytes, space().pinned_memory);
+    return Status::kOk;
+  });
 }
 
 }  // namespace memstream

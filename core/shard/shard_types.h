@@ -108,6 +108,15 @@ struct RepairReport {
   std::uint64_t entries = 0;          // That are left.
 };
 
+// What dead processes held, and what became free.
+struct ReapReport {
+  std::uint64_t processes = 0;    // That had ended without leaving, since this process attached.
+  std::uint64_t pins = 0;         // Views and reservations that they held.
+  std::uint64_t leases = 0;       // That they held.
+  std::uint64_t locks = 0;        // Shards that were repaired, because a holder of the lock had died.
+  std::uint64_t freed_bytes = 0;  // Of blocks that only pins had kept.
+};
+
 // A consistent copy of the shard's numbers.
 struct ShardStatistics {
   std::uint64_t max_memory, used_memory, pinned_memory, key_memory, value_memory, table_memory, committed_memory;

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Iterator, List, Optional
@@ -389,6 +390,52 @@ def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
         assert shell.run(*words).returncode == 2, words
     assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
     assert b"Examples:" in shell.run("get", "--help").stdout
+
+
+HOLDER = """
+import sys
+from memstream import Cache
+cache = Cache(sys.argv[1], size="8M")
+cache["held"] = bytes(100_000)
+views = [cache.view("held") for _ in range(3)]
+lease = cache.lease("computed")
+assert lease
+cache["held"] = b"new"
+print("ready", flush=True)
+input()
+"""
+
+
+def test_reap_frees_what_a_killed_process_held_and_says_what_it_was(shell: Shell) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, shell.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        alive = shell.json("procs", "--reap")
+        assert child.pid in [process["pid"] for process in alive["processes"]]
+        assert alive["reaped"] == {"processes": 0, "pins": 0, "leases": 0, "locks": 0, "freed_bytes": 0}
+        assert "held nothing" in shell.ok("procs", "--reap")
+        child.kill()
+    from memstream import Cache
+
+    with Cache(shell.name) as cache:  # It has found the dead process by now, and no lease.
+        reaped = shell.json("procs", "--reap")["reaped"]
+        assert reaped["leases"] == 1 and reaped["freed_bytes"] >= 100_000
+        lease = cache.lease("computed")
+        assert lease
+        lease.release()
+    shell.ok("check")
+
+
+def test_reap_counts_views_slots_and_locks(shell: Shell) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, shell.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        child.kill()
+    text = shell.ok("procs", "--reap")
+    assert "Freed what dead processes held: 1 process slots, 3 views, 1 leases, 0 locks, " in text
+    assert "held nothing" in shell.ok("procs", "--reap")
 
 
 def test_resize_keeps_the_entries_and_the_clients(shell: Shell) -> None:

@@ -235,6 +235,19 @@ class RepairReport(ctypes.Structure):
     ]
 
 
+class ReapReport(ctypes.Structure):
+    """`memstream_reap_report_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("processes", c_uint64),
+        ("pins", c_uint64),
+        ("leases", c_uint64),
+        ("locks", c_uint64),
+        ("freed_bytes", c_uint64),
+    ]
+
+
 class ResizeReport(ctypes.Structure):
     """`memstream_resize_report_t`."""
 
@@ -292,6 +305,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_info_t": Info,
     "memstream_process_t": Process,
     "memstream_repair_report_t": RepairReport,
+    "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
 }
@@ -348,6 +362,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
     "memstream_repair": (c_int, (c_void_p, POINTER(RepairReport))),
+    "memstream_reap": (c_int, (c_void_p, POINTER(ReapReport))),
     "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
