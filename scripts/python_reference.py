@@ -43,7 +43,10 @@ SECTIONS = (
     Section("Values in place", (("_core/views.py", "View"), ("_core/views.py", "Reservation"))),
     Section(
         "Records",
-        tuple(("_core/records.py", name) for name in ("Entry", "Stats", "Info", "Process", "Repair")),
+        tuple(
+            ("_core/records.py", name)
+            for name in ("Entry", "Stats", "Metrics", "Histogram", "Info", "Process", "Repair")
+        ),
     ),
     Section("Serializers", (("_core/codec.py", "Serializer"),)),
     Section("Django", (("integrations/django.py", "MemStreamCache"), ("integrations/_locks.py", "Lock"))),
@@ -240,8 +243,9 @@ class Writer:
 
     @staticmethod
     def fields(node: ast.ClassDef) -> Iterator[str]:
-        """The fields of a NamedTuple, with the text behind each."""
-        if not any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases):
+        """The fields of a NamedTuple or a dataclass, with the text behind each."""
+        makers = [*node.bases, *(getattr(each, "func", each) for each in node.decorator_list)]
+        if not any(isinstance(each, ast.Name) and each.id in ("NamedTuple", "dataclass") for each in makers):
             return
         for place, each in enumerate(node.body):
             if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):

@@ -15,7 +15,10 @@ from memstream._core import abi
 from memstream._core import library as loading
 from memstream._core.records import ENTRY_FORMAT
 
-HEADERS = "".join((ROOT / "api" / name).read_text() for name in ("cache.h", "memstream_options.h", "memstream.h"))
+HEADERS = "".join(
+    (ROOT / "api" / name).read_text()
+    for name in ("cache.h", "memstream_options.h", "memstream.h", "memstream_metrics.h")
+)
 # Without comments, so that nothing in them looks like a declaration.
 CODE = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
 
@@ -31,7 +34,7 @@ C_NUMBERS = {
 def struct_bodies() -> Dict[str, List[str]]:
     """The names of the fields of each struct, in order, as the headers spell them."""
     bodies = re.findall(r"typedef struct \w+ \{(.*?)\} (\w+);", CODE, flags=re.DOTALL)
-    return {name: re.findall(r"(\w+)(?:\[[^\]]*\])?;", body) for body, name in bodies}
+    return {name: re.findall(r"(\w+)(?:\[[^\]]*\])*;", body) for body, name in bodies}
 
 
 def prototypes() -> Dict[str, str]:
@@ -73,7 +76,9 @@ def test_every_struct_lies_in_memory_as_the_compiler_lays_it_out(tmp_path: Path)
             descriptor = getattr(struct, field)
             ours.append(f"{name}.{field} {descriptor.offset} {descriptor.size}")
     source = tmp_path / "layout.c"
-    source.write_text('#include <stdio.h>\n#include "api/memstream.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n")
+    source.write_text(
+        '#include <stdio.h>\n#include "api/memstream_metrics.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n"
+    )
     program = tmp_path / "layout"
     subprocess.run(["cc", "-std=c11", f"-I{ROOT}", str(source), "-o", str(program)], check=True)
     assert subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.splitlines() == ours

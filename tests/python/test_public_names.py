@@ -19,10 +19,10 @@ from memstream import Cache, ObjectCache, errors
 # Each module that users import, with what they import from it. A name leaves this table with a release that says so.
 NAMES: Dict[str, str] = {
     "memstream": (
-        "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Info InternalError Lease LibraryError "
-        "MemStreamError MemoizedFunction ObjectCache Process Repair Reservation SegmentDiffers SegmentError Serializer "
-        "SerializerError Stats Status SystemCallError UnavailableError UndecodableWarning View __version__ destroy "
-        "lru_cache"
+        "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
+        "LibraryError MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation SegmentDiffers "
+        "SegmentError Serializer SerializerError Stats Status SystemCallError UnavailableError UndecodableWarning "
+        "View __version__ destroy lru_cache"
     ),
     "memstream.errors": (
         "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "
@@ -41,7 +41,7 @@ NAMES: Dict[str, str] = {
     "memstream.memo_results": "CacheInfo",
     "memstream.memoize": "MemoizedFunction",
     "memstream.objects": "ObjectCache",
-    "memstream.records": "Entry Info Process Repair Stats",
+    "memstream.records": "Entry Histogram Info Metrics Process Repair Stats",
     "memstream.serializers": "Serializer SerializerChoice",
     "memstream.views": "Reservation View",
     "memstream.django": "MemStreamCache check_caches",

@@ -33,7 +33,7 @@ from memstream.lru import lru_cache
 from memstream.memo_results import CacheInfo
 from memstream.memoize import MemoizedFunction
 from memstream.objects import ObjectCache
-from memstream.records import Entry, Info, Process, Repair, Stats
+from memstream.records import Entry, Histogram, Info, Metrics, Process, Repair, Stats
 from memstream.serializers import Serializer
 from memstream.views import Reservation, View
 
@@ -44,12 +44,14 @@ __all__ = [
     "CacheMiss",
     "ConfigurationError",
     "Entry",
+    "Histogram",
     "Info",
     "InternalError",
     "Lease",
     "LibraryError",
     "MemStreamError",
     "MemoizedFunction",
+    "Metrics",
     "ObjectCache",
     "Process",
     "Repair",

@@ -61,11 +61,13 @@ from memstream._core.records import (
     ENTRY_FORMAT,
     Entry,
     Info,
+    Metrics,
     Process,
     Repair,
     Stats,
     entry_from_fields,
     info_from_struct,
+    metrics_from_struct,
     process_from_struct,
     repair_from_struct,
     stats_from_struct,
@@ -1039,6 +1041,18 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         raw = abi.CacheStats(struct_size=sizeof(abi.CacheStats))
         self._check(self._library.c.memstream_stats(self._handle, byref(raw)))
         return stats_from_struct(raw)
+
+    def metrics(self) -> Metrics:
+        """Returns what the segment counts beside `stats`: outcomes, waits, latencies, ages, reuse distances.
+
+        Returns:
+            The numbers as they are now.
+
+        Source: memstream_metrics, memstream_bucket_bound.
+        """
+        raw = abi.Metrics(struct_size=sizeof(abi.Metrics))
+        self._check(self._library.c.memstream_metrics(self._handle, byref(raw)))
+        return metrics_from_struct(raw, self._library.c.memstream_bucket_bound)
 
     def info(self) -> Info:
         """Returns which segment the cache is open on.

@@ -261,6 +261,41 @@ class ResizeReport(ctypes.Structure):
     ]
 
 
+# Lengths of the arrays of `memstream_metrics_t`.
+OPERATIONS = OUTCOMES = REMOVALS = 16
+AGE_BUCKETS = 160
+LATENCY_BUCKETS = 120
+
+
+class Metrics(ctypes.Structure):
+    """`memstream_metrics_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("outcomes", c_uint64 * OUTCOMES * OPERATIONS),
+        ("removals", c_uint64 * REMOVALS),
+        ("lock_waits", c_uint64),
+        ("lock_wait_ns", c_uint64),
+        ("longest_wait_ns", c_uint64),
+        ("lock_timeouts", c_uint64),
+        ("recoveries", c_uint64),
+        ("recovery_ns", c_uint64),
+        ("longest_recovery_ns", c_uint64),
+        ("slow_reads", c_uint64),
+        ("read_retries", c_uint64),
+        ("sample_step", c_uint64),
+        ("sampled_keys", c_uint64),
+        ("sampled_references", c_uint64),
+        ("references", c_uint64),
+        ("first_references", c_uint64),
+        ("evicted_age_ms", c_uint64 * AGE_BUCKETS),
+        ("evicted_idle_ms", c_uint64 * AGE_BUCKETS),
+        ("get_ns", c_uint64 * LATENCY_BUCKETS),
+        ("set_ns", c_uint64 * LATENCY_BUCKETS),
+        ("reuse_distances", c_uint64 * AGE_BUCKETS),
+    ]
+
+
 class Segment(ctypes.Structure):
     """`memstream_segment_t`."""
 
@@ -305,6 +340,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_info_t": Info,
     "memstream_process_t": Process,
     "memstream_repair_report_t": RepairReport,
+    "memstream_metrics_t": Metrics,
     "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
@@ -362,8 +398,11 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_processes": (c_int, (c_void_p, POINTER(Process), c_size_t, POINTER(c_size_t))),
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
     "memstream_repair": (c_int, (c_void_p, POINTER(RepairReport))),
+    "memstream_metrics": (c_int, (c_void_p, POINTER(Metrics))),
     "memstream_reap": (c_int, (c_void_p, POINTER(ReapReport))),
     "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
+    "memstream_hot_keys": (c_int, (c_void_p, POINTER(Entry), c_size_t, POINTER(c_size_t))),
+    "memstream_bucket_bound": (c_uint64, (c_size_t,)),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
 }

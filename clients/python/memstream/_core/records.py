@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from uuid import UUID
 
 from memstream._core import abi
@@ -150,6 +151,119 @@ class Repair(NamedTuple):
     """Entries that are left."""
 
 
+# Names of the operations, outcomes and causes of `memstream_metrics_t`, by their numbers.
+OPERATION_NAMES = ("get", "set", "add", "replace", "cas", "incr", "delete", "touch", "lease", "fulfil", "commit")
+OUTCOME_NAMES = (
+    "ok",
+    "miss",
+    "exists",
+    "conflict",
+    "held",
+    "too_large",
+    "too_small",
+    "full",
+    "no_memory",
+    "busy",
+    "corrupt",
+    "failed",
+)
+REMOVAL_NAMES = ("room", "large_value", "table", "chain", "clear", "expired", "delete", "damaged")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values lay where, in buckets that are at most a quarter of their values wide."""
+
+    counts: Tuple[int, ...]
+    """Values of each bucket. The last bucket also has all larger ones."""
+    bounds: Tuple[int, ...]
+    """The lowest value of each bucket."""
+
+    @property
+    def total(self) -> int:
+        """The number of values."""
+        return sum(self.counts)
+
+    def quantile(self, part: float) -> Optional[int]:
+        """Returns a value that so large a part of all values does not exceed.
+
+        Args:
+            part: 0 to 1; 0.99 for the 99th percentile.
+
+        Returns:
+            The upper end of a bucket, so that it is at most a quarter too high. None if there are no values.
+
+        Raises:
+            ValueError: `part` is not a number from 0 to 1.
+        """
+        if not 0 <= part <= 1:
+            raise ValueError(f"Invalid part {part!r}: expected a number from 0 to 1.")
+        left = part * self.total
+        found = None
+        for place, count in enumerate(self.counts):
+            if count:
+                found = self.bounds[place + 1] if place + 1 < len(self.bounds) else self.bounds[place]
+                left -= count
+                if left <= 0:
+                    break
+        return found
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Why a hit ratio is as it is, and what operations cost: `memstream_metrics_t`.
+
+    Everything is counted in the segment, for all processes together, from its creation on. A segment that was made
+    without metrics has zeros.
+    """
+
+    operations: Dict[str, Dict[str, int]]
+    """Calls by operation and outcome: `operations["get"]["miss"]`. Operations are get, set, add, replace, cas, incr,
+    delete, touch, lease, fulfil and commit; outcomes are named after the statuses."""
+    removals: Dict[str, int]
+    """Entries removed by cause. Evicted for room, a large_value, the table or a full chain; or clear, expired, delete,
+    damaged."""
+    lock_waits: int
+    """Times that a writer, or a slow read, found the lock of its shard taken."""
+    lock_wait_ns: int
+    """Time of these waits in nanoseconds."""
+    longest_wait_ns: int
+    """The longest of them."""
+    lock_timeouts: int
+    """Waits that ended at the deadline, with CacheBusy."""
+    recoveries: int
+    """Shards put right after a holder of the lock had died."""
+    recovery_ns: int
+    """Time of all recoveries in nanoseconds."""
+    longest_recovery_ns: int
+    """The longest of them."""
+    slow_reads: int
+    """Reads that took a lock, or the redo record of a writer."""
+    read_retries: int
+    """Looks without a lock that had to be repeated."""
+    sample_step: int
+    """One key in so many is sampled; 0 without metrics."""
+    sampled_keys: int
+    """Keys that the sample knows now."""
+    sampled_references: int
+    """Gets of sampled keys."""
+    references: int
+    """The same, each times the step that it had: about the gets of all keys."""
+    first_references: int
+    """Of `references`, those of keys that the sample did not know."""
+    evicted_age_ms: Histogram
+    """Evicted entries by the time since their value was stored, in milliseconds."""
+    evicted_idle_ms: Histogram
+    """Evicted entries by the time since their last get, in milliseconds."""
+    get_ns: Histogram
+    """Gets of sampled keys by their time in nanoseconds."""
+    set_ns: Histogram
+    """Calls of set, add, replace and cas of sampled keys by their time in nanoseconds."""
+    reuse_distances: Histogram
+    """`references` by how many other keys were asked for since the last get of the key. A cache of n entries that
+    evicts the coldest key would hit those below n."""
+
+
 def entry_from_fields(fields: Tuple[Any, ...]) -> Entry:
     """Makes an Entry from what ENTRY_FORMAT unpacks: the fields of a `memstream_entry_t` in their order."""
     value_size, stored_size, offset, created_ms, accessed_ms, expires_ms, count, token = fields[:8]
@@ -200,4 +314,21 @@ def repair_from_struct(raw: abi.RepairReport) -> Repair:
     return Repair(raw.problems, raw.dropped_entries, raw.damaged_values, raw.emptied_shards, raw.entries)
 
 
-present_as("memstream.records", Entry, Stats, Info, Process, Repair)
+def metrics_from_struct(raw: abi.Metrics, bucket_bound: Callable[[int], int]) -> Metrics:
+    """Makes Metrics from a filled `memstream_metrics_t`; `bucket_bound` is `memstream_bucket_bound`."""
+    bounds = tuple(bucket_bound(bucket) for bucket in range(abi.AGE_BUCKETS))
+    fields: Dict[str, Any] = {}
+    for name, _ in abi.Metrics._fields_[3:]:
+        value = getattr(raw, name)
+        fields[name] = value if isinstance(value, int) else Histogram(tuple(value), bounds[: len(value)])
+    return Metrics(
+        operations={
+            operation: dict(zip(OUTCOME_NAMES, raw.outcomes[number]))
+            for number, operation in enumerate(OPERATION_NAMES)
+        },
+        removals=dict(zip(REMOVAL_NAMES, raw.removals)),
+        **fields,
+    )
+
+
+present_as("memstream.records", Entry, Stats, Info, Process, Repair, Histogram, Metrics)
