@@ -92,7 +92,7 @@ step_shell() {
 }
 
 step_spelling() {
-    codespell --skip './build,./.git,./.venv,./cli/page/page.html' .
+    codespell --skip './build,./.git,./.venv,./cli/page/page.html,*/package-lock.json' .
 }
 
 step_architecture() {
