@@ -44,6 +44,7 @@ using Meta = memstream_meta_t;
 using Metrics = memstream_metrics_t;
 using Process = memstream_process_t;
 using RepairReport = memstream_repair_report_t;
+using ReapReport = memstream_reap_report_t;
 using ResizeReport = memstream_resize_report_t;
 using Segment = memstream_segment_t;
 using Stats = cache_stats_t;
@@ -910,6 +911,10 @@ class BasicCache {
   // Rebuilds every shard and drops what is damaged. C: memstream_repair().
   Sure<RepairReport> repair() {
     return Face::sure([&] { return sized<RepairReport>(memstream_repair); });
+  }
+  // Frees everything that dead processes still hold. C: memstream_reap().
+  Sure<ReapReport> reap() {
+    return Face::sure([&] { return sized<ReapReport>(memstream_reap); });
   }
   // Replaces the segment by one of another size, while others use it. Views stay valid. C: memstream_resize().
   Sure<ResizeReport> resize(std::uint64_t size_bytes) {

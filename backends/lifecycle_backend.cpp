@@ -322,10 +322,14 @@ Status LifecycleBackend::create_successor(SharedObject& object, const SegmentSpe
 
 Status LifecycleBackend::remove_successor(SharedObject& object, SegmentInitializer& initializer,
                                           const std::function<void(std::byte*)>& before_removal) {
+  const std::string message = last_error();
   for (int looks = 0; looks < kLeastTries; ++looks) {
     std::unique_ptr<SharedObject> successor;
     Status status = find_successor(object, initializer, &successor);
-    if (status == Status::kNoSegment) return Status::kOk;
+    if (status == Status::kNoSegment) {
+      static_cast<void>(fail(status, message));  // That there is none is no failure of the caller's.
+      return Status::kOk;
+    }
     if (status == Status::kOk) status = check_owner(*successor);
     if (status != Status::kOk) return of_successor(object, status);
     Identity identity;

@@ -137,6 +137,10 @@ TEST_CASE("no call takes more than 8 KiB of the stack, and each works in a threa
   cache_stats_t stats{};
   stats.struct_size = sizeof stats;
   memstream_repair_report_t report{};
+  memstream_reap_report_t reaped{};
+  memstream_resize_report_t resized{};
+  reaped.struct_size = sizeof reaped;
+  resized.struct_size = sizeof resized;
   report.struct_size = sizeof report;
   const TemporarySegment doomed("doomed", kKiB * kKiB);
   const memstream_options_t doomed_options = doomed.spec().options();
@@ -201,11 +205,13 @@ TEST_CASE("no call takes more than 8 KiB of the stack, and each works in a threa
       {"memstream_processes", [&] { return memstream_processes(cache, processes.data(), processes.size(), &count); }},
       {"memstream_check", [&] { return memstream_check(cache, &problems); }},
       {"memstream_repair", [&] { return memstream_repair(cache, &report); }},
+      {"memstream_reap", [&] { return memstream_reap(cache, &reaped); }},
       {"memstream_backend_name", [&] { return memstream_backend_name(0) != nullptr ? CACHE_OK : CACHE_INVALID; }},
       {"memstream_segments",
        [&] { return memstream_segments(memstream_backend_name(0), segments.data(), sizeof segments[0], 2, &count); }},
       {"an error", [&] { return memstream_set(cache, long_key.data(), long_key.size(), "", 0, 0, 0) - CACHE_BAD_KEY; }},
       {"memstream_delete", [&] { return memstream_delete(cache, "key", 3); }},
+      {"memstream_resize", [&] { return memstream_resize(cache, 12 * kKiB * kKiB, &resized); }},
       {"memstream_clear", [&] { return memstream_clear(cache); }},
       {"cache_connect", [&] { return cache_connect(); }},
       {"cache_put", [&] { return cache_put("k", "value", 5); }},

@@ -411,10 +411,12 @@ TEST_CASE("what is known of the cache, its entries and its processes") {
   CHECK(cache.check()->description.empty());
   CHECK(cache.repair()->entries == 1);
   CHECK(cache.resize(24 << 20)->new_bytes == 24 << 20);
+  CHECK(cache.reap()->processes == 0);
   CHECK(cache.info()->size_bytes == 24 << 20);
   CHECK(fixture.reader().check().status() == CACHE_READ_ONLY);
   CHECK(fixture.reader().repair().status() == CACHE_READ_ONLY);
   CHECK(fixture.reader().resize(8 << 20).status() == CACHE_READ_ONLY);
+  CHECK(fixture.reader().reap().status() == CACHE_READ_ONLY);
   CHECK(bucket_bound(0) < bucket_bound(1));
 }
 

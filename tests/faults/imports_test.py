@@ -14,8 +14,8 @@ from pathlib import Path
 # Imports that no fault is made for, by the reason.
 CANNOT_FAIL = {
     "returns what the kernel or the process knows": (
-        "clock_gettime dirfd getegid geteuid getpid gnu_get_libc_version pthread_self sched_yield secure_getenv sysconf"
-        " __errno_location __libc_single_threaded __tls_get_addr"
+        "clock_gettime dirfd getauxval getegid geteuid getpid gnu_get_libc_version pthread_self sched_yield"
+        " secure_getenv sysconf __errno_location __libc_single_threaded __tls_get_addr"
     ),
     "fails only for a thread that has ended": "pthread_getcpuclockid",
     "fails only for a lock that is damaged, or not the caller's": (
