@@ -82,7 +82,7 @@ class DefaultConnection final : private ForkAware {
   void close_if_idle() {
     const std::unique_lock guard(mutex_, std::try_to_lock);
     if (!guard.owns_lock()) return;
-    for (const InFlightCalls& calls : calls_in_flight_) {
+    for (InFlightCalls& calls : calls_in_flight_) {
       if (!calls.is_empty()) return;
     }
     replace(nullptr);

@@ -130,7 +130,7 @@ Status memstream_handle::no_attachment() noexcept {
 }
 
 Status memstream_handle::follow(Cache& gone) {
-  const std::lock_guard guard(attachments_mutex_);
+  const memstream::ForkSafeGuard guard(attachments_mutex_);
   Cache& current = cache();
   if (&current != &gone) {
     drop_retired();
@@ -199,6 +199,7 @@ bool memstream_handle::drop_retired() noexcept {
 }
 
 void memstream_handle::on_look() noexcept {
+  const memstream::SignalBlock no_signals;
   const std::unique_lock guard(attachments_mutex_, std::try_to_lock);
   if (guard.owns_lock() && !drop_retired()) cache().listen(nullptr);
 }
@@ -273,13 +274,13 @@ std::uint64_t memstream_handle::page_size_bytes() noexcept {
 }
 
 std::uint64_t memstream_handle::keep(PinnedItem item) {
-  const std::lock_guard guard(items_mutex_);
+  const memstream::ForkSafeGuard guard(items_mutex_);
   items_.emplace(next_token_, std::move(item));
   return next_token_++;
 }
 
 Status memstream_handle::take(std::uint64_t token, PinnedItem::Kind kind, PinnedItem* item) {
-  const std::lock_guard guard(items_mutex_);
+  const memstream::ForkSafeGuard guard(items_mutex_);
   const auto found = items_.find(token);
   if (found == items_.end() || found->second.kind != kind) {
     return memstream::fail(Status::kBadHandle,

@@ -15,6 +15,7 @@
 #include "api/memstream.h"
 #include "api/options.h"
 #include "core/base/fork_guard.h"
+#include "core/base/signal_block.h"
 #include "core/cache/cache.h"
 
 namespace memstream {
@@ -69,7 +70,7 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
   memstream::Status with_attachment(std::uint32_t number, const Operation& operation) {
     if (memstream::Cache& present = cache(); present.number() == number) [[likely]]
       return operation(present);
-    const std::lock_guard guard(attachments_mutex_);
+    const memstream::ForkSafeGuard guard(attachments_mutex_);
     if (number >= kAttachments || attachments_[number].cache == nullptr) return no_attachment();
     return operation(*attachments_[number].cache);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -134,7 +135,8 @@ class InFlightCalls {
   }
 
   // False also where the kernel does not let this thread find out.
-  bool is_empty() const noexcept {
+  bool is_empty() noexcept {
+    forget_parent();
     if (!fence_for_places()) return false;
     bool is_in_call = false;
     places_.for_each([&](std::uintptr_t, const Place& place) {
@@ -183,7 +185,8 @@ class InFlightCalls {
 
   // Returns when every call has ended that entered before this one. The caller keeps new calls out first. False if the
   // kernel does not let this thread find out: then what the calls use has to stay.
-  [[nodiscard]] bool wait_until_empty() const noexcept {
+  [[nodiscard]] bool wait_until_empty() noexcept {
+    forget_parent();
     if (!fence_for_places()) return false;
     places_.for_each([](std::uintptr_t, const Place& place) {
       const std::uint64_t steps = place.steps.load(std::memory_order_acquire);
@@ -204,6 +207,7 @@ class InFlightCalls {
       if (thread != this_thread_number() && (steps & 1) != 0) place.steps.store(steps + 1, std::memory_order_relaxed);
     });
     for (Stripe& stripe : stripes_) stripe.calls.store(0, std::memory_order_relaxed);
+    pid_.store(::getpid(), std::memory_order_relaxed);
   }
 
  private:
@@ -230,9 +234,15 @@ class InFlightCalls {
   }
   // Only where a thread that closes can count on the fence.
   [[gnu::noinline, gnu::cold]] Place* enter_first() noexcept {
+    pid_.store(::getpid(), std::memory_order_relaxed);
     if (!prepare_process_fence() || places_.claim() == nullptr) return nullptr;
     has_places_.store(true, std::memory_order_seq_cst);
     return enter();
+  }
+  // A child of _Fork() or clone(), for which no handler has called reset().
+  void forget_parent() noexcept {
+    const pid_t noted = pid_.load(std::memory_order_relaxed);
+    if (noted != 0 && noted != ::getpid()) reset();
   }
   // REQUIRES of a caller that looks at the places.
   bool fence_for_places() const noexcept {
@@ -261,6 +271,7 @@ class InFlightCalls {
 
   ThreadPlaces<Place> places_;
   std::atomic<bool> has_places_{false};  // Whether any thread has one.
+  std::atomic<pid_t> pid_{0};            // Of the process whose calls these are; 0: there were none among threads.
   std::array<Stripe, kStripes> stripes_{};
   OperationMark mark_;
 };

@@ -7,6 +7,8 @@
 #include <new>
 #include <vector>
 
+#include "core/base/signal_block.h"
+
 namespace memstream {
 namespace {
 
@@ -42,7 +44,7 @@ void continue_child() {
 }  // namespace
 
 ForkRegistration::ForkRegistration(ForkAware* object) : object_(object) {
-  const std::lock_guard guard(registry().mutex);
+  const ForkSafeGuard guard(registry().mutex);
   if (!registry().is_called_by_fork) {
     if (pthread_atfork(prepare, continue_parent, continue_child) != 0) throw std::bad_alloc();
     registry().is_called_by_fork = true;
@@ -51,7 +53,7 @@ ForkRegistration::ForkRegistration(ForkAware* object) : object_(object) {
 }
 
 ForkRegistration::~ForkRegistration() {
-  const std::lock_guard guard(registry().mutex);
+  const ForkSafeGuard guard(registry().mutex);
   std::vector<ForkAware*>& members = registry().members;
   members.erase(std::remove(members.begin(), members.end(), object_), members.end());
 }

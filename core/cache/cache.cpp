@@ -1,10 +1,12 @@
 #include "core/cache/cache.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
 
+#include "core/base/copied_thread.h"
 #include "core/cache/cache_lookup.h"
 
 namespace memstream {
@@ -123,8 +125,25 @@ Status Cache::enter() noexcept {
   }
 }
 
+Status Cache::know_thread() noexcept {
+  note_thread_layout();
+  if (own_->pid == 0) own_->pid = ::getpid();
+  if (own_->pid != ::getpid()) {
+    return fail(Status::kOsError,
+                "This process shares its memory with another one (vfork(), CLONE_VM). Use the cache in the other one.");
+  }
+  if (adopt_copied_thread()) return Status::kOk;
+  return fail(Status::kOsError,
+              "The C library takes this process for its parent, because a bare system call made it. Use fork() or "
+              "_Fork().");
+}
+
 Status Cache::join(const Deadline& deadline) noexcept {
   const auto become = [this](Membership membership) { own_->membership.store(membership, std::memory_order_release); };
+  if (const Status status = know_thread(); status != Status::kOk) {
+    become(Membership::kOutside);
+    return status;
+  }
   try {
     if (!own_->is_marked) {
       const Status status = process_table_.arrive(deadline, &own_->is_marked);

@@ -416,6 +416,8 @@ class Cache final : private ForkAware {
   [[gnu::cold]] Status uncounted(Status read) noexcept;
   // kOk if this process may lock from here on, with or without a slot.
   [[gnu::cold]] Status enter() noexcept;
+  // Whether this thread may take the locks of the segment. REQUIRES: as join().
+  Status know_thread() noexcept;
   // kOk only with a slot. REQUIRES: membership is kEntering, and this thread has set it.
   Status join(const Deadline& deadline) noexcept;
 
@@ -483,6 +485,7 @@ class Cache final : private ForkAware {
     std::atomic<Membership> membership;
     std::atomic<bool> redo_taken;
     std::atomic<ProcessMetrics*> metrics;  // Null if there is no memory for them, or no slot.
+    pid_t pid;                             // Of the process that this is; 0: it has not asked for a slot yet.
     bool is_marked;                        // Counted among those that may lock.
     std::uint32_t redo_record;             // As StoreRequest::redo has it, of the slot.
     std::uint32_t generation;              // Of the slot.

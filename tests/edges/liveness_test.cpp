@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/child_process.h"
@@ -73,6 +75,54 @@ TEST_CASE("parent and raw child that put at the same time never store each other
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
   CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("a raw child that is killed in the middle of a put holds up nobody") {
+  const TemporarySegment segment("rawkill", 8 << 20, 1, 5000);
+  const OpenCache cache(segment.spec());
+  REQUIRE(set(cache, "parent", "before") == CACHE_OK);
+  const std::string value(60'000, 'v');
+  for (int i = 0; i < 30; ++i) {
+    const auto child = static_cast<pid_t>(::syscall(SYS_fork));
+    if (child == 0) {
+      while (memstream_set(cache, "key", 3, value.data(), value.size(), 0, 0) == CACHE_OK) {
+      }
+      ::_exit(1);
+    }
+    ::usleep(2000 + 137 * i);
+    ::kill(child, SIGKILL);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    REQUIRE(set(cache, "parent", "after") == CACHE_OK);
+  }
+  CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("a raw child of a process with threads closes its handle") {
+  const TemporarySegment segment("rawclose", 8 << 20, 1, 5000);
+  OpenCache cache(segment.spec());
+  std::atomic<bool> has_ended{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&] {
+      const std::string value(60'000, 'v');
+      while (!has_ended) static_cast<void>(memstream_set(cache, "key", 3, value.data(), value.size(), 0, 0));
+    });
+  }
+  static_cast<void>(get(cache, "key"));
+  for (int i = 0; i < 40; ++i) {
+    const pid_t child = ::_Fork();
+    if (child == 0) {
+      ::alarm(20);  // It would wait for the parent's threads for ever.
+      ::_exit(memstream_close(cache) == CACHE_OK ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+  has_ended = true;
+  for (std::thread& thread : threads) thread.join();
 }
 
 // ---- fork() in a signal handler ----
@@ -146,6 +196,30 @@ TEST_CASE("a child forked in the middle of a put never goes on with it, and its 
     CHECK(stats_of(cache).recoveries == 0);
     CHECK(problems_of(cache) == "");
   }
+}
+
+TEST_CASE("a signal handler forks while a reservation is made or given back, and nobody hangs") {
+  const TemporarySegment segment("reserving", 8 << 20, 1, 5000);
+  CHECK(in_child([&]() -> Complaint {
+          const OpenCache own(segment.spec());
+          interrupted_cache = own;
+          interrupted_forks = 0;
+          then = Then::kExit;
+          struct sigaction action {};
+          action.sa_handler = fork_in_handler;
+          ::sigaction(SIGALRM, &action, nullptr);
+          ::signal(SIGCHLD, SIG_IGN);
+          const itimerval soon{{0, 3000}, {0, 3000}};
+          ::setitimer(ITIMER_REAL, &soon, nullptr);
+          while (interrupted_forks < 150) {
+            memstream_reservation_t reservation{};
+            if (memstream_reserve(own, "key", 3, 100, &reservation) != CACHE_OK) return cache_last_error();
+            if (memstream_abort(own, &reservation) != CACHE_OK) return cache_last_error();
+          }
+          const itimerval never{};
+          ::setitimer(ITIMER_REAL, &never, nullptr);
+          return problems_of(own);
+        }) == "");
 }
 
 // ---- slots ----

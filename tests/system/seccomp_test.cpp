@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,6 +52,8 @@ constexpr Call kCalls[] = {
     {"prlimit64", SYS_prlimit64, false},
     {"sysinfo", SYS_sysinfo, false},
     {"membarrier", SYS_membarrier, false},
+    {"get_robust_list", SYS_get_robust_list, false},
+    {"prctl", SYS_prctl, false},
 };
 
 bool on_posix() { return std::strcmp(std::getenv("MEMSTREAM_BACKEND"), "posix") == 0; }
@@ -66,6 +69,23 @@ std::string open_under_filter(const CacheSpec& spec, long number, int error) {
     const int status = memstream_set(cache, "key", 3, "value", 5, 0, 0);
     return status == CACHE_OK ? "opened" : std::string("a put: ") + cache_last_error();
   });
+}
+
+TEST_CASE("a raw child that cannot tell the C library who it is takes no lock") {
+  const TemporarySegment segment("unknown", std::uint64_t{1} << 20);
+  CHECK(in_child([&]() -> Complaint {
+          if (Complaint obstacle = refuse_system_call(SYS_get_robust_list, EPERM); !obstacle.empty()) return obstacle;
+          const OpenCache cache(segment.spec());
+          const auto child = static_cast<pid_t>(::syscall(SYS_fork));
+          if (child == 0) {
+            const bool is_refused = memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OS_ERROR;
+            ::_exit(is_refused && std::strstr(cache_last_error(), "Use fork() or _Fork().") != nullptr ? 0 : 1);
+          }
+          int status = 0;
+          ::waitpid(child, &status, 0);
+          if (status != 0) return "the child ended with " + std::to_string(status);
+          return memstream_set(cache, "key", 3, "value", 5, 0, 0) == CACHE_OK ? "" : cache_last_error();
+        }) == "");
 }
 
 TEST_CASE("a filter that forbids one system call is no defect, and leaves nothing behind") {
