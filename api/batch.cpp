@@ -87,8 +87,8 @@ class CallersItems {
 // Runs one item in the segment that took the place of the one that its batch was meant for. Those of the batch that
 // were done before stay so: they were copied.
 template <class Operation, class Finish>
-[[gnu::noinline, gnu::cold]] Status run_again(memstream_t* cache, memstream_item_t& item, Reads reads, Operation operation,
-                               Finish finish) {
+[[gnu::noinline, gnu::cold]] Status run_again(memstream_t* cache, memstream_item_t& item, Reads reads,
+                                              Operation operation, Finish finish) {
   Status failure = Status::kOk;
   BatchItem done;
   const Status status = memstream::on_segment(*cache, [&](Cache& segment) {

@@ -53,7 +53,7 @@ SYSTEM_CALL_HOMES = {
     # Advice and population are for mappings of either kind.
     ("backends/", "core/base/process_private"): ("madvise", "mprotect"),
     # Sleeping on a word, as all other sleeping is on robust mutexes; and the fence that the C library does not offer.
-    ("core/base/shared_futex", "core/base/process_fence"): ("syscall",),
+    ("core/base/shared_futex", "core/base/process_fence", "core/base/copied_thread"): ("syscall",),
 }
 # The only file that reads MEMSTREAM_BACKEND, and the only one outside the backends' folders that names them both.
 BACKEND_CHOICE = "backends/open_segment.cpp"

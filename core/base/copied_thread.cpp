@@ -29,8 +29,6 @@ pid_t known_id() noexcept {
   return owner;
 }
 
-pid_t real_id() noexcept { return static_cast<pid_t>(::syscall(SYS_gettid)); }
-
 // The kernel's word for this thread; null if it has none or does not tell.
 const void* robust_list(std::size_t* size_bytes) noexcept {
   void* head = nullptr;
@@ -48,11 +46,11 @@ void* in_control_block(std::ptrdiff_t offset) noexcept {
 }  // namespace
 
 void note_thread_layout() noexcept {
-  if (list_offset.load(std::memory_order_acquire) != 0 || known_id() != real_id()) return;
+  if (list_offset.load(std::memory_order_acquire) != 0 || known_id() != ::gettid()) return;
   std::size_t size_bytes = 0;
   const void* const list = robust_list(&size_bytes);
   int* id = nullptr;
-  if (list == nullptr || ::prctl(PR_GET_TID_ADDRESS, &id) != 0 || id == nullptr || *id != real_id()) return;
+  if (list == nullptr || ::prctl(PR_GET_TID_ADDRESS, &id) != 0 || id == nullptr || *id != ::gettid()) return;
   list_bytes.store(size_bytes, std::memory_order_relaxed);
   id_offset.store(from_control_block(id), std::memory_order_relaxed);
   list_offset.store(from_control_block(list), std::memory_order_release);
@@ -60,7 +58,7 @@ void note_thread_layout() noexcept {
 
 bool adopt_copied_thread() noexcept {
   const pid_t known = known_id();
-  if (known == real_id()) return true;
+  if (known == ::gettid()) return true;
   const std::ptrdiff_t list = list_offset.load(std::memory_order_acquire);
   if (list == 0) return false;
   void* const id = in_control_block(id_offset.load(std::memory_order_relaxed));
@@ -70,7 +68,7 @@ bool adopt_copied_thread() noexcept {
   if (::syscall(SYS_set_robust_list, in_control_block(list), list_bytes.load(std::memory_order_relaxed)) != 0) {
     return false;
   }
-  there = real_id();
+  there = ::gettid();
   std::memcpy(id, &there, sizeof there);
   return known_id() == there;
 }

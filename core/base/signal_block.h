@@ -1,5 +1,5 @@
-// Keeps signal handlers out of a critical section. One that forks there would find the mutex locked by its own thread, and
-// wait for ever: fork() takes the same mutexes, so that the child finds them free.
+// Keeps signal handlers out of a critical section. One that forks there would find the mutex locked by its own thread,
+// and wait for ever: fork() takes the same mutexes, so that the child finds them free.
 #pragma once
 
 #include <csignal>

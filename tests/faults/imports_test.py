@@ -14,19 +14,20 @@ from pathlib import Path
 # Imports that no fault is made for, by the reason.
 CANNOT_FAIL = {
     "returns what the kernel or the process knows": (
-        "clock_gettime dirfd getauxval getegid geteuid getpid gnu_get_libc_version pthread_self sched_yield"
+        "clock_gettime dirfd getauxval getegid geteuid getpid gettid gnu_get_libc_version pthread_self sched_yield"
         " secure_getenv sysconf __errno_location __libc_single_threaded __tls_get_addr"
     ),
     "fails only for a thread that has ended": "pthread_getcpuclockid",
     "fails only for a lock that is damaged, or not the caller's": (
         "pthread_mutex_consistent pthread_mutex_lock pthread_mutex_unlock pthread_rwlock_unlock"
     ),
-    "fails only for a state that does not exist": "pthread_setcancelstate",
+    "fails only for a state that does not exist": "pthread_setcancelstate pthread_sigmask",
     "is a futex wait or wake: whatever it returns, the word is looked at again": "syscall",
+    "only notes what a child of a bare system call needs, which is refused without it": "prctl",
     "ends early at worst, and whoever waits looks again": "nanosleep",
     "is called in a child forked by a signal handler alone, which ends if it fails": "abort mprotect",
     "works on memory alone": (
-        "free memchr memcmp memcpy memmove memset snprintf strcmp strerrordesc_np strlen strnlen"
+        "free memchr memcmp memcpy memmove memset sigfillset snprintf strcmp strerrordesc_np strlen strnlen"
     ),
 }
 # Functions of the compiler and the language, which report by exceptions: operator new is where those come from.
