@@ -7,7 +7,6 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ sys.path.insert(0, str(ROOT / "clients" / "python"))
 
 import oracle  # noqa: E402
 from rates import PROCESSES, Rate, measure  # noqa: E402
-from redis_servers import CLIENT, SERVER  # noqa: E402
+from redis_servers import CLIENT, SERVER, new_folder  # noqa: E402
 
 
 def say(text: str) -> None:
@@ -52,7 +51,7 @@ def main() -> int:
             "there is no redis-server or redis-cli: install them (Debian: redis-server, redis-tools)", file=sys.stderr
         )
         return 77
-    folder = Path(tempfile.mkdtemp(prefix="near-demo-"))
+    folder = new_folder("near-demo-")
     try:
         rates = measure(folder, 0.5 if options.quick else 3.0)
     finally:

@@ -21,7 +21,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -32,7 +31,7 @@ sys.path.insert(0, str(ROOT / "clients" / "python"))
 
 from checker import Verdict, judge  # noqa: E402
 from history import NO_NODE, Recorder, records_of  # noqa: E402
-from redis_servers import CLIENT, SERVER, Cluster, Single  # noqa: E402
+from redis_servers import CLIENT, SERVER, Cluster, Single, new_folder  # noqa: E402
 from workers import TROUBLE, Board, Settings, key_name, open_near, read, read_async, start, write  # noqa: E402
 
 from faults import Faults  # noqa: E402
@@ -276,7 +275,7 @@ def execute(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: a fault has a wrong name.
     """
-    folder = Path(os.environ.pop("NEAR_ORACLE_FOLDER", "") or tempfile.mkdtemp(prefix="near-oracle-"))
+    folder = Path(os.environ.pop("NEAR_ORACLE_FOLDER", "") or new_folder("near-oracle-"))
     try:
         error = clock_error()
         run = Run(options, folder)
@@ -299,7 +298,7 @@ def main() -> int:
         print("skipped: there is no redis-server (Debian: redis-server)", file=sys.stderr)
         return 77
     if options.sabotage and os.environ.get(_PRELOADED) != options.sabotage:
-        os.environ["NEAR_ORACLE_FOLDER"] = tempfile.mkdtemp(prefix="near-oracle-")
+        os.environ["NEAR_ORACLE_FOLDER"] = str(new_folder("near-oracle-"))
         preload(options, Path(os.environ["NEAR_ORACLE_FOLDER"]))
     try:
         result = execute(options)

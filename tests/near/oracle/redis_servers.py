@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -43,6 +44,12 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not happen in {seconds:.0f} seconds")
         time.sleep(0.01)
+
+
+def new_folder(prefix: str) -> Path:
+    """A new folder for temporary files. Its path leaves room for the name of a Unix socket, of 107 bytes in all."""
+    folder = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=folder if len(folder) <= 60 else "/tmp"))
 
 
 class Server:
