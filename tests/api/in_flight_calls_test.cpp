@@ -65,7 +65,7 @@ void require_threads() {
 }
 
 // Whether wait_until_empty() returns only after `leave()`.
-bool waits_for(const InFlightCalls& calls, const std::function<void()>& leave) {
+bool waits_for(InFlightCalls& calls, const std::function<void()>& leave) {
   std::future<bool> closing = std::async(std::launch::async, [&] { return calls.wait_until_empty(); });
   const bool has_waited = closing.wait_for(30ms) == std::future_status::timeout;
   leave();
