@@ -99,6 +99,8 @@ TEST_CASE("a raw child that is killed in the middle of a put holds up nobody") {
   CHECK(problems_of(cache) == "");
 }
 
+// The address sanitizer's allocator locks: a child that is forked beside threads, or in a handler, would wait for them.
+#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("a raw child of a process with threads closes its handle") {
   const TemporarySegment segment("rawclose", 8 << 20, 1, 5000);
   OpenCache cache(segment.spec());
@@ -124,6 +126,7 @@ TEST_CASE("a raw child of a process with threads closes its handle") {
   has_ended = true;
   for (std::thread& thread : threads) thread.join();
 }
+#endif
 
 // ---- fork() in a signal handler ----
 
@@ -198,6 +201,7 @@ TEST_CASE("a child forked in the middle of a put never goes on with it, and its 
   }
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("a signal handler forks while a reservation is made or given back, and nobody hangs") {
   const TemporarySegment segment("reserving", 8 << 20, 1, 5000);
   CHECK(in_child([&]() -> Complaint {
@@ -221,6 +225,7 @@ TEST_CASE("a signal handler forks while a reservation is made or given back, and
           return problems_of(own);
         }) == "");
 }
+#endif
 
 // ---- slots ----
 

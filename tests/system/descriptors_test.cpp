@@ -78,11 +78,16 @@ Complaint misused_standard_number(int numbers = 3) {
   for (int number = 0; number < numbers; ++number) {
     const int flags = ::fcntl(number, F_GETFL);
     if (flags < 0 || (flags & O_PATH) != 0) continue;
-    return "descriptor " + std::to_string(number) + " can be used";
+    std::error_code error;
+    const std::string path = "/proc/self/fd/" + std::to_string(number);
+    return "descriptor " + std::to_string(number) +
+           " can be used: " + std::filesystem::read_symlink(path, error).string();
   }
   return "";
 }
 
+// The address sanitizer opens /proc/self/maps itself, by the lowest free number.
+#if !defined(__SANITIZE_ADDRESS__)
 Complaint open_and_close(const CacheSpec& spec) {
   const OpenCache cache(spec);
   const cache_stats_t stats = stats_of(cache);  // Reads /proc for the size of the pages.
@@ -116,6 +121,7 @@ TEST_CASE("a program without standard descriptors gets none of them back as a fi
           return seen + misused_standard_number();
         }) == "");
 }
+#endif
 
 TEST_CASE("a file that the program puts on a standard number while the library opens files stays there") {
   const TemporarySegment segment("reopened", 32 * kMiB);
