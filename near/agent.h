@@ -21,13 +21,17 @@
 
 namespace memstream::near {
 
-// A thread that is started meanwhile gets none of the signals that the program expects elsewhere.
+// A thread that is started meanwhile gets none of the signals that the program expects elsewhere. Those that an
+// instruction raises itself get through, to the program's crash handler.
 class AllSignalsBlocked {
  public:
   AllSignalsBlocked() noexcept {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    sigset_t from_elsewhere;
+    ::sigfillset(&from_elsewhere);
+    for (const int raised_here : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
+      ::sigdelset(&from_elsewhere, raised_here);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &from_elsewhere, &before_);
   }
   AllSignalsBlocked(const AllSignalsBlocked&) = delete;
   AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;

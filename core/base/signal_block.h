@@ -7,13 +7,17 @@
 
 namespace memstream {
 
-// Blocks all signals for the calling thread while it lives. They stay pending.
+// Blocks signals for the calling thread while it lives. They stay pending. Those that an instruction raises itself get
+// through: the kernel ends a process that blocks them, and a debugger or crash handler would never see them.
 class SignalBlock {
  public:
   SignalBlock() noexcept {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    sigset_t from_elsewhere;
+    ::sigfillset(&from_elsewhere);
+    for (const int raised_here : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
+      ::sigdelset(&from_elsewhere, raised_here);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &from_elsewhere, &before_);
   }
   SignalBlock(const SignalBlock&) = delete;
   SignalBlock& operator=(const SignalBlock&) = delete;
