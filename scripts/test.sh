@@ -8,7 +8,8 @@ cd "$root"
 # In the order in which they run: what fails fastest comes first.
 quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages
     builds asan tsan valgrind demo leftovers)
-full_steps=(release-rest asan-rest python-rest languages-rest site valgrind-all fuzz-long mutants tidy leftovers)
+full_steps=(release-rest asan-rest python-rest languages-rest site coverage valgrind-all fuzz-long mutants tidy
+    leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
@@ -23,20 +24,21 @@ types           quick  mypy --strict
 smoke           quick  the library, and the first tests of the C interface, the engine and Python
 release         quick  every C and C++ suite on both backends, the short forms
 instructions    quick  instructions per operation
-python          quick  the Python suite: posix without the accelerator, with coverage; sysv with it, a part
+python          quick  the Python suite: posix without the accelerator; sysv with it, a part
 page            quick  the page of memstream serve: is it built of its sources, and does it work in Chromium?
 languages       quick  the Node.js package: conformance, calls, processes and threads
 builds          quick  compiles for asan and tsan beside the steps before it
-asan            quick  every suite under the address and undefined behaviour sanitizers; coverage
+asan            quick  every suite under the address and undefined behaviour sanitizers
 tsan            quick  the tests with threads under the thread sanitizer
 valgrind        quick  a part of the suites under memcheck
 demo            quick  the demo
 leftovers       both   whether the run left a segment, semaphore, file or process behind
 release-rest    full   every fault, every model, torture and histories in longer forms
 asan-rest       full   every tenth fault under the sanitizers
-python-rest     full   the Python suite: posix with the accelerator, sysv without; the rest of sysv with it
+python-rest     full   the Python suite: posix with the accelerator; sysv without, with coverage; the rest of sysv with it
 languages-rest  full   Node.js 18 and 24, Keyv's suite, a site of Next.js, nginx with Lua, PHP
 site            full   the documentation site: is it built, and does each link of it lead somewhere?
+coverage        full   every suite once more, and what share of the lines it reaches
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
@@ -150,11 +152,16 @@ step_instructions() {
     scripts/bench.sh instructions
 }
 
-# The suites with assertions on, under the sanitizers for addresses and undefined behaviour. The same run counts what share
-# of the lines it reaches; gcovr.cfg has the limit.
+# The suites with assertions on, under the sanitizers for addresses and undefined behaviour.
 step_asan() {
-    find build/asan -name '*.gcda' -delete 2>/dev/null || true
-    build asan && run_tests asan asan && gcovr -j "$jobs" --print-summary --txt "$results/coverage.txt" build/asan
+    build asan && run_tests asan asan
+}
+
+# gcovr.cfg has the limit.
+step_coverage() {
+    find build/coverage -name '*.gcda' -delete 2>/dev/null || true
+    build coverage && run_tests coverage coverage &&
+        gcovr -j "$jobs" --print-summary --txt "$results/coverage.txt" build/coverage
 }
 
 step_asan-rest() {
@@ -304,13 +311,15 @@ python_suites() {
 }
 
 # The accelerator replaces what runs above the C interface, the backends what runs below it: each of the four once, in two
-# steps. Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
+# steps.
 step_python() {
-    python_suites python "posix off all --cov --cov-config=pyproject.toml --cov-report=term" "sysv require low"
+    python_suites python "posix off all" "sysv require low"
 }
 
+# Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
 step_python-rest() {
-    python_suites python-rest "posix require all" "sysv off all" "sysv require high"
+    python_suites python-rest "posix require all" "sysv off all --cov --cov-config=pyproject.toml --cov-report=term" \
+        "sysv require high"
 }
 
 # Where there is no Node.js its tests are skipped: only those who change the page need it.
