@@ -155,14 +155,15 @@ TEST_CASE("a lock that a stopped process holds is a wait, and a timeout at the d
 TEST_CASE("a recovery has a time") {
   const TemporarySegment segment("recovery", 4 * kMiB, 1);
   const OpenCache cache(segment.spec());
-  for (int i = 0; i < 300 && stats_of(cache).recoveries == 0; ++i) {
+  // Each child gets a little longer than the one before: on a busy machine three milliseconds may not reach the first set.
+  for (int i = 0; i < 2000 && stats_of(cache).recoveries == 0; ++i) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
       const std::string value(20'000, 'x');
       for (;;) set(cache, "key", value);
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    std::this_thread::sleep_for(std::chrono::microseconds(3000 + 50 * i));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     REQUIRE(set(cache, "other", "y") == CACHE_OK);
