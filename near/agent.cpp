@@ -76,7 +76,7 @@ std::shared_ptr<Agent> Agent::start(Settings settings) {
   agent->stop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (agent->stop_fd_ < 0) return nullptr;
   agent->process_ = ::getpid();
-  const AllSignalsBlocked inherited;
+  const SignalsFromElsewhereBlocked inherited;
   try {
     agent->thread_ = std::make_unique<std::thread>([self = agent.get()] { self->run(); });
   } catch (const std::system_error& error) {

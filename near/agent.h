@@ -22,20 +22,20 @@
 namespace memstream::near {
 
 // A thread that is started meanwhile gets none of the signals that the program expects elsewhere. Those that an
-// instruction raises itself get through, to the program's crash handler.
-class AllSignalsBlocked {
+// instruction raises itself stay as they are, for the program's crash handler.
+class SignalsFromElsewhereBlocked {
  public:
-  AllSignalsBlocked() noexcept {
+  SignalsFromElsewhereBlocked() noexcept {
     sigset_t from_elsewhere;
     ::sigfillset(&from_elsewhere);
     for (const int raised_here : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
       ::sigdelset(&from_elsewhere, raised_here);
     }
-    ::pthread_sigmask(SIG_SETMASK, &from_elsewhere, &before_);
+    ::pthread_sigmask(SIG_BLOCK, &from_elsewhere, &before_);
   }
-  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
-  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
-  ~AllSignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsFromElsewhereBlocked(const SignalsFromElsewhereBlocked&) = delete;
+  SignalsFromElsewhereBlocked& operator=(const SignalsFromElsewhereBlocked&) = delete;
+  ~SignalsFromElsewhereBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
  private:
   sigset_t before_{};

@@ -112,7 +112,7 @@ int Upstream::open(std::string* error) {
   if (!settings_.runs_agent) return CACHE_OK;
   stop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_fd_ < 0) return no_thread();
-  const AllSignalsBlocked inherited;
+  const SignalsFromElsewhereBlocked inherited;
   try {
     thread_ = std::make_unique<std::thread>([this] { follow_cluster(); });
   } catch (const std::system_error& failure) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <csignal>
+#include <initializer_list>
 #include <mutex>
 
 namespace memstream {
 
-// Blocks signals for the calling thread while it lives. They stay pending. Those that an instruction raises itself get
-// through: the kernel ends a process that blocks them, and a debugger or crash handler would never see them.
+// Blocks signals for the calling thread while it lives, besides those that the thread blocks already. They stay pending.
+// Those that an instruction raises itself are left as they are: the kernel ends a process that blocks them, and a crash
+// handler would never see them.
 class SignalBlock {
  public:
   SignalBlock() noexcept {
@@ -17,7 +19,7 @@ class SignalBlock {
     for (const int raised_here : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
       ::sigdelset(&from_elsewhere, raised_here);
     }
-    ::pthread_sigmask(SIG_SETMASK, &from_elsewhere, &before_);
+    ::pthread_sigmask(SIG_BLOCK, &from_elsewhere, &before_);
   }
   SignalBlock(const SignalBlock&) = delete;
   SignalBlock& operator=(const SignalBlock&) = delete;

@@ -47,4 +47,18 @@ TEST_CASE("a signal that an instruction raises reaches its handler inside the bl
   }
 }
 
+TEST_CASE("a signal that the thread blocks stays blocked") {
+  const CountedSignal counted(SIGTRAP);
+  sigset_t trap;
+  sigset_t before;
+  ::sigemptyset(&trap);
+  ::sigaddset(&trap, SIGTRAP);
+  REQUIRE(::pthread_sigmask(SIG_BLOCK, &trap, &before) == 0);
+  REQUIRE(::raise(SIGTRAP) == 0);
+  { const memstream::SignalBlock no_signals; }
+  CHECK(handled == 0);
+  REQUIRE(::pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
+  CHECK(handled == 1);
+}
+
 }  // namespace

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -24,6 +26,19 @@ namespace memstream::test {
 namespace {
 
 using std::chrono::milliseconds;
+
+// The signals that each thread of this process but the caller's blocks: bit n - 1 for the signal n.
+std::vector<std::uint64_t> signals_blocked_by_others() {
+  std::vector<std::uint64_t> blocked;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (task.path().filename() == std::to_string(::gettid())) continue;
+    std::ifstream status(task.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("SigBlk:", 0) == 0) blocked.push_back(std::stoull(line.substr(7), nullptr, 16));
+    }
+  }
+  return blocked;
+}
 
 TEST_CASE("one fetch serves all, over one connection that tracks, and what another client writes is seen") {
   RedisServer redis;
@@ -336,6 +351,24 @@ TEST_CASE("near caches over one handle share an agent, which lives as long as on
   CHECK(stats.epochs == 1);
   CHECK(memstream_near_close(other) == CACHE_OK);
   CHECK(becomes_true([&] { return redis.info("clients", "tracking_clients") == 0; }));
+}
+
+TEST_CASE("the agent's thread leaves the program's signals to it, and its own faults to the program's handlers") {
+  RedisServer redis;
+  const TemporarySegment segment("near-signals", kSize);
+  const Near near(segment.spec(), redis.address());
+  near.wait_until_current();
+  const std::vector<std::uint64_t> others = signals_blocked_by_others();
+  REQUIRE(others.size() == 1);
+  const auto blocks = [&](int signal) { return (others.front() >> (signal - 1) & 1) != 0; };
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGCHLD, SIGUSR1, SIGALRM}) {
+    CAPTURE(signal);
+    CHECK(blocks(signal));
+  }
+  for (const int signal : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
+    CAPTURE(signal);
+    CHECK_FALSE(blocks(signal));
+  }
 }
 
 TEST_CASE("keys of another prefix, and keys that a cache cannot have, are fetched each time") {
