@@ -8,9 +8,9 @@
 
 namespace memstream {
 
-// Blocks signals for the calling thread while it lives, besides those that the thread blocks already. They stay pending.
-// Those that an instruction raises itself are left as they are: the kernel ends a process that blocks them, and a crash
-// handler would never see them.
+// Blocks signals for the calling thread while it lives, besides those that the thread blocks already. They stay
+// pending. Those that an instruction raises itself are left as they are: the kernel ends a process that blocks them,
+// and a crash handler would never see them.
 class SignalBlock {
  public:
   SignalBlock() noexcept {

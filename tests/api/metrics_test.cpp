@@ -155,7 +155,8 @@ TEST_CASE("a lock that a stopped process holds is a wait, and a timeout at the d
 TEST_CASE("a recovery has a time") {
   const TemporarySegment segment("recovery", 4 * kMiB, 1);
   const OpenCache cache(segment.spec());
-  // Each child gets a little longer than the one before: on a busy machine three milliseconds may not reach the first set.
+  // Each child gets a little longer than the one before: on a busy machine one may not reach its first set in three
+  // milliseconds.
   for (int i = 0; i < 2000 && stats_of(cache).recoveries == 0; ++i) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);

@@ -27,7 +27,7 @@ namespace {
 
 constexpr std::size_t kKiB = 1024;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(MEMSTREAM_COVERAGE)
-// Sanitizers put zones around all that lies there, and builds that count lines keep values there instead of in registers.
+// Sanitizers put zones around all that lies there. Builds that count lines keep values there instead of in registers.
 constexpr std::size_t kStack = 512 * kKiB;
 constexpr std::size_t kMost = 256 * kKiB;
 #else
