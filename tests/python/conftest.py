@@ -104,6 +104,11 @@ class Segment:
         return done.stdout
 
     @property
+    def unmeasured(self) -> Dict[str, str]:
+        """The environment for a child whose lines pytest-cov does not count."""
+        return {name: value for name, value in self.environment.items() if not name.startswith("COV_CORE_")}
+
+    @property
     def file(self) -> Path:
         """The POSIX object."""
         return Path(f"/dev/shm/memstream.{self.name}")
