@@ -12,6 +12,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/memstream.h"
+#include "api/memstream_tags.h"
 
 using memstream::BatchBuffer;
 using memstream::BatchItem;
@@ -27,6 +28,7 @@ using memstream::kMaxItemSize;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
+using memstream::TagSet;
 
 namespace {
 
@@ -42,11 +44,17 @@ class CallersItems {
   memstream_item_t& operator[](std::size_t index) const noexcept {
     return *reinterpret_cast<memstream_item_t*>(begin_ + index * item_size_);
   }
+  // Null if the items are smaller, or this one has none.
+  const memstream_tags_t* tags_of(std::size_t index) const noexcept {
+    if (item_size_ < sizeof(memstream_tagged_item_t)) [[likely]]
+      return nullptr;
+    return reinterpret_cast<const memstream_tagged_item_t*>(begin_ + index * item_size_)->tags;
+  }
   bool has_unknown_fields(std::size_t index) const noexcept {
-    if (item_size_ == sizeof(memstream_item_t)) [[likely]]
+    if (item_size_ <= sizeof(memstream_tagged_item_t)) [[likely]]
       return false;
     const std::byte* item = begin_ + index * item_size_;
-    return std::any_of(item + sizeof(memstream_item_t), item + item_size_,
+    return std::any_of(item + sizeof(memstream_tagged_item_t), item + item_size_,
                        [](std::byte byte) { return byte != std::byte{0}; });
   }
 
@@ -68,8 +76,14 @@ class CallersItems {
               "library older than your program.");
 }
 
+[[gnu::cold]] Status refuse_empty_tags() noexcept {
+  return fail(Status::kInvalid,
+              "Invalid tags of an item: expected a set with one at least. Add it by memstream_tag().");
+}
+
 // Converts a caller's item to the engine's. A missing pointer fails this item alone.
-[[gnu::always_inline]] inline BatchItem item_of(const memstream_item_t& item, Reads reads, Status* failure) {
+[[gnu::always_inline]] inline BatchItem item_of(const memstream_item_t& item, const memstream_tags_t* tags, Reads reads,
+                                                Status* failure) {
   BatchItem result;
   result.status = require("key of an item", item.key);
   if (result.status == Status::kOk && reads == Reads::kKeysAndValues) {
@@ -78,6 +92,10 @@ class CallersItems {
     result.value_size = item.value_size;
     result.ttl_ms = item.ttl_ms;
     result.caller_flags = item.flags;
+    if (tags != nullptr) [[unlikely]] {
+      result.tags = reinterpret_cast<const TagSet*>(tags);
+      if (result.status == Status::kOk && result.tags->segment == 0) result.status = refuse_empty_tags();
+    }
   }
   if (result.status != Status::kOk) *failure = result.status;
   result.key = bytes_of(item.key, item.key_size);
@@ -87,13 +105,13 @@ class CallersItems {
 // Runs one item in the segment that took the place of the one that its batch was meant for. Those of the batch that
 // were done before stay so: they were copied.
 template <class Operation, class Finish>
-[[gnu::noinline, gnu::cold]] Status run_again(memstream_t* cache, memstream_item_t& item, Reads reads,
-                                              Operation operation, Finish finish) {
+[[gnu::noinline, gnu::cold]] Status run_again(memstream_t* cache, memstream_item_t& item, const memstream_tags_t* tags,
+                                              Reads reads, Operation operation, Finish finish) {
   Status failure = Status::kOk;
   BatchItem done;
   const Status status = memstream::on_segment(*cache, [&](Cache& segment) {
     BatchWork work(1);
-    new (work.items()) BatchItem(item_of(item, reads, &failure));
+    new (work.items()) BatchItem(item_of(item, tags, reads, &failure));
     work.set_count(1);
     const Status run = operation(segment, work, segment.deadline());
     done = work.filled().front();
@@ -127,7 +145,7 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
     const size_t end = std::min(begin + work.capacity(), count);
     BatchItem* next = work.items();
     for (size_t i = begin; i < end; ++i, ++next) {
-      new (next) BatchItem(item_of(items[i], reads, &failure));
+      new (next) BatchItem(item_of(items[i], items.tags_of(i), reads, &failure));
       if (items.has_unknown_fields(i)) [[unlikely]]
         next->status = failure = refuse_unknown_fields();
     }
@@ -144,7 +162,7 @@ Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_siz
     }
     for (size_t i = 0; is_superseded && i < part.size(); ++i) {  // From here on `segment` may be closed.
       if (part[i].status != Status::kGone) continue;
-      const Status again = run_again(cache, items[begin + i], reads, operation, finish);
+      const Status again = run_again(cache, items[begin + i], items.tags_of(begin + i), reads, operation, finish);
       if (again != Status::kOk) failure = again;
     }
   }

@@ -22,6 +22,7 @@ inline void describe(const Cache& cache, std::uint32_t shard, const ScannedEntry
   entry->key_size = scanned.block.key_size;
   entry->shard = shard;
   entry->is_valid = 1;
+  entry->key[sizeof entry->key - 1] = scanned.block.has_tags ? 1 : 0;  // Behind the longest key and its NUL.
   copy_from_shared(entry->key, scanned.block.key, scanned.block.key_size);
 }
 

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 PAGE = "docs/reference-c.md"
-HEADERS = ("api/cache.h", "api/memstream_options.h", "api/memstream.h", "api/memstream_metrics.h")
+HEADERS = (
+    "api/cache.h",
+    "api/memstream_options.h",
+    "api/memstream.h",
+    "api/memstream_metrics.h",
+    "api/memstream_tags.h",
+)
 
 INTRODUCTION = """# C reference
 

@@ -34,6 +34,7 @@ PUBLIC_HEADERS = (
     "api/memstream.hpp",
     "api/memstream_bytes.hpp",
     "api/memstream_metrics.h",
+    "api/memstream_tags.h",
     "api/memstream_options.h",
     "api/memstream_result.hpp",
     "near/memstream_near.h",

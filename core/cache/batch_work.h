@@ -24,6 +24,7 @@ struct BatchItem {
   std::uint32_t caller_flags = 0;
   Status status = Status::kOk;
   ReadResult read;
+  const TagSet* tags = nullptr;  // Of a value to store.
 
   bool failed() const noexcept { return status < Status::kOk && status != Status::kTooSmall; }
 };

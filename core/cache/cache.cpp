@@ -83,7 +83,8 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       pin_places_(segment_.get(), attached.geometry),
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots, attached.residence, &pin_places_),
-      sample_(*segment_, attached.geometry) {
+      sample_(*segment_, attached.geometry),
+      tags_(segment_.get(), attached.geometry) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
   }
@@ -275,7 +276,9 @@ bool Cache::reap_dead_processes() {
   return header()->dead_processes.load(std::memory_order_relaxed) != dead;
 }
 
-Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+// Inline in both, and so without tags to look for in the first.
+[[gnu::always_inline]] inline Status Cache::store_value(std::string_view key, const Value& value, StoreMode mode,
+                                                        std::uint64_t cas, const TagPairs* tags) noexcept {
   const std::uint64_t now = now_and_look();
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
@@ -289,6 +292,11 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
                        .cas = cas,
                        .lease_owner = mode == StoreMode::kLease ? process_table_.lease_owner_of(slot()) : 0,
                        .redo = redo.record()};
+  if (tags != nullptr) {
+    request.expires_ms |= kHasTags;
+    request.tags = tags;
+    request.redo = 0;  // Tags lie behind the value, where a redo record does not reach.
+  }
   if (has_checksums()) [[unlikely]]
     request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
   std::optional<Stopwatch> took;
@@ -301,6 +309,15 @@ Status Cache::store(std::string_view key, const Value& value, StoreMode mode, st
   if (status == Status::kOk) count_puts(1);
   if (status != Status::kOk || mode != StoreMode::kSet) note_outcome(operation_of(mode), status);
   return status;
+}
+
+Status Cache::store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept {
+  return store_value(key, value, mode, cas, nullptr);
+}
+
+Status Cache::store_tagged(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
+                           const TagSet& tags) noexcept {
+  return store_value(key, value, mode, cas, &pairs_of(tags));
 }
 
 void Cache::note_set_time(const Stopwatch& took) noexcept {
@@ -333,7 +350,7 @@ Status Cache::store_large(const StoreRequest& request, const OpContext& context)
   PinnedBlock reserved;
   Shard& shard = shard_of(request.key);
   if (const Status status = shard.may_store(request, context); status != Status::kOk) return status;
-  const Status status = shard.reserve(request.key, request.value_size, pins, context, &reserved);
+  const Status status = shard.reserve(request.key, request.value_size, pins, context, &reserved, request.has_tags());
   if (status == Status::kFull) return shard.store(request, context);
   if (status != Status::kOk) return status;
   copy_to_shared(reserved.value, request.value, request.value_size);

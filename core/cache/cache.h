@@ -126,11 +126,23 @@ class Cache final : private ForkAware {
   };
   // `cas` is the token of the entry for StoreMode::kCas, that of the lease for StoreMode::kLease.
   Status store(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas) noexcept;
+  // The same with tags (core/cache/cache_tags.cpp).
+  Status store_tagged(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
+                      const TagSet& tags) noexcept;
   Status remove(std::string_view key) noexcept;
   Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
   Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                    std::int64_t* result) noexcept;
   Status clear() noexcept;
+
+  // ---- tags: many entries over at a time (core/cache/cache_tags.cpp, docs/decisions/0027) ----
+
+  // Adds a tag, as it is now, to a set for entries that are stored later. kInvalid if the set is full.
+  Status add_tag(std::string_view tag, TagSet* tags) noexcept;
+  // All entries are over whose tags include this one and were taken before. In constant time, without a lock.
+  Status invalidate(std::string_view tag) noexcept;
+  // How often that was called, by all processes.
+  Status invalidations(std::uint64_t* count) noexcept;
 
   // ---- many keys in one call (core/cache/cache_read.cpp and core/cache/cache_batch.cpp) ----
 
@@ -367,6 +379,9 @@ class Cache final : private ForkAware {
   // Drops a value that does not match its checksum. kOk: the value has changed meanwhile, look it up again.
   [[gnu::cold]] Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
   GetResult get_large(const Key& key, std::byte* buffer, std::uint64_t capacity, const OpContext& context) noexcept;
+  // What store() and store_tagged() do. `tags` null: there are none.
+  Status store_value(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
+                     const TagPairs* tags) noexcept;
   Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
@@ -448,6 +463,14 @@ class Cache final : private ForkAware {
   // REQUIRES: this process has just entered the slot of that number.
   void replay_redo(std::uint32_t record) noexcept;
 
+  // Those of a set, for an entry of this segment.
+  const TagPairs& pairs_of(const TagSet& tags) const noexcept {
+    return tags.segment == token_salt_ ? tags.pairs : kTagsOfNoSegment;
+  }
+  static constexpr TagPairs kTagsOfNoSegment{kInvalidTagPair};
+  // kOk if a tag may be used here: its size, the segment, and memory for the table.
+  Status tags_usable(std::string_view tag) noexcept;
+
   // What an operation on the near table asks first.
   Status near_usable(std::uint32_t master) noexcept;
   // Null: the segment has none, or its memory cannot be had.
@@ -498,6 +521,8 @@ class Cache final : private ForkAware {
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;
   ReuseSample sample_;
+  TagTable tags_;
+  std::atomic<bool> has_tag_memory_{false};      // Once tags_usable() has made sure of it.
   std::atomic<NearTable*> near_table_{nullptr};  // Once near_claim() has made sure of its memory.
   ForkRegistration fork_registration_{this};
 };

@@ -127,6 +127,11 @@ Status Cache::store_many(BatchWork& work, const Deadline& deadline) noexcept {
                                     .expires_ms = expiry(item.ttl_ms),
                                     .caller_flags = item.caller_flags | checksum,
                                     .redo = redo.record()};
+    if (item.tags != nullptr) [[unlikely]] {
+      requests[i].expires_ms |= kHasTags;
+      requests[i].tags = &pairs_of(*item.tags);
+      requests[i].redo = 0;
+    }
   }
   std::uint64_t puts = 0;
   const auto is_large = [&](std::uint8_t item) { return items[item].value_size >= Shard::kPinnedCopySize; };

@@ -8,6 +8,7 @@
 #include "core/base/shared_bytes.h"
 #include "core/layout/backing.h"
 #include "core/layout/layout.h"
+#include "core/layout/layout_tags.h"
 
 namespace memstream {
 
@@ -54,6 +55,7 @@ struct CheckedBlock {
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
+  // The whole word: with kHasTags. instant_of() takes that away.
   // Without extras this loads the bytes that lie in their place, and masks them away. That costs less
   // than a branch that goes either way.
   std::uint64_t expires_ms() const noexcept {
@@ -80,8 +82,10 @@ struct CheckedBlock {
   std::uint64_t if_extras() const noexcept { return has_extras() ? ~std::uint64_t{0} : 0; }
 };
 
-constexpr bool has_expired(std::uint64_t expires_ms, std::uint64_t now_ms) noexcept {
-  return expires_ms != 0 && expires_ms <= now_ms;
+// Whether a block with this expiry word has expired, or has tags: those make the word a negative number. So one
+// comparison says of all other blocks that they are good, and TagTable::is_over() tells of these.
+constexpr bool may_be_over(std::uint64_t expiry_word, std::uint64_t now_ms) noexcept {
+  return expiry_word != 0 && static_cast<std::int64_t>(expiry_word) <= static_cast<std::int64_t>(now_ms);
 }
 
 // False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
@@ -216,6 +220,7 @@ struct BlockContents {
   std::uint32_t moves = 0;
   std::uint32_t entry = 0;
   std::uint64_t caller_flags = 0;  // With the checksum above them.
+  bool has_tags = false;
 
   BlockContents() = default;
   explicit BlockContents(const CheckedBlock& block) noexcept
@@ -223,17 +228,17 @@ struct BlockContents {
         value(block.value),
         value_size(block.value_size),
         stored_size(block.stored_size),
-        expires_ms(block.expires_ms()),
+        expires_ms(instant_of(block.expires_ms())),
         created_ms(block.created_ms()),
         key_size(block.key_size),
         moves(block.moves()),
         entry(owner_entry(block.owner())),
-        caller_flags(block.caller_flags()) {}
+        caller_flags(block.caller_flags()),
+        has_tags((block.expires_ms() & kHasTags) != 0) {}
 
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key, wanted.data(), wanted.size());
   }
-  bool expired(std::uint64_t now_ms) const noexcept { return has_expired(expires_ms, now_ms); }
 };
 
 // As check_block(), with all that the block says.

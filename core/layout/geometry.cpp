@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 
 namespace memstream {
@@ -19,6 +20,7 @@ constexpr std::uint64_t kMinProcessSlots = 32;
 constexpr std::uint64_t kMaxProcessSlots = 2048;
 constexpr std::uint64_t kBytesPerPinChunk = std::uint64_t{4} << 20;
 constexpr std::uint64_t kMinPinChunks = 2;
+constexpr std::uint64_t kBytesPerTagWord = std::uint64_t{4} << 10;
 
 std::uint64_t process_tables_end(const Geometry& geometry) {
   return page_ceil(geometry.redo_records_offset() + geometry.redo_records() * sizeof(RedoRecord));
@@ -118,8 +120,12 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   result.areas[kMetricsArea] = {
       chunks_end, page_ceil(result.metrics_places_offset() + result.metrics_places() * sizeof(ProcessMetrics))};
   const std::uint64_t metrics_end = chunks_end + result.areas[kMetricsArea].size_bytes;
-  if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {metrics_end, kNearAreaSize};
-  result.shards_offset = metrics_end + result.areas[kNearArea].size_bytes;
+  const std::uint64_t tag_words =
+      std::bit_floor(std::clamp(size_bytes / kBytesPerTagWord, kLeastTagWords, kMostTagWords));
+  result.areas[kTagArea] = {metrics_end, page_ceil(tag_words * sizeof(std::uint64_t))};
+  const std::uint64_t tags_end = metrics_end + result.areas[kTagArea].size_bytes;
+  if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {tags_end, kNearAreaSize};
+  result.shards_offset = tags_end + result.areas[kNearArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,

@@ -10,6 +10,7 @@
 #include "core/layout/layout.h"
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
+#include "core/layout/layout_tags.h"
 
 namespace memstream {
 
@@ -50,6 +51,12 @@ struct Geometry {
   }
   constexpr std::uint32_t metrics_places() const noexcept {
     return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size_bytes >> 20, 4, kMaxMetricsPlaces));
+  }
+
+  // Words of the area of tags, a power of two; 0 if the segment has none.
+  constexpr std::uint64_t tag_words() const noexcept {
+    const std::uint64_t words = std::bit_floor(areas[kTagArea].size_bytes / sizeof(std::uint64_t));
+    return words < 2 ? 0 : std::min(words, kMostTagWords);
   }
 
   constexpr bool has_near_table() const noexcept { return areas[kNearArea].size_bytes >= kNearAreaSize; }

@@ -33,7 +33,7 @@ static_assert(sizeof(BlockHeader) == kUnitSize);
 // What most values do not need. It follows the header of those that use any of it, and of those that are large enough
 // for 16 more bytes not to matter. A block that has it can get an expiry without moving.
 struct BlockExtras {
-  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never.
+  std::atomic<std::uint64_t> expires_ms;  // On the segment's clock; 0: never. Above the instant kHasTags.
   // Above those 32 bits the checksum of the value; in a segment without checksums the epoch of a near cache. 0: none.
   std::atomic<std::uint64_t> caller_flags;
 };

@@ -167,7 +167,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   }
   const FoundEntry found = look_at(id);
   if (pins_->is_block_pinned(found.ref)) return {};
-  if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+  if ((policy & kExpires) != 0 && tags_->is_over(arena_->backing(), found.block, search->now_ms)) return found;
   if ((policy & kSmall) == 0) return {};
   if (!is_kept(policy, found.block.stored_size, search)) return drop(found, policy);
   ++search->moves;
@@ -230,7 +230,7 @@ FoundEntry Eviction::evict_from_main(Search* search) {
     }
     const FoundEntry found = look_at(id);
     if (pins_->is_block_pinned(found.ref)) continue;
-    if ((policy & kExpires) != 0 && has_expired(found.block.expires_ms(), search->now_ms)) return found;
+    if ((policy & kExpires) != 0 && tags_->is_over(arena_->backing(), found.block, search->now_ms)) return found;
     if (hits == 0) {
       coldest = found;
       break;

@@ -10,6 +10,7 @@
 #include "core/shard/fingerprints.h"
 #include "core/shard/index.h"
 #include "core/shard/pins.h"
+#include "core/shard/tags.h"
 #include "core/shard/write_lock.h"
 
 namespace memstream {
@@ -25,9 +26,10 @@ namespace memstream {
 // All functions but note_miss() need the shard's write lock. They throw CorruptionDetected on corrupt bytes.
 class Eviction {
  public:
-  // REQUIRES: index, arena and pins are those of the shard, and outlive this.
-  Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins) noexcept
-      : shard_(shard), index_(index), arena_(arena), pins_(pins) {}
+  // REQUIRES: index, arena, pins and tags are those of the shard, and outlive this.
+  Eviction(ShardHeader* shard, const Index* index, const Arena* arena, const PinTable* pins,
+           const TagTable* tags) noexcept
+      : shard_(shard), index_(index), arena_(arena), pins_(pins), tags_(tags) {}
 
   // Notes that a get asked for a key that is not there. The one function that needs no lock.
   static void note_miss(ShardHeader* shard, Bucket& bucket, std::uint16_t tag) noexcept;
@@ -140,6 +142,7 @@ class Eviction {
   const Index* index_;
   const Arena* arena_;
   const PinTable* pins_;
+  const TagTable* tags_;
 };
 
 }  // namespace memstream

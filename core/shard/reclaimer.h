@@ -27,7 +27,8 @@ class Reclaimer {
         eviction_(parts.eviction),
         contents_(parts.contents),
         retired_(parts.retired),
-        metrics_(parts.metrics) {}
+        metrics_(parts.metrics),
+        tags_(parts.tags) {}
 
   // ---- room ----
 
@@ -74,6 +75,9 @@ class Reclaimer {
   std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
+  bool is_over(const CheckedBlock& block, std::uint64_t now_ms) const noexcept MEMSTREAM_NEEDS_W {
+    return tags_.is_over(arena_.backing(), block, now_ms);
+  }
   void count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;
@@ -93,6 +97,7 @@ class Reclaimer {
   ShardContents& contents_;
   RetiredBlocks& retired_;
   ShardMetrics& metrics_;
+  const TagTable& tags_;
 };
 
 }  // namespace memstream

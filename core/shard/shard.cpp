@@ -17,11 +17,12 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       geometry_(geometry),
       segment_metrics_(metrics_of_segment(*segment, geometry)),
       metrics_(metrics_of_shard(*segment, geometry, index)),
-      surely_fits_(max_value_size(geometry, kMaxKeySize)),
+      surely_fits_(max_value_size(geometry, kMaxKeySize) - sizeof(BlockTags)),
       pins_(PinPlaces(segment, geometry), offset_),
+      tags_(segment, geometry),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
       index_(header_),
-      eviction_(header_, &index_, &arena_, &pins_),
+      eviction_(header_, &index_, &arena_, &pins_, &tags_),
       contents_(header_, index, geometry_, arena_),
       leases_(header_, pins_.places()),
       retired_(header_, &arena_, &pins_, offset_, size_),
@@ -35,8 +36,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
             &reinterpret_cast<const SegmentHeader*>(segment->data())->state) {}
 
 ShardParts Shard::parts() noexcept {
-  return {header_, number_,   offset_,   size_,   hash_seed_, geometry_, pins_,   arena_,
-          index_,  eviction_, contents_, leases_, retired_,   redo_,     metrics_};
+  return {header_, number_,   offset_,   size_,   hash_seed_, geometry_, pins_,    arena_,
+          index_,  eviction_, contents_, leases_, retired_,   redo_,     metrics_, tags_};
 }
 
 Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {

@@ -158,9 +158,9 @@ class Shard final {
   template <class Now>
   Status pin(const Key& key, PinSet& pins, const Deadline& deadline, std::uint64_t accessed_at_ms, Now now_ms,
              PinnedBlock* pinned) noexcept;
-  // A block for a value, pinned and owned by nobody.
+  // A block for a value, pinned and owned by nobody. `has_tags`: with room for them.
   Status reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const OpContext& context,
-                 PinnedBlock* reserved) noexcept;
+                 PinnedBlock* reserved, bool has_tags = false) noexcept;
   // Makes a filled reservation the value of its key, as store() would; `request.value` is not used. The pin ends unless
   // the status is kBusy. A reservation whose pin ends before is given up.
   Status commit_reservation(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins,
@@ -187,7 +187,7 @@ class Shard final {
   void take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* batch) const;
   // The key of an entry with that hash; empty if there is none. For a shard that nobody else has.
   std::string find_hash(KeyHash hash, const Deadline& deadline);
-  // Whether there is an entry. REQUIRES: hold().
+  // Whether there is an entry that moves: one without tags. REQUIRES: hold().
   bool has_key(const Key& key) const noexcept;
   // Stores a copy, with all that was known of the entry.
   Status put_moved(const Key& key, const MovingEntry& entry, const std::byte* value, const Deadline& deadline) noexcept;
@@ -317,6 +317,7 @@ class Shard final {
   ShardMetrics& metrics_;
   std::uint64_t surely_fits_;  // The largest value that fits with any key.
   PinTable pins_;
+  TagTable tags_;
   Arena arena_;
   Index index_;
   Eviction eviction_;

@@ -73,7 +73,7 @@ class ShardContents {
   // The same without a call; shard_write.cpp alone can use it.
   CheckedBlock fill_inline(std::uint32_t position, const StoreRequest& request, bool has_extras,
                            std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
-  // REQUIRES: the block has extras.
+  // REQUIRES: the block has extras; with tags, so much slack behind its value.
   static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;
 
  private:

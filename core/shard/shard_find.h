@@ -13,11 +13,11 @@ namespace memstream {
          probe.bucket->version.load(std::memory_order_relaxed) == probe.version;
 }
 
-// Whether what was found may be used although it has an expiry, as most has none.
+// Whether what was found may be used although it has an expiry, as most has none. False of all that has tags.
 [[gnu::always_inline]] inline bool is_fresh(const FoundEntry& found, std::uint64_t now_ms) noexcept {
   if (!found.block.has_extras()) [[likely]]
     return true;
-  return !has_expired(extras_of(*found.block.header).expires_ms.load(std::memory_order_relaxed), now_ms);
+  return !may_be_over(extras_of(*found.block.header).expires_ms.load(std::memory_order_relaxed), now_ms);
 }
 
 // Whether the first entry whose tag fits has the key, in a plain block of which this process knows the memory.
@@ -57,6 +57,7 @@ namespace memstream {
                                                                   std::uint64_t now_ms) {
   FoundEntry found = find_probed(key, probe);
   if (found.id != 0 && !is_fresh(found, now_ms)) [[unlikely]] {
+    if (!tags_.is_over(backing(), found.block, now_ms)) return found;
     remove_expired(found);
     found = {};
   }

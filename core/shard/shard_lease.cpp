@@ -9,7 +9,7 @@ Status Shard::grant_lease(const LeaseRequest& request, const OpContext& context,
   return write(Exclusion::kWriters, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     if (const FoundEntry found = contents_.find(request.key); found.id != 0) {
       const bool is_stale = request.stale_cas != 0 && cas_token(found) == request.stale_cas;
-      if (!is_stale && !has_expired(found.block.expires_ms(), context.now_ms)) return Status::kExists;
+      if (!is_stale && !tags_.is_over(backing(), found.block, context.now_ms)) return Status::kExists;
     }
     return leases_.grant(request, context.now_ms, token);
   });

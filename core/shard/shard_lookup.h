@@ -131,7 +131,13 @@ template <class Now>
     result->cas = cas_token(candidate);
     result->caller_flags = block.caller_flags();
   }
-  if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return CopyOutcome::kExpired;
+  if (expires_ms != 0) {
+    const std::uint64_t now = now_ms();
+    if (may_be_over(expires_ms, now)) [[unlikely]] {
+      if (tags_.is_over(backing(), block, expires_ms, now)) return CopyOutcome::kExpired;
+      result->expires_ms = instant_of(expires_ms);
+    }
+  }
   if (block.value_size > room.size_bytes) return CopyOutcome::kTooSmall;
   if (block.value_size >= room.copy_below) {
     if (room.leaves_large) return CopyOutcome::kLarge;
@@ -282,7 +288,13 @@ template <bool kAsks, class Now>
     describe_pinned(candidate, pinned);
     const std::uint64_t expires_ms = pinned->read.expires_ms;
     did = Pinned::kExpired;
-    if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;
+    if (expires_ms != 0) {
+      const std::uint64_t now = now_ms();
+      if (may_be_over(expires_ms, now)) [[unlikely]] {
+        if (tags_.is_over(backing(), candidate.block, expires_ms, now)) return;
+        pinned->read.expires_ms = instant_of(expires_ms);
+      }
+    }
     if (!has_memory_for(candidate)) return;
     did = Pinned::kNoPlace;
     pinned->pin = pins.claim(offset_of(pinned->position) | kPinIsTentative);

@@ -79,10 +79,12 @@ void Shard::take(std::uint32_t id, TakenEntries& taken, MovingBatch* batch) cons
     if (!check_block(backing(), ref_block(ref), &block)) return;
   }
   if (block.header != nullptr) expires_ms = block.expires_ms();
-  const std::uint64_t stamp = is_live ? stamp_of(ref, expires_ms) : 0;
+  // The successor counts invalidations for itself, so entries with tags stay behind.
+  const bool goes = is_live && (expires_ms & kHasTags) == 0;
+  const std::uint64_t stamp = goes ? stamp_of(ref, expires_ms) : 0;
   if (stamp == was.stamp) return;
   std::uint64_t hash = 0;
-  if (is_live) {
+  if (goes) {
     hash = hash_key(block.key_text(), hash_seed_).value;
     const MovingEntry moving{.hash = hash,
                              .begin = batch->bytes.size(),
@@ -125,7 +127,8 @@ void Shard::take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* 
 bool Shard::has_key(const Key& key) const noexcept {
   lock_.assert_held();
   try {
-    return contents_.find(key).id != 0;
+    const FoundEntry found = contents_.find(key);
+    return found.id != 0 && (found.block.expires_ms() & kHasTags) == 0;
   } catch (const CorruptionDetected&) {
     return false;
   }

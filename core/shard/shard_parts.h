@@ -36,6 +36,7 @@ struct ShardParts {
   RetiredBlocks& retired;
   RedoLog& redo;
   ShardMetrics& metrics;
+  const TagTable& tags;
 
   ShardSpace& space() const noexcept { return header->space; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header); }

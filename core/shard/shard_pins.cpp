@@ -21,7 +21,7 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, std::uint64_t accessed_at
                          PinnedBlock* pinned) noexcept {
   return write(Exclusion::kWriters, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = contents_.find(key);
-    if (found.id == 0 || has_expired(found.block.expires_ms(), context.now_ms)) return Status::kMiss;
+    if (found.id == 0 || tags_.is_over(backing(), found.block, context.now_ms)) return Status::kMiss;
     const std::uint64_t offset = offset_of(found.position());
     pinned->pin = pins.claim(offset | kPinIsTentative);
     if (pinned->pin == PinSet::kNone) return Status::kFull;
@@ -29,6 +29,7 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, std::uint64_t accessed_at
     found.entry->ref.fetch_or(kPinnedHint, std::memory_order_relaxed);
     pins.validate(pinned->pin, offset);
     describe_pinned(found, pinned);
+    pinned->read.expires_ms = instant_of(pinned->read.expires_ms);
     record_access(*found.entry, accessed_at_ms);
     return Status::kOk;
   });
@@ -37,11 +38,12 @@ Status Shard::pin_locked(const Key& key, PinSet& pins, std::uint64_t accessed_at
 // ---- reservations: retired blocks that are going to have an owner ----
 
 Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, const OpContext& context,
-                      PinnedBlock* reserved) noexcept {
+                      PinnedBlock* reserved, bool has_tags) noexcept {
   const StoreRequest request{.key = key, .value_size = value_size};
-  if (const Status status = check_size(request); status != Status::kOk) return status;
+  const StoreRequest stored{.key = key, .value_size = value_size, .expires_ms = has_tags ? kHasTags : 0};
+  if (const Status status = check_size(stored); status != Status::kOk) return status;
   // With extras: what the value is going to have of them is not known before the commit.
-  const Units units = block_units_for(key.bytes.size(), value_size, true);
+  const Units units = block_units_for(key.bytes.size(), stored.value_and_tags_size(), true);
   Clearing clearing(parts(), &reclaimer_, &table_shrinker_, request, units, &pins, context.now_ms);
   for (;;) {
     std::chrono::steady_clock::time_point begin{};
@@ -87,7 +89,9 @@ Status Shard::commit_reservation(const StoreRequest& request, const PinnedBlock&
     }
     const CheckedBlock filled = contents_.checked_block(position);
     Status status = check_mode(request, found);
-    if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size) {
+    const std::uint64_t room = filled.stored_size - filled.value_start();
+    if (!filled.key_is(request.key.bytes) || filled.value_size != request.value_size ||
+        room < request.value_and_tags_size()) {
       status = fail(Status::kCorrupt,
                     "Other bytes were written over the reservation, and its value is lost. Reserve again.");
     }

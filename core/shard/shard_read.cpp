@@ -140,8 +140,10 @@ void Shard::note_hot_entry(const Entry& entry) const noexcept {
 Status Shard::inspect(const Key& key, const OpContext& context,
                       const std::function<void(const ScannedEntry&)>& visit) noexcept {
   ScannedEntry scanned;
+  bool is_over = false;
   const Status status = read(key, context.deadline, [&](const FoundEntry& candidate) {
     const Entry& entry = *candidate.entry;
+    is_over = tags_.is_over(backing(), candidate.block, context.now_ms);
     scanned = {BlockContents(candidate.block), entry.last_access_ms.load(std::memory_order_relaxed),
                entry.access_count.load(std::memory_order_relaxed), cas_token(candidate)};
     // Where the value is, or is going to be when it is being overwritten, and not where a redo record has it.
@@ -151,7 +153,7 @@ Status Shard::inspect(const Key& key, const OpContext& context,
     }
   });
   if (status != Status::kOk) return status;
-  if (scanned.block.expired(context.now_ms)) return Status::kMiss;
+  if (is_over) return Status::kMiss;
   if (visit) {
     scanned.block.key = reinterpret_cast<const std::byte*>(key.bytes.data());
     visit(scanned);
@@ -164,15 +166,19 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
                      ScannedEntry* scanned) const noexcept {
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
+  CheckedBlock block;
   if (ref_is_overwritten(ref)) {
     RedoLog::Overwriting found;
     if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;
-    scanned->block = BlockContents(found.becomes);
+    block = found.becomes;
+    scanned->block = BlockContents(block);
     scanned->block.key = found.block.key();
     scanned->block.value = found.block.value;
-  } else if (!ref_is_live(ref) || !read_block(backing(), ref_block(ref), &scanned->block)) {
-    return false;
+  } else {
+    if (!ref_is_live(ref) || !check_block(backing(), ref_block(ref), &block)) return false;
+    scanned->block = BlockContents(block);
   }
+  const bool is_over = tags_.is_over(backing(), block, now_ms);
   copy_from_shared(key_room, scanned->block.key, scanned->block.key_size);
   scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
@@ -180,7 +186,7 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   scanned->cas = cas_token(EntryId{id}, EntryRef{ref_finished(ref)}, scanned->block.moves);
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
-  return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !scanned->block.expired(now_ms);
+  return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !is_over;
 }
 
 Status Shard::inspect_entry(std::uint32_t id, const OpContext& context,

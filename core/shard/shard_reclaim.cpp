@@ -106,7 +106,7 @@ std::uint32_t Reclaimer::evict(const FoundEntry& found, Removal reason, std::uin
 }
 
 inline void Reclaimer::count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept {
-  if (has_expired(found.block.expires_ms(), now_ms)) {
+  if (is_over(found.block, now_ms)) {
     ++header_->counters.expirations;
     return;
   }
@@ -237,7 +237,7 @@ std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::ui
   for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
     if (contents_.owning_ref(position) == 0) continue;
     const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
-    if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) continue;
+    if (!is_over(found.block, now_ms) && relocate(found)) continue;
     count_eviction(found, Removal::kLargeValue, now_ms);
     const std::uint64_t ref = drop_entry(found);
     count_out(found.block);
@@ -264,7 +264,7 @@ bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
   const std::uint64_t ref = contents_.owning_ref(position);
   if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
-  if (!has_expired(found.block.expires_ms(), now_ms) && relocate(found)) return !retired_.has(position);
+  if (!is_over(found.block, now_ms) && relocate(found)) return !retired_.has(position);
   count_eviction(found, Removal::kLargeValue, now_ms);
   const std::uint64_t last = drop_entry(found);
   count_out(found.block);
@@ -276,8 +276,9 @@ bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
 bool Reclaimer::relocate(const FoundEntry& found) {
   const CheckedBlock& old = found.block;
   if (old.stored_size > kMovedAtOnce) return false;
+  const std::uint64_t tags_size = (old.expires_ms() & kHasTags) != 0 ? sizeof(BlockTags) : 0;
   const std::uint32_t position =
-      arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size, old.has_extras()));
+      arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size + tags_size, old.has_extras()));
   if (position == 0) return false;
   defer_free_if_pinned(move_to(position, found, old.expires_ms()), old);
   return true;
@@ -287,10 +288,12 @@ bool Reclaimer::relocate(const FoundEntry& found) {
 // REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
 std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
   const BlockContents old(found.block);
+  const TagPairs tags = TagTable::pairs_of(arena_.backing(), found.block);
   const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
                           .value_size = old.value_size,
                           .expires_ms = expires_ms,
-                          .caller_flags = old.caller_flags};
+                          .caller_flags = old.caller_flags,
+                          .tags = &tags};
   const CheckedBlock block =
       contents_.fill(position, same, found.block.has_extras() || expires_ms != 0, old.created_ms);
   copy_to_shared(const_cast<std::byte*>(block.value), old.value, old.value_size);

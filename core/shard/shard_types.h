@@ -9,6 +9,7 @@
 #include "core/layout/block.h"
 #include "core/layout/hash.h"
 #include "core/layout/layout.h"
+#include "core/shard/tags.h"
 
 namespace memstream {
 
@@ -24,14 +25,19 @@ struct StoreRequest {
   Key key;
   const std::byte* value = nullptr;
   std::uint64_t value_size = 0;
-  std::uint64_t expires_ms = 0;    // 0: never.
+  std::uint64_t expires_ms = 0;    // 0: never. With kHasTags if and only if there are `tags`.
   std::uint64_t caller_flags = 0;  // Above those 32 bits the checksum or the epoch, where values have one.
   StoreMode mode = StoreMode::kSet;
   std::uint64_t cas = 0;          // The token: for kCas of the entry, for kLease of the lease, for kNear of the fill.
   std::uint64_t lease_owner = 0;  // For kLease: who stores.
   // Number + 1 of a redo record that is this thread's for the call: the value may be overwritten in place. 0: none.
+  // 0 with tags.
   std::uint32_t redo = 0;
+  const TagPairs* tags = nullptr;
 
+  bool has_tags() const noexcept { return expires_ms >> 63 != 0; }
+  // Of the value and of the tags behind it.
+  std::uint64_t value_and_tags_size() const noexcept { return value_size + (expires_ms >> 63) * sizeof(BlockTags); }
   // Whether its block has to have BlockExtras.
   bool has_extras() const noexcept { return expires_ms != 0 || caller_flags != 0 || value_size >= kAlignedValueSize; }
 };

@@ -60,7 +60,7 @@ FoundEntry ShardContents::find(const Key& key) const {
 // As find(), but an entry whose time has come is removed and not found.
 FoundEntry Shard::find_fresh(const Key& key, std::uint64_t now_ms) {
   FoundEntry found = contents_.find(key);
-  if (found.id != 0 && has_expired(found.block.expires_ms(), now_ms)) {
+  if (found.id != 0 && tags_.is_over(backing(), found.block, now_ms)) {
     remove_expired(found);
     found = {};
   }
@@ -76,7 +76,7 @@ void Shard::remove_expired(const FoundEntry& found) {
 
 Status Shard::check_large_size(const StoreRequest& request) const noexcept {
   const std::uint64_t limit = max_value_size(geometry_, request.key.bytes.size());
-  if (request.value_size <= limit) return Status::kOk;
+  if (request.value_and_tags_size() <= limit) return Status::kOk;
   return fail_without_throwing(Status::kTooLarge, [&] {
     const std::uint64_t size = geometry_.size_bytes;
     const std::string remedy =
@@ -138,13 +138,14 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
   if (shape.size_bytes() > Backing::kStretchSize && !backing().reaches(position, shape.size_bytes())) {
     throw CorruptionDetected{"a block without memory"};
   }
-  if (value_start + request.value_size > shape.size_bytes()) throw CorruptionDetected{"a block that is too small"};
+  if (value_start + request.value_and_tags_size() > shape.size_bytes())
+    throw CorruptionDetected{"a block that is too small"};
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   auto* const bytes = reinterpret_cast<std::byte*>(&header);
   copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, created_ms), std::memory_order_relaxed);
-  if (has_extras) set_extras(header, request);
   Arena::set_shape(header, shape);
+  if (has_extras) set_extras(header, request);
   return {.header = &header,
           .value = bytes + value_start,
           .value_size = request.value_size,
@@ -164,6 +165,12 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
   BlockExtras& extras = extras_of(header);
   extras.expires_ms.store(request.expires_ms, std::memory_order_relaxed);
   extras.caller_flags.store(request.caller_flags, std::memory_order_relaxed);
+  if (request.has_tags()) [[unlikely]] {
+    const std::uint64_t size = BlockShape::unpack(header.shape.load(std::memory_order_relaxed)).size_bytes();
+    auto& tags = *reinterpret_cast<BlockTags*>(reinterpret_cast<std::byte*>(&header) + size - sizeof(BlockTags));
+    for (std::uint32_t i = 0; i < kTagsPerEntry; ++i)
+      tags.pairs[i].store((*request.tags)[i], std::memory_order_relaxed);
+  }
 }
 
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
@@ -226,7 +233,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 
 // Stores unconditionally, in a block of its own; `found` is the key's entry, if it has one.
 Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
-  const Units units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
+  const Units units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), request.has_extras());
   Reclaimer::BlockWanted room{.units = units};
   std::uint32_t new_id = 0;
   if (found.id == 0) {
@@ -271,7 +278,8 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& c
     if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
     if (!found.block.has_extras()) return reclaimer_.give_expiry(found, expires_ms, context.now_ms);
     if (expires_ms != 0) eviction_.note_expiry(found);
-    extras_of(arena_.block(found.position())).expires_ms.store(expires_ms, std::memory_order_release);
+    extras_of(arena_.block(found.position()))
+        .expires_ms.store(expires_ms | (found.block.expires_ms() & kHasTags), std::memory_order_release);
     return Status::kOk;
   });
 }
@@ -284,6 +292,7 @@ Status Shard::increment(const IncrementRequest& request, const OpContext& contex
     if (found.id == 0 && request.initial == nullptr) return Status::kMiss;
     std::int64_t number = found.id == 0 ? *request.initial : 0;
     StoreRequest to_store{.key = request.key, .expires_ms = request.expires_ms, .redo = request.redo};
+    TagPairs tags;
     if (found.id != 0) {
       if (!contents_.is_whole(request.key, found.block)) [[unlikely]] {
         remove_damaged(found);
@@ -297,7 +306,12 @@ Status Shard::increment(const IncrementRequest& request, const OpContext& contex
             Status::kNotNumeric,
             "The value is not a decimal 64-bit integer in text. Store a number under this key, or use another key.");
       }
-      to_store.expires_ms = block.expires_ms;
+      to_store.expires_ms = found.block.expires_ms();
+      if (block.has_tags) {
+        tags = TagTable::pairs_of(backing(), found.block);
+        to_store.tags = &tags;
+        to_store.redo = 0;
+      }
       to_store.caller_flags = block.caller_flags & 0xffff'ffff;
     }
     if (__builtin_add_overflow(number, request.delta, &number)) {

@@ -191,6 +191,7 @@ TEST_CASE("a geometry of which any part is off is not sound") {
 
 TEST_CASE("areas that a later library makes are as good as those of this one") {
   Geometry geometry = made(64 * kMiB);
+  geometry.areas[kTagArea] = {};
   geometry.areas[kNearArea] = {};
   geometry.areas[1].size_bytes -= 2 * kPageSize;
   geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
@@ -199,6 +200,20 @@ TEST_CASE("areas that a later library makes are as good as those of this one") {
   geometry.areas[0] = {};               // And a segment without pin chunks is one.
   CHECK(geometry_is_valid(geometry));
   CHECK(geometry.pin_chunks() == 0);
+}
+
+TEST_CASE("each segment has words for tags, a power of two that grows with it") {
+  CHECK(made(kMinSegmentSize).tag_words() == 512);
+  CHECK(made(16 * kMiB).tag_words() == 4096);
+  CHECK(made(256 * kMiB).tag_words() == 65536);
+  CHECK(made(2048 * kMiB).tag_words() == 65536);
+  // Whatever the size of the area, all words lie in it.
+  Geometry geometry = made(16 * kMiB);
+  geometry.areas[kTagArea].size_bytes -= kPageSize;
+  CHECK(geometry_is_valid(geometry));
+  CHECK(geometry.tag_words() == 2048);
+  geometry.areas[kTagArea] = {};
+  CHECK(geometry.tag_words() == 0);
 }
 
 TEST_CASE("a segment has a near table from 16 MiB on") {

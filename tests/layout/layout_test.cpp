@@ -15,6 +15,7 @@
 #include "core/layout/block.h"
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
+#include "core/layout/layout_tags.h"
 
 namespace memstream::test {
 namespace {
@@ -70,6 +71,7 @@ const std::map<std::string, Layout> kCompiled = {
        FIELD(SegmentIdentity, marks_key),
        FIELD(SegmentIdentity, name),
        FIELD(SegmentIdentity, areas)}}},
+    {"BlockTags", {sizeof(BlockTags), {FIELD(BlockTags, pairs)}}},
     {"Area", {sizeof(Area), {FIELD(Area, offset), FIELD(Area, size_bytes)}}},
     {"SegmentHeader",
      {sizeof(SegmentHeader),

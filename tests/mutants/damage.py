@@ -56,8 +56,8 @@ MUTANTS = [
         "moved-without-checksum",
         "a value that moves out of the way of a larger one loses its checksum",
         "core/shard/shard_reclaim.cpp",
-        ".caller_flags = old.caller_flags};",
-        ".caller_flags = old.caller_flags & 0xffff'ffff};",
+        ".caller_flags = old.caller_flags,",
+        ".caller_flags = old.caller_flags & 0xffff'ffff,",
         ("checksum_test",),
     ),
     Mutant(

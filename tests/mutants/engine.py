@@ -167,8 +167,10 @@ MUTANTS = [
         "expiry-ignored-by-get",
         "a get brings values whose time has come",
         "core/shard/shard_lookup.h",
-        "if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return CopyOutcome::kExpired;",
-        "if (expires_ms != 0 && has_expired(expires_ms, 0)) return CopyOutcome::kExpired;",
+        "    const std::uint64_t now = now_ms();\n    if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
+        "      if (tags_.is_over(backing(), block,",
+        "    const std::uint64_t now = 0;\n    if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
+        "      if (tags_.is_over(backing(), block,",
         ("shard_test",),
     ),
     Mutant(
@@ -183,9 +185,51 @@ MUTANTS = [
         "view-expiry-by-noted-instant",
         "a view compares an expiry with the instant that it notes, which may be of earlier views",
         "core/shard/shard_lookup.h",
-        "if (expires_ms != 0 && has_expired(expires_ms, now_ms())) return;",
-        "if (expires_ms != 0 && has_expired(expires_ms, accessed_at_ms)) return;",
+        "      const std::uint64_t now = now_ms();\n      if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
+        "        if (tags_.is_over(backing(), candidate",
+        "      const std::uint64_t now = accessed_at_ms;\n      if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
+        "        if (tags_.is_over(backing(), candidate",
         ("access_clock_test",),
+    ),
+    Mutant(
+        "tags-not-compared",
+        "an entry with tags lives on after an invalidation",
+        "core/shard/tags.cpp",
+        "^ pair) & kTagCountMask) != 0) return true;",
+        "^ pair) & kTagCountMask) != 0) continue;",
+        ("shard_tags_test", "tags_test"),
+    ),
+    Mutant(
+        "tags-lost-by-a-move",
+        "a value that moves has the tags of the bytes that lay there before",
+        "core/shard/shard_write.cpp",
+        "tags.pairs[i].store((*request.tags)[i], std::memory_order_relaxed);",
+        "if (request.value != nullptr) tags.pairs[i].store((*request.tags)[i], std::memory_order_relaxed);",
+        ("shard_tags_test",),
+    ),
+    Mutant(
+        "tags-taken-when-stored",
+        "a value that was computed before an invalidation counts as stored after it",
+        "core/cache/cache_tags.cpp",
+        "    if (place >> kTagWordShift == pair >> kTagWordShift) return Status::kOk;\n",
+        "    if (place >> kTagWordShift == pair >> kTagWordShift) place = 0;\n",
+        ("tags_test",),
+    ),
+    Mutant(
+        "tags-no-room-behind-the-value",
+        "the tags of an entry lie over the end of its value",
+        "core/shard/shard_types.h",
+        "return value_size + (expires_ms >> 63) * sizeof(BlockTags);",
+        "return value_size;",
+        ("shard_tags_test",),
+    ),
+    Mutant(
+        "tags-taken-away-by-touch",
+        "a new time to live takes the tags of an entry away",
+        "core/shard/shard_write.cpp",
+        "expires_ms | (found.block.expires_ms() & kHasTags)",
+        "expires_ms",
+        ("tags_test",),
     ),
     Mutant(
         "plain-block-beyond-the-shard",

@@ -208,9 +208,9 @@ MUTANTS = [
         "scan-skips-the-overwritten",
         "a scan without a lock leaves out the keys whose values are being overwritten",
         "core/shard/shard_read.cpp",
-        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;\n    scanned",
+        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;\n    block =",
         "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found) || found.record != nullptr) return false;\n"
-        "    scanned",
+        "    block =",
         ("shard_overwrite_test",),
     ),
     Mutant(

@@ -20,7 +20,8 @@ class TestQueues : public TestShard {
         index_(&header()),
         arena_(&header(), geometry().shards_offset, shard_size(), &segment()),
         pin_table_(PinPlaces(&segment(), geometry()), geometry().shards_offset),
-        eviction(&header(), &index_, &arena_, &pin_table_) {}
+        tag_table_(&segment(), geometry()),
+        eviction(&header(), &index_, &arena_, &pin_table_, &tag_table_) {}
 
   static std::string name(int number) { return "key-" + std::to_string(number); }
   void put(int number) { REQUIRE(set(name(number), pattern(kValueSize, 1)) == Status::kOk); }
@@ -56,6 +57,7 @@ class TestQueues : public TestShard {
   Index index_;
   Arena arena_;
   PinTable pin_table_;
+  TagTable tag_table_;
 
  public:
   Eviction eviction;
