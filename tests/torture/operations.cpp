@@ -23,6 +23,19 @@ Action put_with_extras(std::string_view key, std::size_t size_bytes) {
   };
 }
 
+// With the tag that kTaggedKey has too. The set was made by take_tags().
+Action put_tagged(std::string_view key, std::size_t size_bytes) {
+  return [key, value = make_value(key, 2, size_bytes)](Scene& scene) {
+    require(memstream_store_tagged(scene.cache.handle(), key.data(), key.size(), value.data(), value.size(), 0, 0,
+                                   MEMSTREAM_SET, 0, &tags_of_scene()),
+            "memstream_store_tagged");
+  };
+}
+
+void invalidate(Scene& scene) {
+  require(memstream_invalidate(scene.cache.handle(), kTag.data(), kTag.size()), "memstream_invalidate");
+}
+
 Action get(std::string_view key) {
   return [key](Scene& scene) {
     static std::string value;
@@ -265,6 +278,13 @@ const std::vector<Operation>& operations() {
       {"put-hole", "a key in a free block of which a part is left", prepare_hole, put(kNewKey, 100)},
       {"put-larger", "a larger value instead", prepare_some, put(kOldKey, 4500)},
       {"put-smaller", "a smaller value instead", prepare_some, put("key-39", 3)},
+      {"put-tagged", "a key with a tag", prepare_tagged, put_tagged(kNewKey, 300)},
+      {"put-tagged-replace", "a value with a tag instead of one with a tag", prepare_tagged,
+       put_tagged(kTaggedKey, 120)},
+      {"put-tagged-large", "a value with a tag that is filled in place", prepare_tagged,
+       put_tagged(kTaggedKey, kLargeSize)},
+      {"put-untagged", "a value without tags instead of one with a tag", prepare_tagged, put(kTaggedKey, 152)},
+      with(Effect::kRemoves, {"invalidate", "the tag of a key", prepare_tagged, invalidate}),
       {"put-large", "a value that is filled in place", prepare_some, put(kOldKey, kLargeSize)},
       evicting({"put-evict", "a key in a full cache", prepare_full, put(kNewKey, 3000)}),
       evicting({"put-evict-window", "a large value in a full cache", prepare_full, put(kNewKey, kLargeSize)}),

@@ -147,6 +147,22 @@ void prepare_expired(Scene& scene) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
 }
 
+memstream_tags_t& tags_of_scene() {
+  static memstream_tags_t tags;
+  return tags;
+}
+
+void prepare_tagged(Scene& scene) {
+  prepare_some(scene);
+  memstream_t* const cache = scene.cache.handle();
+  tags_of_scene() = {};
+  require(memstream_tag(cache, kTag.data(), kTag.size(), &tags_of_scene()), "memstream_tag");
+  const std::string value = make_value(kTaggedKey, 1, 120);
+  require(memstream_store_tagged(cache, kTaggedKey.data(), kTaggedKey.size(), value.data(), value.size(), 0, 0,
+                                 MEMSTREAM_SET, 0, &tags_of_scene()),
+          "memstream_store_tagged");
+}
+
 void prepare_dead_writer(Scene& scene) {
   prepare_some(scene);
   kill_in(

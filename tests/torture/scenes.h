@@ -1,6 +1,7 @@
 // The states of a cache that operations begin in.
 #pragma once
 
+#include "api/memstream_tags.h"
 #include "tests/torture/operations.h"
 
 namespace memstream::torture {
@@ -9,6 +10,8 @@ inline constexpr std::string_view kOldKey = "key-7";      // There in every scen
 inline constexpr std::string_view kNewKey = "a new key";  // Not there, or expired.
 inline constexpr std::string_view kCounterKey = "counter";
 inline constexpr std::string_view kLargeKey = "large";
+inline constexpr std::string_view kTaggedKey = "tagged";
+inline constexpr std::string_view kTag = "tag";
 inline constexpr int kSomeKeys = 40;     // "key-0" to "key-39".
 inline constexpr int kAbsentKeys = 200;  // "absent-0" ...: in every bucket there is one to look for.
 inline constexpr std::size_t kLargeSize = std::size_t{40} << 10;  // Read and written in place, outside every lock.
@@ -32,6 +35,9 @@ void prepare_full_table(Scene& scene);
 void prepare_full_cells(Scene& scene);
 // kNewKey is there, and its time has come.
 void prepare_expired(Scene& scene);
+// kTaggedKey is there too, with kTag, which tags_of_scene() has as it is then.
+void prepare_tagged(Scene& scene);
+memstream_tags_t& tags_of_scene();
 // The lock has a dead holder, who was killed in the middle of a put.
 void prepare_dead_writer(Scene& scene);
 // The same, and gets that take no lock meet its half-done change.
