@@ -40,6 +40,7 @@ SECTIONS = (
         (("memoize.py", "MemoizedFunction"), ("memo_results.py", "CacheInfo"), ("lru.py", "lru_cache")),
     ),
     Section("Leases", (("leases.py", "Lease"),)),
+    Section("Tags", (("tags.py", "Tags"),)),
     Section("Values in place", (("_core/views.py", "View"), ("_core/views.py", "Reservation"))),
     Section(
         "Records",

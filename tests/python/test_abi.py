@@ -17,7 +17,7 @@ from memstream._core.records import ENTRY_FORMAT
 
 HEADERS = "".join(
     (ROOT / "api" / name).read_text()
-    for name in ("cache.h", "memstream_options.h", "memstream.h", "memstream_metrics.h")
+    for name in ("cache.h", "memstream_options.h", "memstream.h", "memstream_metrics.h", "memstream_tags.h")
 )
 # Without comments, so that nothing in them looks like a declaration.
 CODE = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
@@ -77,7 +77,7 @@ def test_every_struct_lies_in_memory_as_the_compiler_lays_it_out(tmp_path: Path)
             ours.append(f"{name}.{field} {descriptor.offset} {descriptor.size}")
     source = tmp_path / "layout.c"
     source.write_text(
-        '#include <stdio.h>\n#include "api/memstream_metrics.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n"
+        '#include <stdio.h>\n#include "api/memstream_tags.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n"
     )
     program = tmp_path / "layout"
     subprocess.run(["cc", "-std=c11", f"-I{ROOT}", str(source), "-o", str(program)], check=True)

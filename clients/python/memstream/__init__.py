@@ -35,6 +35,7 @@ from memstream.memoize import MemoizedFunction
 from memstream.objects import ObjectCache
 from memstream.records import Entry, Histogram, Info, Metrics, Process, Repair, Stats
 from memstream.serializers import Serializer
+from memstream.tags import Tags
 from memstream.views import Reservation, View
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Stats",
     "Status",
     "SystemCallError",
+    "Tags",
     "UnavailableError",
     "UndecodableWarning",
     "View",

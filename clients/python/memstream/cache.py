@@ -15,7 +15,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    ItemsView,
     Iterable,
     Iterator,
     List,
@@ -27,7 +26,6 @@ from typing import (
     Type,
     TypeVar,
     Union,
-    ValuesView,
 )
 
 from memstream._core import abi, accelerator
@@ -51,6 +49,7 @@ from memstream._core.arguments import (
 from memstream._core.blocks import EndedByBlock
 from memstream._core.codec import SerializerChoice, make_codec
 from memstream._core.connection import BUFFER_SIZE, Connection, make_buffer, miss, return_buffer, take_buffer
+from memstream._core.contents import ABSENT, CacheItems, CacheValues
 from memstream._core.errors import CacheMiss, MemStreamError, SerializerError
 from memstream._core.handle import Handle
 from memstream._core.items import Items, snapshot
@@ -78,13 +77,12 @@ from memstream.arrays import array_in_place, put_array
 from memstream.leases import Lease, end_leases, wait_for_lease
 from memstream.memo_results import Source
 from memstream.memoize import MemoizedFunction, make_options, memoize
+from memstream.tags import Tagged, Tags, invalidate, struct_of, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _T = TypeVar("_T")
-
-_ABSENT = object()
 
 # Plain numbers, because looking up a member of an enum costs as much as the call's own work.
 _OK, _MISS, _EXISTS, _CONFLICT, _TOO_SMALL = map(
@@ -104,38 +102,6 @@ _SCAN_BATCH = 128
 
 # Processes that one call lists; more of them take a second call.
 _PROCESS_BATCH = 64
-
-
-class CacheValues(ValuesView[Any]):
-    """Values of the keys that are still there when their turn comes."""
-
-    _mapping: "Cache"
-
-    def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping.items())
-
-    def __contains__(self, value: object) -> bool:
-        return any(value == stored for stored in self)
-
-
-class CacheItems(ItemsView[Key, Any]):
-    """Pairs of the keys that are still there when their turn comes: others may delete and evict meanwhile.
-
-    What cannot be decoded is left out, as `get_many` does.
-    """
-
-    _mapping: "Cache"
-
-    def __iter__(self) -> Iterator[Tuple[bytes, Any]]:
-        for key in self._mapping:
-            value = self._mapping._get_decodable(key)
-            if value is not _ABSENT:
-                yield key, value
-
-    def __contains__(self, item: Any) -> bool:
-        key, value = item
-        found = self._mapping._get_decodable(key)
-        return found is value or bool(found == value)
 
 
 class Cache(EndedByBlock, MutableMapping[Key, Any]):
@@ -411,7 +377,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         return self._codec.unpack(key, found.memory, found.flags), found.token
 
     @accelerator.accelerated
-    def set(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> None:
+    def set(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None) -> None:
         """Stores `value` under `key` and replaces what was there. A full cache evicts entries to make room.
 
         Args:
@@ -421,20 +387,25 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             ttl: seconds until it expires, above 0, or a timedelta; None: never.
             flags: 32 bits of the caller's own, kept with the value; 0xE0000000 to 0xEFFFFFFF are the package's. Beside
                 an object that went through the serializer: 24 bits.
+            tags: up to four groups of the entry: `invalidate` ends all entries of one. What `tags` returned counts as
+                taken then, names as taken now.
 
         Raises:
             BadKey, ValueTooLarge: the limits above; nothing was evicted for it.
-            InvalidArgument: `ttl` or `flags` out of range.
+            InvalidArgument: `ttl`, `flags` or `tags` out of range.
             TypeError: an argument is of another type; without a serializer, `value` has no buffer.
             BufferError: the buffer of `value` is not contiguous.
             ReadOnlyError: the cache was opened with `read_only=True`.
             UnavailableError: busy, destroyed, or no memory.
             Those of the serializer.
 
-        Source: memstream_set; memstream_reserve and memstream_commit for pickles with large buffers.
+        Source: memstream_set; memstream_reserve and memstream_commit for large pickles; memstream_store_tagged.
         """
         connection, codec = self._connection, self._codec
-        if value.__class__ is bytes and codec.keeps_bytes:
+        if tags is not None:
+            kind, pieces, size = codec.encode(value)
+            connection.set(key, pieces, size, ttl, flag_word(kind, flags), struct_of(connection, tags))
+        elif value.__class__ is bytes and codec.keeps_bytes:
             if key.__class__ is not bytes:
                 key = encode_key(key)
             status = connection.raw_set(
@@ -454,11 +425,11 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
     put = set
 
-    def add(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
+    def add(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None) -> bool:
         """Stores `value` only if `key` is absent.
 
         Args:
-            key, value, ttl, flags: as for `set`.
+            key, value, ttl, flags, tags: as for `set`.
 
         Returns:
             Whether it was stored.
@@ -466,15 +437,18 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Raises:
             Those of `set`.
 
-        Source: memstream_add.
+        Source: memstream_add; memstream_store_tagged with tags.
         """
-        return self._store(self._library.c.memstream_add, key, value, ttl, flags, refusals=(_EXISTS,)) == _OK
+        function = self._library.c.memstream_add
+        return self._store(function, key, value, ttl, flags, refusals=(_EXISTS,), tagged=(abi.ADD, tags)) == _OK
 
-    def replace(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
+    def replace(
+        self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None
+    ) -> bool:
         """Stores `value` only if `key` is present.
 
         Args:
-            key, value, ttl, flags: as for `set`.
+            key, value, ttl, flags, tags: as for `set`.
 
         Returns:
             Whether it was stored.
@@ -482,16 +456,26 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Raises:
             Those of `set`.
 
-        Source: memstream_replace.
+        Source: memstream_replace; memstream_store_tagged with tags.
         """
-        return self._store(self._library.c.memstream_replace, key, value, ttl, flags, refusals=(_MISS,)) == _OK
+        function = self._library.c.memstream_replace
+        return self._store(function, key, value, ttl, flags, refusals=(_MISS,), tagged=(abi.REPLACE, tags)) == _OK
 
-    def cas(self, key: Key, value: Any, token: Optional[int], ttl: Optional[Duration] = None, flags: int = 0) -> bool:
+    def cas(
+        self,
+        key: Key,
+        value: Any,
+        token: Optional[int],
+        ttl: Optional[Duration] = None,
+        flags: int = 0,
+        *,
+        tags: Tagged = None,
+    ) -> bool:
         """Stores `value` only if the entry was not written since `gets` (compare and set).
 
         Args:
             token: from `gets`, `View.token` or `Entry.token`; None: the key must still be absent, as for `add`.
-            key, value, ttl, flags: as for `set`.
+            key, value, ttl, flags, tags: as for `set`.
 
         Returns:
             Whether it was stored. False: the entry was changed or is gone; get it again.
@@ -499,13 +483,13 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Raises:
             Those of `set`.
 
-        Source: memstream_cas; memstream_add without a token.
+        Source: memstream_cas; memstream_add without a token; memstream_store_tagged with tags.
         """
         if token is None:
-            return self.add(key, value, ttl, flags)
+            return self.add(key, value, ttl, flags, tags=tags)
         check_range("token", token, 0, 2**64 - 1)
-        status = self._store(self._library.c.memstream_cas, key, value, ttl, flags, token, refusals=(_MISS, _CONFLICT))
-        return status == _OK
+        function, refusals = self._library.c.memstream_cas, (_MISS, _CONFLICT)
+        return self._store(function, key, value, ttl, flags, token, refusals=refusals, tagged=(abi.CAS, tags)) == _OK
 
     def _store(
         self,
@@ -515,10 +499,14 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         ttl: Optional[Duration],
         flags: int,
         *more: int,
-        refusals: Tuple[int, ...] = (),
+        refusals: Tuple[int, ...],
+        tagged: Tuple[int, Tagged],
     ) -> int:
-        """Calls one of the storing functions; returns OK or one of `refusals`, raises for every other status."""
+        """Calls a storing function; returns OK or one of `refusals`. `tagged`: what it does, by number, and the tags."""
         data, word = self._codec.pack(value, flags)
+        struct = struct_of(self._connection, tagged[1])
+        if struct is not None:
+            return self._connection.store_tagged(tagged[0], key, data, ttl, word, struct, *more, refusals=refusals)
         return self._connection.store(function, key, data, ttl, word, *more, refusals=refusals)
 
     @accelerator.accelerated
@@ -643,6 +631,41 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         connection, name = self._connection, encode_key(key)
         return connection.is_there(connection.library.c.memstream_exists(connection.handle, name, len(name)))
 
+    # ---- tags ----
+
+    def tags(self, *names: Key) -> Tags:
+        """Takes tags as they are now, for entries that are stored later: an invalidation since then ends those too.
+
+        Args:
+            names: up to four: str or bytes of 1 to 1,024 bytes.
+
+        Returns:
+            What `set` and others take as `tags`. It may serve for many entries.
+
+        Raises:
+            InvalidArgument: a name is empty or too long, or there are more than four.
+            TypeError: a name is neither str nor bytes.
+            ReadOnlyError, UnavailableError: as for `set`.
+
+        Source: memstream_tag.
+        """
+        return take(self._connection, names)
+
+    def invalidate(self, tag: Key) -> None:
+        """Makes all entries misses that have a tag, in constant time, however many there are.
+
+        Args:
+            tag: str or bytes of 1 to 1,024 bytes.
+
+        Raises:
+            InvalidArgument: it is empty or too long.
+            TypeError: it is neither str nor bytes.
+            ReadOnlyError, UnavailableError: as for `set`.
+
+        Source: memstream_invalidate.
+        """
+        invalidate(self._connection, tag)
+
     # ---- many keys: each is done or not, by itself; the whole is not atomic ----
 
     @accelerator.accelerated
@@ -695,27 +718,29 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         return found
 
     @accelerator.accelerated
-    def set_many(self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0) -> None:
+    def set_many(
+        self, values: Mapping[Key, Any], ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None
+    ) -> None:
         """Stores every value under its key.
 
         Args:
             values: from keys to values, each as for `set`.
-            ttl, flags: of all of them, as for `set`.
+            ttl, flags, tags: of all of them, as for `set`.
 
         Raises:
             Those of `set`. The others are stored all the same, unless an argument has a wrong type.
 
-        Source: memstream_set_many.
+        Source: memstream_set_many; memstream_set_many_sized where there is no accelerator, or with tags.
         """
         pairs = snapshot(values)
-        items = Items([key for key, _ in pairs])
+        items = Items([key for key, _ in pairs], struct_of(self._connection, tags))
         packed = [self._codec.pack(value, flags) for _, value in pairs]
         ttl_ms = milliseconds(ttl)
         with ExitStack() as stack:
             for index, (value, word) in enumerate(packed):
                 address, size = stack.enter_context(BorrowedBytes(value))
                 items.set_value(index, address.value or 0, size, ttl_ms, word)
-            status = self._library.c.memstream_set_many(self._handle, items.array, len(packed))
+            status = self._library.c.memstream_set_many_sized(self._handle, items.array, items.size, len(packed))
         self._check(status)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
@@ -929,6 +954,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         version: Any = None,
         wait: Optional[Duration] = None,
         lease: Optional[Duration] = None,
+        tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
     ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
         """Makes a decorator that keeps the results of a function, a method or a coroutine function.
 
@@ -954,6 +980,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
             version: counts too: change it when results change their meaning.
             wait: seconds after which a waiting caller computes by itself and stores nothing; None: as long as it takes.
             lease: seconds after which another caller may compute although the first one still does; None: never.
+            tags: tags of all results, or a function that takes the arguments of a call and returns the tags of its
+                result. They are taken before the function computes, so `invalidate` also ends what is being computed.
 
         Returns:
             A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
@@ -966,7 +994,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
         Source: memstream_get, memstream_lease, memstream_lease_follow, memstream_lease_fulfil.
         """
-        options = make_options(ttl, stale, cache_if, wait, lease)
+        options = make_options(ttl, stale, cache_if, wait, lease, tags)
         return memoize(Source(lambda: self), options, ignore, key, typed, name, version)
 
     # ---- looking: nothing here counts as an access or changes an entry ----
@@ -1116,8 +1144,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
     def __getitem__(self, key: Key) -> Any:
         """Returns the value; raises CacheMiss, which is a KeyError, if the key is not there."""
-        value = self.get(key, _ABSENT)
-        if value is _ABSENT:
+        value = self.get(key, ABSENT)
+        if value is ABSENT:
             raise miss(key)
         return value
 
@@ -1160,7 +1188,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         """
         return CacheItems(self)
 
-    def pop(self, key: Key, default: Any = _ABSENT) -> Any:
+    def pop(self, key: Key, default: Any = ABSENT) -> Any:
         """Removes the key and returns its value.
 
         Two steps: a value that another caller stores between them is removed unseen. If several callers pop one key at
@@ -1180,13 +1208,13 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
 
         Source: memstream_get, memstream_delete.
         """
-        if default is _ABSENT:
-            value = self.get(key, _ABSENT)
-            if value is _ABSENT or not self.delete(key):
+        if default is ABSENT:
+            value = self.get(key, ABSENT)
+            if value is ABSENT or not self.delete(key):
                 raise miss(key)
             return value
         value = self._get_decodable(key)
-        return value if self.delete(key) and value is not _ABSENT else default
+        return value if self.delete(key) and value is not ABSENT else default
 
     def popitem(self) -> Tuple[bytes, Any]:
         """Removes a key, any of them.
@@ -1205,14 +1233,14 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         raise CacheMiss(Status.MISS, "The cache has no value that can be decoded. Store one first.")
 
     def _get_decodable(self, key: Key) -> Any:
-        """Returns a value as `get` does, and _ABSENT, with a warning, for one that cannot be decoded."""
+        """Returns a value as `get` does, and ABSENT, with a warning, for one that cannot be decoded."""
         try:
-            return self.get(key, _ABSENT)
+            return self.get(key, ABSENT)
         except Exception as error:
             if isinstance(error, MemStreamError) and not isinstance(error, SerializerError):
                 raise
         # Warns, or raises an error that does not concern the value. For one key it takes longer than a get.
-        return self.get_many([key]).get(key, _ABSENT)
+        return self.get_many([key]).get(key, ABSENT)
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
         """Returns the value of the key; stores `default` first if it is absent, unless another caller is faster.
@@ -1230,8 +1258,8 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Source: memstream_get, memstream_add.
         """
         while True:
-            value = self.get(key, _ABSENT)
-            if value is not _ABSENT:
+            value = self.get(key, ABSENT)
+            if value is not ABSENT:
                 return value
             if self.add(key, default):
                 return self._codec.as_stored(default)

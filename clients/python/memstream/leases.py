@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctypes import byref, c_uint64
 from typing import Any, Optional, Protocol
 
+from memstream._core import abi
 from memstream._core.abi import Status
 from memstream._core.arguments import Duration, Key, encode_key, milliseconds, seconds
 from memstream._core.blocks import EndedByBlock
@@ -12,6 +13,7 @@ from memstream._core.codec import Codec
 from memstream._core.connection import Connection
 from memstream._core.ownership import Owned, all_owned
 from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, pauses
+from memstream.tags import Tagged, struct_of
 
 
 class LeaseOwner(Protocol):
@@ -55,11 +57,11 @@ class Lease(EndedByBlock, Owned):
             connection.fail(status)
         return status
 
-    def fulfil(self, value: Any, ttl: Optional[Duration] = None, flags: int = 0) -> bool:
+    def fulfil(self, value: Any, ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None) -> bool:
         """Stores the value and ends the lease, in one step; all that wait for it go on.
 
         Args:
-            value, ttl, flags: as for `Cache.set`.
+            value, ttl, flags, tags: as for `Cache.set`.
 
         Returns:
             Whether it was stored. False: the lease had ended before.
@@ -67,16 +69,19 @@ class Lease(EndedByBlock, Owned):
         Raises:
             Those of `Cache.set`; the lease stands then.
 
-        Source: memstream_lease_fulfil.
+        Source: memstream_lease_fulfil; memstream_store_tagged with tags.
         """
         data, word = self.cache._codec.pack(value, flags)
-        return self._fulfil_packed(data, ttl, word)
+        return self._fulfil_packed(data, ttl, word, struct_of(self._connection, tags))
 
-    def _fulfil_packed(self, data: Any, ttl: Optional[Duration], word: int) -> bool:
+    def _fulfil_packed(self, data: Any, ttl: Optional[Duration], word: int, tags: Optional[abi.Tags] = None) -> bool:
         """As `fulfil`, with the bytes and the flag word as they are to be stored."""
-        connection, refusals = self._connection, (int(Status.CONFLICT),)
-        function = connection.library.c.memstream_lease_fulfil
-        status = connection.store(function, self._key, data, ttl, word, self._token.value, refusals=refusals)
+        connection, refusals, token = self._connection, (int(Status.CONFLICT),), self._token.value
+        if tags is not None:
+            status = connection.store_tagged(abi.FULFIL, self._key, data, ttl, word, tags, token, refusals)
+        else:
+            function = connection.library.c.memstream_lease_fulfil
+            status = connection.store(function, self._key, data, ttl, word, token, refusals=refusals)
         self._token.value = 0
         return status == Status.OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pickle import PickleError
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol, TypeVar
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Protocol, Tuple, TypeVar, Union
 
 from memstream._core.arguments import Key
 from memstream._core.codec import Codec, PickleCodec, decode, result_head, split_result
@@ -15,6 +15,7 @@ from memstream._core.records import Entry, Info
 from memstream.leases import Lease, LeaseOwner
 from memstream.memo_callables import function_name
 from memstream.memo_keys import KeyMaker
+from memstream.tags import Tags, struct_of, take
 
 _T = TypeVar("_T")
 
@@ -59,6 +60,8 @@ class Options(NamedTuple):
     cache_if: Optional[Callable[[Any], bool]] = None
     wait: Optional[float] = None
     lease: Optional[float] = None
+    tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None
+    """Of all results, or a function that takes the arguments of a call and gives those of its result."""
 
 
 class Result(NamedTuple):
@@ -124,17 +127,26 @@ class Results:
             return Result(None, False, False, located.token)
         return Result(value, is_fresh, True, located.token)
 
-    def store(self, key: bytes, value: Any, lease: Optional[Lease]) -> None:
+    def take_tags(self, arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Optional[Tags]:
+        """Returns the tags that the result of a call will have, as they are before it is computed."""
+        tags = self.options.tags
+        if tags is None:
+            return None
+        names = tags(*arguments, **options) if callable(tags) else tags
+        return self._on_cache(lambda cache: take(cache._connection, names))
+
+    def store(self, key: bytes, value: Any, lease: Optional[Lease], tags: Optional[Tags] = None) -> None:
         """Stores a result, if it may be: through a lease, which may have ended; without one whatever is there."""
         if self.options.cache_if is not None and not self.options.cache_if(value):
             return
         try:
-            self._on_cache(lambda cache: self._store(cache, key, value, lease))
+            self._on_cache(lambda cache: self._store(cache, key, value, lease, tags))
         except ValueTooLarge as error:
             # The caller is better served by a result that was not stored than by none.
             warnings.warn(f"A result of {self.name} is not cached: {error}", RuntimeWarning, stacklevel=4)
 
-    def _store(self, cache: ResultCache, key: bytes, value: Any, lease: Optional[Lease]) -> None:
+    def _store(self, cache: ResultCache, key: bytes, value: Any, lease: Optional[Lease], tags: Optional[Tags]) -> None:
+        struct = struct_of(cache._connection, tags)
         kind, pieces, size = _codec_of(cache).encode(value)
         lifetime = self.options.ttl
         if lifetime is not None and self.options.stale:
@@ -142,10 +154,10 @@ class Results:
             kind, pieces, size = Kind.RESULT, [head, *pieces], len(head) + size
             lifetime += self.options.stale
         if lease is None or lease.cache is not cache:
-            cache._connection.set(key, pieces, size, lifetime, flag_word(kind, 0))
+            cache._connection.set(key, pieces, size, lifetime, flag_word(kind, 0), struct)
         else:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            lease._fulfil_packed(data, lifetime, flag_word(kind, 0))
+            lease._fulfil_packed(data, lifetime, flag_word(kind, 0), struct)
 
     def forget(self, *arguments: Any, **options: Any) -> bool:
         """Removes one result."""

@@ -11,7 +11,16 @@ import functools
 import inspect
 from typing import Any, Callable, Dict, Iterable, Optional, Protocol, Tuple, TypeVar, Union, cast
 
-from memstream._core.arguments import Duration, check_bool, check_callable, invalid, milliseconds, seconds
+from memstream._core.arguments import (
+    Duration,
+    Key,
+    check_bool,
+    check_callable,
+    encode_key,
+    invalid,
+    milliseconds,
+    seconds,
+)
 from memstream.leases import Lease
 from memstream.memo_callables import MEMOIZED
 from memstream.memo_keys import KeyMaker
@@ -101,6 +110,7 @@ def make_options(
     cache_if: Optional[Callable[[Any], bool]],
     wait: Optional[Duration],
     lease: Optional[Duration],
+    tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
 ) -> Options:
     """Returns options with all durations in seconds.
 
@@ -118,7 +128,11 @@ def make_options(
     wait_seconds = seconds(wait, "wait", _WAIT)
     if wait_seconds is not None and not wait_seconds >= 0:
         raise ValueError(invalid("wait", wait, _WAIT))
-    return Options(seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"))
+    if tags is not None and not callable(tags):
+        if isinstance(tags, (str, bytes)):
+            raise TypeError(invalid("tags", tags, "an iterable of str or bytes, or a function that gives one"))
+        tags = [encode_key(tag, "tag") for tag in tags]
+    return Options(seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"), tags)
 
 
 def _wrap(function: Callable[..., _T], results: Results) -> MemoizedFunction[_T]:
@@ -161,8 +175,9 @@ def _calls(function: Callable[..., Any], results: Results) -> Tuple[Callable[...
 
     def compute(key: bytes, lease: Optional[Lease], arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Any:
         results.misses += 1
+        tags = results.take_tags(arguments, options)
         value = function(*arguments, **options)
-        results.store(key, value, lease)
+        results.store(key, value, lease, tags)
         return value
 
     def refresh(*arguments: Any, **options: Any) -> Any:
@@ -192,8 +207,9 @@ def _async_calls(function: Callable[..., Any], results: Results) -> Tuple[Callab
 
     async def compute(key: bytes, lease: Optional[Lease], arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Any:
         results.misses += 1
+        tags = results.take_tags(arguments, options)
         value = await function(*arguments, **options)
-        results.store(key, value, lease)
+        results.store(key, value, lease, tags)
         return value
 
     async def refresh(*arguments: Any, **options: Any) -> Any:

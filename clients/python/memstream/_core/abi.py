@@ -176,6 +176,22 @@ class Item(ctypes.Structure):
     ]
 
 
+class Tags(ctypes.Structure):
+    """`memstream_tags_t`."""
+
+    _fields_ = [("words", c_uint64 * 8)]
+
+
+class TaggedItem(ctypes.Structure):
+    """`memstream_tagged_item_t`."""
+
+    _fields_ = [("item", Item), ("tags", POINTER(Tags))]
+
+
+# How `memstream_store_tagged` stores: some of `enum memstream_operation`.
+SET, ADD, REPLACE, CAS, FULFIL = 1, 2, 3, 4, 9
+
+
 class View(ctypes.Structure):
     """`memstream_view_t`."""
 
@@ -344,6 +360,8 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
+    "memstream_tags_t": Tags,
+    "memstream_tagged_item_t": TaggedItem,
 }
 
 # (cache, key, key_size) and (value, value_size, ttl_ms, flags): how most of the functions begin and go on.
@@ -402,6 +420,11 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_reap": (c_int, (c_void_p, POINTER(ReapReport))),
     "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
     "memstream_hot_keys": (c_int, (c_void_p, POINTER(Entry), c_size_t, POINTER(c_size_t))),
+    "memstream_tag": (c_int, (*_KEY, POINTER(Tags))),
+    "memstream_store_tagged": (c_int, (*_KEY, *_VALUE, c_int, c_uint64, POINTER(Tags))),
+    "memstream_invalidate": (c_int, _KEY),
+    "memstream_invalidations": (c_int, (c_void_p, POINTER(c_uint64))),
+    "memstream_entry_has_tags": (c_int, (POINTER(Entry),)),
     "memstream_bucket_bound": (c_uint64, (c_size_t,)),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),

@@ -39,7 +39,7 @@ take_buffer, return_buffer = free_buffers.pop, free_buffers.append
 def make_buffer() -> ReadBuffer:
     """Returns a new buffer for values of up to BUFFER_SIZE bytes."""
     size, meta = c_size_t(), abi.Meta()
-    return ctypes.create_string_buffer(BUFFER_SIZE), size, byref(size), meta, byref(meta)
+    return (ctypes.create_string_buffer(BUFFER_SIZE), size, byref(size), meta, byref(meta))
 
 
 def miss(key: Key) -> CacheMiss:
@@ -166,7 +166,7 @@ class Connection:
         value: Buffer,
         ttl: Optional[Duration],
         word: int,
-        *more: int,
+        *more: Any,
         refusals: Tuple[int, ...] = (),
     ) -> int:
         """Calls one of the library's storing functions.
@@ -196,7 +196,30 @@ class Connection:
             self.fail(status)
         return status
 
-    def set(self, key: Key, pieces: List[Any], size: int, ttl: Optional[Duration], word: int) -> None:
+    def store_tagged(
+        self,
+        operation: int,
+        key: Key,
+        value: Buffer,
+        ttl: Optional[Duration],
+        word: int,
+        tags: abi.Tags,
+        token: int = 0,
+        refusals: Tuple[int, ...] = (),
+    ) -> int:
+        """As `store`, with tags; `operation` says how, `token` is that of CAS and FULFIL."""
+        function = self.library.c.memstream_store_tagged
+        return self.store(function, key, value, ttl, word, operation, token, byref(tags), refusals=refusals)
+
+    def set(
+        self,
+        key: Key,
+        pieces: List[Any],
+        size: int,
+        ttl: Optional[Duration],
+        word: int,
+        tags: Optional[abi.Tags] = None,
+    ) -> None:
         """Stores a value that comes in pieces.
 
         Args:
@@ -204,10 +227,15 @@ class Connection:
             pieces: contiguous buffers.
             size: bytes of all pieces; not looked at if there is only one.
             word: the flag word to be stored.
+            tags: None: without any.
 
         Raises:
             Those of `Cache.set`.
         """
+        if tags is not None:
+            joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self.store_tagged(abi.SET, key, joined, ttl, word, tags)
+            return
         if len(pieces) == 1 or size < _LEAST_RESERVATION:
             value = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             self.store(self.library.c.memstream_set, key, value, ttl, word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from ctypes import c_char_p
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 from memstream._core import abi
 from memstream._core.arguments import Key, encode_key, invalid
@@ -30,6 +30,8 @@ def snapshot(values: Mapping[Key, Any]) -> List[Tuple[Key, Any]]:
 # Where the fields of a `memstream_item_t` lie, in words of 64 bits; the last word is flags (lower half) and status.
 _WORDS = ctypes.sizeof(abi.Item) // 8
 _KEY, _KEY_SIZE, _VALUE, _VALUE_SIZE, _TTL, _LAST = 0, 1, 2, 3, 4, _WORDS - 1
+# A `memstream_tagged_item_t` has one word more, for its tags.
+_TAGGED_WORDS = ctypes.sizeof(abi.TaggedItem) // 8
 
 
 class Items:
@@ -38,26 +40,33 @@ class Items:
     Attributes:
         keys: as they were given.
         array: for the library.
+        size: bytes of an item.
     """
 
-    def __init__(self, keys: List[Key]) -> None:
+    def __init__(self, keys: List[Key], tags: Optional[abi.Tags] = None) -> None:
         self.keys = keys
+        self._tags = tags  # Kept, as the names are.
+        step = _WORDS if tags is None else _TAGGED_WORDS
+        self._step, self.size = step, 8 * step
         self._names = [encode_key(key) for key in keys]  # Kept: the array has their addresses.
         count = len(keys)
         addresses = (c_char_p * count)(*self._names)
-        self._words = array("Q", bytes(8 * _WORDS * count))
-        self._words[_KEY::_WORDS] = array("Q", bytes(addresses))
-        self._words[_KEY_SIZE::_WORDS] = array("Q", map(len, self._names))
+        self._words = array("Q", bytes(8 * step * count))
+        self._words[_KEY::step] = array("Q", bytes(addresses))
+        self._words[_KEY_SIZE::step] = array("Q", map(len, self._names))
+        if tags is not None:
+            self._words[_WORDS::step] = array("Q", [ctypes.addressof(tags)] * count)
         self.array = ctypes.cast(self._words.buffer_info()[0], ctypes.POINTER(abi.Item))
 
     def set_value(self, index: int, address: int, size: int, ttl_ms: int, flags: int) -> None:
         """Fills what `memstream_set_many` reads besides the key."""
-        begin = index * _WORDS
+        begin = index * self._step
         self._words[begin + _VALUE], self._words[begin + _VALUE_SIZE] = address, size
         self._words[begin + _TTL], self._words[begin + _LAST] = ttl_ms, flags
 
     def results(self) -> Iterator[Tuple[Key, int, int, int, int]]:
         """Gives key, address and size of the value, flags and status of each."""
-        last = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("I").tolist()
-        statuses = memoryview(self._words[_LAST::_WORDS]).cast("B").cast("i").tolist()[1::2]
-        return zip(self.keys, self._words[_VALUE::_WORDS], self._words[_VALUE_SIZE::_WORDS], last[::2], statuses)
+        words, step = self._words, self._step
+        last = memoryview(words[_LAST::step]).cast("B").cast("I").tolist()
+        statuses = memoryview(words[_LAST::step]).cast("B").cast("i").tolist()[1::2]
+        return zip(self.keys, words[_VALUE::step], words[_VALUE_SIZE::step], last[::2], statuses)
