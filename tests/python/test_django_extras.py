@@ -40,6 +40,35 @@ def test_ttl(django: MemStreamCache) -> None:
     assert django.ttl("soon") == 0
 
 
+def test_tags(django: MemStreamCache) -> None:
+    django.set("one", 1, tags=["user:7"])
+    django.set("other", 1, version=2, tags=["user:7", "pages"])
+    assert django.add("two", 2, tags=["pages"]) and not django.add("two", 3, tags=["pages"])
+    assert django.set_many({"three": 3, "four": 4}, tags=["user:7"]) == []
+    django.set("none", 5)
+    django.invalidate("user:7")
+    assert django.get_many(["one", "two", "three", "four", "none"]) == {"two": 2, "none": 5}
+    assert django.get("other", version=2) is None
+    django.invalidate("pages")
+    assert django.get("two") is None
+    with pytest.raises(TypeError, match="Put a single one into a list"):
+        django.set("one", 1, tags="user:7")
+
+
+def test_values_that_are_too_large_keep_the_others_tags(django: MemStreamCache) -> None:
+    too_large = bytes(django.memstream.stats().max_value_size + 1)
+    assert django.set_many({"small": 1, "large": too_large}, tags=["t"]) == ["large"]
+    assert django.get("small") == 1
+    django.invalidate("t")
+    assert django.get("small") is None
+
+
+def test_an_invalidation_that_fails_is_an_error_also_where_errors_count_as_misses(make_django: MakeDjango) -> None:
+    cache = make_django(OPTIONS={"ignore_errors": True})
+    with pytest.raises(errors.InvalidArgument):
+        cache.invalidate("")
+
+
 KEYS = ["user:1", "user:2", "user:12", "user:a", "item:1", "line\nbreak", "snow ☃", "a[b]c*", "", "user:1:x"]
 
 

@@ -18,6 +18,7 @@ from operator import methodcaller
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from memstream._core.abi import MAX_KEY_SIZE
+from memstream._core.arguments import Key
 from memstream._core.undecodable import collect_undecodable
 from memstream.cache import Cache
 from memstream.errors import (
@@ -47,6 +48,11 @@ _DELETE_BATCH = 1000
 _SLICE = 0.05
 
 _open: Dict[Tuple[Any, ...], Cache] = {}
+
+
+def _tags(tags: Optional[List[Key]]) -> Dict[str, Any]:
+    """As options of a call; none for no tags, so that the accelerator serves it."""
+    return {} if tags is None else {"tags": tags}
 
 
 class SharedCache:
@@ -123,14 +129,16 @@ class SharedCache:
             except CacheGone:
                 return self.run(methodcaller(method, *arguments, **options))
         except (ValueTooLarge, *_TROUBLE) as error:
-            return self._answer(error, method, arguments)
+            return self._answer(error, method, arguments, options)
 
-    def _answer(self, error: MemStreamError, method: str, arguments: Tuple[Any, ...]) -> Any:
+    def _answer(self, error: MemStreamError, method: str, arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Any:
         """Returns what a call answers that has failed; raises the error if no answer would be true."""
         if method == "set_many" and isinstance(error, ValueTooLarge):
             values, *rest = arguments
             try:
-                return [name for name, value in values.items() if self.call("set", name, value, *rest) is False]
+                return [
+                    name for name, value in values.items() if self.call("set", name, value, *rest, **options) is False
+                ]
             except _TROUBLE as trouble:
                 error = trouble
         if method == "set":
@@ -205,25 +213,31 @@ class SharedCache:
             time.sleep(0)
             remaining = deadline - time.monotonic()
 
-    def set(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
+    def set(self, name: bytes, value: Any, seconds: Optional[float], tags: Optional[List[Key]] = None) -> bool:
         """Stores a value; returns False if it could not be stored, and nothing is there then."""
         if is_over(seconds):
             self.call("delete", name)
             return True
-        return self.call("set", name, value, seconds) is not False
+        return self.call("set", name, value, seconds, **_tags(tags)) is not False
 
-    def add(self, name: bytes, value: Any, seconds: Optional[float]) -> bool:
+    def add(self, name: bytes, value: Any, seconds: Optional[float], tags: Optional[List[Key]] = None) -> bool:
         """Stores a value if the key is absent; returns whether it was. False also if it could not be stored."""
         if is_over(seconds):
             return not self.call("exists", name)
-        return bool(self.call("add", name, value, seconds))
+        return bool(self.call("add", name, value, seconds, **_tags(tags)))
 
-    def set_many(self, values: Mapping[bytes, Any], seconds: Optional[float]) -> List[bytes]:
+    def set_many(
+        self, values: Mapping[bytes, Any], seconds: Optional[float], tags: Optional[List[Key]] = None
+    ) -> List[bytes]:
         """Stores values; returns the keys of those that could not be stored, which are not there then."""
         if is_over(seconds):
             self.call("delete_many", list(values))
             return []
-        return self.call("set_many", values, seconds) or []
+        return self.call("set_many", values, seconds, **_tags(tags)) or []
+
+    def invalidate(self, tag: Key) -> None:
+        """Makes all entries misses that have a tag. Trouble is raised also with `ignore_errors`: they would live on."""
+        self.run(methodcaller("invalidate", tag))
 
     def touch(self, name: bytes, seconds: Optional[float]) -> bool:
         """Gives a key other seconds to live; returns whether it was there."""

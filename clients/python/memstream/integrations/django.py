@@ -48,6 +48,11 @@ _LOOK_AGAIN = 0.01
 Timeout = Union[None, float, timedelta, object]
 
 
+def _list_of(tags: Optional[Iterable[str]]) -> Any:
+    # Once, since a call may be made again. A single str goes on, to be refused.
+    return tags if tags is None or isinstance(tags, str) else list(tags)
+
+
 class MemStreamCache(BaseCache):
     """A cache backend; its methods are those of Django's documentation.
 
@@ -84,7 +89,15 @@ class MemStreamCache(BaseCache):
         """Returns seconds to live, 0 or less for "expired at once", None for ever."""
         return seconds_of(self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout)
 
-    def add(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> bool:
+    def add(
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        version: Optional[int] = None,
+        *,
+        tags: Optional[Iterable[str]] = None,
+    ) -> bool:
         """Stores a value if the key is absent.
 
         Args:
@@ -92,13 +105,14 @@ class MemStreamCache(BaseCache):
             value: any object that the serializer takes.
             timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
                 settings.
+            tags: as for `set`.
 
         Returns:
             Whether it was stored.
 
-        Source: memstream_add.
+        Source: memstream_add; memstream_store_tagged with tags.
         """
-        return self._shared.add(self._key(key, version), value, self._seconds(timeout))
+        return self._shared.add(self._key(key, version), value, self._seconds(timeout), _list_of(tags))
 
     def get(self, key: str, default: Any = None, version: Optional[int] = None) -> Any:
         """Returns a value. Waits for a page that another process is making.
@@ -117,7 +131,15 @@ class MemStreamCache(BaseCache):
             return self._pages.get(key, name, lambda: self._shared.get(name, default), default)
         return self._shared.get(name, default)
 
-    def set(self, key: str, value: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None) -> None:
+    def set(
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        version: Optional[int] = None,
+        *,
+        tags: Optional[Iterable[str]] = None,
+    ) -> None:
         """Stores a value; with a timeout of 0 or less, removes it.
 
         Args:
@@ -125,10 +147,11 @@ class MemStreamCache(BaseCache):
             value: any object that the serializer takes.
             timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
                 settings.
+            tags: up to four groups of the entry: `invalidate` ends all entries of one.
 
-        Source: memstream_set.
+        Source: memstream_set; memstream_store_tagged with tags.
         """
-        is_stored = self._shared.set(self._key(key, version), value, self._seconds(timeout))
+        is_stored = self._shared.set(self._key(key, version), value, self._seconds(timeout), _list_of(tags))
         if is_page(key):
             self._pages.note_set(key, is_stored)
 
@@ -217,7 +240,12 @@ class MemStreamCache(BaseCache):
         return {names[name]: value for name, value in found.items()}
 
     def set_many(
-        self, data: Mapping[str, Any], timeout: Timeout = DEFAULT_TIMEOUT, version: Optional[int] = None
+        self,
+        data: Mapping[str, Any],
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        version: Optional[int] = None,
+        *,
+        tags: Optional[Iterable[str]] = None,
     ) -> List[str]:
         """Stores values; with a timeout of 0 or less, removes them.
 
@@ -226,16 +254,31 @@ class MemStreamCache(BaseCache):
             timeout: seconds to live; 0 or less: expired at once; None: for ever; without it, the TIMEOUT of the
                 settings.
             version: of all keys, as Django has it.
+            tags: of all of them, as for `set`.
 
         Returns:
             The keys of values that could not be stored; they are absent then.
 
-        Source: memstream_set_many.
+        Source: memstream_set_many; memstream_set_many_sized with tags.
         """
         values = dict(data)  # Another thread may change it meanwhile.
         names = {self._key(key, version): key for key in values}
-        failed = self._shared.set_many({name: values[key] for name, key in names.items()}, self._seconds(timeout))
+        named = {name: values[key] for name, key in names.items()}
+        failed = self._shared.set_many(named, self._seconds(timeout), _list_of(tags))
         return [names[name] for name in failed]
+
+    def invalidate(self, tag: str) -> None:
+        """Makes all entries misses that have a tag, in constant time. Versions and KEY_PREFIX play no part.
+
+        Args:
+            tag: as in `tags` of `set`.
+
+        Raises:
+            MemStreamError: it could not be done, also with `ignore_errors`: the entries would live on.
+
+        Source: memstream_invalidate.
+        """
+        self._shared.invalidate(tag)
 
     def delete_many(self, keys: Iterable[str], version: Optional[int] = None) -> None:
         """Removes keys.
