@@ -32,6 +32,7 @@
 #include "memstream_bytes.hpp"
 #include "memstream_metrics.h"
 #include "memstream_result.hpp"
+#include "memstream_tags.h"
 
 namespace memstream {
 inline namespace cxx1 {
@@ -70,10 +71,14 @@ struct Options {
   std::string checksum{};
 };
 
+// Tags as they were when BasicCache::tags() took them. C: memstream_tags_t.
+using Tags = memstream_tags_t;
+
 // How to store a value.
 struct SetOptions {
   std::chrono::milliseconds ttl{0};  // Time to live. 0: the entry never expires.
   std::uint32_t flags = 0;           // 32 bits of the caller, stored with the value.
+  const Tags* tags = nullptr;        // Groups that the entry belongs to. Null: none.
 };
 
 // How to ask for a lease.
@@ -108,6 +113,9 @@ struct CheckReport {
 
 // The key of an entry. Lives as long as the entry.
 inline std::string_view key_of(const Entry& entry) noexcept { return {entry.key, entry.key_size}; }
+
+// Whether an entry has tags. C: memstream_entry_has_tags().
+inline bool has_tags(const Entry& entry) noexcept { return memstream_entry_has_tags(&entry) != 0; }
 
 // The version of the library that is loaded, as MEMSTREAM_VERSION_NUMBER. C: memstream_version().
 inline std::uint32_t library_version() noexcept { return memstream_version(); }
@@ -223,8 +231,10 @@ class HeldLease {
   }
 
   Result<void> fulfil(Bytes value, const SetOptions& options) {
-    auto result = store(key_, value, options,
-                        [&](auto... arguments) { return memstream_lease_fulfil(cache_, arguments..., token_); });
+    auto result = store(key_, value, options, [&](auto... given) {
+      return options.tags != nullptr ? memstream_store_tagged(cache_, given..., MEMSTREAM_FULFIL, token_, options.tags)
+                                     : memstream_lease_fulfil(cache_, given..., token_);
+    });
     if (result || result.status() == CACHE_CONFLICT) token_ = 0;
     return result;
   }
@@ -423,8 +433,11 @@ class Reservation {
 
   // The bytes to fill. Undefined at first.
   std::span<std::byte> bytes() const noexcept { return {static_cast<std::byte*>(room_.data), room_.size}; }
-  // Makes it the value of its key. After CACHE_BUSY commit again. C: memstream_commit().
+  // Makes it the value of its key. After CACHE_BUSY commit again. CACHE_INVALID: a reservation takes no tags.
+  // C: memstream_commit().
   Result<void> commit(const SetOptions& options = {}) {
+    if (options.tags != nullptr)
+      return Error(CACHE_INVALID, "Invalid tags of a reservation: expected none. Store the value by set().");
     if (auto error = detail::refuse_negative("ttl", options.ttl)) return *std::move(error);
     return detail::done_or_error(memstream_commit(cache_, &room_, detail::count_of(options.ttl), options.flags));
   }
@@ -675,26 +688,38 @@ class BasicCache {
   // Stores a value, and replaces the one that was there. C: memstream_set().
   Sure<void> set(std::string_view key, Bytes value, const SetOptions& options = {}) {
     return Face::sure([&] {
-      return detail::store(key, value, options, [&](auto... given) { return memstream_set(handle(), given...); });
+      return detail::store(key, value, options, [&](auto... given) {
+        return options.tags != nullptr ? memstream_store_tagged(handle(), given..., MEMSTREAM_SET, 0, options.tags)
+                                       : memstream_set(handle(), given...);
+      });
     });
   }
   // Stores a value if the key has none. CACHE_EXISTS: it has one. C: memstream_add().
   Maybe<void> add(std::string_view key, Bytes value, const SetOptions& options = {}) {
     return Face::maybe([&] {
-      return detail::store(key, value, options, [&](auto... given) { return memstream_add(handle(), given...); });
+      return detail::store(key, value, options, [&](auto... given) {
+        return options.tags != nullptr ? memstream_store_tagged(handle(), given..., MEMSTREAM_ADD, 0, options.tags)
+                                       : memstream_add(handle(), given...);
+      });
     });
   }
   // Stores a value if the key has one. CACHE_MISS: it has none. C: memstream_replace().
   Maybe<void> replace(std::string_view key, Bytes value, const SetOptions& options = {}) {
     return Face::maybe([&] {
-      return detail::store(key, value, options, [&](auto... given) { return memstream_replace(handle(), given...); });
+      return detail::store(key, value, options, [&](auto... given) {
+        return options.tags != nullptr ? memstream_store_tagged(handle(), given..., MEMSTREAM_REPLACE, 0, options.tags)
+                                       : memstream_replace(handle(), given...);
+      });
     });
   }
   // Stores a value if the entry is still that of the token, Meta::cas. CACHE_CONFLICT, CACHE_MISS: it is not.
   // C: memstream_cas().
   Maybe<void> compare_and_set(std::string_view key, Bytes value, std::uint64_t cas, const SetOptions& options = {}) {
     return Face::maybe([&] {
-      return detail::store(key, value, options, [&](auto... given) { return memstream_cas(handle(), given..., cas); });
+      return detail::store(key, value, options, [&](auto... given) {
+        return options.tags != nullptr ? memstream_store_tagged(handle(), given..., MEMSTREAM_CAS, cas, options.tags)
+                                       : memstream_cas(handle(), given..., cas);
+      });
     });
   }
   // Adds to a number that is stored as decimal text, and returns the sum. CACHE_MISS: there is none, and no initial
@@ -716,6 +741,30 @@ class BasicCache {
     return Face::maybe([&]() -> Result<void> {
       if (auto error = detail::refuse_negative("ttl", ttl)) return *std::move(error);
       return detail::done_or_error(memstream_touch(handle(), key.data(), key.size(), detail::count_of(ttl)));
+    });
+  }
+  // Takes tags as they are now, four at most, for values that are stored later: SetOptions::tags. C: memstream_tag().
+  Sure<Tags> tags(std::span<const std::string_view> names) {
+    return Face::sure([&]() -> Result<Tags> {
+      Tags taken{};
+      for (const std::string_view name : names) {
+        const int status = memstream_tag(handle(), name.data(), name.size(), &taken);
+        if (status != CACHE_OK) return Error::of(status);
+      }
+      return taken;
+    });
+  }
+  // Makes all entries misses that have the tag, in constant time. C: memstream_invalidate().
+  Sure<void> invalidate(std::string_view tag) {
+    return Face::sure([&] { return detail::done_or_error(memstream_invalidate(handle(), tag.data(), tag.size())); });
+  }
+  // How often that was called, by all processes. C: memstream_invalidations().
+  Sure<std::uint64_t> invalidations() const {
+    return Face::sure([&]() -> Result<std::uint64_t> {
+      std::uint64_t count = 0;
+      const int status = memstream_invalidations(handle(), &count);
+      if (status != CACHE_OK) return Error::of(status);
+      return count;
     });
   }
   // Removes a key. CACHE_MISS: it had no entry. C: memstream_delete().
@@ -760,18 +809,21 @@ class BasicCache {
   // Stores many values. The error of any key is that of the call; the others are stored. C: memstream_set_many_sized().
   Sure<void> set_many(std::span<const KeyValue> values) {
     return Face::sure([&]() -> Result<void> {
-      std::vector<Item> items(values.size());
+      std::vector<memstream_tagged_item_t> items(values.size());
       for (std::size_t i = 0; i < values.size(); ++i) {
         const KeyValue& given = values[i];
         if (auto error = detail::refuse_negative("ttl", given.options.ttl)) return *std::move(error);
-        items[i].key = given.key.data();
-        items[i].key_size = given.key.size();
-        items[i].value = given.value.data();
-        items[i].value_size = given.value.size();
-        items[i].ttl_ms = detail::count_of(given.options.ttl);
-        items[i].flags = given.options.flags;
+        Item& item = items[i].item;
+        item.key = given.key.data();
+        item.key_size = given.key.size();
+        item.value = given.value.data();
+        item.value_size = given.value.size();
+        item.ttl_ms = detail::count_of(given.options.ttl);
+        item.flags = given.options.flags;
+        items[i].tags = given.options.tags;
       }
-      return detail::done_or_error(memstream_set_many_sized(handle(), items.data(), sizeof(Item), items.size()));
+      Item* const first = items.empty() ? nullptr : &items[0].item;
+      return detail::done_or_error(memstream_set_many_sized(handle(), first, sizeof items[0], items.size()));
     });
   }
   // As memstream_set_many_sized(): each item gets a status.

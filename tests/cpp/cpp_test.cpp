@@ -209,6 +209,46 @@ TEST_CASE("a time to live ends an entry, and touch gives another") {
   CHECK(cache.get<int>("key"));
 }
 
+TEST_CASE("tags end entries by an invalidation, however they were stored") {
+  Fixture fixture("tags");
+  Cache& cache = fixture.cache;
+  const std::array<string_view, 2> names = {"user:7", "pages"};
+  const Tags tags = cache.tags(names).value();
+  const SetOptions tagged{.flags = 3, .tags = &tags};
+  CHECK(cache.set("set", "1", tagged));
+  CHECK(cache.add("add", "2", tagged));
+  CHECK(cache.add("add", "2", tagged).status() == CACHE_EXISTS);
+  CHECK(cache.replace("add", "3", tagged));
+  Meta meta{};
+  CHECK(cache.get<string>("add", meta).value() == "3");
+  CHECK(cache.compare_and_set("add", "4", meta.cas, tagged));
+  CHECK(cache.compare_and_set("add", "4", meta.cas, tagged).status() == CACHE_CONFLICT);
+  const std::array<KeyValue, 2> many = {KeyValue{"one", "5", tagged}, KeyValue{"plain", "6", {}}};
+  CHECK(cache.set_many(many));
+  {
+    auto lease = cache.lease("leased");
+    REQUIRE(lease);
+    CHECK(lease->fulfil("7", tagged));
+  }
+  auto room = cache.reserve("reserved", 1);
+  REQUIRE(room);
+  CHECK(fails(room->commit(tagged), CACHE_INVALID, "expected none"));
+  CHECK(room->abort());
+  for (const char* key : {"set", "add", "one", "leased", "plain"}) CHECK(cache.contains(key).value());
+  CHECK(has_tags(cache.entry("one").value()));
+  CHECK(!has_tags(cache.entry("plain").value()));
+
+  CHECK(cache.invalidate("pages"));
+  CHECK(cache.invalidations().value() == 1);
+  for (const char* key : {"set", "add", "one", "leased"}) CHECK(!cache.contains(key).value());
+  CHECK(cache.get<string>("plain").value() == "6");
+
+  CHECK(fails(cache.invalidate(""), CACHE_INVALID, "Invalid tag of 0 bytes"));
+  const std::array<string_view, 5> five = {"a", "b", "c", "d", "e"};
+  CHECK(fails(cache.tags(five), CACHE_INVALID, "at most 4"));
+  CHECK(fails(fixture.reader().invalidate("pages"), CACHE_READ_ONLY, "reading"));
+}
+
 TEST_CASE("increment counts in decimal text") {
   Fixture fixture("increment");
   Cache& cache = fixture.cache;
