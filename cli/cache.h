@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/memstream_metrics.h"
+#include "api/memstream_tags.h"
 #include "cli/failure.h"
 
 namespace memstream::cli {

@@ -241,10 +241,15 @@ int dump(const Session& session, const std::string& path, bool compress) {
   Progress progress(cache.stats().entries);
   std::uint64_t entries = 0;
   std::uint64_t damaged = 0;
+  std::uint64_t tagged = 0;
   std::uint64_t bytes = 0;
   std::string value;
   cache.scan([&](const memstream_entry_t& entry) {
     memstream_meta_t meta{};
+    if (memstream_entry_has_tags(&entry) != 0) {
+      ++tagged;  // Loaded again it would have no tags, and outlive their invalidation.
+      return true;
+    }
     const std::string_view key = key_of(entry);
     try {
       if (!cache.read(key, &value, &meta)) return true;  // Gone since the scan saw it.
@@ -271,7 +276,7 @@ int dump(const Session& session, const std::string& path, bool compress) {
   last.checksum = checksum_of(last, {}, {});
   file.append(&last, sizeof last);
   file.finish();
-  print(session, {{"entries", entries}, {"damaged", damaged}, {"bytes", bytes}},
+  print(session, {{"entries", entries}, {"damaged", damaged}, {"tagged", tagged}, {"bytes", bytes}},
         [&] { return fmt::format("{} entries, {} dumped to {}\n", entries, format_size(bytes), path); });
   if (damaged != 0) {
     throw std::runtime_error(

@@ -7,6 +7,10 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/command.h"
 #include "cli/text.h"
@@ -82,6 +86,7 @@ struct PutChoices {
   std::string ttl = "0";
   std::uint32_t flags = 0;
   bool only_new = false;
+  std::vector<std::string> tags;
 };
 
 int put(const Session& session, const PutChoices& choices) {
@@ -90,14 +95,31 @@ int put(const Session& session, const PutChoices& choices) {
                             : choices.value == "-" ? read_all("-")
                                                    : choices.value;
   const Cache cache(session.target, Attach::kCreate);
-  const auto store = choices.only_new ? memstream_add : memstream_set;
-  const int status =
-      store(cache.get(), choices.key.data(), choices.key.size(), value.data(), value.size(), ttl_ms, choices.flags);
+  memstream_tags_t tags{};
+  for (const std::string& tag : choices.tags) require_ok(memstream_tag(cache.get(), tag.data(), tag.size(), &tags));
+  const auto store = [&](auto plain, int operation) {
+    const auto& [key, size] = std::pair(choices.key.data(), choices.key.size());
+    return choices.tags.empty() ? plain(cache.get(), key, size, value.data(), value.size(), ttl_ms, choices.flags)
+                                : memstream_store_tagged(cache.get(), key, size, value.data(), value.size(), ttl_ms,
+                                                         choices.flags, operation, 0, &tags);
+  };
+  const int status = choices.only_new ? store(memstream_add, MEMSTREAM_ADD) : store(memstream_set, MEMSTREAM_SET);
   if (require_ok(status) == CACHE_EXISTS) {
     fmt::print(stderr, "memstream: key '{}' exists already\n", printable(choices.key));
     return kMissOrFinding;
   }
   if (session.json) fmt::print("{}\n", Json({{"key", json_text(choices.key)}, {"size", value.size()}}).dump(2));
+  return kDone;
+}
+
+int invalidate(const Session& session, const std::string& tag) {
+  const Cache cache(session.target, Attach::kWrite);
+  require_ok(memstream_invalidate(cache.get(), tag.data(), tag.size()));
+  if (session.json) {
+    std::uint64_t count = 0;
+    require_ok(memstream_invalidations(cache.get(), &count));
+    fmt::print("{}\n", Json({{"tag", json_text(tag)}, {"invalidations", count}}).dump(2));
+  }
   return kDone;
 }
 
@@ -182,12 +204,21 @@ void add_entry_commands(CLI::App& app, Session& session) {
   write->add_option("--ttl", stored->ttl, "time to live: seconds, or with ms, s, m, h, d");
   write->add_option("--flags", stored->flags, "the caller's 32 bits");
   write->add_flag("--add", stored->only_new, "only if the key is absent");
+  write->add_option("--tag", stored->tags, "a group that the entry belongs to; up to four times")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   write->callback([&session, stored, value, file] {
     if ((value->count() != 0) == (file->count() != 0)) {
       throw CLI::ValidationError("value", "Pass a value, - or --file PATH, and one of them only.");
     }
     session.run = [&session, stored] { return put(session, *stored); };
   });
+
+  CLI::App* end = add_command(app, session, "invalidate", "Make all entries misses that have a tag",
+                              "  memstream put page --file page.html --tag user:7\n  memstream invalidate user:7");
+  const auto tag = std::make_shared<std::string>();
+  end->add_option("tag", *tag, "the tag")->required();
+  end->callback([&session, tag] { session.run = [&session, tag] { return invalidate(session, *tag); }; });
 
   CLI::App* del =
       add_command(app, session, "del", "Delete a key, or all keys that match",

@@ -312,7 +312,12 @@ def test_a_dump_leaves_out_damaged_values_counts_them_and_holds_the_rest(shell: 
         whole = sorted(entry.key for entry in cache.scan() if entry.key not in (b"key7", b"key50"))
         done = shell.run("dump", path, "--json")
         assert done.returncode == 4
-        assert json.loads(done.stdout) == {"entries": 98, "damaged": 2, "bytes": 98 * 1000 + sum(map(len, whole))}
+        assert json.loads(done.stdout) == {
+            "entries": 98,
+            "damaged": 2,
+            "tagged": 0,
+            "bytes": 98 * 1000 + sum(map(len, whole)),
+        }
         assert f"File '{path}' lacks 2 damaged values; it holds all others." in done.stderr.decode()
     shell.ok("clear", "--yes")
     assert shell.json("load", path)["entries"] == 98
@@ -353,6 +358,33 @@ def test_what_has_expired_meanwhile_is_not_loaded(shell: Shell, tmp_path: Path) 
     shell.ok("clear", "--yes")
     report = shell.json("load", str(tmp_path / "dump"))
     assert (report["entries"], report["expired"]) == (1, 1)
+
+
+def test_an_invalidation_ends_entries_with_a_tag(shell: Shell) -> None:
+    shell.ok("put", "both", "1", "--tag", "user:7", "--tag", "pages")
+    shell.ok("put", "page", "2", "--tag", "pages", "--ttl", "1h")
+    shell.ok("put", "none", "3")
+    assert shell.run("put", "both", "4", "--tag", "pages", "--add").returncode == 1
+    assert shell.ok("get", "both") == "1"
+    shell.ok("invalidate", "user:7")
+    assert shell.run("get", "both").returncode == 1
+    assert (shell.ok("get", "page"), shell.ok("get", "none")) == ("2", "3")
+    assert shell.json("invalidate", "pages") == {"tag": "pages", "invalidations": 2}
+    assert shell.run("get", "page").returncode == 1
+    assert "Invalid tag of 0 bytes" in shell.fails(2, "invalidate", "")
+    tags = [word for number in range(5) for word in ("--tag", str(number))]
+    assert "expected at most 4" in shell.fails(2, "put", "key", "x", *tags)
+
+
+def test_a_dump_leaves_out_entries_with_tags(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("put", "tagged", "1", "--tag", "t")
+    shell.ok("put", "plain", "2")
+    report = shell.json("dump", str(tmp_path / "dump"))
+    assert (report["entries"], report["tagged"]) == (1, 1)
+    shell.ok("clear", "--yes")
+    shell.ok("load", str(tmp_path / "dump"))
+    assert shell.ok("get", "plain") == "2"
+    assert shell.run("get", "tagged").returncode == 1
 
 
 def test_a_killed_dump_leaves_no_file_or_a_complete_one(shell: Shell, tmp_path: Path) -> None:
