@@ -9,7 +9,7 @@
 namespace memstream {
 
 Status Cache::tags_usable(std::string_view tag) noexcept {
-  look_around();
+  static_cast<void>(now_and_look());
   if (tag.empty() || tag.size() > kMaxKeySize) {
     return fail_without_throwing(Status::kInvalid, [&] {
       return fmt::format("Invalid tag of {} bytes: expected 1 to {} bytes.", tag.size(), kMaxKeySize);

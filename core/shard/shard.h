@@ -227,7 +227,9 @@ class Shard final {
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
   template <class Consume>
   Lookup read_redo(const Key& key, const Consume& consume) const noexcept;
-  template <class Now>
+  // Whether copy_out() compares tags: without that all entries that have some count as expired, and the next way asks.
+  enum class Tags { kLeft, kCompared };
+  template <Tags kTags, class Now>
   CopyOutcome copy_out(const FoundEntry& candidate, const ReadBuffer& room, Now now_ms,
                        ReadResult* result) const noexcept;
   void record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept;

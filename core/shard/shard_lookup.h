@@ -119,7 +119,7 @@ template <bool kAsks>
 }
 
 // What a get makes of the block of its key.
-template <class Now>
+template <Shard::Tags kTags, class Now>
 [[gnu::always_inline]] inline Shard::CopyOutcome Shard::copy_out(const FoundEntry& candidate, const ReadBuffer& room,
                                                                  Now now_ms, ReadResult* result) const noexcept {
   const CheckedBlock& block = candidate.block;
@@ -131,12 +131,11 @@ template <class Now>
     result->cas = cas_token(candidate);
     result->caller_flags = block.caller_flags();
   }
-  if (expires_ms != 0) {
-    const std::uint64_t now = now_ms();
-    if (may_be_over(expires_ms, now)) [[unlikely]] {
-      if (tags_.is_over(backing(), block, expires_ms, now)) return CopyOutcome::kExpired;
-      result->expires_ms = instant_of(expires_ms);
-    }
+  if constexpr (kTags == Tags::kLeft) {
+    if (expires_ms != 0 && may_be_over(expires_ms, now_ms())) return CopyOutcome::kExpired;
+  } else {
+    if (tags_.is_over(backing(), block, now_ms())) return CopyOutcome::kExpired;
+    result->expires_ms = instant_of(expires_ms);
   }
   if (block.value_size > room.size_bytes) return CopyOutcome::kTooSmall;
   if (block.value_size >= room.copy_below) {
@@ -181,7 +180,7 @@ template <class Now>
   Entry* entry = nullptr;
   const auto consume = [&](const FoundEntry& candidate) __attribute__((always_inline)) {
     entry = candidate.entry;
-    copied = copy_out(candidate, room, now_ms, &read);
+    copied = copy_out<Tags::kLeft>(candidate, room, now_ms, &read);
   };
   const Lookup outcome = probe_finish<false>(key, probe, consume);
   if (outcome == Lookup::kFound && copied == CopyOutcome::kCopied) [[likely]] {
@@ -288,12 +287,11 @@ template <bool kAsks, class Now>
     describe_pinned(candidate, pinned);
     const std::uint64_t expires_ms = pinned->read.expires_ms;
     did = Pinned::kExpired;
-    if (expires_ms != 0) {
-      const std::uint64_t now = now_ms();
-      if (may_be_over(expires_ms, now)) [[unlikely]] {
-        if (tags_.is_over(backing(), candidate.block, expires_ms, now)) return;
-        pinned->read.expires_ms = instant_of(expires_ms);
-      }
+    if constexpr (kAsks) {
+      if (tags_.is_over(backing(), candidate.block, now_ms())) return;
+      pinned->read.expires_ms = instant_of(expires_ms);
+    } else {
+      if (expires_ms != 0 && may_be_over(expires_ms, now_ms())) return;
     }
     if (!has_memory_for(candidate)) return;
     did = Pinned::kNoPlace;
@@ -314,6 +312,8 @@ template <bool kAsks, class Now>
   }
   if (pinned->pin != PinSet::kNone) pins.drop(pinned->pin);
   if (outcome == Lookup::kUnstable) return FastPin::kUnsettled;
+  // Its tags may be good: the other look compares them.
+  if (!kAsks && outcome == Lookup::kFound && did == Pinned::kExpired) return FastPin::kUnsettled;
   if (outcome == Lookup::kAbsent) note_miss(key, *probe.bucket);
   return outcome == Lookup::kFound && did == Pinned::kNoPlace ? FastPin::kNoPlace : FastPin::kMiss;
 }

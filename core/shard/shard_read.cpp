@@ -89,7 +89,7 @@ GetResult Shard::get(const Key& key, const ReadBuffer& room, const OpContext& co
   Entry* entry = nullptr;
   got.status = read(key, context.deadline, [&](const FoundEntry& candidate) {
     entry = candidate.entry;
-    copied = copy_out(candidate, room, now, &got.read);
+    copied = copy_out<Tags::kCompared>(candidate, room, now, &got.read);
   });
   if (got.status != Status::kOk) return got;
   switch (copied) {

@@ -138,14 +138,17 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
   if (shape.size_bytes() > Backing::kStretchSize && !backing().reaches(position, shape.size_bytes())) {
     throw CorruptionDetected{"a block without memory"};
   }
-  if (value_start + request.value_and_tags_size() > shape.size_bytes())
-    throw CorruptionDetected{"a block that is too small"};
+  if (value_start + request.value_size > shape.size_bytes()) throw CorruptionDetected{"a block that is too small"};
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   auto* const bytes = reinterpret_cast<std::byte*>(&header);
   copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
   header.owner.store(owner_word(0, created_ms), std::memory_order_relaxed);
   Arena::set_shape(header, shape);
-  if (has_extras) set_extras(header, request);
+  if (has_extras) {
+    if (request.has_tags() && shape.slack < sizeof(BlockTags))
+      throw CorruptionDetected{"a block without room for tags"};
+    set_extras(header, request);
+  }
   return {.header = &header,
           .value = bytes + value_start,
           .value_size = request.value_size,
@@ -233,7 +236,9 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 
 // Stores unconditionally, in a block of its own; `found` is the key's entry, if it has one.
 Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
-  const Units units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), request.has_extras());
+  Units units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
+  if (request.has_tags()) [[unlikely]]
+    units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), true);
   Reclaimer::BlockWanted room{.units = units};
   std::uint32_t new_id = 0;
   if (found.id == 0) {

@@ -7,13 +7,13 @@ namespace memstream {
 namespace {
 
 // The tags of a block that lies in the shard, where it has memory; null if it does not.
-const BlockTags* tags_at_end(const Backing& backing, const CheckedBlock& block) noexcept {
-  const auto begin = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(block.header) - backing.shard());
+const BlockTags* tags_at_end(const Backing& backing, const BlockHeader* header, std::uint64_t stored_size) noexcept {
+  const auto begin = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(header) - backing.shard());
   // Not so of a redo record, which never has tags but after damage.
-  if (begin >= backing.size_bytes() || block.stored_size > backing.size_bytes() - begin) return nullptr;
+  if (begin >= backing.size_bytes() || stored_size > backing.size_bytes() - begin) return nullptr;
   const auto position = static_cast<std::uint32_t>(begin / kUnitSize);
-  if (block.stored_size > Backing::kStretchSize && !backing.reaches(position, block.stored_size)) return nullptr;
-  return reinterpret_cast<const BlockTags*>(backing.shard() + begin + block.stored_size - sizeof(BlockTags));
+  if (stored_size > Backing::kStretchSize && !backing.reaches(position, stored_size)) return nullptr;
+  return reinterpret_cast<const BlockTags*>(backing.shard() + begin + stored_size - sizeof(BlockTags));
 }
 
 }  // namespace
@@ -24,13 +24,13 @@ TagTable::TagTable(const Segment* segment, const Geometry& geometry) noexcept
       words_(reinterpret_cast<std::atomic<std::uint64_t>*>(segment->data() + offset_)),
       words_count_(geometry.tag_words()) {}
 
-bool TagTable::is_over(const Backing& backing, const CheckedBlock& block, std::uint64_t expiry_word,
-                       std::uint64_t now_ms) const noexcept {
+bool TagTable::is_over(const Backing& backing, const BlockHeader* header, std::uint64_t stored_size,
+                       std::uint64_t expiry_word, std::uint64_t now_ms) const noexcept {
   if ((expiry_word & kHasTags) == 0) return true;
   const std::uint64_t instant = instant_of(expiry_word);
   if (instant != 0 && instant <= now_ms) return true;
   if (!has_memory()) return true;
-  const BlockTags* const tags = tags_at_end(backing, block);
+  const BlockTags* const tags = tags_at_end(backing, header, stored_size);
   if (tags == nullptr) return true;
   for (const auto& word : tags->pairs) {
     const std::uint64_t pair = word.load(std::memory_order_relaxed);
@@ -44,7 +44,7 @@ bool TagTable::is_over(const Backing& backing, const CheckedBlock& block, std::u
 TagPairs TagTable::pairs_of(const Backing& backing, const CheckedBlock& block) noexcept {
   TagPairs pairs{};
   if ((block.expires_ms() & kHasTags) == 0) return pairs;
-  const BlockTags* const tags = tags_at_end(backing, block);
+  const BlockTags* const tags = tags_at_end(backing, block.header, block.stored_size);
   if (tags == nullptr) return {kInvalidTagPair};
   for (std::uint32_t i = 0; i < kTagsPerEntry; ++i) pairs[i] = tags->pairs[i].load(std::memory_order_relaxed);
   return pairs;

@@ -37,11 +37,8 @@ class TagTable {
   [[gnu::always_inline]] bool is_over(const Backing& backing, const CheckedBlock& block,
                                       std::uint64_t now_ms) const noexcept {
     const std::uint64_t word = block.expires_ms();
-    return may_be_over(word, now_ms) && is_over(backing, block, word, now_ms);
+    return may_be_over(word, now_ms) && is_over(backing, block.header, block.stored_size, word, now_ms);
   }
-  // The same, if may_be_over() is true of the block's expiry word.
-  [[gnu::cold, gnu::noinline]] bool is_over(const Backing& backing, const CheckedBlock& block,
-                                            std::uint64_t expiry_word, std::uint64_t now_ms) const noexcept;
 
   // The tags of such a block; none if it has none. REQUIRES: as is_over().
   static TagPairs pairs_of(const Backing& backing, const CheckedBlock& block) noexcept;
@@ -53,6 +50,10 @@ class TagTable {
   std::uint64_t invalidations() const noexcept;
 
  private:
+  // Of a block with this expiry word. By value, so that the caller's block can stay in registers.
+  [[gnu::cold, gnu::noinline]] bool is_over(const Backing& backing, const BlockHeader* header,
+                                            std::uint64_t stored_size, std::uint64_t expiry_word,
+                                            std::uint64_t now_ms) const noexcept;
   std::uint64_t word_number(KeyHash tag) const noexcept { return 1 + ((tag.value >> 32) * (words_count_ - 1) >> 32); }
   bool has_memory() const noexcept;
 

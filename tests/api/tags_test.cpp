@@ -1,8 +1,8 @@
 // Tags through the C interface: what an invalidation ends, and what it leaves.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -12,6 +12,7 @@
 #include "api/memstream_tags.h"
 #include "tests/support/child_process.h"
 #include "tests/support/leases.h"
+#include "tests/support/scale.h"
 #include "tests/support/test_cache.h"
 
 namespace memstream::test {
@@ -300,6 +301,36 @@ TEST_CASE("invalidated entries go first when room is needed") {
   CHECK(stats.expirations > stored / 8);
   CHECK(stats.evictions - evictions < stored / 8);
   CHECK(problems_of(cache) == "");
+}
+
+// A million with MEMSTREAM_TEST_SCALE=10000. `--success` prints how long the invalidation took.
+TEST_CASE("one call ends all entries of a tag, however many; each is a hit after it is stored again") {
+  const int entries = scaled(10'000);
+  const TemporarySegment segment("tags-many", kSegmentSize + static_cast<std::uint64_t>(entries) * 256);
+  const OpenCache cache(segment.spec());
+  const auto key_of = [](int number) { return "key-" + std::to_string(number); };
+  const auto hits = [&] {
+    int found = 0;
+    for (int i = 0; i < entries; ++i) {
+      const std::string key = key_of(i);
+      char value[8];
+      std::size_t size = sizeof value;
+      const int status = memstream_get(cache, key.data(), key.size(), value, &size, nullptr);
+      found += status == CACHE_OK && std::string_view(value, size) == "value" ? 1 : 0;
+    }
+    return found;
+  };
+  memstream_tags_t tags = tags_of(cache, {"t"});
+  for (int i = 0; i < entries; ++i) REQUIRE(store(cache, key_of(i), "value", tags) == CACHE_OK);
+  CHECK(hits() == entries);
+  const auto begin = std::chrono::steady_clock::now();
+  REQUIRE(invalidate(cache, "t") == CACHE_OK);
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+  INFO("microseconds: ", took.count());
+  CHECK(hits() == 0);
+  tags = tags_of(cache, {"t"});
+  for (int i = 0; i < entries; ++i) REQUIRE(store(cache, key_of(i), "value", tags) == CACHE_OK);
+  CHECK(hits() == entries);
 }
 
 TEST_CASE("other processes see an invalidation, and an entry outlives the process that gave it tags") {

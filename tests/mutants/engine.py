@@ -167,10 +167,8 @@ MUTANTS = [
         "expiry-ignored-by-get",
         "a get brings values whose time has come",
         "core/shard/shard_lookup.h",
-        "    const std::uint64_t now = now_ms();\n    if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
-        "      if (tags_.is_over(backing(), block,",
-        "    const std::uint64_t now = 0;\n    if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
-        "      if (tags_.is_over(backing(), block,",
+        "may_be_over(expires_ms, now_ms())) return CopyOutcome::kExpired;",
+        "may_be_over(expires_ms, 0)) return CopyOutcome::kExpired;",
         ("shard_test",),
     ),
     Mutant(
@@ -185,10 +183,8 @@ MUTANTS = [
         "view-expiry-by-noted-instant",
         "a view compares an expiry with the instant that it notes, which may be of earlier views",
         "core/shard/shard_lookup.h",
-        "      const std::uint64_t now = now_ms();\n      if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
-        "        if (tags_.is_over(backing(), candidate",
-        "      const std::uint64_t now = accessed_at_ms;\n      if (may_be_over(expires_ms, now)) [[unlikely]] {\n"
-        "        if (tags_.is_over(backing(), candidate",
+        "if (expires_ms != 0 && may_be_over(expires_ms, now_ms())) return;",
+        "if (expires_ms != 0 && may_be_over(expires_ms, accessed_at_ms)) return;",
         ("access_clock_test",),
     ),
     Mutant(
