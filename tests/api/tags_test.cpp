@@ -323,9 +323,11 @@ TEST_CASE("one call ends all entries of a tag, however many; each is a hit after
   memstream_tags_t tags = tags_of(cache, {"t"});
   for (int i = 0; i < entries; ++i) REQUIRE(store(cache, key_of(i), "value", tags) == CACHE_OK);
   CHECK(hits() == entries);
+  REQUIRE(invalidate(cache, "another") == CACHE_OK);  // The first call of a process finds its code nowhere near.
   const auto begin = std::chrono::steady_clock::now();
-  REQUIRE(invalidate(cache, "t") == CACHE_OK);
+  const int status = invalidate(cache, "t");
   const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+  REQUIRE(status == CACHE_OK);
   INFO("microseconds: ", took.count());
   CHECK(hits() == 0);
   tags = tags_of(cache, {"t"});

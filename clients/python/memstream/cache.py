@@ -502,11 +502,11 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         refusals: Tuple[int, ...],
         tagged: Tuple[int, Tagged],
     ) -> int:
-        """Calls a storing function; returns OK or one of `refusals`. `tagged`: what it does, by number, and the tags."""
+        """Calls a storing function; returns OK or one of `refusals`. `tagged`: its operation, and the tags."""
         data, word = self._codec.pack(value, flags)
-        struct = struct_of(self._connection, tagged[1])
-        if struct is not None:
-            return self._connection.store_tagged(tagged[0], key, data, ttl, word, struct, *more, refusals=refusals)
+        tags = struct_of(self._connection, tagged[1])
+        if tags is not None:
+            return self._connection.store_tagged(tagged[0], key, data, ttl, word, tags, more[0] if more else 0, refusals)
         return self._connection.store(function, key, data, ttl, word, *more, refusals=refusals)
 
     @accelerator.accelerated
