@@ -504,10 +504,10 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
     ) -> int:
         """Calls a storing function; returns OK or one of `refusals`. `tagged`: its operation, and the tags."""
         data, word = self._codec.pack(value, flags)
-        tags = struct_of(self._connection, tagged[1])
-        if tags is not None:
-            return self._connection.store_tagged(tagged[0], key, data, ttl, word, tags, more[0] if more else 0, refusals)
-        return self._connection.store(function, key, data, ttl, word, *more, refusals=refusals)
+        connection, token = self._connection, more[0] if more else 0
+        if (tags := struct_of(connection, tagged[1])) is not None:
+            return connection.store_tagged(tagged[0], key, data, ttl, word, tags, token, refusals)
+        return connection.store(function, key, data, ttl, word, *more, refusals=refusals)
 
     @accelerator.accelerated
     def delete(self, key: Key) -> bool:
