@@ -164,7 +164,7 @@ typedef struct cache_stats {
   uint64_t puts;            /* Calls of set, add, replace, cas, incr, commit and fulfil that stored a value. */
   uint64_t deletes;         /* Deletes that found their key. */
   uint64_t evictions;       /* Entries that were removed to make space. */
-  uint64_t expirations;     /* Entries that were removed because their time to live had passed. */
+  uint64_t expirations;     /* Entries removed because their time to live had passed, or a tag was invalidated. */
   uint64_t recoveries;      /* Repairs of a shard after the holder of its lock had died. */
   uint64_t damaged;         /* Entries that were dropped because their bytes were corrupt. */
   uint64_t commit_failures; /* Times the system refused more memory and the cache evicted instead. */

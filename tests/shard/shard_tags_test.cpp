@@ -149,6 +149,25 @@ TEST_CASE("tags without a table that has memory, or of a word that is nowhere, a
   CHECK(other.problems() == "");
 }
 
+TEST_CASE("a reservation has room for tags if it was made for them, and else takes none") {
+  TaggedShard cache;
+  const TagPairs tags{cache.pair(kFirst)};
+  for (const bool has_room : {false, true}) {
+    CAPTURE(has_room);
+    PinnedBlock reserved;
+    const OpContext context{cache.deadline(), cache.now_ms};
+    REQUIRE(cache.shard.reserve(cache.key("key"), 5, cache.pins, context, &reserved, has_room) == Status::kOk);
+    std::memcpy(reserved.value, "value", 5);
+    const StoreRequest request{.key = cache.key("key"), .value_size = 5, .expires_ms = kHasTags, .tags = &tags};
+    const Status status = cache.shard.commit_reservation(request, reserved, cache.pins, context);
+    CHECK(status == (has_room ? Status::kOk : Status::kCorrupt));
+    CHECK(cache.get("key") == (has_room ? std::optional<std::string>("value") : std::nullopt));
+  }
+  ++cache.word(kFirst);
+  CHECK(cache.get("key") == std::nullopt);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("an overwriting of a value with tags by one without ends the tags") {
   TaggedShard cache;
   REQUIRE(cache.set_tagged("key", "value", {cache.pair(kFirst)}) == Status::kOk);
