@@ -61,7 +61,8 @@ inline constexpr std::uint32_t kExpires = 4;  // Its block has an expiry: worth 
 inline constexpr std::uint32_t kSeen = 8;     // Met by the walk of a rebuild.
 inline constexpr std::uint32_t kSmall = 16;   // The queue of a live entry: the small one,
 inline constexpr std::uint32_t kMain = 32;    // or the main one. A free entry is in neither.
-inline constexpr std::uint32_t kYoung = 64;   // Of the small queue, and its hand passes once before it counts.
+inline constexpr std::uint32_t kYoung =
+    64;  // Of the small queue: its hand passes once. Of the main one: two hits have been seen.
 constexpr std::uint32_t policy_word(std::uint16_t tag) noexcept { return std::uint32_t{tag} << 16; }
 constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return static_cast<std::uint16_t>(policy >> 16); }
 
@@ -178,6 +179,14 @@ struct ShardSpace {
   std::uint32_t
       retired_hand;  // Of the ring of retired blocks, used blocks that no entry owns: the next one; 0: there is none.
   std::uint32_t retired;  // How many there are.
+
+  // Eviction again: whether the main queue is read (core/shard/eviction_probe.cpp).
+  std::uint32_t main_looks;        // Entries of the main queue that this sweep looked at ...
+  std::uint32_t main_reads;        // ... and those of them that were read since the last one.
+  std::uint32_t usual_reads;       // Of a sweep that found some, on average.
+  std::uint32_t idle_sweeps;       // Sweeps since the last one that found some ...
+  std::uint32_t most_idle_sweeps;  // ... and the most of these between two such, and one; 0: it was never read enough.
+  std::uint32_t main_is_stale;     // Its entries go in order, read or not, until the small queue has its part.
 };
 
 struct ShardCounters {

@@ -21,6 +21,12 @@ constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much whi
 constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
 constexpr std::uint32_t kLeastDrops = 64;   // So many of a queue count the same, however few entries there are.
 
+// One cell in kSampleStride is looked at for reads of the main queue, so that a sweep takes a look for each cell that
+// there is. Small tables have kLeastSamples of them at least, or all.
+constexpr std::uint32_t kSampleStride = 64;
+constexpr std::uint32_t kLeastSamples = 16;
+constexpr std::uint32_t kLeastPeriod = 4;  // Drops between two looks, however small the table is.
+
 // Where nothing comes back, and fewer than one in so many was read before it left, the main queue takes what there is:
 // of a loop, a part that is kept is worth more than all that is not.
 constexpr std::uint64_t kReadPart = 16;
@@ -46,6 +52,7 @@ void Eviction::reset() noexcept {
   s.small_hand = s.main_hand = s.small_left = 0;
   s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
   s.asks.store(0, std::memory_order_relaxed);
+  forget_reads();
 }
 
 void Eviction::forget_ghosts(std::uint32_t cell) noexcept {
@@ -58,6 +65,7 @@ void Eviction::forget_past() noexcept {
   s.small_target = kAllForSmall;
   s.small_drops = s.small_returns = s.main_drops = s.main_returns = s.small_read = s.main_debt = 0;
   s.asks.store(0, std::memory_order_relaxed);
+  forget_reads();
   // The free entries are in ascending order. What others have put meanwhile keeps its place before the hands.
   if (s.entries == 0) s.small_hand = s.main_hand = s.small_left = 0;
 }
@@ -194,7 +202,14 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
   // There is nothing to learn from a main queue of a hundredth.
   if (small_has_all(search->small_target)) return false;
-  return ++space().small_left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_head_is_cold();
+  const std::uint32_t left = ++space().small_left;
+  const std::uint32_t stride = std::bit_floor(std::clamp(index_->cells() / kLeastSamples, 1U, kSampleStride));
+  const std::uint32_t period = std::max(stride, kLeastPeriod);
+  if (left % period == 0) {
+    probe_main(left / period, stride);
+    search->small_target = small_target();
+  }
+  return left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_head_is_cold();
 }
 
 // Whether the next one of the main queue has no hits: it goes when the small one has its part.
@@ -217,12 +232,13 @@ bool Eviction::main_head_is_cold() noexcept {
 FoundEntry Eviction::evict_from_main(Search* search) {
   FoundEntry coldest;
   std::uint32_t fewest = kHits + 1;
+  const bool is_stale = space().main_is_stale != 0;
   for (std::uint32_t spared = 0; spared < kSpares;) {
     const std::uint32_t id = next_of_main(search);
     if (id == 0) break;
     Entry& entry = Index::entry_unchecked(shard_, id);
     const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
-    const std::uint32_t hits = policy & kHits;
+    const std::uint32_t hits = is_stale ? 0 : policy & kHits;
     if (hits != 0) {
       ++spared;
       entry.policy.store(policy - 1, std::memory_order_relaxed);
@@ -243,8 +259,13 @@ FoundEntry Eviction::evict_from_main(Search* search) {
   if (coldest.id == 0) return coldest;
   // While the small queue grows by much, its entries come to lie where this hand goes by: the oldest of them are those
   // that it comes to next.
-  if (small_memory() + space().used_memory / kGrowthPart < search->small_target) space().small_hand = coldest.id + 1;
-  return drop(coldest, kMain);
+  if (small_memory() + space().used_memory / kGrowthPart < search->small_target) {
+    space().small_hand = coldest.id + 1;
+  } else {
+    space().main_is_stale = 0;
+  }
+  // What nobody read leaves no fingerprint, and those of the small queue stay.
+  return is_stale ? coldest : drop(coldest, kMain);
 }
 
 // Remembers the key of an entry that goes although its time has not come.

@@ -136,6 +136,10 @@ class Eviction {
   FoundEntry evict_from_main(Search* search) MEMSTREAM_NEEDS_W;
   bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
   bool main_head_is_cold() noexcept MEMSTREAM_NEEDS_W;
+  // Whether the main queue is still read: a look at one of the sampled cells each time.
+  void probe_main(std::uint32_t turn, std::uint32_t stride) noexcept MEMSTREAM_NEEDS_W;
+  void end_sweep() noexcept MEMSTREAM_NEEDS_W;
+  void forget_reads() noexcept MEMSTREAM_NEEDS_W;
   const FoundEntry& drop(const FoundEntry& found, std::uint32_t policy) noexcept MEMSTREAM_NEEDS_W;
 
   ShardHeader* shard_;

@@ -136,6 +136,32 @@ TEST_CASE("a cache full of what was read often, or never, becomes one for a prod
   }
 }
 
+// Half of what the shard holds is popular, and the other keys are read by nobody, so that the main queue has most.
+void fill_with_popular_keys(TestQueues* cache, int capacity) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 4 * capacity; ++i) {
+    cache->put(10 * capacity + i);
+    for (int reads = 0; reads < 2; ++reads) {
+      const int popular = static_cast<int>(random()) & 0x7fff'ffff;
+      if (!cache->has(popular % (capacity / 2))) cache->put(popular % (capacity / 2));
+    }
+    cache->space().small_target = cache->space().used_memory / 20;
+  }
+}
+
+TEST_CASE("a main queue that was read and is not any more gives all its room to a producer within two turns") {
+  const int capacity = capacity_of(kValueSize);
+  for (const int percent : {60, 80}) {
+    CAPTURE(percent);
+    TestQueues cache;
+    fill_with_popular_keys(&cache, capacity);
+    CHECK(cache.space().usual_reads > 0);
+    CHECK(cache.space().most_idle_sweeps > 0);
+    CHECK(hit_ratio(&cache, {.lag = capacity * percent / 100, .puts = 5 * capacity, .counted_from = 2 * capacity}) >
+          0.95);
+  }
+}
+
 TEST_CASE("a cleared cache is as good for a producer as a new one, whatever filled it before") {
   const int capacity = capacity_of(kValueSize);
   for (const int reads : {0, 1, 3}) {

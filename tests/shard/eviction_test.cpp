@@ -210,7 +210,8 @@ TEST_CASE("with any bytes in what eviction goes by every put succeeds, and a rec
     ShardSpace& space = cache.space();
     for (std::uint32_t* word :
          {&space.small_hand, &space.main_hand, &space.small_left, &space.small_drops, &space.small_returns,
-          &space.main_drops, &space.main_returns, &space.small_read, &space.main_debt}) {
+          &space.main_drops, &space.main_returns, &space.small_read, &space.main_debt, &space.main_looks,
+          &space.main_reads, &space.usual_reads, &space.idle_sweeps, &space.most_idle_sweeps, &space.main_is_stale}) {
       if (random() % 2 == 0) *word = static_cast<std::uint32_t>(random());
     }
     if (random() % 2 == 0) space.small_memory = random() % 2 == 0 ? 0 : random();

@@ -67,7 +67,8 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
   for (std::uint32_t* number :
        {&space.heap_end, &space.entries, &space.free_entry, &space.reclaim_hand, &space.small_hand, &space.main_hand,
         &space.small_left, &space.small_drops, &space.small_returns, &space.main_drops, &space.main_returns,
-        &space.retired_hand, &space.retired}) {
+        &space.retired_hand, &space.retired, &space.main_looks, &space.main_reads, &space.usual_reads,
+        &space.idle_sweeps, &space.most_idle_sweeps, &space.main_is_stale}) {
     *number = word();
   }
   for (std::uint32_t cell = 0; cell < header.cells; ++cell) {

@@ -1,0 +1,73 @@
+// Whether the main queue is still read. Its hand may stand still for long, so that nothing else would say so.
+#include <algorithm>
+
+#include "core/shard/eviction.h"
+#include "core/shard/eviction_shares.h"
+
+namespace memstream {
+namespace {
+
+constexpr std::uint32_t kLeastLooks = 32;  // Fewer say too little: the sweep goes on.
+// Of a main queue that is read, one entry in so many is read in a sweep. One of which fewer than one in the second
+// number are is idle.
+constexpr std::uint64_t kReadOneIn = 16;
+constexpr std::uint64_t kIdleOneIn = 64;
+constexpr std::uint32_t kMostSweeps = 1 << 16;  // Counted.
+constexpr std::uint64_t kMissingReads = 12;     // Chance does not leave out so many.
+
+}  // namespace
+
+// Counts what was read since the last sweep looked at it, and takes hits away so that the next one can tell: an entry
+// keeps two, which kYoung says, or none.
+void Eviction::probe_main(std::uint32_t turn, std::uint32_t stride) noexcept {
+  ShardSpace& s = space();
+  const std::uint32_t samples = std::max(index_->cells() / stride, 1U);
+  const std::uint32_t sample = turn % samples;
+  const std::uint32_t first = sample * stride * kSlotsPerCell + kBucketSlots;
+  for (std::uint32_t id = first; id < first + kEntriesPerCell; ++id) {
+    std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
+    const std::uint32_t policy = word.load(std::memory_order_relaxed);
+    if ((policy & kMain) == 0) continue;
+    const std::uint32_t hits = policy & kHits;
+    ++s.main_looks;
+    s.main_reads += hits > ((policy & kYoung) != 0 ? 2U : 0U) ? 1 : 0;
+    const std::uint32_t next = (policy & ~(kHits | kYoung)) | (hits >= 2 ? 2 | kYoung : 0);
+    if (next != policy) word.store(next, std::memory_order_relaxed);
+  }
+  if (sample + 1 == samples && s.main_looks >= kLeastLooks) end_sweep();
+}
+
+// The main queue has been read, and is not any more, while what the small queue drops is asked for: all the room to the
+// small queue. A loop comes back to the main queue after a while that is much the same each time.
+void Eviction::end_sweep() noexcept {
+  ShardSpace& s = space();
+  const std::uint64_t looks = s.main_looks;
+  const std::uint64_t reads = s.main_reads;
+  s.main_looks = s.main_reads = 0;
+  if (small_target() > s.used_memory / kLongPart) {
+    s.idle_sweeps = 0;
+    return;
+  }
+  const std::uint32_t idle = std::min(s.idle_sweeps, kMostSweeps) + 1;
+  if (reads * kIdleOneIn > looks) {
+    if (s.most_idle_sweeps != 0 || reads * kReadOneIn > looks) s.most_idle_sweeps = std::max(s.most_idle_sweeps, idle);
+    s.usual_reads = static_cast<std::uint32_t>((std::uint64_t{s.usual_reads} * 3 + reads) / 4);
+    s.idle_sweeps = 0;
+    return;
+  }
+  s.idle_sweeps = idle;
+  if (std::uint64_t{s.usual_reads} * idle < kMissingReads) return;
+  if (s.most_idle_sweeps == 0 || idle + 1 < std::uint64_t{2} * s.most_idle_sweeps || !small_drops_return()) return;
+  forget_reads();
+  forget_drops();
+  s.small_target = kAllForSmall;
+  s.main_is_stale = 1;
+}
+
+void Eviction::forget_reads() noexcept {
+  ShardSpace& s = space();
+  s.main_looks = s.main_reads = s.usual_reads = s.main_is_stale = 0;
+  s.idle_sweeps = s.most_idle_sweeps = 0;
+}
+
+}  // namespace memstream
