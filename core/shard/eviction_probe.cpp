@@ -13,7 +13,7 @@ constexpr std::uint32_t kLeastLooks = 32;  // Fewer say too little: the sweep go
 constexpr std::uint64_t kReadOneIn = 16;
 constexpr std::uint64_t kIdleOneIn = 64;
 constexpr std::uint32_t kMostSweeps = 1 << 16;  // Counted.
-constexpr std::uint64_t kMissingReads = 12;     // Chance does not leave out so many.
+constexpr std::uint64_t kMissingReads = 24;     // Chance does not leave out so many.
 
 }  // namespace
 
