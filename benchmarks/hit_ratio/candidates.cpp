@@ -1,6 +1,7 @@
 // What the engine does (docs/eviction.md), with exact queues, in what fits the engine's 32-byte entry and the 8 bytes
 // that a bucket of its table has left. Five fingerprints of 16 bits here, of 10 bits there, and
-// here a round of the main queue is a round for every bucket at once.
+// here a round of the main queue is a round for every bucket at once. Without the sweep that notices a main queue that
+// nobody reads any more.
 #include <algorithm>
 #include <cmath>
 #include <utility>
