@@ -1,8 +1,11 @@
 #include "cli/cache.h"
 
+#include <fmt/format.h>
 #include <fnmatch.h>
 
 #include <algorithm>
+
+#include "cli/text.h"
 
 namespace memstream::cli {
 namespace {
@@ -26,6 +29,15 @@ Cache::Cache(const Target& target, Attach attach) {
   if (!target.name.empty()) options.name = target.name.c_str();
   if (!target.backend.empty()) options.backend = target.backend.c_str();
   options.timeout_ms = target.timeout_ms;
+  if (!target.owner.empty()) {
+    if (attach == Attach::kWrite || attach == Attach::kCreate) {
+      throw Failure(CACHE_INVALID, fmt::format("Invalid --owner '{}': expected no owner where the command writes. Run "
+                                               "the command as that user.",
+                                               printable(target.owner, 64)));
+    }
+    options.owner = target.owner.c_str();
+    attach = Attach::kReadOnly;
+  }
   if (attach != Attach::kCreate) options.flags = MEMSTREAM_OPEN_EXISTING;
   if (attach == Attach::kReadOnly) options.flags = MEMSTREAM_OPEN_READ_ONLY;
   memstream_t* handle = nullptr;

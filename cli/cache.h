@@ -18,6 +18,7 @@ namespace memstream::cli {
 struct Target {
   std::string name;
   std::string backend;
+  std::string owner;  // The user whose cache it is; a cache that is named so is looked at only.
   std::int64_t timeout_ms = -1;
 };
 

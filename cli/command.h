@@ -22,6 +22,10 @@ struct Session {
 CLI::App* add_command(CLI::App& app, Session& session, const std::string& name, const std::string& description,
                       const std::string& examples);
 
+// As add_command(), for a command that looks at a cache: with --owner.
+CLI::App* add_look_command(CLI::App& app, Session& session, const std::string& name, const std::string& description,
+                           const std::string& examples);
+
 // Prints `value` as JSON, or the text that `render` makes.
 void print(const Session& session, const Json& value, const std::function<std::string()>& render);
 

@@ -362,8 +362,8 @@ void add_dump_commands(CLI::App& app, Session& session) {
     std::string path;
     bool compress = false;
   };
-  CLI::App* save = add_command(app, session, "dump", "Write all entries to a file",
-                               "  memstream dump sessions.msdump\n  memstream dump --zstd sessions.msdump");
+  CLI::App* save = add_look_command(app, session, "dump", "Write all entries to a file",
+                                    "  memstream dump sessions.msdump\n  memstream dump --zstd sessions.msdump");
   const auto saved = std::make_shared<DumpChoices>();
   save->add_option("file", saved->path, "the file to write")->required();
   save->add_flag("--zstd", saved->compress, "compress it");

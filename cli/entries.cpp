@@ -188,8 +188,8 @@ int clear(const Session& session, bool yes) {
 }  // namespace
 
 void add_entry_commands(CLI::App& app, Session& session) {
-  CLI::App* read = add_command(app, session, "get", "Print the value of a key, byte by byte",
-                               "  memstream get user:7\n  memstream get image.png > image.png");
+  CLI::App* read = add_look_command(app, session, "get", "Print the value of a key, byte by byte",
+                                    "  memstream get user:7\n  memstream get image.png > image.png");
   const auto wanted = std::make_shared<std::string>();
   read->add_option("key", *wanted, "the key")->required();
   read->callback([&session, wanted] { session.run = [&session, wanted] { return get(session, *wanted); }; });

@@ -157,8 +157,8 @@ void add_key_commands(CLI::App& app, Session& session) {
     std::uint64_t limit = 0;
     bool is_long = false;
   };
-  CLI::App* keys = add_command(app, session, "keys", "List keys, in no particular order",
-                               "  memstream keys --match 'user:*' --limit 20\n  memstream keys --long");
+  CLI::App* keys = add_look_command(app, session, "keys", "List keys, in no particular order",
+                                    "  memstream keys --match 'user:*' --limit 20\n  memstream keys --long");
   const auto wanted = std::make_shared<KeysChoices>();
   keys->add_option("--match", wanted->pattern, "a shell pattern: *, ?, [a-z]");
   keys->add_option("--limit", wanted->limit, "stop after this many keys")->check(CLI::PositiveNumber);
@@ -168,7 +168,7 @@ void add_key_commands(CLI::App& app, Session& session) {
   });
 
   const auto add_top = [&](const char* name, const char* description, TopEntries::Measure measure) {
-    CLI::App* top = add_command(app, session, name, description, fmt::format("  memstream {} --limit 20", name));
+    CLI::App* top = add_look_command(app, session, name, description, fmt::format("  memstream {} --limit 20", name));
     const auto limit = std::make_shared<std::size_t>(10);
     top->add_option("--limit", *limit, "how many")->capture_default_str()->check(CLI::PositiveNumber);
     top->callback([&session, limit, measure] {
@@ -193,8 +193,8 @@ void add_key_commands(CLI::App& app, Session& session) {
     std::string separator = ":";
     std::size_t limit = 20;
   };
-  CLI::App* prefixes = add_command(app, session, "prefixes", "Sum up entries and bytes by prefix",
-                                   "  memstream prefixes\n  memstream prefixes --sep / --limit 5");
+  CLI::App* prefixes = add_look_command(app, session, "prefixes", "Sum up entries and bytes by prefix",
+                                        "  memstream prefixes\n  memstream prefixes --sep / --limit 5");
   const auto cut = std::make_shared<PrefixChoices>();
   prefixes->add_option("--sep", cut->separator, "where a prefix ends")->capture_default_str();
   prefixes->add_option("--limit", cut->limit, "how many")->capture_default_str()->check(CLI::PositiveNumber);
@@ -205,8 +205,8 @@ void add_key_commands(CLI::App& app, Session& session) {
     session.run = [&session, cut] { return list_prefixes(session, cut->separator, cut->limit); };
   });
 
-  CLI::App* histogram = add_command(app, session, "histogram", "Show how sizes, ages or times are spread",
-                                    "  memstream histogram size\n  memstream histogram idle --json");
+  CLI::App* histogram = add_look_command(app, session, "histogram", "Show how sizes, ages or times are spread",
+                                         "  memstream histogram size\n  memstream histogram idle --json");
   const auto what = std::make_shared<std::string>();
   histogram->add_option("of", *what, "size, age, ttl or idle")
       ->required()

@@ -20,6 +20,18 @@ CLI::App* add_command(CLI::App& app, Session& session, const std::string& name, 
   return command;
 }
 
+CLI::App* add_look_command(CLI::App& app, Session& session, const std::string& name, const std::string& description,
+                           const std::string& examples) {
+  CLI::App* command = add_command(app, session, name, description, examples);
+  command->add_option("--owner", session.target.owner, "look at the cache of this user, by name or number")
+      ->check(CLI::Validator(
+          [](const std::string& owner) {
+            return owner.empty() ? "Invalid --owner '': expected the name or number of a user." : "";
+          },
+          ""));
+  return command;
+}
+
 void print(const Session& session, const Json& value, const std::function<std::string()>& render) {
   if (session.json) {
     fmt::print("{}\n", value.dump(2));

@@ -103,8 +103,9 @@ void add_map_commands(CLI::App& app, Session& session) {
     std::size_t count = 100;
     std::string pattern;
   };
-  CLI::App* scanning = add_command(app, session, "scan", "List a part of the keys, and where the next part begins",
-                                   "  memstream scan\n  memstream scan --cursor 8192 --count 1000 --match 'user:*'");
+  CLI::App* scanning =
+      add_look_command(app, session, "scan", "List a part of the keys, and where the next part begins",
+                       "  memstream scan\n  memstream scan --cursor 8192 --count 1000 --match 'user:*'");
   const auto part = std::make_shared<ScanChoices>();
   scanning->add_option("--cursor", part->cursor, "0, or what the last call printed as next");
   scanning->add_option("--count", part->count, "how many keys to look at, at most")
@@ -115,8 +116,8 @@ void add_map_commands(CLI::App& app, Session& session) {
     session.run = [&session, part] { return scan(session, part->cursor, part->count, part->pattern); };
   });
 
-  CLI::App* map = add_command(app, session, "map", "Draw the segment: where values lie, and the largest gap",
-                              "  memstream map\n  memstream map --rows 32");
+  CLI::App* map = add_look_command(app, session, "map", "Draw the segment: where values lie, and the largest gap",
+                                   "  memstream map\n  memstream map --rows 32");
   const auto rows = std::make_shared<std::size_t>(16);
   map->add_option("--rows", *rows, "lines of 64 cells")->capture_default_str()->check(CLI::Range(1, 1000));
   map->callback([&session, rows] { session.run = [&session, rows] { return draw(session, *rows); }; });

@@ -117,9 +117,10 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeChoices>& choices)
 }  // namespace
 
 void add_serve_commands(CLI::App& app, Session& session) {
-  CLI::App* server = add_command(app, session, "serve", "Show the cache in a browser, and its metrics to Prometheus",
-                                 "  memstream serve\n  memstream serve --port 9000 --show-values\n"
-                                 "  memstream serve --metrics-only --port 9300");
+  CLI::App* server =
+      add_look_command(app, session, "serve", "Show the cache in a browser, and its metrics to Prometheus",
+                       "  memstream serve\n  memstream serve --port 9000 --show-values\n"
+                       "  memstream serve --metrics-only --port 9300");
   const auto choices = std::make_shared<ServeChoices>();
   server->add_option("--port", choices->server.port, "0: any that is free")
       ->capture_default_str()
@@ -138,8 +139,8 @@ void add_serve_commands(CLI::App& app, Session& session) {
     session.run = [&session, choices] { return serve(session, *choices); };
   });
 
-  CLI::App* reporter = add_command(app, session, "report", "Write the page with what it shows now into one file",
-                                   "  memstream report cache.html\n  memstream report --json");
+  CLI::App* reporter = add_look_command(app, session, "report", "Write the page with what it shows now into one file",
+                                        "  memstream report cache.html\n  memstream report --json");
   const auto parts = std::make_shared<ServeChoices>();
   const auto path = std::make_shared<std::string>();
   reporter->add_option("file", *path, "the file to write");

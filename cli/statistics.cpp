@@ -218,8 +218,8 @@ void add_statistics_commands(CLI::App& app, Session& session) {
     double seconds = 0;
     std::uint64_t count = 0;
   };
-  CLI::App* command = add_command(app, session, "stat", "Show sizes, counters and the hit ratio of a cache",
-                                  "  memstream stat\n  memstream stat --watch 1 --count 10");
+  CLI::App* command = add_look_command(app, session, "stat", "Show sizes, counters and the hit ratio of a cache",
+                                       "  memstream stat\n  memstream stat --watch 1 --count 10");
   const auto chosen = std::make_shared<StatChoices>();
   command->add_option("--watch", chosen->seconds, "repeat every this many seconds, and print rates")
       ->check(CLI::PositiveNumber);
@@ -228,16 +228,17 @@ void add_statistics_commands(CLI::App& app, Session& session) {
     session.run = [&session, chosen] { return stat(session, chosen->seconds, chosen->count); };
   });
 
-  CLI::App* metrics = add_command(app, session, "metrics", "Print all metrics in the text format of Prometheus",
-                                  "  memstream metrics > /var/lib/node_exporter/memstream.prom");
+  CLI::App* metrics = add_look_command(app, session, "metrics", "Print all metrics in the text format of Prometheus",
+                                       "  memstream metrics > /var/lib/node_exporter/memstream.prom");
   metrics->callback([&session] { session.run = [&session] { return show_metrics(session); }; });
 
-  CLI::App* advisor = add_command(app, session, "advise", "Estimate the hit ratio of other sizes, and find problems",
-                                  "  memstream advise --name sessions");
+  CLI::App* advisor =
+      add_look_command(app, session, "advise", "Estimate the hit ratio of other sizes, and find problems",
+                       "  memstream advise --name sessions");
   advisor->callback([&session] { session.run = [&session] { return advise(session); }; });
 
-  CLI::App* procs = add_command(app, session, "procs", "List the attached processes",
-                                "  memstream procs --json\n  memstream procs --reap");
+  CLI::App* procs = add_look_command(app, session, "procs", "List the attached processes",
+                                     "  memstream procs --json\n  memstream procs --reap");
   const auto reaps = std::make_shared<bool>(false);
   procs->add_flag("--reap", *reaps, "free what dead processes hold, and say what that was");
   procs->callback([&session, reaps] { session.run = [&session, reaps] { return processes(session, *reaps); }; });

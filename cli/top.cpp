@@ -289,9 +289,9 @@ int top(const Session& session, const TopChoices& choices) {
 }  // namespace
 
 void add_top_command(CLI::App& app, Session& session) {
-  CLI::App* command = add_command(app, session, "top", "Watch a cache: rates, hot keys, large keys, processes",
-                                  "  memstream top\n  memstream top --filter 'user:*'\n"
-                                  "  memstream top --count 1 | cat");
+  CLI::App* command = add_look_command(app, session, "top", "Watch a cache: rates, hot keys, large keys, processes",
+                                       "  memstream top\n  memstream top --filter 'user:*'\n"
+                                       "  memstream top --count 1 | cat");
   const auto choices = std::make_shared<TopChoices>();
   command->add_option("--seconds", choices->seconds, "between two looks")
       ->capture_default_str()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
@@ -422,6 +423,90 @@ def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
         assert shell.run(*words).returncode == 2, words
     assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
     assert b"Examples:" in shell.run("get", "--help").stdout
+
+
+# ---- another user's cache ----
+
+OWNER = 61001  # A number without an account.
+
+
+def as_user(user: int, name: str, act: Callable[[Any], None]) -> None:
+    """Runs `act` with the cache of this name, in a child process of that user."""
+    from memstream import Cache
+
+    def work() -> None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        with Cache(name, size=8 << 20) as cache:
+            act(cache)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+@pytest.fixture(name="foreign")
+def make_foreign(shell: Shell) -> Iterator[Shell]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    as_user(OWNER, shell.name, lambda cache: cache.set_many({"user:1": b"secret", "user:2": bytes(100)}))
+    yield shell
+    as_user(OWNER, shell.name, lambda cache: cache.destroy())
+
+
+LOOKS: List[List[str]] = [
+    ["get", "user:1"],
+    ["keys"],
+    ["scan"],
+    ["hotkeys"],
+    ["bigkeys"],
+    ["prefixes"],
+    ["histogram", "size"],
+    ["map"],
+    ["stat"],
+    ["metrics"],
+    ["advise"],
+    ["procs"],
+    ["report"],
+    ["top", "--seconds", "0.1", "--count", "1"],
+]
+
+
+def test_root_looks_at_the_cache_of_an_owner_and_changes_nothing(foreign: Shell, tmp_path: Path) -> None:
+    for words in LOOKS:
+        foreign.json(*words, "--owner", str(OWNER))
+    assert foreign.ok("get", "user:1", "--owner", str(OWNER)) == "secret"
+    assert sorted(foreign.ok("keys", "--owner", str(OWNER)).split()) == ["user:1", "user:2"]
+    assert foreign.json("dump", str(tmp_path / "dump"), "--owner", str(OWNER))["entries"] == 2
+    report = foreign.json("stat", "--owner", str(OWNER))
+    assert (report["entries"], report["hits"], report["misses"]) == (2, 0, 0)
+
+
+def test_an_owner_is_for_looking_alone(foreign: Shell) -> None:
+    for words in (["put", "key", "x"], ["del", "user:1"], ["clear", "--yes"], ["rm", "--yes"], ["check"]):
+        foreign.fails(2, *words, "--owner", str(OWNER))
+    for words in (["procs", "--reap"], ["serve", "--port", "0", "--allow-writes"]):
+        message = foreign.fails(2, *words, "--owner", str(OWNER))
+        assert f"Invalid --owner '{OWNER}': expected no owner where the command writes." in message
+    assert foreign.json("stat", "--owner", str(OWNER))["entries"] == 2
+
+
+def test_an_owner_must_be_a_user_who_has_that_cache(foreign: Shell) -> None:
+    assert "the name or number of a user" in foreign.fails(2, "stat", "--owner", "")
+    assert "Invalid options.owner 'no-such-user': expected" in foreign.fails(2, "stat", "--owner", "no-such-user")
+    other = str(OWNER + 1)
+    refused = 4 if os.environ.get("MEMSTREAM_BACKEND", "posix") == "posix" else 3
+    assert f"user id {other}" in foreign.fails(refused, "stat", "--owner", other)
+
+
+def test_every_command_that_looks_completes_owner(shell: Shell) -> None:
+    script = shell.ok("completion")
+    for command in [words[0] for words in LOOKS] + ["dump", "serve"]:
+        ask = f'COMP_WORDS=(memstream {command} --ow); COMP_CWORD=2; _memstream; echo "${{COMPREPLY[@]}}"\n'
+        done = subprocess.run(["bash", "-c", script + ask], capture_output=True, check=True)
+        assert done.stdout == b"--owner\n", command
 
 
 HOLDER = """
