@@ -430,7 +430,7 @@ def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
 OWNER = 61001  # A number without an account.
 
 
-def as_user(user: int, name: str, act: Callable[[Any], None]) -> None:
+def as_user(user: int, name: str, act: Callable[[Any], object]) -> None:
     """Runs `act` with the cache of this name, in a child process of that user."""
     from memstream import Cache
 
