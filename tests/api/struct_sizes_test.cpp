@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/memstream.h"
+#include "api/memstream_tags.h"
 #include "tests/support/test_cache.h"
 
 namespace memstream::test {
@@ -122,8 +123,10 @@ TEST_CASE("reserved bits of the options must be 0") {
 // An item of a program that is newer than the library: it has a field more.
 struct NewerItem {
   memstream_item_t item;
+  const memstream_tags_t* tags;
   std::uint64_t added;
 };
+static_assert(sizeof(NewerItem) == sizeof(memstream_tagged_item_t) + sizeof(std::uint64_t));
 
 constexpr std::size_t kItems = 300;  // More than the engine takes at once.
 

@@ -34,6 +34,9 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "key": ([None, 1, 1.5, bytearray(b"key"), ["key"], Nothing(), "\udc80"], "str"),
     "prefix": ([1, 1.5, bytearray(b"key"), ["key"], Nothing(), "user:*", "*", "\udc80"], "str|no pattern"),
     "keys": ([None, 1, 1.5, Nothing()], "iterable"),
+    "names": ([None, 1, 1.5, Nothing(), "user:7", b"user:7"], "iterable"),
+    "tag": ([None, 1, 1.5, bytearray(b"tag"), ["tag"], Nothing(), "", "\udc80"], "str|1 to"),
+    "tags": ([1, 1.5, Nothing(), "user:7", b"user:7"], "iterable"),
     "values": ([None, 1, "ab", [("a", b"1")], Nothing()], "a mapping"),
     "value": ([None, 1, 1.5, "text", {"a": 1}, Nothing(), memoryview(b"some bytes")[::2]], "buffer"),
     "ttl": (_WRONG_SECONDS, "seconds above 0"),
@@ -242,6 +245,7 @@ def test_no_public_function_is_left_out() -> None:
         memstream.Metrics,
         memstream.Serializer,
         memstream.MemoizedFunction,
+        memstream.Tags,
     }
     for name in set(memstream.__all__) - {"__version__"}:
         member = getattr(memstream, name)

@@ -129,7 +129,7 @@ def make_options(
     if wait_seconds is not None and not wait_seconds >= 0:
         raise ValueError(invalid("wait", wait, _WAIT))
     if tags is not None and not callable(tags):
-        if isinstance(tags, (str, bytes)):
+        if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
             raise TypeError(invalid("tags", tags, "an iterable of str or bytes, or a function that gives one"))
         tags = [encode_key(tag, "tag") for tag in tags]
     return Options(seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"), tags)
