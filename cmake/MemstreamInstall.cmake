@@ -23,8 +23,8 @@ if(MEMSTREAM_SCDOC)
     DEPENDS ${PROJECT_SOURCE_DIR}/scripts/man_pages.py ${PROJECT_SOURCE_DIR}/scripts/man_pages.sh
       ${PROJECT_SOURCE_DIR}/scripts/c_reference.py ${PROJECT_SOURCE_DIR}/docs/cli.md
       ${PROJECT_SOURCE_DIR}/docs/man/memstream.7.md ${PROJECT_SOURCE_DIR}/api/cache.h ${PROJECT_SOURCE_DIR}/api/memstream.h
-      ${PROJECT_SOURCE_DIR}/api/memstream_options.h ${PROJECT_SOURCE_DIR}/api/memstream_metrics.h
-      ${PROJECT_SOURCE_DIR}/api/memstream_tags.h
+      ${PROJECT_SOURCE_DIR}/api/memstream_options.h ${PROJECT_SOURCE_DIR}/api/memstream_limits.h
+      ${PROJECT_SOURCE_DIR}/api/memstream_metrics.h ${PROJECT_SOURCE_DIR}/api/memstream_tags.h
     VERBATIM)
   add_custom_target(memstream_man ALL DEPENDS ${man_stamp})
   install(DIRECTORY ${man_folder}/man1 ${man_folder}/man7 DESTINATION ${CMAKE_INSTALL_MANDIR} COMPONENT tools)

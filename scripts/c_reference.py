@@ -19,6 +19,7 @@ HEADERS = (
     "api/cache.h",
     "api/memstream_options.h",
     "api/memstream.h",
+    "api/memstream_limits.h",
     "api/memstream_metrics.h",
     "api/memstream_tags.h",
 )

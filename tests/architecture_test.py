@@ -33,6 +33,7 @@ PUBLIC_HEADERS = (
     "api/memstream.h",
     "api/memstream.hpp",
     "api/memstream_bytes.hpp",
+    "api/memstream_limits.h",
     "api/memstream_metrics.h",
     "api/memstream_tags.h",
     "api/memstream_options.h",

@@ -21,6 +21,7 @@
 #include "core/cache/access_clock.h"
 #include "core/cache/batch_work.h"
 #include "core/cache/format.h"
+#include "core/cache/limit_table.h"
 #include "core/cache/metrics_sum.h"
 #include "core/cache/operation_scope.h"
 #include "core/cache/processes.h"
@@ -217,6 +218,23 @@ class Cache final : private ForkAware {
   Status near_counts(NearCountValues* counts) noexcept;
   // For a handle that went over to this segment: what near_claim() gave it in the one before is good here too.
   Status continue_near_table(const Cache& before) noexcept;
+
+  // ---- rate limits and semaphores (core/cache/cache_limits.cpp; docs/decisions/0028) ----
+
+  // All are kInvalid in a segment without such a table.
+  //
+  // kOk: the request may go on, and is counted. kHeld: not before `*wait_ms`; it is not counted. kFull: too many keys
+  // have limits at this moment.
+  Status limit(std::string_view key, const Rate& rate, std::uint64_t* wait_ms) noexcept;
+  Status reset_limit(std::string_view key) noexcept;
+  // Takes one of `permits` permits of a name: kOk and `*permit`, which is not 0; kHeld after `timeout`; kFull if too
+  // many processes hold permits.
+  Status acquire(std::string_view name, std::uint64_t permits, std::chrono::milliseconds timeout,
+                 std::uint64_t* permit) noexcept;
+  // kConflict if this process holds none, or `permit` is another's.
+  Status give_back(std::string_view name, std::uint64_t permit) noexcept;
+  // How many permits of a name living processes hold.
+  Status count_held(std::string_view name, std::uint64_t* held) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;
@@ -470,6 +488,17 @@ class Cache final : private ForkAware {
   static constexpr TagPairs kTagsOfNoSegment{kInvalidTagPair};
   // kOk if a tag may be used here: its size, the segment, and memory for the table.
   Status tags_usable(std::string_view tag) noexcept;
+  // What an operation on limits or semaphores asks first. Makes sure that the table has memory.
+  Status limit_table(std::string_view key, std::optional<LimitTable>* table) noexcept;
+  std::uint64_t limit_now_ns() const noexcept;
+  Shard& lock_of_limits(std::uint32_t number) noexcept { return *shards_[number % attached_.geometry.shards]; }
+  // What a request that was counted comes to, if the segment is moving: kGone if it has to be counted in the successor.
+  Status after_counting(const LimitTable& table) noexcept;
+  // None if the segment has none that anybody has used.
+  Status limits_to_move(std::optional<LimitTable>* table) noexcept;
+  bool holds_permits(const LimitTable& table) const noexcept {
+    return table.is_any_held([this](std::uint64_t owner) { return process_table_.owner_is_alive(owner); });
+  }
 
   // What an operation on the near table asks first.
   Status near_usable(std::uint32_t master) noexcept;
@@ -524,6 +553,7 @@ class Cache final : private ForkAware {
   TagTable tags_;
   std::atomic<bool> has_tag_memory_{false};      // Once tags_usable() has made sure of it.
   std::atomic<NearTable*> near_table_{nullptr};  // Once near_claim() has made sure of its memory.
+  std::atomic<bool> has_limit_memory_{false};    // Once limit_table() has made sure of it.
   ForkRegistration fork_registration_{this};
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <span>
 
 #include "core/cache/cache.h"
@@ -42,6 +43,25 @@ class HeldShards {
   std::uint32_t count_ = 0;
 };
 
+// Notes who moves the limits. A request that was counted after its limit was copied sees that, and is counted in the
+// successor. Unless the move succeeds, all is as before.
+class LimitMover {
+ public:
+  LimitMover(const std::optional<LimitTable>& limits, std::uint64_t owner) noexcept
+      : limits_(limits ? &*limits : nullptr) {
+    if (limits_ != nullptr) limits_->head().mover.store(owner, std::memory_order_seq_cst);
+  }
+  LimitMover(const LimitMover&) = delete;
+  LimitMover& operator=(const LimitMover&) = delete;
+  ~LimitMover() {
+    if (limits_ != nullptr) limits_->head().mover.store(0, std::memory_order_seq_cst);
+  }
+  void keep() noexcept { limits_ = nullptr; }
+
+ private:
+  const LimitTable* limits_;
+};
+
 Status still_changing() noexcept {
   return fail(Status::kBusy,
               "Other processes changed entries faster than they could be copied; the segment is unchanged. Try again "
@@ -67,6 +87,7 @@ class Cache::Move {
   Status run() {
     Status status = from_.near_table_to_move(&near_);
     if (status == Status::kOk) status = ready_near_table();
+    if (status == Status::kOk) status = ready_limits();
     if (status == Status::kOk) status = check_room();
     if (status == Status::kOk) status = copy_hottest_first();
     for (int stops = 0; status == Status::kOk && stops < kMostStops; ++stops) {
@@ -89,6 +110,32 @@ class Cache::Move {
     return fail(Status::kBadSize,
                 fmt::format("Invalid size {}: expected at least {}, since the segment is a near cache.",
                             geometry_.size_bytes, kLeastNearSegment));
+  }
+
+  // The permits of semaphores belong to slots of processes, and these are others in the successor.
+  Status ready_limits() {
+    if (const Status status = from_.limits_to_move(&limits_); status != Status::kOk || !limits_) return status;
+    if (from_.holds_permits(*limits_)) {
+      return fail(
+          Status::kBusy,
+          "A process holds a semaphore or a lock of the segment; the segment is unchanged. Try again when it is "
+          "given back.");
+    }
+    if (geometry_.has_limits()) return to_.commit(geometry_.areas[kLimitArea].offset, geometry_.limits_size_bytes());
+    return fail(Status::kBadSize,
+                fmt::format("Invalid size {}: expected at least {}, since the segment has rate limits or semaphores.",
+                            geometry_.size_bytes, kLeastLimitSegment));
+  }
+
+  // REQUIRES: all shards are held, and the caller is noted as the mover.
+  Status move_limits() {
+    const LimitTable to(to_.data(), geometry_);
+    to.head().is_used.store(1, std::memory_order_relaxed);
+    if (to.copy_limits(*limits_, from_.limit_now_ns()) == Status::kOk) return Status::kOk;
+    return fail(Status::kBadSize,
+                fmt::format("Invalid size {}: expected one with room for the rate limits in use. Choose a larger one, "
+                            "or try again when fewer keys are limited.",
+                            geometry_.size_bytes));
   }
 
   // Both segments exist for a while. What the new one gets no memory for it would evict.
@@ -204,10 +251,16 @@ class Cache::Move {
     if (from_.is_gone()) return from_.why_gone();
     if (const Status status = ready_near_table(); status != Status::kOk) return status;
     if (near_ != nullptr && has_near_names(*near_)) move_near_table(*near_, near_table_of(to_.data(), geometry_));
+    if (const Status status = ready_limits(); status != Status::kOk) return status;
+    LimitMover mover(limits_, from_.process_table_.lease_owner_of(from_.exclusive_slot()));
+    if (limits_) {
+      if (const Status status = move_limits(); status != Status::kOk) return status;
+    }
     // The commit. A process that is killed before it leaves this segment, and the locks to be repaired; after it the
     // other one.
     from_.header()->successor.store(successor_, std::memory_order_release);
     from_.header()->state.store(static_cast<std::uint32_t>(HeaderState::kSuperseded), std::memory_order_seq_cst);
+    mover.keep();
     held.let_go(true);
     report_.stopped_ns = stopped.ns();
     *is_done = true;
@@ -270,6 +323,7 @@ class Cache::Move {
   Geometry geometry_;
   std::uint64_t successor_ = 0;
   const NearTable* near_ = nullptr;
+  std::optional<LimitTable> limits_;
   std::vector<PlacedShard> shards_;
   std::vector<TakenEntries> taken_;
   MovingBatch batch_;

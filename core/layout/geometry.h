@@ -8,6 +8,7 @@
 
 #include "core/base/status.h"
 #include "core/layout/layout.h"
+#include "core/layout/layout_limits.h"
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
@@ -57,6 +58,21 @@ struct Geometry {
   constexpr std::uint64_t tag_words() const noexcept {
     const std::uint64_t words = std::bit_floor(areas[kTagArea].size_bytes / sizeof(std::uint64_t));
     return words < 2 ? 0 : std::min(words, kMostTagWords);
+  }
+
+  // Whether the segment has limits: LimitHead first, then these.
+  constexpr bool has_limits() const noexcept { return areas[kLimitArea].size_bytes >= limits_size_bytes(); }
+  constexpr std::uint32_t rate_buckets() const noexcept {
+    return static_cast<std::uint32_t>(std::bit_floor(std::clamp<std::uint64_t>(size_bytes >> 19, 32, 4096)));
+  }
+  constexpr std::uint32_t holding_stripes() const noexcept {
+    return static_cast<std::uint32_t>(std::bit_floor(std::clamp<std::uint64_t>(size_bytes >> 22, 4, 64)));
+  }
+  constexpr std::uint64_t holdings_offset() const noexcept {
+    return sizeof(LimitHead) + rate_buckets() * sizeof(RateBucket);
+  }
+  constexpr std::uint64_t limits_size_bytes() const noexcept {
+    return holdings_offset() + holding_stripes() * sizeof(HoldingStripe);
   }
 
   constexpr bool has_near_table() const noexcept { return areas[kNearArea].size_bytes >= kNearAreaSize; }

@@ -192,6 +192,7 @@ TEST_CASE("a geometry of which any part is off is not sound") {
 TEST_CASE("areas that a later library makes are as good as those of this one") {
   Geometry geometry = made(64 * kMiB);
   geometry.areas[kTagArea] = {};
+  geometry.areas[kLimitArea] = {};
   geometry.areas[kNearArea] = {};
   geometry.areas[1].size_bytes -= 2 * kPageSize;
   geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
@@ -214,6 +215,22 @@ TEST_CASE("each segment has words for tags, a power of two that grows with it") 
   CHECK(geometry.tag_words() == 2048);
   geometry.areas[kTagArea] = {};
   CHECK(geometry.tag_words() == 0);
+}
+
+TEST_CASE("a segment has limits from 16 MiB on, of a few thousandths of its size") {
+  CHECK_FALSE(made(15 * kMiB).has_limits());
+  for (const std::uint64_t mib : {16, 17, 64, 1000, 1024, 4096, 16384}) {
+    const Geometry geometry = made(mib * kMiB);
+    CAPTURE(mib);
+    REQUIRE(geometry.has_limits());
+    CHECK(geometry.limits_size_bytes() * 200 <= geometry.size_bytes);
+    CHECK(geometry.holdings_offset() + geometry.holding_stripes() * sizeof(HoldingStripe) <=
+          geometry.areas[kLimitArea].size_bytes);
+    Geometry without = geometry;
+    without.areas[kLimitArea].size_bytes -= kPageSize;
+    CHECK(geometry_is_valid(without));
+    CHECK_FALSE(without.has_limits());
+  }
 }
 
 TEST_CASE("a segment has a near table from 16 MiB on") {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/layout/block.h"
+#include "core/layout/layout_limits.h"
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
@@ -93,6 +94,21 @@ const std::map<std::string, Layout> kCompiled = {
     {"PinChunk",
      {sizeof(PinChunk),
       {FIELD(PinChunk, owner), FIELD(PinChunk, taken), FIELD(PinChunk, unused), FIELD(PinChunk, pins)}}},
+    {"LimitHead", {sizeof(LimitHead), {FIELD(LimitHead, mover), FIELD(LimitHead, is_used), FIELD(LimitHead, unused)}}},
+    {"RateBucket", {sizeof(RateBucket), {FIELD(RateBucket, limits), FIELD(RateBucket, notes)}}},
+    {"RateLimit", {sizeof(RateLimit), {FIELD(RateLimit, due), FIELD(RateLimit, key)}}},
+    {"RateNote",
+     {sizeof(RateNote),
+      {FIELD(RateNote, reset_due), FIELD(RateNote, interval_ns), FIELD(RateNote, burst), FIELD(RateNote, label)}}},
+    {"HoldingStripe",
+     {sizeof(HoldingStripe),
+      {FIELD(HoldingStripe, events), FIELD(HoldingStripe, has_waiters), FIELD(HoldingStripe, unused),
+       FIELD(HoldingStripe, holdings), FIELD(HoldingStripe, notes)}}},
+    {"Holding", {sizeof(Holding), {FIELD(Holding, holder), FIELD(Holding, name)}}},
+    {"HoldingNote",
+     {sizeof(HoldingNote),
+      {FIELD(HoldingNote, permits), FIELD(HoldingNote, since_ms), FIELD(HoldingNote, label),
+       FIELD(HoldingNote, unused)}}},
     {"SegmentMetrics",
      {sizeof(SegmentMetrics),
       {FIELD(SegmentMetrics, sample_shift), FIELD(SegmentMetrics, generation),
