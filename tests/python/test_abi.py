@@ -17,7 +17,14 @@ from memstream._core.records import ENTRY_FORMAT
 
 HEADERS = "".join(
     (ROOT / "api" / name).read_text()
-    for name in ("cache.h", "memstream_options.h", "memstream.h", "memstream_metrics.h", "memstream_tags.h")
+    for name in (
+        "cache.h",
+        "memstream_options.h",
+        "memstream.h",
+        "memstream_limits.h",
+        "memstream_metrics.h",
+        "memstream_tags.h",
+    )
 )
 # Without comments, so that nothing in them looks like a declaration.
 CODE = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)

@@ -21,7 +21,7 @@ NAMES: Dict[str, str] = {
     "memstream": (
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
         "LibraryError MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation SegmentDiffers "
-        "SegmentError Serializer SerializerError Stats Status SystemCallError Tags UnavailableError UndecodableWarning "
+        "SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags UnavailableError UndecodableWarning "
         "View __version__ destroy lru_cache"
     ),
     "memstream.errors": (
@@ -37,6 +37,7 @@ NAMES: Dict[str, str] = {
     "memstream.cache": "Cache",
     "memstream.connection": "destroy",
     "memstream.leases": "Lease",
+    "memstream.limits": "Semaphore",
     "memstream.lru": "lru_cache",
     "memstream.memo_results": "CacheInfo",
     "memstream.memoize": "MemoizedFunction",

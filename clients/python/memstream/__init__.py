@@ -29,6 +29,7 @@ from memstream.errors import (
     UndecodableWarning,
 )
 from memstream.leases import Lease
+from memstream.limits import Semaphore
 from memstream.lru import lru_cache
 from memstream.memo_results import CacheInfo
 from memstream.memoize import MemoizedFunction
@@ -59,6 +60,7 @@ __all__ = [
     "Reservation",
     "SegmentDiffers",
     "SegmentError",
+    "Semaphore",
     "Serializer",
     "SerializerError",
     "Stats",

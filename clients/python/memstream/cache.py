@@ -75,6 +75,7 @@ from memstream._core.undecodable import warn_of_undecodable
 from memstream._core.views import Reservation, View
 from memstream.arrays import array_in_place, put_array
 from memstream.leases import Lease, end_leases, wait_for_lease
+from memstream.limits import CacheLimits, end_permits
 from memstream.memo_results import Source
 from memstream.memoize import MemoizedFunction, make_options, memoize
 from memstream.tags import Tagged, Tags, invalidate, struct_of, take
@@ -104,7 +105,7 @@ _SCAN_BATCH = 128
 _PROCESS_BATCH = 64
 
 
-class Cache(EndedByBlock, MutableMapping[Key, Any]):
+class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share: a mapping from keys to bytes, or to objects.
 
         with Cache("thumbnails") as cache:
@@ -259,7 +260,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         return self._connection.handle is None
 
     def close(self) -> None:
-        """Detaches from the segment, which stays, and ends this cache's leases.
+        """Detaches from the segment, which stays, and ends this cache's leases and permits.
 
         Closing twice is fine; every other call raises ClosedError then. The memory stays mapped until no thread is in a
         call, and no view or slice of one is in use. Safe from any thread; in a forked child it closes the child's own
@@ -268,6 +269,7 @@ class Cache(EndedByBlock, MutableMapping[Key, Any]):
         Source: memstream_close.
         """
         end_leases(self)
+        end_permits(self)
         self._connection.handle = None
         if self._accelerator is not None:
             self._accelerator.end()

@@ -20,7 +20,7 @@ FILE_NAME = "libcache.so"
 SONAME = "libcache.so.1"
 VARIABLE = "MEMSTREAM_LIBRARY"
 
-_ENDS = ("memstream_release", "memstream_abort", "memstream_lease_release")
+_ENDS = ("memstream_release", "memstream_abort", "memstream_lease_release", "memstream_semaphore_release")
 
 
 class Library:
