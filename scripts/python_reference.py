@@ -54,6 +54,7 @@ SECTIONS = (
     Section("Django", (("integrations/django.py", "MemStreamCache"), ("integrations/_locks.py", "Lock"))),
     Section("cachelib", (("integrations/cachelib.py", "MemStreamCache"),)),
     Section("Flask-Caching", (("integrations/flask_caching.py", "MemStreamCache"),)),
+    Section("limits, Flask-Limiter", (("integrations/limits_storage.py", "MemStreamStorage"),)),
     Section(
         "dogpile.cache",
         (("integrations/dogpile.py", "MemStreamBackend"), ("integrations/dogpile.py", "Mutex")),

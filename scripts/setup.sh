@@ -14,7 +14,7 @@ test_packages=(
     redis-server libcli11-dev nlohmann-json3-dev spin gcovr tmux python3-prometheus-client
     python3-pytest python3-dbg python3-pytest-cov python3-numpy python3-hypothesis
     python3-pip mypy valgrind libc6-dbg util-linux ccache
-    python3-redis python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-gunicorn python3-uvloop
+    python3-redis python3-django python3-dogpile.cache python3-cachelib python3-flask python3-flask-caching python3-flask-limiter python3-limits python3-gunicorn python3-uvloop
     python3-gevent python3-eventlet python3-trio
     clang-14 libclang-rt-14-dev libfuzzer-14-dev
     scdoc

@@ -67,6 +67,7 @@ FRAMEWORKS = {
     "clients/python/memstream/integrations/django.py": {"django"},
     "clients/python/memstream/integrations/dogpile.py": {"dogpile"},
     "clients/python/memstream/integrations/flask_caching.py": {"flask_caching"},
+    "clients/python/memstream/integrations/limits_storage.py": {"limits"},
     "clients/python/memstream/integrations/_near_upstream.py": {"redis"},
     "clients/python/memstream/integrations/near_django.py": {"django"},
 }

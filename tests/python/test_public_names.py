@@ -48,6 +48,7 @@ NAMES: Dict[str, str] = {
     "memstream.django": "MemStreamCache check_caches",
     "memstream.cachelib": "MemStreamCache",
     "memstream.flask_caching": "MemStreamCache",
+    "memstream.limits_storage": "MemStreamStorage",
     "memstream.dogpile": "MemStreamBackend Mutex",
     "memstream.redis": "AsyncNearCache NearCache NearMemoized NearStats",
     "memstream.programs.writer": "main",

@@ -51,9 +51,9 @@ class Permit(Owned):
 class Semaphore(EndedByBlock):
     """Permits that all processes of a cache share. Made by `Cache.semaphore` and `Cache.lock`.
 
-    A permit belongs to this process: its end in any way, and that of its cache, frees the permit within 100 ms. A stopped
-    process keeps it. Threads may share one object. A thread that ends leaves its permits to its process. A child of fork
-    has none of them.
+    A permit belongs to this process: its end in any way, and that of its cache, frees the permit within 100 ms. A
+    stopped process keeps it. Threads may share one object. A thread that ends leaves its permits to its process. A
+    child of fork has none of them.
 
     Attributes:
         name: what all processes call it.
