@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstring>
+#include <vector>
 
 #include "api/arguments.h"
 #include "api/following.h"
@@ -20,6 +22,7 @@ using memstream::InFlightCalls;
 using memstream::on_segment;
 using memstream::Rate;
 using memstream::require;
+using memstream::require_bytes;
 using memstream::Status;
 
 namespace {
@@ -109,5 +112,32 @@ int memstream_semaphore_held(memstream_t* cache, const void* name, size_t name_s
     return on_segment(*cache, [&](Cache& segment) { return segment.count_held(bytes_of(name, name_size), held); });
   });
 }
+
+int memstream_limits(memstream_t* cache, memstream_limit_info_t* limits, size_t capacity, size_t* count) {
+  return guarded([&] {
+    if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
+    if (const Status status = require_bytes("limits", limits, capacity); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    std::vector<memstream::LimitInfo> found;
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.limits(&found); });
+    if (status != Status::kOk) return status;
+    for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
+      const memstream::LimitInfo& of = found[i];
+      limits[i] = {.kind = of.pid == 0 ? uint32_t{MEMSTREAM_LIMIT_RATE} : uint32_t{MEMSTREAM_LIMIT_PERMITS},
+                   .pid = of.pid,
+                   .used = of.used,
+                   .most = of.most,
+                   .interval_ns = of.interval_ns,
+                   .restored_in_ms = of.restored_in_ms,
+                   .held_for_ms = of.held_for_ms,
+                   .reserved = {},
+                   .label = {}};
+      std::memcpy(limits[i].label, of.label.data(), of.label.size());
+    }
+    *count = found.size();
+    return Status::kOk;
+  });
+}
+static_assert(sizeof(memstream_limit_info_t::label) > sizeof(memstream::LimitInfo::label));
 
 }  // extern "C"

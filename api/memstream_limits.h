@@ -12,8 +12,9 @@
 extern "C" {
 #endif
 
-/* ---- Rate limits ----
- *
+/* ---- Rate limits ---- */
+
+/*
  * A key may be used `rate` times in each `period_ms`, evenly, and `burst` times together after a pause (the generic
  * cell rate algorithm). In any `period_ms` at most `rate` + `burst` requests go on. A limit needs a place only until
  * its rate is restored. So idle keys cost nothing.
@@ -63,8 +64,9 @@ CACHE_API int memstream_limit(memstream_t *cache, const void *key, size_t key_si
  */
 CACHE_API int memstream_limit_reset(memstream_t *cache, const void *key, size_t key_size);
 
-/* ---- Semaphores ----
- *
+/* ---- Semaphores ---- */
+
+/*
  * A semaphore has a name and a number of permits; with one permit it is a lock. A permit belongs to the handle and the
  * process that took it. Any thread of the process may give it back. A thread that ends keeps the permit for its
  * process. A child of fork() has none of its parent's permits. Permits end when their handle is closed and when their
@@ -134,6 +136,41 @@ CACHE_API int memstream_semaphore_release(memstream_t *cache, const void *name, 
  * @processes Safe.
  */
 CACHE_API int memstream_semaphore_held(memstream_t *cache, const void *name, size_t name_size, uint64_t *held);
+
+/* ---- What is in use ---- */
+
+enum {
+  MEMSTREAM_LIMIT_RATE = 1,   /* A key that has used up a part of its rate. */
+  MEMSTREAM_LIMIT_PERMITS = 2 /* The permits that one handle of a process holds of a semaphore. */
+};
+
+/**
+ * A rate limit or a holder of permits. The library fills it.
+ */
+typedef struct memstream_limit_info {
+  uint32_t kind;           /* MEMSTREAM_LIMIT_RATE or MEMSTREAM_LIMIT_PERMITS. */
+  uint32_t pid;            /* Of the process that holds the permits. 0 for a rate. */
+  uint64_t used;           /* Requests of the rate that are not restored yet, or permits held. */
+  uint64_t most;           /* The burst, or all permits of the semaphore, as the last caller named them. */
+  uint64_t interval_ns;    /* Nanoseconds that restore one request, as the last caller named them. 0 for permits. */
+  uint64_t restored_in_ms; /* Until all of the rate is restored. 0 for permits. */
+  uint64_t held_for_ms;    /* Since the handle took its first permit. 0 for a rate. */
+  uint64_t reserved[2];    /* 0. */
+  char label[32];          /* The first 24 bytes of the key or name. It ends with 0. */
+} memstream_limit_info_t;
+
+/**
+ * Lists the rate limits and permits that are in use, in no order. What dead processes held is not in use.
+ *
+ * @param cache     An open cache, also one for reading only.
+ * @param limits    The array to fill. May be NULL if `capacity` is 0.
+ * @param capacity  Number of elements of the array.
+ * @param count     Receives the number of limits. The first `capacity` of them are filled. 0 in a small segment.
+ * @retval CACHE_OK  The elements are filled. Other processes may change them at any moment.
+ * @threads Safe.
+ * @processes Safe. Takes no lock.
+ */
+CACHE_API int memstream_limits(memstream_t *cache, memstream_limit_info_t *limits, size_t capacity, size_t *count);
 
 #ifdef __cplusplus
 }

@@ -235,6 +235,8 @@ class Cache final : private ForkAware {
   Status give_back(std::string_view name, std::uint64_t permit) noexcept;
   // How many permits of a name living processes hold.
   Status count_held(std::string_view name, std::uint64_t* held) noexcept;
+  // All that are in use. Also read-only, and of a segment without such a table. May throw std::bad_alloc.
+  Status limits(std::vector<LimitInfo>* limits);
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;

@@ -193,6 +193,41 @@ Status Cache::count_held(std::string_view name, std::uint64_t* held) noexcept {
   return Status::kOk;
 }
 
+Status Cache::limits(std::vector<LimitInfo>* limits) {
+  limits->clear();
+  look_around();
+  if (const Status status = present(); status != Status::kOk) return status;
+  const Geometry& geometry = attached_.geometry;
+  if (!geometry.has_limits()) return Status::kOk;
+  if (segment_->look_for_memory(geometry.areas[kLimitArea].offset, geometry.limits_size_bytes()) == Status::kNoMemory)
+    return Status::kOk;  // Nobody has used it.
+  const LimitTable table(segment_->data(), geometry);
+  const std::uint64_t now_ns = limit_now_ns();
+  table.for_each_rate(now_ns, [&](std::uint64_t due, const RateNote& note) {
+    const std::uint64_t interval_ns = std::max<std::uint64_t>(note.interval_ns.load(std::memory_order_relaxed), 1);
+    LimitInfo info;
+    info.used = (due - now_ns + interval_ns - 1) / interval_ns;
+    info.most = note.burst.load(std::memory_order_relaxed);
+    info.interval_ns = interval_ns;
+    info.restored_in_ms = (due - now_ns + kNsPerMs - 1) / kNsPerMs;
+    info.label = text_of(note.label);
+    limits->push_back(info);
+  });
+  const std::uint64_t now = now_ms();
+  table.for_each_holding([&](std::uint64_t word, const HoldingNote& note) {
+    LimitInfo info;
+    info.pid = process_table_.pid_of(holding_owner(word));
+    if (info.pid == 0 || !process_table_.owner_is_alive(holding_owner(word))) return;
+    info.used = holding_count(word);
+    info.most = note.permits.load(std::memory_order_relaxed);
+    const std::uint64_t since = note.since_ms.load(std::memory_order_relaxed);
+    info.held_for_ms = now - std::min(now, since);
+    info.label = text_of(note.label);
+    limits->push_back(info);
+  });
+  return Status::kOk;
+}
+
 // ---- another size ----
 
 Status Cache::limits_to_move(std::optional<LimitTable>* table) noexcept {

@@ -2,7 +2,6 @@
 #include "core/cache/limit_table.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <iterator>
 
@@ -10,10 +9,6 @@
 
 namespace memstream {
 namespace {
-
-bool has_passed(std::uint64_t due, std::uint64_t now_ns) noexcept {
-  return due <= now_ns || due - now_ns > 2 * kLongestRateSpanNs;
-}
 
 void write_label(LimitLabel& label, std::string_view name) noexcept {
   std::array<char, sizeof(LimitLabel)> bytes{};
@@ -61,6 +56,15 @@ void note_rate(RateNote& note, const Rate& rate) noexcept {
 }
 
 }  // namespace
+
+std::array<char, sizeof(LimitLabel)> text_of(const LimitLabel& label) noexcept {
+  std::array<char, sizeof(LimitLabel)> text{};
+  for (std::uint32_t i = 0; i < kLimitLabelWords; ++i) {
+    const std::uint64_t word = label.words[i].load(std::memory_order_relaxed);
+    std::memcpy(text.data() + i * sizeof word, &word, sizeof word);
+  }
+  return text;
+}
 
 std::uint64_t due_after_request(std::uint64_t due, std::uint64_t now_ns, const Rate& rate,
                                 std::uint64_t* wait_ns) noexcept {

@@ -1,6 +1,7 @@
 // Rate limits and semaphores of a segment: the table in its area 4, and what may change there. docs/decisions/0028.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -21,11 +22,27 @@ struct Rate {
 // No limit reaches further into the future. So an instant behind twice of it is damage.
 inline constexpr std::uint64_t kLongestRateSpanNs = std::uint64_t{400} * 86'400 * 1'000'000'000;
 
+constexpr bool has_passed(std::uint64_t due, std::uint64_t now_ns) noexcept {
+  return due <= now_ns || due - now_ns > 2 * kLongestRateSpanNs;
+}
+
 // The generic cell rate algorithm. `due`: the instant from which the key is as if it was never used. What it is after
 // one more request, or `due` itself if the request has to wait for `*wait_ns`.
 // REQUIRES: rate.interval_ns * rate.burst is at most kLongestRateSpanNs, and neither is 0.
 std::uint64_t due_after_request(std::uint64_t due, std::uint64_t now_ns, const Rate& rate,
                                 std::uint64_t* wait_ns) noexcept;
+
+// A rate that is not restored, or what a process holds of a semaphore.
+struct LimitInfo {
+  std::uint32_t pid = 0;  // 0: a rate.
+  std::uint64_t used = 0;
+  std::uint64_t most = 0;
+  std::uint64_t interval_ns = 0;
+  std::uint64_t restored_in_ms = 0;
+  std::uint64_t held_for_ms = 0;
+  std::array<char, sizeof(LimitLabel)> label{};
+};
+std::array<char, sizeof(LimitLabel)> text_of(const LimitLabel& label) noexcept;
 
 // The functions of a bucket or a stripe that REQUIRE its lock need that no other thread of any process is in one of
 // them for the same bucket or stripe. All others need no lock. Safe from all threads of all processes. A process that
@@ -65,6 +82,27 @@ class LimitTable {
   // Copies the limits whose instant has not passed; kFull if one finds no place. REQUIRES: all locks of `from`, and
   // that nobody else knows this table.
   Status copy_limits(const LimitTable& from, std::uint64_t now_ns) const noexcept;
+
+  // Calls visit(limit, note) for every place whose instant has not passed.
+  template <class Visit>
+  void for_each_rate(std::uint64_t now_ns, const Visit& visit) const {
+    for (std::uint32_t number = 0; number < buckets_; ++number) {
+      for (std::uint32_t i = 0; i < kRatesPerBucket; ++i) {
+        const std::uint64_t due = bucket(number).limits[i].due.load(std::memory_order_acquire);
+        if (due != kDueClaimed && !has_passed(due, now_ns)) visit(due, bucket(number).notes[i]);
+      }
+    }
+  }
+  // Calls visit(holder, note) for every place that somebody has, or had when it died.
+  template <class Visit>
+  void for_each_holding(const Visit& visit) const {
+    for (std::uint32_t number = 0; number < stripes_; ++number) {
+      for (std::uint32_t i = 0; i < kHoldingsPerStripe; ++i) {
+        const std::uint64_t word = stripe(number).holdings[i].holder.load(std::memory_order_acquire);
+        if (word != 0) visit(word, stripe(number).notes[i]);
+      }
+    }
+  }
 
   // ---- semaphores ----
 

@@ -258,6 +258,54 @@ TEST_CASE("the permit of a killed process is free within 100 ms, and a stopped o
   }
 }
 
+TEST_CASE("what is in use is listed, and what dead processes held is not") {
+  const TemporarySegment segment("limit-list", kSize);
+  const OpenCache cache(segment.spec());
+  std::size_t count = 99;
+  CHECK(memstream_limits(cache, nullptr, 0, &count) == CACHE_OK);
+  CHECK(count == 0);
+  CHECK(memstream_limits(cache, nullptr, 1, &count) == CACHE_INVALID);
+  CHECK(memstream_limits(nullptr, nullptr, 0, &count) == CACHE_INVALID);
+  CHECK(limit(cache, 10, 600'000, 5) == CACHE_OK);
+  CHECK(limit(cache, 10, 600'000, 5) == CACHE_OK);
+  CHECK(limit(cache, 1'000'000, 1000, 1, nullptr, "restored immediately") == CACHE_OK);
+  CHECK(acquire(cache, 3, 0, "a name that is longer than the label") == CACHE_OK);
+  CHECK(acquire(cache, 3, 0, "a name that is longer than the label") == CACHE_OK);
+  CHECK(in_child([&]() -> Complaint {
+          const OpenCache own(segment.spec());
+          if (acquire(own, 1, 0, "of the dead") != CACHE_OK) return cache_last_error();
+          ::kill(::getpid(), SIGKILL);
+          return "";
+        }) == "killed by signal 9");
+  std::this_thread::sleep_for(milliseconds(5));
+  memstream_options_t options = segment.spec().options();
+  options.flags = MEMSTREAM_OPEN_READ_ONLY;
+  const OpenCache reader(options);
+  for (memstream_t* const handle : {static_cast<memstream_t*>(cache), static_cast<memstream_t*>(reader)}) {
+    memstream_limit_info_t found[4];
+    REQUIRE(memstream_limits(handle, found, 4, &count) == CACHE_OK);
+    REQUIRE(count == 2);
+    CHECK(found[0].kind == MEMSTREAM_LIMIT_RATE);
+    CHECK(found[0].label == kName);
+    CHECK(found[0].used == 2);
+    CHECK(found[0].most == 5);
+    CHECK(found[0].interval_ns == 60'000'000'000);
+    CHECK(found[0].restored_in_ms > 110'000);
+    CHECK(found[0].restored_in_ms <= 120'000);
+    CHECK(found[0].pid == 0);
+    CHECK(found[1].kind == MEMSTREAM_LIMIT_PERMITS);
+    CHECK(std::string_view(found[1].label) == "a name that is longer th");
+    CHECK(found[1].used == 2);
+    CHECK(found[1].most == 3);
+    CHECK(found[1].pid == static_cast<std::uint32_t>(::getpid()));
+    CHECK(found[1].held_for_ms < 60'000);
+  }
+  const TemporarySegment small("limit-list-small", kSize / 2);
+  const OpenCache none(small.spec());
+  CHECK(memstream_limits(none, nullptr, 0, &count) == CACHE_OK);
+  CHECK(count == 0);
+}
+
 TEST_CASE("a resized segment has its limits, and is not resized while a permit is held") {
   const TemporarySegment segment("limit-resize", kSize);
   const OpenCache cache(segment.spec());

@@ -85,6 +85,7 @@ def test_looking_makes_no_segment(shell: Shell) -> None:
         ["stat"],
         ["keys"],
         ["procs"],
+        ["limits"],
         ["hotkeys"],
         ["prefixes"],
         ["histogram", "size"],
@@ -202,6 +203,25 @@ def test_stat_watch_prints_rates(shell: Shell) -> None:
     assert len(lines) == 3 and lines[0].startswith("TIME")
     rows = [json.loads(line) for line in shell.ok("stat", "--watch", "0.1", "--count", "2", "--json").splitlines()]
     assert len(rows) == 2 and rows[0]["entries"] == 1
+
+
+def test_limits_shows_what_is_in_use_and_by_whom(shell: Shell) -> None:
+    from memstream import Cache
+
+    with Cache(shell.name, size=16 << 20) as cache:
+        assert "nobody holds" in shell.ok("limits")
+        assert shell.json("limits") == {"rates": [], "permits": []}
+        cache.limit("user:\x07", rate=2, period=3600)
+        with cache.semaphore("reports", 3), cache.lock("nightly"):
+            found = shell.json("limits")
+            assert [(rate["name"], rate["used"], rate["burst"]) for rate in found["rates"]] == [("user:\x07", 1, 2)]
+            assert 0 < found["rates"][0]["restored_in_ms"] <= 1_800_000
+            assert found["rates"][0]["interval_ns"] == 1_800_000_000_000
+            holders = {row["name"]: (row["used"], row["permits"], row["pid"]) for row in found["permits"]}
+            assert holders == {"reports": (1, 3, os.getpid()), "nightly": (1, 1, os.getpid())}
+            text = shell.ok("limits")
+            assert "nightly" in text and "lock" in text and "\x07" not in text
+        assert shell.json("limits")["permits"] == []
 
 
 def test_procs_shows_a_stopped_process(shell: Shell) -> None:

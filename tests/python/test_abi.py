@@ -84,7 +84,8 @@ def test_every_struct_lies_in_memory_as_the_compiler_lays_it_out(tmp_path: Path)
             ours.append(f"{name}.{field} {descriptor.offset} {descriptor.size}")
     source = tmp_path / "layout.c"
     source.write_text(
-        '#include <stdio.h>\n#include "api/memstream_tags.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n"
+        '#include <stdio.h>\n#include "api/memstream_limits.h"\n#include "api/memstream_metrics.h"\n'
+        '#include "api/memstream_tags.h"\nint main(void) {\n' + "\n".join(lines) + "\n}\n"
     )
     program = tmp_path / "layout"
     subprocess.run(["cc", "-std=c11", f"-I{ROOT}", str(source), "-o", str(program)], check=True)

@@ -344,6 +344,22 @@ class Process(ctypes.Structure):
     ]
 
 
+class LimitInfo(ctypes.Structure):
+    """`memstream_limit_info_t`."""
+
+    _fields_ = [
+        ("kind", c_uint32),
+        ("pid", c_uint32),
+        ("used", c_uint64),
+        ("most", c_uint64),
+        ("interval_ns", c_uint64),
+        ("restored_in_ms", c_uint64),
+        ("held_for_ms", c_uint64),
+        ("reserved", c_uint64 * 2),
+        ("label", c_char * 32),
+    ]
+
+
 # The C name of each struct above.
 STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "cache_stats_t": CacheStats,
@@ -360,6 +376,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
+    "memstream_limit_info_t": LimitInfo,
     "memstream_tags_t": Tags,
     "memstream_tagged_item_t": TaggedItem,
 }
@@ -408,6 +425,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_semaphore_acquire": (c_int, (*_KEY, c_uint64, c_uint64, POINTER(c_uint64))),
     "memstream_semaphore_release": (c_int, (*_KEY, c_uint64)),
     "memstream_semaphore_held": (c_int, (*_KEY, POINTER(c_uint64))),
+    "memstream_limits": (c_int, (c_void_p, POINTER(LimitInfo), c_size_t, POINTER(c_size_t))),
     "memstream_view": (c_int, (*_KEY, POINTER(View))),
     "memstream_release": (c_int, (c_void_p, POINTER(View))),
     "memstream_view_in_place": (c_int, (c_void_p, POINTER(View), POINTER(c_int))),
