@@ -39,7 +39,7 @@ extern "C" {
  * @retval CACHE_BAD_KEY  The key is empty or too long.
  * @retval CACHE_READ_ONLY  The cache is open for reading only.
  * @retval CACHE_NO_MEMORY  The system has no memory for the table of limits.
- * @retval CACHE_BUSY  A lock was held until the deadline.
+ * @retval CACHE_BUSY  A lock was held until the deadline, or the request is counted and a resize was not over.
  * @threads Safe.
  * @processes Safe. A process that is killed in the call has been counted once or not at all.
  */

@@ -11,12 +11,16 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <string_view>
 #include <thread>
 
 #include "api/memstream_limits.h"
+#include "backends/open_segment.h"
+#include "core/cache/format.h"
+#include "core/layout/geometry.h"
 #include "tests/support/child_process.h"
 #include "tests/support/scale.h"
 #include "tests/support/test_cache.h"
@@ -256,6 +260,80 @@ TEST_CASE("the permit of a killed process is free within 100 ms, and a stopped o
     CHECK(holder.wait() == "killed by signal 9");
     CHECK(give_back(cache) == CACHE_OK);
   }
+}
+
+// The bytes of a segment of which a test changes what a process in the middle of a call would change.
+class RawSegment {
+ public:
+  explicit RawSegment(const std::string& name) : format_(name, 0) {
+    REQUIRE(make_backend_from_environment(&backend_) == Status::kOk);
+    REQUIRE(backend_->attach({.name = name}, Access::kReadWrite, format_, &raw_) == Status::kOk);
+  }
+  Geometry geometry() const { return geometry_of(reinterpret_cast<const SegmentHeader*>(raw_->data())->identity); }
+  ShardHeader& first_shard() const { return *reinterpret_cast<ShardHeader*>(raw_->data() + geometry().shards_offset); }
+  LimitHead& limits() const {
+    return *reinterpret_cast<LimitHead*>(raw_->data() + geometry().areas[kLimitArea].offset);
+  }
+
+ private:
+  std::unique_ptr<SegmentBackend> backend_;
+  SegmentFormat format_;
+  std::unique_ptr<Segment> raw_;
+};
+
+TEST_CASE("a shard's lock that is held keeps only new keys and new permits waiting") {
+  const TemporarySegment segment("limit-busy", kSize, 1, 50);
+  const OpenCache cache(segment.spec());
+  CHECK(limit(cache, 1, kYearMs, 1) == CACHE_OK);
+  REQUIRE(acquire(cache, 2) == CACHE_OK);
+  const std::uint64_t permit = permit_of(cache);
+  const RawSegment raw(segment.spec().name);
+  const Signal is_held;
+  const Signal is_over;
+  std::thread holder([&] {
+    ::pthread_mutex_lock(&raw.first_shard().write_mutex);
+    is_held.post();
+    is_over.wait();
+    ::pthread_mutex_unlock(&raw.first_shard().write_mutex);
+  });
+  is_held.wait();
+  CHECK(limit(cache, 1, kYearMs, 1) == CACHE_HELD);
+  CHECK(limit(cache, 1, kYearMs, 1, nullptr, "new") == CACHE_BUSY);
+  CHECK(reset(cache) == CACHE_BUSY);
+  CHECK(acquire(cache, 2) == CACHE_BUSY);
+  CHECK(acquire(cache, 1) == CACHE_HELD);
+  CHECK(give_back(cache, permit) == CACHE_OK);
+  is_over.post();
+  holder.join();
+  CHECK(limit(cache, 1, kYearMs, 1, nullptr, "new") == CACHE_OK);
+  CHECK(held(cache) == 0);
+}
+
+TEST_CASE("a request that a resize may have missed waits for it, but not for a dead process") {
+  const TemporarySegment segment("limit-mover", kSize, 1, 60);
+  const OpenCache cache(segment.spec());
+  const RawSegment raw(segment.spec().name);
+  CHECK(limit(cache, 10, kYearMs, 10) == CACHE_OK);
+  std::uint64_t dead = 0;
+  {
+    const OpenCache gone(segment.spec());
+    dead = permit_of(gone);
+  }
+  raw.limits().mover = dead;
+  CHECK(limit(cache, 10, kYearMs, 10) == CACHE_OK);
+  CHECK(raw.limits().mover == 0);
+  raw.limits().mover = permit_of(cache);  // Which lives, as this process does.
+  const auto start = steady_clock::now();
+  CHECK(limit(cache, 10, kYearMs, 10) == CACHE_BUSY);
+  CHECK(ms_since(start) >= 60);
+  CHECK(says("The request is counted."));
+  std::thread mover([&] {
+    std::this_thread::sleep_for(milliseconds(20));
+    raw.limits().mover = 0;
+  });
+  CHECK(limit(cache, 10, kYearMs, 10) == CACHE_OK);
+  CHECK(raw.limits().mover == 0);
+  mover.join();
 }
 
 TEST_CASE("what is in use is listed, and what dead processes held is not") {

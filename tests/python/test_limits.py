@@ -158,9 +158,11 @@ def test_a_signal_interrupts_a_waiter(cache: Cache, segment: Segment) -> None:
 
     former = signal.signal(signal.SIGALRM, interrupt)
     try:
+        begun = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Interrupted):
             cache.lock("nightly").acquire()
+        assert time.monotonic() - begun < 1
     finally:
         signal.signal(signal.SIGALRM, former)
     child.communicate()

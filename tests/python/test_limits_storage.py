@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Tuple
@@ -131,19 +132,28 @@ def test_threads_and_processes_lose_no_request_and_let_none_through_too_many(
     storage: MemStreamStorage, segment: Segment
 ) -> None:
     code = """
+import sys
 from memstream.limits_storage import MemStreamStorage
 storage = MemStreamStorage()
-print(sum(storage.acquire_entry("window", 100, 60) for _ in range(60)), flush=True)
+storage.check()
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(storage.acquire_entry("window", 1000, 60) for _ in range(400)), flush=True)
 for _ in range(60): storage.incr("counter", 60)
 """
-    children = [segment.start("-c", code) for _ in range(3)]
+    children = [segment.start("-c", code, stdin=subprocess.PIPE) for _ in range(3)]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
     acquired: List[int] = []
-    threads = [
-        threading.Thread(
-            target=lambda: acquired.append(sum(storage.acquire_entry("window", 100, 60) for _ in range(30)))
-        )
-        for _ in range(2)
-    ]
+
+    def acquire() -> None:
+        acquired.append(sum(storage.acquire_entry("window", 1000, 60) for _ in range(400)))
+
+    threads = [threading.Thread(target=acquire) for _ in range(2)]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+        child.stdin.flush()
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -152,7 +162,7 @@ for _ in range(60): storage.incr("counter", 60)
         out, error = child.communicate(timeout=60)
         assert child.returncode == 0, error.decode()
         acquired.append(int(out))
-    assert sum(acquired) == 100
+    assert sum(acquired) == 1000
     assert storage.get("counter") == 180
 
 

@@ -116,8 +116,6 @@ class MemStreamStorage(Storage, MovingWindowSupport):
 
         Source: memstream_get, memstream_cas, memstream_add.
         """
-        if amount > limit:
-            return False
         name = bounded_key(_WINDOW + key)
         while True:
             now = time.time()
