@@ -28,6 +28,7 @@ class DeadOwners {
   void add(std::uint64_t owner) noexcept {
     if (count_ < owners_.size()) owners_[count_++] = owner;
   }
+  bool are_perhaps_more() const noexcept { return count_ == owners_.size(); }
 
  private:
   std::array<std::uint64_t, 64> owners_{};
@@ -159,12 +160,13 @@ Status Cache::acquire(std::string_view name, std::uint64_t permits, milliseconds
       lock.let_go(false);
       if (status == Status::kOk) *permit = owner;
       if (status == Status::kOk) return status;
+      // What dead processes hold is free once they have left the process table.
+      const bool is_for_the_dead = status == Status::kFull || dead.are_perhaps_more();
+      if (is_for_the_dead && !has_cleaned_up && process_table_.clean_up(Deadline(timeout_)) == Status::kOk) {
+        has_cleaned_up = true;
+        continue;
+      }
       if (status == Status::kFull) {
-        // What dead processes hold is free once they have left the process table.
-        if (!has_cleaned_up && process_table_.clean_up(Deadline(timeout_)) == Status::kOk) {
-          has_cleaned_up = true;
-          continue;
-        }
         return fail(Status::kFull,
                     "Too many processes hold semaphores for one more. Give some back, or use a larger MEMSTREAM_SIZE.");
       }

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "api/memstream_limits.h"
 #include "backends/open_segment.h"
@@ -382,6 +383,30 @@ TEST_CASE("what is in use is listed, and what dead processes held is not") {
   const OpenCache none(small.spec());
   CHECK(memstream_limits(none, nullptr, 0, &count) == CACHE_OK);
   CHECK(count == 0);
+}
+
+TEST_CASE("the permits of very many processes that die together are free together") {
+  constexpr std::uint64_t kPermits = 70;
+  const TemporarySegment segment("permit-kills", 4 * kSize);
+  const OpenCache cache(segment.spec());
+  const Signal has_it;
+  const Signal never;
+  std::vector<std::unique_ptr<ChildProcess>> holders;
+  for (std::uint64_t i = 0; i < kPermits; ++i) {
+    holders.push_back(std::make_unique<ChildProcess>([&]() -> Complaint {
+      const OpenCache own(segment.spec());
+      if (acquire(own, kPermits) != CACHE_OK) return "no permit was free";
+      has_it.post();
+      never.wait();
+      return "";
+    }));
+    has_it.wait();
+  }
+  CHECK(acquire(cache, kPermits) == CACHE_HELD);
+  for (const auto& holder : holders) holder->send_signal(SIGKILL);
+  for (const auto& holder : holders) CHECK(holder->wait() == "killed by signal 9");
+  CHECK(acquire(cache, 1) == CACHE_OK);
+  CHECK(held(cache) == 1);
 }
 
 TEST_CASE("a resized segment has its limits, and is not resized while a permit is held") {
