@@ -78,7 +78,7 @@ KNOWN_IMPORT_CYCLES: dict[tuple[str, str], str] = {}
 # Length follows from the subject: this finds only files that hold several.
 MAX_LINES = 1000
 # One class that users see stands in one file, with the documentation of all its methods.
-LONGER_FILES = {"clients/python/memstream/cache.py": 1300}
+LONGER_FILES = {"clients/python/memstream/cache.py": 1350}
 MAX_COLUMNS = 120
 SOURCE_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".py", ".sh"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".txt", ".cmake", ".json", ".toml", ".in", ".map", ".yml"}

@@ -178,7 +178,8 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (const Status status = segment.commit(offset, size); status != Status::kOk) return status;
     if (!is_blank) std::memset(segment.data() + offset, 0, size);
   }
-  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea}) {  // What another number of shards has put there.
+  // What another number of shards has put there.
+  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea}) {
     const Area& area = geometry.areas[number];
     if (area.size_bytes == 0 || is_blank) continue;
     if (const Status status = segment.commit(area.offset, area.size_bytes); status != Status::kOk) return status;
