@@ -67,7 +67,7 @@ endfunction()
 #   COST      the higher, the earlier it starts.
 #   LABELS    what the test needs or what it is worth running under:
 #     threads      runs threads against each other; the thread sanitizer's suite
-#     processes    starts processes; runs alone, since it counts on getting both cores
+#     processes    starts processes, which want both cores: one such test at a time, beside others that want one
 #     no_valgrind  not under Valgrind, for a reason that stands beside the label
 #     smoke        one of the first that scripts/test.sh builds and runs
 #     full         not in scripts/test.sh, but in "test.sh --full"
@@ -90,7 +90,7 @@ function(memstream_register_test)
     list(APPEND properties COST ${ARG_COST})
   endif()
   if("processes" IN_LIST ARG_LABELS)
-    list(APPEND properties RUN_SERIAL ON)
+    list(APPEND properties RESOURCE_LOCK processes)
   endif()
   set(declaration COMMAND $<TARGET_FILE:${ARG_NAME}> LABELS ${ARG_LABELS} PROPERTIES ${properties})
   if(ARG_BACKENDS)
