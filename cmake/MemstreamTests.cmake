@@ -71,6 +71,7 @@ endfunction()
 #     no_valgrind  not under Valgrind, for a reason that stands beside the label
 #     smoke        one of the first that scripts/test.sh builds and runs
 #     full         not in scripts/test.sh, but in "test.sh --full"
+#     twin         given to name.sysv of BACKENDS: the same program as name.posix. The sanitizers run it with "--full"
 #     text, model, torture  look at the tree, at the models, at the library as users have it: once, with the release
 #   TIMEOUT   after which ctest ends it; 300 s unless told otherwise.
 # Exit code 77 is "skipped": this machine cannot run it, and the test said why.
@@ -92,15 +93,17 @@ function(memstream_register_test)
   if("processes" IN_LIST ARG_LABELS)
     list(APPEND properties RESOURCE_LOCK processes)
   endif()
-  set(declaration COMMAND $<TARGET_FILE:${ARG_NAME}> LABELS ${ARG_LABELS} PROPERTIES ${properties})
+  set(command COMMAND $<TARGET_FILE:${ARG_NAME}>)
   if(ARG_BACKENDS)
-    foreach(backend IN ITEMS sysv posix)
-      memstream_declare_test(NAME ${ARG_NAME}.${backend} ${declaration} ENVIRONMENT MEMSTREAM_BACKEND=${backend})
-    endforeach()
+    memstream_declare_test(NAME ${ARG_NAME}.posix ${command} LABELS ${ARG_LABELS}
+      PROPERTIES ${properties} ENVIRONMENT MEMSTREAM_BACKEND=posix)
+    memstream_declare_test(NAME ${ARG_NAME}.sysv ${command} LABELS ${ARG_LABELS} twin
+      PROPERTIES ${properties} ENVIRONMENT MEMSTREAM_BACKEND=sysv)
   elseif(ARG_BACKEND)
-    memstream_declare_test(NAME ${ARG_NAME} ${declaration} ENVIRONMENT MEMSTREAM_BACKEND=${ARG_BACKEND})
+    memstream_declare_test(NAME ${ARG_NAME} ${command} LABELS ${ARG_LABELS}
+      PROPERTIES ${properties} ENVIRONMENT MEMSTREAM_BACKEND=${ARG_BACKEND})
   else()
-    memstream_declare_test(NAME ${ARG_NAME} ${declaration})
+    memstream_declare_test(NAME ${ARG_NAME} ${command} LABELS ${ARG_LABELS} PROPERTIES ${properties})
   endif()
 endfunction()
 

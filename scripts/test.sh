@@ -28,13 +28,13 @@ python          quick  the Python suite: posix without the accelerator; sysv wit
 page            quick  the page of memstream serve: is it built of its sources, and does it work in Chromium?
 languages       quick  the Node.js package: conformance, calls, processes and threads
 builds          quick  compiles for asan and tsan beside the steps before it
-asan            quick  every suite under the address and undefined behaviour sanitizers
+asan            quick  every suite under the address and undefined behaviour sanitizers; on POSIX where it is for both
 tsan            quick  the tests with threads under the thread sanitizer
 valgrind        quick  a part of the suites under memcheck
 demo            quick  the demo
 leftovers       both   whether the run left a segment, semaphore, file or process behind
 release-rest    full   every fault, every model, torture and histories in longer forms
-asan-rest       full   every tenth fault under the sanitizers
+asan-rest       full   every tenth fault under the sanitizers, and the suites for both backends on System V
 python-rest     full   the Python suite: posix with the accelerator; sysv without, with coverage; the rest of sysv with it
 languages-rest  full   Node.js 18 and 24, Keyv's suite, a site of Next.js, nginx with Lua, PHP
 site            full   the documentation site: is it built, and does each link of it lead somewhere?
@@ -280,11 +280,11 @@ python_tests() {
 
 # python_suite STEP BACKEND ACCELERATOR WHICH [OPTION...]: Python tests once.
 python_suite() {
-    local step=$1 backend=$2 accelerator=$3 tests
-    mapfile -t tests < <(python_tests "$4")
+    local step=$1 backend=$2 accelerator=$3 which=$4 tests
+    mapfile -t tests < <(python_tests "$which")
     shift 4
     MEMSTREAM_BACKEND=$backend MEMSTREAM_PYTHON_ACCELERATOR=$accelerator \
-        pytest_run "$step.$backend.$accelerator" "$@" "${tests[@]}"
+        pytest_run "$step.$backend.$accelerator.$which" "$@" "${tests[@]}"
 }
 
 # python_suites STEP RUN...: Python tests, all runs at once: most of the time goes by in waiting for other processes, so that
@@ -305,7 +305,7 @@ python_suites() {
     for run in "$@"; do
         read -r -a words <<<"$run"
         say "backend ${words[0]}, accelerator: ${words[1]}, modules: ${words[2]}"
-        cat "$results/$step.${words[0]}.${words[1]}.txt"
+        cat "$results/$step.${words[0]}.${words[1]}.${words[2]}.txt"
     done
     return "$status"
 }
@@ -313,7 +313,7 @@ python_suites() {
 # The accelerator replaces what runs above the C interface, the backends what runs below it: each of the four once, in two
 # steps.
 step_python() {
-    python_suites python "posix off all" "sysv require low"
+    python_suites python "posix off low" "posix off high" "sysv require low"
 }
 
 # Coverage where it is all Python; the limit is in pyproject.toml, and it counts what children run too.
