@@ -115,6 +115,8 @@ Status SysvBackend::look_at_keys(const SegmentSpec& spec, Access access, const S
   const Scope first = scope_of_mode(spec.mode);
   const Scope second = first == Scope::kUser ? Scope::kShared : Scope::kUser;
   std::unique_ptr<SysvObject> nameless;
+  // It has the name from an instant on at which it is no successor yet: what it is to succeed comes first.
+  std::unique_ptr<SysvObject> unfinished;
   // These have the name, and do not hide a segment that can be trusted.
   std::unique_ptr<SysvObject> untrusted;
   std::unique_ptr<SysvObject> ambiguous;     // A second one, of another user than the first.
@@ -138,6 +140,8 @@ Status SysvBackend::look_at_keys(const SegmentSpec& spec, Access access, const S
                                                                   : is_of_named_owner(candidate->ownership(), spec);
         if (is_wanted && identity.state == SegmentState::kSuperseded) {
           superseded = std::move(candidate);
+        } else if (is_wanted && identity.state == SegmentState::kUnfinished) {
+          unfinished = std::move(candidate);
         } else if (is_wanted) {
           *object = std::move(candidate);
           return Status::kOk;
@@ -156,6 +160,10 @@ Status SysvBackend::look_at_keys(const SegmentSpec& spec, Access access, const S
   }
   if (superseded != nullptr) {
     *object = std::move(superseded);
+    return Status::kOk;
+  }
+  if (unfinished != nullptr) {
+    *object = std::move(unfinished);
     return Status::kOk;
   }
   const bool takes_any = access == Access::kReadOnly && spec.owner == SegmentSpec::kNoUser;

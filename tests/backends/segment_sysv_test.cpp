@@ -161,6 +161,34 @@ TEST_CASE("a segment that turns out to carry another name is passed by") {
   CHECK(traces_of_colliding_names() == "");
 }
 
+TEST_CASE("a segment is found while one that may succeed it is laid out at an earlier key") {
+  {
+    CollidingName one("one");
+    CollidingName two("two");
+    (void)one.open();
+    const auto current = two.open();
+    header_of(*current).token = 2;
+    REQUIRE(one.remove() == Status::kOk);
+    const Status replaced = two.backend->replace(two.spec, two.initializer, *current, [&](Segment& successor) {
+      header_of(successor).state = kTestUnfinished;  // With the name already, and no mark of a successor.
+      for (const Access access : {Access::kReadWrite, Access::kReadOnly}) {
+        std::unique_ptr<Segment> attached;
+        const Status status = two.backend->attach(two.spec, access, two.initializer, &attached);
+        const std::string message = last_error();
+        CAPTURE(message);
+        CHECK(status == Status::kOk);
+        REQUIRE(attached != nullptr);
+        CHECK(header_of(*attached).token == 2);
+      }
+      CHECK(header_of(*two.open()).token == 2);
+      return Status::kBusy;  // It is given up, and the current one stays.
+    });
+    CHECK(replaced == Status::kBusy);
+    CHECK(header_of(*two.open()).token == 2);
+  }
+  CHECK(traces_of_colliding_names() == "");
+}
+
 TEST_CASE("the seventeenth name with one hash is refused") {
   {
     std::vector<std::unique_ptr<CollidingName>> names;
