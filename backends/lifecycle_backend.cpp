@@ -49,6 +49,15 @@ Status not_ready(const SegmentSpec& spec) {
                           spec.name));
 }
 
+// Whoever only reads cannot remove the name.
+Status still_named(const SegmentSpec& spec) {
+  return fail(
+      Status::kNoSegment,
+      fmt::format("Segment '{}' was destroyed, but the process that destroyed it was killed or stopped before it "
+                  "removed the name. Open it without MEMSTREAM_OPEN_READ_ONLY to complete that.",
+                  spec.name));
+}
+
 // Removes the name of a segment that this process could not complete, and reports why.
 Status give_up(SharedObject& object, Status status) {
   std::string reason = last_error();
@@ -225,9 +234,11 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     SegmentState state;
     status = map_and_look(access, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
-    if (state == SegmentState::kSuperseded) {
+    // Another process is about to move or to remove the name, or died before it did.
+    if (state == SegmentState::kSuperseded || state == SegmentState::kDestroyed) {
       if (access == Access::kReadWrite) return settle(initializer, deadline, *object, &mapped);
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // The process that resizes is about to move the name.
+      if (state == SegmentState::kDestroyed && deadline.passed()) return still_named(spec);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
       return Status::kGone;
     }
     if (state != SegmentState::kReady && state != SegmentState::kForeign) return not_ready(spec);

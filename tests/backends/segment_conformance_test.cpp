@@ -5,9 +5,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backends/mapped_segment.h"
@@ -171,6 +174,48 @@ TEST_CASE_TEMPLATE("a segment that is marked destroyed and has kept its name mak
   CHECK(header_of(*old).state == kTestDestroyed);
   CHECK(header_of(*old).token == 9);
   CHECK(named.initializer.initializations() == 2);
+}
+
+// A process that follows a resize comes between the mark and the removal of the name.
+TEST_CASE_TEMPLATE("attaching while another process destroys waits for what has the name then", Kind, EVERY_BACKEND) {
+  for (const Access access : {Access::kReadWrite, Access::kReadOnly}) {
+    NamedBackend<Kind> named;
+    const auto old = named.open();
+    mark_destroyed(old->data());
+    std::unique_ptr<Segment> made;
+    std::thread destroyer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      TestInitializer initializer(named.spec.name);
+      std::unique_ptr<Segment> segment;
+      if (named.backend->open(named.spec, initializer, &segment) == Status::kOk) made = std::move(segment);
+    });
+    std::unique_ptr<Segment> attached;
+    Status status = Status::kNoSegment;
+    // Who may remove the name does so at once: then nothing has it until the other process comes.
+    for (int looks = 0; looks < 1000 && status == Status::kNoSegment; ++looks) {
+      status = named.backend->attach(named.spec, access, named.initializer, &attached);
+      if (access == Access::kReadOnly) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    destroyer.join();
+    const std::string message = last_error();
+    CAPTURE(message);
+    REQUIRE(status == Status::kOk);
+    REQUIRE(made != nullptr);
+    CHECK(header_of(*attached).state == kTestReady);
+  }
+}
+
+TEST_CASE_TEMPLATE("a reader is told that a destroyed segment kept its name", Kind, EVERY_BACKEND) {
+  NamedBackend<Kind> named;
+  const auto old = named.open();
+  mark_destroyed(old->data());
+  named.spec.timeout = std::chrono::milliseconds(20);
+  CHECK(named.try_attach(Access::kReadOnly) == Status::kNoSegment);
+  CHECK(message_has("was destroyed, but"));
+  CHECK(message_has("MEMSTREAM_OPEN_READ_ONLY"));
+  CHECK(named.try_attach() == Status::kNoSegment);  // It removes the name.
+  CHECK(Kind::traces_of(named.spec.name) == "");
 }
 
 TEST_CASE_TEMPLATE("foreign bytes are handed out for the attach checks and never changed", Kind, EVERY_BACKEND) {
