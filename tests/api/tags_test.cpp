@@ -281,25 +281,28 @@ TEST_CASE("entries with tags stay behind when the segment is resized, and later 
   CHECK(get(cache, "tagged") == kMiss);
 }
 
-TEST_CASE("invalidated entries go first when room is needed") {
+TEST_CASE("invalidated entries go when room is needed, however often they were read") {
   const TemporarySegment segment("tags-evict", kSegmentSize, 1);
   const OpenCache cache(segment.spec());
   const std::string value(1000, 'v');
   const memstream_tags_t tags = tags_of(cache, {"t"});
   std::uint64_t stored = 0;
-  // Half with tags, until the cache is full.
+  // Half with tags, of which each is read, until the cache is full.
   while (stats_of(cache).evictions == 0) {
     for (int i = 0; i < 100; ++i, ++stored) {
       const std::string key = "first " + std::to_string(stored);
       REQUIRE((stored % 2 == 0 ? store(cache, key, value, tags) : set(cache, value, key)) == CACHE_OK);
+      for (int reads = 0; stored % 2 == 0 && reads < 3; ++reads) REQUIRE(get(cache, key) == value);
     }
   }
   CHECK(invalidate(cache, "t") == CACHE_OK);
   const std::uint64_t evictions = stats_of(cache).evictions;
   for (std::uint64_t i = 0; i < stored / 4; ++i) REQUIRE(set(cache, value, "then " + std::to_string(i)) == CACHE_OK);
   const cache_stats_t stats = stats_of(cache);
-  CHECK(stats.expirations > stored / 8);
-  CHECK(stats.evictions - evictions < stored / 8);
+  INFO(stored << " stored, " << stats.expirations << " ended, " << stats.evictions - evictions << " evicted");
+  // The hand meets as many of them as of the others, and each goes.
+  CHECK(stats.expirations >= stored / 8 - stored / 100);
+  CHECK(stats.evictions - evictions <= stored / 8 + stored / 100);
   CHECK(problems_of(cache) == "");
 }
 
