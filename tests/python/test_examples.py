@@ -76,3 +76,49 @@ def test_settings_follow_what_another_process_publishes(segment: Any, cache: Cac
     assert segment.run(script).stdout == b'{"limit": 3}\n'
     cache.delete("config")
     assert settings.now() == {"limit": 1}
+
+
+def test_features_are_computed_once_for_all_workers(segment: Any, cache: Cache) -> None:
+    numpy = pytest.importorskip("numpy")
+    from features import FeatureCache, spread  # type: ignore[import-not-found]
+
+    script = str(EXAMPLES / "features.py")
+    assert segment.run(script, "ada", "bob").stdout == b"ada 3.0 2.0\nbob 3.0 0.0\ncomputed 2\n"
+    assert segment.run(script, "bob", "anna").stdout == b"bob 3.0 0.0\nanna 4.0 2.0\ncomputed 1\n"
+    features = FeatureCache(cache, width=2, compute=spread)
+    rows = features.rows(["anna", "ada", "anna", "eve", "eve"])
+    assert rows.dtype == "f4"
+    assert rows.tolist() == [[4, 2], [3, 2], [4, 2], [3, 0], [3, 0]]
+    assert features.computed == 1
+    assert features.rows([]).shape == (0, 2)
+    another = FeatureCache(cache, width=3, compute=lambda users: numpy.zeros((len(users), 3)), version="2")
+    assert another.rows(["ada"]).tolist() == [[0, 0, 0]]
+    with pytest.raises(ValueError, match=r"Invalid rows of shape \(1, 2\): expected \(1, 3\)"):
+        FeatureCache(cache, width=3, compute=spread).rows(["zoe"])
+
+
+def test_a_table_is_loaded_once_and_shared_in_place(segment: Any, cache: Cache) -> None:
+    numpy = pytest.importorskip("numpy")
+    from features import FeatureCache, spread
+
+    worker = """if True:
+        import sys, time, numpy
+        sys.path.insert(0, sys.argv[1])
+        from features import FeatureCache, spread
+        from memstream import Cache
+        loads = []
+        def load():
+            loads.append(1)
+            time.sleep(0.3)
+            return numpy.arange(6.0).reshape(2, 3)
+        with Cache() as cache:
+            table = FeatureCache(cache, 2, spread).table("embeddings", load)
+            print(len(loads), table.sum(), table.flags.writeable)
+            del table"""
+    workers = [segment.start("-c", worker, str(EXAMPLES)) for _ in range(3)]
+    printed = sorted(worker.communicate(timeout=60)[0] for worker in workers)
+    assert printed == [b"0 15.0 False\n"] * 2 + [b"1 15.0 False\n"]
+    table = FeatureCache(cache, 2, spread).table("embeddings", lambda: numpy.zeros(1))
+    assert table.shape == (2, 3)
+    with cache.lock("load:table:1:other"), pytest.raises(TimeoutError):
+        FeatureCache(cache, 2, spread).table("other", lambda: numpy.zeros(1), patience=0.05)
