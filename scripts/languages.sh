@@ -11,6 +11,8 @@ usage: languages.sh COMMAND...
   build-node  builds build/memstream.node; needs Node.js 18 or newer, and npm for the headers
   node        the addon's tests: conformance, calls, processes, threads, the cache handler of Next.js
   node-full   those under Node.js 18 and 24 too, the declarations for TypeScript, Keyv's own test suite
+  pack-node   makes an npm package with the addon and the library inside: build/npm/memstream-VERSION.tgz
+  node-pack   makes that package, and installs and uses it in a folder of its own
   node-next   builds a site with Next.js, and revalidates it across two servers
   lua         nginx with Lua serves what Python stored; needs nginx-light, libnginx-mod-http-lua and lua-cjson
   php         the extension: functions, PSR-16, FPM; needs php8.2-dev, php8.2-cli, php8.2-fpm and php-psr-simple-cache
@@ -82,6 +84,29 @@ node_full() {
     )
 }
 
+# pack_node: the addon and a library that needs nothing but glibc go into the package: whoever installs it builds nothing.
+pack_node() {
+    command -v npm >/dev/null || lacks npm "Install Node.js 18 or newer with npm."
+    build_node
+    build_library memstream_portable
+    rm -rf build/npm
+    mkdir -p build/npm/package
+    cp -r clients/node/{lib,README.md,*.d.ts,package.json} build/npm/package/
+    cp --dereference build/portable/libcache.so build/npm/package/libcache.so.1
+    strip --strip-unneeded -o build/npm/package/memstream.node build/memstream.node
+    (
+        cd build/npm/package
+        npm pkg delete devDependencies
+        npm pkg set --json "cpu=[\"$(node -p process.arch)\"]" 'libc=["glibc"]'
+        npm pack --silent --pack-destination ..
+    )
+}
+
+node_pack() {
+    pack_node
+    node clients/node/test/packed.js build/npm/memstream-*.tgz "$(node -p 'require("./clients/node/package.json").version')"
+}
+
 node_next() {
     build_node
     mkdir -p build/next
@@ -113,6 +138,8 @@ for command in "$@"; do
         build-node) build_node ;;
         node) build_node && node_tests node ;;
         node-full) node_full ;;
+        pack-node) pack_node ;;
+        node-pack) node_pack ;;
         node-next) node_next ;;
         lua) lua ;;
         php) php ;;
