@@ -16,6 +16,7 @@ usage: languages.sh COMMAND...
   node-next   builds a site with Next.js, and revalidates it across two servers
   lua         nginx with Lua serves what Python stored; needs nginx-light, libnginx-mod-http-lua and lua-cjson
   php         the extension: functions, PSR-16, FPM; needs php8.2-dev, php8.2-cli, php8.2-fpm and php-psr-simple-cache
+  together    nginx, Python, PHP, Node.js and C on one cache, each as a user of its own; needs root
   node-bench  MemStream beside ioredis
 Exit code: 0 if all passed, 1 if something failed, 77 if this machine lacks what a command needs.
 TEXT
@@ -132,6 +133,15 @@ php() {
     "$python" clients/php/tests/php_test.py "$root" "$root/build"
 }
 
+# ---- all of them ----
+
+together() {
+    command -v php-config8.2 >/dev/null || lacks php-config8.2 "Install php8.2-dev."
+    build_node
+    build_library memstream_cache memstream_python memstream_php
+    "$python" tests/consumers/one_cache.py "$root" "$root/build"
+}
+
 (($# > 0)) || set -- --help
 for command in "$@"; do
     case $command in
@@ -143,6 +153,7 @@ for command in "$@"; do
         node-next) node_next ;;
         lua) lua ;;
         php) php ;;
+        together) together ;;
         node-bench) build_node && npm_packages && node clients/node/bench/compare.js ;;
         -h | --help) usage ;;
         *)

@@ -36,7 +36,7 @@ leftovers       both   whether the run left a segment, semaphore, file or proces
 release-rest    full   every fault, every model, torture and histories in longer forms
 asan-rest       full   every tenth fault under the sanitizers, and the suites for both backends on System V
 python-rest     full   the Python suite: posix with the accelerator; sysv without, with coverage; the rest of sysv with it
-languages-rest  full   Node.js 18 and 24, the npm package, Keyv's suite, a site of Next.js, nginx with Lua, PHP
+languages-rest  full   Node.js 18 and 24, the npm package, Keyv's suite, a site of Next.js, nginx, PHP, all together
 site            full   the documentation site: is it built, and does each link of it lead somewhere?
 coverage        full   every suite once more, and what share of the lines it reaches
 valgrind-all    full   every suite under memcheck
@@ -346,7 +346,7 @@ step_languages() {
 }
 
 step_languages-rest() {
-    scripts/setup.sh languages && language_tests node-full node-pack node-next lua php
+    scripts/setup.sh languages && language_tests node-full node-pack node-next lua php together
 }
 
 step_demo() {
