@@ -12,6 +12,7 @@
   out: decisions, results, the change log.
 - docs/decisions/README.md lists every decision record.
 - Pages that must stay short are short: LIMITS.
+- A test runs each block of code, or NOT_RUN says why none does.
 
 Before that it plants one fault of each kind and requires that each is found. Exit code 0: all true.
 """
@@ -25,6 +26,42 @@ from pathlib import Path
 # Words that a page may have.
 LIMITS = {"docs/tour.md": 1500, "docs/reliability.md": 1200, "docs/performance.md": 1500}
 
+# The test that runs all blocks of a language on a page. It names the page.
+RUN = {
+    ("README.md", "c"): "tests/readme_test.py",
+    ("README.md", "python"): "tests/readme_test.py",
+    ("docs/abi.md", "c"): "tests/abi_document_test.py",
+    ("docs/embedding.md", "cpp"): "tests/consumers/examples_test.py",
+    ("docs/languages.md", "js"): "clients/node/test/page.test.js",
+    ("docs/languages.md", "php"): "clients/php/tests/php_test.py",
+    ("docs/python.md", "python"): "tests/python/test_documentation.py",
+}
+# What no test runs as it stands, and why. A test of the same commands is named where there is one.
+NOT_RUN = {
+    ("CONTRIBUTING.md", "cmake"): "two lines of tests/CMakeLists.txt, which every build reads",
+    ("CONTRIBUTING.md", "sh"): "they are the test suite",
+    ("README.md", "sh"): "tests/package/install_test.py runs Install; the others are scripts and programs with tests",
+    ("docs/cli.md", "sh"): "some go on for ever, need root or write to /var; tests/cli/ runs each command",
+    ("docs/cli.md", "yaml"): "the configuration of another program, Prometheus",
+    ("docs/embedding.md", "cmake"): "names the reader's project; tests/consumers/consumers_test.py builds such a one",
+    ("docs/embedding.md", "sh"): "names the reader's sources; tests/consumers/consumers_test.py builds others",
+    ("docs/frameworks.md", "python"): "settings of an application; tests/python/ runs each adapter with such settings",
+    ("docs/installing.md", "sh"): "needs root; tests/package/ installs the same in places of its own",
+    ("docs/languages.md", "ini"): "names a folder of the system; clients/php/tests/php_test.py gives the same settings",
+    ("docs/languages.md", "nginx"): "names a folder of the system; clients/lua/test/nginx.conf has the same calls",
+    ("docs/languages.md", "sh"): "builds and settings; scripts/languages.sh runs them before its tests",
+    ("docs/near_cache.md", "c"): "the middle of a program; tests/near/ makes the same calls to a Redis",
+    ("docs/near_cache.md", "python"): "the middle of a program; tests/python/test_near_oracle.py makes the same calls",
+    ("docs/near_cache.md", "sh"): "goes on for ever; tests/cli/ and tests/python/test_near_oracle.py run both programs",
+    ("docs/operations.md", "ini"): "a unit of systemd",
+    ("docs/operations.md", "sh"): "changes the machine, as root",
+    ("docs/performance.md", "sh"): "measures for hours; the step instructions runs the one that must not vary",
+    ("docs/reference-c.md", "c"): "declarations; tests/c_reference_test.py compares them with the headers",
+    ("docs/reference-python.md", "python"): "declarations; tests/python/test_reference.py compares them",
+    ("docs/troubleshooting.md", "sh"): "shows the state of the reader's machine; tests/cli/ runs the commands",
+}
+
+FENCE = re.compile(r"^```(\w+)[^\n]*\n.*?^```$", re.DOTALL | re.MULTILINE)
 REFERENCE = re.compile(r"`([\w/.]+\.(?:h|cpp|c|py)):(\w+)`")
 STATUS = re.compile(r"^\s*(CACHE_[A-Z_]+) = (-?\d+)", re.MULTILINE)
 # How sources read a variable, and how the build declares an option.
@@ -159,6 +196,24 @@ def check_limits(root: Path) -> Iterator[str]:
             yield f"{path}: {words} words, {limit} are the limit"
 
 
+def check_code_blocks(root: Path) -> Iterator[str]:
+    found: set[tuple[str, str]] = set()
+    for page in pages_of(root):
+        name = page.relative_to(root).as_posix()
+        found.update((name, language) for language in FENCE.findall(page.read_text(encoding="utf-8")))
+    for name, language in sorted(found - RUN.keys() - NOT_RUN.keys()):
+        yield f"{name}: no test runs its blocks of {language}: add one to RUN, or the reason to NOT_RUN"
+    # Of planted trees, which have no tests, only what they have is looked at.
+    if not (root / "tests" / "documents_test.py").exists():
+        return
+    for name, language in sorted((RUN.keys() | NOT_RUN.keys()) - found):
+        yield f"tests/documents_test.py: {name} has no block of {language}"
+    for (name, language), test in RUN.items():
+        file = root / test
+        if not file.exists() or Path(name).name not in file.read_text(encoding="utf-8"):
+            yield f"{name}: {test} does not run its blocks of {language}"
+
+
 CHECKS = (
     check_tour,
     check_statuses,
@@ -167,6 +222,7 @@ CHECKS = (
     check_named_files,
     check_decisions,
     check_limits,
+    check_code_blocks,
 )
 
 
@@ -191,6 +247,8 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"README.md": "`api/a.cpp` `core/*.h` `build/tests/a_test`", **CODE, "tests/a_test.cpp": ""}, ""),
     ({"README.md": "`build/tests/none_test`"}, "no test none_test"),
     ({"CHANGELOG.md": "`core/none.h`"}, ""),
+    ({"docs/none.md": "```python\nx\n```\n"}, "no test runs its blocks of python"),
+    ({"README.md": "```c\nx\n```\n", "docs/none.md": "```\nx\n```\n"}, ""),
     ({"docs/decisions/0001-a.md": "x"}, "does not list 0001-a.md"),
     ({"docs/decisions/0001-a.md": "x", "docs/decisions/README.md": "[1](0001-a.md)"}, ""),
     ({"docs/configuration.md": "", "api/a.cpp": 'getenv("MEMSTREAM_A");'}, "no row for MEMSTREAM_A"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles and runs the examples in C++ of examples/, as people who copy them do.
+"""Compiles and runs the examples in C++ of examples/ and of docs/embedding.md, as people who copy them do.
 
     examples_test.py ROOT LIBRARY INCLUDES COMPILER...
 
@@ -10,6 +10,7 @@ the end.
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+BLOCK = re.compile(r"^```cpp\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FLAGS = ("-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
 CALLERS = 4
+PAGE_PRINTS = ["1.08", "EURUSD: 16 bytes", "report: 5 bytes", "value"]
 
 
 def start(*command: str) -> "subprocess.Popen[str]":
@@ -93,11 +96,20 @@ def problems(root: Path, library: Path, includes: Path, compilers: list[str], fo
     checks = {"market_data": market_data_problems, "single_flight": single_flight_problems}
     if [source.stem for source in sources] != sorted(checks):
         yield f"examples/ has {[source.name for source in sources]}, and this runs {sorted(checks)}"
+    blocks = BLOCK.findall((root / "docs/embedding.md").read_text(encoding="utf-8"))
+    if len(blocks) != 1:
+        yield f"docs/embedding.md has {len(blocks)} examples in C++, and this runs 1"
+    page = folder / "embedding.cpp"
+    page.write_text("".join(blocks).replace('"quotes"', f'"{os.environ["MEMSTREAM_NAME"]}-page"'), encoding="utf-8")
+    sources.append(page)
     refused = list(compile_all(sources, library, includes, compilers, folder))
     yield from refused
     if not refused:
         for name, check in checks.items():
             yield from check(str(folder / name))
+        code, printed = run(str(folder / "embedding"))
+        if code != 0 or sorted(printed.splitlines()) != PAGE_PRINTS:
+            yield f"the example of docs/embedding.md: {code}, {printed!r}, expected the lines {PAGE_PRINTS}"
 
 
 def main() -> int:

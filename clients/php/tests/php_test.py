@@ -7,6 +7,7 @@ Exit code: 0 if all held; 1 if not; 77 if PHP 8.2 or PSR-16's interfaces are mis
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -166,6 +167,20 @@ def check_fpm(folder: Path) -> None:
         assert cache["from-cli"] == b"text of the command line"
 
 
+def check_page() -> None:
+    """The example of docs/languages.md runs as it stands."""
+    (block,) = re.findall(r"^```php\n(.*?)^```$", (ROOT / "docs/languages.md").read_text(encoding="utf-8"), re.S | re.M)
+    code = "require 'Psr/SimpleCache/autoload.php'; require $argv[1]; function makeReport() { return 'made'; }"
+    said = "echo json_encode([$user, $found, memstream_fetch('visits'), $report, $cache->set('key', 1)]);"
+    printed = php(
+        f"{NAME}-page",
+        "-r",
+        f"{code} try {{ {block} {said} }} finally {{ memstream_destroy(); }}",
+        ROOT / "clients/php/lib/SimpleCache.php",
+    )
+    assert printed == '[{"name":"Ada"},true,1,"made",true]', printed
+
+
 def main() -> int:
     missing = [program for program in ("php8.2", FPM) if shutil.which(program) is None]
     if missing or not Path("/usr/share/php/Psr/SimpleCache").exists():
@@ -178,6 +193,7 @@ def main() -> int:
     print(php(f"{NAME}-cases", here / "conformance.php", ROOT / "tests/conformance/cases.json"), end="")
     print(php(f"{NAME}-functions", here / "functions.php", EXTENSION), end="")
     print(php(f"{NAME}-psr", here / "psr16.php"), end="")
+    check_page()
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_fpm(Path(folder))
