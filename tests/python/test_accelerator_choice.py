@@ -34,6 +34,15 @@ def test_an_unknown_choice_is_refused(monkeypatch: pytest.MonkeyPatch, segment: 
         Cache()
 
 
+@pytest.mark.parametrize("value, shown", [("\x1b[31m", r"'\\x1b\[31m'"), ("x" * 5000, r"'x{30,40}\.\.\.x{30,40}'")])
+def test_an_unknown_choice_is_shown_without_control_bytes_and_shortened(
+    monkeypatch: pytest.MonkeyPatch, segment: Segment, value: str, shown: str
+) -> None:
+    monkeypatch.setenv("MEMSTREAM_PYTHON_ACCELERATOR", value)
+    with pytest.raises(BadAccelerator, match=f"Invalid MEMSTREAM_PYTHON_ACCELERATOR {shown}: expected auto"):
+        Cache()
+
+
 @pytest.mark.parametrize("old, accelerated", [("auto", True), ("fast", True), ("plain", False)])
 def test_the_old_names_serve_for_one_release(
     monkeypatch: pytest.MonkeyPatch, segment: Segment, old: str, accelerated: bool

@@ -311,6 +311,17 @@ def test_a_timeout_that_is_none_is_refused(make: Make, timeout: Any) -> None:
         make().cache.set("key", 1, timeout=timeout)
 
 
+@pytest.mark.parametrize(
+    "timeout, shown",
+    [("\x1b[31m", r"'\\x1b\[31m'"), ("x" * 5000, r"'x+\.\.\.x+'"), ([10**5000], "of type list")],
+    ids=["control", "long", "digits"],
+)
+def test_a_timeout_is_shown_without_control_bytes_and_shortened(timeout: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=f"^Invalid timeout {shown}: expected seconds") as refused:
+        seconds_of(timeout)
+    assert len(str(refused.value)) < 200
+
+
 @pytest.mark.parametrize("timeout", [float("nan"), float("inf")])
 def test_a_timeout_beyond_all_numbers_is_refused(make: Make, timeout: Any) -> None:
     with pytest.raises(errors.InvalidArgument):

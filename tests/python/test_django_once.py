@@ -17,7 +17,7 @@ from django_site import MakeDjango, MemStreamCache
 
 from memstream import Cache, Lease, errors
 from memstream.integrations import _turns
-from memstream.integrations._turns import Turn
+from memstream.integrations._turns import Turn, check_wait
 
 # A site whose processes are forks of one that has imported everything, as those of gunicorn are. A line "index work" on
 # its input starts one. It counts what it computes, and prints "index done seconds result".
@@ -312,6 +312,17 @@ def test_an_exception_reaches_its_caller_and_the_next_one_computes(django: Calla
     with pytest.raises(ZeroDivisionError):
         django().get_or_set("key", lambda: 1 // 0)
     assert django().get_or_set("key", lambda: 5) == 5
+
+
+@pytest.mark.parametrize(
+    "wait, shown",
+    [("\x1b[31m", r"'\\x1b\[31m'"), ("x" * 5000, r"'x+\.\.\.x+'"), (10**5000, "of type int|10+\\.\\.\\.0+")],
+    ids=["control", "long", "digits"],
+)
+def test_a_wait_is_shown_without_control_bytes_and_shortened(wait: Any, shown: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"Invalid wait ({shown}): expected 0 to 3600") as refused:
+        check_wait(wait)
+    assert len(str(refused.value)) < 200
 
 
 @pytest.mark.parametrize("wait", [-1, 3601, "30", None])

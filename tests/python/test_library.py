@@ -78,6 +78,18 @@ def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
         loading.load(str(wrong))
 
 
+@pytest.mark.parametrize("path, shown", [("/\x1b[31m", "/\\x1b[31m"), ("/" + "x" * 5000, "xxx...xxx")])
+def test_a_path_of_the_variable_is_shown_without_control_bytes_and_shortened(
+    monkeypatch: pytest.MonkeyPatch, path: str, shown: str
+) -> None:
+    monkeypatch.setenv("MEMSTREAM_LIBRARY", path)
+    with pytest.raises(LibraryError) as refused:
+        loading.load()
+    message = str(refused.value)
+    assert shown in message and message.isprintable() and len(message) < 500
+    assert "Set MEMSTREAM_LIBRARY to the libcache.so that was built for this machine" in message
+
+
 def compile_library(path: Path, source: str) -> str:
     subprocess.run(["cc", "-shared", "-fPIC", "-xc", "-", "-o", str(path)], input=source, text=True, check=True)
     return str(path)

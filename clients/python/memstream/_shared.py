@@ -18,7 +18,7 @@ from operator import methodcaller
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from memstream._core.abi import MAX_KEY_SIZE
-from memstream._core.arguments import Key
+from memstream._core.arguments import Key, shown
 from memstream._core.undecodable import collect_undecodable
 from memstream.cache import Cache
 from memstream.errors import (
@@ -326,7 +326,9 @@ def seconds_of(timeout: Union[None, float, timedelta]) -> Optional[float]:
     try:
         return float(timeout.__float__())  # Decimal, Fraction, the numbers of numpy.
     except AttributeError:
-        raise TypeError(f"Invalid timeout {timeout!r}: expected seconds, a timedelta or None. Give a number") from None
+        raise TypeError(
+            f"Invalid timeout {shown(timeout)}: expected seconds, a timedelta or None. Give a number"
+        ) from None
 
 
 def key_bytes(text: str) -> bytes:

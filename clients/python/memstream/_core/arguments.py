@@ -46,6 +46,15 @@ _short = Repr()
 _short.maxstring = _short.maxother = 80
 
 
+def shown(value: object) -> str:
+    """Returns a value as a message shows it: on one line, without control characters, and shortened if it is long."""
+    try:
+        text = _short.repr(value)
+    except ValueError:  # An integer of thousands of digits.
+        return f"of type {type(value).__name__}"
+    return " ".join("".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text).split())
+
+
 def invalid(parameter: str, value: object, expected: str, remedy: str = "") -> str:
     """Returns the text of an error about an argument.
 
@@ -55,8 +64,7 @@ def invalid(parameter: str, value: object, expected: str, remedy: str = "") -> s
         expected: what is allowed.
         remedy: what to do instead, as an imperative without a full stop.
     """
-    shown = " ".join(_short.repr(value).split())
-    return f"Invalid {parameter} {shown}: expected {expected}." + (f" {remedy}." if remedy else "")
+    return f"Invalid {parameter} {shown(value)}: expected {expected}." + (f" {remedy}." if remedy else "")
 
 
 def encode_key(key: Key, parameter: str = "key") -> bytes:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from memstream._core import abi
+from memstream._core.arguments import shown
 from memstream._core.errors import LibraryError, error_of
 
 FILE_NAME = "libcache.so"
 SONAME = "libcache.so.1"
 VARIABLE = "MEMSTREAM_LIBRARY"
+
+_MOST_SHOWN = 1000
 
 _ENDS = ("memstream_release", "memstream_abort", "memstream_lease_release", "memstream_semaphore_release")
 
@@ -112,6 +115,11 @@ if os.environ.get(VARIABLE):
     os.environ[VARIABLE] = _absolute(os.environ[VARIABLE])
 
 
+def _shown_path(path: str) -> str:
+    """Returns a path for a message: as it is, if it is printable and not too long."""
+    return path if path.isprintable() and len(path) <= _MOST_SHOWN else shown(path)
+
+
 def _find(path: Optional[str]) -> str:
     """Picks what to load: a place that is named must be right; the others are tried."""
     chosen = path or os.environ.get(VARIABLE)
@@ -133,8 +141,15 @@ def _load(path: str) -> ctypes.CDLL:
                 f"Name the file in MEMSTREAM_LIBRARY, or put it beside the package in {Path(__file__).parent.parent}"
             )
         else:
-            remedy = f"Is this the {FILE_NAME} that was built for this machine?"
-        raise LibraryError(f"cannot load {path}: {error}. {remedy}") from None
+            chosen = os.environ.get(VARIABLE)
+            remedy = (
+                f"Set {VARIABLE} to the {FILE_NAME} that was built for this machine"
+                if chosen and _absolute(chosen) == path
+                else f"Is this the {FILE_NAME} that was built for this machine?"
+            )
+        # The loader's text repeats the path as it is.
+        name = _shown_path(path)
+        raise LibraryError(f"cannot load {name}: {str(error).replace(path, name)}. {remedy}") from None
 
 
 def same_release(version: str) -> bool:

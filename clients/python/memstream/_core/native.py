@@ -19,6 +19,7 @@ from typing import Iterable, Optional
 
 from memstream._core import abi
 from memstream._core.abi import Status
+from memstream._core.arguments import shown
 from memstream._core.callers import depth_of_user
 from memstream._core.errors import AcceleratorWarning, BadAccelerator, LibraryError
 from memstream._core.library import SONAME, Library, same_release
@@ -70,7 +71,7 @@ def _choice() -> str:
         warnings.warn(text, DeprecationWarning, depth_of_user())
     value = os.environ.get(variable) or "auto"
     if value not in allowed:
-        text = f"Invalid {variable} {value!r}: expected {_or(allowed)}. Set one of these, or unset it"
+        text = f"Invalid {variable} {shown(value)}: expected {_or(allowed)}. Set one of these, or unset it"
         raise BadAccelerator(Status.INVALID, text)
     return allowed[value]
 

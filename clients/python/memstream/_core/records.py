@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from uuid import UUID
 
 from memstream._core import abi
+from memstream._core.arguments import shown
 from memstream._core.naming import present_as
 
 # `memstream_entry_t` for struct.iter_unpack: six times faster than reading field by field through ctypes, which would
@@ -197,7 +198,7 @@ class Histogram:
             ValueError: `part` is not a number from 0 to 1.
         """
         if not 0 <= part <= 1:
-            raise ValueError(f"Invalid part {part!r}: expected a number from 0 to 1.")
+            raise ValueError(f"Invalid part {shown(part)}: expected a number from 0 to 1.")
         left = part * self.total
         found = None
         for place, count in enumerate(self.counts):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Optional, Union
 
+from memstream._core.arguments import shown
 from memstream._shared import bounded_prefix, key_text
 from memstream.errors import ConfigurationError
 
@@ -34,7 +35,7 @@ class AliasKeys:
         if made.count(_KEY) != 1:
             raise ConfigurationError(
                 None,
-                f"Invalid KEY_FUNCTION: expected the key in what it returns, not {made!r}. "
+                f"Invalid KEY_FUNCTION: expected the key in what it returns, not {shown(made)}. "
                 "Give the alias a cache of its own (LOCATION), and clear it without KEY_PREFIX",
             )
         self._version = str(version)

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
+from memstream._core.arguments import shown
 from memstream._core.blocks import EndedByBlock
 from memstream._shared import SharedCache, is_over
 from memstream.errors import ConfigurationError, MemStreamError
@@ -32,7 +33,9 @@ _held: Dict[Tuple[Any, bytes], Tuple[int, int, float]] = {}
 def check_wait(wait: float) -> float:
     """Returns seconds to wait for others; raises ConfigurationError if they are none."""
     if not isinstance(wait, (int, float)) or not 0 <= wait <= _LONGEST_WAIT:
-        raise ConfigurationError(None, f"Invalid wait {wait!r}: expected 0 to 3600 seconds. Give 0 to wait for nobody")
+        raise ConfigurationError(
+            None, f"Invalid wait {shown(wait)}: expected 0 to 3600 seconds. Give 0 to wait for nobody"
+        )
     return wait
 
 

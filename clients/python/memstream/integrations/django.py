@@ -29,6 +29,7 @@ from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from memstream._core.arguments import shown
 from memstream._shared import SharedCache, bounded_key, known_options, seconds_of
 from memstream.cache import Cache
 from memstream.errors import CacheMiss, ConfigurationError, MemStreamError
@@ -467,7 +468,7 @@ def _check(cache: MemStreamCache, where: str) -> Iterator[checks.CheckMessage]:
     for name in unknown:
         near = difflib.get_close_matches(name, known_options() | _OURS, 1)
         hint = f"Use {near[0]!r}." if near else f"Use one of {', '.join(sorted(known_options() | _OURS))}."
-        yield checks.Error(f"{where}: Invalid option {name!r} in OPTIONS.", hint, id="memstream.E001")
+        yield checks.Error(f"{where}: Invalid option {shown(name)} in OPTIONS.", hint, id="memstream.E001")
     try:
         check_wait(cache._wait)
         if not unknown:

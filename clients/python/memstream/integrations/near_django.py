@@ -28,6 +28,7 @@ from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from memstream._core.arguments import shown
 from memstream._shared import bounded_key, is_over, seconds_of
 from memstream.cache import Cache
 from memstream.errors import ConfigurationError, MemStreamError
@@ -82,7 +83,7 @@ class NearRedisCache(BaseCache):
         unknown = sorted(set(options) - set(known_options()))
         if unknown:
             close = difflib.get_close_matches(unknown[0], known_options(), 1) or known_options()
-            text = f"Invalid option {unknown[0]!r} in OPTIONS: expected {', '.join(close)}"
+            text = f"Invalid option {shown(unknown[0])} in OPTIONS: expected {', '.join(close)}"
             raise ConfigurationError(None, f"{text}. Correct its name, or leave it out")
         self._url = location if isinstance(location, str) else next(iter(location), "")
         self._ignore = bool(options.pop("ignore_errors", False))
