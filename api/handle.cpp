@@ -81,7 +81,7 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
   do {  // Again if the segment is destroyed before this process has entered it: another may have its name by now.
     status = open_cache(open_options, &cache, &opened->open_note_);
   } while (status == Status::kGone && !deadline.passed());
-  if (status != Status::kOk) return status;
+  if (status != Status::kOk) return memstream::name_variable(status, open_options);
   opened->current_.store(cache.get(), std::memory_order_release);
   opened->attachments_[0].cache = std::move(cache);
   opened->read_only_ = open_options.read_only;

@@ -12,6 +12,7 @@
 #include "api/grown_struct.h"
 #include "backends/accounts.h"
 #include "backends/open_segment.h"
+#include "core/base/quoted.h"
 #include "core/layout/layout.h"
 
 namespace memstream {
@@ -27,7 +28,7 @@ constexpr unsigned kDefaultMode = 0600;
 constexpr std::uint32_t kKnownFlags = MEMSTREAM_OPEN_READ_ONLY | MEMSTREAM_OPEN_EXISTING | MEMSTREAM_OPEN_ANY_OWNER;
 
 Status refuse(Status status, const char* source, std::string_view value, const char* expected) {
-  return fail(status, fmt::format("Invalid {} '{}': expected {}.", source, value, expected));
+  return fail(status, fmt::format("Invalid {} {}: expected {}.", source, in_quotes(value), expected));
 }
 
 // The whole text as a number in `base`.
@@ -200,6 +201,9 @@ Status read_spec(const memstream_options_t& given, OpenOptions* result) {
     return set_prefault(source, text, &result->prefault);
   };
 
+  result->shards_from_environment = given.shards == 0;
+  result->max_value_from_environment = given.max_value == 0;
+  result->huge_pages_from_environment = given.hugepages == nullptr;
   result->asks_for_size = given.size_bytes != 0 || ::secure_getenv("MEMSTREAM_SIZE") != nullptr;
   result->asks_for_mode = given.mode != 0 || ::secure_getenv("MEMSTREAM_MODE") != nullptr;
   if (given.owner != nullptr) {
@@ -248,6 +252,17 @@ memstream_options_t default_options(std::size_t size) noexcept {
 
 Status set_spec_size(const char* source, std::uint64_t size_bytes, SegmentSpec* spec) {
   return set_size(source, std::to_string(size_bytes), size_bytes, true, spec);
+}
+
+Status name_variable(Status status, const OpenOptions& options) {
+  const char* variable = nullptr;
+  if (status == Status::kBadShards && options.shards_from_environment) variable = "MEMSTREAM_SHARDS";
+  if (status == Status::kBadMaxValue && options.max_value_from_environment) variable = "MEMSTREAM_MAX_VALUE";
+  if (status == Status::kNoHugePages && options.huge_pages_from_environment) variable = "MEMSTREAM_HUGEPAGES";
+  const char* value = variable == nullptr ? nullptr : ::secure_getenv(variable);
+  if (value == nullptr) return status;
+  const std::string reason = last_error();
+  return fail(status, fmt::format("Invalid {} {}: {}", variable, in_quotes(value), reason));
 }
 
 Status read_options(const memstream_options_t* options, OpenOptions* result) {

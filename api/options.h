@@ -24,6 +24,10 @@ struct OpenOptions {
   bool prefault = false;
   bool checksum = false;
   bool asks_for_checksum = false;
+  // Whether they come from the environment, if they were given at all. For name_variable().
+  bool shards_from_environment = false;
+  bool max_value_from_environment = false;
+  bool huge_pages_from_environment = false;
 };
 
 // Options with every field set to "from the environment", and with `struct_size` set to `size`.
@@ -33,6 +37,10 @@ memstream_options_t default_options(std::size_t size = sizeof(memstream_options_
 // to kBadGroup with a message that names the variable, its value and what is allowed. Returns kInvalid for an unknown
 // owner, a struct of unknown size or unknown flags.
 Status read_options(const memstream_options_t* options, OpenOptions* result);
+
+// Returns `status`, with which an open has failed. Where the segment refused a value of the environment, the message
+// names the variable from now on.
+Status name_variable(Status status, const OpenOptions& options);
 
 // Sets the size of `spec`, rounded up to whole pages. kBadSize, with a message that names `source`.
 Status set_spec_size(const char* source, std::uint64_t size_bytes, SegmentSpec* spec);

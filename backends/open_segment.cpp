@@ -9,6 +9,7 @@
 
 #include "backends/posix/posix_backend.h"
 #include "backends/sysv/sysv_backend.h"
+#include "core/base/quoted.h"
 
 namespace memstream {
 namespace {
@@ -34,7 +35,7 @@ Status make_named(std::string_view asked_by, std::string_view name, std::unique_
     allowed += allowed.empty() ? "" : " or ";
     allowed += entry.name;
   }
-  return fail(Status::kBadBackend, fmt::format("Invalid {} '{}': expected {}.", asked_by, name, allowed));
+  return fail(Status::kBadBackend, fmt::format("Invalid {} {}: expected {}.", asked_by, in_quotes(name), allowed));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "core/base/identity.h"
 #include "core/base/pieces.h"
 #include "core/base/process_private.h"
+#include "core/base/quoted.h"
 #include "core/base/robust_mutex.h"
 #include "core/base/shared_bytes.h"
 #include "core/layout/hash.h"
@@ -296,7 +297,7 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
                                                      segment.size_bytes()));
   }
   if (text_of(identity.name) != name) {
-    return refuse(Status::kNameMismatch, fmt::format("carries the name '{}'", text_of(identity.name)));
+    return refuse(Status::kNameMismatch, fmt::format("carries the name {}", in_quotes(text_of(identity.name))));
   }
   const Geometry geometry = geometry_of(identity);
   if (!geometry_is_valid(geometry))
@@ -306,10 +307,10 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
     if (text_of(identity.libc) != libc_id() || identity.mutex_size != sizeof(pthread_mutex_t) ||
         identity.mutex_alignment != alignof(pthread_mutex_t) || identity.rwlock_size != sizeof(pthread_rwlock_t) ||
         identity.rwlock_alignment != alignof(pthread_rwlock_t)) {
-      return refuse(
-          Status::kOtherLibc,
-          fmt::format("was made with C library '{}', this process has '{}'", text_of(identity.libc), libc_id()),
-          "Their locks may differ: run both with the same library, or attach read-only.");
+      return refuse(Status::kOtherLibc,
+                    fmt::format("was made with C library {}, this process has '{}'", in_quotes(text_of(identity.libc)),
+                                libc_id()),
+                    "Their locks may differ: run both with the same library, or attach read-only.");
     }
   }
   attached->residence = {.boot_id = std::string(text_of(identity.boot_id)),

@@ -2,6 +2,7 @@
 #include "api/options.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/quoted.h"
 #include "tests/support/expectations.h"
 
 namespace memstream::test {
@@ -174,9 +176,53 @@ TEST_CASE("a value that is not possible is an error that names the variable, the
       OpenOptions options;
       CHECK(read_options(nullptr, &options) == variable.status);
       CHECK(message_has(variable.name));
-      CHECK(message_has("'" + value + "'"));
+      CHECK(message_has(in_quotes(value).c_str()));
       CHECK(message_has(variable.allowed));
     }
+  }
+}
+
+TEST_CASE("a hostile value is shown without control bytes and shortened, and what is expected follows") {
+  for (const char* variable : {"MEMSTREAM_BACKEND", "MEMSTREAM_NAME", "MEMSTREAM_SIZE", "MEMSTREAM_SHARDS",
+                               "MEMSTREAM_TIMEOUT_MS", "MEMSTREAM_MODE", "MEMSTREAM_HUGEPAGES", "MEMSTREAM_GROUP",
+                               "MEMSTREAM_PREFAULT", "MEMSTREAM_CHECKSUM", "MEMSTREAM_MAX_VALUE"}) {
+    CAPTURE(variable);
+    const Environment environment;
+    OpenOptions options;
+    Environment::set(variable, "\x1b[2J\xff\n\\");
+    CHECK(read_options(nullptr, &options) != Status::kOk);
+    CHECK_MESSAGE(message_has("'\\x1b[2J\\xff\\x0a\\\\': expected "), last_error());
+    Environment::set(variable, std::string(5000, 'x'));
+    CHECK(read_options(nullptr, &options) != Status::kOk);
+    CHECK_MESSAGE(message_has("xxx...' (5000 bytes): expected "), last_error());
+  }
+}
+
+TEST_CASE("a value that the segment refuses is named by its variable, if it came from there") {
+  struct Refused {
+    const char* variable;
+    const char* value;
+    Status status;
+    void (*set)(memstream_options_t&);
+  };
+  const std::string name = "options-" + std::to_string(::getpid());
+  for (const Refused& one :
+       {Refused{"MEMSTREAM_SHARDS", "64", Status::kBadShards, [](memstream_options_t& o) { o.shards = 64; }},
+        Refused{"MEMSTREAM_MAX_VALUE", "1G", Status::kBadMaxValue,
+                [](memstream_options_t& o) { o.max_value = 1 << 30; }}}) {
+    CAPTURE(one.variable);
+    const Environment environment;
+    memstream_options_t given = fresh_options();
+    given.name = name.c_str();
+    given.size_bytes = 1 << 20;
+    memstream_t* opened = nullptr;
+    Environment::set(one.variable, one.value);
+    REQUIRE(memstream_open(&given, &opened) == static_cast<int>(one.status));
+    const std::string begin = std::string("Invalid ") + one.variable + " '" + one.value + "': ";
+    CHECK_MESSAGE(std::string(cache_last_error()).starts_with(begin), cache_last_error());
+    one.set(given);
+    REQUIRE(memstream_open(&given, &opened) == static_cast<int>(one.status));
+    CHECK_MESSAGE(std::string(cache_last_error()).find("MEMSTREAM_") == std::string::npos, cache_last_error());
   }
 }
 
