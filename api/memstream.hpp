@@ -14,8 +14,8 @@
 //     ThrowingCache has the same members. It throws an Exception for an error; expected outcomes such as CACHE_MISS are
 //     an empty std::optional, or false.
 //  2. A key is a std::string_view of 1 to CACHE_MAX_KEY_SIZE bytes of any value. A value is anything that Bytes takes.
-//  3. A cache, a view, a reservation and a lease end what they own when they are destroyed. All of them can be moved. A
-//     moved-from one owns nothing and must not be used. Views, reservations and leases end before their cache.
+//  3. A cache, a view, a reservation, a permit and a lease end what they own when they are destroyed. All of them can
+//     be moved. A moved-from one owns nothing and must not be used. All others end before their cache.
 //  4. All threads may use one cache at the same time, except to move, close or assign it.
 //  5. All durations are milliseconds. A time to live of 0 means for ever.
 //  6. The comment of each member names the function of the C interface that it calls. docs/reference-c.md has its
@@ -30,6 +30,7 @@
 #include <type_traits>
 
 #include "memstream_bytes.hpp"
+#include "memstream_limits.h"
 #include "memstream_metrics.h"
 #include "memstream_result.hpp"
 #include "memstream_tags.h"
@@ -41,6 +42,7 @@ inline namespace cxx1 {
 using Entry = memstream_entry_t;
 using Info = memstream_info_t;
 using Item = memstream_item_t;
+using LimitInfo = memstream_limit_info_t;
 using Meta = memstream_meta_t;
 using Metrics = memstream_metrics_t;
 using Process = memstream_process_t;
@@ -79,6 +81,13 @@ struct SetOptions {
   std::chrono::milliseconds ttl{0};  // Time to live. 0: the entry never expires.
   std::uint32_t flags = 0;           // 32 bits of the caller, stored with the value.
   const Tags* tags = nullptr;        // Groups that the entry belongs to. Null: none.
+};
+
+// How often a key may be used: evenly, and `burst` times together after a pause.
+struct Rate {
+  std::uint64_t requests = 1;              // In each period.
+  std::chrono::milliseconds period{1000};  // At least 1 ms.
+  std::uint64_t burst = 0;                 // 0: as many as `requests`.
 };
 
 // How to ask for a lease.
@@ -447,6 +456,40 @@ class Reservation {
  private:
   memstream_t* cache_;
   memstream_reservation_t room_;  // The library zeroes it when it ends.
+};
+
+// One permit of a semaphore. C: memstream_semaphore_acquire().
+//
+// OWNS: the permit. The destructor gives it back, in any thread. A forked child does not have it. A process that ends
+// in any way gives it back, too.
+class Permit {
+ public:
+  Permit(memstream_t* cache, std::string name, std::uint64_t permit) noexcept
+      : cache_(cache), name_(std::move(name)), permit_(permit) {}
+  Permit(Permit&& other) noexcept
+      : cache_(other.cache_), name_(std::move(other.name_)), permit_(std::exchange(other.permit_, 0)) {}
+  Permit& operator=(Permit&& other) noexcept {
+    Permit old(std::move(*this));
+    cache_ = other.cache_;
+    name_ = std::move(other.name_);
+    permit_ = std::exchange(other.permit_, 0);
+    return *this;
+  }
+  ~Permit() {
+    if (permit_ != 0) memstream_semaphore_release(cache_, name_.data(), name_.size(), permit_);
+  }
+
+  // Gives it back. CACHE_CONFLICT: it was given back already. C: memstream_semaphore_release().
+  Result<void> release() {
+    const int status = memstream_semaphore_release(cache_, name_.data(), name_.size(), permit_);
+    if (status == CACHE_OK) permit_ = 0;
+    return detail::done_or_error(status);
+  }
+
+ private:
+  memstream_t* cache_;
+  std::string name_;
+  std::uint64_t permit_;  // 0: given back or moved.
 };
 
 // The right to compute the value of a key. C: memstream_lease().
@@ -914,6 +957,53 @@ class BasicCache {
       const int status = memstream_lease_follow(handle(), key.data(), key.size(), &followed, detail::count_of(timeout));
       if (status < 0) return Error::of(status);
       return status;
+    });
+  }
+
+  // ---- Limits among all processes ----
+
+  // Asks whether a request of a key may go on now, and counts it if so. Returns how long to wait before the next try: 0
+  // if it may go on. C: memstream_limit().
+  Sure<std::chrono::milliseconds> limit(std::string_view key, const Rate& rate) {
+    return Face::sure([&]() -> Result<std::chrono::milliseconds> {
+      if (auto error = detail::refuse_negative("period", rate.period)) return *std::move(error);
+      std::uint64_t wait_ms = 0;
+      const int status = memstream_limit(handle(), key.data(), key.size(), rate.requests, detail::count_of(rate.period),
+                                         rate.burst != 0 ? rate.burst : rate.requests, &wait_ms);
+      if (status != CACHE_OK && status != CACHE_HELD) return Error::of(status);
+      return std::chrono::milliseconds(wait_ms);
+    });
+  }
+  // Makes a key as if it was never used. CACHE_MISS: it was already. C: memstream_limit_reset().
+  Maybe<void> reset_limit(std::string_view key) {
+    return Face::maybe([&] { return detail::done_or_error(memstream_limit_reset(handle(), key.data(), key.size())); });
+  }
+  // Takes one of the permits of a semaphore, and waits for one. With one permit it is a lock. CACHE_HELD: living
+  // processes hold all. C: memstream_semaphore_acquire().
+  Maybe<Permit> acquire(std::string_view name, std::uint64_t permits, std::chrono::milliseconds timeout) {
+    return Face::maybe([&]() -> Result<Permit> {
+      if (auto error = detail::refuse_negative("timeout", timeout)) return *std::move(error);
+      std::string kept(name);  // First: nothing may fail once there is a permit.
+      std::uint64_t permit = 0;
+      const int status =
+          memstream_semaphore_acquire(handle(), name.data(), name.size(), permits, detail::count_of(timeout), &permit);
+      if (status != CACHE_OK) return Error::of(status);
+      return Permit(handle(), std::move(kept), permit);
+    });
+  }
+  // Counts the permits of a semaphore that living processes hold. C: memstream_semaphore_held().
+  Sure<std::uint64_t> held(std::string_view name) const {
+    return Face::sure([&]() -> Result<std::uint64_t> {
+      std::uint64_t count = 0;
+      const int status = memstream_semaphore_held(handle(), name.data(), name.size(), &count);
+      if (status != CACHE_OK) return Error::of(status);
+      return count;
+    });
+  }
+  // The rate limits and permits that are in use. C: memstream_limits().
+  Sure<std::vector<LimitInfo>> limits() const {
+    return Face::sure([&] {
+      return detail::listed<LimitInfo>(16, [&](auto... given) { return memstream_limits(handle(), given...); });
     });
   }
 

@@ -20,7 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import c_reference  # noqa: E402
 
 HEADERS = ("api/memstream.hpp", "api/memstream_bytes.hpp", "api/memstream_result.hpp")
-C_HEADERS = ("api/memstream_options.h", "api/memstream.h", "api/memstream_metrics.h", "api/memstream_tags.h")
+C_HEADERS = (
+    "api/memstream_options.h",
+    "api/memstream.h",
+    "api/memstream_limits.h",
+    "api/memstream_metrics.h",
+    "api/memstream_tags.h",
+)
 # Functions of the C interface that the header does not call, each with what it calls instead.
 LEFT_OUT = {
     "memstream_options_init": "memstream_options_init_sized",

@@ -249,6 +249,48 @@ TEST_CASE("tags end entries by an invalidation, however they were stored") {
   CHECK(fails(fixture.reader().invalidate("pages"), CACHE_READ_ONLY, "reading"));
 }
 
+TEST_CASE("a limit says how long to wait, and a permit is given back by its end") {
+  const TemporarySegment segment("cpp-limits", 16 << 20);
+  const Options options{.name = segment.spec().name, .size_bytes = 16 << 20};
+  Cache cache = Cache::open(options).value();
+  ThrowingCache throwing = ThrowingCache::open(options);
+  const Rate rate{.requests = 2, .period = 3'600'000ms};
+  CHECK(cache.limit("user:7", rate).value() == 0ms);
+  CHECK(throwing.limit("user:7", rate) == 0ms);
+  CHECK(cache.limit("user:7", rate).value() > 1'000'000ms);
+  CHECK(throwing.limit("user:7", {.requests = 2, .period = 3'600'000ms, .burst = 3}) == 0ms);
+  CHECK(cache.limits()->size() == 1);
+  CHECK(cache.limits()->front().most == 3);
+  CHECK(cache.reset_limit("user:7"));
+  CHECK(cache.reset_limit("user:7").status() == CACHE_MISS);
+  CHECK_FALSE(throwing.reset_limit("user:7"));
+  CHECK(fails(cache.limit("user:7", {.period = -1ms}), CACHE_INVALID, "Invalid period"));
+  CHECK(fails(cache.limit("user:7", {.requests = 0}), CACHE_INVALID, "Invalid rate 0"));
+
+  {
+    auto first = cache.acquire("reports", 2, 0ms);
+    REQUIRE(first);
+    Permit moved = *std::move(first);
+    auto second = throwing.acquire("reports", 2, 0ms);
+    REQUIRE(second);
+    CHECK(cache.held("reports").value() == 2);
+    CHECK(cache.acquire("reports", 2, 1ms).status() == CACHE_HELD);
+    CHECK_FALSE(throwing.acquire("reports", 2, 0ms));
+    CHECK(moved.release());
+    CHECK(moved.release().status() == CACHE_CONFLICT);
+    CHECK(throwing.held("reports") == 1);
+    moved = *std::move(second);  // Of another handle.
+    CHECK(cache.held("reports").value() == 1);
+  }
+  CHECK(cache.held("reports").value() == 0);
+  CHECK(fails(cache.acquire("reports", 0, 0ms), CACHE_INVALID, "Invalid permits 0"));
+  CHECK(fails(cache.acquire("reports", 1, -1ms), CACHE_INVALID, "Invalid timeout"));
+
+  Fixture small("limits-small");
+  CHECK(fails(small.cache.held("reports"), CACHE_INVALID, "at least 16 MiB"));
+  CHECK(fails(small.cache.reset_limit("user:7"), CACHE_INVALID, "at least 16 MiB"));
+}
+
 TEST_CASE("increment counts in decimal text") {
   Fixture fixture("increment");
   Cache& cache = fixture.cache;
