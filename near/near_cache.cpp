@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "api/quoted.h"
+
 namespace memstream::near {
 namespace {
 
@@ -24,7 +26,7 @@ std::uint64_t now_ns() noexcept {
 }
 
 int bad_option(const char* name, const std::string& value, const char* expected) {
-  return fail(CACHE_INVALID, fmt::format("Invalid {} '{}': expected {}.", name, value, expected));
+  return fail(CACHE_INVALID, fmt::format("Invalid {} {}: expected {}.", name, in_quotes(value), expected));
 }
 
 }  // namespace
@@ -37,16 +39,17 @@ const char* last_error() noexcept { return message_of_thread.c_str(); }
 
 int NearCache::unreachable(const std::string& error) {
   count(counts_.errors);
-  return fail(MEMSTREAM_NEAR_UNREACHABLE, fmt::format("Redis at '{}' cannot be used: {}. Start it, or correct the "
+  return fail(MEMSTREAM_NEAR_UNREACHABLE, fmt::format("Redis at {} cannot be used: {}. Start it, or correct the "
                                                       "address.",
-                                                      settings_.redis_text, error));
+                                                      in_quotes(settings_.redis_text, kMostQuotedPathBytes), error));
 }
 
 int NearCache::refused(const redisReply& reply) {
   count(counts_.errors);
-  return fail(MEMSTREAM_NEAR_REFUSED, fmt::format("Redis at '{}' refused the command: {}. Use a key of type string and "
-                                                  "a user who may read and write it.",
-                                                  settings_.redis_text, text_of(reply)));
+  return fail(MEMSTREAM_NEAR_REFUSED,
+              fmt::format("Redis at {} refused the command: {}. Use a key of type string and "
+                          "a user who may read and write it.",
+                          in_quotes(settings_.redis_text, kMostQuotedPathBytes), text_of(reply)));
 }
 
 int NearCache::ask(std::string_view key, const Upstream::Commands& commands, std::vector<Reply>* replies) {

@@ -449,6 +449,9 @@ TEST_CASE("what is wrong is named: options, credentials, kinds of keys, segments
     CAPTURE(address);
     refused([&](auto& options) { options.redis = address; }, "HOST:PORT");
   }
+  refused([&](auto& options) { options.redis = "\x1b[31m"; }, "Invalid redis '\\x1b[31m': expected HOST:PORT");
+  const std::string long_address(5000, 'x');
+  refused([&](auto& options) { options.redis = long_address.c_str(); }, "xxx...' (5000 bytes): expected HOST:PORT");
   const char* empty[] = {""};
   const char* overlapping[] = {"user:1", "user:"};
   refused([&](auto& options) { options.prefixes = empty, options.prefix_count = 1; }, "1 character");
@@ -480,6 +483,16 @@ TEST_CASE("what is wrong is named: options, credentials, kinds of keys, segments
     CHECK(becomes_true([&] { return std::strstr(memstream_near_agent_error(locked_out), "NOAUTH") != nullptr; }));
     CHECK(locked_out.get("key") == "status " + std::to_string(MEMSTREAM_NEAR_REFUSED));
     CHECK(says("NOAUTH"));
+  }
+  {
+    // The message shows the address without the byte that a terminal obeys.
+    const std::string hostile = "unix:/nowhere/\x1b[31m";
+    memstream_near_options_t asked = options;
+    asked.redis = hostile.c_str();
+    const Near lost(segment.spec(), asked);
+    CHECK(lost.get("key") == kUnreachable);
+    CHECK(says("Redis at 'unix:/nowhere/\\x1b[31m' cannot be used"));
+    CHECK(!says("\x1b"));
   }
   options.password = "wrong";
   {
