@@ -31,9 +31,9 @@ Cache::Cache(const Target& target, Attach attach) {
   options.timeout_ms = target.timeout_ms;
   if (!target.owner.empty()) {
     if (attach == Attach::kWrite || attach == Attach::kCreate) {
-      throw Failure(CACHE_INVALID, fmt::format("Invalid --owner '{}': expected no owner where the command writes. Run "
+      throw Failure(CACHE_INVALID, fmt::format("Invalid --owner {}: expected no owner where the command writes. Run "
                                                "the command as that user.",
-                                               printable(target.owner, 64)));
+                                               in_quotes(target.owner)));
     }
     options.owner = target.owner.c_str();
     attach = Attach::kReadOnly;

@@ -26,7 +26,7 @@ static_assert(std::endian::native == std::endian::little, "the file has the byte
 constexpr std::size_t kBufferSize = std::size_t{1} << 20;
 
 [[noreturn]] void system_failed(const std::string& what, const std::string& path) {
-  throw std::runtime_error(fmt::format("{} of '{}' failed: {}.", what, path, std::strerror(errno)));
+  throw std::runtime_error(fmt::format("{} of {} failed: {}.", what, path_in_quotes(path), std::strerror(errno)));
 }
 
 std::uint64_t checksum_of(RecordHead head, std::string_view key, std::string_view value) {
@@ -165,13 +165,16 @@ class InputFile {
  public:
   explicit InputFile(std::string path) : path_(std::move(path)) {
     file_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file_ < 0) throw std::invalid_argument(fmt::format("Invalid file '{}': {}.", path_, std::strerror(errno)));
+    if (file_ < 0)
+      throw std::invalid_argument(fmt::format("Invalid file {}: {}.", path_in_quotes(path_), std::strerror(errno)));
     DumpHead head{};
     if (!read_raw(&head, sizeof head) || std::memcmp(head.magic, kDumpMagic, sizeof head.magic) != 0) {
-      throw std::invalid_argument(fmt::format("Invalid file '{}': expected a file that memstream dump made.", path_));
+      throw std::invalid_argument(
+          fmt::format("Invalid file {}: expected a file that memstream dump made.", path_in_quotes(path_)));
     }
     if ((head.flags & ~kDumpIsCompressed) != 0) {
-      throw std::invalid_argument(fmt::format("Invalid file '{}': a newer version made it. Use that version.", path_));
+      throw std::invalid_argument(
+          fmt::format("Invalid file {}: a newer version made it. Use that version.", path_in_quotes(path_)));
     }
     if ((head.flags & kDumpIsCompressed) != 0) stream_.reset(ZSTD_createDStream());
   }
@@ -280,9 +283,9 @@ int dump(const Session& session, const std::string& path, bool compress) {
         [&] { return fmt::format("{} entries, {} dumped to {}\n", entries, format_size(bytes), path); });
   if (damaged != 0) {
     throw std::runtime_error(
-        fmt::format("File '{}' lacks {} damaged values; it holds all others. Run 'memstream check --repair' to drop "
+        fmt::format("File {} lacks {} damaged values; it holds all others. Run 'memstream check --repair' to drop "
                     "them, and store them again.",
-                    path, damaged));
+                    path_in_quotes(path), damaged));
   }
   return kDone;
 }
@@ -320,8 +323,8 @@ int load(const Session& session, const std::string& path) {
   for (;;) {
     if (!read_record(file, &head, &key, &value)) {
       throw std::runtime_error(
-          fmt::format("File '{}' is damaged or cut off after {} entries; these were loaded. Dump again for the rest.",
-                      path, loaded.entries + loaded.expired + loaded.too_large));
+          fmt::format("File {} is damaged or cut off after {} entries; these were loaded. Dump again for the rest.",
+                      path_in_quotes(path), loaded.entries + loaded.expired + loaded.too_large));
     }
     if (head.key_size == 0) break;
     const std::uint64_t now_ms = static_cast<std::uint64_t>(

@@ -30,7 +30,7 @@ std::uint64_t parse_ttl(const std::string& text) {
                                             : 0;
   if (scale == 0 || digits == 0 || text.empty() || text.substr(0, digits).size() > 9) {
     throw std::invalid_argument(
-        fmt::format("Invalid ttl '{}': expected a number of seconds, or one with ms, s, m, h or d.", text));
+        fmt::format("Invalid ttl {}: expected a number of seconds, or one with ms, s, m, h or d.", in_quotes(text)));
   }
   return std::stoull(text) * scale;
 }
@@ -44,7 +44,8 @@ void write_bytes(std::string_view bytes) {
 std::string read_all(const std::string& path) {
   if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::invalid_argument(fmt::format("Invalid file '{}': {}.", path, std::strerror(errno)));
+  if (!file)
+    throw std::invalid_argument(fmt::format("Invalid file {}: {}.", path_in_quotes(path), std::strerror(errno)));
   return {std::istreambuf_iterator<char>(file), {}};
 }
 

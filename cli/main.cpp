@@ -2,10 +2,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <sstream>
+#include <string_view>
 
 #include "cli/command.h"
+#include "cli/text.h"
 
 namespace memstream::cli {
 
@@ -55,6 +59,27 @@ int report(int exit_code, const std::string& message) {
   return exit_code;
 }
 
+// A message of the parser, which repeats words of the command line as they are: without what a terminal obeys, and with
+// long words cut.
+std::string shown(std::string message, int argc, const char* const* argv) {
+  std::vector<std::string_view> words;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    words.push_back(word);
+    if (const std::size_t equals = word.find('='); equals != word.npos) words.push_back(word.substr(equals + 1));
+  }
+  // The longest first: a word may be a part of another one.
+  std::stable_sort(words.begin(), words.end(), [](auto one, auto other) { return one.size() > other.size(); });
+  for (const std::string_view word : words) {
+    const std::string safe = in_quotes(word);
+    if (word.size() + 2 == safe.size()) continue;  // Nothing to hide, so only the apostrophes came.
+    for (std::size_t at = message.find(word); at != message.npos; at = message.find(word, at + safe.size())) {
+      message.replace(at, word.size(), safe);
+    }
+  }
+  return message;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Inspects and changes MemStream caches.", "memstream");
   app.require_subcommand(1);
@@ -75,7 +100,10 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kDone : kUsage;
+    std::ostringstream message;
+    const int code = app.exit(error, std::cout, message);
+    fmt::print(stderr, "{}", shown(message.str(), argc, argv));
+    return code == 0 ? kDone : kUsage;
   }
   try {
     const int exit_code = session.run();

@@ -84,7 +84,8 @@ std::uint64_t parse_time(const std::string& text) {
   const double ms = number * (unit == "s" ? 1000 : 1);
   const bool is_time = error == std::errc{} && (unit == "s" || unit == "ms") && ms >= 250 && ms <= 3'600'000;
   if (is_time) return static_cast<std::uint64_t>(ms);
-  throw CLI::ValidationError("--max-lag", fmt::format("Invalid --max-lag '{}': expected 250ms to 3600s.", text));
+  throw CLI::ValidationError("--max-lag",
+                             fmt::format("Invalid --max-lag {}: expected 250ms to 3600s.", in_quotes(text)));
 }
 
 // Arguments can be seen by other users, so a password is none of them.
@@ -96,9 +97,9 @@ std::string read_password(const NearChoices& choices) {
   std::ifstream file(choices.password_file);
   std::string password;
   if (!std::getline(file, password) || password.empty()) {
-    throw Failure(CACHE_INVALID, fmt::format("Invalid --password-file '{}': expected a file that begins with a line "
+    throw Failure(CACHE_INVALID, fmt::format("Invalid --password-file {}: expected a file that begins with a line "
                                              "with the password.",
-                                             choices.password_file));
+                                             path_in_quotes(choices.password_file)));
   }
   return password;
 }
@@ -113,7 +114,8 @@ struct State {
 State state_of(const memstream_near_stats_t& stats, const std::string& redis, const std::string& error,
                std::uint64_t max_lag_ms) {
   const auto own = static_cast<std::uint32_t>(getpid());
-  if (!error.empty()) return {"lost", fmt::format("Redis at '{}' cannot be followed: {}. Trying again", redis, error)};
+  if (!error.empty())
+    return {"lost", fmt::format("Redis at {} cannot be followed: {}. Trying again", path_in_quotes(redis), error)};
   if (stats.agent_pid != 0 && stats.agent_pid != own)
     return {"waiting", fmt::format("process {} is the agent; this one takes over when it ends", stats.agent_pid)};
   if (stats.is_agent == 0 || stats.lag_ms == kNeverHeard) return {"connecting", "Redis is asked for its invalidations"};
@@ -137,10 +139,9 @@ int run_agent(const Session& session, const NearChoices& choices) {
   const std::uint64_t max_lag_ms = parse_time(choices.max_lag);
   const std::string password = read_password(choices);
   if (!choices.user.empty() && password.empty()) {
-    throw Failure(CACHE_INVALID,
-                  fmt::format("Invalid --user '{}': expected a password too. Set MEMSTREAM_NEAR_PASSWORD, "
-                              "or name a --password-file.",
-                              choices.user));
+    throw Failure(CACHE_INVALID, fmt::format("Invalid --user {}: expected a password too. Set MEMSTREAM_NEAR_PASSWORD, "
+                                             "or name a --password-file.",
+                                             in_quotes(choices.user)));
   }
   const std::string redis = choices.redis.empty() ? "127.0.0.1:6379" : choices.redis;
   // Threads inherit this: only the loop below takes the signals.

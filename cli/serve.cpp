@@ -15,6 +15,7 @@
 #include "cli/monitor.h"
 #include "cli/page.h"
 #include "cli/server.h"
+#include "cli/text.h"
 
 namespace memstream::cli {
 namespace {
@@ -80,8 +81,8 @@ void write_file(const std::string& path, const std::string& text) {
   if (is_written && rename(draft.c_str(), path.c_str()) == 0) return;
   const int reason = is_written ? errno : error;
   if (file >= 0) unlink(draft.c_str());
-  throw Failure(CACHE_OS_ERROR,
-                fmt::format("Writing '{}' failed: {}. Choose another file.", path, std::strerror(reason)));
+  throw Failure(CACHE_OS_ERROR, fmt::format("Writing {} failed: {}. Choose another file.", path_in_quotes(path),
+                                            std::strerror(reason)));
 }
 
 int make_report(const Session& session, const ServeChoices& choices, const std::string& path) {

@@ -126,11 +126,10 @@ PageServer::PageServer(ServerChoices choices, Monitor& monitor, Target target)
   const bool is_bound =
       port_ != 0 ? server.bind_to_port(choices_.host, port_) : (port_ = server.bind_to_any_port(choices_.host)) > 0;
   if (!is_bound) {
-    throw Failure(
-        CACHE_OS_ERROR,
-        fmt::format("Invalid --host '{}' with --port {}: expected an address of this machine and a free port: "
-                    "{}. Choose another port, or end the program that uses it.",
-                    choices_.host, choices_.port, std::strerror(errno)));
+    throw Failure(CACHE_OS_ERROR,
+                  fmt::format("Invalid --host {} with --port {}: expected an address of this machine and a free port: "
+                              "{}. Choose another port, or end the program that uses it.",
+                              in_quotes(choices_.host), choices_.port, std::strerror(errno)));
   }
 }
 

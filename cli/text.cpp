@@ -13,22 +13,6 @@
 namespace memstream::cli {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `bytes`, 0 if there is none.
-std::size_t utf8_length(std::string_view bytes) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || bytes.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  // Overlong forms, surrogates and what lies beyond Unicode.
-  const bool is_out = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) > 0x9f) ||
-                      (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) > 0x8f);
-  return is_out ? 0 : length;
-}
-
 // Calls `whole(sequence)` for each character and `broken(byte)` for each byte that is part of none.
 template <class Whole, class Broken>
 void each_character(std::string_view bytes, Whole whole, Broken broken) {
@@ -41,12 +25,6 @@ void each_character(std::string_view bytes, Whole whole, Broken broken) {
     }
     bytes.remove_prefix(std::max<std::size_t>(length, 1));
   }
-}
-
-bool is_control(std::string_view character) {
-  const auto first = static_cast<unsigned char>(character[0]);
-  if (character.size() == 1) return first < 0x20 || first == 0x7f;
-  return character.size() == 2 && first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
 std::size_t width_of(std::string_view text) {
@@ -184,7 +162,7 @@ std::uint64_t parse_size(const std::string& text) {
                                                  : -1;
   if (shift < 0 || number > (std::uint64_t{1} << (63 - shift))) {
     throw std::invalid_argument(
-        fmt::format("Invalid size '{}': expected bytes, with K, M or G for larger units.", text));
+        fmt::format("Invalid size {}: expected bytes, with K, M or G for larger units.", in_quotes(text)));
   }
   return number << shift;
 }

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "api/quoted.h"
+
 namespace memstream::cli {
 
 std::string format_size(std::uint64_t size_bytes);                  // "512 B", "3.4 MiB"
@@ -17,6 +19,9 @@ std::string format_share(std::uint64_t part, std::uint64_t whole);  // "12.3 %";
 // Bytes as text that is safe on a terminal: everything but printable UTF-8 is escaped. Cut to `width` characters; 0: no
 // limit.
 std::string printable(std::string_view bytes, std::size_t width = 0);
+
+// A path in an error message.
+inline std::string path_in_quotes(std::string_view path) { return in_quotes(path, kMostQuotedPathBytes); }
 
 // Bytes as text for JSON: bytes that are not UTF-8 are escaped as \xNN, and a backslash as two.
 std::string json_text(std::string_view bytes);

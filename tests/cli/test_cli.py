@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -443,6 +443,40 @@ def test_usage_errors_are_exit_code_2(shell: Shell) -> None:
         assert shell.run(*words).returncode == 2, words
     assert shell.run("--help").returncode == 0 and shell.run("get", "--help").returncode == 0
     assert b"Examples:" in shell.run("get", "--help").stdout
+
+
+def test_a_word_of_the_user_is_shown_without_control_bytes_and_not_longer_than_needed(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.ok("put", "key", "x")
+    file = str(tmp_path / "\x1b[31m")
+    hostile: List[Tuple[int, str, List[str]]] = [
+        (2, "Invalid options.backend '{}': expected", ["get", "x", "--backend", "{}"]),
+        (2, "Invalid options.name '{}': expected", ["get", "x", "--name", "{}"]),
+        (2, "Invalid ttl '{}': expected", ["put", "x", "y", "--ttl", "{}"]),
+        (2, "Invalid size '{}': expected", ["resize", "{}"]),
+        (2, "Invalid --owner '{}': expected", ["serve", "--port", "0", "--allow-writes", "--owner", "{}"]),
+        (2, "Could not convert: --timeout-ms = '{}'", ["get", "x", "--timeout-ms", "{}"]),
+        (2, "Could not convert: --timeout-ms = '{}'", ["get", "x", "--timeout-ms={}"]),
+        (2, "not expected: '{}'", ["stat", "{}"]),
+        (4, "Invalid --host '{}' with", ["serve", "--host", "{}"]),
+    ]
+    for code, text, words in hostile:
+        message = shell.fails(code, *(word.format("\x1b[31m") for word in words))
+        assert text.format("\\x1b[31m") in message and "\x1b" not in message, message
+        message = shell.fails(code, *(word.format("x" * 5000) for word in words))
+        assert text.format("x" * 100 + "...").replace("...'", "...' (5000 bytes)") in message, message
+        assert len(message) < 600, message
+    for code, text, words in (
+        (2, "Invalid file '{}': ", ["put", "x", "--file", file]),
+        (2, "Invalid file '{}': ", ["load", file]),
+        (4, " '{}' failed: ", ["dump", file + "/x"]),
+        (4, "Writing '{}' failed: ", ["report", file + "/x"]),
+    ):
+        message = shell.fails(code, *words)
+        shown = words[-1].replace("\x1b", "\\x1b")
+        assert text.format(shown) in message and "\x1b" not in message, message
+    assert "größe" in shell.fails(2, "get", "x", "--backend", "größe")
 
 
 # ---- another user's cache ----
