@@ -88,7 +88,7 @@ std::uint64_t parse_time(const std::string& text) {
                              fmt::format("Invalid --max-lag {}: expected 250ms to 3600s.", in_quotes(text)));
 }
 
-// Arguments can be seen by other users, so a password is none of them.
+// Other users can see arguments, so a password is never an argument.
 std::string read_password(const NearChoices& choices) {
   if (choices.password_file.empty()) {
     const char* const value = std::getenv("MEMSTREAM_NEAR_PASSWORD");  // NOLINT(concurrency-mt-unsafe): as above.
@@ -104,7 +104,7 @@ std::string read_password(const NearChoices& choices) {
   return password;
 }
 
-// What the agent is doing, as one line of the log tells it.
+// The state of the agent, as one line of the log shows it.
 struct State {
   std::string name;
   std::string message;

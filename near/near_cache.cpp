@@ -66,7 +66,7 @@ void NearCache::count_hit() {
     publish_counts();
 }
 
-// What a process has not published when it forks counts twice: its child has it too.
+// Counts that a process has not published when it forks count twice, because the child has them too.
 void NearCache::publish_counts() noexcept {
   memstream_near_core_counts_t more{};
   more.struct_size = sizeof more;
@@ -120,7 +120,7 @@ int NearCache::read_options(const memstream_near_options_t& options, Settings* s
     upstream.prefixes.emplace_back(options.prefixes[i]);
   }
   std::sort(upstream.prefixes.begin(), upstream.prefixes.end());
-  // Redis refuses those too. What begins with another one stands right behind it.
+  // Redis refuses prefixes that overlap too. In the sorted list, such a prefix follows the one that it begins with.
   const auto overlap =
       std::adjacent_find(upstream.prefixes.begin(), upstream.prefixes.end(),
                          [](const std::string& one, const std::string& next) { return next.starts_with(one); });
@@ -171,8 +171,8 @@ bool NearCache::is_tracked(std::string_view key) const noexcept {
                      [&](const std::string& prefix) { return key.starts_with(prefix); });
 }
 
-// CACHE_OK, CACHE_MISS (absent in Redis) and CACHE_TOO_SMALL are answers; MEMSTREAM_NEAR_FETCH: there is none, and one
-// may be stored; all others: there is none.
+// Returns CACHE_OK, CACHE_MISS (absent in Redis) or CACHE_TOO_SMALL with an answer. Without one, it returns
+// MEMSTREAM_NEAR_FETCH if the caller may store one, and another status if not.
 int NearCache::look_up(std::uint32_t server, std::string_view key, void* value, std::size_t* value_size,
                        std::uint64_t max_lag_ms, std::uint64_t* stale_cas) {
   memstream_near_core_meta_t meta;
@@ -194,7 +194,7 @@ int NearCache::bypass(memstream_near_fill_t* fill) {
   return MEMSTREAM_NEAR_FETCH;
 }
 
-// Of those that miss a key one asks Redis, with a lease; the others wait for its end and look again.
+// One of the callers that miss a key asks Redis, with a lease. The others wait until the lease ends and look again.
 void NearCache::join_fill(std::string_view key, std::uint64_t stale_cas, bool* look_again,
                           memstream_near_fill_t* fill) {
   const auto wait_ms = static_cast<std::uint64_t>(settings_.upstream.timeout.count());
@@ -203,7 +203,7 @@ void NearCache::join_fill(std::string_view key, std::uint64_t stale_cas, bool* l
     *look_again = true;  // Its answer came meanwhile.
   } else if (leased == CACHE_HELD) {
     std::uint64_t followed = 0;
-    // CACHE_MISS: its holder died. Whoever waited too long asks by itself.
+    // CACHE_MISS: its holder died. A caller that waited too long asks Redis itself.
     const int ended = memstream_lease_follow(cache_, key.data(), key.size(), &followed, wait_ms);
     *look_again = ended == CACHE_OK || ended == CACHE_MISS;
   } else if (leased != CACHE_OK) {
@@ -212,7 +212,7 @@ void NearCache::join_fill(std::string_view key, std::uint64_t stale_cas, bool* l
 }
 
 void NearCache::start_fill(Node& node, std::string_view key, memstream_near_fill_t* fill) {
-  // The token before Redis is asked.
+  // The token must be older than the question to Redis.
   fill->begun_ns = now_ns();
   const bool may_store = upstream_.take_token(node, key, &fill->token) && is_worth_keeping(fill->token);
   fill->may_store = may_store ? 1 : 0;
@@ -321,7 +321,7 @@ int NearCache::store(std::string_view key, const std::string_view* value, std::i
                      memstream_near_fill_t* fill) {
   std::uint64_t ttl_ms = value != nullptr ? settings_.local_ttl_ms : settings_.absent_ttl_ms;
   if (value != nullptr && pttl_ms != -1) {
-    // From the instant on at which Redis was asked: it may have counted since then.
+    // The time counts from the instant of the question to Redis: Redis may have counted since then.
     const std::uint64_t gone_ms = (now_ns() - fill->begun_ns) / 1'000'000 + 1;
     const std::uint64_t left_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(pttl_ms, 0));
     ttl_ms = std::min(ttl_ms, left_ms - std::min(left_ms, gone_ms));
@@ -365,7 +365,7 @@ int NearCache::get(std::string_view key, void* value, std::size_t* value_size) {
     *value_size = 0;
     return asked != CACHE_OK ? asked : refused(*replies[0]);
   }
-  // That a copy cannot be stored is nothing to the caller.
+  // The caller has its value, so a copy that cannot be stored is no error.
   if (is_type(replies[0], REDIS_REPLY_NIL)) {
     *value_size = 0;
     static_cast<void>(store(key, nullptr, 0, &fill));
@@ -382,14 +382,14 @@ int NearCache::get(std::string_view key, void* value, std::size_t* value_size) {
   return CACHE_OK;
 }
 
-// ---- writing: upstream first, and then the copy goes whatever came of it ----
+// ---- writing: upstream first, then the copy is dropped, whatever Redis answered ----
 
 int NearCache::invalidate(std::string_view key) {
   const Node* const node = upstream_.node_of(key);
   const std::uint32_t server =
       node == nullptr || node->server == kNoServer ? upstream_.fallback_server() : node->server;
   const int status = memstream_near_core_invalidate(cache_, server, key.data(), key.size());
-  // Nothing is read any more of a segment that is destroyed.
+  // Nobody reads a destroyed segment any more.
   return status == CACHE_OK || status == CACHE_GONE ? CACHE_OK : fail(status, cache_last_error());
 }
 
@@ -416,7 +416,7 @@ int NearCache::remove(std::string_view key) {
   return replies[0]->integer != 0 ? CACHE_OK : CACHE_MISS;
 }
 
-// Of a cluster: the largest lag, and sums. Agents are one for each master; the first one that somebody has is shown.
+// For a cluster: the largest lag, and sums. Each master has an agent; the first one that a process runs is shown.
 int NearCache::stats(memstream_near_stats_t* stats) {
   publish_counts();
   memstream_near_core_state_t state{};

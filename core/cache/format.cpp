@@ -179,7 +179,7 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (const Status status = segment.commit(offset, size); status != Status::kOk) return status;
     if (!is_blank) std::memset(segment.data() + offset, 0, size);
   }
-  // What another number of shards has put there.
+  // Removes what a creator with another number of shards has put there.
   for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea}) {
     const Area& area = geometry.areas[number];
     if (area.size_bytes == 0 || is_blank) continue;

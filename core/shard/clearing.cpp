@@ -64,8 +64,8 @@ Status Clearing::clear_a_slice(PinnedBlock* reserved) {
   return Status::kOk;
 }
 
-// What comes before a block can grow: a block that is free already, and memory for it; the retired blocks that nobody
-// holds any more; what is worth least.
+// The steps before a block can grow: take a block that is free already, commit memory for it, free the retired blocks
+// that nobody holds any more, and evict the entries that are worth least.
 Status Clearing::begin(PinnedBlock* reserved) {
   assert(holds_write_lock(parts_.header));
   const Units units = units_;
@@ -182,7 +182,7 @@ bool Clearing::clear_next(std::uint32_t position) {
   return true;
 }
 
-// Gives back what has grown, since something that is held lies behind it.
+// Frees the block that has grown, because a held block lies behind it.
 void Clearing::stop() {
   assert(holds_write_lock(parts_.header));
   const std::uint32_t position = position_;

@@ -9,9 +9,9 @@
 
 namespace memstream {
 
-// Taken under the shard's write lock. What it does not know of has no pin, if the block was nobody's then (PinTable
-// says why); what it knows of may have lost it since. A process slot may hold any bytes. When this process has no
-// memory for the list, each question looks at the whole process table.
+// The holder of the shard's write lock takes it. A block that it does not list has no pin, if no entry owned the block
+// then (PinTable says why). A block that it lists may have lost its pin since. A process slot may hold any bytes. When
+// this process has no memory for the list, each question looks at the whole process table.
 class PinSnapshot {
  public:
   // Of the processes in the first `slot_count` slots.

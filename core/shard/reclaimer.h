@@ -32,9 +32,9 @@ class Reclaimer {
 
   // ---- room ----
 
-  // A used block of `units`, at any cost to others. 0 only if pins or a lack of memory stand in the way everywhere.
+  // Returns a used block of `units`, and evicts as much as that takes. 0 only if pins or a lack of memory prevent it.
   std::uint32_t make_room(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  // A block of just so many units: the position of one that eviction has come by, used and nobody's; 0: none yet.
+  // A block of exactly `units`: the position of a used block without an owner, which an eviction left. 0: none yet.
   struct BlockWanted {
     Units units{0};
     std::uint32_t position = 0;

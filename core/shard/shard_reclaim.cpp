@@ -68,7 +68,7 @@ bool Reclaimer::is_new(std::uint32_t position) const {
   return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
 }
 
-// The block of an entry that has let go of it, as its ref said at last. Returns the free block that it became part of,
+// Frees the block that `ref`, the last value of an entry's ref, names. Returns the free block that it became part of,
 // 0 if there is none.
 std::uint32_t Reclaimer::release_block(std::uint64_t ref, const CheckedBlock& block) {
   count_out(block);
@@ -85,7 +85,7 @@ inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBloc
   return true;
 }
 
-// The block stays, used and nobody's. Returns what the ref was.
+// The block stays used and has no owner. Returns the last value of the ref.
 [[gnu::always_inline]] inline std::uint64_t Reclaimer::drop_entry(const FoundEntry& found) {
   const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
   index_.unlink(found.id);
@@ -117,8 +117,8 @@ inline void Reclaimer::count_eviction(const FoundEntry& found, Removal reason, s
   count_in(metrics_.evicted_idle_ms, since(found.entry->last_access_ms.load(std::memory_order_relaxed)));
 }
 
-// Where its block is just what is wanted, and nobody holds it, it stays used: neither its neighbours nor a list of free
-// blocks is touched. Whoever dies with it leaves it as one who dies before arena_.free() does.
+// A victim's block of exactly the wanted size that nobody holds stays used: neither its neighbours nor a list of free
+// blocks is touched. A process that dies with it leaves the same bytes as one that dies before arena_.free().
 bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   const FoundEntry victim = eviction_.choose_victim(newcomer_bytes, now_ms);
   if (victim.id == 0) return false;
@@ -272,7 +272,7 @@ bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
 }
 
 // Gives an entry another block with the same contents. False if no free block is large enough, or the value too large
-// to be copied under the lock. The old one stays, used and nobody's.
+// to be copied under the lock. The old one stays used and has no owner.
 bool Reclaimer::relocate(const FoundEntry& found) {
   const CheckedBlock& old = found.block;
   if (old.stored_size > kMovedAtOnce) return false;
