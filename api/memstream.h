@@ -625,6 +625,37 @@ CACHE_API int memstream_lease_fulfil(memstream_t *cache, const void *key, size_t
  */
 CACHE_API int memstream_lease_release(memstream_t *cache, const void *key, size_t key_size, uint64_t lease);
 
+/* ---- Waiting for a change ---- */
+
+/**
+ * Waits until the entry of a key is another one than the caller knows.
+ *
+ *   memstream_get(cache, key, key_size, value, &size, &meta);
+ *   while (memstream_wait(cache, key, key_size, meta.cas, 1000) == CACHE_EXISTS) ...       (unchanged for a second)
+ *
+ * Every write of the entry is a change, also one with the same bytes; memstream_touch() is none. Expiry, delete, clear,
+ * eviction and an invalidated tag end the entry, and wake as writes do. A waiter of a segment that is resized goes on
+ * in its successor, where every token is new: the entry counts as changed there.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param cas         The cas token of the entry that the caller knows, memstream_meta_t.cas. 0: it knows of none, and
+ *                    waits until the key has an entry.
+ * @param timeout_ms  Longest wait in milliseconds. 0: only check.
+ * @retval CACHE_OK  The key has an entry, and its token is not `cas`.
+ * @retval CACHE_MISS  The key has no entry. With `cas` 0: it has had none for `timeout_ms`.
+ * @retval CACHE_EXISTS  The token is still `cas` after `timeout_ms`.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @retval CACHE_GONE  The segment was destroyed.
+ * @threads Safe. memstream_close() waits for the threads that wait here.
+ * @processes Safe. A change wakes all waiters. A waiter also looks by itself, every 50 ms. By then it notices what
+ *            a killed writer has changed, a time to live that is shortened, and that the segment is destroyed.
+ */
+CACHE_API int memstream_wait(memstream_t *cache, const void *key, size_t key_size, uint64_t cas, uint64_t timeout_ms);
+
 /* ---- Views: reading without a copy ---- */
 
 /**

@@ -1007,6 +1007,19 @@ class BasicCache {
     });
   }
 
+  // ---- Waiting for a change ----
+
+  // Waits until the entry of a key has another token than `cas`; with 0 until it has one. Returns CACHE_OK, CACHE_MISS
+  // or CACHE_EXISTS. C: memstream_wait().
+  Sure<int> wait(std::string_view key, std::uint64_t cas, std::chrono::milliseconds timeout) {
+    return Face::sure([&]() -> Result<int> {
+      if (auto error = detail::refuse_negative("timeout", timeout)) return *std::move(error);
+      const int status = memstream_wait(handle(), key.data(), key.size(), cas, detail::count_of(timeout));
+      if (status < 0) return Error::of(status);
+      return status;
+    });
+  }
+
   // ---- Inspection ----
 
   // The entries of the cache, so many in each call of the library. C: memstream_scan().

@@ -169,6 +169,12 @@ class Cache final : private ForkAware {
   // Its value is stored with StoreMode::kLease: kConflict if the lease has ended.
   Status release_lease(std::string_view key, std::uint64_t token) noexcept;
 
+  // ---- waiting for a change (core/cache/cache_wait.cpp; docs/decisions/0026) ----
+
+  // kOk as soon as the key has an entry whose token is not `cas`; with `cas` 0 as soon as it has one. kMiss: it has
+  // none, with `cas` 0 at the deadline. kExists: the token is still `cas` at the deadline.
+  Status wait_for_change(std::string_view key, std::uint64_t cas, const Deadline& deadline) noexcept;
+
   // ---- copies of what a Redis server has (core/cache/cache_near.cpp; docs/decisions/0024) ----
 
   // All but near_claim() need a master that near_claim() has given this handle, and are kInvalid otherwise.

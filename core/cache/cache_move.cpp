@@ -262,6 +262,7 @@ class Cache::Move {
     from_.header()->state.store(static_cast<std::uint32_t>(HeaderState::kSuperseded), std::memory_order_seq_cst);
     mover.keep();
     held.let_go(true);
+    from_.shards_[0]->waits().note_change_of_all();
     report_.stopped_ns = stopped.ns();
     *is_done = true;
     return Status::kOk;

@@ -48,6 +48,7 @@ Status Cache::add_tag(std::string_view tag, TagSet* tags) noexcept {
 Status Cache::invalidate(std::string_view tag) noexcept {
   if (const Status status = tags_usable(tag); status != Status::kOk) return status;
   tags_.invalidate(make_key(tag).hash);
+  shards_[0]->waits().note_change_of_all();  // Which keys have the tag, nobody knows.
   // If a successor took the place of the segment meanwhile, entries may have gone to it with counts of its own: the
   // caller invalidates there too. Otherwise those come later than this.
   std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -179,6 +179,12 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (const Status status = segment.commit(offset, size); status != Status::kOk) return status;
     if (!is_blank) std::memset(segment.data() + offset, 0, size);
   }
+  if (geometry.has_wait_words()) {
+    const std::uint64_t offset = geometry.areas[kWaitArea].offset;
+    if (const Status status = segment.commit(offset, kWaitAreaSize); status != Status::kOk) return status;
+    if (!is_blank) std::memset(segment.data() + offset, 0, kWaitAreaSize);
+  }
+  header->awaited_until_ms.store(0, std::memory_order_relaxed);
   // Removes what a creator with another number of shards has put there.
   for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea}) {
     const Area& area = geometry.areas[number];

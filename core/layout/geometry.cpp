@@ -124,8 +124,10 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
       std::bit_floor(std::clamp(size_bytes / kBytesPerTagWord, kLeastTagWords, kMostTagWords));
   result.areas[kTagArea] = {metrics_end, page_ceil(tag_words * sizeof(std::uint64_t))};
   const std::uint64_t tags_end = metrics_end + result.areas[kTagArea].size_bytes;
-  if (size_bytes >= kLeastLimitSegment) result.areas[kLimitArea] = {tags_end, page_ceil(result.limits_size_bytes())};
-  const std::uint64_t limits_end = tags_end + result.areas[kLimitArea].size_bytes;
+  result.areas[kWaitArea] = {tags_end, kWaitAreaSize};
+  const std::uint64_t waits_end = tags_end + result.areas[kWaitArea].size_bytes;
+  if (size_bytes >= kLeastLimitSegment) result.areas[kLimitArea] = {waits_end, page_ceil(result.limits_size_bytes())};
+  const std::uint64_t limits_end = waits_end + result.areas[kLimitArea].size_bytes;
   if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {limits_end, kNearAreaSize};
   result.shards_offset = limits_end + result.areas[kNearArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;

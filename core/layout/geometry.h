@@ -12,6 +12,7 @@
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
+#include "core/layout/layout_waits.h"
 
 namespace memstream {
 
@@ -59,6 +60,8 @@ struct Geometry {
     const std::uint64_t words = std::bit_floor(areas[kTagArea].size_bytes / sizeof(std::uint64_t));
     return words < 2 ? 0 : std::min(words, kMostTagWords);
   }
+
+  constexpr bool has_wait_words() const noexcept { return areas[kWaitArea].size_bytes >= kWaitAreaSize; }
 
   // Whether the segment has limits: LimitHead first, then these.
   constexpr bool has_limits() const noexcept { return areas[kLimitArea].size_bytes >= limits_size_bytes(); }

@@ -347,7 +347,10 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> state;  // HeaderState.
   std::byte unused1[4];
   std::atomic<std::uint64_t> successor;  // Of which segment, as uuid_word() has it. Counts if the state says so.
-  std::byte unused3[48];
+  // On CLOCK_MONOTONIC_COARSE: until then somebody may wait for a change of an entry (core/shard/wait_table.h).
+  // 0: nobody does.
+  std::atomic<std::uint64_t> awaited_until_ms;
+  std::byte unused3[40];
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
   ProcessCounters retired;         // Counts of processes that have gone.
   std::atomic<std::uint64_t> dead_processes;

@@ -28,7 +28,8 @@ class Reclaimer {
         contents_(parts.contents),
         retired_(parts.retired),
         metrics_(parts.metrics),
-        tags_(parts.tags) {}
+        tags_(parts.tags),
+        waits_(parts.waits) {}
 
   // ---- room ----
 
@@ -98,6 +99,7 @@ class Reclaimer {
   RetiredBlocks& retired_;
   ShardMetrics& metrics_;
   const TagTable& tags_;
+  const WaitTable& waits_;
 };
 
 }  // namespace memstream

@@ -18,6 +18,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       segment_metrics_(metrics_of_segment(*segment, geometry)),
       metrics_(metrics_of_shard(*segment, geometry, index)),
       surely_fits_(max_value_size(geometry, kMaxKeySize) - sizeof(BlockTags)),
+      waits_(segment, geometry),
       pins_(PinPlaces(segment, geometry), offset_),
       tags_(segment, geometry),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),
@@ -36,8 +37,8 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
             &reinterpret_cast<const SegmentHeader*>(segment->data())->state) {}
 
 ShardParts Shard::parts() noexcept {
-  return {header_, number_,   offset_,   size_,   hash_seed_, geometry_, pins_,    arena_,
-          index_,  eviction_, contents_, leases_, retired_,   redo_,     metrics_, tags_};
+  return {header_,   number_,   offset_, size_,    hash_seed_, geometry_, pins_, arena_, index_,
+          eviction_, contents_, leases_, retired_, redo_,      metrics_,  tags_, waits_};
 }
 
 Status Shard::check(const Deadline& deadline, std::vector<std::string>* problems) {

@@ -149,6 +149,9 @@ class Shard final {
               ReapReport* report) noexcept;
   // For what needs no lock.
   const LeaseTable& leases() const noexcept { return leases_; }
+  const WaitTable& waits() const noexcept { return waits_; }
+  // Takes W and lets it go: what happened before is seen by all that lock it later, and the other way round.
+  Status pass_write_lock(const Deadline& deadline) noexcept;
 
   // ---- pins: reading and writing in place (core/shard/shard_pins.cpp; pin() in core/shard/shard_lookup.h) ----
 
@@ -318,6 +321,7 @@ class Shard final {
   SegmentMetrics& segment_metrics_;
   ShardMetrics& metrics_;
   std::uint64_t surely_fits_;  // The largest value that fits with any key.
+  WaitTable waits_;
   PinTable pins_;
   TagTable tags_;
   Arena arena_;

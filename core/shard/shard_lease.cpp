@@ -20,6 +20,10 @@ Status Shard::release_lease(const Key& key, std::uint64_t owner, std::uint64_t t
   return write(Exclusion::kWriters, deadline, [&]() MEMSTREAM_NEEDS_W { return leases_.release(key, owner, token); });
 }
 
+Status Shard::pass_write_lock(const Deadline& deadline) noexcept {
+  return write(Exclusion::kWriters, deadline, []() MEMSTREAM_NEEDS_W { return Status::kOk; });
+}
+
 Status Shard::reap(const Deadline& deadline, const std::function<bool(std::uint64_t owner)>& is_alive,
                    ReapReport* report) noexcept {
   std::uint64_t recoveries = 0;

@@ -96,6 +96,7 @@ constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
   }
   if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;
   leases_.end_of(request.key);
+  waits_.note_change(request.key.hash.bucket_bits());
   return true;
 }
 

@@ -15,6 +15,7 @@
 #include "core/shard/redo_log.h"
 #include "core/shard/retired_blocks.h"
 #include "core/shard/shard_contents.h"
+#include "core/shard/wait_table.h"
 #include "core/shard/write_lock.h"
 
 namespace memstream {
@@ -37,6 +38,7 @@ struct ShardParts {
   RedoLog& redo;
   ShardMetrics& metrics;
   const TagTable& tags;
+  const WaitTable& waits;
 
   ShardSpace& space() const noexcept { return header->space; }
   std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(header); }

@@ -227,6 +227,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
     index_.link(id);
   }
   leases_.end_of(request.key);
+  waits_.note_change(hash.bucket_bits());
 }
 
 void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,

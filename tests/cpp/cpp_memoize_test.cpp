@@ -46,6 +46,9 @@ TEST_CASE("a lease is granted once, and stores what its holder computed") {
     CHECK(lease.key() == "key");
     CHECK(lease.token() != 0);
     CHECK(cache.lease("key").status() == CACHE_HELD);
+    CHECK(*cache.wait("key", 0, 0ms) == CACHE_MISS);
+    CHECK(cache.wait("key", 0, -1ms).status() == CACHE_INVALID);
+    CHECK(cache.wait("", 0, 0ms).status() == CACHE_BAD_KEY);
     CHECK(cache.wait_for_lease("key", 0ms).status() == CACHE_HELD);
     CHECK(lease.fulfil("value", {.ttl = -1ms}).status() == CACHE_INVALID);
     CHECK(lease.fulfil(string(kSize, 'v')).status() == CACHE_TOO_LARGE);
@@ -58,6 +61,8 @@ TEST_CASE("a lease is granted once, and stores what its holder computed") {
   Meta meta{};
   CHECK(*cache.get<string>("key", meta) == "value");
   CHECK(meta.flags == 7);
+  CHECK(*cache.wait("key", 0, 0ms) == CACHE_OK);
+  CHECK(*cache.wait("key", meta.cas, 0ms) == CACHE_EXISTS);
   CHECK(cache.lease("key").status() == CACHE_EXISTS);
   CHECK(cache.lease("key", {.stale_cas = meta.cas}));
   CHECK(cache.wait_for_lease("key", 0ms));

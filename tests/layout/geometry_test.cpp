@@ -194,9 +194,11 @@ TEST_CASE("areas that a later library makes are as good as those of this one") {
   geometry.areas[kTagArea] = {};
   geometry.areas[kLimitArea] = {};
   geometry.areas[kNearArea] = {};
+  geometry.areas[kWaitArea] = {};
   geometry.areas[1].size_bytes -= 2 * kPageSize;
   geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
   CHECK(geometry_is_valid(geometry));
+  CHECK_FALSE(geometry.has_wait_words());
   CHECK_FALSE(geometry.has_metrics());  // They are as large as this library knows them, or not there.
   geometry.areas[0] = {};               // And a segment without pin chunks is one.
   CHECK(geometry_is_valid(geometry));
@@ -215,6 +217,14 @@ TEST_CASE("each segment has words for tags, a power of two that grows with it") 
   CHECK(geometry.tag_words() == 2048);
   geometry.areas[kTagArea] = {};
   CHECK(geometry.tag_words() == 0);
+}
+
+TEST_CASE("every segment has words to wait on") {
+  Geometry geometry = made(kMiB);
+  CHECK(geometry.has_wait_words());
+  CHECK(geometry.areas[kWaitArea].size_bytes == 4 << 10);
+  geometry.areas[kWaitArea].size_bytes = 0;
+  CHECK_FALSE(geometry.has_wait_words());
 }
 
 TEST_CASE("a segment has limits from 16 MiB on, of a few thousandths of its size") {

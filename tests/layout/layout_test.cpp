@@ -17,6 +17,7 @@
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
+#include "core/layout/layout_waits.h"
 
 namespace memstream::test {
 namespace {
@@ -79,8 +80,8 @@ const std::map<std::string, Layout> kCompiled = {
       {FIELD(SegmentHeader, identity), FIELD(SegmentHeader, checksum), FIELD(SegmentHeader, pid_namespace),
        FIELD(SegmentHeader, new_marks_key), FIELD(SegmentHeader, has_unmarked), FIELD(SegmentHeader, unused0),
        FIELD(SegmentHeader, state), FIELD(SegmentHeader, unused1), FIELD(SegmentHeader, successor),
-       FIELD(SegmentHeader, unused3), FIELD(SegmentHeader, registry_mutex), FIELD(SegmentHeader, retired),
-       FIELD(SegmentHeader, dead_processes), FIELD(SegmentHeader, slots_in_use),
+       FIELD(SegmentHeader, awaited_until_ms), FIELD(SegmentHeader, unused3), FIELD(SegmentHeader, registry_mutex),
+       FIELD(SegmentHeader, retired), FIELD(SegmentHeader, dead_processes), FIELD(SegmentHeader, slots_in_use),
        FIELD(SegmentHeader, pin_chunks_in_use), FIELD(SegmentHeader, view_copies), FIELD(SegmentHeader, unused2)}}},
     {"ProcessCounters",
      {sizeof(ProcessCounters),
@@ -132,6 +133,7 @@ const std::map<std::string, Layout> kCompiled = {
       {FIELD(NearMaster, heard_ms), FIELD(NearMaster, epoch), FIELD(NearMaster, subscriptions), FIELD(NearMaster, name),
        FIELD(NearMaster, invalidations), FIELD(NearMaster, advances), FIELD(NearMaster, agent),
        FIELD(NearMaster, agent_ms), FIELD(NearMaster, unused1)}}},
+    {"WaitWords", {sizeof(WaitWords), {FIELD(WaitWords, words)}}},
     {"NearTable",
      {sizeof(NearTable),
       {FIELD(NearTable, epochs), FIELD(NearTable, unused), FIELD(NearTable, masters), FIELD(NearTable, counters),
