@@ -418,6 +418,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_lease": (c_int, (*_KEY, c_uint64, c_uint64, POINTER(c_uint64))),
     "memstream_lease_wait": (c_int, (*_KEY, c_uint64)),
     "memstream_lease_follow": (c_int, (*_KEY, POINTER(c_uint64), c_uint64)),
+    "memstream_wait": (c_int, (*_KEY, c_uint64, c_uint64)),
     "memstream_lease_fulfil": (c_int, (*_KEY, *_VALUE, c_uint64)),
     "memstream_lease_release": (c_int, (*_KEY, c_uint64)),
     "memstream_limit": (c_int, (*_KEY, c_uint64, c_uint64, c_uint64, POINTER(c_uint64))),
