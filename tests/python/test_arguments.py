@@ -71,6 +71,8 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
         ["60", b"60", True, [60], None, Nothing(), -1, float("nan"), float("inf"), 5],
         "seconds of 0|without a ttl",
     ),
+    "jitter": (["0.1", b"0", True, [0.1], None, Nothing(), -0.1, 1, 2, float("nan")], "a number from 0"),
+    "absent_ttl": (["60", b"60", True, [60], Nothing(), -1, 0, float("nan")], "seconds"),
     "wait": (["60", b"60", True, [60], Nothing(), -1, float("nan")], "seconds of 0"),
     "memoize name": ([5, b"name", ["name"], Nothing(), ""], "a str that is not empty"),
     "ignore": ([5, Nothing()], "names of parameters"),

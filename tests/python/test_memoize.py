@@ -200,6 +200,40 @@ def test_what_is_written_meanwhile_is_newer_than_what_is_computed(cache: Cache) 
     assert make() == 2
 
 
+def test_jitter_spreads_the_ends_of_results(cache: Cache) -> None:
+    @cache.memoize(ttl=100, jitter=0.5)
+    def square(number: int) -> int:
+        return number * number
+
+    for number in range(200):
+        square(number)
+    now = time.time()
+    lives = sorted(entry.expires_at - now for entry in cache.scan() if entry.expires_at is not None)
+    assert 45 < lives[0] < 60 and 90 < lives[-1] <= 100
+    assert 65 < lives[100] < 85
+
+
+def test_absence_has_a_time_to_live_of_its_own(cache: Cache) -> None:
+    @cache.memoize(ttl=1000, absent_ttl=100)
+    def find(number: int) -> Any:
+        return number or None
+
+    lives = []
+    for number in (0, 1):
+        assert find(number) == find(number) == (number or None)
+        ends = [entry.expires_at or 0 for entry in cache.scan()]
+        lives.append(ends[0] - time.time())
+        cache.clear()
+    assert 50 < lives[0] <= 100 and 900 < lives[1] <= 1000
+    assert find.cache_info().hits == 2
+
+
+def test_jitter_needs_a_time_to_live(cache: Cache) -> None:
+    with pytest.raises(ValueError, match="0 without a ttl"):
+        cache.memoize(jitter=0.1)
+    cache.memoize(jitter=0.1, absent_ttl=5)
+
+
 def test_impossible_options_are_refused_at_once(cache: Cache) -> None:
     with pytest.raises(errors.InvalidArgument, match="ttl"):
         cache.memoize(ttl=0)

@@ -986,6 +986,8 @@ class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
         wait: Optional[Duration] = None,
         lease: Optional[Duration] = None,
         tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
+        jitter: float = 0,
+        absent_ttl: Optional[Duration] = None,
     ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
         """Makes a decorator that keeps the results of a function, a method or a coroutine function.
 
@@ -1013,6 +1015,9 @@ class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
             lease: seconds after which another caller may compute although the first one still does; None: never.
             tags: tags of all results, or a function that takes the arguments of a call and returns the tags of its
                 result. They are taken before the function computes, so `invalidate` also ends what is being computed.
+            jitter: share of the ttl, below 1, by which a result may be fresh for less, each by chance: results that are
+                stored together are not computed again together.
+            absent_ttl: ttl of the result None, so that what is absent is asked for again sooner; None: as `ttl`.
 
         Returns:
             A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
@@ -1025,7 +1030,7 @@ class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
 
         Source: memstream_get, memstream_lease, memstream_lease_follow, memstream_lease_fulfil.
         """
-        options = make_options(ttl, stale, cache_if, wait, lease, tags)
+        options = make_options(ttl, stale, cache_if, wait, lease, tags, jitter, absent_ttl)
         return memoize(Source(lambda: self), options, ignore, key, typed, name, version)
 
     # ---- looking: nothing here counts as an access or changes an entry ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pickle import PickleError
+from random import random
 from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Protocol, Tuple, TypeVar, Union
 
 from memstream._core.arguments import Key
@@ -18,6 +19,9 @@ from memstream.memo_keys import KeyMaker
 from memstream.tags import Tags, struct_of, take
 
 _T = TypeVar("_T")
+
+# Of a result, by which it is fresh: a time to live of 0 would mean for ever.
+_LEAST_SECONDS = 0.001
 
 
 class CacheInfo(NamedTuple):
@@ -60,6 +64,10 @@ class Options(NamedTuple):
     cache_if: Optional[Callable[[Any], bool]] = None
     wait: Optional[float] = None
     lease: Optional[float] = None
+    jitter: float = 0
+    """The share of its ttl by which a result may be fresh for less: each by chance."""
+    absent_ttl: Optional[float] = None
+    """Of the result None, instead of `ttl`."""
     tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None
     """Of all results, or a function that takes the arguments of a call and gives those of its result."""
 
@@ -148,7 +156,7 @@ class Results:
     def _store(self, cache: ResultCache, key: bytes, value: Any, lease: Optional[Lease], tags: Optional[Tags]) -> None:
         struct = struct_of(cache._connection, tags)
         kind, pieces, size = _codec_of(cache).encode(value)
-        lifetime = self.options.ttl
+        lifetime = self._lifetime_of(value)
         if lifetime is not None and self.options.stale:
             head = result_head(time.monotonic() + lifetime, kind)
             kind, pieces, size = Kind.RESULT, [head, *pieces], len(head) + size
@@ -158,6 +166,14 @@ class Results:
         else:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             lease._fulfil_packed(data, lifetime, flag_word(kind, 0), struct)
+
+    def _lifetime_of(self, value: Any) -> Optional[float]:
+        """Returns for how many seconds a result is fresh; None: for ever."""
+        options = self.options
+        lifetime = options.ttl if value is not None or options.absent_ttl is None else options.absent_ttl
+        if lifetime is None or not options.jitter:
+            return lifetime
+        return max(lifetime * (1 - options.jitter * random()), _LEAST_SECONDS)
 
     def forget(self, *arguments: Any, **options: Any) -> bool:
         """Removes one result."""

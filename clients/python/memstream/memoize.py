@@ -30,6 +30,7 @@ from memstream.memo_turns import Turn
 _T = TypeVar("_T")
 
 _STALE = "seconds of 0 or more as a number or a timedelta"
+_JITTER = "a number from 0 to below 1"
 _WAIT = "seconds of 0 or more as a number or a timedelta, or None"
 
 
@@ -111,6 +112,8 @@ def make_options(
     wait: Optional[Duration],
     lease: Optional[Duration],
     tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
+    jitter: float = 0,
+    absent_ttl: Optional[Duration] = None,
 ) -> Options:
     """Returns options with all durations in seconds.
 
@@ -125,6 +128,13 @@ def make_options(
         raise ValueError(invalid("stale", stale, _STALE))
     if stale_seconds and ttl is None:
         raise ValueError(invalid("stale", stale, "0 without a ttl", "Give a ttl, after which results are stale"))
+    milliseconds(absent_ttl, "absent_ttl")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
+        raise TypeError(invalid("jitter", jitter, _JITTER))
+    if not 0 <= jitter < 1:
+        raise ValueError(invalid("jitter", jitter, _JITTER))
+    if jitter and ttl is None and absent_ttl is None:
+        raise ValueError(invalid("jitter", jitter, "0 without a ttl", "Give a ttl, of which it is a share"))
     wait_seconds = seconds(wait, "wait", _WAIT)
     if wait_seconds is not None and not wait_seconds >= 0:
         raise ValueError(invalid("wait", wait, _WAIT))
@@ -132,7 +142,10 @@ def make_options(
         if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
             raise TypeError(invalid("tags", tags, "an iterable of str or bytes, or a function that gives one"))
         tags = [encode_key(tag, "tag") for tag in tags]
-    return Options(seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"), tags)
+    absent_seconds = seconds(absent_ttl, "absent_ttl")
+    return Options(
+        seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"), jitter, absent_seconds, tags
+    )
 
 
 def _wrap(function: Callable[..., _T], results: Results) -> MemoizedFunction[_T]:
