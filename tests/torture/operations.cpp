@@ -117,6 +117,16 @@ void compare_and_set(Scene& scene) {
           "memstream_cas");
 }
 
+// Sleeps for a moment, unless the other process of the scene changes the entry. What it announced holds for longer.
+void wait_for_old(Scene& scene) {
+  require(memstream_wait(scene.cache.handle(), kOldKey.data(), kOldKey.size(), meta_of_old.cas, 1), "memstream_wait");
+}
+
+void announce_wait(Scene& scene) {
+  read_token(scene);
+  wait_for_old(scene);
+}
+
 // ---- many keys at once ----
 
 using Batch = std::array<memstream_item_t, 3>;
@@ -317,6 +327,10 @@ const std::vector<Operation>& operations() {
       {"touch-again", "another time to live", prepare_some, touch(kOldKey), touch(kOldKey)},
       with(Effect::kIncrements, {"incr", "a counter", prepare_some, increment}),
       with(Effect::kSetsIfUnchanged, {"cas", "with the right token", prepare_some, compare_and_set, read_token}),
+      {"wait", "for a change that nobody makes", prepare_some, wait_for_old, read_token},
+      {"put-awaited", "a value that somebody waits for", prepare_some, put(kOldKey, 300), announce_wait},
+      with(Effect::kRemoves,
+           {"delete-awaited", "a key that somebody waits for", prepare_some, remove(kOldKey), announce_wait}),
       {"set-many", "three keys in one batch", prepare_some, put_many},
       {"get-many", "three keys in one batch", prepare_some, get_many},
       with(Effect::kRemoves, {"delete-many", "three keys in one batch", prepare_some, remove_many}),
