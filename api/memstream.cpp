@@ -13,6 +13,7 @@
 #include "api/guarded.h"
 #include "api/handle.h"
 #include "api/quick_get.h"
+#include "core/cache/cache_put.h"
 #include "core/cache/format.h"
 
 using memstream::bytes_of;
@@ -52,6 +53,14 @@ namespace {
   });
 }
 
+// kNoAnswer if the put with all its cases has to answer.
+[[gnu::always_inline]] inline int put_quickly(memstream_t* cache, const void* key, std::size_t key_size,
+                                              const std::byte* value, std::size_t value_size) noexcept {
+  Status status = Status::kOk;
+  const bool is_answered = cache->cache().put_quickly(bytes_of(key, key_size), value, value_size, &status);
+  return is_answered ? static_cast<int>(status) : memstream::kNoAnswer;
+}
+
 // Inline in each function that calls it, and so without a mode to look at: a third of what they do besides the store.
 [[gnu::always_inline]] inline int store(memstream_t* cache, const void* key, size_t key_size, const void* value,
                                         size_t value_size, uint64_t ttl_ms, uint32_t flags, StoreMode mode,
@@ -66,6 +75,12 @@ namespace {
     return status;
   return store_again(cache, key, key_size, {static_cast<const std::byte*>(value), value_size, ttl_ms, flags}, mode,
                      cas);
+}
+
+// A put with all its cases.
+[[gnu::noinline]] int set_otherwise(memstream_t* cache, const void* key, size_t key_size, const void* value,
+                                    size_t value_size, uint64_t ttl_ms, uint32_t flags) noexcept {
+  return store(cache, key, key_size, value, value_size, ttl_ms, flags, StoreMode::kSet, 0);
 }
 
 // A get with all its cases.
@@ -237,7 +252,15 @@ int memstream_get(memstream_t* cache, const void* key, size_t key_size, void* va
 
 int memstream_set(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,
                   uint64_t ttl_ms, uint32_t flags) {
-  return store(cache, key, key_size, value, value_size, ttl_ms, flags, StoreMode::kSet, 0);
+  const bool is_plain = cache != nullptr && key != nullptr && value != nullptr && (ttl_ms | flags) == 0 &&
+                        value_size - 1 < memstream::kRedoValueSize;
+  if (is_plain) [[likely]] {
+    const auto* const bytes = static_cast<const std::byte*>(value);
+    const int status = cache->calls_in_flight().operation<put_quickly>(cache, key, key_size, bytes, value_size);
+    if (status != memstream::kNoAnswer && status != CACHE_GONE) [[likely]]
+      return status;
+  }
+  return set_otherwise(cache, key, key_size, value, value_size, ttl_ms, flags);
 }
 
 int memstream_add(memstream_t* cache, const void* key, size_t key_size, const void* value, size_t value_size,

@@ -130,6 +130,9 @@ class Cache final : private ForkAware {
   // The same with tags (core/cache/cache_tags.cpp).
   Status store_tagged(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
                       const TagSet& tags) noexcept;
+  // As store() with StoreMode::kSet, without expiry and flags, in fewer instructions (core/cache/cache_put.h). False if
+  // store() has to do it. REQUIRES: a value of 1 to kRedoValueSize bytes.
+  bool put_quickly(std::string_view key, const std::byte* value, std::uint64_t value_size, Status* status) noexcept;
   Status remove(std::string_view key) noexcept;
   Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
   Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
@@ -409,6 +412,9 @@ class Cache final : private ForkAware {
   Status store_value(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
                      const TagPairs* tags) noexcept;
   Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
+  // The rest of put_quickly() where that was not all. `tried`: what the shard has said, null if it has done nothing.
+  [[gnu::cold, gnu::noinline]] Status put_otherwise(const StoreRequest& request, std::uint64_t now,
+                                                    const Status* tried) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
   // Runs an operation that needs room. If there is none, ends the pins of dead processes and runs it once more.
@@ -478,13 +484,17 @@ class Cache final : private ForkAware {
     Cache& cache_;
     std::uint32_t record_;
   };
-  std::uint32_t claim_redo() noexcept {
-    if (exclusive_slot() == nullptr || own_->redo_record == 0) return 0;
-    std::atomic<bool>& taken = own_->redo_taken;
-    if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;
+  std::uint32_t claim_redo() noexcept { return exclusive_slot() != nullptr ? claim_redo_of(*own_) : 0; }
+  struct OwnState;
+  // REQUIRES: there is a slot, which no other process shares.
+  static std::uint32_t claim_redo_of(OwnState& own) noexcept {
+    const std::uint32_t record = own.redo_record;
+    if (record == 0) return 0;
+    std::atomic<bool>& taken = own.redo_taken;
+    if (!has_one_thread()) return taken.exchange(true, std::memory_order_acquire) ? 0 : record;
     if (taken.load(std::memory_order_relaxed)) return 0;
     taken.store(true, std::memory_order_relaxed);
-    return own_->redo_record;
+    return record;
   }
   // REQUIRES: this process has just entered the slot of that number.
   void replay_redo(std::uint32_t record) noexcept;

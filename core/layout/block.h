@@ -123,7 +123,8 @@ struct PlainBlock {
   std::uint64_t value_start = 0;  // From the header on.
   std::uint64_t size = 0;         // Of the whole block.
   std::uint64_t value_size = 0;
-  std::uint64_t rest = 0;  // The upper half of the first word, without what was known of it.
+  std::uint64_t word = 0;  // The first one.
+  std::uint64_t rest = 0;  // Its upper half, without what was known of it.
 
   const std::byte* bytes() const noexcept { return reinterpret_cast<const std::byte*>(header); }
   bool has_extras() const noexcept { return (rest & kBlockExtras) != 0; }
@@ -154,6 +155,7 @@ template <PlainLook kLook>
   }
   block->header = reinterpret_cast<const BlockHeader*>(backing.shard() + position * kUnitSize);
   const std::uint64_t word = block->header->shape.load(std::memory_order_relaxed);
+  block->word = word;
   // Without the key's size and the mark of a used block, slack and other flags are all that is left of the upper half.
   // Another size, or no mark, leaves a bit that is not theirs.
   constexpr std::uint32_t kKeySizeShift = BlockShape::kKeySizeShift - 32;

@@ -22,6 +22,14 @@ namespace memstream {
 #endif
 }
 
+// The bucket of a table as QuickShard has it, as Index::bucket_of() gives it.
+[[gnu::always_inline]] inline std::uint32_t Shard::quick_bucket(std::uint32_t bits, std::uint64_t table) noexcept {
+  const auto cells = static_cast<std::uint32_t>(table);
+  const auto mask = static_cast<std::uint32_t>(table >> 32);
+  const std::uint32_t wider = bits & mask;
+  return wider < cells ? wider : bits & mask >> 1;
+}
+
 // The first entry of a bucket's overflow chain with that hash. Null if there is none.
 inline Entry* Shard::find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                                    std::uint32_t cells) noexcept {
@@ -55,11 +63,7 @@ template <bool kWantsAll>
     return QuickAnswer::kNone;
   std::atomic_thread_fence(std::memory_order_acquire);
   const std::uint32_t bits = key.hash.bucket_bits();
-  // As Index::bucket_of() has it.
-  const auto mask = static_cast<std::uint32_t>(table >> 32);
-  std::uint32_t cell = bits & mask >> 1;
-  if (const std::uint32_t wider = bits & mask; wider < cells) cell = wider;
-  Bucket& bucket = Index::bucket(shard, cell);
+  Bucket& bucket = Index::bucket(shard, quick_bucket(bits, table));
   prefetch_line<LineUse::kRead>(bucket.hints);
   std::uint32_t id = 0;
   std::uint64_t position = 0;

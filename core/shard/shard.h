@@ -107,6 +107,11 @@ class Shard final {
   // ---- writing (core/shard/shard_write.cpp) ----
 
   Status store(const StoreRequest& request, const OpContext& context) noexcept;
+  // A put without expiry and flags in fewer instructions, above all where it overwrites a value of about the same size
+  // (core/shard/quick_put.h). False if nothing was done, and store() has to do it. `redo` is as StoreRequest has it,
+  // and not 0. REQUIRES: at most kRedoValueSize bytes, and 1 at least.
+  bool put_quickly(const Key& key, const std::byte* value, std::uint64_t value_size, std::uint32_t redo,
+                   std::uint64_t now_ms, Status* status) noexcept;
   // What store() would return now: kOk, kExists, kMiss, kConflict, kTooLarge. Avoids filling a large block for nothing.
   Status may_store(const StoreRequest& request, const OpContext& context) noexcept;
   Status remove(const Key& key, const OpContext& context) noexcept;
@@ -238,6 +243,7 @@ class Shard final {
   void record_access(Entry& entry, std::uint64_t accessed_at_ms) const noexcept;
   void note_miss(const Key& key, Bucket& bucket) const noexcept;
   void remember(const Probe& probe) const noexcept;
+  static std::uint32_t quick_bucket(std::uint32_t bits, std::uint64_t table) noexcept;
   static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                               std::uint32_t cells) noexcept;
   static bool note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
@@ -276,6 +282,8 @@ class Shard final {
   Status store_value(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   [[gnu::noinline]] Status store_in_new_block(const StoreRequest& request, const FoundEntry& found,
                                               std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  Status store_in_new_block_inline(const StoreRequest& request, const FoundEntry& found,
+                                   std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   Status remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
                std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
@@ -284,6 +292,14 @@ class Shard final {
                       bool is_pinned) MEMSTREAM_NEEDS_W;
   static bool may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept;
   bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  bool overwrite_quickly(const Key& key, std::uint64_t value_size, std::uint32_t redo_number, RedoRecord& redo,
+                         std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  // The table as QuickShard has it, where that is another one than quick_ knows. 0 if it cannot be told.
+  [[gnu::noinline]] std::uint64_t learn_table() const noexcept;
+  // What a put does once the shard is its own, readers are shut out and overwrite_quickly() has done nothing. `id`: the
+  // entry that seemed to have the key, 0 if none did. `cells`, `bucket`: how many there were, and the one of the key.
+  [[gnu::noinline]] Status store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells,
+                                      std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
 
   // Pins.
   enum class Pinned { kPinned, kExpired, kNoPlace };

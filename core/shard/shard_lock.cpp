@@ -110,6 +110,18 @@ Status ShardLock::lock_slow(LockOutcome outcome, const Deadline& deadline) noexc
   return status;
 }
 
+bool ShardLock::leave_to_lock(LockOutcome outcome) noexcept {
+  if (outcome == LockOutcome::kOwnerDied) {
+    // The flag first: without it nobody would know once the mutex is consistent.
+    shard_->needs_recovery.store(1, std::memory_order_seq_cst);
+    robust_mutex_consistent(&shard_->write_mutex);
+  }
+  if (outcome == LockOutcome::kOwnerDied || outcome == LockOutcome::kAcquired) {
+    robust_mutex_unlock(&shard_->write_mutex);
+  }
+  return false;
+}
+
 bool ShardLock::is_superseded() const noexcept {
   return segment_state_ != nullptr &&
          segment_state_->load(std::memory_order_acquire) == static_cast<std::uint32_t>(HeaderState::kSuperseded);

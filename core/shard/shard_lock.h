@@ -52,6 +52,20 @@ class ShardLock {
       return Status::kOk;
     return lock_slow(outcome, deadline);
   }
+  // As lock() and exclude_readers(), where nobody is in the shard and nothing is to be put right. False: W is not held,
+  // and they have to do it.
+  bool lock_at_once() noexcept {
+    const int error = pthread_mutex_trylock(&shard_->write_mutex);
+    if (error != 0 || shard_->needs_recovery.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      return leave_to_lock(lock_outcome_of(error));
+    if (!shut_out_readers()) [[unlikely]] {
+      let_readers_in_at_once();
+      return leave_to_lock(LockOutcome::kAcquired);
+    }
+    return true;
+  }
+  // REQUIRES: lock_at_once() was true.
+  void let_readers_in_at_once() noexcept { shard_->wait.store(0, std::memory_order_release); }
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
   void request_recovery() noexcept MEMSTREAM_NEEDS_W { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   // Whether somebody sleeps until W is free. REQUIRES: W is held.
@@ -66,12 +80,9 @@ class ShardLock {
   // REQUIRES: W is held. Leaves W held, also after an error.
   Status exclude_readers(const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W {
     has_rwlock_ = false;
-    // Raised first, looked second: a reader that comes either sees `wait` or is seen here.
-    shard_->wait.store(1, std::memory_order_seq_cst);
-    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
-    if (shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0) [[likely]]
+    if (shut_out_readers()) [[likely]]
       return Status::kOk;
-    return wait_for_readers(epoch, deadline);
+    return wait_for_readers(shard_->epoch.load(std::memory_order_relaxed), deadline);
   }
   void let_readers_in() noexcept MEMSTREAM_NEEDS_W {
     if (has_rwlock_) [[unlikely]]
@@ -95,6 +106,15 @@ class ShardLock {
   static void unregister_reader(const Registration& registration) noexcept;
   ThreadSlot* lock_any_slot() const noexcept;
 
+  // Keeps away readers that come. False if some may be there. REQUIRES: W is held.
+  bool shut_out_readers() noexcept {
+    // Raised first, looked second: a reader that comes either sees `wait` or is seen here.
+    shard_->wait.store(1, std::memory_order_seq_cst);
+    const std::uint64_t epoch = shard_->epoch.load(std::memory_order_relaxed);
+    return shard_->announced[epoch & 1].load(std::memory_order_seq_cst) == 0;
+  }
+  // Of a lock that was tried: gives it up, so that lock() meets what was met. Returns false.
+  [[gnu::cold]] bool leave_to_lock(LockOutcome outcome) noexcept;
   // What lock() and exclude_readers() do when the first try did not succeed.
   Status lock_slow(LockOutcome outcome, const Deadline& deadline) noexcept;
   Status wait_for_readers(std::uint64_t epoch, const Deadline& deadline) noexcept MEMSTREAM_NEEDS_W;

@@ -8,6 +8,9 @@
 
 namespace memstream {
 
+// A block that is larger than the value needs is kept as long as allocating would give none that fits better.
+inline constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
+
 // The policy word of an entry that has got another value.
 inline std::uint32_t policy_of_write(std::uint32_t old_policy, const StoreRequest& request) noexcept {
   // A write counts as a hit, and does not change the queue.

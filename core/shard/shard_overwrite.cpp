@@ -13,9 +13,6 @@
 namespace memstream {
 namespace {
 
-// A block that is larger than the value needs is kept as long as allocating would give none that fits better.
-constexpr std::uint64_t kSpareBytes = kMinBlockUnits * kUnitSize;
-
 // What is left of the block of `found` behind the request's value; a huge number if that does not fit.
 [[gnu::always_inline]] inline std::uint64_t slack_of(const StoreRequest& request, const FoundEntry& found) noexcept {
   return found.block.stored_size - found.block.value_start() - request.value_size;
@@ -162,6 +159,18 @@ Status Shard::store_otherwise(const StoreRequest& request, const Probe& probe, s
       Exclusion::kEverybody, context.deadline,
       [&]() MEMSTREAM_NEEDS_W __attribute__((always_inline)) { return store_if_allowed(request, probe, now_ms); },
       [&]() MEMSTREAM_NEEDS_W { return store_one(request, now_ms); });
+}
+
+// ---- a quick put ----
+
+std::uint64_t Shard::learn_table() const noexcept {
+  Probe probe;
+  if (!probe_start<false>({}, &probe)) return 0;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (!is_now(header_->seq, probe.seq)) return 0;
+  remember(probe);
+  const std::uint64_t table = quick_.table.load(std::memory_order_acquire);
+  return static_cast<std::uint32_t>(table) == probe.cells ? table : 0;
 }
 
 bool RedoLog::find(EntryId id, EntryRef ref, Overwriting* found) const noexcept {

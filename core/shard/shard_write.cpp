@@ -236,7 +236,8 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
 }
 
 // Stores unconditionally, in a block of its own; `found` is the key's entry, if it has one.
-Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
+[[gnu::always_inline]] inline Status Shard::store_in_new_block_inline(const StoreRequest& request,
+                                                                      const FoundEntry& found, std::uint64_t now_ms) {
   Units units = block_units_for(request.key.bytes.size(), request.value_size, request.has_extras());
   if (request.has_tags()) [[unlikely]]
     units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), true);
@@ -255,6 +256,39 @@ Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& 
   copy_to_shared(const_cast<std::byte*>(block.value), request.value, request.value_size);
   publish_inline(position, block, request, found, new_id, now_ms, false);
   return Status::kOk;
+}
+
+Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) {
+  return store_in_new_block_inline(request, found, now_ms);
+}
+
+Status Shard::store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells, std::uint32_t id,
+                         std::uint64_t now_ms) noexcept {
+  try {
+    contents_.require_valid_bounds();
+    table_shrinker_.fit(request);
+    Probe probe;
+    if (index_.cells() == cells) [[likely]] {
+      if (id == 0 && !Index::has_in_slots(bucket, request.key.hash) &&
+          bucket.overflow.load(std::memory_order_relaxed) == 0) [[likely]]
+        return store_in_new_block_inline(request, {}, now_ms);
+      if (id != 0) {
+        probe.bucket = &bucket;
+        probe.seq = header_->seq.load(std::memory_order_relaxed);
+        probe.cells = cells;
+        probe.version = bucket.version.load(std::memory_order_relaxed);
+        probe.first_id = id;
+      }
+    }
+    return store_otherwise(request, probe, now_ms);
+  } catch (const CorruptionDetected&) {
+    rebuilder_.repair();
+    try {
+      return store_one(request, now_ms);
+    } catch (const CorruptionDetected& damage) {
+      return rebuilder_.reset_after_corruption(damage);
+    }
+  }
 }
 
 // ---- the other changes ----

@@ -15,13 +15,14 @@ import engine
 import overwriting
 import pins_and_recovery
 import processes
+import quick_put
 import structure
 from mutant import Mutant, Stale
 from suites import SUITE_OF_NAME
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (damage, engine, overwriting, pins_and_recovery, processes, structure)
+    for module in (damage, engine, overwriting, pins_and_recovery, processes, quick_put, structure)
     for mutant in module.MUTANTS
 }
 TABLE = "tests/results/seeded-bugs.md"

@@ -10,7 +10,7 @@ MUTANTS = [
         "          if (overwrite(request, first, now_ms)) [[likely]]\n            return Status::kOk;",
         """          copy_to_shared(const_cast<std::byte*>(first.block.value), request.value, request.value_size);
           if (first.block.value_size == request.value_size) return Status::kOk;""",
-        ("histories",),
+        ("shard_overwrite_race_test", "torture_step_put", "histories"),
     ),
     Mutant(
         "overwrite-before-busy-ref",
@@ -152,8 +152,8 @@ MUTANTS = [
         "record-of-two-threads",
         "two threads of a process use its record at once",
         "core/cache/cache.h",
-        "return taken.exchange(true, std::memory_order_acquire) ? 0 : own_->redo_record;",
-        "return own_->redo_record;",
+        "return taken.exchange(true, std::memory_order_acquire) ? 0 : record;",
+        "return record;",
         ("cache_overwrite_test",),
     ),
     Mutant(

@@ -40,6 +40,7 @@ SUITES = [
     unit("index_test"),
     unit("shard_test"),
     unit("quick_get_test"),
+    unit("quick_put_test"),
     unit("shard_touch_test"),
     unit("shard_tags_test"),
     unit("wait_table_test"),
@@ -102,7 +103,8 @@ SUITES = [
         "after",
         "--backend",
         "posix",
-        *operations("put-new", "put-hole", "put-larger", "put-replace", "put-replace-long", "put-split"),
+        *operations("put-new", "put-hole", "put-larger", "put-split"),
+        *operations("put-replace", "put-replace-extras", "put-replace-long"),
     ),
     torture(
         "torture_step_overwriting",
