@@ -4,6 +4,14 @@ from mutant import Mutant
 
 MUTANTS = [
     Mutant(
+        "quick-put-not-told-of",
+        "a value that is overwritten by the short way wakes nobody",
+        "core/shard/quick_put.h",
+        "  waits_.note_change(key.hash.bucket_bits());\n",
+        "",
+        ("wait_test",),
+    ),
+    Mutant(
         "quick-put-before-busy-ref",
         "the block is written before the entry has the ref that says so",
         "core/shard/quick_put.h",
