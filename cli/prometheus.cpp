@@ -127,6 +127,7 @@ std::string as_prometheus(const Snapshot& snapshot) {
   for (std::size_t i = kEvictionCauses; i < std::size(kRemovalNames); ++i) {
     page.sample(m.removals[i], fmt::format("cause=\"{}\"", kRemovalNames[i]));
   }
+  page.single("memstream_invalidations_total", "counter", "Invalidations of a tag.", snapshot.invalidations);
   page.single("memstream_entries", "gauge", "Live entries.", s.entries);
   page.single("memstream_current_bytes", "gauge", "Bytes of live entries and of tables.",
               s.used_memory + s.table_memory);

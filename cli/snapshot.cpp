@@ -85,6 +85,7 @@ Snapshot take_snapshot(const Cache& cache) {
   snapshot.stats = cache.stats();
   snapshot.metrics.struct_size = sizeof snapshot.metrics;
   require_ok(memstream_metrics(cache.get(), &snapshot.metrics));
+  require_ok(memstream_invalidations(cache.get(), &snapshot.invalidations));
   snapshot.processes = cache.processes();
   snapshot.near = take_near(cache);
   return snapshot;
@@ -292,6 +293,7 @@ Json as_json(const Snapshot& snapshot) {
   }
   json["operations"] = operations;
   json["removals"] = removals;
+  json["invalidations"] = snapshot.invalidations;
   json["locks"] = {{"waits", m.lock_waits},
                    {"wait_ns", m.lock_wait_ns},
                    {"longest_wait_ns", m.longest_wait_ns},

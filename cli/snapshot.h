@@ -31,6 +31,7 @@ struct Snapshot {
   std::uint32_t layout_version = 0;
   cache_stats_t stats{};
   memstream_metrics_t metrics{};
+  std::uint64_t invalidations = 0;  // Of tags.
   std::vector<memstream_process_t> processes;
   NearSnapshot near;
 };

@@ -45,6 +45,7 @@ std::string render(const Snapshot& snapshot) {
                              format_size(s.table_memory), format_size(s.pinned_memory)));
   line("operations",
        fmt::format("{} puts, {} deletes, {} evictions, {} expirations", s.puts, s.deletes, s.evictions, s.expirations));
+  if (snapshot.invalidations != 0) line("tags", fmt::format("{} invalidations", snapshot.invalidations));
   line("evictions", share_of_causes(m));
   if (const auto idle = quantile(m.evicted_idle_ms, 0.5)) {
     line("", fmt::format("half of them not read for {} or less, stored {} ago or less", format_duration(*idle),

@@ -77,6 +77,17 @@ def test_metrics_are_read_by_the_official_parser_and_agree_with_stat(shell: Shel
         assert family.documentation and family.type in ("counter", "gauge", "histogram"), family
 
 
+def test_invalidations_of_tags_are_counted_everywhere(shell: Shell) -> None:
+    fill(shell, 1)
+    assert shell.json("stat")["invalidations"] == 0 and "invalidations" not in shell.ok("stat")
+    shell.ok("put", "page", "x", "--tag", "pages")
+    for _ in range(3):
+        shell.ok("invalidate", "pages")
+    assert shell.json("stat")["invalidations"] == 3
+    assert "3 invalidations" in shell.ok("stat")
+    assert value_of(families(shell.ok("metrics"))["memstream_invalidations"]) == 3
+
+
 def test_alert_rules_name_metrics_and_labels_that_exist(shell: Shell) -> None:
     fill(shell, 1000)
     rules = (Path(__file__).parents[2] / "docs" / "prometheus-alerts.yml").read_text()

@@ -374,6 +374,7 @@ export function drawTotals(stat: Stat): void {
     ["Repeated reads", "read_retries", stat.read_retries],
     ["Views copied", "view_copies", stat.view_copies],
     ["Entries cleared", "cleared", stat.removals.clear ?? 0],
+    ["Tags invalidated", "invalidations", stat.invalidations],
   ];
   const list = byId("totals");
   let body = list.querySelector("dl");

@@ -67,6 +67,7 @@ export interface Stat {
   slow_reads: number;
   read_retries: number;
   removals: Record<string, number>;
+  invalidations: number;
   locks: { waits: number; wait_ns: number; longest_wait_ns: number; timeouts: number };
   evicted_age_ms: Histogram;
   evicted_idle_ms: Histogram;
