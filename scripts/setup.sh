@@ -27,8 +27,8 @@ languages_packages=(
     nginx-light libnginx-mod-http-lua lua-cjson
     php8.2-cli php8.2-dev php8.2-fpm php-psr-simple-cache
 )
-# For scripts/package.sh, and for the step "site" of "test.sh --full".
-full_packages=(dpkg-dev lintian mkdocs)
+# For scripts/package.sh, and for the steps "packages" and "site" of "test.sh --full".
+full_packages=(dpkg-dev lintian mkdocs mmdebstrap)
 # What benchmarks/ compares with, and what it draws with.
 bench_packages=(
     libboost-dev liblmdb-dev libtdb-dev memcached libmemcached-dev

@@ -8,8 +8,8 @@ cd "$root"
 # In the order in which they run: what fails fastest comes first.
 quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages
     builds asan tsan valgrind demo leftovers)
-full_steps=(release-rest asan-rest python-rest languages-rest site coverage valgrind-all fuzz-long mutants tidy
-    leftovers)
+full_steps=(release-rest asan-rest python-rest languages-rest packages site coverage valgrind-all fuzz-long mutants
+    tidy leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
@@ -37,6 +37,7 @@ release-rest    full   every fault, every model, torture and histories in longer
 asan-rest       full   every tenth fault under the sanitizers, and the suites for both backends on System V
 python-rest     full   the Python suite: posix with the accelerator; sysv without, with coverage; the rest of sysv with it
 languages-rest  full   Node.js 18 and 24, the npm package, Keyv's suite, a site of Next.js, nginx, PHP, all together
+packages        full   the packages of Debian, pip and npm in a fresh root of Debian 12: install, use, purge
 site            full   the documentation site: is it built, and does each link of it lead somewhere?
 coverage        full   every suite once more, and what share of the lines it reaches
 valgrind-all    full   every suite under memcheck
@@ -195,6 +196,18 @@ step_fuzz-long() {
 
 step_fuzz-hours() {
     scripts/fuzz.sh --seconds 2400 --jobs "$jobs"
+}
+
+# Where no root can be made, or npm is missing, the test says so and counts as skipped.
+step_packages() {
+    local wheels=$root/build/test-wheels status=0
+    scripts/build.sh && scripts/package.sh && rm -rf "$wheels" &&
+        "$python" -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-index --no-deps \
+            --wheel-dir "$wheels" ./clients/python || return
+    scripts/languages.sh pack-node || status=$?
+    ((status != 0)) ||
+        "$python" tests/package/debian_test.py "$root" build/packages "$wheels"/*.whl build/npm/*.tgz || status=$?
+    ((status == 0 || status == 77))
 }
 
 step_site() {
@@ -456,7 +469,7 @@ done
 ((${#steps[@]} > 0)) || steps=("${quick_steps[@]}")
 
 wanted="test"
-[[ ! " ${steps[*]} " =~ " site " ]] || wanted=full
+[[ ! " ${steps[*]} " =~ " packages "|" site " ]] || wanted=full
 scripts/setup.sh "$wanted"
 mkdir -p "$results"
 scratch=$(mktemp --directory)
