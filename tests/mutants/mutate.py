@@ -12,6 +12,7 @@ from pathlib import Path
 
 import damage
 import engine
+import limits
 import overwriting
 import pins_and_recovery
 import processes
@@ -22,7 +23,7 @@ from suites import SUITE_OF_NAME
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (damage, engine, overwriting, pins_and_recovery, processes, quick_put, structure)
+    for module in (damage, engine, limits, overwriting, pins_and_recovery, processes, quick_put, structure)
     for mutant in module.MUTANTS
 }
 TABLE = "tests/results/seeded-bugs.md"

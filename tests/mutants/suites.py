@@ -90,6 +90,8 @@ SUITES = [
     unit("lease_test", "posix"),
     unit("tags_test", "posix"),
     unit("wait_test", "posix"),
+    unit("limit_table_test"),
+    unit("limits_test", "posix", limit_seconds=120),
     unit("lease_kill_test", "posix"),
     unit("kill_test", "sysv", "posix", limit_seconds=120),
     unit("stress_test", "sysv", "posix", limit_seconds=120),
