@@ -17,7 +17,8 @@ MUTANTS = [
         "the block is written before the entry has the ref that says so",
         "core/shard/shard_overwrite.cpp",
         "  std::uint64_t unviewed = found.ref;\n",
-        """  apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value), request.value_size);
+        """  RedoLog::apply(redo, const_cast<BlockHeader&>(*old.header), const_cast<std::byte*>(old.value),
+                 request.value_size);
   std::uint64_t unviewed = found.ref;
 """,
         ("torture_step_put", "shard_overwrite_race_test"),
