@@ -113,12 +113,12 @@ void check_told(memstream_t* waiting, const std::function<std::uint64_t()>& prep
       returned = Clock::now();
     });
     std::this_thread::sleep_for(kAsleep);
-    const auto began = Clock::now();
     const int changed = change();
+    const auto ended = Clock::now();  // An eviction is the last of many puts.
     waiter.join();
     CHECK(changed == CACHE_OK);
     CHECK(status == expected);
-    best = std::min(best, returned - began);
+    best = std::min(best, returned - ended);
   }
   CHECK(best < kTold);
 }
