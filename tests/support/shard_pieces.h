@@ -20,6 +20,7 @@ class ShardPieces : public TestShard {
         offset(geometry().shards_offset),
         pin_table(places, offset),
         tags(&segment(), geometry()),
+        waits(&segment(), geometry()),
         arena(&header(), offset, shard_size(), &segment()),
         index(&header()),
         eviction(&header(), &index, &arena, &pin_table, &tags),
@@ -35,7 +36,7 @@ class ShardPieces : public TestShard {
     return {&header(),  0,         offset,  shard_size(), attached().hash_seed,
             geometry(), pin_table, arena,   index,        eviction,
             contents,   leases,    retired, redo,         metrics_of_shard(segment(), geometry(), 0),
-            tags};
+            tags,       waits};
   }
   ShardSpace& space() noexcept { return header().space; }
   BlockPosition position_of(std::string_view key_bytes) { return ref_block(entry(key_bytes).ref); }
@@ -50,6 +51,7 @@ class ShardPieces : public TestShard {
   std::uint64_t offset;
   PinTable pin_table;
   TagTable tags;
+  WaitTable waits;
   Arena arena;
   Index index;
   Eviction eviction;
