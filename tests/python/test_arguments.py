@@ -78,6 +78,11 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "ignore": ([5, Nothing()], "names of parameters"),
     "typed": (_WRONG_BOOLS, "True or False"),
     "maxsize": (["128", 1.5, True, [1], Nothing(), 0, -1], "above 0"),
+    "rate": ([*_WRONG_NUMBERS, 0, -1, 2**63], "a whole number from 1"),
+    "burst": ([*(wrong for wrong in _WRONG_NUMBERS if wrong is not None), 0, -1, 2**63], "a whole number from 1"),
+    "period": (_WRONG_SECONDS, "seconds above 0"),
+    "permits": ([*_WRONG_NUMBERS, 0, -1, 65536], "a whole number from 1"),
+    "permit name": ([None, 1, 1.5, bytearray(b"name"), ["name"], Nothing(), "\udc80"], "str"),
     "other": ([None, 5, Nothing(), [1], ["abc"]], "a mapping"),
     "array": ([Nothing(), [Nothing()], {"a": 1}, [[1], [2, 3]]], "without Python objects|of one shape"),
 }
@@ -90,6 +95,8 @@ OTHERWISE = {
     ("memoize", "cache_if"): "function",
     ("memoize", "name"): "memoize name",
     ("memoize", "lease"): "duration",
+    ("semaphore", "name"): "permit name",
+    ("lock", "name"): "permit name",
 }
 
 # Parameters that take everything.
@@ -107,7 +114,10 @@ RIGHT: Dict[str, Any] = {
     "size": 1,
     "array": [1],
     "values": {"absent": b"1"},
+    "rate": 1,
+    "permits": 1,
 }
+RIGHT_IN = {("semaphore", "name"): "nightly", ("lock", "name"): "nightly"}
 
 
 def undecorated() -> None:
@@ -137,6 +147,9 @@ def calling(function: str, find: Callable[[], Any], of: Any) -> Iterator[Case]:
     all_of_them = parameters(of)
     for wrong in all_of_them:
 
+        def right(each: inspect.Parameter) -> Any:
+            return RIGHT_IN.get((function, each.name), RIGHT.get(each.name, each.default))
+
         def call(argument: Any, wrong: inspect.Parameter = wrong) -> Any:
             positional: List[Any] = []
             named: Dict[str, Any] = {}
@@ -146,9 +159,9 @@ def calling(function: str, find: Callable[[], Any], of: Any) -> Iterator[Case]:
                 is_before = is_before and each is not wrong
                 if each.kind is inspect.Parameter.KEYWORD_ONLY:
                     if is_needed:
-                        named[each.name] = argument if each is wrong else RIGHT[each.name]
+                        named[each.name] = argument if each is wrong else right(each)
                 elif is_needed or is_before:
-                    positional.append(argument if each is wrong else RIGHT.get(each.name, each.default))
+                    positional.append(argument if each is wrong else right(each))
             return find()(*positional, **named)
 
         table = OTHERWISE.get((function, wrong.name), wrong.name)
@@ -247,6 +260,7 @@ def test_no_public_function_is_left_out() -> None:
         memstream.Metrics,
         memstream.Serializer,
         memstream.MemoizedFunction,
+        memstream.Semaphore,
         memstream.Tags,
     }
     for name in set(memstream.__all__) - {"__version__"}:

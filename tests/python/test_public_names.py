@@ -21,8 +21,8 @@ NAMES: Dict[str, str] = {
     "memstream": (
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
         "LibraryError MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation SegmentDiffers "
-        "SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags UnavailableError UndecodableWarning "
-        "View __version__ destroy lru_cache"
+        "SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags UnavailableError "
+        "UndecodableWarning View __version__ destroy lru_cache"
     ),
     "memstream.errors": (
         "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "

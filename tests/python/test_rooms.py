@@ -19,6 +19,7 @@ OTHER_NAMES = {
     "memstream.flask_caching",
     "memstream.dogpile",
     "memstream.redis",
+    "memstream.limits_storage",
 }
 
 

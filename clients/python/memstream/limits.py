@@ -62,7 +62,9 @@ class Semaphore(EndedByBlock):
 
     def __init__(self, cache: PermitOwner, name: Key, permits: int, timeout: Optional[Duration]) -> None:
         """Makes the object; takes nothing yet."""
-        self.name = encode_key(name)
+        self.name = encode_key(name, "name")
+        if timeout is not None:
+            milliseconds(timeout, "timeout")  # Refuses what is no time before somebody waits.
         self.permits = check_range("permits", permits, 1, 65535)
         self._cache = cache
         self._timeout = timeout
