@@ -220,7 +220,8 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
                                 std::unique_ptr<Segment>* segment) {
   const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
-  return retry_until_stable(spec, deadline, [&] {
+  bool is_destroyed = false;
+  const Status result = retry_until_stable(spec, deadline, [&] {
     std::unique_ptr<SharedObject> object;
     Status status = find(spec, access, initializer, &object);
     if (status == Status::kOk && access == Access::kReadWrite) status = check_owner(*object);
@@ -234,10 +235,10 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     SegmentState state;
     status = map_and_look(access, initializer, *object, &mapped, &state);
     if (status != Status::kOk) return status;
+    is_destroyed = state == SegmentState::kDestroyed;
     // Another process is about to move or to remove the name, or died before it did.
-    if (state == SegmentState::kSuperseded || state == SegmentState::kDestroyed) {
+    if (state == SegmentState::kSuperseded || is_destroyed) {
       if (access == Access::kReadWrite) return settle(initializer, deadline, *object, &mapped);
-      if (state == SegmentState::kDestroyed && deadline.passed()) return still_named(spec);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       return Status::kGone;
     }
@@ -248,6 +249,8 @@ Status LifecycleBackend::attach(const SegmentSpec& spec, Access access, SegmentI
     *segment = std::move(mapped);
     return status;
   });
+  const bool reads_destroyed = is_destroyed && access == Access::kReadOnly;
+  return result == Status::kBusy && reads_destroyed ? still_named(spec) : result;
 }
 
 Status LifecycleBackend::remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment* only,
