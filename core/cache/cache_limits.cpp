@@ -16,7 +16,7 @@ namespace {
 using std::chrono::milliseconds;
 
 // How often a waiter asks whether the holders still live, because a death wakes no waiter.
-constexpr milliseconds kLook{50};
+constexpr milliseconds kPermitLook{50};
 constexpr std::uint64_t kNsPerMs = 1'000'000;
 
 // Owners of a name that the kernel calls dead. It was asked before the lock was taken, because that takes system calls.
@@ -175,7 +175,7 @@ Status Cache::acquire(std::string_view name, std::uint64_t permits, milliseconds
     const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
     if (left <= left.zero()) return Status::kHeld;
     // A first wait looks once more, now that releases wake it.
-    if (!is_first) futex_wait(stripe.events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
+    if (!is_first) futex_wait(stripe.events, seen, std::min<std::chrono::nanoseconds>(left, kPermitLook));
   }
 }
 
