@@ -190,11 +190,11 @@ TEST_CASE("a waiter goes on when a permit is given back, and when its holder's h
   const OpenCache cache(segment.spec());
   for (const bool gives_back : {true, false}) {
     std::thread holder;
+    std::atomic<bool> is_free{false};  // The waiter may outlive the block.
     {
       const OpenCache first(segment.spec());
       REQUIRE(acquire(first, 1) == CACHE_OK);
       // Any thread of the process may give it back.
-      std::atomic<bool> is_free{false};
       std::thread waiter([&] {
         CHECK(acquire(cache, 1, 10'000) == CACHE_OK);
         CHECK(is_free);
