@@ -337,7 +337,10 @@ void Cache::note_set_time(const Stopwatch& took) noexcept {
   return store_hashed(request, context);
 }
 
-Status Cache::put_otherwise(const StoreRequest& request, std::uint64_t now, const Status* tried) noexcept {
+Status Cache::put_otherwise(const StoreRequest& plain, std::uint64_t now, const Status* tried) noexcept {
+  StoreRequest request = plain;
+  if (has_checksums()) [[unlikely]]
+    request.caller_flags |= checksum_word(request.value, request.value_size, request.key.hash);
   const Deadline deadline(timeout_);
   const OpContext context{deadline, now};
   Status status = Status::kOk;

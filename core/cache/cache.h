@@ -413,7 +413,7 @@ class Cache final : private ForkAware {
                      const TagPairs* tags) noexcept;
   Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
   // The rest of put_quickly() where that was not all. `tried`: what the shard has said, null if it has done nothing.
-  [[gnu::cold, gnu::noinline]] Status put_otherwise(const StoreRequest& request, std::uint64_t now,
+  [[gnu::cold, gnu::noinline]] Status put_otherwise(const StoreRequest& plain, std::uint64_t now,
                                                     const Status* tried) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;

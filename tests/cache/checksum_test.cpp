@@ -101,6 +101,18 @@ const Reading kReadings[] = {
      }},
 };
 
+TEST_CASE("a value without flags and expiry has a checksum too, new and overwritten") {
+  CheckedCache cache("checksum-plain");
+  for (const char filling : {'a', 'b', 'c'}) {
+    for (const std::size_t size : kSizes) {
+      const std::string key = "key " + std::to_string(size);
+      const std::string value(size, filling);
+      REQUIRE(memstream_set(cache, key.data(), key.size(), value.data(), size, 0, 0) == CACHE_OK);
+      CHECK(cache.get(key) == value);
+    }
+  }
+}
+
 TEST_CASE("a value that something wrote over is not returned, and its entry goes") {
   for (const Reading& reading : kReadings) {
     CAPTURE(reading.name);
