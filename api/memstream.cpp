@@ -257,7 +257,7 @@ int memstream_set(memstream_t* cache, const void* key, size_t key_size, const vo
   if (is_plain) [[likely]] {
     const auto* const bytes = static_cast<const std::byte*>(value);
     const int status = cache->calls_in_flight().operation<put_quickly>(cache, key, key_size, bytes, value_size);
-    if (status != memstream::kNoAnswer && status != CACHE_GONE) [[likely]]
+    if (status != memstream::kNoAnswer) [[likely]]
       return status;
   }
   return set_otherwise(cache, key, key_size, value, value_size, ttl_ms, flags);

@@ -337,29 +337,6 @@ void Cache::note_set_time(const Stopwatch& took) noexcept {
   return store_hashed(request, context);
 }
 
-Status Cache::put_otherwise(const StoreRequest& plain, std::uint64_t now, const Status* tried) noexcept {
-  StoreRequest request = plain;
-  if (has_checksums()) [[unlikely]]
-    request.caller_flags |= checksum_word(request.value, request.value_size, request.key.hash);
-  const Deadline deadline(timeout_);
-  const OpContext context{deadline, now};
-  Status status = Status::kOk;
-  if (tried == nullptr) {
-    status = store_request(request, context);
-  } else {
-    status = *tried;
-    const bool has_no_room = status == Status::kFull || status == Status::kNoMemory;
-    if (has_no_room && reap_dead_processes()) status = store_hashed(request, context);
-  }
-  own_->redo_taken.store(false, std::memory_order_release);
-  if (status == Status::kOk) {
-    count_puts(1);
-  } else {
-    note_outcome(Operation::kSet, status);
-  }
-  return status;
-}
-
 Status Cache::store_hashed(const StoreRequest& request, const OpContext& context) noexcept {
   return retry_after_reaping([&] {
     return request.value_size >= Shard::kPinnedCopySize ? store_large(request, context)

@@ -412,9 +412,6 @@ class Cache final : private ForkAware {
   Status store_value(std::string_view key, const Value& value, StoreMode mode, std::uint64_t cas,
                      const TagPairs* tags) noexcept;
   Status store_request(const StoreRequest& request, const OpContext& context) noexcept;
-  // The rest of put_quickly() where that was not all. `tried`: what the shard has said, null if it has done nothing.
-  [[gnu::cold, gnu::noinline]] Status put_otherwise(const StoreRequest& plain, std::uint64_t now,
-                                                    const Status* tried) noexcept;
   Status store_hashed(const StoreRequest& request, const OpContext& context) noexcept;
   Status store_large(const StoreRequest& request, const OpContext& context) noexcept;
   // Runs an operation that needs room. If there is none, ends the pins of dead processes and runs it once more.

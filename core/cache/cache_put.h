@@ -22,15 +22,15 @@ namespace memstream {
     return false;
   Status stored = Status::kOk;
   const bool is_tried = shard_of(hashed).put_quickly(hashed, value, value_size, redo, now, &stored);
-  if (!is_tried || stored != Status::kOk) [[unlikely]] {
-    const Status tried = stored;
-    const StoreRequest request{.key = {key, hashed.hash}, .value = value, .value_size = value_size, .redo = redo};
-    *status = put_otherwise(request, now, is_tried ? &tried : nullptr);
-    return true;
-  }
   own_->redo_taken.store(false, std::memory_order_release);
-  add_local(slot->counters.puts, 1);
-  *status = Status::kOk;
+  if (stored == Status::kOk && is_tried) [[likely]] {
+    add_local(slot->counters.puts, 1);
+  } else if (!is_tried || stored == Status::kGone || stored == Status::kFull || stored == Status::kNoMemory) {
+    return false;  // store() may find another way.
+  } else {
+    note_outcome(Operation::kSet, stored);
+  }
+  *status = stored;
   return true;
 }
 

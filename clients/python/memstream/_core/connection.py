@@ -39,7 +39,7 @@ take_buffer, return_buffer = free_buffers.pop, free_buffers.append
 def make_buffer() -> ReadBuffer:
     """Returns a new buffer for values of up to BUFFER_SIZE bytes."""
     size, meta = c_size_t(), abi.Meta()
-    return (ctypes.create_string_buffer(BUFFER_SIZE), size, byref(size), meta, byref(meta))
+    return ctypes.create_string_buffer(BUFFER_SIZE), size, byref(size), meta, byref(meta)
 
 
 def miss(key: Key) -> CacheMiss:
