@@ -23,14 +23,15 @@ namespace memstream {
   Status stored = Status::kOk;
   const bool is_tried = shard_of(hashed).put_quickly(hashed, value, value_size, redo, now, &stored);
   own_->redo_taken.store(false, std::memory_order_release);
-  if (stored == Status::kOk && is_tried) [[likely]] {
-    add_local(slot->counters.puts, 1);
-  } else if (!is_tried || stored == Status::kGone || stored == Status::kFull || stored == Status::kNoMemory) {
-    return false;  // store() may find another way.
-  } else {
+  if (!is_tried || stored != Status::kOk) [[unlikely]] {
+    // store() may find another way.
+    if (!is_tried || stored == Status::kGone || stored == Status::kFull || stored == Status::kNoMemory) return false;
     note_outcome(Operation::kSet, stored);
+    *status = stored;
+    return true;
   }
-  *status = stored;
+  add_local(slot->counters.puts, 1);
+  *status = Status::kOk;
   return true;
 }
 
