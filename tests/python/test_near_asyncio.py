@@ -22,11 +22,17 @@ from memstream.redis import AsyncNearCache, NearCache  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def one_server() -> Iterator[Server]:
     need_server()
     started = Server()
     yield started
     started.end()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    one_server.start_if_killed()
+    return one_server
 
 
 @pytest.fixture

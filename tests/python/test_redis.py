@@ -26,11 +26,17 @@ from memstream.redis import NearCache  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def one_server() -> Iterator[Server]:
     need_server()
     started = Server()
     yield started
     started.end()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    one_server.start_if_killed()
+    return one_server
 
 
 @pytest.fixture
@@ -274,8 +280,9 @@ def test_processes_that_miss_one_key_ask_redis_once(server: Server, cache: Cache
             assert child.stdin is not None
             child.stdin.write(b"go\n")
             child.stdin.flush()
-        answers = [child.communicate()[0] for child in children]
-        assert answers == [b"b'value'\n"] * 8
+        # None ends before all have read: the copies of an agent that has gone are not served.
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == b"b'value'\n"
         assert server.calls_of("get") == calls + 1
         assert tracking == 1  # One connection of the machine hears what changes.
     finally:
@@ -306,11 +313,12 @@ while near.stats().lag is None or near.stats().lag > 0.4:
 print("ready", flush=True)
 sys.stdin.readline()
 print(near.get("slow"), flush=True)
+sys.stdin.readline()
 """
 
 
 def test_stale_copies_are_served_without_redis_only_if_that_is_chosen(server: Server, cache: Cache) -> None:
-    options: Any = {"cache": cache, "max_lag": 0.6, "timeout": 0.5}
+    options: Any = {"cache": cache, "max_lag": 3, "timeout": 0.5}
     with NearCache(server.client(), stale_on_error=True, **options) as near, NearCache(
         server.client(), agent=False, **options
     ) as strict:
@@ -319,7 +327,7 @@ def test_stale_copies_are_served_without_redis_only_if_that_is_chosen(server: Se
         have(near, "large", b"x" * 50_000)
         assert near.get("absent") is None
         server.kill()
-        time.sleep(0.8)
+        time.sleep(3.2)
         assert near.get("key") == b"value" and near.get("large") == b"x" * 50_000
         assert near.get_many(["key", "large"]) == {"key": b"value", "large": b"x" * 50_000}
         assert near.stats().stale == 4 and strict.stats().stale == 0
