@@ -130,9 +130,9 @@ TEST_CASE("a stale value is leased to one, by the token of just that value") {
 TEST_CASE("an expired value is as good as none") {
   const TemporarySegment segment("lease-expired", kSegmentSize);
   const OpenCache cache(segment.spec());
-  REQUIRE(memstream_set(cache, kKey.data(), kKey.size(), "v", 1, 500, 0) == CACHE_OK);
+  REQUIRE(memstream_set(cache, kKey.data(), kKey.size(), "v", 1, 2000, 0) == CACHE_OK);
   CHECK(lease_of(cache) == CACHE_EXISTS);
-  std::this_thread::sleep_for(milliseconds(600));
+  std::this_thread::sleep_for(milliseconds(2100));
   CHECK(fulfil(cache, must_lease(cache)) == CACHE_OK);
   CHECK(get(cache) == "computed");
 }
@@ -140,14 +140,14 @@ TEST_CASE("an expired value is as good as none") {
 TEST_CASE("a lease whose time is over goes to whoever asks, and until then it can still be fulfilled") {
   const TemporarySegment segment("lease-time", kSegmentSize);
   const OpenCache cache(segment.spec());
-  const std::uint64_t late = must_lease(cache, kKey, 500);
+  const std::uint64_t late = must_lease(cache, kKey, 2000);
   CHECK(lease_of(cache) == CACHE_HELD);
-  CHECK(wait_for(cache, 5000) == CACHE_OK);
+  CHECK(wait_for(cache, 20'000) == CACHE_OK);
   const std::uint64_t next = must_lease(cache);
   CHECK(fulfil(cache, late) == CACHE_CONFLICT);
   CHECK(fulfil(cache, next) == CACHE_OK);
-  const std::uint64_t alone = must_lease(cache, "other", 500);
-  std::this_thread::sleep_for(milliseconds(600));
+  const std::uint64_t alone = must_lease(cache, "other", 2000);
+  std::this_thread::sleep_for(milliseconds(2100));
   CHECK(fulfil(cache, alone, "late, but nobody came", "other") == CACHE_OK);
   CHECK(lease_of(cache, "long", nullptr) == CACHE_INVALID);
   std::uint64_t lease = 0;
@@ -264,9 +264,9 @@ TEST_CASE("whoever follows a lease is told whether it was ended or lost its hold
   }
 
   followed = 0;
-  must_lease(cache, kKey, 500);
+  must_lease(cache, kKey, 2000);
   CHECK(follow(cache, &followed) == CACHE_HELD);
-  CHECK(follow(cache, &followed, 5000) == CACHE_MISS);  // Its time is over.
+  CHECK(follow(cache, &followed, 20'000) == CACHE_MISS);  // Its time is over.
   {
     const OpenCache other(segment.spec());
     const std::uint64_t second = must_lease(other);
