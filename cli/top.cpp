@@ -204,7 +204,11 @@ class Screen {
   static std::size_t width() { return static_cast<std::size_t>(std::max(getmaxx(stdscr), 1)); }
   static std::size_t height() { return static_cast<std::size_t>(std::max(getmaxy(stdscr), 1)); }
 
-  static void draw(const View& view, bool is_paused) {
+  // After a change of the size the terminal may show anything: what was written for the old size is drawn again.
+  void draw(const View& view, bool is_paused) {
+    if (height() != drawn_height_ || width() != drawn_width_) clearok(stdscr, TRUE);
+    drawn_height_ = height();
+    drawn_width_ = width();
     erase();
     const std::vector<std::string> lines = view.lines(width(), height(), is_paused);
     for (std::size_t row = 0; row + 1 < height() && row < lines.size(); ++row) {
@@ -228,15 +232,19 @@ class Screen {
     noecho();
     return answer;
   }
+
+ private:
+  std::size_t drawn_height_ = 0;
+  std::size_t drawn_width_ = 0;
 };
 
 int show_on_screen(View& view, const TopChoices& choices) {
-  const Screen screen;
+  Screen screen;
   bool is_paused = false;
   std::uint64_t looks = 0;
   auto next_look = std::chrono::steady_clock::now();
   for (;;) {
-    Screen::draw(view, is_paused);
+    screen.draw(view, is_paused);
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(next_look - std::chrono::steady_clock::now());
     timeout(static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
