@@ -362,6 +362,41 @@ def test_a_damaged_dump_stops_at_the_damaged_record(shell: Shell, tmp_path: Path
         assert f"after {shell.json('stat')['entries']} entries" in message
 
 
+@pytest.mark.parametrize("options", [[], ["--zstd"]])
+def test_values_of_all_sizes_come_back_with_flags_and_times(shell: Shell, tmp_path: Path, options: List[str]) -> None:
+    """More than the buffers of dump and load hold, in each way that a record can lie across their ends."""
+    from memstream import Cache
+
+    sizes = [0, 1, 31, 4095, 4096, 65_536, 100_000, 262_144 - 40, 262_144, 262_145, 500_000, *range(0, 30_000, 97)]
+    path = str(tmp_path / "dump")
+
+    def all_of(cache: Any) -> Any:
+        return {entry.key: (cache.get(entry.key), entry.flags, entry.expires_at is not None) for entry in cache.scan()}
+
+    with Cache(shell.name, size=32 << 20) as cache:
+        for number, size in enumerate(sizes):
+            value = (number.to_bytes(4, "little") * (size // 4 + 1))[:size]
+            cache.set(f"{'k' * (number % 1000)}{number}", value, flags=number, ttl=3600 if number % 2 else None)
+        before = all_of(cache)
+        assert len(before) == len(sizes)
+        report = shell.json("dump", path, *options)
+        assert (report["entries"], report["damaged"]) == (len(sizes), 0)
+        cache.clear()
+        assert shell.json("load", path)["bytes"] == report["bytes"]
+        assert all_of(cache) == before
+
+
+def test_a_record_that_claims_an_impossible_size_is_damaged(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("put", "key", "value")
+    path = tmp_path / "dump"
+    shell.ok("dump", str(path))
+    data = path.read_bytes()
+    head = 16  # The file's; then key_size (4 bytes), flags (4), value_size (8).
+    for at, number, size in ((head, 1025, 4), (head, 1024, 4), (head + 8, 2**63, 8), (head + 8, 2**39, 8)):
+        path.write_bytes(data[:at] + number.to_bytes(size, "little") + data[at + size :])
+        assert "cut off after 0 entries" in shell.fails(4, "load", str(path)), number
+
+
 def test_load_refuses_what_is_no_dump(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello, this is no dump at all")
     assert "expected a file that memstream dump made" in shell.fails(2, "load", str(tmp_path / "text"))
