@@ -16,6 +16,7 @@
 #include "api/quick_get.h"
 #include "api/statistics.h"
 #include "core/base/fork_guard.h"
+#include "core/cache/cache_put.h"
 
 namespace memstream {
 namespace {
@@ -59,6 +60,16 @@ class DefaultConnection final : private ForkAware {
     }
     InFlightCalls::leave(*place);
     return status;
+  }
+
+  // A put that overwrites or adds a short value. kNoAnswer if store() has to answer.
+  [[gnu::always_inline]] static int put_quickly(const char* key, const std::byte* value,
+                                                std::size_t value_size) noexcept {
+    DefaultConnection* const connection = existing.load(std::memory_order_acquire);
+    if (connection == nullptr) [[unlikely]]
+      return kNoAnswer;
+    const std::size_t turn = connection->turn_.load(std::memory_order_seq_cst);
+    return connection->calls_in_flight_[turn % 2].operation<put_in_turn>(connection, turn, key, value, value_size);
   }
 
   Status connect() {
@@ -120,6 +131,17 @@ class DefaultConnection final : private ForkAware {
 
  private:
   DefaultConnection() = default;
+
+  [[gnu::always_inline]] static int put_in_turn(DefaultConnection* connection, std::size_t turn, const char* key,
+                                                const std::byte* value, std::size_t value_size) noexcept {
+    // As in use().
+    memstream_handle* const handle = connection->handle_.load(std::memory_order_seq_cst);
+    if (connection->turn_.load(std::memory_order_seq_cst) != turn || handle == nullptr) [[unlikely]]
+      return kNoAnswer;
+    Status status = Status::kOk;
+    const bool is_answered = handle->cache().put_quickly({key, std::strlen(key)}, value, value_size, &status);
+    return is_answered ? static_cast<int>(status) : kNoAnswer;
+  }
 
   static Status not_connected() {
     return fail(Status::kNotConnected, "This process is not connected to a cache. Call cache_connect() first.");
@@ -202,6 +224,18 @@ namespace {
   });
 }
 
+// A put with all its cases.
+[[gnu::noinline]] int put_slowly(const char* key, const void* value, size_t value_size) noexcept {
+  return guarded([&] {
+    if (const Status status = require("key", key); status != Status::kOk) return status;
+    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
+    return DefaultConnection::instance().use([&](memstream_handle& handle) {
+      return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet,
+                                  0);
+    });
+  });
+}
+
 [[gnu::noinline]] int get_among_threads(const char* key, void* value, size_t* value_size) noexcept {
   const int status = DefaultConnection::get_among_threads(key, value, value_size);
   return status != memstream::kNoAnswer ? status : get_slowly(key, value, value_size);
@@ -216,14 +250,13 @@ int cache_connect(void) {
 }
 
 int cache_put(const char* key, const void* value, size_t value_size) {
-  return guarded([&] {
-    if (const Status status = require("key", key); status != Status::kOk) return status;
-    if (const Status status = require_bytes("value", value, value_size); status != Status::kOk) return status;
-    return DefaultConnection::instance().use([&](memstream_handle& handle) {
-      return handle.cache().store(key, {static_cast<const std::byte*>(value), value_size}, memstream::StoreMode::kSet,
-                                  0);
-    });
-  });
+  const bool is_short = key != nullptr && value != nullptr && value_size - 1 < memstream::kRedoValueSize;
+  if (is_short) [[likely]] {
+    const int status = DefaultConnection::put_quickly(key, static_cast<const std::byte*>(value), value_size);
+    if (status != memstream::kNoAnswer) [[likely]]
+      return status;
+  }
+  return put_slowly(key, value, value_size);
 }
 
 int cache_get(const char* key, void* value, size_t* value_size) {

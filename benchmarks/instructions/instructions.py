@@ -37,6 +37,7 @@ OPERATIONS = (
     "delete",
     "get_threads",
     "set_threads",
+    "cache_put",
 )
 HOW_TO_RECORD = "If it is meant, record it: scripts/bench.sh instructions --record, and commit benchmarks/instructions/"
 

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <future>
 #include <stdexcept>
@@ -57,6 +58,7 @@ class MeasuredCache {
   }
 
   memstream_t* handle() const noexcept { return cache_; }
+  const std::string& name() const noexcept { return name_; }
 
  private:
   std::string name_;
@@ -161,7 +163,19 @@ void run(memstream_t* cache) {
   if (stats.evictions < kKeys) throw std::runtime_error("the segment was not full");
 }
 
-// The same of a thread of a process that has another one.
+// A put of the process's default connection, over a value of the same size.
+void run_default_connection(const MeasuredCache& cache) {
+  ::setenv("MEMSTREAM_NAME", cache.name().c_str(), 1);
+  require_status(cache_connect(), CACHE_OK, "cache_connect");
+  for (int number = 0; number < kKeys; ++number) set_key(cache.handle(), number);
+  measure("cache_put", 0, kKeys, [](int number) {
+    const Value value{};
+    require_status(cache_put(key_of(number).c_str(), value.data(), value.size()), CACHE_OK, "cache_put");
+  });
+  require_status(cache_disconnect(), CACHE_OK, "cache_disconnect");
+}
+
+// A get and a set of a thread of a process that has another one.
 void run_among_threads(memstream_t* cache) {
   for (int number = 0; number < kKeys; ++number) set_key(cache, number);
   measure("get_threads", 0, kKeys, [&](int number) { get_key(cache, number, CACHE_OK); });
@@ -192,6 +206,7 @@ int main() {
     for (int segment = 0; segment < kSegments; ++segment) {
       const MeasuredCache cache;
       run(cache.handle());
+      run_default_connection(cache);
     }
     const OtherThread other;
     for (int segment = 0; segment < kSegments; ++segment) {
