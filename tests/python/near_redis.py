@@ -81,13 +81,19 @@ def is_current(near: Any) -> bool:
 
 
 def have(near: NearCache, key: str, value: bytes) -> None:
-    """Stores a value and waits until it is a copy: the echo of a write may end the first fetch after it."""
+    """Stores a value and waits until it is a copy. The echo of the write, which ends a copy, is heard before."""
     near.set(key, value)
+    written = time.monotonic()
+
+    def has_heard() -> bool:
+        now, lag = time.monotonic(), near.stats().lag
+        return lag is not None and now - lag > written
 
     def is_hit() -> bool:
         hits = near.stats().hits
         return near.get(key) == value and near.stats().hits > hits
 
+    assert becomes_true(has_heard)
     assert becomes_true(is_hit)
 
 
