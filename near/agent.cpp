@@ -155,8 +155,7 @@ bool Agent::ask(RedisConnection& connection, const RedisConnection::Words& comma
   }
   if (is_type(*reply, wanted)) return true;
   set_error(std::string(command[0]) + " was refused: " +
-            (is_error(*reply) ? with_remedy(std::string(text_of(**reply)), rule)
-                              : std::string("an answer of an unknown kind")));
+            (is_error(*reply) ? with_remedy(**reply, rule) : std::string("an answer of an unknown kind")));
   return false;
 }
 

@@ -49,7 +49,7 @@ int NearCache::refused(const redisReply& reply) {
   return fail(MEMSTREAM_NEAR_REFUSED,
               fmt::format("Redis at {} refused the command: {}. Use a key of type string and "
                           "a user who may read and write it.",
-                          in_quotes(settings_.redis_text, kMostQuotedPathBytes), text_of(reply)));
+                          in_quotes(settings_.redis_text, kMostQuotedPathBytes), quoted_text_of(reply)));
 }
 
 int NearCache::ask(std::string_view key, const Upstream::Commands& commands, std::vector<Reply>* replies) {
@@ -465,7 +465,9 @@ std::string NearCache::agent_error() const {
     const Agent* const agent = node.agent.load(std::memory_order_acquire);
     const std::string error = agent == nullptr ? std::string{} : agent->error();
     if (error.empty()) return;
-    errors += (errors.empty() ? "" : "; ") + (settings_.upstream.is_cluster ? node.name + ": " : std::string{}) + error;
+    if (!errors.empty()) errors += "; ";
+    if (settings_.upstream.is_cluster) errors += in_quotes(node.name, kMostQuotedPathBytes) + ": ";
+    errors += error;
   });
   return errors;
 }

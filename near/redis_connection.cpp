@@ -10,6 +10,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "api/quoted.h"
+
 namespace memstream::near {
 namespace {
 
@@ -43,9 +45,15 @@ bool RedisAddress::parse(const std::string& text, RedisAddress* address) {
   return error == std::errc{} && stopped == end && address->port > 0 && address->port < 65536 && !address->host.empty();
 }
 
-std::string with_remedy(std::string error, std::string_view rule) {
-  if (!error.starts_with("NOPERM")) return error;
-  return error + ". Add this rule to the user by ACL SETUSER: " + std::string(rule);
+std::string quoted_text_of(const redisReply& reply) {
+  constexpr std::size_t kMostBytes = 300;
+  return in_quotes(text_of(reply), kMostBytes);
+}
+
+std::string with_remedy(const redisReply& error, std::string_view rule) {
+  const std::string shown = quoted_text_of(error);
+  if (!text_of(error).starts_with("NOPERM")) return shown;
+  return shown + ". Add this rule to the user by ACL SETUSER: " + std::string(rule);
 }
 
 std::unique_ptr<RedisConnection> RedisConnection::open(const RedisAddress& address, milliseconds timeout,
@@ -74,7 +82,7 @@ std::unique_ptr<RedisConnection> RedisConnection::open(const RedisAddress& addre
     return nullptr;
   }
   if (is_error(reply)) {
-    *error = "AUTH was refused: " + std::string(text_of(*reply));
+    *error = "AUTH was refused: " + quoted_text_of(*reply);
     return nullptr;
   }
   return connection;

@@ -35,8 +35,10 @@ inline std::string_view text_of(const redisReply& reply) noexcept {
   return reply.str == nullptr ? std::string_view{} : std::string_view{reply.str, reply.len};
 }
 
-// An error of Redis; behind one that says that the user may not do something stands the rule that lets it: "+ping".
-std::string with_remedy(std::string error, std::string_view rule);
+// An error of Redis in apostrophes, as in_quotes() shows a text of others.
+std::string quoted_text_of(const redisReply& reply);
+// The same; behind one that says that the user may not do something stands the rule that lets it: "+ping".
+std::string with_remedy(const redisReply& error, std::string_view rule);
 
 // What a call came to. kLost: the connection is of no use any more, and error() says why.
 enum class Io { kOk, kTimeout, kStopped, kLost };

@@ -13,6 +13,8 @@
 #include <system_error>
 #include <utility>
 
+#include "api/quoted.h"
+
 namespace memstream::near {
 namespace {
 
@@ -221,14 +223,14 @@ bool Upstream::ask_for_map(std::string* error) {
       if (connection->ask({"CLUSTER", "SLOTS"}, Clock::now() + timeout, &reply) != Io::kOk) {
         why = connection->error();
       } else if (is_error(reply)) {
-        why = with_remedy(std::string(text_of(*reply)), "+cluster|slots");
+        why = with_remedy(*reply, "+cluster|slots");
       } else {
         ranges = parse_slots(*reply, host);
         why = "it knows of no slots";
       }
     }
     if (ranges.empty()) {
-      *error += fmt::format("{}{}: {}", error->empty() ? "" : "; ", host, why);
+      *error += fmt::format("{}{}: {}", error->empty() ? "" : "; ", in_quotes(host, kMostQuotedPathBytes), why);
       continue;
     }
     hosts_ = settings_.addresses;
@@ -376,7 +378,7 @@ bool Upstream::ask_cluster(std::string_view key, const Commands& commands, std::
     const Outcome outcome = ask_node(*node, commands, asks, replies, error);
     asks = false;
     if (outcome != Outcome::kAnswered) {
-      *error = node->name + ": " + *error;
+      *error = in_quotes(node->name, kMostQuotedPathBytes) + ": " + *error;
       is_doubtful_.store(true, std::memory_order_relaxed);
       refresh_map(deadline);
       Node* const successor = node_of(key);
@@ -438,7 +440,8 @@ void Upstream::follow_cluster() {
       Node& node = *nodes_[i];
       const bool needs_agent = node.agent.load(std::memory_order_relaxed) == nullptr && node.server != kNoServer &&
                                node.slots.load(std::memory_order_relaxed) != 0;
-      if (needs_agent && !start_agent(node)) set_map_error("no thread for the agent of " + node.name);
+      if (needs_agent && !start_agent(node))
+        set_map_error("no thread for the agent of " + in_quotes(node.name, kMostQuotedPathBytes));
     }
   } while (::poll(&stop, 1, static_cast<int>(kLook.count())) <= 0);
 }

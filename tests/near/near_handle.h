@@ -71,9 +71,14 @@ class Near {
     if (memstream_near_stats(near_, &stats) != CACHE_OK) throw std::runtime_error(memstream_near_last_error());
     return stats;
   }
-  // Stores it and waits until it is a copy. The echo of a write may end the first fetch after it.
+  // Stores it and waits until it is a copy. The echo of the write, which ends a copy, is heard before.
   void have(std::string_view key, std::string_view value) const {
     REQUIRE(set(key, value) == CACHE_OK);
+    const auto written = std::chrono::steady_clock::now();
+    REQUIRE(becomes_true([&] {
+      const auto passed = std::chrono::steady_clock::now() - written;
+      return std::chrono::milliseconds(stats().lag_ms) < passed;
+    }));
     REQUIRE(becomes_true([&] {
       const std::uint64_t hits = stats().hits;
       return get(key) == value && stats().hits > hits;

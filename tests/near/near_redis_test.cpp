@@ -529,5 +529,34 @@ TEST_CASE("what is wrong is named: options, credentials, kinds of keys, segments
   CHECK(memstream_near_close(nullptr) == CACHE_OK);
 }
 
+TEST_CASE("what Redis says is shown without the bytes that a terminal obeys, and shortened") {
+  const RedisServer redis;
+  RedisProxy proxy(redis);
+  const TemporarySegment segment("near-said", kSize);
+  const std::string hostile = "-ERR \x1b[31m" + std::string(5000, 'x') + "\r\n";
+  proxy.answer(hostile.c_str());
+  const auto is_clean = [](const char* message) {
+    CAPTURE(message);
+    CHECK(std::strstr(message, "ERR \\x1b[31mxxx") != nullptr);
+    CHECK(std::strchr(message, '\x1b') == nullptr);
+    CHECK(std::strlen(message) < 2000);
+  };
+  const std::string address = proxy.address();
+  memstream_near_options_t options = options_for(address.c_str());
+  {
+    const Near near(segment.spec(), options);
+    CHECK(near.get("key") == "status " + std::to_string(MEMSTREAM_NEAR_REFUSED));
+    is_clean(memstream_near_last_error());
+    REQUIRE(becomes_true([&] { return *memstream_near_agent_error(near) != 0; }));
+    is_clean(memstream_near_agent_error(near));
+  }
+  options.password = "secret";
+  {
+    const Near near(segment.spec(), options);
+    CHECK(near.get("key") == kUnreachable);
+    is_clean(memstream_near_last_error());
+  }
+}
+
 }  // namespace
 }  // namespace memstream::test

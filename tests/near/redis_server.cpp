@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <stdexcept>
 
@@ -168,7 +169,12 @@ void RedisProxy::run() {
         if (to >= 0 && !swallows_) ::send(to, bytes.data(), bytes.size(), MSG_NOSIGNAL);
         return bytes;
       };
-      const std::string asked = pass(pair.client, pair.server, waits[2 + 2 * i].revents);
+      const char* const answer = answer_;
+      const std::string asked = pass(pair.client, answer == nullptr ? pair.server : -1, waits[2 + 2 * i].revents);
+      for (std::size_t command = 0; answer != nullptr && command != std::string::npos && command < asked.size();) {
+        ::send(pair.client, answer, std::strlen(answer), MSG_NOSIGNAL);
+        command = asked.find("\r\n*", command + 1);
+      }
       if (asked.find("GET\r\n") != std::string::npos) pair.has_sent_get = true;
       const std::string answered = pass(pair.server, -1, waits[3 + 2 * i].revents);
       if (!swallows_) pair.held += answered;

@@ -61,6 +61,8 @@ class RedisProxy {
   void hold_gets(bool holds) { holds_gets_ = holds; }
   // Nothing goes through in either direction, and nobody is told.
   void swallow(bool swallows) { swallows_ = swallows; }
+  // It answers each command itself with this text in RESP, which must outlive the proxy. Null: it asks the server.
+  void answer(const char* text) { answer_ = text; }
   // How many connections are being kept waiting.
   int held() const { return held_; }
 
@@ -73,6 +75,7 @@ class RedisProxy {
   int stop_fd_ = -1;
   std::atomic<bool> holds_gets_{false};
   std::atomic<bool> swallows_{false};
+  std::atomic<const char*> answer_{nullptr};
   std::atomic<int> held_{0};
   std::thread thread_;
 };
