@@ -76,8 +76,9 @@ class Near {
     REQUIRE(set(key, value) == CACHE_OK);
     const auto written = std::chrono::steady_clock::now();
     REQUIRE(becomes_true([&] {
-      const auto passed = std::chrono::steady_clock::now() - written;
-      return std::chrono::milliseconds(stats().lag_ms) < passed;
+      using std::chrono::milliseconds;
+      const auto passed = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - written);
+      return stats().lag_ms < static_cast<std::uint64_t>(passed.count());  // UINT64_MAX: nothing was ever heard.
     }));
     REQUIRE(becomes_true([&] {
       const std::uint64_t hits = stats().hits;
