@@ -154,7 +154,11 @@ Status LifecycleBackend::settle(SegmentInitializer& initializer, const Deadline&
     case SegmentState::kForeign:  // The engine's attach checks say what is wrong with it.
       return object.map(Access::kReadWrite, segment);
     case SegmentState::kDestroyed: {  // Its destroyer died between the mark and the removal.
-      const Status status = object.remove_name();
+      std::unique_ptr<Segment> mapped;
+      Status status = object.map(Access::kReadWrite, &mapped);
+      if (status != Status::kOk) return status;
+      initializer.retire(mapped->data());
+      status = object.remove_name();
       return status == Status::kOk ? Status::kGone : status;
     }
     case SegmentState::kBlank:

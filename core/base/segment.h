@@ -129,14 +129,14 @@ class SegmentInitializer {
   // Lays out a blank or unfinished segment; ends by storing "ready". Called with the creation lock held.
   virtual Status initialize(Segment& segment) = 0;
 
-  // For SegmentBackend::replace(), all under the creation lock. Headers are mapped. Whether `superseded` names
-  // `successor`; makes a successor ready; removes what belongs to a superseded segment besides its memory. The last two
-  // may be repeated.
+  // All under the creation lock. Headers are mapped. Whether `superseded` names `successor`; makes a successor ready;
+  // removes what belongs to a superseded, dismissed or destroyed segment besides its memory. The last two may be
+  // repeated.
   virtual bool is_successor(const std::byte* /*superseded*/, const std::byte* /*successor*/) const noexcept {
     return false;
   }
   virtual void succeed(std::byte* /*successor*/) noexcept {}
-  virtual void retire(std::byte* /*superseded*/) noexcept {}
+  virtual void retire(std::byte* /*segment*/) noexcept {}
 
   // The name of the segment that is to take the place of `name`. No user can choose it.
   static std::string successor_name(const std::string& name) { return name + "+next"; }

@@ -43,6 +43,17 @@ HeaderState state_word(const std::byte* header) noexcept {
       reinterpret_cast<const SegmentHeader*>(header)->state.load(std::memory_order_acquire));
 }
 
+// Removes the semaphores of a segment, also those whose creator died before the segment was ready.
+void remove_marks(const std::byte* header) noexcept {
+  if (state_word(header) == HeaderState::kInitializing) {
+    ProcessMarks::remove_new(
+        reinterpret_cast<const SegmentHeader*>(header)->new_marks_key.load(std::memory_order_acquire));
+    return;
+  }
+  const SegmentIdentity identity = identity_of(header);
+  ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
+}
+
 // Removes new semaphores unless the segment that they are for becomes ready.
 class NewMarks {
  public:
@@ -118,15 +129,7 @@ void SegmentFormat::succeed(std::byte* successor) noexcept {
   header->state.store(static_cast<std::uint32_t>(HeaderState::kReady), std::memory_order_release);
 }
 
-void SegmentFormat::retire(std::byte* superseded) noexcept {
-  if (state_word(superseded) == HeaderState::kInitializing) {
-    ProcessMarks::remove_new(
-        reinterpret_cast<SegmentHeader*>(superseded)->new_marks_key.load(std::memory_order_acquire));
-    return;
-  }
-  const SegmentIdentity identity = identity_of(superseded);
-  ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
-}
+void SegmentFormat::retire(std::byte* segment) noexcept { remove_marks(segment); }
 
 Status SegmentFormat::initialize(Segment& segment) {
   std::uint32_t shards = 0;
@@ -347,15 +350,12 @@ Status check_header(const Segment& segment, const std::string& name, AttachedHea
 }
 
 void mark_destroyed(std::byte* bytes) noexcept {
-  auto* header = reinterpret_cast<SegmentHeader*>(bytes);
-  const SegmentIdentity identity = identity_of(bytes);
-  const HeaderState before = state_word(bytes);
-  header->state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed), std::memory_order_release);
-  if (before == HeaderState::kInitializing) {
-    ProcessMarks::remove_new(header->new_marks_key.load(std::memory_order_acquire));
-  } else {
-    ProcessMarks({identity.marks_id, identity.marks_key, identity.marks_created_s}, identity.process_slots).remove();
+  // One that is not ready stays so: no process uses it, and the next to find it makes or removes it.
+  if (state_word(bytes) != HeaderState::kInitializing) {
+    auto* header = reinterpret_cast<SegmentHeader*>(bytes);
+    header->state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed), std::memory_order_release);
   }
+  remove_marks(bytes);
 }
 
 }  // namespace memstream

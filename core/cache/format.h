@@ -48,7 +48,7 @@ class SegmentFormat final : public SegmentInitializer {
   void inherit(const Inheritance& inheritance) noexcept { inheritance_ = inheritance; }
   bool is_successor(const std::byte* superseded, const std::byte* successor) const noexcept override;
   void succeed(std::byte* successor) noexcept override;
-  void retire(std::byte* superseded) noexcept override;
+  void retire(std::byte* segment) noexcept override;
 
   // Whether this object has laid out a segment, and whether that is pre-faulted in this process.
   bool has_created() const noexcept { return has_created_; }
@@ -88,7 +88,8 @@ struct AttachedHeader {
 // process may write (core/cache/residence.h).
 Status check_header(const Segment& segment, const std::string& name, AttachedHeader* attached);
 
-// Tells all attached processes that the segment is destroyed, and removes its semaphores.
+// Tells all attached processes that the segment is destroyed, and removes its semaphores. If this process dies in
+// between, the next one to find the segment removes them.
 void mark_destroyed(std::byte* bytes) noexcept;
 
 }  // namespace memstream

@@ -302,6 +302,17 @@ TEST_CASE("the state of a header says whether it may be initialised") {
   CHECK(state_of(7, HeaderState::kInitializing) == SegmentState::kForeign);
 }
 
+TEST_CASE("a segment that was not ready stays so when it is destroyed: who dies then leaves nothing foreign") {
+  TestSegment segment;
+  const SegmentFormat format(segment.name(), 1);
+  const ProcessMarks marks = segment.attached().marks();
+  segment.header().identity.magic = 0;
+  segment.header().state = static_cast<std::uint32_t>(HeaderState::kInitializing);
+  mark_destroyed(segment.data());
+  CHECK(format.state_of(segment.data()) == SegmentState::kUnfinished);
+  CHECK_FALSE(marks.exist());
+}
+
 TEST_CASE("a header of foreign bytes carries no name") {
   TestSegment segment;
   segment.header().identity.magic = 7;

@@ -350,5 +350,28 @@ TEST_CASE("destroying a segment removes its semaphores") {
   CHECK(::semget(key, 0, 0) < 0);
 }
 
+TEST_CASE("the semaphores of a segment whose destroyer died right after its mark go with its name") {
+  const TemporarySegment segment("half-gone", 4 << 20, 1);
+  for (const bool is_opened_again : {true, false}) {
+    CAPTURE(is_opened_again);
+    std::int32_t key = 0;
+    {
+      const OpenCache cache(segment.spec());
+      SegmentHeader& header = header_of(cache);
+      key = header.identity.marks_key;
+      header.state.store(static_cast<std::uint32_t>(HeaderState::kDestroyed));
+    }
+    REQUIRE(::semget(key, 0, 0) >= 0);
+    if (is_opened_again) {
+      const OpenCache next(segment.spec());
+      CHECK(header_of(next).identity.marks_key != key);
+    } else {
+      const memstream_options_t options = segment.spec().options();
+      CHECK(memstream_destroy_named(&options) == CACHE_OK);
+    }
+    CHECK(::semget(key, 0, 0) < 0);
+  }
+}
+
 }  // namespace
 }  // namespace memstream::test
