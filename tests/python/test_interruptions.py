@@ -101,6 +101,34 @@ os._exit(0)
 """
 
 
+INTERRUPTED = """
+import gc
+from memstream import Cache
+from memstream._core import views
+
+cache = Cache()
+cache.set("large", bytes(100_000))
+def mappings():
+    with open("/proc/self/maps") as file:
+        return sum("memstream." in line or "SYSV" in line for line in file)
+first = mappings()
+
+views.Pin.__del__ = lambda pin: None  # As an exception leaves it that comes before its first step.
+for _ in range(10):
+    other = Cache()
+    other.itself, other.seen = other, other.view("large")
+assert mappings() > first
+del other
+gc.collect()
+print(mappings() - first)
+"""
+
+
+def test_a_view_in_a_circle_whose_destructor_is_interrupted_keeps_no_mapping(segment: Segment) -> None:
+    segment.environment["MEMSTREAM_PYTHON_ACCELERATOR"] = "off"
+    assert int(segment.code(INTERRUPTED)) == 0
+
+
 BODIES = ["view", "plain_view", "reserve", "abort", "lease", "fulfil", "get", "memoized", "opened", "in_a_circle"]
 # Not those whose own frames, which the traceback keeps, refer to a view, a reservation or a lease.
 KEPT = ["plain_view", "get", "memoized"]

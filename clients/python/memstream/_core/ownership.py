@@ -8,6 +8,7 @@ between.
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import partial
 from typing import Any, Callable, Dict, Iterator
@@ -67,6 +68,17 @@ def all_owned() -> Iterator[Owned]:
             _guards.pop(key, None)
 
 
+def _on_collection(phase: str, info: Dict[str, int]) -> None:
+    """Forgets the guards whose owners an interrupted destructor has left in `_guards`.
+
+    A guard keeps the handle that its callback needs, so the cache would stay mapped. Only a full collection looks at
+    all of them: it has looked at every other object too.
+    """
+    if phase == "stop" and info["generation"] == 2:
+        for _ in all_owned():
+            pass
+
+
 def _leave_to_parent() -> None:
     global _generation
     _generation += 1
@@ -74,3 +86,4 @@ def _leave_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
+gc.callbacks.append(_on_collection)
