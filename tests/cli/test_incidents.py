@@ -252,8 +252,11 @@ with Cache(sys.argv[1], backend="posix", size="64M") as cache:
 
 @about("Is `/dev/shm` full?")
 def test_a_full_file_system(shell: Shell, commands: List[str]) -> None:
-    """In a mount namespace with a /dev/shm of its own, which is smaller than the cache."""
-    space = ["unshare", "--mount", "--propagation", "private"]
+    """In a mount namespace with a /dev/shm of its own, which is smaller than the cache.
+
+    The semaphores of the segment end with an IPC namespace of its own: there nothing else removes them.
+    """
+    space = ["unshare", "--ipc", "--mount", "--propagation", "private"]
     if os.geteuid() != 0 or subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("only root can have a /dev/shm of its own")
     look, field = commands
@@ -340,7 +343,8 @@ def test_the_machine(shell: Shell, commands: List[str]) -> None:
         if (one["name"], one["backend"]) == (shell.name, "posix")
     ][0]
     path = Path("/dev/shm") / identity.strip("/")
-    path.write_bytes(b"not a segment".ljust(1 << 20))  # In place of the one that is mapped by nobody.
+    shell.ok("rm", "--backend", "posix", "--yes")
+    path.write_bytes(b"not a segment".ljust(1 << 20))
     try:
         done = shell.run(*words_of(commands[0]))
         assert done.returncode == 1

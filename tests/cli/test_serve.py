@@ -185,9 +185,16 @@ def test_every_way_to_a_number_gives_the_same_one(shell: Shell) -> None:
         prefixes = {row["prefix"]: row for row in report["survey"]["prefixes"]}
         assert prefixes["user:"] == shell.json("prefixes")["prefixes"][0]
         assert prefixes["img/"]["entries"] == 1
-        rows = {row["pid"]: row for row in shell.json("procs")["processes"]}
-        mine = next(row for row in server.json("/api/report")["processes"] if row["pid"] == os.getpid())
-        assert mine == rows[os.getpid()]
+        # The server may have made its last report before this process was attached.
+        shown = row_of_this_process(shell.json("procs"))
+        deadline = time.monotonic() + PATIENCE
+        while row_of_this_process(server.json("/api/report")) != shown and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert shown is not None and row_of_this_process(server.json("/api/report")) == shown
+
+
+def row_of_this_process(report: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    return next((row for row in report["processes"] if row["pid"] == os.getpid()), None)
 
 
 def test_the_report_has_the_recorded_shape(shell: Shell) -> None:
