@@ -234,6 +234,26 @@ TEST_CASE("threads whose keys take the places of a bucket from each other let no
   CHECK(full > 0);
 }
 
+TEST_CASE("each of the requests that threads make at one instant is counted") {
+  const OwnTable table;
+  constexpr int kThreads = 4;
+  const std::uint64_t burst = static_cast<std::uint64_t>(scaled(100'000));
+  const Rate rate{.interval_ns = 1000, .burst = burst};
+  const std::uint64_t key = table.neighbour(7);
+  REQUIRE(table.limit(key, kSecond, rate) == Status::kOk);
+  std::atomic<std::uint64_t> passed{1};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&] {
+      std::uint64_t of_this_thread = 0;
+      while (table.limit(key, kSecond, rate) == Status::kOk) ++of_this_thread;
+      passed += of_this_thread;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(passed == burst);
+}
+
 TEST_CASE("a copy has the limits that have not passed, and refuses what finds no place") {
   const OwnTable from;
   const OwnTable to;

@@ -59,4 +59,20 @@ MUTANTS = [
         "if (from_.holds_permits(*limits_) && false) {",
         ("limits_test",),
     ),
+    Mutant(
+        "permit-beyond-the-last",
+        "two processes that ask for the last permit at once both get one",
+        "core/cache/limit_table.h",
+        "    if (held(name, is_alive) >= permits) return Status::kHeld;\n    HoldingStripe& in",
+        "    HoldingStripe& in",
+        ("limits_test",),
+    ),
+    Mutant(
+        "rate-counted-once-for-two",
+        "two requests at the same instant count as one",
+        "core/cache/limit_table.cpp",
+        "if (limit.due.compare_exchange_strong(due, next, std::memory_order_seq_cst)) {",
+        "if (limit.due.store(next, std::memory_order_seq_cst); true) {",
+        ("limit_table_test",),
+    ),
 ]

@@ -157,4 +157,12 @@ MUTANTS = [
         "",
         ("quick_put_test",),
     ),
+    Mutant(
+        "quick-put-under-a-new-view",
+        "a value is overwritten although a process began to view it after the look at its ref",
+        "core/shard/quick_put.h",
+        "if (!entry.ref.compare_exchange_strong(ref, busy_ref, std::memory_order_acq_rel)) [[unlikely]] {",
+        "if (entry.ref.store(busy_ref, std::memory_order_release); false) {",
+        ("view_race_test", "shard_pins_race_test"),
+    ),
 ]

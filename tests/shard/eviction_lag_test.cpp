@@ -162,6 +162,16 @@ TEST_CASE("a main queue that was read and is not any more gives all its room to 
   }
 }
 
+TEST_CASE("a main queue that is not read for a while keeps its place against keys that nobody reads") {
+  const int capacity = capacity_of(kValueSize);
+  TestQueues cache;
+  fill_with_popular_keys(&cache, capacity);
+  for (int i = 0; i < 6 * capacity; ++i) cache.put(20 * capacity + i);
+  int kept = 0;
+  for (int i = 0; i < capacity / 2; ++i) kept += cache.has(i) ? 1 : 0;
+  CHECK(kept > capacity / 2 * 9 / 10);
+}
+
 TEST_CASE("a cleared cache is as good for a producer as a new one, whatever filled it before") {
   const int capacity = capacity_of(kValueSize);
   for (const int reads : {0, 1, 3}) {
