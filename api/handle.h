@@ -20,6 +20,8 @@
 
 namespace memstream {
 
+class WatchHub;
+
 // Value bytes in memory of the library, for values that could not be pinned. Aligned like a block in the segment.
 class OwnedBytes {
  public:
@@ -62,6 +64,8 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
   memstream::Status follow(memstream::Cache& gone);
   // From here on follow() returns kGone: the owner counts the calls itself, and opens another handle.
   void leave_following_to_owner() noexcept { follows_ = false; }
+  // The thread that serves the watches of this handle, started if there is none.
+  memstream::Status watch_hub(std::shared_ptr<memstream::WatchHub>* hub);
   // Opens the same name in the same way, if it exists.
   memstream::Status open_again(std::unique_ptr<memstream_handle>* handle) const;
   // Calls `operation(cache)` with the segment of that number, which stays attached meanwhile. kBadHandle if there is
@@ -154,6 +158,7 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
   std::mutex items_mutex_;
   std::unordered_map<std::uint64_t, memstream::PinnedItem> items_;
   std::uint64_t next_token_ = 1;
+  std::weak_ptr<memstream::WatchHub> watch_hub_;  // items_mutex_ guards it.
   std::atomic<std::uint64_t> page_size_bytes_{0};
   memstream::ForkRegistration fork_registration_{this};
 };

@@ -25,6 +25,7 @@ if(MEMSTREAM_SCDOC)
       ${PROJECT_SOURCE_DIR}/docs/man/memstream.7.md ${PROJECT_SOURCE_DIR}/api/cache.h ${PROJECT_SOURCE_DIR}/api/memstream.h
       ${PROJECT_SOURCE_DIR}/api/memstream_options.h ${PROJECT_SOURCE_DIR}/api/memstream_limits.h
       ${PROJECT_SOURCE_DIR}/api/memstream_metrics.h ${PROJECT_SOURCE_DIR}/api/memstream_tags.h
+      ${PROJECT_SOURCE_DIR}/api/memstream_watch.h
     VERBATIM)
   add_custom_target(memstream_man ALL DEPENDS ${man_stamp})
   install(DIRECTORY ${man_folder}/man1 ${man_folder}/man7 DESTINATION ${CMAKE_INSTALL_MANDIR} COMPONENT tools)

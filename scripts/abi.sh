@@ -27,7 +27,7 @@ case ${1:-check} in
 esac
 command -v abidiff >/dev/null || die "there is no abidiff: run scripts/setup.sh test"
 headers=(api/cache.h api/memstream.h api/memstream_limits.h api/memstream_metrics.h api/memstream_options.h
-    api/memstream_tags.h near/memstream_near.h)
+    api/memstream_tags.h api/memstream_watch.h near/memstream_near.h)
 record=tests/abi/interface.abi
 
 work=$(mktemp --directory)

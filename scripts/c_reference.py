@@ -22,6 +22,7 @@ HEADERS = (
     "api/memstream_limits.h",
     "api/memstream_metrics.h",
     "api/memstream_tags.h",
+    "api/memstream_watch.h",
 )
 
 INTRODUCTION = """# C reference

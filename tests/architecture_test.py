@@ -36,6 +36,7 @@ PUBLIC_HEADERS = (
     "api/memstream_limits.h",
     "api/memstream_metrics.h",
     "api/memstream_tags.h",
+    "api/memstream_watch.h",
     "api/memstream_options.h",
     "api/memstream_result.hpp",
     "near/memstream_near.h",

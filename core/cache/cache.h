@@ -26,6 +26,7 @@
 #include "core/cache/operation_scope.h"
 #include "core/cache/processes.h"
 #include "core/cache/reuse_sample.h"
+#include "core/cache/watch_state.h"
 #include "core/shard/shard.h"
 
 namespace memstream {
@@ -177,6 +178,19 @@ class Cache final : private ForkAware {
   // kOk as soon as the key has an entry whose token is not `cas`; with `cas` 0 as soon as it has one. kMiss: it has
   // none, with `cas` 0 at the deadline. kExists: the token is still `cas` at the deadline.
   Status wait_for_change(std::string_view key, std::uint64_t cas, const Deadline& deadline) noexcept;
+
+  // ---- watching which keys change (core/cache/cache_watch.cpp; docs/decisions/0030) ----
+
+  // From here on read_changes() tells of each change that is begun later. kInvalid if the segment has no room to name
+  // keys. These two may throw std::bad_alloc.
+  Status begin_watch(WatchState* state);
+  // Tells what has changed since, and lets writers know that somebody watches: call it every kWatchSlice. After
+  // std::bad_alloc call it again, and look at all keys.
+  Status read_changes(WatchState* state, const WatchVisitor& visitor);
+  // Returns when there is something to tell, or after kWatchSlice. `is_wanted` is asked once wake_watchers() would end
+  // the sleep.
+  void sleep_until_change(const WatchState& state, const std::function<bool()>& is_wanted);
+  void wake_watchers() noexcept;
 
   // ---- copies of what a Redis server has (core/cache/cache_near.cpp; docs/decisions/0024) ----
 
@@ -514,6 +528,9 @@ class Cache final : private ForkAware {
   bool holds_permits(const LimitTable& table) const noexcept {
     return table.is_any_held([this](std::uint64_t owner) { return process_table_.owner_is_alive(owner); });
   }
+
+  // What an operation on watches asks first.
+  Status watchable() noexcept;
 
   // What an operation on the near table asks first.
   Status near_usable(std::uint32_t master) noexcept;

@@ -188,8 +188,9 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
     if (!is_blank) std::memset(segment.data() + offset, 0, kWaitAreaSize);
   }
   header->awaited_until_ms.store(0, std::memory_order_relaxed);
+  header->watched.store(0, std::memory_order_relaxed);
   // Removes what a creator with another number of shards has put there.
-  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea}) {
+  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea, kWatchArea}) {
     const Area& area = geometry.areas[number];
     if (area.size_bytes == 0 || is_blank) continue;
     if (const Status status = segment.commit(area.offset, area.size_bytes); status != Status::kOk) return status;

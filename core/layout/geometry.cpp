@@ -129,7 +129,9 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   if (size_bytes >= kLeastLimitSegment) result.areas[kLimitArea] = {waits_end, page_ceil(result.limits_size_bytes())};
   const std::uint64_t limits_end = waits_end + result.areas[kLimitArea].size_bytes;
   if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {limits_end, kNearAreaSize};
-  result.shards_offset = limits_end + result.areas[kNearArea].size_bytes;
+  const std::uint64_t near_end = limits_end + result.areas[kNearArea].size_bytes;
+  if (size_bytes >= kLeastWatchSegment) result.areas[kWatchArea] = {near_end, result.watches_size_bytes()};
+  result.shards_offset = near_end + result.areas[kWatchArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,

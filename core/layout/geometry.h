@@ -13,6 +13,7 @@
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
 #include "core/layout/layout_waits.h"
+#include "core/layout/layout_watches.h"
 
 namespace memstream {
 
@@ -79,6 +80,20 @@ struct Geometry {
   }
 
   constexpr bool has_near_table() const noexcept { return areas[kNearArea].size_bytes >= kNearAreaSize; }
+
+  // Whether the segment names keys that change: WatchHead first, then a WatchRing for each shard, then their bytes.
+  constexpr bool has_watches() const noexcept { return areas[kWatchArea].size_bytes >= watches_size_bytes(); }
+  constexpr std::uint64_t watch_ring_bytes() const noexcept {
+    return std::bit_floor(
+        std::clamp<std::uint64_t>(size_bytes / 512 / std::max(shards, 1U), kLeastWatchRing, kMostWatchRing));
+  }
+  constexpr std::uint64_t watch_rings_offset() const noexcept {
+    const std::uint64_t end = sizeof(WatchHead) + shards * sizeof(WatchRing);
+    return (end + kPageSize - 1) / kPageSize * kPageSize;
+  }
+  constexpr std::uint64_t watches_size_bytes() const noexcept {
+    return watch_rings_offset() + shards * watch_ring_bytes();
+  }
 
   // Behind the process slots; the process in slot n has record n, if there is one.
   constexpr std::uint32_t redo_records() const noexcept { return std::min(process_slots, kMaxRedoRecords); }

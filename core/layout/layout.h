@@ -350,7 +350,10 @@ struct SegmentHeader {
   // On CLOCK_MONOTONIC_COARSE: until then somebody may wait for a change of an entry (core/shard/wait_table.h).
   // 0: nobody does.
   std::atomic<std::uint64_t> awaited_until_ms;
-  std::byte unused3[40];
+  // As watched_word() has it: until then somebody watches what keys change (core/shard/watch_table.h). Writers look at
+  // it if the word before says something.
+  std::atomic<std::uint64_t> watched;
+  std::byte unused3[32];
   pthread_mutex_t registry_mutex;  // Robust; guards claiming and giving back of process slots.
   ProcessCounters retired;         // Counts of processes that have gone.
   std::atomic<std::uint64_t> dead_processes;

@@ -132,7 +132,7 @@ namespace memstream {
   entry.policy.store(kept + static_cast<std::uint32_t>((kept & kHits) != kHits), std::memory_order_relaxed);
   const std::uint64_t old_slack = block.rest >> (BlockShape::kSlackShift - 32);
   if (slack != old_slack) space().value_memory += old_slack - slack;
-  waits_.note_change(entry.hash);
+  waits_.note_change(entry.hash, &header);
   return true;
 }
 

@@ -18,7 +18,7 @@ Shard::Shard(Segment* segment, const Geometry& geometry, std::uint32_t index, st
       segment_metrics_(metrics_of_segment(*segment, geometry)),
       metrics_(metrics_of_shard(*segment, geometry, index)),
       surely_fits_(max_value_size(geometry, kMaxKeySize) - sizeof(BlockTags)),
-      waits_(segment, geometry),
+      waits_(segment, geometry, index),
       pins_(PinPlaces(segment, geometry), offset_),
       tags_(segment, geometry),
       arena_(header_, offset_, size_, segment, MemoryShare(segment, geometry, index)),

@@ -157,6 +157,8 @@ class Shard final {
   const WaitTable& waits() const noexcept { return waits_; }
   // Takes W and lets it go: what happened before is seen by all that lock it later, and the other way round.
   Status pass_write_lock(const Deadline& deadline) noexcept;
+  // Puts the shard right if the last holder of W was killed. Waits for no holder that is alive.
+  void mend_after_death(const Deadline& deadline) noexcept;
 
   // ---- pins: reading and writing in place (core/shard/shard_pins.cpp; pin() in core/shard/shard_lookup.h) ----
 

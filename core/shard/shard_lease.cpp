@@ -24,6 +24,11 @@ Status Shard::pass_write_lock(const Deadline& deadline) noexcept {
   return write(Exclusion::kWriters, deadline, []() MEMSTREAM_NEEDS_W { return Status::kOk; });
 }
 
+void Shard::mend_after_death(const Deadline& deadline) noexcept {
+  // If readers are in the way, the next call or the next writer does it.
+  if (lock_.is_left_by_the_dead()) static_cast<void>(pass_write_lock(deadline));
+}
+
 Status Shard::reap(const Deadline& deadline, const std::function<bool(std::uint64_t owner)>& is_alive,
                    ReapReport* report) noexcept {
   std::uint64_t recoveries = 0;

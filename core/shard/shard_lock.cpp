@@ -122,6 +122,15 @@ bool ShardLock::leave_to_lock(LockOutcome outcome) noexcept {
   return false;
 }
 
+bool ShardLock::is_left_by_the_dead() noexcept {
+  const LockOutcome outcome = robust_mutex_try_lock(&shard_->write_mutex);
+  if (outcome == LockOutcome::kTimeout || outcome == LockOutcome::kUnusable) return false;
+  const bool is_left =
+      outcome == LockOutcome::kOwnerDied || shard_->needs_recovery.load(std::memory_order_relaxed) != 0;
+  leave_to_lock(outcome);
+  return is_left;
+}
+
 bool ShardLock::is_superseded() const noexcept {
   return segment_state_ != nullptr &&
          segment_state_->load(std::memory_order_acquire) == static_cast<std::uint32_t>(HeaderState::kSuperseded);

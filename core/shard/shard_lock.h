@@ -66,6 +66,8 @@ class ShardLock {
   }
   // REQUIRES: lock_at_once() was true.
   void let_readers_in_at_once() noexcept { shard_->wait.store(0, std::memory_order_release); }
+  // Whether the shard has to be put right, which lock() does. False while somebody has W.
+  bool is_left_by_the_dead() noexcept;
   // Lets the next one who locks W put the shard right, as after a death. REQUIRES: W is held.
   void request_recovery() noexcept MEMSTREAM_NEEDS_W { shard_->needs_recovery.store(1, std::memory_order_seq_cst); }
   // Whether somebody sleeps until W is free. REQUIRES: W is held.

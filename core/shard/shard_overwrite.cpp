@@ -93,7 +93,7 @@ namespace {
   }
   if (old.value_size != request.value_size) space().value_memory += request.value_size - old.value_size;
   leases_.end_of(request.key);
-  waits_.note_change(request.key.hash.bucket_bits());
+  waits_.note_change(request.key.hash.bucket_bits(), old.header);
   return true;
 }
 

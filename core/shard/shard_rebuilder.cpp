@@ -49,6 +49,7 @@ void ShardRebuilder::begin() noexcept {
 void ShardRebuilder::end() noexcept {
   assert(holds_write_lock(header_));
   header_->seq.store(header_->seq.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  parts_.waits.note_loss();  // What the dead holder of W changed, and what a rebuild does not keep.
 }
 
 void ShardRebuilder::repair_after_death() noexcept {

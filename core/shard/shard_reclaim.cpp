@@ -92,7 +92,7 @@ inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBloc
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
   found.entry->policy.store(0, std::memory_order_relaxed);
   --space().entries;
-  waits_.note_change(found.entry->hash);
+  waits_.note_change(found.entry->hash, found.block.header);
   index_.give_free_entry(found.id);
   return ref;
 }

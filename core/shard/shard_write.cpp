@@ -227,7 +227,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
     index_.link(id);
   }
   leases_.end_of(request.key);
-  waits_.note_change(hash.bucket_bits());
+  waits_.note_change(hash.bucket_bits(), block.header);
 }
 
 void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
@@ -316,10 +316,15 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& c
     const FoundEntry found = find_fresh(key, context.now_ms);
     if (found.id == 0) return Status::kMiss;
     if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
-    if (!found.block.has_extras()) return reclaimer_.give_expiry(found, expires_ms, context.now_ms);
+    if (!found.block.has_extras()) {
+      const Status status = reclaimer_.give_expiry(found, expires_ms, context.now_ms);
+      if (status == Status::kOk) waits_.note_change(key.hash.bucket_bits(), key.bytes);
+      return status;
+    }
     if (expires_ms != 0) eviction_.note_expiry(found);
     extras_of(arena_.block(found.position()))
         .expires_ms.store(expires_ms | (found.block.expires_ms() & kHasTags), std::memory_order_release);
+    waits_.note_change(key.hash.bucket_bits(), key.bytes);
     return Status::kOk;
   });
 }

@@ -196,7 +196,8 @@ TEST_CASE("areas that a later library makes are as good as those of this one") {
   geometry.areas[kNearArea] = {};
   geometry.areas[kWaitArea] = {};
   geometry.areas[1].size_bytes -= 2 * kPageSize;
-  geometry.areas[6] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
+  geometry.areas[kWatchArea] = {};
+  geometry.areas[7] = {geometry.areas[1].offset + geometry.areas[1].size_bytes + kPageSize, kPageSize};
   CHECK(geometry_is_valid(geometry));
   CHECK_FALSE(geometry.has_wait_words());
   CHECK_FALSE(geometry.has_metrics());  // They are as large as this library knows them, or not there.
@@ -252,6 +253,27 @@ TEST_CASE("a segment has a near table from 16 MiB on") {
   without.areas[kNearArea].size_bytes -= kPageSize;
   CHECK(geometry_is_valid(without));
   CHECK_FALSE(without.has_near_table());
+}
+
+TEST_CASE("a segment has rings of changed keys from 16 MiB on, of less than a hundredth of its size") {
+  CHECK_FALSE(made(15 * kMiB).has_watches());
+  for (const std::uint64_t mib : {16, 17, 64, 256, 1000, 1024, 4096, 16384}) {
+    for (const std::uint32_t shards : {0, 1, 16}) {
+      Geometry geometry;
+      const std::uint64_t size = mib * kMiB;
+      REQUIRE(make_geometry(size, shards != 0 ? shards : default_shards(size, size), &geometry) == Status::kOk);
+      CAPTURE(mib);
+      CAPTURE(shards);
+      REQUIRE(geometry.has_watches());
+      CHECK(std::has_single_bit(geometry.watch_ring_bytes()));
+      CHECK(geometry.watch_ring_bytes() >= 2 * watch_record_size(kMaxKeySize));
+      CHECK(geometry.watches_size_bytes() * 100 <= geometry.size_bytes);
+      CHECK(geometry_is_valid(geometry));
+      geometry.areas[kWatchArea].size_bytes -= kPageSize;
+      CHECK(geometry_is_valid(geometry));
+      CHECK_FALSE(geometry.has_watches());
+    }
+  }
 }
 
 TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {

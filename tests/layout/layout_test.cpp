@@ -18,6 +18,7 @@
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
 #include "core/layout/layout_waits.h"
+#include "core/layout/layout_watches.h"
 
 namespace memstream::test {
 namespace {
@@ -80,9 +81,10 @@ const std::map<std::string, Layout> kCompiled = {
       {FIELD(SegmentHeader, identity), FIELD(SegmentHeader, checksum), FIELD(SegmentHeader, pid_namespace),
        FIELD(SegmentHeader, new_marks_key), FIELD(SegmentHeader, has_unmarked), FIELD(SegmentHeader, unused0),
        FIELD(SegmentHeader, state), FIELD(SegmentHeader, unused1), FIELD(SegmentHeader, successor),
-       FIELD(SegmentHeader, awaited_until_ms), FIELD(SegmentHeader, unused3), FIELD(SegmentHeader, registry_mutex),
-       FIELD(SegmentHeader, retired), FIELD(SegmentHeader, dead_processes), FIELD(SegmentHeader, slots_in_use),
-       FIELD(SegmentHeader, pin_chunks_in_use), FIELD(SegmentHeader, view_copies), FIELD(SegmentHeader, unused2)}}},
+       FIELD(SegmentHeader, awaited_until_ms), FIELD(SegmentHeader, watched), FIELD(SegmentHeader, unused3),
+       FIELD(SegmentHeader, registry_mutex), FIELD(SegmentHeader, retired), FIELD(SegmentHeader, dead_processes),
+       FIELD(SegmentHeader, slots_in_use), FIELD(SegmentHeader, pin_chunks_in_use), FIELD(SegmentHeader, view_copies),
+       FIELD(SegmentHeader, unused2)}}},
     {"ProcessCounters",
      {sizeof(ProcessCounters),
       {FIELD(ProcessCounters, hits), FIELD(ProcessCounters, misses), FIELD(ProcessCounters, puts)}}},
@@ -95,6 +97,12 @@ const std::map<std::string, Layout> kCompiled = {
     {"PinChunk",
      {sizeof(PinChunk),
       {FIELD(PinChunk, owner), FIELD(PinChunk, taken), FIELD(PinChunk, unused), FIELD(PinChunk, pins)}}},
+    {"WatchHead",
+     {sizeof(WatchHead),
+      {FIELD(WatchHead, events), FIELD(WatchHead, unused1), FIELD(WatchHead, changes_of_all),
+       FIELD(WatchHead, unused2)}}},
+    {"WatchRing",
+     {sizeof(WatchRing), {FIELD(WatchRing, reserved), FIELD(WatchRing, written), FIELD(WatchRing, unused)}}},
     {"LimitHead", {sizeof(LimitHead), {FIELD(LimitHead, mover), FIELD(LimitHead, is_used), FIELD(LimitHead, unused)}}},
     {"RateBucket", {sizeof(RateBucket), {FIELD(RateBucket, limits), FIELD(RateBucket, notes)}}},
     {"RateLimit", {sizeof(RateLimit), {FIELD(RateLimit, due), FIELD(RateLimit, key)}}},

@@ -7,7 +7,7 @@ MUTANTS = [
         "quick-put-not-told-of",
         "a value that is overwritten by the short way wakes nobody",
         "core/shard/quick_put.h",
-        "  waits_.note_change(entry.hash);\n",
+        "  waits_.note_change(entry.hash, &header);\n",
         "",
         ("wait_test",),
     ),

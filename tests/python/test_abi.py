@@ -24,6 +24,7 @@ HEADERS = "".join(
         "memstream_limits.h",
         "memstream_metrics.h",
         "memstream_tags.h",
+        "memstream_watch.h",
     )
 )
 # Without comments, so that nothing in them looks like a declaration.

@@ -20,7 +20,7 @@ class ShardPieces : public TestShard {
         offset(geometry().shards_offset),
         pin_table(places, offset),
         tags(&segment(), geometry()),
-        waits(&segment(), geometry()),
+        waits(&segment(), geometry(), 0),
         arena(&header(), offset, shard_size(), &segment()),
         index(&header()),
         eviction(&header(), &index, &arena, &pin_table, &tags),
