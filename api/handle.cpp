@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "api/watch_hub.h"
 #include "backends/open_segment.h"
 #include "core/base/process_fence.h"
 #include "core/cache/format.h"
@@ -180,27 +179,6 @@ Status memstream_handle::open_again(std::unique_ptr<memstream_handle>* handle) c
   opened->current_.store(cache.get(), std::memory_order_release);
   opened->attachments_[0].cache = std::move(cache);
   *handle = std::move(opened);
-  return Status::kOk;
-}
-
-Status memstream_handle::watch_hub(std::shared_ptr<memstream::WatchHub>* hub) {
-  const auto find = [&] {
-    *hub = watch_hub_.lock();
-    return *hub != nullptr && (*hub)->is_of_this_process() && !(*hub)->has_ended();
-  };
-  {
-    const memstream::ForkSafeGuard guard(items_mutex_);
-    if (find()) return Status::kOk;
-  }
-  while (cache().is_superseded()) {
-    if (const Status status = follow(cache()); status != Status::kOk) return status;
-  }
-  std::shared_ptr<memstream::WatchHub> made;
-  if (const Status status = memstream::WatchHub::start(*this, &made); status != Status::kOk) return status;
-  const memstream::ForkSafeGuard guard(items_mutex_);
-  if (find()) return Status::kOk;  // Another thread was faster.
-  watch_hub_ = made;
-  *hub = std::move(made);
   return Status::kOk;
 }
 

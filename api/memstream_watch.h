@@ -90,12 +90,12 @@ CACHE_API int memstream_watch_next(memstream_watch_t *watch, void *key, size_t *
 /**
  * Ends a watch, and closes its descriptor.
  *
- * @param watch  A watch, or NULL. No other thread may use it any more.
+ * @param watch  The watch, which becomes NULL. It may be NULL already. No other thread may use it any more.
  * @retval CACHE_OK  The watch has ended.
  * @threads Not safe for one watch.
  * @processes Safe. In a child of fork() it leaves the parent's watch alone.
  */
-CACHE_API int memstream_watch_end(memstream_watch_t *watch);
+CACHE_API int memstream_watch_end(memstream_watch_t **watch);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 #include <climits>
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "api/arguments.h"
 #include "api/guarded.h"
@@ -84,15 +85,16 @@ int memstream_watch_next(memstream_watch_t* watch, void* key, size_t* key_size, 
   });
 }
 
-int memstream_watch_end(memstream_watch_t* watch) {
+int memstream_watch_end(memstream_watch_t** watch) {
   return guarded([&] {
-    if (watch == nullptr) return Status::kOk;
-    if (!watch->hub->is_of_this_process()) {
-      watch->queue->close();
+    if (watch == nullptr || *watch == nullptr) return Status::kOk;
+    memstream_watch_t* const ended = std::exchange(*watch, nullptr);
+    if (!ended->hub->is_of_this_process()) {
+      ended->queue->close();  // The rest stays: the thread may have changed it while the parent forked.
       return Status::kOk;
     }
-    watch->hub->remove(*watch->queue);
-    delete watch;
+    ended->hub->remove(*ended->queue);
+    delete ended;
     return Status::kOk;
   });
 }

@@ -201,3 +201,25 @@ void WatchHub::run() noexcept {
 }
 
 }  // namespace memstream
+
+memstream::Status memstream_handle::watch_hub(std::shared_ptr<memstream::WatchHub>* hub) {
+  const auto find = [&] {
+    *hub = watch_hub_.lock();
+    return *hub != nullptr && (*hub)->is_of_this_process() && !(*hub)->has_ended();
+  };
+  {
+    const memstream::ForkSafeGuard guard(items_mutex_);
+    if (find()) return memstream::Status::kOk;
+  }
+  while (cache().is_superseded()) {
+    if (const memstream::Status status = follow(cache()); status != memstream::Status::kOk) return status;
+  }
+  std::shared_ptr<memstream::WatchHub> made;
+  if (const memstream::Status status = memstream::WatchHub::start(*this, &made); status != memstream::Status::kOk)
+    return status;
+  const memstream::ForkSafeGuard guard(items_mutex_);
+  if (find()) return memstream::Status::kOk;  // Another thread was faster.
+  watch_hub_ = made;
+  *hub = std::move(made);
+  return memstream::Status::kOk;
+}

@@ -47,7 +47,7 @@ class Watch {
   }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
-  ~Watch() { memstream_watch_end(watch_); }
+  ~Watch() { memstream_watch_end(&watch_); }
 
   // A key, an empty text for "look again", or nothing within the time.
   std::optional<std::string> next(std::uint64_t timeout_ms = kSoonMs) {
@@ -344,6 +344,12 @@ TEST_CASE("a watch refuses what cannot be watched") {
   CHECK(watch == nullptr);
   CHECK(memstream_watch_fd(nullptr) == -1);
   CHECK(memstream_watch_end(nullptr) == CACHE_OK);
+  CHECK(memstream_watch_end(&watch) == CACHE_OK);
+  REQUIRE(memstream_watch(cache, nullptr, 0, &watch) == CACHE_OK);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(memstream_watch_end(&watch) == CACHE_OK);
+    CHECK(watch == nullptr);
+  }
   std::size_t size = 0;
   CHECK(memstream_watch_next(nullptr, nullptr, &size, 0) == CACHE_INVALID);
 }

@@ -1,5 +1,5 @@
-// A writer that dies at any instruction of a change takes nothing from those that watch, and one that stands there while
-// a watch begins is not missed by it.
+// A writer that dies at any instruction of a change takes nothing from those that watch. A watch that begins while one
+// stands there does not miss it.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -38,7 +38,7 @@ class Mirror {
   explicit Mirror(memstream_t* cache) : cache_(cache) { status = memstream_watch(cache, nullptr, 0, &watch_); }
   Mirror(const Mirror&) = delete;
   Mirror& operator=(const Mirror&) = delete;
-  ~Mirror() { memstream_watch_end(watch_); }
+  ~Mirror() { memstream_watch_end(&watch_); }
 
   void read_all() {
     for (std::size_t i = 0; i < kKeys.size(); ++i) values_[i] = get(cache_, kKeys[i]);

@@ -452,7 +452,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_watch": (c_int, (*_KEY, POINTER(c_void_p))),
     "memstream_watch_fd": (c_int, (c_void_p,)),
     "memstream_watch_next": (c_int, (c_void_p, c_char_p, POINTER(c_size_t), c_uint64)),
-    "memstream_watch_end": (c_int, (c_void_p,)),
+    "memstream_watch_end": (c_int, (POINTER(c_void_p),)),
     "memstream_bucket_bound": (c_uint64, (c_size_t,)),
     "memstream_backend_name": (c_char_p, (c_size_t,)),
     "memstream_segments": (c_int, (c_char_p, POINTER(Segment), c_size_t, c_size_t, POINTER(c_size_t))),
