@@ -22,7 +22,7 @@ NAMES: Dict[str, str] = {
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
         "LibraryError MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation SegmentDiffers "
         "SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags UnavailableError "
-        "UndecodableWarning View __version__ destroy lru_cache"
+        "UndecodableWarning View Watch __version__ destroy lru_cache"
     ),
     "memstream.errors": (
         "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "
@@ -45,6 +45,7 @@ NAMES: Dict[str, str] = {
     "memstream.records": "Entry Histogram Info Metrics Process Repair Stats",
     "memstream.serializers": "Serializer SerializerChoice",
     "memstream.views": "Reservation View",
+    "memstream.watches": "Watch",
     "memstream.django": "MemStreamCache check_caches",
     "memstream.cachelib": "MemStreamCache",
     "memstream.flask_caching": "MemStreamCache",

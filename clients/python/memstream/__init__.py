@@ -38,6 +38,7 @@ from memstream.records import Entry, Histogram, Info, Metrics, Process, Repair, 
 from memstream.serializers import Serializer
 from memstream.tags import Tags
 from memstream.views import Reservation, View
+from memstream.watches import Watch
 
 __all__ = [
     "ArgumentError",
@@ -70,6 +71,7 @@ __all__ = [
     "UnavailableError",
     "UndecodableWarning",
     "View",
+    "Watch",
     "__version__",
     "destroy",
     "lru_cache",

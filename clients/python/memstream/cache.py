@@ -80,6 +80,7 @@ from memstream.limits import CacheLimits, end_permits
 from memstream.memo_results import Source
 from memstream.memoize import MemoizedFunction, make_options, memoize
 from memstream.tags import Tagged, Tags, invalidate, struct_of, take
+from memstream.watches import CacheWatches, end_watches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +107,7 @@ _SCAN_BATCH = 128
 _PROCESS_BATCH = 64
 
 
-class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
+class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
     """A cache that all processes of this machine share: a mapping from keys to bytes, or to objects.
 
         with Cache("thumbnails") as cache:
@@ -261,7 +262,7 @@ class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
         return self._connection.handle is None
 
     def close(self) -> None:
-        """Detaches from the segment, which stays, and ends this cache's leases and permits.
+        """Detaches from the segment, which stays, and ends this cache's leases, permits and watches.
 
         Closing twice is fine; every other call raises ClosedError then. The memory stays mapped until no thread is in a
         call, and no view or slice of one is in use. Safe from any thread; in a forked child it closes the child's own
@@ -271,6 +272,7 @@ class Cache(EndedByBlock, CacheLimits, MutableMapping[Key, Any]):
         """
         end_leases(self)
         end_permits(self)
+        end_watches(self)
         self._connection.handle = None
         if self._accelerator is not None:
             self._accelerator.end()

@@ -23,7 +23,13 @@ VARIABLE = "MEMSTREAM_LIBRARY"
 
 _MOST_SHOWN = 1000
 
-_ENDS = ("memstream_release", "memstream_abort", "memstream_lease_release", "memstream_semaphore_release")
+_ENDS = (
+    "memstream_release",
+    "memstream_abort",
+    "memstream_lease_release",
+    "memstream_semaphore_release",
+    "memstream_watch_end",
+)
 
 
 class Library:

@@ -60,9 +60,28 @@ def _uses_eventlet() -> bool:
     return hasattr(getattr(hubs, "_threadlocal", None), "hub")
 
 
+def runs_under_trio() -> bool:
+    """Returns whether trio runs the coroutine that calls this; otherwise asyncio does."""
+    return asyncio._get_running_loop() is None and "trio" in sys.modules
+
+
+async def until_readable(descriptor: int) -> None:
+    """Lets the other coroutines go on until a descriptor is readable."""
+    if runs_under_trio():
+        await sys.modules["trio"].lowlevel.wait_readable(descriptor)
+        return
+    loop = asyncio.get_running_loop()
+    is_readable = asyncio.Event()
+    loop.add_reader(descriptor, is_readable.set)
+    try:
+        await is_readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
 def coroutine_sleep() -> Callable[[float], Awaitable[Any]]:
     """Returns the sleep of the library that runs the coroutine: asyncio or trio."""
-    if asyncio._get_running_loop() is None and "trio" in sys.modules:
+    if runs_under_trio():
         sleep: Callable[[float], Awaitable[Any]] = sys.modules["trio"].sleep
         return sleep
     return asyncio.sleep
