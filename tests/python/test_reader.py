@@ -209,6 +209,37 @@ def test_watch_ends_when_the_segment_goes_away(cache: Cache, segment: Segment) -
     assert child.returncode == 3 and error.count(b"\n") == 1
 
 
+def test_watch_names_the_keys_under_a_prefix(cache: Cache, segment: Segment) -> None:
+    child = segment.start(READER, "watch", "--prefix", "config:", "--count", "4")
+    assert child.stdout is not None and child.stdout.readline() == b"watching config:\n"
+    cache["other"] = b"value"
+    cache["config:a"] = b"first"
+    lines = [child.stdout.readline()]
+    cache[b"config:\x1b\xff"] = b"x"
+    lines.append(child.stdout.readline())
+    del cache["config:a"]
+    lines.append(child.stdout.readline())
+    cache.invalidate("tag")
+    lines.append(child.stdout.readline())
+    assert child.wait(30) == 0
+    states = [line.decode().rstrip("\n")[20:] for line in lines]
+    assert states == ["config:a 5 B: first", "config:\\x1b\\xff 1 B: x", "config:a absent", "look again"]
+
+
+def test_ctrl_c_ends_a_watch_of_a_prefix(cache: Cache, segment: Segment) -> None:
+    child = segment.start(READER, "watch", "--prefix", "")
+    assert child.stdout is not None and child.stdout.readline() == b"watching all keys\n"
+    child.send_signal(signal.SIGINT)
+    out, error = child.communicate(timeout=30)
+    assert (child.returncode, error) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", [(), ("key", "--prefix", "p")])
+def test_watch_takes_a_key_or_a_prefix(cache: Cache, segment: Segment, arguments: "tuple[str, ...]") -> None:
+    done = segment.program("reader", "watch", *arguments)
+    assert done.returncode == 2 and b"watch expects one of KEY and --prefix P" in done.stderr
+
+
 # ---- read-only ----
 
 

@@ -1,4 +1,4 @@
-"""reader: gets values out of the cache, lists keys, compares files with it, watches a key."""
+"""reader: gets values out of the cache, lists keys, compares files with it, watches keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ _EXAMPLES = """\
   reader.py keys --prefix include/net/
   reader.py verify /usr/include
   reader.py watch greeting --interval 0.2
+  reader.py watch --prefix include/net/
 """
 
 _VERIFY_DESCRIPTION = """\
 Compares every file under the paths with the cache, by SHA-256. Files have the keys that `writer.py load` gives them.
 With --log, compares what a writer's log says was accepted instead: the files need not be there, or unchanged.
 Names every key that differs or is missing; exit code 1 if there is one.
+"""
+
+_WATCH_DESCRIPTION = """\
+Prints a line now and at every change of KEY. With --prefix, prints a line for each key under it that changes, as soon
+as it has changed. "look again" says that any of them may have changed, more than can be named.
 """
 
 _PREVIEW_SIZE = 60
@@ -71,10 +77,14 @@ def _make_parser() -> argparse.ArgumentParser:
     verify.set_defaults(action=_verify)
 
     watch = commands.add_parser(
-        "watch", help="print a line whenever a value changes", description="Prints a line now and at every change."
+        "watch",
+        help="print a line whenever a value changes",
+        description=_WATCH_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    watch.add_argument("key", metavar="KEY")
-    watch.add_argument("--interval", metavar="SECONDS", type=seconds, default=0.5, help="between looks (0.5)")
+    watch.add_argument("key", metavar="KEY", nargs="?")
+    watch.add_argument("--prefix", metavar="P", help="instead of KEY: all keys that begin with this")
+    watch.add_argument("--interval", metavar="SECONDS", type=seconds, default=0.5, help="between looks at KEY (0.5)")
     watch.add_argument("--count", metavar="N", type=natural, help="end after N lines; without it, at Ctrl-C")
     watch.set_defaults(action=_watch)
 
@@ -128,24 +138,42 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    if (arguments.key is None) == (arguments.prefix is None):
+        raise UsageError("watch expects one of KEY and --prefix P. Give exactly one.")
+    try:
+        return _watch_key(arguments) if arguments.prefix is None else _watch_prefix(arguments)
+    except KeyboardInterrupt:
+        return ExitCode.DONE
+
+
+def _watch_prefix(arguments: argparse.Namespace) -> int:
+    prefix = os.fsencode(arguments.prefix)
+    with _open(arguments) as cache, cache.watch(prefix or None) as watch:
+        print(f"watching {printable(prefix) or 'all keys'}", flush=True)
+        for line, key in enumerate(watch, 1):
+            what = "look again" if key is None else f"{printable(key)} {_state_of(cache, key)}"
+            print(f"{format_instant(time.time())} {what}", flush=True)
+            if line == arguments.count:
+                break
+    return ExitCode.DONE
+
+
+def _watch_key(arguments: argparse.Namespace) -> int:
     key = os.fsencode(arguments.key)
     lines = 0
     seen: Optional[int] = -1  # No token is negative: the first look is a change.
-    try:
-        with _open(arguments) as cache:
-            while True:
-                # The token alone tells of a change, and looking at it counts no access.
-                entry = cache.entry(key)
-                token = entry.token if entry else None
-                if token != seen:
-                    seen = token
-                    print(f"{format_instant(time.time())} {_state_of(cache, key)}", flush=True)
-                    lines += 1
-                    if lines == arguments.count:
-                        return ExitCode.DONE
-                time.sleep(arguments.interval)
-    except KeyboardInterrupt:
-        return ExitCode.DONE
+    with _open(arguments) as cache:
+        while True:
+            # The token alone tells of a change, and looking at it counts no access.
+            entry = cache.entry(key)
+            token = entry.token if entry else None
+            if token != seen:
+                seen = token
+                print(f"{format_instant(time.time())} {_state_of(cache, key)}", flush=True)
+                lines += 1
+                if lines == arguments.count:
+                    return ExitCode.DONE
+            time.sleep(arguments.interval)
 
 
 def _state_of(cache: Cache, key: bytes) -> str:
