@@ -32,6 +32,7 @@
   X(getrlimit, kMinusOne, EPERM)                                                     \
   X(close, kAfterwards, EINTR, EIO)                                                  \
   X(fcntl, kMinusOne, EBADF)                                                         \
+  X(eventfd, kMinusOne, EMFILE, ENOMEM)                                              \
   /* System V */                                                                     \
   X(shmget, kMinusOne, ENOSPC, ENOMEM, EACCES, EPERM)                                \
   X(shmat, kMinusOne, ENOMEM, EACCES, EIDRM)                                         \

@@ -24,7 +24,9 @@ CANNOT_FAIL = {
     "fails only for a state that does not exist": "pthread_setcancelstate pthread_sigmask",
     "is a futex wait or wake: whatever it returns, the word is looked at again": "syscall",
     "only notes what a child of a bare system call needs, which is refused without it": "prctl",
-    "ends early at worst, and whoever waits looks again": "nanosleep",
+    "ends early at worst, and whoever waits looks again": "nanosleep poll",
+    "fails only for a descriptor that somebody else has closed": "eventfd_read eventfd_write",
+    "names a thread for people": "pthread_setname_np",
     "is called in a child forked by a signal handler alone, which ends if it fails": "abort mprotect",
     "works on memory alone": (
         "free memchr memcmp memcpy memmove memset sigdelset sigfillset snprintf strcmp strerrordesc_np strlen strnlen"

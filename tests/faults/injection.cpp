@@ -171,6 +171,7 @@ INTERPOSE(int, semtimedop, (int id, struct sembuf* operations, std::size_t count
 INTERPOSE(ssize_t, read, (int file, void* to, std::size_t size), file, to, size)
 INTERPOSE(int, stat, (const char* path, struct stat* status), path, status)
 INTERPOSE(int, lstat, (const char* path, struct stat* status), path, status)
+INTERPOSE(int, eventfd, (unsigned count, int flags), count, flags)
 INTERPOSE(ssize_t, getrandom, (void* to, std::size_t size, unsigned flags), to, size, flags)
 
 INTERPOSE(DIR*, fdopendir, (int file), file)

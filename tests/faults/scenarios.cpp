@@ -17,9 +17,11 @@
 #include <string_view>
 #include <vector>
 
+#include "api/memstream_watch.h"
 #include "backends/open_segment.h"
 #include "core/cache/format.h"
 #include "core/layout/layout.h"
+#include "core/layout/layout_watches.h"
 #include "tests/support/child_process.h"
 #include "tests/support/page_map.h"
 
@@ -35,9 +37,10 @@ memstream_entry_t entries[8];
 class NotedCache {
  public:
   NotedCache(Journal& journal, const CacheSpec& spec, std::uint32_t flags, const char* hugepages = nullptr,
-             const char* prefault = nullptr)
+             const char* prefault = nullptr, std::uint64_t size_bytes = 0)
       : journal_(journal) {
     memstream_options_t options = spec.options();
+    if (size_bytes != 0) options.size_bytes = size_bytes;
     options.flags = flags;
     options.hugepages = hugepages;
     options.prefault = prefault;
@@ -121,6 +124,18 @@ class NotedCache {
     journal_.note("memstream_touch", memstream_touch(cache_, "small", 5, 1'000'000));
     journal_.note("memstream_delete", memstream_delete(cache_, "number", 6));
     journal_.note("memstream_exists", memstream_exists(cache_, "number", 6));
+  }
+
+  void watch() {
+    memstream_watch_t* watch = nullptr;
+    if (journal_.note("memstream_watch", memstream_watch(cache_, "sm", 2, &watch)) == CACHE_OK) {
+      set("small", "a value");
+      std::size_t size = sizeof room;
+      journal_.note("memstream_watch_next", memstream_watch_next(watch, room, &size, 0));
+    } else if (watch != nullptr) {
+      journal_.complain("memstream_watch: a watch in spite of the error");
+    }
+    journal_.note("memstream_watch_end", memstream_watch_end(&watch));
   }
 
   void refuse() {
@@ -365,6 +380,11 @@ void list_segments(Journal& journal, const CacheSpec& spec) {
   }
 }
 
+void watch(Journal& journal, const CacheSpec& spec) {
+  NotedCache cache(journal, spec, 0, nullptr, nullptr, kLeastWatchSegment);
+  if (cache.is_open()) cache.watch();
+}
+
 }  // namespace
 
 // clang-format off: one line each.
@@ -379,6 +399,7 @@ const Scenario kScenarios[] = {
     {"destroy by name", true, nullptr, 0, destroy_by_name},
     {"resize", true, nullptr, 0, resize},
     {"list", true, nullptr, 0, list_segments},
+    {"watch", false, nullptr, 0, watch},
     {"create pre-faulted", false, nullptr, 0, create_prefaulted},
     {"require huge pages", false, nullptr, CACHE_NO_HUGE_PAGES, require_huge_pages},
     {"attach pre-faulted", true, nullptr, 0, attach_prefaulted},
