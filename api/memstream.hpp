@@ -43,6 +43,7 @@ using Entry = memstream_entry_t;
 using Info = memstream_info_t;
 using Item = memstream_item_t;
 using LimitInfo = memstream_limit_info_t;
+using LockHolder = memstream_lock_holder_t;
 using Meta = memstream_meta_t;
 using Metrics = memstream_metrics_t;
 using Process = memstream_process_t;
@@ -51,6 +52,7 @@ using ReapReport = memstream_reap_report_t;
 using ResizeReport = memstream_resize_report_t;
 using Segment = memstream_segment_t;
 using Stats = cache_stats_t;
+using Usage = memstream_usage_t;
 
 // ---- Options ----
 
@@ -1040,6 +1042,16 @@ class BasicCache {
   // The metrics of the segment. C: memstream_metrics().
   Sure<Metrics> metrics() const {
     return Face::sure([&] { return sized<Metrics>(memstream_metrics); });
+  }
+  // What is in use now: limits, semaphores, locks, permits, waiters. C: memstream_usage().
+  Sure<Usage> usage() const {
+    return Face::sure([&] { return sized<Usage>(memstream_usage); });
+  }
+  // The locks that threads hold now. C: memstream_lock_holders().
+  Sure<std::vector<LockHolder>> lock_holders() const {
+    return Face::sure([&] {
+      return detail::listed<LockHolder>(16, [&](auto... given) { return memstream_lock_holders(handle(), given...); });
+    });
   }
   // The entries that are read most often, the hottest first. C: memstream_hot_keys().
   Sure<std::vector<Entry>> hot_keys() const {

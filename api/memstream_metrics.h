@@ -1,8 +1,8 @@
 /* The C interface, metrics: why a hit ratio fell, which keys are hot, which size a cache should have. Include
    memstream.h for everything else. docs/abi.md explains them.
 
-   All of it is counted in the segment, for all processes together, from its creation on. Counting costs a get at most
-   3 %. */
+   Metrics are counted in the segment, for all processes together, from its creation on. Counting costs a get at most
+   3 %. memstream_usage() and memstream_lock_holders() say what is in use now. */
 #ifndef MEMSTREAM_API_MEMSTREAM_METRICS_H_
 #define MEMSTREAM_API_MEMSTREAM_METRICS_H_
 
@@ -135,6 +135,71 @@ CACHE_API uint64_t memstream_bucket_bound(size_t bucket);
  * @processes Safe. Counts as no access.
  */
 CACHE_API int memstream_hot_keys(memstream_t *cache, memstream_entry_t *entries, size_t capacity, size_t *count);
+
+/* ---- What is in use now ---- */
+
+/**
+ * What is in use at one moment: places of limits, permits, threads that wait. What dead processes held is not in use.
+ */
+typedef struct memstream_usage_t {
+  size_t struct_size;       /* In: sizeof(memstream_usage_t). The struct may grow. */
+  uint64_t rates;           /* Keys that have used up a part of their rate. */
+  uint64_t rate_capacity;   /* Places for such keys. 0 in a segment below 16 MiB. */
+  uint64_t semaphores;      /* Names of several permits of which a process holds at least one. */
+  uint64_t locks;           /* Names of one permit that a process holds. */
+  uint64_t permits;         /* Permits held, of all names. */
+  uint64_t holders;         /* Places taken: one for each name that a handle holds. */
+  uint64_t holder_capacity; /* Places for holders. 0 in a segment below 16 MiB. */
+  uint64_t change_waiters;  /* Threads that sleep in memstream_wait(). */
+  uint64_t permit_waiters;  /* Threads that sleep in memstream_semaphore_acquire(). */
+  uint64_t lease_waiters;   /* Threads that sleep until a lease ends. */
+} memstream_usage_t;
+
+/**
+ * Fills a struct with what is in use now.
+ *
+ * @param cache  An open cache, also one for reading only.
+ * @param usage  The struct to fill. Set `usage->struct_size` to sizeof(memstream_usage_t) before the call.
+ * @retval CACHE_OK  The struct is filled. Other processes may change it at any moment.
+ * @retval CACHE_INVALID  `usage->struct_size` is not the size of this version or of an earlier one.
+ * @threads Safe.
+ * @processes Safe. Takes no lock. A stopped process that waits is a waiter; one without a process slot is not counted.
+ */
+CACHE_API int memstream_usage(memstream_t *cache, memstream_usage_t *usage);
+
+enum {
+  MEMSTREAM_LOCK_WRITE = 1,    /* The write lock of a shard. */
+  MEMSTREAM_LOCK_READ = 2,     /* A shard against writers, for a read that could not go without. */
+  MEMSTREAM_LOCK_PROCESSES = 3 /* The process table. */
+};
+
+/**
+ * A lock that a thread holds. The library fills it.
+ */
+typedef struct memstream_lock_holder {
+  uint32_t kind;  /* MEMSTREAM_LOCK_WRITE, MEMSTREAM_LOCK_READ or MEMSTREAM_LOCK_PROCESSES. */
+  uint32_t shard; /* 0 for MEMSTREAM_LOCK_PROCESSES. */
+  uint32_t pid;   /* Of the process. 0 if the system does not tell: its pid namespace is another one, for example. */
+  uint32_t tid;   /* Of the thread, in the pid namespace of the processes that write. */
+  uint64_t reserved[2]; /* 0. */
+} memstream_lock_holder_t;
+
+/**
+ * Lists the locks of a segment that threads hold now.
+ *
+ * A hold mostly takes less than a microsecond. A process that holds the same lock in several looks is stopped, slow, or
+ * busy with a large value.
+ *
+ * @param cache     An open cache, also one for reading only.
+ * @param holders   The array to fill. May be NULL if `capacity` is 0.
+ * @param capacity  Number of elements of the array.
+ * @param count     Receives the number of locks that are held. The first `capacity` of them are filled.
+ * @retval CACHE_OK  The elements are filled. None on a processor other than x86-64.
+ * @threads Safe.
+ * @processes Safe. Takes no lock.
+ */
+CACHE_API int memstream_lock_holders(memstream_t *cache, memstream_lock_holder_t *holders, size_t capacity,
+                                     size_t *count);
 
 #ifdef __cplusplus
 }

@@ -15,23 +15,28 @@
 
 using memstream::Cache;
 using memstream::CacheStatistics;
+using memstream::CacheUsage;
 using memstream::fail;
 using memstream::guarded;
 using memstream::InFlightCalls;
 using memstream::kOperations;
 using memstream::kOutcomes;
+using memstream::LockHolder;
 using memstream::MetricsSum;
 using memstream::on_segment;
 using memstream::require;
 using memstream::require_bytes;
 using memstream::Status;
+using memstream::Waiting;
 
 namespace {
 
 constexpr std::size_t kFirstMetricsSize = sizeof(memstream_metrics_t);
+constexpr std::size_t kFirstUsageSize = sizeof(memstream_usage_t);
 
 static_assert(static_cast<int>(memstream::Operation::kCommit) == MEMSTREAM_COMMIT);
 static_assert(static_cast<int>(memstream::Outcome::kOther) == MEMSTREAM_FAILED);
+static_assert(static_cast<int>(LockHolder::Kind::kProcessTable) == MEMSTREAM_LOCK_PROCESSES);
 static_assert(static_cast<int>(memstream::Removal::kCleared) == MEMSTREAM_REMOVED_BY_CLEAR);
 
 template <std::size_t kSize>
@@ -101,6 +106,35 @@ Status fill_metrics(memstream_t& handle, memstream_metrics_t* callers_metrics) {
   return Status::kOk;
 }
 
+Status fill_usage(memstream_t& handle, memstream_usage_t* callers_usage) {
+  const std::size_t size = callers_usage->struct_size;
+  if (!memstream::is_size_of<memstream_usage_t>(size, kFirstUsageSize)) {
+    return fail(Status::kInvalid,
+                fmt::format("Invalid memstream_usage_t.struct_size {}: expected {}. Set it to sizeof before the call, "
+                            "and do not use a library older than your program.",
+                            size, sizeof(memstream_usage_t)));
+  }
+  CacheUsage usage;
+  if (const Status status = on_segment(handle, [&](Cache& segment) { return segment.usage(&usage); });
+      status != Status::kOk) {
+    return status;
+  }
+  const auto waiters = [&usage](Waiting what) { return usage.waiters[static_cast<std::size_t>(what)]; };
+  const memstream_usage_t filled = {.struct_size = size,
+                                    .rates = usage.rates,
+                                    .rate_capacity = usage.rate_places,
+                                    .semaphores = usage.semaphores,
+                                    .locks = usage.locks,
+                                    .permits = usage.permits,
+                                    .holders = usage.holders,
+                                    .holder_capacity = usage.holder_places,
+                                    .change_waiters = waiters(Waiting::kChange),
+                                    .permit_waiters = waiters(Waiting::kPermit),
+                                    .lease_waiters = waiters(Waiting::kLease)};
+  std::memcpy(callers_usage, &filled, size);
+  return Status::kOk;
+}
+
 }  // namespace
 
 extern "C" {
@@ -110,6 +144,34 @@ int memstream_metrics(memstream_t* cache, memstream_metrics_t* metrics) {
     if (const Status status = require("cache, metrics", cache, metrics); status != Status::kOk) return status;
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return fill_metrics(*cache, metrics);
+  });
+}
+
+int memstream_usage(memstream_t* cache, memstream_usage_t* usage) {
+  return guarded([&] {
+    if (const Status status = require("cache, usage", cache, usage); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    return fill_usage(*cache, usage);
+  });
+}
+
+int memstream_lock_holders(memstream_t* cache, memstream_lock_holder_t* holders, size_t capacity, size_t* count) {
+  return guarded([&] {
+    if (const Status status = require("cache, count", cache, count); status != Status::kOk) return status;
+    if (const Status status = require_bytes("holders", holders, capacity); status != Status::kOk) return status;
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+    std::vector<LockHolder> found;
+    const Status status = on_segment(*cache, [&](Cache& segment) { return segment.lock_holders(&found); });
+    if (status != Status::kOk) return status;
+    for (std::size_t i = 0; i < std::min(capacity, found.size()); ++i) {
+      holders[i] = {.kind = static_cast<uint32_t>(found[i].kind),
+                    .shard = found[i].shard,
+                    .pid = found[i].process,
+                    .tid = found[i].thread,
+                    .reserved = {}};
+    }
+    *count = found.size();
+    return Status::kOk;
   });
 }
 

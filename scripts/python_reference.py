@@ -48,7 +48,7 @@ SECTIONS = (
         "Records",
         tuple(
             ("_core/records.py", name)
-            for name in ("Entry", "Stats", "Metrics", "Histogram", "Info", "Process", "Repair")
+            for name in ("Entry", "Stats", "Metrics", "Histogram", "Info", "Process", "Usage", "LockHolder", "Repair")
         ),
     ),
     Section("Serializers", (("_core/codec.py", "Serializer"),)),

@@ -50,12 +50,18 @@ class StatusFile {
 
 }  // namespace
 
-std::string describe_process(pid_t tid) {
-  if (tid == 0) return "another process";
-  pid_t pid = tid;
+pid_t process_of_thread(pid_t tid) noexcept {
+  pid_t pid = 0;
   const StatusFile thread(tid);
   const std::string_view leader = thread.field("Tgid");
   std::from_chars(leader.data(), leader.data() + leader.size(), pid);
+  return pid;
+}
+
+std::string describe_process(pid_t tid) {
+  if (tid == 0) return "another process";
+  const pid_t leader = process_of_thread(tid);
+  const pid_t pid = leader != 0 ? leader : tid;
   if (pid == getpid()) return fmt::format("this process ({})", pid);
   const StatusFile process(pid);
   const std::string_view name = process.field("Name");

@@ -1,6 +1,7 @@
 // Leases: granting the right to compute a value, and waiting for the process that has it.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "core/base/shared_futex.h"
 #include "core/cache/cache.h"
@@ -13,14 +14,6 @@ using std::chrono::milliseconds;
 // How often a waiter asks whether the holder still lives, because a death wakes no waiter.
 constexpr milliseconds kLook{50};
 constexpr std::uint64_t kLongestLease = std::uint64_t{1} << 46;
-
-// Sleeps until a lease of the shard ends, for a slice at most. False: the deadline has passed.
-bool wait_for_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, const Deadline& deadline) noexcept {
-  const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
-  if (left <= left.zero()) return false;
-  futex_wait(events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
-  return true;
-}
 
 // Without a slot no process could tell when the holder dies.
 Status no_slot_for_lease() noexcept {
@@ -73,19 +66,29 @@ Status Cache::grant_lease(std::string_view key, std::uint64_t stale_cas, std::ui
   return status == Status::kFull ? Status::kOk : status;
 }
 
+bool Cache::wait_for_lease_event(std::atomic<std::uint32_t>& events, std::uint32_t seen, const Deadline& deadline,
+                                 std::optional<CountedWaiter>* counted) noexcept {
+  const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
+  if (left <= left.zero()) return false;
+  if (!*counted) counted->emplace(*this, Waiting::kLease);
+  futex_wait(events, seen, std::min<std::chrono::nanoseconds>(left, kLook));
+  return true;
+}
+
 Status Cache::wait_for_lease(std::string_view key, milliseconds timeout) noexcept {
   if (const Status status = usable(key); status != Status::kOk) return status;
   if (const Status status = writable(); status != Status::kOk) return status;
   const Key hashed = make_key(key);
   Shard& shard = shard_of(hashed);
   const Deadline deadline(timeout);
+  std::optional<CountedWaiter> counted;
   for (;;) {
     std::atomic<std::uint32_t>& events = shard.leases().events();
     const std::uint32_t seen = events.load(std::memory_order_acquire);
     const std::uint64_t holder = shard.leases().holder(hashed, now_ms());
     if (holder == 0 || !process_table_.owner_is_alive(holder)) return Status::kOk;
     if (const Status status = present(); status != Status::kOk) return status;
-    if (!wait_for_event(events, seen, deadline)) return Status::kHeld;
+    if (!wait_for_lease_event(events, seen, deadline, &counted)) return Status::kHeld;
   }
 }
 
@@ -95,6 +98,7 @@ Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, millis
   const Key hashed = make_key(key);
   Shard& shard = shard_of(hashed);
   const Deadline deadline(timeout);
+  std::optional<CountedWaiter> counted;
   for (;;) {
     std::atomic<std::uint32_t>& events = shard.leases().events();
     const std::uint32_t seen = events.load(std::memory_order_acquire);
@@ -103,7 +107,7 @@ Status Cache::follow_lease(std::string_view key, std::uint64_t* followed, millis
     if (const Status status = present(); status != Status::kOk) return status;
     if (holder == 0) return Status::kOk;
     if (is_over || !process_table_.owner_is_alive(holder)) return Status::kMiss;
-    if (!wait_for_event(events, seen, deadline)) return Status::kHeld;
+    if (!wait_for_lease_event(events, seen, deadline, &counted)) return Status::kHeld;
   }
 }
 

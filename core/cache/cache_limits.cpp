@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <ctime>
+#include <optional>
 #include <thread>
 
 #include "core/base/shared_futex.h"
@@ -143,6 +144,7 @@ Status Cache::acquire(std::string_view name, std::uint64_t permits, milliseconds
   Shard& lock = lock_of_limits(table->stripe_of(hash));
   const Deadline deadline(timeout);
   bool has_cleaned_up = false;
+  std::optional<CountedWaiter> counted;
   for (bool is_first = true;; is_first = false) {
     const std::uint32_t seen = stripe.events.load(std::memory_order_seq_cst);
     if (!is_first) stripe.has_waiters.store(1, std::memory_order_seq_cst);
@@ -175,7 +177,9 @@ Status Cache::acquire(std::string_view name, std::uint64_t permits, milliseconds
     const std::chrono::nanoseconds left = deadline.end() - std::chrono::steady_clock::now();
     if (left <= left.zero()) return Status::kHeld;
     // A first wait looks once more, now that releases wake it.
-    if (!is_first) futex_wait(stripe.events, seen, std::min<std::chrono::nanoseconds>(left, kPermitLook));
+    if (is_first) continue;
+    if (!counted) counted.emplace(*this, Waiting::kPermit);
+    futex_wait(stripe.events, seen, std::min<std::chrono::nanoseconds>(left, kPermitLook));
   }
 }
 
@@ -195,17 +199,22 @@ Status Cache::count_held(std::string_view name, std::uint64_t* held) noexcept {
   return Status::kOk;
 }
 
+std::optional<LimitTable> Cache::readable_limits() const noexcept {
+  const Geometry& geometry = attached_.geometry;
+  if (!geometry.has_limits()) return std::nullopt;
+  if (segment_->look_for_memory(geometry.areas[kLimitArea].offset, geometry.limits_size_bytes()) == Status::kNoMemory)
+    return std::nullopt;
+  return LimitTable(segment_->data(), geometry);
+}
+
 Status Cache::limits(std::vector<LimitInfo>* limits) {
   limits->clear();
   look_around();
   if (const Status status = present(); status != Status::kOk) return status;
-  const Geometry& geometry = attached_.geometry;
-  if (!geometry.has_limits()) return Status::kOk;
-  if (segment_->look_for_memory(geometry.areas[kLimitArea].offset, geometry.limits_size_bytes()) == Status::kNoMemory)
-    return Status::kOk;  // Nobody has used it.
-  const LimitTable table(segment_->data(), geometry);
+  const std::optional<LimitTable> table = readable_limits();
+  if (!table) return Status::kOk;
   const std::uint64_t now_ns = limit_now_ns();
-  table.for_each_rate(now_ns, [&](std::uint64_t due, const RateNote& note) {
+  table->for_each_rate(now_ns, [&](std::uint64_t due, const RateNote& note) {
     const std::uint64_t interval_ns = std::max<std::uint64_t>(note.interval_ns.load(std::memory_order_relaxed), 1);
     LimitInfo info;
     info.used = (due - now_ns + interval_ns - 1) / interval_ns;
@@ -216,7 +225,7 @@ Status Cache::limits(std::vector<LimitInfo>* limits) {
     limits->push_back(info);
   });
   const std::uint64_t now = now_ms();
-  table.for_each_holding([&](std::uint64_t word, const HoldingNote& note) {
+  table->for_each_holding([&](std::uint64_t word, std::uint64_t, const HoldingNote& note) {
     LimitInfo info;
     info.pid = process_table_.pid_of(holding_owner(word));
     if (info.pid == 0 || !process_table_.owner_is_alive(holding_owner(word))) return;

@@ -1,6 +1,7 @@
 // Waiting until the entry of a key changes: docs/decisions/0026.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "core/cache/cache.h"
 
@@ -20,6 +21,7 @@ Status Cache::wait_for_change(std::string_view key, std::uint64_t cas, const Dea
   const std::uint32_t hash = hashed.hash.bucket_bits();
   // The first look goes without an announcement: a caller that comes too late to wait costs writers nothing.
   std::uint32_t seen = 0;
+  std::optional<CountedWaiter> counted;
   for (bool is_announced = false;;) {
     const std::uint64_t now = now_and_look();
     if (const Status status = present(); status != Status::kOk) return status;
@@ -46,6 +48,7 @@ Status Cache::wait_for_change(std::string_view key, std::uint64_t cas, const Dea
       const std::chrono::milliseconds until_expiry(std::max<std::uint64_t>(expires_ms - std::min(expires_ms, now), 1));
       left = std::min<std::chrono::nanoseconds>(left, until_expiry);
     }
+    if (!counted) counted.emplace(*this, Waiting::kChange);
     waits.sleep(hash, seen, left);
     is_announced = false;
   }

@@ -93,13 +93,14 @@ class LimitTable {
       }
     }
   }
-  // Calls visit(holder, note) for every place that somebody has, or had when it died.
+  // Calls visit(holder, name, note) for every place that somebody has, or had when it died.
   template <class Visit>
   void for_each_holding(const Visit& visit) const {
     for (std::uint32_t number = 0; number < stripes_; ++number) {
       for (std::uint32_t i = 0; i < kHoldingsPerStripe; ++i) {
-        const std::uint64_t word = stripe(number).holdings[i].holder.load(std::memory_order_acquire);
-        if (word != 0) visit(word, stripe(number).notes[i]);
+        const Holding& holding = stripe(number).holdings[i];
+        const std::uint64_t word = holding.holder.load(std::memory_order_acquire);
+        if (word != 0) visit(word, holding.name.load(std::memory_order_relaxed), stripe(number).notes[i]);
       }
     }
   }

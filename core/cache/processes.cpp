@@ -58,6 +58,7 @@ ProcessMarks::Outcome ProcessTable::enter(std::uint64_t start_time, ProcessSlot*
     slot.counters.hits.store(0, std::memory_order_relaxed);
     slot.counters.misses.store(0, std::memory_order_relaxed);
     slot.counters.puts.store(0, std::memory_order_relaxed);
+    for (auto& waiters : slot.waiters) waiters.store(0, std::memory_order_relaxed);
     for (auto& pin : slot.pins) pin.store(0, std::memory_order_relaxed);
     slot.pins_used.store(0, std::memory_order_relaxed);
     // Before the pid: leases of the process that had the slot last are void from here on.
@@ -171,6 +172,21 @@ std::uint32_t ProcessTable::pid_of(std::uint64_t owner) const noexcept {
   const ProcessSlot& slot = slots_[index];
   const std::uint32_t pid = slot.pid.load(std::memory_order_acquire);
   return slot.generation.load(std::memory_order_acquire) == lease_owner_generation(owner) ? pid : 0;
+}
+
+std::array<std::uint64_t, kWaitingKinds> ProcessTable::waiters() const noexcept {
+  std::array<std::uint64_t, kWaitingKinds> sum{};
+  for (const ProcessSlot& slot : used()) {
+    if (slot.pid.load(std::memory_order_acquire) == 0) continue;
+    std::array<std::uint64_t, kWaitingKinds> own{};
+    for (std::uint32_t kind = 0; kind < kWaitingKinds; ++kind) {
+      own[kind] = slot.waiters[kind].load(std::memory_order_relaxed);
+    }
+    // The kernel is asked only about processes with waiters.
+    const bool counts = own != std::array<std::uint64_t, kWaitingKinds>{} && marks_.may_be_set(number_of(&slot));
+    for (std::uint32_t kind = 0; counts && kind < kWaitingKinds; ++kind) sum[kind] += own[kind];
+  }
+  return sum;
 }
 
 // A child has its parent's image and another pid.

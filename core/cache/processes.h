@@ -1,6 +1,7 @@
 // The table of attached processes: which are there, what each holds, and cleaning up after the dead.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -63,6 +64,9 @@ class ProcessTable {
   bool owner_is_alive(std::uint64_t owner) const noexcept;
   // 0 if it has left its slot.
   std::uint32_t pid_of(std::uint64_t owner) const noexcept;
+
+  // Threads of living processes that wait, by Waiting.
+  std::array<std::uint64_t, kWaitingKinds> waiters() const noexcept;
 
   // Processes that are attached: one that has opened the segment several times has several slots, and counts once.
   std::uint64_t count() const noexcept;

@@ -262,6 +262,10 @@ struct RedoRecord {
 };
 static_assert(sizeof(RedoRecord) % kCacheLineSize == 0 && offsetof(RedoRecord, value) == kCacheLineSize);
 
+// What a thread may wait for: the index of ProcessSlot::waiters.
+enum class Waiting : std::uint32_t { kChange, kPermit, kLease };
+inline constexpr std::uint32_t kWaitingKinds = 3;
+
 // One attached process (a process that opens the segment twice has two). Claimed and given back under the registry
 // mutex.
 struct ProcessSlot {
@@ -276,7 +280,8 @@ struct ProcessSlot {
   std::byte unused2[40];
   ProcessCounters counters;
   std::atomic<std::uint64_t> image;  // Of the program that claimed the slot: exec() keeps the pid and the mark.
-  std::byte unused3[32];
+  std::atomic<std::uint32_t> waiters[kWaitingKinds];  // Threads that wait now. They end with the process.
+  std::byte unused3[20];
 };
 static_assert(sizeof(ProcessSlot) == 128 + 8 * kPinsPerProcess && offsetof(ProcessSlot, pins) == 24);
 static_assert(offsetof(ProcessSlot, counters) % kCacheLineSize == 0);
@@ -290,6 +295,11 @@ struct ThreadSlot {
   std::byte unused[16];
 };
 static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == 40);
+constexpr std::uint64_t hold_word(std::uint32_t shard, std::uint64_t epoch) noexcept {
+  return (std::uint64_t{shard} + 1) << 48 | (epoch + 1);
+}
+constexpr std::uint64_t hold_shard(std::uint64_t hold) noexcept { return (hold >> 48) - 1; }
+constexpr std::uint64_t hold_epoch(std::uint64_t hold) noexcept { return (hold & 0xffff'ffff'ffff) - 1; }
 
 // What a segment was made with: each value has a checksum, in its BlockExtras.
 inline constexpr std::uint32_t kFeatureChecksums = 1;

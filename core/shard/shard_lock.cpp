@@ -39,12 +39,6 @@ class Backoff {
   int count_ = 0;
 };
 
-constexpr std::uint64_t hold_word(std::uint32_t shard, std::uint64_t epoch) noexcept {
-  return (std::uint64_t{shard} + 1) << 48 | (epoch + 1);
-}
-constexpr std::uint64_t hold_shard(std::uint64_t hold) noexcept { return (hold >> 48) - 1; }
-constexpr std::uint64_t hold_epoch(std::uint64_t hold) noexcept { return (hold & 0xffff'ffff'ffff) - 1; }
-
 Status rwlock_init(pthread_rwlock_t* lock) noexcept {
   pthread_rwlockattr_t attributes;
   const char* call = "pthread_rwlockattr_init";

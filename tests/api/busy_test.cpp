@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "api/guarded.h"
+#include "api/memstream_metrics.h"
 #include "backends/open_segment.h"
 #include "core/cache/format.h"
 #include "core/layout/layout.h"
@@ -35,9 +36,13 @@ class RawSegment {
     REQUIRE(backend->attach({.name = cache.name}, Access::kReadWrite, format, &segment_) == Status::kOk);
   }
   pthread_mutex_t* registry_mutex() const { return &header().registry_mutex; }
-  pthread_mutex_t* write_mutex() const {  // Of the first shard.
-    auto* shard = reinterpret_cast<ShardHeader*>(segment_->data() + header().identity.shards_offset);
-    return &shard->write_mutex;
+  pthread_mutex_t* write_mutex(std::uint32_t shard = 0) const {
+    const SegmentIdentity& identity = header().identity;
+    auto* const of = segment_->data() + identity.shards_offset + shard * identity.shard_size;
+    return &reinterpret_cast<ShardHeader*>(of)->write_mutex;
+  }
+  ThreadSlot& reader(std::uint32_t slot) const {
+    return reinterpret_cast<ThreadSlot*>(segment_->data() + header().identity.thread_slots_offset)[slot];
   }
 
  private:
@@ -51,6 +56,16 @@ char state_of(pid_t process) {
   std::ifstream file("/proc/" + std::to_string(process) + "/stat");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   return text.at(text.rfind(')') + 2);
+}
+
+std::vector<memstream_lock_holder_t> lock_holders_of(memstream_t* cache) {
+  std::vector<memstream_lock_holder_t> holders(64);
+  std::size_t count = 0;
+  if (memstream_lock_holders(cache, holders.data(), holders.size(), &count) != CACHE_OK) {
+    throw std::runtime_error(cache_last_error());
+  }
+  holders.resize(count);
+  return holders;
 }
 
 // Runs `body` while another thread holds `mutex`.
@@ -114,6 +129,59 @@ TEST_CASE("a call that comes to no end within the deadline is busy, and is done 
   CHECK(stats_of(cache).pinned_memory == 0);
   CHECK(stats_of(cache).busy_shards == 0);
   CHECK(problems_of(cache) == "");
+}
+
+TEST_CASE("locks that threads hold are listed with their process, without waiting for any") {
+  const TemporarySegment segment("holders", 4 << 20, 2, 20);
+  const OpenCache cache(segment.spec());
+  const RawSegment raw(segment.spec());
+  CHECK(lock_holders_of(cache).empty());
+  std::size_t count = 0;
+  while_held(raw.write_mutex(), [&] {
+    const std::vector<memstream_lock_holder_t> holders = lock_holders_of(cache);
+    REQUIRE(holders.size() == 1);
+    CHECK(holders[0].kind == MEMSTREAM_LOCK_WRITE);
+    CHECK(holders[0].shard == 0);
+    CHECK(holders[0].pid == static_cast<std::uint32_t>(::getpid()));
+    CHECK(holders[0].tid != holders[0].pid);  // The thread that holds it is another one.
+    CHECK(memstream_lock_holders(cache, nullptr, 0, &count) == CACHE_OK);
+    CHECK(count == 1);
+  });
+
+  Signal is_held;
+  ChildProcess holder([&]() -> Complaint {
+    ::pthread_mutex_lock(raw.write_mutex(1));
+    ::pthread_mutex_lock(raw.registry_mutex());
+    raw.reader(2).hold.store(hold_word(1, 7));
+    ::pthread_mutex_lock(&raw.reader(2).mutex);
+    ::pthread_mutex_lock(&raw.reader(3).mutex);  // Has not said yet what it reads.
+    is_held.post();
+    for (;;) ::pause();
+  });
+  is_held.wait();
+  holder.send_signal(SIGSTOP);
+  while (state_of(holder.id()) != 'T') std::this_thread::yield();
+  memstream_options_t options = segment.spec().options();
+  options.flags |= MEMSTREAM_OPEN_READ_ONLY;
+  const OpenCache reader(options);
+  for (memstream_t* const handle : {static_cast<memstream_t*>(cache), static_cast<memstream_t*>(reader)}) {
+    const std::vector<memstream_lock_holder_t> holders = lock_holders_of(handle);
+    REQUIRE(holders.size() == 3);
+    for (const memstream_lock_holder_t& one : holders) {
+      CHECK(one.pid == static_cast<std::uint32_t>(holder.id()));
+      CHECK(one.tid == one.pid);
+    }
+    CHECK(holders[0].kind == MEMSTREAM_LOCK_WRITE);
+    CHECK(holders[0].shard == 1);
+    CHECK(holders[1].kind == MEMSTREAM_LOCK_READ);
+    CHECK(holders[1].shard == 1);
+    CHECK(holders[2].kind == MEMSTREAM_LOCK_PROCESSES);
+  }
+  holder.send_signal(SIGKILL);
+  CHECK(holder.wait() == "killed by signal 9");
+  CHECK(lock_holders_of(cache).empty());  // The kernel has taken the locks from it.
+  CHECK(memstream_lock_holders(cache, nullptr, 1, &count) == CACHE_INVALID);
+  CHECK(memstream_lock_holders(cache, nullptr, 0, nullptr) == CACHE_INVALID);
 }
 
 TEST_CASE("who is busy is named, and whether it is stopped") {

@@ -483,6 +483,8 @@ TEST_CASE("what is known of the cache, its entries and its processes") {
   CHECK(cache.entry("absent").status() == CACHE_MISS);
   CHECK(cache.stats()->hits == 20'000);
   CHECK(cache.metrics()->outcomes[MEMSTREAM_GET][MEMSTREAM_DONE] == 20'000);
+  CHECK(cache.usage()->rate_capacity == 0);
+  CHECK(cache.lock_holders()->empty());
   const auto hot = cache.hot_keys();
   REQUIRE(hot);
   CHECK(hot->size() == 1);
@@ -493,6 +495,7 @@ TEST_CASE("what is known of the cache, its entries and its processes") {
   CHECK(cache.check()->description.empty());
   CHECK(cache.repair()->entries == 1);
   CHECK(cache.resize(24 << 20)->new_bytes == 24 << 20);
+  CHECK(cache.usage()->rate_capacity > 0);  // Of the successor, which is large enough.
   CHECK(cache.reap()->processes == 0);
   CHECK(cache.info()->size_bytes == 24 << 20);
   CHECK(fixture.reader().check().status() == CACHE_READ_ONLY);

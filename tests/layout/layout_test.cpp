@@ -93,7 +93,7 @@ const std::map<std::string, Layout> kCompiled = {
       {FIELD(ProcessSlot, pid), FIELD(ProcessSlot, generation), FIELD(ProcessSlot, start_time),
        FIELD(ProcessSlot, pins_used), FIELD(ProcessSlot, pin_chunk), FIELD(ProcessSlot, pins),
        FIELD(ProcessSlot, unused2), FIELD(ProcessSlot, counters), FIELD(ProcessSlot, image),
-       FIELD(ProcessSlot, unused3)}}},
+       FIELD(ProcessSlot, waiters), FIELD(ProcessSlot, unused3)}}},
     {"PinChunk",
      {sizeof(PinChunk),
       {FIELD(PinChunk, owner), FIELD(PinChunk, taken), FIELD(PinChunk, unused), FIELD(PinChunk, pins)}}},

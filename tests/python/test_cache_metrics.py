@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import List
 
 import pytest
 from conftest import MIB, Segment
 
-from memstream import Cache, Histogram, Metrics
+from memstream import Cache, Histogram, LockHolder, Metrics, Usage
 from memstream._core import abi
 from memstream._core.records import OPERATION_NAMES, OUTCOME_NAMES, REMOVAL_NAMES
 
@@ -26,6 +27,34 @@ def test_outcomes_are_counted_by_operation(cache: Cache) -> None:
     assert operations["set"]["ok"] == 1
     assert (operations["add"]["ok"], operations["add"]["exists"]) == (1, 1)
     assert (operations["delete"]["ok"], operations["delete"]["miss"]) == (1, 1)
+
+
+def test_what_is_in_use_is_counted(cache: Cache) -> None:
+    before = cache.usage()
+    assert before.rate_capacity > 0 and before.holder_capacity > 0
+    assert before == Usage(0, before.rate_capacity, 0, 0, 0, 0, before.holder_capacity, 0, 0, 0)
+    cache.limit("user", rate=1, period=3600)
+    with cache.semaphore("pool", 4), cache.lock("lock"):
+        usage = cache.usage()
+    assert (usage.rates, usage.semaphores, usage.locks, usage.permits, usage.holders) == (1, 1, 1, 2, 2)
+    cache.invalidate("tag")
+    assert cache.invalidations() == 1
+
+
+def test_lock_holders_name_the_process(cache: Cache, segment: Segment) -> None:
+    assert cache.lock_holders() == []
+    code = (
+        "from memstream import Cache\nwith Cache() as cache:\n    print(1, flush=True)\n"
+        "    while True: cache.set_many({f'key{number}': bytes(1000) for number in range(100)})"
+    )
+    child = segment.start("-c", code)
+    assert child.stdout is not None and child.stdout.readline() == b"1\n"
+    deadline = time.monotonic() + 60
+    found: List[LockHolder] = []
+    while not found and time.monotonic() < deadline:
+        found = cache.lock_holders()
+    assert found and {(holder.lock, holder.pid) for holder in found} == {("write", child.pid)}
+    assert all(holder.shard < cache.stats().shards for holder in found)
 
 
 def test_removals_have_causes_and_ages(cache: Cache) -> None:

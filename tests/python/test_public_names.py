@@ -20,9 +20,9 @@ from memstream import Cache, ObjectCache, errors
 NAMES: Dict[str, str] = {
     "memstream": (
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
-        "LibraryError MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation SegmentDiffers "
-        "SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags UnavailableError "
-        "UndecodableWarning View Watch __version__ destroy lru_cache"
+        "LibraryError LockHolder MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation "
+        "SegmentDiffers SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags "
+        "UnavailableError UndecodableWarning Usage View Watch __version__ destroy lru_cache"
     ),
     "memstream.errors": (
         "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "
@@ -42,7 +42,7 @@ NAMES: Dict[str, str] = {
     "memstream.memo_results": "CacheInfo",
     "memstream.memoize": "MemoizedFunction",
     "memstream.objects": "ObjectCache",
-    "memstream.records": "Entry Histogram Info Metrics Process Repair Stats",
+    "memstream.records": "Entry Histogram Info LockHolder Metrics Process Repair Stats Usage",
     "memstream.serializers": "Serializer SerializerChoice",
     "memstream.views": "Reservation View",
     "memstream.watches": "Watch",

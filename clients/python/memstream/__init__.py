@@ -34,7 +34,7 @@ from memstream.lru import lru_cache
 from memstream.memo_results import CacheInfo
 from memstream.memoize import MemoizedFunction
 from memstream.objects import ObjectCache
-from memstream.records import Entry, Histogram, Info, Metrics, Process, Repair, Stats
+from memstream.records import Entry, Histogram, Info, LockHolder, Metrics, Process, Repair, Stats, Usage
 from memstream.serializers import Serializer
 from memstream.tags import Tags
 from memstream.views import Reservation, View
@@ -52,6 +52,7 @@ __all__ = [
     "InternalError",
     "Lease",
     "LibraryError",
+    "LockHolder",
     "MemStreamError",
     "MemoizedFunction",
     "Metrics",
@@ -70,6 +71,7 @@ __all__ = [
     "Tags",
     "UnavailableError",
     "UndecodableWarning",
+    "Usage",
     "View",
     "Watch",
     "__version__",

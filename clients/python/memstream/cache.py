@@ -1132,6 +1132,18 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         self._check(self._library.c.memstream_info(self._handle, byref(raw)))
         return info_from_struct(raw, self.accelerated)
 
+    def invalidations(self) -> int:
+        """Returns how often tags were invalidated, by all processes.
+
+        Returns:
+            The number of calls from the creation of the segment on.
+
+        Source: memstream_invalidations.
+        """
+        count = c_uint64()
+        self._check(self._library.c.memstream_invalidations(self._handle, byref(count)))
+        return count.value
+
     def processes(self) -> List[Process]:
         """Returns the processes that are attached. Cleans up after those that have died.
 

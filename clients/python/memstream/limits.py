@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ctypes import byref, c_uint64
+from ctypes import byref, c_size_t, c_uint64, sizeof
 from typing import List, Optional, Protocol
 
+from memstream._core import abi
 from memstream._core.abi import Status
 from memstream._core.arguments import Duration, Key, check_range, encode_key, milliseconds, seconds
 from memstream._core.blocks import EndedByBlock
 from memstream._core.connection import Connection
 from memstream._core.ownership import Owned, all_owned
+from memstream._core.records import LockHolder, Usage, lock_holder_from_struct, usage_from_struct
 from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, pauses
 
 
@@ -163,7 +165,8 @@ class Semaphore(EndedByBlock):
 
 
 class CacheLimits:
-    """What a Cache does for limits: they share nothing with its values. A segment of at least 16 MiB has them."""
+    """What a Cache does for limits, and what of them is in use: they share nothing with its values. A segment of at
+    least 16 MiB has them."""
 
     __slots__ = ()
 
@@ -259,6 +262,40 @@ class CacheLimits:
             BadKey, InvalidArgument: as for `semaphore`.
         """
         return Semaphore(self, name, 1, timeout)
+
+    def usage(self) -> Usage:
+        """Returns what is in use now: limits, semaphores, locks, permits, and threads that wait. Takes no lock.
+
+        Returns:
+            The numbers as they are now.
+
+        Source: memstream_usage.
+        """
+        raw = abi.Usage(struct_size=sizeof(abi.Usage))
+        connection = self._connection
+        connection.check(connection.library.c.memstream_usage(connection.handle, byref(raw)))
+        return usage_from_struct(raw)
+
+    def lock_holders(self) -> List[LockHolder]:
+        """Returns the locks of the segment that threads hold now. Takes no lock.
+
+        A hold mostly takes less than a microsecond. A process that holds the same lock in several looks is stopped,
+        slow, or busy with a large value.
+
+        Returns:
+            The locks of shards in their order, then that of the process table.
+
+        Source: memstream_lock_holders.
+        """
+        connection = self._connection
+        count = c_size_t(64)
+        while True:
+            capacity = count.value
+            holders = (abi.LockHolder * capacity)()
+            function = connection.library.c.memstream_lock_holders
+            connection.check(function(connection.handle, holders, capacity, byref(count)))
+            if count.value <= capacity:
+                return [lock_holder_from_struct(raw) for raw in holders[: count.value]]
 
 
 def end_permits(cache: PermitOwner) -> None:

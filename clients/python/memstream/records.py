@@ -1,5 +1,5 @@
 """What the cache tells about itself: entries, statistics, processes."""
 
-from memstream._core.records import Entry, Histogram, Info, Metrics, Process, Repair, Stats
+from memstream._core.records import Entry, Histogram, Info, LockHolder, Metrics, Process, Repair, Stats, Usage
 
-__all__ = ["Entry", "Histogram", "Info", "Metrics", "Process", "Repair", "Stats"]
+__all__ = ["Entry", "Histogram", "Info", "LockHolder", "Metrics", "Process", "Repair", "Stats", "Usage"]

@@ -312,6 +312,36 @@ class Metrics(ctypes.Structure):
     ]
 
 
+class Usage(ctypes.Structure):
+    """`memstream_usage_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rates", c_uint64),
+        ("rate_capacity", c_uint64),
+        ("semaphores", c_uint64),
+        ("locks", c_uint64),
+        ("permits", c_uint64),
+        ("holders", c_uint64),
+        ("holder_capacity", c_uint64),
+        ("change_waiters", c_uint64),
+        ("permit_waiters", c_uint64),
+        ("lease_waiters", c_uint64),
+    ]
+
+
+class LockHolder(ctypes.Structure):
+    """`memstream_lock_holder_t`."""
+
+    _fields_ = [
+        ("kind", c_uint32),
+        ("shard", c_uint32),
+        ("pid", c_uint32),
+        ("tid", c_uint32),
+        ("reserved", c_uint64 * 2),
+    ]
+
+
 class Segment(ctypes.Structure):
     """`memstream_segment_t`."""
 
@@ -373,6 +403,8 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_process_t": Process,
     "memstream_repair_report_t": RepairReport,
     "memstream_metrics_t": Metrics,
+    "memstream_usage_t": Usage,
+    "memstream_lock_holder_t": LockHolder,
     "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
@@ -441,6 +473,8 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_check": (c_int, (c_void_p, POINTER(c_uint64))),
     "memstream_repair": (c_int, (c_void_p, POINTER(RepairReport))),
     "memstream_metrics": (c_int, (c_void_p, POINTER(Metrics))),
+    "memstream_usage": (c_int, (c_void_p, POINTER(Usage))),
+    "memstream_lock_holders": (c_int, (c_void_p, POINTER(LockHolder), c_size_t, POINTER(c_size_t))),
     "memstream_reap": (c_int, (c_void_p, POINTER(ReapReport))),
     "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
     "memstream_hot_keys": (c_int, (c_void_p, POINTER(Entry), c_size_t, POINTER(c_size_t))),

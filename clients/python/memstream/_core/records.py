@@ -17,6 +17,8 @@ ENTRY_FORMAT = struct.Struct(f"@8Q4I{abi.MAX_KEY_SIZE + 8}s")
 
 # The values of `cache_stats_t.huge_pages`.
 _HUGE_PAGES = ("off", "try", "require")
+# The values of `memstream_lock_holder_t.kind`.
+_LOCKS = {1: "write", 2: "read", 3: "processes"}
 
 
 class Entry(NamedTuple):
@@ -135,6 +137,43 @@ class Process(NamedTuple):
     hits: int
     misses: int
     puts: int
+
+
+class Usage(NamedTuple):
+    """What is in use at one moment: `memstream_usage_t`. What dead processes held is not in use."""
+
+    rates: int
+    """Keys of `Cache.limit` that have used up a part of their rate."""
+    rate_capacity: int
+    """Places for such keys; 0 in a segment below 16 MiB."""
+    semaphores: int
+    """Semaphores of several permits of which a process holds at least one."""
+    locks: int
+    """Semaphores of one permit that a process holds."""
+    permits: int
+    """Permits held, of all names."""
+    holders: int
+    """Places taken: one for each name that a handle holds."""
+    holder_capacity: int
+    """Places for holders; 0 in a segment below 16 MiB."""
+    change_waiters: int
+    """Threads that sleep in `Cache.wait`."""
+    permit_waiters: int
+    """Threads that sleep until a permit is free."""
+    lease_waiters: int
+    """Threads that sleep until a lease ends."""
+
+
+class LockHolder(NamedTuple):
+    """A lock of the segment that a thread holds: `memstream_lock_holder_t`."""
+
+    lock: str
+    """ "write" or "read": that of a shard; "processes": that of the process table."""
+    shard: int
+    """0 for "processes"."""
+    pid: int
+    """0: the system does not tell, for example across pid namespaces."""
+    tid: int
 
 
 class Repair(NamedTuple):
@@ -310,6 +349,16 @@ def process_from_struct(raw: abi.Process) -> Process:
     return Process(raw.pid, raw.pins, raw.start_time, raw.hits, raw.misses, raw.puts)
 
 
+def usage_from_struct(raw: abi.Usage) -> Usage:
+    """Makes Usage from a filled `memstream_usage_t`: the same names."""
+    return Usage(*(getattr(raw, name) for name in Usage._fields))
+
+
+def lock_holder_from_struct(raw: abi.LockHolder) -> LockHolder:
+    """Makes a LockHolder from a `memstream_lock_holder_t`."""
+    return LockHolder(_LOCKS[raw.kind], raw.shard, raw.pid, raw.tid)
+
+
 def repair_from_struct(raw: abi.RepairReport) -> Repair:
     """Makes a Repair from a filled `memstream_repair_report_t`."""
     return Repair(raw.problems, raw.dropped_entries, raw.damaged_values, raw.emptied_shards, raw.entries)
@@ -332,4 +381,4 @@ def metrics_from_struct(raw: abi.Metrics, bucket_bound: Callable[[int], int]) ->
     )
 
 
-present_as("memstream.records", Entry, Stats, Info, Process, Repair, Histogram, Metrics)
+present_as("memstream.records", Entry, Stats, Info, Process, Usage, LockHolder, Repair, Histogram, Metrics)

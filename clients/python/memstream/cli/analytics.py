@@ -135,7 +135,7 @@ def _log(cache: Cache, arguments: argparse.Namespace) -> None:
     # Opened for each line: a log that is rotated away meanwhile begins anew.
     for _ in _looks(arguments.every, arguments.count):
         with open(arguments.log, "a", encoding="utf-8") as file:
-            print(json.dumps(sample(cache.info(), cache.stats())), file=file)
+            print(json.dumps(sample(cache.info(), cache.stats(), cache.usage(), cache.invalidations())), file=file)
 
 
 def _looks(interval: Optional[float], count: Optional[int]) -> Iterator[int]:

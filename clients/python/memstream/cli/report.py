@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 
 from memstream.cache import Cache
 from memstream.cli.text import bar, format_instant, format_size, printable
-from memstream.records import Entry, Info, Stats
+from memstream.records import Entry, Info, Stats, Usage
 
 _KEY_WIDTH = 44
 
@@ -36,6 +36,9 @@ class Report(NamedTuple):
 
     info: Info
     stats: Stats
+    usage: Usage
+    invalidations: int
+    """Of tags."""
     top: Dict[str, List[Entry]]
     """By "accesses", "size" and "recency": the highest entries, highest first."""
 
@@ -55,11 +58,12 @@ def take_report(cache: Cache, top: int) -> Report:
     for entry in cache.scan():
         for ranking in rankings.values():
             ranking.offer(entry)
-    return Report(cache.info(), cache.stats(), {name: ranking.entries() for name, ranking in rankings.items()})
+    top_entries = {name: ranking.entries() for name, ranking in rankings.items()}
+    return Report(cache.info(), cache.stats(), cache.usage(), cache.invalidations(), top_entries)
 
 
-def sample(info: Info, stats: Stats) -> Dict[str, Any]:
-    """Returns the statistics as one flat object for JSON. Instants are Unix time in seconds."""
+def sample(info: Info, stats: Stats, usage: Usage, invalidations: int) -> Dict[str, Any]:
+    """Returns the figures as one flat object for JSON. Instants are Unix time in seconds."""
     return {
         "time": stats.now,
         "backend": info.backend,
@@ -68,13 +72,15 @@ def sample(info: Info, stats: Stats) -> Dict[str, Any]:
         "accelerated": info.accelerated,
         "hit_ratio": stats.hit_ratio,
         **stats._asdict(),
+        **usage._asdict(),
+        "invalidations": invalidations,
     }
 
 
 def as_json(report: Report) -> Dict[str, Any]:
     """Returns the whole report as an object for JSON."""
     top = {name: [_entry_as_json(entry) for entry in entries] for name, entries in report.top.items()}
-    return {**sample(report.info, report.stats), "top": top}
+    return {**sample(report.info, report.stats, report.usage, report.invalidations), "top": top}
 
 
 def _entry_as_json(entry: Entry) -> Dict[str, Any]:
@@ -88,7 +94,7 @@ def render(report: Report, before: Optional[Report] = None) -> str:
         report: what to show.
         before: an earlier look at the same cache, to show the rates since then.
     """
-    lines = list(_render_stats(report.info, report.stats))
+    lines = [*_render_stats(report.info, report.stats), _render_usage(report.usage, report.invalidations)]
     if before is not None and before.info.uuid == report.info.uuid:
         lines += ["", *_render_rates(before.stats, report.stats)]
     lines += ["", *_render_bars(report.stats)]
@@ -133,6 +139,15 @@ def _render_stats(info: Info, stats: Stats) -> Iterable[str]:
         f"trouble     {stats.dead_processes} processes died, {stats.recoveries} recoveries, {stats.damaged} damaged "
         f"entries, {stats.view_copies} views copied, {stats.busy_shards} shards held by others, "
         f"{stats.commit_failures} times no more memory"
+    )
+
+
+def _render_usage(usage: Usage, invalidations: int) -> str:
+    return (
+        f"in use      {usage.rates} of {usage.rate_capacity} rates, {usage.semaphores} semaphores, "
+        f"{usage.locks} locks; {usage.permits} permits in {usage.holders} of {usage.holder_capacity} places; waiters: "
+        f"{usage.change_waiters} for a change, {usage.permit_waiters} for a permit, {usage.lease_waiters} for a lease; "
+        f"tags: {invalidations} invalidations"
     )
 
 
