@@ -16,6 +16,19 @@ bool may_look_read_only(int status) {
          status == CACHE_PROCESS_TABLE_FULL;
 }
 
+// All that a call lists.
+template <class One, class Call>
+std::vector<One> listed(memstream_t* cache, Call call) {
+  std::vector<One> all(64);
+  for (;;) {
+    std::size_t count = 0;
+    require_ok(call(cache, all.data(), all.size(), &count));
+    const bool had_room = count <= all.size();
+    all.resize(count);
+    if (had_room) return all;
+  }
+}
+
 }  // namespace
 
 int require_ok(int status) {
@@ -67,14 +80,11 @@ cache_stats_t Cache::stats() const {
 }
 
 std::vector<memstream_process_t> Cache::processes() const {
-  std::vector<memstream_process_t> processes(64);
-  for (;;) {
-    std::size_t count = 0;
-    require_ok(memstream_processes(get(), processes.data(), processes.size(), &count));
-    const bool had_room = count <= processes.size();
-    processes.resize(count);
-    if (had_room) return processes;
-  }
+  return listed<memstream_process_t>(get(), memstream_processes);
+}
+
+std::vector<memstream_lock_holder_t> Cache::locks() const {
+  return listed<memstream_lock_holder_t>(get(), memstream_lock_holders);
 }
 
 bool Cache::read(std::string_view key, std::string* value, memstream_meta_t* meta) const {

@@ -38,6 +38,8 @@ class Cache {
   memstream_info_t info() const;
   cache_stats_t stats() const;
   std::vector<memstream_process_t> processes() const;
+  // The locks that threads hold at this moment. Waits for none.
+  std::vector<memstream_lock_holder_t> locks() const;
 
   // The value of a key, and what is known of it. False if there is none. On a read-only attach it counts no access.
   bool read(std::string_view key, std::string* value, memstream_meta_t* meta) const;

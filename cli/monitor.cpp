@@ -59,24 +59,20 @@ Json hot_json(const std::vector<HotKey>& keys) {
   return rows;
 }
 
-Json processes_json(const std::vector<memstream_process_t>& processes) {
-  Json rows = Json::array();
-  for (const memstream_process_t& process : processes) {
-    rows.push_back({{"pid", process.pid},
-                    {"state", condition_of(process.pid)},
-                    {"hits", process.hits},
-                    {"misses", process.misses},
-                    {"puts", process.puts},
-                    {"pins", process.pins},
-                    {"command", json_text(command_of(process.pid))}});
-  }
-  return rows;
-}
-
 Json advice_json(const Snapshot& snapshot) {
   Json rows = Json::array();
   for (const Advice& one : advice_for(snapshot)) rows.push_back({{"what", one.what}, {"why", one.why}});
   return rows;
+}
+
+// Those that were seen before, where somebody keeps a lock: then all else matters more.
+std::vector<memstream_entry_t> hot_keys_or(const Cache& cache, const std::vector<memstream_entry_t>& before) {
+  try {
+    return cache.hot_keys();
+  } catch (const Failure& failure) {
+    if (failure.status() != CACHE_BUSY) throw;
+    return before;
+  }
 }
 
 std::string event_text(const char* name, const Json& data) {
@@ -181,7 +177,7 @@ Monitor::Monitor(MonitorChoices choices)
       walk_(choices_.separators),
       cache_(std::make_shared<const Cache>(choices_.target, choices_.attach)),
       now_(take_snapshot(*cache_)),
-      hot_(cache_->hot_keys()),
+      hot_(hot_keys_or(*cache_, {})),
       recent_{now_} {
   sample_event_ = event_text("sample", sample_event());
 }
@@ -272,7 +268,7 @@ void Monitor::look() {
   if (cache_ == nullptr) reopen();
   const Cache& cache = *cache_;  // Only this thread replaces it.
   Snapshot now = take_snapshot(cache);
-  std::vector<memstream_entry_t> hot = cache.hot_keys();
+  std::vector<memstream_entry_t> hot = hot_keys_or(cache, hot_);
   Json sample = sample_json(now_, now);
   const double seconds = sample["seconds"];
   std::vector<HotKey> rates = hot_keys_between(hot_, hot, seconds);
@@ -306,7 +302,7 @@ Json Monitor::sample_event() const {
   return {{"stat", as_json(now_)},
           {"sample", history_.empty() ? Json(nullptr) : history_.back()},
           {"hot", hot_json(rates_)},
-          {"processes", processes_json(now_.processes)},
+          {"processes", processes_json(now_.processes, now_.locks)},
           {"advice", advice_json(now_)}};
 }
 

@@ -128,6 +128,18 @@ std::string as_prometheus(const Snapshot& snapshot) {
     page.sample(m.removals[i], fmt::format("cause=\"{}\"", kRemovalNames[i]));
   }
   page.single("memstream_invalidations_total", "counter", "Invalidations of a tag.", snapshot.invalidations);
+  const memstream_usage_t& u = snapshot.usage;
+  page.single("memstream_rate_limits", "gauge", "Keys that have used up a part of their rate.", u.rates);
+  page.single("memstream_rate_limit_capacity", "gauge", "Places for such keys.", u.rate_capacity);
+  page.single("memstream_semaphores", "gauge", "Semaphores of which a process holds a permit.", u.semaphores);
+  page.single("memstream_locks", "gauge", "Locks that a process holds.", u.locks);
+  page.single("memstream_permits", "gauge", "Permits of semaphores and locks that processes hold.", u.permits);
+  page.single("memstream_permit_holders", "gauge", "Places taken: one for each name that a handle holds.", u.holders);
+  page.single("memstream_permit_holder_capacity", "gauge", "Places for holders.", u.holder_capacity);
+  page.begin("memstream_waiters", "gauge", "Threads that sleep, by what they wait for.");
+  page.sample(u.change_waiters, "for=\"change\"");
+  page.sample(u.permit_waiters, "for=\"permit\"");
+  page.sample(u.lease_waiters, "for=\"lease\"");
   page.single("memstream_entries", "gauge", "Live entries.", s.entries);
   page.single("memstream_current_bytes", "gauge", "Bytes of live entries and of tables.",
               s.used_memory + s.table_memory);

@@ -86,7 +86,10 @@ Snapshot take_snapshot(const Cache& cache) {
   snapshot.metrics.struct_size = sizeof snapshot.metrics;
   require_ok(memstream_metrics(cache.get(), &snapshot.metrics));
   require_ok(memstream_invalidations(cache.get(), &snapshot.invalidations));
+  snapshot.usage.struct_size = sizeof snapshot.usage;
+  require_ok(memstream_usage(cache.get(), &snapshot.usage));
   snapshot.processes = cache.processes();
+  snapshot.locks = cache.locks();
   snapshot.near = take_near(cache);
   return snapshot;
 }
@@ -173,6 +176,50 @@ Curve curve_of(const Snapshot& snapshot) {
         {factor, static_cast<std::uint64_t>(size), hit_ratio_of(metrics, stats.hits + stats.misses, size / each)});
   }
   return curve;
+}
+
+// ---- processes ----
+
+std::string name_of(const memstream_lock_holder_t& lock) {
+  if (lock.kind == MEMSTREAM_LOCK_PROCESSES) return "lock of the process table";
+  return fmt::format("{} lock of shard {}", lock.kind == MEMSTREAM_LOCK_WRITE ? "write" : "read", lock.shard);
+}
+
+std::string locks_of(const std::vector<memstream_lock_holder_t>& locks, std::uint32_t pid) {
+  std::string names;
+  for (const memstream_lock_holder_t& lock : locks) {
+    if (lock.pid == pid) names += (names.empty() ? "" : ", ") + name_of(lock);
+  }
+  return names.empty() ? "-" : names;
+}
+
+Json processes_json(const std::vector<memstream_process_t>& processes,
+                    const std::vector<memstream_lock_holder_t>& locks) {
+  Json rows = Json::array();
+  for (const memstream_process_t& process : processes) {
+    Json holds = Json::array();
+    for (const memstream_lock_holder_t& lock : locks) {
+      if (lock.pid == process.pid) holds.push_back(name_of(lock));
+    }
+    rows.push_back({{"pid", process.pid},
+                    {"state", condition_of(process.pid)},
+                    {"hits", process.hits},
+                    {"misses", process.misses},
+                    {"puts", process.puts},
+                    {"pins", process.pins},
+                    {"holds", holds},
+                    {"command", json_text(command_of(process.pid))}});
+  }
+  return rows;
+}
+
+Json as_json(const memstream_lock_holder_t& lock) {
+  const char* const kind = lock.kind == MEMSTREAM_LOCK_WRITE  ? "write"
+                           : lock.kind == MEMSTREAM_LOCK_READ ? "read"
+                                                              : "processes";
+  Json json = {{"lock", kind}, {"pid", lock.pid}, {"tid", lock.tid}};
+  if (lock.kind != MEMSTREAM_LOCK_PROCESSES) json["shard"] = lock.shard;
+  return json;
 }
 
 // ---- advice ----
@@ -298,6 +345,15 @@ Json as_json(const Snapshot& snapshot) {
                    {"wait_ns", m.lock_wait_ns},
                    {"longest_wait_ns", m.longest_wait_ns},
                    {"timeouts", m.lock_timeouts}};
+  const memstream_usage_t& u = snapshot.usage;
+  json["limits"] = {{"rates", u.rates},
+                    {"rate_capacity", u.rate_capacity},
+                    {"semaphores", u.semaphores},
+                    {"locks", u.locks},
+                    {"permits", u.permits},
+                    {"holders", u.holders},
+                    {"holder_capacity", u.holder_capacity}};
+  json["waiters"] = {{"change", u.change_waiters}, {"permit", u.permit_waiters}, {"lease", u.lease_waiters}};
   json["recovery_ns"] = m.recovery_ns;
   json["longest_recovery_ns"] = m.longest_recovery_ns;
   json["slow_reads"] = m.slow_reads;

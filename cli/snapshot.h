@@ -32,7 +32,9 @@ struct Snapshot {
   cache_stats_t stats{};
   memstream_metrics_t metrics{};
   std::uint64_t invalidations = 0;  // Of tags.
+  memstream_usage_t usage{};
   std::vector<memstream_process_t> processes;
+  std::vector<memstream_lock_holder_t> locks;
   NearSnapshot near;
 };
 
@@ -91,6 +93,15 @@ double hit_ratio_of(const memstream_metrics_t& metrics, std::uint64_t gets, doub
 // /proc shows nothing of it, as in another namespace.
 std::string command_of(std::uint32_t pid);
 std::string condition_of(std::uint32_t pid);
+
+// "write lock of shard 3".
+std::string name_of(const memstream_lock_holder_t& lock);
+// What a process holds, "-" if nothing.
+std::string locks_of(const std::vector<memstream_lock_holder_t>& locks, std::uint32_t pid);
+// Each process with what /proc knows of it and the names of the locks that it holds.
+Json processes_json(const std::vector<memstream_process_t>& processes,
+                    const std::vector<memstream_lock_holder_t>& locks);
+Json as_json(const memstream_lock_holder_t& lock);
 
 // ---- what follows ----
 

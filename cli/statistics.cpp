@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <sstream>
@@ -32,6 +33,7 @@ std::string quantiles(Histogram histogram, const std::function<std::string(std::
 std::string render(const Snapshot& snapshot) {
   const cache_stats_t& s = snapshot.stats;
   const memstream_metrics_t& m = snapshot.metrics;
+  const memstream_usage_t& u = snapshot.usage;
   std::string text = fmt::format("{}:{}{}  {}, {} shards, {} processes, created {}\n\n", snapshot.backend,
                                  snapshot.name, snapshot.read_only ? " (read-only)" : "", format_size(s.max_memory),
                                  s.shards, s.processes, format_instant(s.created_at_ms));
@@ -46,6 +48,12 @@ std::string render(const Snapshot& snapshot) {
   line("operations",
        fmt::format("{} puts, {} deletes, {} evictions, {} expirations", s.puts, s.deletes, s.evictions, s.expirations));
   if (snapshot.invalidations != 0) line("tags", fmt::format("{} invalidations", snapshot.invalidations));
+  if (u.rate_capacity != 0) {
+    line("limits", fmt::format("{} of {} rates, {} semaphores, {} locks; {} permits in {} of {} places", u.rates,
+                               u.rate_capacity, u.semaphores, u.locks, u.permits, u.holders, u.holder_capacity));
+  }
+  line("waiters", fmt::format("{} for a change, {} for a permit, {} for a lease", u.change_waiters, u.permit_waiters,
+                              u.lease_waiters));
   line("evictions", share_of_causes(m));
   if (const auto idle = quantile(m.evicted_idle_ms, 0.5)) {
     line("", fmt::format("half of them not read for {} or less, stored {} ago or less", format_duration(*idle),
@@ -184,23 +192,24 @@ int processes(const Session& session, bool reaps) {
   memstream_reap_report_t report{};
   report.struct_size = sizeof report;
   if (reaps) require_ok(memstream_reap(cache.get(), &report));
-  Json rows = Json::array();
-  Table table({"PID", "STATE", "GETS", "HITS", "PUTS", "VIEWS", "COMMAND"});
-  for (const memstream_process_t& process : cache.processes()) {
-    const std::string command = command_of(process.pid);
-    const std::string condition = condition_of(process.pid);
-    rows.push_back({{"pid", process.pid},
-                    {"state", condition},
-                    {"hits", process.hits},
-                    {"misses", process.misses},
-                    {"puts", process.puts},
-                    {"pins", process.pins},
-                    {"command", json_text(command)}});
-    table.add({std::to_string(process.pid), condition, std::to_string(process.hits + process.misses),
+  const std::vector<memstream_process_t> processes = cache.processes();
+  const std::vector<memstream_lock_holder_t> locks = cache.locks();
+  Table table({"PID", "STATE", "GETS", "HITS", "PUTS", "VIEWS", "HOLDS", "COMMAND"});
+  for (const memstream_process_t& process : processes) {
+    table.add({std::to_string(process.pid), condition_of(process.pid), std::to_string(process.hits + process.misses),
                format_share(process.hits, process.hits + process.misses), std::to_string(process.puts),
-               std::to_string(process.pins), printable(command, 60)});
+               std::to_string(process.pins), locks_of(locks, process.pid), printable(command_of(process.pid), 60)});
   }
-  Json all = {{"processes", rows}};
+  Json all = {{"processes", processes_json(processes, locks)}, {"locks", Json::array()}};
+  std::string others;  // Locks of processes that have no slot, or none that this process can tell.
+  for (const memstream_lock_holder_t& lock : locks) {
+    all["locks"].push_back(as_json(lock));
+    if (std::none_of(processes.begin(), processes.end(), [&](const auto& one) { return one.pid == lock.pid; })) {
+      others += lock.pid == 0 ? fmt::format("Thread {}", lock.tid)
+                              : fmt::format("Process {} ({})", lock.pid, condition_of(lock.pid));
+      others += fmt::format(" holds the {}.\n", name_of(lock));
+    }
+  }
   if (reaps) {
     all["reaped"] = {{"processes", report.processes},
                      {"pins", report.pins},
@@ -208,7 +217,7 @@ int processes(const Session& session, bool reaps) {
                      {"locks", report.locks},
                      {"freed_bytes", report.freed_bytes}};
   }
-  print(session, all, [&] { return (reaps ? story_of(report) : "") + table.render(); });
+  print(session, all, [&] { return (reaps ? story_of(report) : "") + table.render() + others; });
   return kDone;
 }
 

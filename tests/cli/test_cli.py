@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
@@ -241,6 +242,43 @@ def test_procs_shows_a_stopped_process(shell: Shell) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+@contextmanager
+def stopped_under_lock(shell: Shell) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that was stopped inside a put. REQUIRES: the segment, if there is one, has one shard."""
+    code = (
+        "import sys; from memstream import Cache; cache = Cache(sys.argv[1], shards=1); print(1, flush=True)\n"
+        "values = {f'key{number}': bytes(900 + number) for number in range(256)}\n"
+        "while True: cache.set_many(values)"
+    )
+    environment = {**os.environ, "MEMSTREAM_SIZE": "8M"}
+    child = subprocess.Popen(["/usr/bin/python3", "-c", code, shell.name], stdout=subprocess.PIPE, env=environment)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"1\n"
+        deadline = time.monotonic() + 60
+        holders: List[int] = []
+        while child.pid not in holders and time.monotonic() < deadline:
+            child.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+            child.send_signal(signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)
+            holders = [lock["pid"] for lock in shell.json("procs")["locks"]]
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_procs_names_what_a_stopped_process_holds(shell: Shell) -> None:
+    with stopped_under_lock(shell) as child:
+        report = shell.json("procs")
+        row = {row["pid"]: row for row in report["processes"]}[child.pid]
+        assert (row["state"], row["holds"]) == ("stopped", ["write lock of shard 0"])
+        assert report["locks"] == [{"lock": "write", "pid": child.pid, "tid": child.pid, "shard": 0}]
+        lines = [line for line in shell.ok("procs").splitlines() if line.startswith(f"{child.pid} ")]
+        assert len(lines) == 1 and "stopped" in lines[0] and "write lock of shard 0" in lines[0]
+    assert shell.json("procs")["locks"] == []
 
 
 def test_ls_names_size_owner_and_state(shell: Shell) -> None:

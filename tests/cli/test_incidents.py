@@ -212,6 +212,7 @@ def test_waits(shell: Shell, commands: List[str]) -> None:
             row = [line.split() for line in shell.ok(*words_of(who)).splitlines() if line.startswith(f"{second.pid} ")]
             state = row[0][1]
         assert state == "stopped"
+        assert line_of(shell.ok(*words_of(who)), "PID").split()[6] == "HOLDS"
 
 
 @about("Who is attached?")

@@ -6,8 +6,10 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -86,6 +88,79 @@ def test_invalidations_of_tags_are_counted_everywhere(shell: Shell) -> None:
     assert shell.json("stat")["invalidations"] == 3
     assert "3 invalidations" in shell.ok("stat")
     assert value_of(families(shell.ok("metrics"))["memstream_invalidations"]) == 3
+
+
+def test_limits_permits_and_waiters_are_the_same_everywhere(shell: Shell) -> None:
+    from memstream import Cache
+
+    fill(shell, 1)
+    assert shell.json("stat")["limits"]["rate_capacity"] == 0  # A small segment has none.
+    assert "rates" not in shell.ok("stat") and "0 for a change, 0 for a permit, 0 for a lease" in shell.ok("stat")
+    shell.ok("rm", "--yes")
+    with Cache(shell.name, size=16 << 20) as cache, Cache(shell.name) as other:
+        for number in range(6):
+            cache.limit(f"user{number}", rate=2, period=3600)
+        lease = cache.lease("computed")
+        assert lease
+        wait = "import sys; from memstream import Cache; cache = Cache(sys.argv[1]); print(1, flush=True); "
+        waits = ["cache.wait('absent', None)"]
+        waits += ["cache.lock('one').acquire()"] * 2 + ["cache.wait_for_lease('computed')"] * 3
+        with ExitStack() as held:
+            for name, permits in (("pool", 3), ("pool", 3), ("one", 1), ("two", 1)):
+                held.enter_context(cache.semaphore(name, permits))
+            held.enter_context(other.semaphore("pool", 3))
+            children = [
+                subprocess.Popen(["/usr/bin/python3", "-c", wait + one, shell.name], stdout=subprocess.PIPE)
+                for one in waits
+            ]
+            try:
+                for child in children:
+                    assert child.stdout is not None and child.stdout.readline() == b"1\n"
+                deadline = time.monotonic() + 30
+                while tuple(cache.usage())[-3:] != (1, 2, 3) and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                for child in children:  # Python looks at its signals in between. A stopped process waits.
+                    os.kill(child.pid, signal.SIGSTOP)
+                usage, report, text = cache.usage(), shell.json("stat"), shell.ok("stat")
+                page = families(shell.ok("metrics"))
+                served = shell.json("report", "--seconds", "0.1")["stat"]
+                environment = {**os.environ, "MEMSTREAM_NAME": shell.name}
+                script = Path(__file__).parents[2] / "clients" / "python" / "analytics.py"
+                analysed = json.loads(
+                    subprocess.check_output(["/usr/bin/python3", str(script), "--json"], env=environment)
+                )
+                screen = subprocess.check_output(["/usr/bin/python3", str(script)], env=environment).decode()
+            finally:
+                for child in children:
+                    child.kill()
+                    child.wait()
+    limits = report["limits"]
+    assert limits == {
+        "rates": 6,
+        "rate_capacity": 512,
+        "semaphores": 1,
+        "locks": 2,
+        "permits": 5,
+        "holders": 4,
+        "holder_capacity": 508,
+    }
+    waiters = report["waiters"]
+    assert waiters == {"change": 1, "permit": 2, "lease": 3}
+    assert (served["limits"], served["waiters"]) == (limits, waiters)
+    assert usage._asdict() == {**limits, **{f"{what}_waiters": count for what, count in waiters.items()}}
+    assert {name: analysed[name] for name in usage._fields} == usage._asdict() and analysed["invalidations"] == 0
+    for shown in (text, screen):
+        assert "6 of 512 rates, 1 semaphores, 2 locks; 5 permits in 4 of 508 places" in shown
+        assert "1 for a change, 2 for a permit, 3 for a lease" in shown
+    names = {
+        "rates": "rate_limits",
+        "rate_capacity": "rate_limit_capacity",
+        "holders": "permit_holders",
+        "holder_capacity": "permit_holder_capacity",
+    }
+    for name, count in limits.items():
+        assert value_of(page[f"memstream_{names.get(name, name)}"]) == count, name
+    assert {sample.labels["for"]: sample.value for sample in page["memstream_waiters"].samples} == waiters
 
 
 def test_alert_rules_name_metrics_and_labels_that_exist(shell: Shell) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from test_cli import COMMAND, Shell
+from test_cli import COMMAND, Shell, stopped_under_lock
 
 SHAPE = Path(__file__).parent / "report_shape.json"
 PATIENCE = 60  # Seconds after which a machine that is busy counts as one that hangs.
@@ -63,6 +63,15 @@ class Server:
             return answer.status, dict(answer.getheaders()), answer.read().decode()
         finally:
             connection.close()
+
+    def row_of(self, pid: int, **wanted: Any) -> Any:
+        """The row of a process, as soon as a look finds it with these values."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for row in self.json("/api/report")["processes"]:
+                if row["pid"] == pid and wanted.items() <= row.items():
+                    return row
+        raise AssertionError((pid, wanted, self.json("/api/report")["processes"]))
 
     def json(self, path: str, **headers: str) -> Any:
         status, _, text = self.ask(path, **headers)
@@ -185,16 +194,27 @@ def test_every_way_to_a_number_gives_the_same_one(shell: Shell) -> None:
         prefixes = {row["prefix"]: row for row in report["survey"]["prefixes"]}
         assert prefixes["user:"] == shell.json("prefixes")["prefixes"][0]
         assert prefixes["img/"]["entries"] == 1
-        # The server may have made its last report before this process was attached.
-        shown = row_of_this_process(shell.json("procs"))
-        deadline = time.monotonic() + PATIENCE
-        while row_of_this_process(server.json("/api/report")) != shown and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert shown is not None and row_of_this_process(server.json("/api/report")) == shown
+        rows = {row["pid"]: row for row in shell.json("procs")["processes"]}
+        assert server.row_of(os.getpid(), **rows[os.getpid()]) == rows[os.getpid()]
 
 
-def row_of_this_process(report: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    return next((row for row in report["processes"] if row["pid"] == os.getpid()), None)
+def test_the_server_names_what_a_stopped_process_holds(shell: Shell) -> None:
+    from memstream import Cache
+
+    with Cache(shell.name, size=8 << 20, shards=1) as cache:
+        cache.set("hot", b"value")
+        for _ in range(20_000):
+            cache.get("hot")
+        assert shell.json("hotkeys")["keys"]
+        with Server(shell) as server, stopped_under_lock(shell) as child:
+            row = server.row_of(child.pid, state="stopped", holds=["write lock of shard 0"])
+            assert row["pins"] == 0
+            # Sample after sample, though the lock is not to be had.
+            seen = len(server.json("/api/report")["history"])
+            deadline = time.monotonic() + PATIENCE
+            while len(server.json("/api/report")["history"]) < seen + 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert len(server.json("/api/report")["history"]) >= seen + 3
 
 
 def test_the_report_has_the_recorded_shape(shell: Shell) -> None:

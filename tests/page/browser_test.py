@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "cli"))
 
-from test_cli import Shell  # noqa: E402  # The folder has to be in the path first.
+from test_cli import Shell, stopped_under_lock  # noqa: E402  # The folder has to be in the path first.
 from test_serve import Server  # noqa: E402
 
 MODULES = ROOT / "build" / "page"
@@ -212,6 +213,37 @@ def test_the_page_lives(browser: Browser, shell: Shell) -> None:
         browser.wait("document.getElementById('problem').hidden")
         server.stop()
         browser.wait("document.getElementById('state').textContent === 'no connection'")
+
+
+def test_the_page_shows_what_is_in_use_and_who_holds_a_lock(browser: Browser, shell: Shell) -> None:
+    from memstream import Cache
+
+    def use(name: str) -> str:
+        return f"document.getElementById('use-{name}').dataset.value"
+
+    with Cache(shell.name, size=16 << 20, shards=1) as cache, Server(shell) as server:
+        for number in range(5):
+            cache.limit(f"user{number}", rate=2, period=3600)
+        browser("open", url=server.url)
+        with cache.semaphore("pool", 3), cache.semaphore("pool", 3), cache.lock("one"), cache.lock("two"):
+            waiter = threading.Thread(target=cache.wait, args=("key", None))
+            waiter.start()
+            browser.wait(f"{use('permits')} === '4' && {use('change')} === '1'")
+            values, usage = browser.values(), cache.usage()
+            for name in ("rates", "semaphores", "locks", "permits", "holders"):
+                assert int(values[f"use-{name}"]) == getattr(usage, name) > 0, name
+            assert browser.see("document.getElementById('use-rates').textContent") == f"5 of {usage.rate_capacity}"
+            cache.set("key", b"value")
+            waiter.join()
+        browser.wait(f"{use('permits')} === '0' && {use('change')} === '0'")
+        with stopped_under_lock(shell) as child:
+            rows = "[...document.querySelectorAll('#processes tbody tr')].map((row) => row.textContent)"
+            holds = "text.includes('write lock of shard 0')"
+            shown = f"{rows}.some((text) => text.startsWith('{child.pid}stopped') && {holds})"
+            browser.wait(shown)
+        browser.wait(f"!{rows}.some((text) => text.includes('write lock'))")
+        assert browser("axe") == []
+        has_no_fault(browser, urlsplit(server.url).netloc)
 
 
 def test_everybody_can_use_the_page(browser: Browser, shell: Shell) -> None:

@@ -5,7 +5,7 @@ import { Chart } from "./charts";
 import { openDetail, search } from "./detail";
 import { byId, element, setText } from "./dom";
 import { count, duration, instant, keyText, nanoseconds, percent, short, size } from "./format";
-import { Arena, Curve, Memory, Prefixes, Spreads, Tile, drawTotals } from "./parts";
+import { Arena, Curve, Memory, Prefixes, Spreads, Tile, drawTotals, drawUsage } from "./parts";
 import { Table, type Column } from "./table";
 import type { Entry, Live, NearServer, Process, Report, Sample, Survey } from "./types";
 
@@ -188,6 +188,7 @@ const processes = new Table<Process>({
     { title: "Hits", value: (p) => p.hits / Math.max(1, p.hits + p.misses), text: (p) => percent(p.hits + p.misses === 0 ? null : p.hits / (p.hits + p.misses)) },
     { title: "Puts", value: (p) => p.puts, text: (p) => short(p.puts) },
     { title: "Views", value: (p) => p.pins, text: (p) => count(p.pins) },
+    { title: "Holds", value: (p) => p.holds.join(), text: (p) => p.holds.join(", ") || "–", isText: true },
     { title: "Command", value: (p) => p.command, text: (p) => keyText(p.command), isText: true },
   ],
   id: (p) => String(p.pid),
@@ -251,6 +252,7 @@ function drawLive(): void {
     setText(nearNote, `${count(hits)} hits, ${count(fills)} fills, ${count(conflicts)} conflicts, ${count(merged)} merged, ${count(bypasses)} bypasses, ${count(stale)} stale, ${count(errors)} errors.`);
     nearServers.set(servers);
   }
+  drawUsage(stat);
   drawTotals(stat);
   drawKeysNote(shownTable === "found" ? (keysNote.textContent ?? "") : undefined);
   const list = byId("advice").querySelector("ul");

@@ -356,8 +356,41 @@ export class Curve {
 
 // ---- counters ----
 
+type Row = [title: string, name: string, value: number, kind?: string, capacity?: number];
+
+function drawPairs(card: string, prefix: string, rows: Row[]): void {
+  const list = byId(card);
+  let body = list.querySelector("dl");
+  if (!body) {
+    body = element("dl", { class: "pairs" });
+    list.append(body);
+  }
+  if (body.childElementCount !== rows.length) {
+    body.replaceChildren(...rows.map(([title, name]) => element("div", {}, element("dt", {}, title), element("dd", { id: `${prefix}-${name}` }))));
+  }
+  for (const [, name, value, kind, capacity] of rows) {
+    const cell = byId(`${prefix}-${name}`);
+    setText(cell, capacity === undefined ? count(value) : `${count(value)} of ${count(capacity)}`);
+    cell.dataset.value = String(value);
+    cell.className = value > 0 && kind ? kind : "";
+  }
+}
+
+export function drawUsage({ limits, waiters }: Stat): void {
+  drawPairs("usage", "use", [
+    ["Rate limits", "rates", limits.rates, undefined, limits.rate_capacity],
+    ["Semaphores", "semaphores", limits.semaphores],
+    ["Locks", "locks", limits.locks],
+    ["Permits held", "permits", limits.permits],
+    ["Places of holders", "holders", limits.holders, undefined, limits.holder_capacity],
+    ["Waiters for a change", "change", waiters.change],
+    ["Waiters for a permit", "permit", waiters.permit],
+    ["Waiters for a lease", "lease", waiters.lease],
+  ]);
+}
+
 export function drawTotals(stat: Stat): void {
-  const rows: [string, string, number, string?][] = [
+  drawPairs("totals", "total", [
     ["Hits", "hits", stat.hits],
     ["Misses", "misses", stat.misses],
     ["Puts", "puts", stat.puts],
@@ -375,20 +408,5 @@ export function drawTotals(stat: Stat): void {
     ["Views copied", "view_copies", stat.view_copies],
     ["Entries cleared", "cleared", stat.removals.clear ?? 0],
     ["Tags invalidated", "invalidations", stat.invalidations],
-  ];
-  const list = byId("totals");
-  let body = list.querySelector("dl");
-  if (!body) {
-    body = element("dl", { class: "pairs" });
-    list.append(body);
-  }
-  if (body.childElementCount !== rows.length) {
-    body.replaceChildren(...rows.map(([title, name]) => element("div", {}, element("dt", {}, title), element("dd", { id: `total-${name}` }))));
-  }
-  rows.forEach(([, name, value, kind]) => {
-    const cell = byId(`total-${name}`);
-    setText(cell, count(value));
-    cell.dataset.value = String(value);
-    cell.className = value > 0 && kind ? kind : "";
-  });
+  ]);
 }

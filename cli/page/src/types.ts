@@ -68,6 +68,8 @@ export interface Stat {
   read_retries: number;
   removals: Record<string, number>;
   invalidations: number;
+  limits: { rates: number; rate_capacity: number; semaphores: number; locks: number; permits: number; holders: number; holder_capacity: number };
+  waiters: { change: number; permit: number; lease: number };
   locks: { waits: number; wait_ns: number; longest_wait_ns: number; timeouts: number };
   evicted_age_ms: Histogram;
   evicted_idle_ms: Histogram;
@@ -125,6 +127,7 @@ export interface Process {
   misses: number;
   puts: number;
   pins: number;
+  holds: string[];
   command: string;
 }
 
