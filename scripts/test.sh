@@ -58,7 +58,7 @@ usage() {
 usage: test.sh [--quick | --full | --only STEP...]
 
 Installs what is missing, builds, and runs steps; one that fails does not stop the others.
-  --quick      about 35 minutes on two cores; so it is without an option
+  --quick      about 25 minutes on two cores; so it is without an option
   --full       what the quick run leaves out, within an hour
   --only STEP  this step (may be repeated); some are in neither run
   --list       the steps
