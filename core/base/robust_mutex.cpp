@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 
+#include "core/base/pause.h"
 #include "core/base/shared_bytes.h"
 
 namespace memstream {
@@ -20,18 +21,14 @@ constexpr int kSpinLooks = 40;
 constexpr int kPausesPerLook = 3;
 
 LockOutcome spin(pthread_mutex_t* mutex) noexcept {
-#if defined(__GLIBC__) && defined(__x86_64__)
   const std::atomic_ref<int> word(mutex->__data.__lock);
   for (int looks = 0; looks < kSpinLooks; ++looks) {
-    for (int pauses = 0; pauses < kPausesPerLook; ++pauses) __builtin_ia32_pause();
+    for (int pauses = 0; pauses < kPausesPerLook; ++pauses) pause_processor();
     const bool is_held = (word.load(std::memory_order_relaxed) & FUTEX_TID_MASK) != 0;
     if (is_held) continue;
     const LockOutcome outcome = robust_mutex_try_lock(mutex);
     if (outcome != LockOutcome::kTimeout) return outcome;
   }
-#else
-  static_cast<void>(mutex);
-#endif
   return LockOutcome::kTimeout;
 }
 
@@ -91,36 +88,21 @@ LockOutcome robust_mutex_lock(pthread_mutex_t* mutex, const Deadline& deadline) 
 }
 
 pid_t robust_mutex_owner(pthread_mutex_t* mutex) noexcept {
-#if defined(__GLIBC__) && defined(__x86_64__)
   const std::atomic_ref<int> word(mutex->__data.__lock);
   return word.load(std::memory_order_relaxed) & FUTEX_TID_MASK;
-#else
-  static_cast<void>(mutex);
-  return 0;
-#endif
 }
 
 bool robust_mutex_is_mine(pthread_mutex_t* mutex) noexcept {
-#if defined(__GLIBC__) && defined(__x86_64__)
   // The number that the C library writes into a lock. A child that was cloned past it has that of its parent there, so
   // the kernel's would be the wrong one.
   clockid_t clock = 0;
   if (::pthread_getcpuclockid(::pthread_self(), &clock) != 0) return false;
   return robust_mutex_owner(mutex) == ~(clock >> 3);
-#else
-  static_cast<void>(mutex);
-  return true;
-#endif
 }
 
 bool robust_mutex_is_awaited(pthread_mutex_t* mutex) noexcept {
-#if defined(__GLIBC__) && defined(__x86_64__)
   const std::atomic_ref<int> word(mutex->__data.__lock);
   return (static_cast<unsigned>(word.load(std::memory_order_relaxed)) & FUTEX_WAITERS) != 0;
-#else
-  static_cast<void>(mutex);
-  return true;
-#endif
 }
 
 void robust_mutex_consistent(pthread_mutex_t* mutex) noexcept { pthread_mutex_consistent(mutex); }

@@ -223,7 +223,7 @@ struct ShardHeader {
   std::atomic<std::uint16_t> announced[2];    // Slow readers at rw[0] and rw[1], and those that died there.
   pthread_rwlock_t rw[2];                     // Only ever try-locked.
   std::atomic<std::uint32_t> lease_events;    // Counts leases that ended; waiters sleep on it.
-  std::byte unused2[12];
+  std::byte unused2[52 - sizeof(pthread_mutex_t)];
 
   ShardSpace space;        // Under W.
   ShardCounters counters;  // Under W.
@@ -233,10 +233,19 @@ struct ShardHeader {
 };
 inline constexpr std::size_t kShardHeaderSize = kPageSize;
 static_assert(sizeof(ShardHeader) <= kShardHeaderSize);
-static_assert(offsetof(ShardHeader, write_mutex) == 64 && offsetof(ShardHeader, rw) == 128);
-static_assert(offsetof(ShardHeader, space) == 256);
+static_assert(offsetof(ShardHeader, write_mutex) == 64 && offsetof(ShardHeader, space) == 256);
+#if defined(__x86_64__)
+static_assert(sizeof(pthread_mutex_t) == 40 && offsetof(ShardHeader, epoch) == 104);
+static_assert(offsetof(ShardHeader, wait) == 112 && offsetof(ShardHeader, needs_recovery) == 116);
 // A write that meets no slow reader touches one line of the lock.
-static_assert(offsetof(ShardHeader, announced) == 124);
+static_assert(offsetof(ShardHeader, redo) == 120 && offsetof(ShardHeader, announced) == 124);
+static_assert(sizeof(pthread_rwlock_t) == 56 && offsetof(ShardHeader, rw) == 128);
+static_assert(offsetof(ShardHeader, lease_events) == 240 && offsetof(ShardHeader, unused2) == 244);
+#elif defined(__aarch64__)
+// The mutex has eight bytes more, which move the words behind it by as many.
+static_assert(sizeof(pthread_mutex_t) == 48 && sizeof(pthread_rwlock_t) == 56);
+static_assert(offsetof(ShardHeader, announced) == 132 && offsetof(ShardHeader, lease_events) == 248);
+#endif
 
 // ---- the segment's own tables ----
 
@@ -292,9 +301,9 @@ inline constexpr std::uint64_t kPinIsTentative = 1;
 struct ThreadSlot {
   pthread_mutex_t mutex;            // Robust.
   std::atomic<std::uint64_t> hold;  // 0, or (shard + 1) << 48 | (epoch + 1) of the shard that is being read.
-  std::byte unused[16];
+  std::byte unused[56 - sizeof(pthread_mutex_t)];
 };
-static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == 40);
+static_assert(sizeof(ThreadSlot) == kCacheLineSize && offsetof(ThreadSlot, hold) == sizeof(pthread_mutex_t));
 constexpr std::uint64_t hold_word(std::uint32_t shard, std::uint64_t epoch) noexcept {
   return (std::uint64_t{shard} + 1) << 48 | (epoch + 1);
 }
@@ -370,7 +379,7 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> slots_in_use;       // Process slots behind these are free.
   std::atomic<std::uint32_t> pin_chunks_in_use;  // Pin chunks behind these were never claimed.
   std::atomic<std::uint64_t> view_copies;        // Views that were copied because no place for a pin was free.
-  std::byte unused2[40];
+  std::byte unused2[80 - sizeof(pthread_mutex_t)];
 };
 // What SegmentHeader::successor says of a segment: the first half of its uuid.
 inline std::uint64_t uuid_word(const std::uint8_t (&uuid)[16]) noexcept {
@@ -381,5 +390,9 @@ inline std::uint64_t uuid_word(const std::uint8_t (&uuid)[16]) noexcept {
 static_assert(sizeof(SegmentHeader) <= kPageSize);
 static_assert(offsetof(SegmentHeader, state) % kCacheLineSize == 0);
 static_assert(offsetof(SegmentHeader, registry_mutex) % kCacheLineSize == 0);
+static_assert(offsetof(SegmentHeader, registry_mutex) == 576 && sizeof(SegmentHeader) == 704);
+#if defined(__x86_64__)
+static_assert(offsetof(SegmentHeader, retired) == 616 && offsetof(SegmentHeader, unused2) == 664);
+#endif
 
 }  // namespace memstream

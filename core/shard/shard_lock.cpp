@@ -9,6 +9,7 @@
 #include <functional>
 #include <thread>
 
+#include "core/base/pause.h"
 #include "core/base/process_names.h"
 #include "core/base/thread_cancel.h"
 
@@ -24,9 +25,7 @@ class Backoff {
  public:
   void pause() noexcept {
     if (++count_ <= kSpins) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
+      pause_processor();
       return;
     }
     const DisableCancelScope uncancelled;

@@ -1,0 +1,12 @@
+# fmt by its headers alone, which serve any architecture. Defines fmt::fmt and fmt::fmt-header-only.
+find_path(fmt_INCLUDE_DIR NAMES fmt/format.h DOC "Directory of fmt/format.h")
+mark_as_advanced(fmt_INCLUDE_DIR)
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(fmt REQUIRED_VARS fmt_INCLUDE_DIR)
+if(fmt_FOUND AND NOT TARGET fmt::fmt)
+  add_library(fmt::fmt-header-only INTERFACE IMPORTED)
+  target_include_directories(fmt::fmt-header-only INTERFACE ${fmt_INCLUDE_DIR})
+  target_compile_definitions(fmt::fmt-header-only INTERFACE FMT_HEADER_ONLY=1)
+  add_library(fmt::fmt INTERFACE IMPORTED)
+  target_link_libraries(fmt::fmt INTERFACE fmt::fmt-header-only)
+endif()
