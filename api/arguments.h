@@ -4,12 +4,17 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #include "api/memstream.h"
 #include "core/cache/cache.h"
 
 namespace memstream {
+
+// The longest wait, in milliseconds: longer than any caller waits, and small enough to add to a point in time without
+// overflow.
+inline constexpr uint64_t kLongestWaitMs = uint64_t{1} << 40;
 
 // The errors of require() and require_bytes().
 [[gnu::cold]] inline Status missing_pointer(const char* names) noexcept {

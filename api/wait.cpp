@@ -14,16 +14,10 @@ using memstream::Cache;
 using memstream::Deadline;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::kLongestWaitMs;
 using memstream::on_segment;
 using memstream::require;
 using memstream::Status;
-
-namespace {
-
-// Longer than any caller waits, and small enough to add to a point in time without overflow.
-constexpr uint64_t kLongestWaitMs = uint64_t{1} << 40;
-
-}  // namespace
 
 extern "C" {
 

@@ -20,6 +20,7 @@ using memstream::fail;
 using memstream::fail_without_throwing;
 using memstream::guarded;
 using memstream::InFlightCalls;
+using memstream::kLongestWaitMs;
 using memstream::kMaxKeySize;
 using memstream::require;
 using memstream::require_bytes;
@@ -29,9 +30,6 @@ using memstream::WatchHub;
 namespace {
 
 using std::chrono::milliseconds;
-
-// Longer than any caller waits, and small enough to add to a point in time without overflow.
-constexpr uint64_t kLongestWaitMs = uint64_t{1} << 40;
 
 // Sleeps until the descriptor is readable. False at the deadline.
 bool wait_for(int descriptor, const Deadline& deadline) noexcept {

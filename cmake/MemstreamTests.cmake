@@ -17,12 +17,12 @@ set(MEMSTREAM_MEMCHECK_QUICK
   fuzz_replay.attach fuzz_replay.repair)
 
 # Memcheck runs the programs as users get them, which are built anyway; not where another tool is built in, and not on
-# seeded bugs.
+# seeded bugs. Threads take turns (--fair-sched); otherwise one that spins can keep the others out for minutes.
 find_program(MEMSTREAM_VALGRIND valgrind)
 set(memcheck)
 if(MEMSTREAM_VALGRIND AND NOT MEMSTREAM_SANITIZE AND NOT MEMSTREAM_COVERAGE AND NOT MEMSTREAM_MUTANT)
   set(memcheck ${MEMSTREAM_VALGRIND} --quiet --error-exitcode=99 --leak-check=full --trace-children=yes --vgdb=no
-    --num-callers=30 --suppressions=${CMAKE_CURRENT_SOURCE_DIR}/valgrind.supp)
+    --fair-sched=yes --num-callers=30 --suppressions=${CMAKE_CURRENT_SOURCE_DIR}/valgrind.supp)
 endif()
 
 # memstream_declare_test(NAME name COMMAND command... [LABELS label...] [PROPERTIES name value...])

@@ -64,7 +64,7 @@ class Server:
         finally:
             connection.close()
 
-    def row_of(self, pid: int, **wanted: Any) -> Any:
+    def row_of(self, pid: int, /, **wanted: Any) -> Any:
         """The row of a process, as soon as a look finds it with these values."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:

@@ -262,6 +262,7 @@ def test_no_public_function_is_left_out() -> None:
         memstream.MemoizedFunction,
         memstream.Semaphore,
         memstream.Tags,
+        memstream.Watch,
     }
     for name in set(memstream.__all__) - {"__version__"}:
         member = getattr(memstream, name)
