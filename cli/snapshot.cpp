@@ -213,7 +213,7 @@ Json processes_json(const std::vector<memstream_process_t>& processes,
   return rows;
 }
 
-Json as_json(const memstream_lock_holder_t& lock) {
+Json lock_json(const memstream_lock_holder_t& lock) {
   const char* const kind = lock.kind == MEMSTREAM_LOCK_WRITE  ? "write"
                            : lock.kind == MEMSTREAM_LOCK_READ ? "read"
                                                               : "processes";

@@ -101,7 +101,7 @@ std::string locks_of(const std::vector<memstream_lock_holder_t>& locks, std::uin
 // Each process with what /proc knows of it and the names of the locks that it holds.
 Json processes_json(const std::vector<memstream_process_t>& processes,
                     const std::vector<memstream_lock_holder_t>& locks);
-Json as_json(const memstream_lock_holder_t& lock);
+Json lock_json(const memstream_lock_holder_t& lock);
 
 // ---- what follows ----
 

@@ -203,7 +203,7 @@ int processes(const Session& session, bool reaps) {
   Json all = {{"processes", processes_json(processes, locks)}, {"locks", Json::array()}};
   std::string others;  // Locks of processes that have no slot, or none that this process can tell.
   for (const memstream_lock_holder_t& lock : locks) {
-    all["locks"].push_back(as_json(lock));
+    all["locks"].push_back(lock_json(lock));
     if (std::none_of(processes.begin(), processes.end(), [&](const auto& one) { return one.pid == lock.pid; })) {
       others += lock.pid == 0 ? fmt::format("Thread {}", lock.tid)
                               : fmt::format("Process {} ({})", lock.pid, condition_of(lock.pid));
