@@ -38,7 +38,8 @@ typedef struct memstream_watch_handle memstream_watch_t;
  *
  * A key changes when it is stored, deleted, evicted, cleared or touched. An entry that expires is not named until
  * something removes it: keep its expires_at_ms. What changes entries together makes the watch say "look again": an
- * invalidated tag, a resize, a repair after a killed writer. So do more changes than the segment holds.
+ * invalidated tag, a resize, a repair after a killed writer, a near cache that has lost its server. So do more changes
+ * than the segment holds.
  *
  * @param cache        An open cache, of at least 16 MiB. It may be closed before the watch.
  * @param prefix       The first bytes of the keys to watch. May be NULL if `prefix_size` is 0.

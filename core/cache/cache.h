@@ -591,6 +591,7 @@ class Cache final : private ForkAware {
 
   // What an operation on the near table asks first.
   Status near_usable(std::uint32_t master) noexcept;
+  void end_copies(NearMaster& master) noexcept;
   // Null: the segment has none, or its memory cannot be had.
   const NearTable* readable_near_table() const noexcept;
   void near_describe(const NearMaster& of, const NearLabel& label, NearState* state) noexcept;

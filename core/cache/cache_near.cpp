@@ -224,6 +224,12 @@ Status Cache::near_store(std::uint32_t master, std::string_view key, const Value
   return noted(Operation::kFulfil, status);
 }
 
+// Which keys these are, nobody knows: watchers have to look again.
+void Cache::end_copies(NearMaster& master) noexcept {
+  advance_epoch(*near_table_.load(std::memory_order_relaxed), master);
+  shards_[0]->waits().note_change_of_all();
+}
+
 Status Cache::near_invalidate(std::uint32_t master, std::string_view key) noexcept {
   const std::uint64_t now = now_and_look();
   if (const Status status = near_usable(master); status != Status::kOk) return status;
@@ -238,14 +244,13 @@ Status Cache::near_invalidate(std::uint32_t master, std::string_view key) noexce
   bool was_read = false;
   const Status status = shard_of(hashed).remove_copy(hashed, {Deadline(timeout_), now}, &was_read);
   if (status == Status::kOk) note_removal(counter, was_read);
-  if (status != Status::kOk && status != Status::kMiss) advance_epoch(near, of);
+  if (status != Status::kOk && status != Status::kMiss) end_copies(of);
   return present();
 }
 
 Status Cache::near_advance(std::uint32_t master) noexcept {
   if (const Status status = near_usable(master); status != Status::kOk) return status;
-  NearTable& near = *near_table_.load(std::memory_order_relaxed);
-  advance_epoch(near, near.masters[master]);
+  end_copies(near_table_.load(std::memory_order_relaxed)->masters[master]);
   return present();
 }
 

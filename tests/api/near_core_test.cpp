@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "api/memstream_near_core.h"
+#include "api/memstream_watch.h"
 #include "backends/open_segment.h"
 #include "core/cache/format.h"
 #include "core/layout/layout.h"
@@ -195,6 +196,29 @@ TEST_CASE("an epoch that ends takes all entries and tokens of its server with it
   CHECK(one.store(one.begin("a"), "4", "a") == CACHE_OK);
   CHECK(one.get("a") == "4");
   CHECK(one.state().advances == 2);
+}
+
+TEST_CASE("a watcher is told of copies that end, one by one and all at once") {
+  const TemporarySegment segment("near-watch", kSize, 2);
+  const NearView near(segment.spec());
+  near.come_up();
+  memstream_watch_t* watch = nullptr;
+  REQUIRE(memstream_watch(near, "", 0, &watch) == CACHE_OK);
+  const auto told = [&]() -> std::string {
+    std::string key(CACHE_MAX_KEY_SIZE, '\0');
+    std::size_t size = key.size();
+    const int status = memstream_watch_next(watch, key.data(), &size, 5000);
+    return status != CACHE_OK ? "nothing" : size == 0 ? "look again" : key.substr(0, size);
+  };
+  CHECK(near.store(near.begin("a"), "1", "a") == CACHE_OK);
+  CHECK(told() == "a");
+  CHECK(near.invalidate("a") == CACHE_OK);
+  CHECK(told() == "a");
+  CHECK(near.advance() == CACHE_OK);
+  CHECK(told() == "look again");
+  CHECK(near.store(near.begin("a"), "2", "a") == CACHE_OK);
+  CHECK(told() == "a");
+  CHECK(memstream_watch_end(&watch) == CACHE_OK);
 }
 
 TEST_CASE("nothing is served before the first epoch, nor when the server was not heard for too long") {
