@@ -219,7 +219,7 @@ def test_the_page_shows_what_is_in_use_and_who_holds_a_lock(browser: Browser, sh
     from memstream import Cache
 
     def use(name: str) -> str:
-        return f"document.getElementById('use-{name}').dataset.value"
+        return f"document.getElementById('use-{name}')?.dataset.value"
 
     with Cache(shell.name, size=16 << 20, shards=1) as cache, Server(shell) as server:
         for number in range(5):

@@ -19,11 +19,16 @@ namespace {
 constexpr std::uint64_t kSize = kLeastWatchSegment;
 constexpr std::uint64_t kWord = sizeof(std::uint64_t);
 
+void commit_watches(TestShard& shard) {
+  const Geometry& geometry = shard.geometry();
+  REQUIRE(shard.segment().commit(geometry.areas[kWatchArea].offset, geometry.watches_size_bytes()) == Status::kOk);
+}
+
 // The ring of a segment with one shard, its words, and a watcher.
 class Watched : public TestShard {
  public:
   Watched() : TestShard(kSize) {
-    REQUIRE(segment().commit(geometry().areas[kWatchArea].offset, geometry().watches_size_bytes()) == Status::kOk);
+    commit_watches(*this);
     static_cast<void>(announce());
     position = table().position();
   }
@@ -63,6 +68,7 @@ class Watched : public TestShard {
 
 TEST_CASE("a writer appends a key only while somebody watches") {
   TestShard quiet(kSize);
+  commit_watches(quiet);
   REQUIRE(quiet.set("key", "value") == Status::kOk);
   CHECK(quiet.shard.waits().watches().position() == 0);
   // Nor for one that waits.
