@@ -456,6 +456,7 @@ TEST_CASE("requests that are counted while the segment is resized are not let th
       }
     });
   }
+  while (passed == 0) std::this_thread::yield();
   memstream_resize_report_t report{};
   report.struct_size = sizeof report;
   for (int i = 0; i < scaled(20); ++i) {

@@ -90,7 +90,7 @@ def test_wrong_tags_are_refused_with_the_remedy(cache: Cache, segment: Segment) 
     with pytest.raises(TypeError, match="Invalid tag 7: expected str or bytes"):
         cache.tags(7)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="expected at most 4"):
-        cache.tags("a", "b", "c", "d", "e")
+        cache.tags(*"abcdefghij")
     with pytest.raises(InvalidArgument, match="Invalid tag of 0 bytes"):
         cache.invalidate("")
     with pytest.raises(TypeError, match="Invalid tags 'users'"):
