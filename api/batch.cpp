@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <span>
+#include <vector>
 
 #include "api/arguments.h"
 #include "api/following.h"
@@ -33,6 +35,9 @@ using memstream::TagSet;
 namespace {
 
 enum class Reads { kKeysOnly, kKeysAndValues };
+
+// Of memstream_get_many_consistent() by default.
+constexpr std::uint32_t kConsistentTries = 16;
 
 // The caller's items, each `item_size` bytes behind the one before. A newer program may have larger ones than this
 // library knows: what it leaves behind the known fields must be zero.
@@ -219,9 +224,84 @@ int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
   });
 }
 
+// What stood under each key at one moment: Cache::stamp(), which other segments have of their own.
+class Stamps {
+ public:
+  Stamps(memstream_t* cache, memstream_item_t* items, std::size_t item_size, std::size_t count)
+      : cache_(cache), items_(items, item_size), stamps_(count) {}
+
+  void take() noexcept {
+    const InFlightCalls::OperationGuard guard(cache_->calls_in_flight());
+    const memstream::Deadline deadline = cache_->cache().deadline();
+    for (std::size_t i = 0; i < stamps_.size(); ++i) stamps_[i] = stamp_of(i, deadline);
+  }
+  // Whether each key has stood still since take(). Otherwise takes them anew.
+  bool stood_still() noexcept {
+    const InFlightCalls::OperationGuard guard(cache_->calls_in_flight());
+    const memstream::Deadline deadline = cache_->cache().deadline();
+    bool all_stood = true;
+    for (std::size_t i = 0; i < stamps_.size(); ++i) {
+      const std::uint64_t stamp = stamp_of(i, deadline);
+      all_stood = all_stood && stamp == stamps_[i] && stamp != kUnsettled;
+      stamps_[i] = stamp;
+    }
+    return all_stood;
+  }
+
+ private:
+  static constexpr std::uint64_t kUnsettled = 0;
+
+  // One that get_many() reports as bad stands still.
+  std::uint64_t stamp_of(std::size_t index, const memstream::Deadline& deadline) const noexcept {
+    const memstream_item_t& item = items_[index];
+    std::uint64_t stamp = kUnsettled;
+    std::uint64_t salt = 0;
+    const Status status = memstream::on_segment(*cache_, [&](Cache& segment) {
+      salt = segment.token_salt();
+      return segment.stamp(bytes_of(item.key, item.key_size), deadline, &stamp);
+    });
+    return status == Status::kOk && stamp != kUnsettled ? (stamp ^ salt) | 1 : kUnsettled;
+  }
+
+  memstream_t* cache_;
+  CallersItems items_;
+  std::vector<std::uint64_t> stamps_;
+};
+
+// Every key has its stamp before the first value is read, and the same one after the last: between the two there was an
+// instant at which all of these values stood under their keys.
+int get_many_consistent(memstream_t* cache, memstream_item_t* items, std::size_t item_size, std::size_t count,
+                        void* buffer, std::size_t* buffer_size, std::uint32_t most_tries) noexcept {
+  return guarded([&] {
+    if (const Status status = require("cache, buffer_size", cache, buffer_size); status != Status::kOk) return status;
+    if (count != 0) {
+      if (const Status status = require("items", items); status != Status::kOk) return status;
+    }
+    if (!is_item_size(item_size)) [[unlikely]]
+      return refuse_item_size(item_size);
+    const InFlightCalls::Guard guard(cache->calls_in_flight());  // Across the guards of the single looks.
+    const std::size_t capacity = *buffer_size;
+    const std::uint32_t tries = most_tries != 0 ? most_tries : kConsistentTries;
+    Stamps stamps(cache, items, item_size, count);
+    stamps.take();
+    for (std::uint32_t i = 0; i < tries; ++i) {
+      *buffer_size = capacity;
+      const int status = get_many(cache, items, item_size, count, buffer, buffer_size);
+      if (status != CACHE_OK) return static_cast<Status>(status);
+      if (stamps.stood_still()) return Status::kOk;
+    }
+    return Status::kConflict;
+  });
+}
+
 }  // namespace
 
 extern "C" {
+
+int memstream_get_many_consistent(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count,
+                                  void* buffer, size_t* buffer_size, uint32_t most_tries) {
+  return get_many_consistent(cache, items, item_size, count, buffer, buffer_size, most_tries);
+}
 
 int memstream_get_many(memstream_t* cache, memstream_item_t* items, size_t count, void* buffer, size_t* buffer_size) {
   return get_many(cache, items, kFirstItemSize, count, buffer, buffer_size);

@@ -389,7 +389,7 @@ typedef struct memstream_item {
  * @retval CACHE_TOO_SMALL  The buffer is too small for one of the values, and no item has another error.
  * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
  * @threads Safe.
- * @processes Safe. Each value is whole. The values are not a snapshot of one moment.
+ * @processes Safe. Each value is whole. The values are not a snapshot of one moment: memstream_get_many_consistent().
  * @ownership The buffer is the caller's. memstream_item_t.value points into it.
  */
 CACHE_API int memstream_get_many(memstream_t *cache, memstream_item_t *items, size_t count, void *buffer,
@@ -448,6 +448,31 @@ CACHE_API int memstream_delete_many(memstream_t *cache, memstream_item_t *items,
  */
 CACHE_API int memstream_get_many_sized(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count,
                                        void *buffer, size_t *buffer_size);
+
+/**
+ * Copies the values of many keys that all stood there at one instant, as memstream_get_many_sized() does.
+ *
+ * The function reads all keys, and then checks whether one of them has changed since it began. If so it reads all of
+ * them again. It takes no lock, and holds up no writer. Each try counts as a get of each key.
+ *
+ * @param cache        An open cache.
+ * @param items        The first item. May be NULL if `count` is 0.
+ * @param item_size    Bytes from one item to the next: sizeof the struct, 72 to 1024, a multiple of 8.
+ * @param count        Number of items.
+ * @param buffer       The buffer for the values. May be NULL if `*buffer_size` is 0.
+ * @param buffer_size  In: capacity of the buffer in bytes. Out: bytes that all values together need.
+ * @param most_tries   How often to read the keys. 0: 16 times.
+ * @retval CACHE_OK  Every item is CACHE_OK or CACHE_MISS. All of that was so at one instant during the call.
+ * @retval CACHE_CONFLICT  A key changed during each of the tries. The items are those of the last one.
+ * @retval CACHE_INVALID  `item_size` is not valid, or an item has bytes behind the known fields that are not 0.
+ * @retval CACHE_TOO_SMALL  The buffer is too small for one of the values. Ask again for all of them.
+ * @retval Any error  The status of an item that failed. cache_last_error() is about that item.
+ * @threads Safe.
+ * @processes Safe. Of the fields of an item, only expires_at_ms may be of another instant.
+ * @ownership The buffer is the caller's. memstream_item_t.value points into it.
+ */
+CACHE_API int memstream_get_many_consistent(memstream_t *cache, memstream_item_t *items, size_t item_size, size_t count,
+                                            void *buffer, size_t *buffer_size, uint32_t most_tries);
 
 /**
  * Stores the values of many keys, as memstream_set_many() does.

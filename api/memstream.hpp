@@ -621,6 +621,17 @@ class Found {
     return {item.cas, item.created_at_ms, item.expires_at_ms, item.flags, 0};
   }
 
+  // For this header: fetches the values, all of one instant.
+  Result<void> fetch_consistent(memstream_t* cache) {
+    std::size_t size = items_.size() * 128;
+    for (;;) {
+      buffers_.assign(1, std::vector<std::byte>(size + 1));
+      const int status = memstream_get_many_consistent(cache, items_.data(), sizeof(Item), items_.size(),
+                                                       buffers_.front().data(), &size, 0);
+      if (status == CACHE_OK) return {};
+      if (status != CACHE_TOO_SMALL) return Error::of(status);
+    }
+  }
   // For this header: fetches the values.
   Result<void> fetch(memstream_t* cache) {
     std::size_t size = items_.size() * 128;  // A guess. The values that do not fit are fetched by themselves.
@@ -837,6 +848,15 @@ class BasicCache {
     return Face::sure([&]() -> Result<Found> {
       Found found(keys);
       if (auto fetched = found.fetch(handle()); !fetched) return fetched.error();
+      return found;
+    });
+  }
+  // The values of many keys that all stood there at one instant. CACHE_CONFLICT if they change all the time.
+  // C: memstream_get_many_consistent().
+  Sure<Found> get_many_consistent(std::span<const std::string_view> keys) const {
+    return Face::sure([&]() -> Result<Found> {
+      Found found(keys);
+      if (auto fetched = found.fetch_consistent(handle()); !fetched) return fetched.error();
       return found;
     });
   }

@@ -138,6 +138,8 @@ class Cache final : private ForkAware {
   AccessClock* clock_among_threads() noexcept { return own_->access_clocks.own(); }
   AccessClock* claim_clock() noexcept { return own_->access_clocks.claim(); }
   Status exists(std::string_view key) noexcept;
+  // Shard::stamp().
+  Status stamp(std::string_view key, const Deadline& deadline, std::uint64_t* stamp) noexcept;
   Status inspect(std::string_view key,
                  const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept;
 

@@ -80,6 +80,15 @@ Status Cache::exists(std::string_view key) noexcept {
   return shard_of(hashed).inspect(hashed, {Deadline(timeout_), now}, {});
 }
 
+Status Cache::stamp(std::string_view key, const Deadline& deadline, std::uint64_t* stamp) noexcept {
+  const std::uint64_t now = now_and_look();
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = usable(key); status != Status::kOk) return status;
+  if (const Status status = lockable(); status != Status::kOk) return status;
+  const Key hashed = make_key(key);
+  return shard_of(hashed).stamp(hashed, {deadline, now}, stamp);
+}
+
 Status Cache::inspect(std::string_view key,
                       const std::function<void(std::uint32_t shard, const ScannedEntry&)>& visit) noexcept {
   const std::uint64_t now = now_and_look();

@@ -94,6 +94,10 @@ class Shard final {
   Status inspect_entry(std::uint32_t id, const OpContext& context,
                        const std::function<bool(std::uint32_t hash)>& is_meant,
                        const std::function<void(const ScannedEntry&)>& visit) noexcept;
+  // A number for what stands under a key (core/shard/shard_stamp.cpp). If two calls give the same one, and it is not
+  // kUnsettledStamp, then every get of the key between them finds the same value, or none.
+  static constexpr std::uint64_t kUnsettledStamp = 0;
+  Status stamp(const Key& key, const OpContext& context, std::uint64_t* stamp) noexcept;
   // About how many entries are live. Takes no lock.
   std::uint64_t about_entries() const noexcept {
     return std::uint64_t{header_->cells.load(std::memory_order_relaxed)} * kEntriesPerCell;
@@ -233,6 +237,7 @@ class Shard final {
                                                std::uint64_t accessed_at_ms, Now now_ms, PinnedBlock* pinned) noexcept;
   template <bool kAsks>
   Lookup find_candidate(const Key& key, Probe* probe, FoundEntry* candidate) const noexcept;
+  std::uint64_t stamp_of_index(const Key& key) const noexcept;
   template <class Consume>
   Status read(const Key& key, const Deadline& deadline, Consume consume) noexcept;
   template <class Consume>

@@ -183,6 +183,11 @@ TEST_CASE("no call takes more than 8 KiB of the stack, and each works in a threa
          room_size = room.size();
          return memstream_get_many_sized(cache, items.data(), sizeof items[0], kItems, room.data(), &room_size);
        }},
+      {"memstream_get_many_consistent",
+       [&] {
+         room_size = room.size();
+         return memstream_get_many_consistent(cache, items.data(), sizeof items[0], kItems, room.data(), &room_size, 0);
+       }},
       {"memstream_delete_many_sized",
        [&] { return memstream_delete_many_sized(cache, items.data(), sizeof items[0], kItems); }},
       {"memstream_lease", [&] { return memstream_lease(cache, "leased", 6, 0, 1000, &token); }},

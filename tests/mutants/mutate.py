@@ -10,6 +10,7 @@
 import sys
 from pathlib import Path
 
+import consistent
 import damage
 import engine
 import limits
@@ -24,7 +25,18 @@ from suites import SUITE_OF_NAME
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (damage, engine, limits, overwriting, pins_and_recovery, processes, quick_put, structure, watching)
+    for module in (
+        consistent,
+        damage,
+        engine,
+        limits,
+        overwriting,
+        pins_and_recovery,
+        processes,
+        quick_put,
+        structure,
+        watching,
+    )
     for mutant in module.MUTANTS
 }
 TABLE = "tests/results/seeded-bugs.md"

@@ -64,6 +64,7 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "serializer": (["yaml", 5, Nothing()], "dumps"),
     "read_only": (_WRONG_BOOLS, "True or False"),
     "create": (_WRONG_BOOLS, "True or False"),
+    "consistent": (_WRONG_BOOLS, "True or False"),
     "any_owner": (_WRONG_BOOLS, "True or False"),
     "reserve size": (["1", 1.5, True, [1], None, Nothing(), -1, 2**63], "a whole number from 0"),
     "function": ([5, "text", True, Nothing()], "a function"),
@@ -109,6 +110,7 @@ DECORATORS = {"memoize", "lru_cache"}
 # Arguments for the parameters before and behind the one that is wrong.
 RIGHT: Dict[str, Any] = {
     "key": "absent",
+    "keys": ["absent"],
     "value": b"1",
     "token": 1,
     "size": 1,

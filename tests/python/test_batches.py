@@ -18,6 +18,7 @@ from memstream.errors import (
     BadKey,
     CacheGone,
     ClosedError,
+    Conflict,
     InvalidArgument,
     ReadOnlyError,
     UndecodableWarning,
@@ -51,6 +52,44 @@ def test_keys_may_be_any_iterable(cache: Cache, make: Callable[[Any], Any]) -> N
     cache.set_many({"a": b"1", "b": b"2"})
     assert cache.get_many(make(["a", "b", "c"])) == {"a": b"1", "b": b"2"}
     assert cache.delete_many(make(["a", "b", "c"])) == 2
+
+
+def test_consistent_values_are_those_of_a_cache_at_rest(cache: Cache) -> None:
+    values = {f"key{i}": bytes(i * 37) for i in range(200)}
+    cache.set_many(values)
+    cache.set("large", bytes(200_000))
+    keys = [*values, "absent", b"large"]
+    assert cache.get_many(keys, consistent=True) == {**values, b"large": bytes(200_000)}
+    assert cache.get_many(iter(keys), consistent=False) == cache.get_many(keys)
+    assert cache.get_many([], consistent=True) == {}
+    with pytest.raises(BadKey):
+        cache.get_many(["key1", ""], consistent=True)
+
+
+def test_consistent_values_are_decoded(segment: Segment) -> None:
+    with Cache(segment.name, serializer="pickle") as cache:
+        cache.set_many({"a": {1, 2}, "b": [3]})
+        assert cache.get_many(["a", "b"], consistent=True) == {"a": {1, 2}, "b": [3]}
+
+
+def test_keys_that_do_not_stand_still_are_a_conflict(segment: Segment, cache: Cache) -> None:
+    keys = [f"key{i}" for i in range(2000)]
+    cache.set_many(dict.fromkeys(keys, b"0"))
+    program = """
+import memstream, sys
+cache = memstream.Cache(sys.argv[1])
+print(flush=True)
+for i in range(1 << 60):
+    cache.set(f"key{i % 2000}", b"%d" % i)
+"""
+    writer = segment.start("-c", program, segment.name)
+    assert writer.stdout is not None and writer.stdout.readline()
+    with pytest.raises(Conflict, match="did not stand still"):
+        for _ in range(1000):
+            cache.get_many(keys, consistent=True)
+    writer.kill()
+    writer.wait()
+    assert len(cache.get_many(keys, consistent=True)) == 2000
 
 
 def test_nothing_is_done_with_nothing(cache: Cache) -> None:

@@ -38,6 +38,7 @@ from memstream._core.arguments import (
     Duration,
     Key,
     Path,
+    check_bool,
     check_int64,
     check_iterable,
     check_range,
@@ -52,7 +53,7 @@ from memstream._core.connection import BUFFER_SIZE, Connection, make_buffer, mis
 from memstream._core.contents import ABSENT, CacheItems, CacheValues
 from memstream._core.errors import CacheMiss, MemStreamError, SerializerError
 from memstream._core.handle import Handle
-from memstream._core.items import Items, snapshot
+from memstream._core.items import Items, read_consistent, read_each, snapshot
 from memstream._core.kinds import FIRST_RESERVED, LAST_RESERVED, Kind, check_flags, flag_word
 from memstream._core.library import Library
 from memstream._core.options import Options
@@ -94,11 +95,6 @@ _OK, _MISS, _EXISTS, _CONFLICT, _TOO_SMALL = map(
 
 # The default of `flags`. Compared by identity, because False and 0.0 equal it and must be refused.
 _ZERO = 0
-
-# Initial bytes of the buffer of `get_many` for each value, and the most for all of them. A value that does not fit is
-# read by a call of its own.
-_BATCH_BYTES_EACH = 512
-_MOST_BATCH_BYTES = 1024 * 1024
 
 # Entries that one call of the library fills: about 140 KiB.
 _SCAN_BATCH = 128
@@ -674,11 +670,13 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
     # ---- many keys: each is done or not, by itself; the whole is not atomic ----
 
     @accelerator.accelerated
-    def get_many(self, keys: Iterable[Key]) -> Dict[Key, Any]:
+    def get_many(self, keys: Iterable[Key], *, consistent: bool = False) -> Dict[Key, Any]:
         """Returns the values of those of the keys that are there.
 
         Args:
             keys: each as for `get`.
+            consistent: all values stood under their keys at one instant, and the other keys had none then. This reads
+                the keys again while one of them changes, at most 16 times.
 
         Returns:
             A dict from the keys, as they were given, to copies of their values. A key that is not there is not in it,
@@ -686,17 +684,16 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
 
         Raises:
             BadKey: one of the keys is empty or too long.
+            Conflict: with `consistent`, a key changed each time that they were read.
             TypeError, UnavailableError, CorruptError, ClosedError: as for `get`.
 
-        Source: memstream_get_many; for values that are large or many, memstream_get and memstream_view.
+        Source: memstream_get_many; for values that are large or many, memstream_get and memstream_view. With
+        `consistent`, memstream_get_many_consistent.
         """
         given = check_iterable("keys", keys)
+        check_bool("consistent", consistent)
         items = Items(given)
-        size = c_size_t(min(len(given) * _BATCH_BYTES_EACH, _MOST_BATCH_BYTES))
-        buffer = ctypes.create_string_buffer(size.value)
-        status = self._library.c.memstream_get_many(self._handle, items.array, len(given), buffer, byref(size))
-        if status not in (_OK, _TOO_SMALL):
-            self._fail(status)
+        buffer = (read_consistent if consistent else read_each)(self._connection, items)
         start = ctypes.addressof(buffer)
         found: Dict[Key, Any] = {}
         with memoryview(buffer).cast("B") as memory:

@@ -445,6 +445,10 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_set_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
     "memstream_delete_many": (c_int, (c_void_p, POINTER(Item), c_size_t)),
     "memstream_get_many_sized": (c_int, (c_void_p, POINTER(Item), c_size_t, c_size_t, c_void_p, POINTER(c_size_t))),
+    "memstream_get_many_consistent": (
+        c_int,
+        (c_void_p, POINTER(Item), c_size_t, c_size_t, c_void_p, POINTER(c_size_t), c_uint32),
+    ),
     "memstream_set_many_sized": (c_int, (c_void_p, POINTER(Item), c_size_t, c_size_t)),
     "memstream_delete_many_sized": (c_int, (c_void_p, POINTER(Item), c_size_t, c_size_t)),
     "memstream_lease": (c_int, (*_KEY, c_uint64, c_uint64, POINTER(c_uint64))),

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from ctypes import c_char_p
+from ctypes import byref, c_char_p, c_size_t
 from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 from memstream._core import abi
+from memstream._core.abi import Status
 from memstream._core.arguments import Key, encode_key, invalid
+from memstream._core.connection import Connection
+from memstream._core.errors import Conflict
+
+# Initial bytes of the buffer for each value, and the most for all of them.
+_BYTES_EACH = 512
+_MOST_BYTES = 1024 * 1024
+
+_OK, _TOO_SMALL, _CONFLICT = (int(status) for status in (Status.OK, Status.TOO_SMALL, Status.CONFLICT))
 
 
 def snapshot(values: Mapping[Key, Any]) -> List[Tuple[Key, Any]]:
@@ -70,3 +79,37 @@ class Items:
         last = memoryview(words[_LAST::step]).cast("B").cast("I").tolist()
         statuses = memoryview(words[_LAST::step]).cast("B").cast("i").tolist()[1::2]
         return zip(self.keys, words[_VALUE::step], words[_VALUE_SIZE::step], last[::2], statuses)
+
+
+def read_each(connection: Connection, items: Items) -> "ctypes.Array[ctypes.c_char]":
+    """Reads those of the values that fit into the buffer that it returns; the status of the others says so."""
+    count = len(items.keys)
+    size = c_size_t(min(count * _BYTES_EACH, _MOST_BYTES))
+    buffer = ctypes.create_string_buffer(size.value)
+    status = connection.library.c.memstream_get_many(connection.handle, items.array, count, buffer, byref(size))
+    if status not in (_OK, _TOO_SMALL):
+        connection.fail(status)
+    return buffer
+
+
+def read_consistent(connection: Connection, items: Items) -> "ctypes.Array[ctypes.c_char]":
+    """Reads all values, as they were at one instant, into the buffer that it returns.
+
+    Raises:
+        Conflict: one of them changed each time that they were read.
+    """
+    function = connection.library.c.memstream_get_many_consistent
+    count = len(items.keys)
+    size = c_size_t(min(count * _BYTES_EACH, _MOST_BYTES))
+    while True:
+        buffer = ctypes.create_string_buffer(size.value)
+        status = function(connection.handle, items.array, items.size, count, buffer, byref(size), 0)
+        if status == _OK:
+            return buffer
+        if status == _CONFLICT:
+            reason = f"one of the {count} keys changed each of the 16 times that they were read"
+            raise Conflict(
+                status, f"The keys did not stand still: {reason}. Try again later, or ask for fewer at once."
+            )
+        if status != _TOO_SMALL:
+            connection.fail(status)
