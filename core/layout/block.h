@@ -20,7 +20,7 @@ constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_c
 constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
 
 // Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
-constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint64_t created_ms) noexcept {
+constexpr std::uint64_t owner_word(EntryId entry, std::uint64_t created_ms) noexcept {
   return entry | std::min(created_ms, kLastCreatedMs) << 32;
 }
 constexpr std::uint32_t created_flags(std::uint64_t created_ms) noexcept {
@@ -203,8 +203,8 @@ inline bool check_plain_block(const Backing& backing, std::uint32_t position, st
 // An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
 struct FoundEntry {
   Entry* entry = nullptr;
-  std::uint64_t ref = 0;
-  std::uint32_t id = 0;
+  EntryRef ref;
+  EntryId id;
   CheckedBlock block;
 
   BlockPosition position() const noexcept { return ref_block(ref); }
@@ -220,7 +220,7 @@ struct BlockContents {
   std::uint64_t created_ms = 0;
   std::uint32_t key_size = 0;
   std::uint32_t moves = 0;
-  std::uint32_t entry = 0;
+  EntryId entry;
   std::uint64_t caller_flags = 0;  // With the checksum above them.
   bool has_tags = false;
 

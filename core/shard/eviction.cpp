@@ -93,7 +93,7 @@ inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept
 
 // The next marked entry from the hand of the small queue on, 0 if `search` has looked at enough. Not all are of that
 // queue: the hand of the main one may stand still for long, so that this one looks at what expires, too.
-inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
+inline EntryId Eviction::next_marked(Search* search) noexcept {
   const std::uint32_t cells = index_->cells();
   std::uint32_t cell = space().small_hand / kSlotsPerCell;
   std::uint32_t first = std::max(space().small_hand % kSlotsPerCell, kBucketSlots) - kBucketSlots;
@@ -104,8 +104,7 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
                                 (kAllMarks << first & kAllMarks);
     if (marks != 0) {
       search->looks = looks + 1;
-      const std::uint32_t id =
-          cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks));
+      const EntryId id{cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks))};
       space().small_hand = id + 1;
       return id;
     }
@@ -117,7 +116,7 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
   }
   search->looks = kLooks;
   space().small_hand = cell * kSlotsPerCell;
-  return 0;
+  return EntryId{0};
 }
 
 // The hand of the main queue comes to a cell: what its bucket remembers is late from now on.
@@ -128,24 +127,24 @@ inline void Eviction::age_ghosts(std::uint32_t cell) noexcept {
 }
 
 // The next entry of the main queue from its hand on, 0 if `search` has looked at enough.
-inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
-  std::uint32_t id = space().main_hand;
+inline EntryId Eviction::next_of_main(Search* search) noexcept {
+  EntryId id{space().main_hand};
   for (; search->looks < kLooks; ++id) {
     ++search->looks;
     id = Index::entry_at_or_after(id);
-    if (!Index::names_entry(id, index_->cells())) id = kBucketSlots;
+    if (!Index::names_entry(id, index_->cells())) id = EntryId{kBucketSlots};
     if (id % kSlotsPerCell == kBucketSlots) age_ghosts(id / kSlotsPerCell);
     if ((Index::entry_unchecked(shard_, id).policy.load(std::memory_order_relaxed) & kMain) == 0) continue;
     space().main_hand = id + 1;
     return id;
   }
   space().main_hand = id;
-  return 0;
+  return EntryId{0};
 }
 
-[[gnu::always_inline]] inline FoundEntry Eviction::look_at(std::uint32_t id) const {
-  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
-  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+[[gnu::always_inline]] inline FoundEntry Eviction::look_at(EntryId id) const {
+  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = {}, .id = id, .block = {}};
+  found.ref = EntryRef{found.entry->ref.load(std::memory_order_relaxed)};
   if (!ref_is_live(found.ref) || !check_block(arena_->backing(), found.position(), &found.block)) {
     throw CorruptionDetected{"an entry without a block in a queue"};
   }
@@ -154,7 +153,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
 
 // The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
 [[gnu::always_inline]] inline FoundEntry Eviction::evict_from_small(Search* search) {
-  const std::uint32_t id = next_marked(search);
+  const EntryId id = next_marked(search);
   if (id == 0) return {};
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
   const std::uint32_t policy = word.load(std::memory_order_relaxed);
@@ -215,7 +214,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
 // Whether the next one of the main queue has no hits: it goes when the small one has its part.
 bool Eviction::main_head_is_cold() noexcept {
   Search search{.looks = kLooks - kSpares};
-  const std::uint32_t id = next_of_main(&search);
+  const EntryId id = next_of_main(&search);
   if (id == 0) return true;
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
   const std::uint32_t policy = word.load(std::memory_order_relaxed);
@@ -234,7 +233,7 @@ FoundEntry Eviction::evict_from_main(Search* search) {
   std::uint32_t fewest = kHits + 1;
   const bool is_stale = space().main_is_stale != 0;
   for (std::uint32_t spared = 0; spared < kSpares;) {
-    const std::uint32_t id = next_of_main(search);
+    const EntryId id = next_of_main(search);
     if (id == 0) break;
     Entry& entry = Index::entry_unchecked(shard_, id);
     const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);

@@ -36,10 +36,10 @@ class Eviction {
 
   // The queue that a new key enters, as bits of the policy word of its entry `id`. If the key's fingerprint is there it
   // is forgotten, and the border between the queues moves.
-  std::uint32_t admit(KeyHash hash, std::uint32_t id) noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t admit(KeyHash hash, EntryId id) noexcept MEMSTREAM_NEEDS_W;
 
   // Accounting: a block of so many bytes came to the entry `id`, whose policy word is this, or left it.
-  void count_in(std::uint32_t id, std::uint32_t policy, std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
+  void count_in(EntryId id, std::uint32_t policy, std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) != 0) space().small_memory += bytes;
     if ((policy & (kSmall | kExpires)) != 0) mark(id);
   }
@@ -48,14 +48,14 @@ class Eviction {
   }
   // As both, for another block of an entry that stays in its queue. `old_policy` and `policy` are its words before and
   // after.
-  void recount(std::uint32_t id, std::uint32_t old_policy, std::uint32_t policy, std::uint64_t old_bytes,
+  void recount(EntryId id, std::uint32_t old_policy, std::uint32_t policy, std::uint64_t old_bytes,
                std::uint64_t bytes) noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) != 0) space().small_memory += bytes - old_bytes;
     if ((policy & ~old_policy & kExpires) != 0) mark(id);
   }
 
   // For entries of the small queue and those whose block expires: the hand of the small queue looks at no others.
-  void mark(std::uint32_t id) noexcept MEMSTREAM_NEEDS_W {
+  void mark(EntryId id) noexcept MEMSTREAM_NEEDS_W {
     std::atomic<std::uint64_t>& word = Index::bucket(shard_, id / kSlotsPerCell).eviction;
     word.store(word.load(std::memory_order_relaxed) | mark_of(id), std::memory_order_relaxed);
   }
@@ -64,13 +64,13 @@ class Eviction {
     found.entry->policy.fetch_or(kExpires, std::memory_order_relaxed);
     mark(found.id);
   }
-  bool is_marked(std::uint32_t id) const noexcept MEMSTREAM_NEEDS_W {
+  bool is_marked(EntryId id) const noexcept MEMSTREAM_NEEDS_W {
     return (Index::bucket(shard_, id / kSlotsPerCell).eviction.load(std::memory_order_relaxed) & mark_of(id)) != 0;
   }
 
   // Whether an entry with this policy word came to the small queue lately: the hand passes it once, or has more than a
   // quarter of a round to go to it. Each newcomer is that for a quarter of a round at least: see enter_small().
-  bool is_recent(std::uint32_t id, std::uint32_t policy) const noexcept MEMSTREAM_NEEDS_W {
+  bool is_recent(EntryId id, std::uint32_t policy) const noexcept MEMSTREAM_NEEDS_W {
     if ((policy & kSmall) == 0) return false;
     const std::uint32_t end = index_->cells() * kSlotsPerCell;
     return (policy & kYoung) != 0 || ahead_of_hand(id, end) >= end / 4;
@@ -106,17 +106,17 @@ class Eviction {
     bool looked_at_expiry = false;
   };
 
-  static constexpr std::uint64_t mark_of(std::uint32_t id) noexcept {
+  static constexpr std::uint64_t mark_of(EntryId id) noexcept {
     return std::uint64_t{1} << (kMarkShift + id % kSlotsPerCell - kBucketSlots);
   }
   ShardSpace& space() const noexcept { return shard_->space; }
   std::uint64_t small_memory() const noexcept MEMSTREAM_NEEDS_W;
   // How many entries of `end` the hand of the small queue passes before this one.
-  std::uint32_t ahead_of_hand(std::uint32_t id, std::uint32_t end) const noexcept MEMSTREAM_NEEDS_W {
+  std::uint32_t ahead_of_hand(EntryId id, std::uint32_t end) const noexcept MEMSTREAM_NEEDS_W {
     const std::uint32_t hand = shard_->space.small_hand;
     return id - hand + (id < hand ? end : 0);
   }
-  std::uint32_t enter_small(std::uint32_t id) const noexcept MEMSTREAM_NEEDS_W;
+  std::uint32_t enter_small(EntryId id) const noexcept MEMSTREAM_NEEDS_W;
   // Whether a small queue of so many bytes is as long as it can be.
   bool small_has_all(std::uint64_t target) const noexcept MEMSTREAM_NEEDS_W;
   bool ghost_hits_significant() const noexcept MEMSTREAM_NEEDS_W;
@@ -128,10 +128,10 @@ class Eviction {
   void take_from_small(std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
   void shrink_small(std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;
   bool main_pays() noexcept MEMSTREAM_NEEDS_W;
-  std::uint32_t next_marked(Search* search) noexcept MEMSTREAM_NEEDS_W;
+  EntryId next_marked(Search* search) noexcept MEMSTREAM_NEEDS_W;
   void age_ghosts(std::uint32_t cell) noexcept MEMSTREAM_NEEDS_W;
-  std::uint32_t next_of_main(Search* search) noexcept MEMSTREAM_NEEDS_W;
-  FoundEntry look_at(std::uint32_t id) const MEMSTREAM_NEEDS_W;
+  EntryId next_of_main(Search* search) noexcept MEMSTREAM_NEEDS_W;
+  FoundEntry look_at(EntryId id) const MEMSTREAM_NEEDS_W;
   FoundEntry evict_from_small(Search* search) MEMSTREAM_NEEDS_W;
   FoundEntry evict_from_main(Search* search) MEMSTREAM_NEEDS_W;
   bool is_kept(std::uint32_t policy, std::uint64_t bytes, Search* search) noexcept MEMSTREAM_NEEDS_W;

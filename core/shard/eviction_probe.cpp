@@ -23,8 +23,8 @@ void Eviction::probe_main(std::uint32_t turn, std::uint32_t stride) noexcept {
   ShardSpace& s = space();
   const std::uint32_t samples = std::max(index_->cells() / stride, 1U);
   const std::uint32_t sample = turn % samples;
-  const std::uint32_t first = sample * stride * kSlotsPerCell + kBucketSlots;
-  for (std::uint32_t id = first; id < first + kEntriesPerCell; ++id) {
+  const EntryId first{sample * stride * kSlotsPerCell + kBucketSlots};
+  for (EntryId id = first; id < first + kEntriesPerCell; ++id) {
     std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
     const std::uint32_t policy = word.load(std::memory_order_relaxed);
     if ((policy & kMain) == 0) continue;

@@ -31,12 +31,12 @@ constexpr std::uint64_t kMainAsk = std::uint64_t{1} << 32;
 
 // A free entry lies behind the hand that freed it, mostly; one that lies close before the hand of the small queue would
 // have no time there.
-inline std::uint32_t Eviction::enter_small(std::uint32_t id) const noexcept {
+inline std::uint32_t Eviction::enter_small(EntryId id) const noexcept {
   const std::uint32_t end = index_->cells() * kSlotsPerCell;
   return space().small_hand != 0 && ahead_of_hand(id, end) < end / 2 ? kSmall | kYoung : kSmall;
 }
 
-std::uint32_t Eviction::admit(KeyHash hash, std::uint32_t id) noexcept {
+std::uint32_t Eviction::admit(KeyHash hash, EntryId id) noexcept {
   Bucket& bucket = Index::bucket(shard_, Index::bucket_of(hash.bucket_bits(), index_->cells()));
   const std::uint64_t word = bucket.eviction.load(std::memory_order_relaxed);
   const std::uint32_t shift = find_ghost(word, hash.tag());

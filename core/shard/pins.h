@@ -126,7 +126,7 @@ class PinTable {
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
-  bool is_block_pinned(std::uint64_t ref) const noexcept MEMSTREAM_NEEDS_W {
+  bool is_block_pinned(EntryRef ref) const noexcept MEMSTREAM_NEEDS_W {
     return (ref_has_pinned_hint(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 

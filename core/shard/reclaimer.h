@@ -41,7 +41,7 @@ class Reclaimer {
     std::uint32_t position = 0;
   };
   // A free entry, for a block of so many bytes. 0 as above. An eviction may fill in `wanted`, unless it is null.
-  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
+  EntryId take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   // The error when there is none: kFull, or kNoMemory where the system refused.
   Status no_room(std::uint64_t bytes) const noexcept MEMSTREAM_NEEDS_W;
 
@@ -63,26 +63,26 @@ class Reclaimer {
   // The same to make room: counts the entry as expired or evicted.
   std::uint32_t evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // For a block that its entry has let go of, with the last value of the ref. Returns what remove_entry() returns.
-  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
+  std::uint32_t release_block(EntryRef ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
   // Moves a value without extras to a block that has them.
   Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
  private:
   bool has_only_entries_in_use() const noexcept MEMSTREAM_NEEDS_W;
-  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
+  EntryId make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   std::uint32_t evict_for(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   std::uint32_t clear_window(const Window& window, Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool relocate(const FoundEntry& found) MEMSTREAM_NEEDS_W;
-  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
+  EntryRef move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   bool is_over(const CheckedBlock& block, std::uint64_t now_ms) const noexcept MEMSTREAM_NEEDS_W {
     return tags_.is_over(arena_.backing(), block, now_ms);
   }
   void count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
-  std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  EntryRef drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;
-  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
+  bool defer_free_if_pinned(EntryRef ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
   bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept MEMSTREAM_NEEDS_W;
   bool is_new(std::uint32_t position) const MEMSTREAM_NEEDS_W;
   std::string holders() const;

@@ -76,7 +76,7 @@ void RetiredBlocks::remove(std::uint32_t position) {
   BlockShape shape = block.shape;
   shape.flags &= ~kBlockRetired;
   Arena::set_shape(*block.header, shape);
-  block.header->owner.store(owner_word(0, 0), std::memory_order_relaxed);
+  block.header->owner.store(owner_word(EntryId{0}, 0), std::memory_order_relaxed);
   --s.retired;
   s.pinned_memory -= shape.size_bytes();
 }

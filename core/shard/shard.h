@@ -70,8 +70,8 @@ class Shard final {
     std::uint64_t seq = 0;
     std::uint32_t cells = 0;
     std::uint32_t version = 0;
-    std::uint32_t first_id = 0;  // The first entry whose tag fits, 0 if none.
-    Index::InSlots in_slots;     // Those behind it.
+    EntryId first_id;         // The first entry whose tag fits, 0 if none.
+    Index::InSlots in_slots;  // Those behind it.
   };
   template <bool kAsks>
   bool probe_start(const Key& key, Probe* probe) const noexcept;
@@ -91,8 +91,7 @@ class Shard final {
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
   // The entry of that number, if it is live and has a hash of which `is_meant(hash)` is true.
-  Status inspect_entry(std::uint32_t id, const OpContext& context,
-                       const std::function<bool(std::uint32_t hash)>& is_meant,
+  Status inspect_entry(EntryId id, const OpContext& context, const std::function<bool(std::uint32_t hash)>& is_meant,
                        const std::function<void(const ScannedEntry&)>& visit) noexcept;
   // About how many entries are live. Takes no lock.
   std::uint64_t about_entries() const noexcept {
@@ -193,7 +192,7 @@ class Shard final {
   void rank(std::uint32_t* next, std::vector<RankedEntry>* ranked) const;
   // Copies the entry if it is live and not what `taken` says of it. And all such entries from `*next` on, until the
   // batch has enough or some thousand entries were looked at. `*next` is 0 at the end.
-  void take(std::uint32_t id, TakenEntries& taken, MovingBatch* batch) const;
+  void take(EntryId id, TakenEntries& taken, MovingBatch* batch) const;
   void take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* batch) const;
   // The key of an entry with that hash; empty if there is none. For a shard that nobody else has.
   std::string find_hash(KeyHash hash, const Deadline& deadline);
@@ -249,7 +248,7 @@ class Shard final {
   static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                               std::uint32_t cells) noexcept;
   static bool note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
-  bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+  bool describe(EntryId id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
   // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.
   void prefetch_write(const Key& key, Probe* probe) const noexcept;
@@ -288,20 +287,19 @@ class Shard final {
                                    std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   Status remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
-               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
+               EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
   void publish_inline(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
-                      const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms,
-                      bool is_pinned) MEMSTREAM_NEEDS_W;
+                      const FoundEntry& found, EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
   static bool may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept;
   bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   bool overwrite_quickly(const Key& key, std::uint64_t value_size, std::uint32_t redo_number, RedoRecord& redo,
-                         std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+                         EntryId id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   // The table as QuickShard has it, where that is another one than quick_ knows. 0 if it cannot be told.
   [[gnu::noinline]] std::uint64_t learn_table() const noexcept;
   // What a put does once the shard is its own, readers are shut out and overwrite_quickly() has done nothing. `id`: the
   // entry that seemed to have the key, 0 if none did. `cells`, `bucket`: how many there were, and the one of the key.
-  [[gnu::noinline]] Status store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells,
-                                      std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  [[gnu::noinline]] Status store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells, EntryId id,
+                                      std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
 
   // Pins.
   enum class Pinned { kPinned, kExpired, kNoPlace };

@@ -65,7 +65,7 @@ struct ShardChecker::Walk {
   std::uint32_t cell = 0;
   std::uint64_t named = 0;
 
-  std::uint32_t free_id = 0;
+  EntryId free_id;
   std::uint64_t free_entries = 0;
 };
 
@@ -257,8 +257,8 @@ bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
   std::uint64_t& id = walk.id;
   for (; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id, --*looks) {
     if (*looks == 0) return false;
-    id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-    const auto current = static_cast<std::uint32_t>(id);
+    const EntryId current = Index::entry_at_or_after(EntryId{static_cast<std::uint32_t>(id)});
+    id = current;
     const std::uint64_t ref = index_.entry(current).ref.load(std::memory_order_relaxed);
     const std::uint32_t policy = index_.entry(current).policy.load(std::memory_order_relaxed);
     const std::uint32_t queues = policy & (kSmall | kMain);
@@ -279,7 +279,7 @@ bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
     if (queues == kSmall) walk.small += block.stored_size;
     if (contents_.find(key).id != current) {
       problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
-    } else if (const std::uint32_t hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
+    } else if (const BlockPosition hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
       problems->push_back(fmt::format("entry {}: its bucket looks for its block elsewhere", current));
     }
     if (!contents_.is_whole(key, contents_.checked_block(ref_block(ref)))) {
@@ -305,7 +305,8 @@ bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
       problems->push_back(fmt::format("bucket {}: a change that did not end", cell));
     }
     for (const auto& slot : bucket.slots) walk.named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-    for (std::uint32_t id = bucket.overflow.load(), steps = 0; id != 0; id = index_.entry(id).next.load()) {
+    std::uint32_t steps = 0;
+    for (EntryId id{bucket.overflow.load()}; id != 0; id = EntryId{index_.entry(id).next.load()}) {
       if (++steps > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
       ++walk.named;
     }
@@ -316,9 +317,9 @@ bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
 
 bool ShardChecker::check_free_entries(Walk& walk, std::uint32_t* looks) const {
   assert(holds_write_lock(header_));
-  std::uint32_t& id = walk.free_id;
-  if (walk.free_entries == 0) id = space().free_entry;
-  for (; id != 0; id = index_.entry(id).next.load(), --*looks) {
+  EntryId& id = walk.free_id;
+  if (walk.free_entries == 0) id = EntryId{space().free_entry};
+  for (; id != 0; id = EntryId{index_.entry(id).next.load()}, --*looks) {
     if (*looks == 0) return false;
     if (++walk.free_entries > index_.entry_capacity()) {
       throw CorruptionDetected{"a list of free entries that does not end"};

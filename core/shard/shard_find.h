@@ -23,7 +23,7 @@ namespace memstream {
 // Whether the first entry whose tag fits has the key, in a plain block of which this process knows the memory.
 [[gnu::always_inline]] inline bool Shard::find_first(const Key& key, const Probe& probe,
                                                      FoundEntry* found) const noexcept {
-  const std::uint32_t id = probe.first_id;
+  const EntryId id = probe.first_id;
   if (id == 0) return false;
   if (!stands(probe)) [[unlikely]]
     return false;
@@ -32,7 +32,7 @@ namespace memstream {
   if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits() || !ref_is_live(ref)) [[unlikely]]
     return false;
   found->entry = &entry;
-  found->ref = ref;
+  found->ref = EntryRef{ref};
   found->id = id;
   if (!check_plain_block<false>(backing(), ref_block(ref), key.bytes.size(), &found->block)) [[unlikely]]
     return false;

@@ -92,12 +92,12 @@ template <bool kAsks>
 [[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Probe* probe,
                                                                   FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
-  const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
+  const auto look_at = [&](EntryId id) __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(shard, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
-    *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
+    *candidate = {.entry = &entry, .ref = EntryRef{ref}, .id = id, .block = {}};
     if (check_plain_block<kAsks>(backing(), ref_block(ref), key.bytes.size(), &candidate->block) &&
         equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
       return Lookup::kFound;
@@ -108,11 +108,11 @@ template <bool kAsks>
     const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
   };
-  for (std::uint32_t id = probe->first_id; id != 0; id = probe->in_slots.next()) {
+  for (EntryId id = probe->first_id; id != 0; id = probe->in_slots.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
   Index::InChain in_chain(shard, *probe->bucket, probe->cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
   return Lookup::kAbsent;

@@ -155,7 +155,7 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
     const Bucket& bucket = Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells()));
     prefetch_line<LineUse::kWrite>(&bucket);
     prefetch_line<LineUse::kWrite>(bucket.hints);
-    const std::uint32_t id = owner_entry(met.block.owner());
+    const EntryId id = owner_entry(met.block.owner());
     if (Index::names_entry(id, index_.cells())) prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, id));
   }
   return position;
@@ -167,7 +167,7 @@ void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
   for (std::uint32_t k = 0; k < group.count; ++k) {
     if (!group.blocks[k].makes_sense) continue;
     const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
-    const std::uint32_t id = Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed);
+    const EntryId id{Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed)};
     if (id != 0) prefetch_line<LineUse::kRead>(&Index::entry_unchecked(header_, id));
   }
 }
@@ -198,7 +198,7 @@ bool ShardRebuilder::keep_entry(const Block& met) {
       index_.overfull(key.hash.bucket_bits()) != 0) {
     return false;
   }
-  const std::uint32_t id = owner_entry(block.owner());
+  const EntryId id = owner_entry(block.owner());
   Entry& entry = index_.entry(id);
   const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
   const std::uint32_t kept = (policy & kHits) | ((policy & kMain) != 0 ? kMain : kSmall);
@@ -236,7 +236,7 @@ void ShardRebuilder::walk_entries() {
       prefetch_line<LineUse::kWrite>(further + offset);
     }
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
-      const std::uint32_t id = cell * kSlotsPerCell + slot;
+      const EntryId id{cell * kSlotsPerCell + slot};
       Entry& entry = index_.entry(id);
       const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
       const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
@@ -245,7 +245,7 @@ void ShardRebuilder::walk_entries() {
         continue;
       }
       if (ref_is_live(ref) || ref_is_overwritten(ref)) {
-        if (!was_moving(EntryId{id}, EntryRef{ref})) ++header_->counters.damaged;
+        if (!was_moving(id, EntryRef{ref})) ++header_->counters.damaged;
         entry.ref.store(ref_empty(ref), std::memory_order_release);
       }
       entry.policy.store(0, std::memory_order_relaxed);

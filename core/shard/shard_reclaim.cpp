@@ -23,7 +23,7 @@ constexpr std::uint64_t kMovedAtOnce = std::uint64_t{16} << 20;
 // a line that is not there does nothing.
 inline void prefetch_next_victim(ShardHeader* header) noexcept {
   const std::uint32_t cells = header->cells.load(std::memory_order_relaxed);
-  const std::uint32_t id = Index::entry_at_or_after(header->space.small_hand);
+  const EntryId id = Index::entry_at_or_after(EntryId{header->space.small_hand});
   if (!Index::names_entry(id, cells)) return;
   const Entry& entry = Index::entry_unchecked(header, id);
   const Bucket& bucket = Index::bucket(header, Index::bucket_of(entry.hash.load(std::memory_order_relaxed), cells));
@@ -38,20 +38,21 @@ inline void prefetch_next_victim(ShardHeader* header) noexcept {
 }  // namespace
 
 // The ref of the entry that a used block names, if it owns the block; 0 if not.
-std::uint64_t ShardContents::owning_ref(std::uint32_t position) const noexcept {
+EntryRef ShardContents::owning_ref(std::uint32_t position) const noexcept {
   CheckedBlock block;
-  return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), BlockPosition{position}) : 0;
+  if (!check_block(backing(), position, &block)) return EntryRef{0};
+  return owning_ref(owner_entry(block.owner()), BlockPosition{position});
 }
 
-std::uint64_t ShardContents::owning_ref(EntryId id, BlockPosition position) const noexcept {
-  if (!Index::names_entry(id, index_.cells())) return 0;
-  const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
-  return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
+EntryRef ShardContents::owning_ref(EntryId id, BlockPosition position) const noexcept {
+  if (!Index::names_entry(id, index_.cells())) return EntryRef{0};
+  const EntryRef ref{Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed)};
+  return ref_is_live(ref) && ref_block(ref) == position ? ref : EntryRef{0};
 }
 
 bool Reclaimer::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
   if (!shape.used()) return true;
-  const std::uint64_t ref = contents_.owning_ref(position);
+  const EntryRef ref = contents_.owning_ref(position);
   return ref != 0 && !pins_.is_block_pinned(ref);
 }
 
@@ -64,13 +65,13 @@ inline void Reclaimer::count_out(const CheckedBlock& block) noexcept {
 
 // Whether an evictable() block is that of a key which was stored lately.
 bool Reclaimer::is_new(std::uint32_t position) const {
-  const std::uint32_t id = owner_entry(contents_.checked_block(position).owner());
+  const EntryId id = owner_entry(contents_.checked_block(position).owner());
   return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
 }
 
 // Frees the block that `ref`, the last value of an entry's ref, names. Returns the free block that it became part of,
 // 0 if there is none.
-std::uint32_t Reclaimer::release_block(std::uint64_t ref, const CheckedBlock& block) {
+std::uint32_t Reclaimer::release_block(EntryRef ref, const CheckedBlock& block) {
   count_out(block);
   if (!defer_free_if_pinned(ref, block)) [[likely]]
     return arena_.free(ref_block(ref));
@@ -79,15 +80,15 @@ std::uint32_t Reclaimer::release_block(std::uint64_t ref, const CheckedBlock& bl
 }
 
 // Whether the block, whose entry has let go of it, is held. It is a retired block then.
-inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
+inline bool Reclaimer::defer_free_if_pinned(EntryRef ref, const CheckedBlock& block) {
   if (!pins_.is_block_pinned(ref)) return false;
   retired_.add(ref_block(ref), block.stored_size);
   return true;
 }
 
 // The block stays used and has no owner. Returns the last value of the ref.
-[[gnu::always_inline]] inline std::uint64_t Reclaimer::drop_entry(const FoundEntry& found) {
-  const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
+[[gnu::always_inline]] inline EntryRef Reclaimer::drop_entry(const FoundEntry& found) {
+  const EntryRef ref{found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel)};
   index_.unlink(found.id);
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
   found.entry->policy.store(0, std::memory_order_relaxed);
@@ -125,7 +126,7 @@ bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, Bl
   if (victim.id == 0) return false;
   prefetch_next_victim(header_);
   count_eviction(victim, Removal::kRoom, now_ms);
-  const std::uint64_t ref = drop_entry(victim);
+  const EntryRef ref = drop_entry(victim);
   if (wanted == nullptr || victim.block.stored_size != wanted->units * kUnitSize || pins_.is_block_pinned(ref)) {
     release_block(ref, victim.block);
     return true;
@@ -240,7 +241,7 @@ std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::ui
     const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
     if (!is_over(found.block, now_ms) && relocate(found)) continue;
     count_eviction(found, Removal::kLargeValue, now_ms);
-    const std::uint64_t ref = drop_entry(found);
+    const EntryRef ref = drop_entry(found);
     count_out(found.block);
     defer_free_if_pinned(ref, found.block);
   }
@@ -262,12 +263,12 @@ std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::ui
 
 // Takes a block from its entry, which gets another one or goes. False if somebody holds it.
 bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
-  const std::uint64_t ref = contents_.owning_ref(position);
+  const EntryRef ref = contents_.owning_ref(position);
   if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
   if (!is_over(found.block, now_ms) && relocate(found)) return !retired_.has(position);
   count_eviction(found, Removal::kLargeValue, now_ms);
-  const std::uint64_t last = drop_entry(found);
+  const EntryRef last = drop_entry(found);
   count_out(found.block);
   return !defer_free_if_pinned(last, found.block);
 }
@@ -287,7 +288,7 @@ bool Reclaimer::relocate(const FoundEntry& found) {
 
 // The same with the block at `position`, which is a new one, and another expiry. Returns what the ref was.
 // REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
-std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
+EntryRef Reclaimer::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
   const BlockContents old(found.block);
   const TagPairs tags = TagTable::pairs_of(arena_.backing(), found.block);
   const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
@@ -306,7 +307,7 @@ std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found
   const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
   eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
 
-  const std::uint64_t ref = found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);
+  const EntryRef ref{found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel)};
 
   index_.renew_hint(found.id);
   space().used_memory += block.stored_size - found.block.stored_size;
@@ -323,7 +324,7 @@ Status Reclaimer::give_expiry(const FoundEntry& found, std::uint64_t expires_ms,
   }
   if (position == 0) return no_room(units * kUnitSize);
   eviction_.note_expiry(found);
-  const std::uint64_t ref = move_to(position, found, expires_ms);
+  const EntryRef ref = move_to(position, found, expires_ms);
   if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());
   return Status::kOk;
 }
@@ -352,8 +353,8 @@ inline bool Reclaimer::has_only_entries_in_use() const noexcept {
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
 // spare, or from an evicted key, whose block may be `wanted`. 0 only if pins or a lack of memory stand in the way
 // everywhere.
-std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
-  std::uint32_t id = index_.take_free_entry();
+EntryId Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
+  EntryId id = index_.take_free_entry();
   if (id != 0) return id;
   // What a full cache comes to, first.
   if (has_only_entries_in_use() && evict_one(newcomer_bytes, now_ms, wanted)) {
@@ -368,14 +369,14 @@ std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t 
   return make_entry(newcomer_bytes, now_ms, wanted);
 }
 
-std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
+EntryId Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   const bool spare = space().free_memory > space().max_memory / kSparePart;
   if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();
     return index_.take_free_entry();
   }
   // The blocks evicted at the border left free entries behind.
-  std::uint32_t id = index_.take_free_entry();
+  EntryId id = index_.take_free_entry();
   if (id == 0 && evict_one(newcomer_bytes, now_ms, wanted)) id = index_.take_free_entry();
   return id;
 }

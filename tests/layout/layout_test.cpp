@@ -276,13 +276,13 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
 
   // When a value was written stands in two words, beside what else they hold.
   for (const std::uint64_t created : {std::uint64_t{0}, std::uint64_t{0x1'2345'6789}, kLastCreatedMs}) {
-    const std::uint64_t owner = owner_word(0xfedc'ba98, created);
+    const std::uint64_t owner = owner_word(EntryId{0xfedc'ba98}, created);
     CHECK(owner_entry(owner) == 0xfedc'ba98);
     const std::uint32_t flags = created_flags(created) | kBlockUsed | kMaxMoves << kMovesShift;
     CHECK(created_of(owner, BlockShape::unpack(BlockShape{.flags = flags}.pack()).flags) == created);
     CHECK(BlockShape{.flags = flags}.moves() == kMaxMoves);
   }
-  CHECK(created_of(owner_word(1, kLastCreatedMs + 1), created_flags(kLastCreatedMs + 1)) == kLastCreatedMs);
+  CHECK(created_of(owner_word(EntryId{1}, kLastCreatedMs + 1), created_flags(kLastCreatedMs + 1)) == kLastCreatedMs);
 
   CHECK(policy_tag(policy_word(0xabcd) | kHits | kExpires | kSeen | kSmall | kMain | kYoung) == 0xabcd);
 }

@@ -64,8 +64,8 @@ MUTANTS = [
         "chains-without-bound",
         "an overfull chain evicts nobody",
         "core/shard/index.cpp",
-        "return length < kMaxChain ? 0 : coldest;",
-        "return length < kMaxChain + 2 ? 0 : coldest;",
+        "return length < kMaxChain ? EntryId{0} : coldest;",
+        "return length < kMaxChain + 2 ? EntryId{0} : coldest;",
         ("index_test",),
     ),
     Mutant(
@@ -199,9 +199,9 @@ MUTANTS = [
         "moved-without-a-generation",
         "the ref of a value that moves keeps its generation, so that it may come back",
         "core/shard/shard_reclaim.cpp",
-        "found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);",
+        "found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel)};",
         "found.entry->ref.exchange("
-        "ref_live(found.ref - (std::uint64_t{1} << 32), position), std::memory_order_acq_rel);",
+        "ref_live(found.ref - (std::uint64_t{1} << 32), position), std::memory_order_acq_rel)};",
         ("shard_full_test",),
     ),
     Mutant(
@@ -395,7 +395,7 @@ MUTANTS = [
         "moved-entries-are-damage",
         "a death while an entry moves to a smaller table is counted as damage",
         "core/shard/shard_rebuilder.cpp",
-        "if (!was_moving(EntryId{id}, EntryRef{ref})) ++header_->counters.damaged;",
+        "if (!was_moving(id, EntryRef{ref})) ++header_->counters.damaged;",
         "++header_->counters.damaged;",
         ("shard_shrink_test",),
     ),

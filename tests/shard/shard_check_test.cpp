@@ -39,7 +39,7 @@ class SoundShard : public TestShard {
     return Index::bucket(&header(), Index::bucket_of(key(key_bytes).hash.bucket_bits(), header().cells));
   }
   BlockHeader& orphan() const { return block_at(header().space.retired_hand); }
-  std::uint32_t id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
+  EntryId id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
 };
 
 void change_shape(BlockHeader& block, void (*change)(BlockShape&)) {
@@ -128,7 +128,7 @@ const Corruption kCorruptions[] = {
     {": free entries: the shard notes", [](SoundShard& s) { s.header().space.free_entry = 0; }},
     {"a list of free entries that does not end",
      [](SoundShard& s) {
-       const std::uint32_t first = s.header().space.free_entry;
+       const EntryId first{s.header().space.free_entry};
        REQUIRE(first != 0);
        Index::entry_unchecked(&s.header(), first).next = first;
      }},
