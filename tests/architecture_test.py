@@ -86,6 +86,7 @@ SKIPPED_FOLDERS = {".git", "build", ".venv", "__pycache__", ".mypy_cache", ".pyt
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<path>[^>"]+)[>"]')
 # Spelled in two halves, so that this file does not find itself.
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+NAMED_FILE = re.compile(rf"(?<![\w./])(?:docs|scripts|{'|'.join(LAYERS)})/[\w/]+\.(?:h|hpp|cpp|c|md|py|sh|pml)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(w" r"ork|f" r"arm|r" r"oot|h" r"ome)/")
 
 
@@ -338,6 +339,17 @@ def check_text(file: SourceFile) -> Iterator[Violation]:
         yield Violation(file.path, length, f"{length} lines: split it, {most} are the limit")
 
 
+def check_named_files(file: SourceFile) -> Iterator[Violation]:
+    """A comment in C or C++ leads to a file that there is."""
+    if file.suffix not in CXX_SUFFIXES:
+        return
+    for number, line in file.lines():
+        comment = re.search(r"(?://|/\*|^ \*).*", line)
+        for match in NAMED_FILE.finditer(comment[0] if comment else ""):
+            if not (file.root / match[0]).exists():
+                yield Violation(file.path, number, f"there is no file {match[0]}")
+
+
 def check_registered(file: SourceFile) -> Iterator[Violation]:
     """A test program that no CMakeLists.txt names is never run."""
     if file.layer != "tests" or not re.search(r"_test\.(cpp|c)$", file.path):
@@ -358,6 +370,7 @@ CHECKS = (
     check_backend_choice,
     check_python_imports,
     check_text,
+    check_named_files,
     check_registered,
 )
 
@@ -424,6 +437,8 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("clients/python/memstream/cache.py", "x = 1\n" * (MAX_LINES + 1), None),
     ("clients/python/memstream/endless.py", "x = 1\n" * (MAX_LINES + 1), "split it"),
     ("tests/lonely_test.cpp", "int x;\n", "not registered"),
+    ("core/base/lost.h", "int x;  // See core/base/lots.h.\n", "there is no file core/base/lots.h"),
+    ("core/base/lost.h", "// See core/base/lost.h, and https://a.b/docs/c.md.\n", None),
     ("core/base/text.cpp", 'const char* text = "MEMSTREAM_BACKEND is neither sysv nor posix";\n', None),
     ("core/base/wide.cpp", "// " + "x" * MAX_COLUMNS + "\n", "columns"),
     (
