@@ -55,9 +55,8 @@ struct CheckedBlock {
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
-  // The whole word: with kHasTags. instant_of() takes that away.
-  // Without extras this loads the bytes that lie in their place, and masks them away. That costs less
-  // than a branch that goes either way.
+  // The whole word, with kHasTags; instant_of() removes that. Without extras this loads the bytes that lie in their
+  // place and masks them. That costs less than a branch that goes either way.
   std::uint64_t expires_ms() const noexcept {
     return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();
   }
@@ -89,8 +88,8 @@ constexpr bool may_be_over(std::uint64_t expiry_word, std::uint64_t now_ms) noex
 }
 
 // False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
-// bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. Beyond a
-// Backing::kStretchSize from there, the caller then asks for memory.
+// bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. The caller
+// then checks the memory beyond Backing::kStretchSize from there.
 template <bool kAsks = true>
 inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();
@@ -141,8 +140,8 @@ enum class PlainLook {
 };
 
 // Five bounds in one word: where the block is, that it is used, its key's size, that its value begins behind that, and
-// that all of it lies in the shard. Safe on any bytes. Of a block beyond a
-// Backing::kStretchSize the caller asks for memory.
+// that all of it lies in the shard. Safe on any bytes. For a block larger than Backing::kStretchSize, the caller checks
+// whether the rest has memory.
 template <PlainLook kLook>
 [[gnu::always_inline]] inline bool match_plain_block(const Backing& backing, std::uint64_t position,
                                                      std::uint64_t key_size, PlainBlock* block) noexcept {
@@ -182,8 +181,8 @@ template <PlainLook kLook>
 }
 
 // As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
-// Only of plain blocks; others are for check_block(). Beyond a Backing::kStretchSize from the block's begin on, the
-// caller asks for memory.
+// For plain blocks only; others are for check_block(). The caller checks the memory beyond Backing::kStretchSize from
+// the start of the block.
 template <bool kAsks = true>
 inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
                               CheckedBlock* block) noexcept {

@@ -63,8 +63,8 @@ class Shard final {
   // Returns whether this access is one of the few that note_hot() is to be called for.
   static bool note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   [[gnu::cold]] void note_hot_entry(const Entry& entry) const noexcept;
-  // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
-  // ask for the lines of the step behind them, and finish_get().
+  // The same look in steps, so that the steps of other keys can come between: probe_start() and probe_bucket(), which
+  // prefetch the lines of the next step, and finish_get().
   struct Probe {
     Bucket* bucket = nullptr;
     std::uint64_t seq = 0;
@@ -139,7 +139,7 @@ class Shard final {
   // For a value that a reader found damaged: drops its entry and counts it. kOk if the value is whole now, kMiss if
   // there is none any more, kCorrupt if it was dropped.
   Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
-  // Asks for the cache line of the lock.
+  // Prefetches the cache line of the lock.
   void prefetch_lock() const noexcept { prefetch_line<LineUse::kWrite>(&header_->write_mutex); }
 
   // ---- leases: one process of many computes a value (core/shard/shard_lease.cpp) ----
@@ -156,7 +156,7 @@ class Shard final {
   const WaitTable& waits() const noexcept { return waits_; }
   // Takes W and lets it go: what happened before is seen by all that lock it later, and the other way round.
   Status pass_write_lock(const Deadline& deadline) noexcept;
-  // Puts the shard right if the last holder of W was killed. Waits for no holder that is alive.
+  // Repairs the shard if the last holder of W was killed. Does not wait for a holder that is alive.
   void mend_after_death(const Deadline& deadline) noexcept;
 
   // ---- pins: reading and writing in place (core/shard/shard_pins.cpp; pin() in core/shard/shard_lookup.h) ----
@@ -181,8 +181,8 @@ class Shard final {
 
   // ---- moving to a successor (core/shard/shard_move.cpp) ----
 
-  // Takes W for the functions that follow, and keeps it; damage is put right before. No operation of this process may
-  // be called on the shard meanwhile.
+  // Repairs damage, then takes W for the functions that follow, and keeps it. No operation of this process may be
+  // called on the shard meanwhile.
   Status hold(const Deadline& deadline) noexcept;
   // `superseded`: nobody gets the lock again.
   void let_go(bool superseded) noexcept;
@@ -250,7 +250,7 @@ class Shard final {
   static bool note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   bool describe(EntryId id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
-  // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.
+  // Prefetches the lines of a write before W is locked. Leaves in `probe` what it saw, without a bucket if it saw none.
   void prefetch_write(const Key& key, Probe* probe) const noexcept;
   Probe probe_of(const Key& key) const noexcept;
 
@@ -310,7 +310,7 @@ class Shard final {
   ShardParts parts() noexcept;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }
-  // Whether all of a block has it. Of one that is no larger than a stretch that is known.
+  // Whether all of a block has memory. A block no larger than a stretch is known to have it.
   bool has_memory_for(const FoundEntry& found) const noexcept {
     const std::uint64_t size = found.block.stored_size;
     return size <= Backing::kStretchSize || backing().reaches(found.position(), size);
