@@ -13,11 +13,15 @@
 namespace memstream {
 
 // The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the retired blocks.
-constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
+constexpr std::uint64_t links_word(BlockPosition next, BlockPosition previous) noexcept {
   return next | std::uint64_t{previous} << 32;
 }
-constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
-constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
+constexpr BlockPosition link_next(std::uint64_t word) noexcept {
+  return BlockPosition{static_cast<std::uint32_t>(word)};
+}
+constexpr BlockPosition link_previous(std::uint64_t word) noexcept {
+  return BlockPosition{static_cast<std::uint32_t>(word >> 32)};
+}
 
 // Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
 constexpr std::uint64_t owner_word(EntryId entry, std::uint64_t created_ms) noexcept {
@@ -91,7 +95,7 @@ constexpr bool may_be_over(std::uint64_t expiry_word, std::uint64_t now_ms) noex
 // bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. The caller
 // then checks the memory beyond Backing::kStretchSize from there.
 template <bool kAsks = true>
-inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
+inline bool check_block(const Backing& backing, BlockPosition position, CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();
   const std::uint64_t shard_size_bytes = backing.size_bytes();
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
@@ -149,7 +153,7 @@ template <PlainLook kLook>
   const std::uint32_t left = backing.end() - static_cast<std::uint32_t>(position);
   if (!(kLook == PlainLook::kBriefly ? backing.is_in_run(left) : backing.knows_before_end(left))) [[unlikely]] {
     if (kLook != PlainLook::kAsks || left - 1 >= backing.end() - kShardHeaderSize / kUnitSize ||
-        !backing.reaches(static_cast<std::uint32_t>(position)))
+        !backing.reaches(BlockPosition{static_cast<std::uint32_t>(position)}))
       return false;
   }
   block->header = reinterpret_cast<const BlockHeader*>(backing.shard() + position * kUnitSize);
@@ -184,7 +188,7 @@ template <PlainLook kLook>
 // For plain blocks only; others are for check_block(). The caller checks the memory beyond Backing::kStretchSize from
 // the start of the block.
 template <bool kAsks = true>
-inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
+inline bool check_plain_block(const Backing& backing, BlockPosition position, std::uint64_t key_size,
                               CheckedBlock* block) noexcept {
   PlainBlock plain;
   if (!match_plain_block < kAsks ? PlainLook::kAsks : PlainLook::kKnows > (backing, position, key_size, &plain))
@@ -243,7 +247,7 @@ struct BlockContents {
 };
 
 // As check_block(), with all that the block says.
-inline bool read_block(const Backing& backing, std::uint32_t position, BlockContents* contents) noexcept {
+inline bool read_block(const Backing& backing, BlockPosition position, BlockContents* contents) noexcept {
   CheckedBlock block;
   if (!check_block(backing, position, &block)) return false;
   *contents = BlockContents(block);

@@ -116,7 +116,7 @@ constexpr bool is_same_ref(std::uint64_t ref, std::uint64_t other) noexcept {
 }
 constexpr std::uint64_t ref_next_generation(std::uint64_t ref) noexcept { return ((ref >> 32) + 1) & kGenerationMask; }
 // The ref that follows `ref` when the entry gets a new block, and when it becomes empty.
-constexpr std::uint64_t ref_live(std::uint64_t ref, std::uint32_t block) noexcept {
+constexpr std::uint64_t ref_live(std::uint64_t ref, BlockPosition block) noexcept {
   return kLiveBit | ref_next_generation(ref) << 32 | block;
 }
 constexpr std::uint64_t ref_empty(std::uint64_t ref) noexcept { return ref_next_generation(ref) << 32; }

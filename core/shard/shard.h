@@ -175,7 +175,7 @@ class Shard final {
   Status commit_reservation(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins,
                             const OpContext& context) noexcept;
   // Where the block at `position` lies in the segment, as pins have it.
-  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+  std::uint64_t offset_of(BlockPosition position) const noexcept {
     return offset_ + std::uint64_t{position} * kUnitSize;
   }
 
@@ -286,9 +286,9 @@ class Shard final {
   Status store_in_new_block_inline(const StoreRequest& request, const FoundEntry& found,
                                    std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   Status remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
+  void publish(BlockPosition position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
                EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
-  void publish_inline(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+  void publish_inline(BlockPosition position, const CheckedBlock& block, const StoreRequest& request,
                       const FoundEntry& found, EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
   static bool may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept;
   bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;

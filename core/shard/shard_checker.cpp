@@ -48,15 +48,15 @@ struct ShardChecker::Walk {
   bool has_begun = false;
   bool is_at_rest = true;  // Nobody has changed the shard since the walk began. Otherwise it does not add up.
 
-  std::uint32_t position = 0;
+  BlockPosition position;
   bool previous_free = false;
   struct Heap {
     std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0, retired = 0;
   } heap;
 
   std::uint32_t bin = 0;  // Of all levels.
-  std::uint32_t in_list = 0;
-  std::uint32_t previous_in_list = 0;
+  BlockPosition in_list;
+  BlockPosition previous_in_list;
   std::uint64_t listed = 0, listed_blocks = 0;
 
   std::uint64_t id = 0;
@@ -165,7 +165,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
   std::vector<std::string>* const problems = &walk.problems;
   const ShardSpace& s = space();
   PinSnapshot& census = *walk.census;
-  std::uint32_t& position = walk.position;
+  BlockPosition& position = walk.position;
   bool& previous_free = walk.previous_free;
   auto& [used, pinned, free, keys, values, retired] = walk.heap;
   for (; position < arena_.heap_end() && *looks != 0; --*looks) {
@@ -201,7 +201,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
   }
   expect_equal(problems, "retired", s.retired, retired);
   std::uint64_t in_ring = 0;
-  for (std::uint32_t block = s.retired_hand; block != 0 && in_ring <= retired; ++in_ring) {
+  for (BlockPosition block{s.retired_hand}; block != 0 && in_ring <= retired; ++in_ring) {
     if (block == s.retired_hand && in_ring != 0) break;
     block = parts_.retired.next_of(block);
   }
@@ -221,10 +221,10 @@ bool ShardChecker::check_free_lists(Walk& walk, std::uint32_t* looks) const {
   for (; walk.bin < kBinLevels * kBinsPerLevel; ++walk.bin) {
     const std::uint32_t level = walk.bin / kBinsPerLevel;
     const std::uint32_t bin = walk.bin % kBinsPerLevel;
-    std::uint32_t& position = walk.in_list;
+    BlockPosition& position = walk.in_list;
     if (position == 0) {
-      position = header_->free_lists.heads[level][bin];
-      walk.previous_in_list = 0;
+      position = BlockPosition{header_->free_lists.heads[level][bin]};
+      walk.previous_in_list = BlockPosition{0};
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
       if (marked != (position != 0))
         problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));

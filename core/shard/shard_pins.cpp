@@ -70,7 +70,7 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
 
 Status Shard::commit_reservation(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins,
                                  const OpContext& context) noexcept {
-  const std::uint32_t position = reserved.position;
+  const BlockPosition position = reserved.position;
   const bool was_held = pins.holds(reserved.pin, offset_of(position));
   const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {

@@ -116,9 +116,9 @@ void ShardRebuilder::check_borders() {
 void ShardRebuilder::walk_heap() {
   assert(holds_write_lock(header_));
   PinSnapshot census = parts_.pin_snapshot();
-  std::uint32_t run = arena_.heap_begin();
+  BlockPosition run = arena_.heap_begin();
   std::array<Group, 2> groups;
-  std::uint32_t ahead = look_ahead(run, &groups[0]);
+  BlockPosition ahead = look_ahead(run, &groups[0]);
   for (std::uint32_t i = 0; groups[i % 2].count != 0; ++i) {
     const Group& group = groups[i % 2];
     prefetch_chains(group);
@@ -127,7 +127,7 @@ void ShardRebuilder::walk_heap() {
       const Block& met = group.blocks[k];
       if (!met.shape.used() || !keep_block(met, census.holds(met.position))) continue;
       close_free_run(run, met.position);
-      run = met.position + met.shape.size_units;
+      run = BlockPosition{met.position + met.shape.size_units};
     }
   }
   close_free_run(run, arena_.heap_end());
@@ -135,7 +135,7 @@ void ShardRebuilder::walk_heap() {
 }
 
 // Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
-std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) const {
+BlockPosition ShardRebuilder::look_ahead(BlockPosition position, Group* group) const {
   assert(holds_write_lock(header_));
   group->count = 0;
   while (group->count < group->blocks.size() && position < arena_.heap_end()) {
@@ -143,7 +143,7 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
     const std::byte* const further = parts_.base() + std::uint64_t{position} * kUnitSize + kAhead;
     prefetch_line<LineUse::kWrite>(further);
     prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
-    met.position = BlockPosition{position};
+    met.position = position;
     met.shape = arena_.shape(position);
     met.makes_sense = index_.cells() != 0 && check_block(backing(), position, &met.block);
     if (met.makes_sense) met.hash = hash_key(met.block.key_text(), parts_.hash_seed);
@@ -216,7 +216,7 @@ bool ShardRebuilder::keep_entry(const Block& met) {
 }
 
 // A stretch that nobody owns becomes one free block, or wilderness if it lies at the border.
-void ShardRebuilder::close_free_run(std::uint32_t begin, std::uint32_t end) {
+void ShardRebuilder::close_free_run(BlockPosition begin, BlockPosition end) {
   assert(holds_write_lock(header_));
   if (begin == end) return;
   if (begin == arena_.heap_begin()) {

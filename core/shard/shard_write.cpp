@@ -122,7 +122,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
 }
 
 // Writes everything of the block but the value and its owner.
-[[gnu::always_inline]] inline CheckedBlock ShardContents::fill_inline(std::uint32_t position,
+[[gnu::always_inline]] inline CheckedBlock ShardContents::fill_inline(BlockPosition position,
                                                                       const StoreRequest& request, bool has_extras,
                                                                       std::uint64_t created_ms) {
   Arena::HeapBlock filled = arena_.look_at(position);
@@ -158,7 +158,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
           .key_start = shape.key_start()};
 }
 
-CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+CheckedBlock ShardContents::fill(BlockPosition position, const StoreRequest& request, bool has_extras,
                                  std::uint64_t created_ms) {
   return fill_inline(position, request, has_extras, created_ms);
 }
@@ -179,7 +179,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
 // `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
 // block is held already, by the process that filled it.
-[[gnu::always_inline]] inline void Shard::publish_inline(std::uint32_t position, const CheckedBlock& block,
+[[gnu::always_inline]] inline void Shard::publish_inline(BlockPosition position, const CheckedBlock& block,
                                                          const StoreRequest& request, const FoundEntry& found,
                                                          EntryId new_id, std::uint64_t now_ms, bool is_pinned) {
   const KeyHash hash = request.key.hash;
@@ -230,7 +230,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
   waits_.note_change(hash.bucket_bits(), block.header);
 }
 
-void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
+void Shard::publish(BlockPosition position, const CheckedBlock& block, const StoreRequest& request,
                     const FoundEntry& found, EntryId new_id, std::uint64_t now_ms, bool is_pinned) {
   publish_inline(position, block, request, found, new_id, now_ms, is_pinned);
 }
@@ -247,7 +247,7 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
     new_id = reclaimer_.take_entry(units * kUnitSize, now_ms, &room);
     if (new_id == 0) return reclaimer_.no_room(sizeof(Entry));
   }
-  const std::uint32_t position = room.position != 0 ? room.position : reclaimer_.make_room(units, now_ms);
+  const BlockPosition position = room.position != 0 ? room.position : reclaimer_.make_room(units, now_ms);
   if (position == 0) {
     if (new_id != 0) index_.give_free_entry(new_id);
     return reclaimer_.no_room(units * kUnitSize);

@@ -28,7 +28,7 @@ std::uint32_t TableShrinker::cells_that_do() const noexcept {
 void TableShrinker::shrink_for(const StoreRequest& request) {
   assert(holds_write_lock(header_));
   const Units units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), true);
-  const std::uint32_t free = arena_.a_largest_free();
+  const BlockPosition free = arena_.a_largest_free();
   const std::uint64_t largest = free != 0 ? arena_.shape(free).size_units : 0;
   if (std::max(largest, arena_.wilderness_bytes() / kUnitSize) >= units) return;
   const std::uint32_t cells = cells_that_do();

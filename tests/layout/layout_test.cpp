@@ -255,7 +255,7 @@ TEST_CASE("the fields of every struct lie one behind the other without a hole") 
 }
 
 TEST_CASE("the words of an entry and of a block come apart as they were put together") {
-  const std::uint64_t live = ref_live(0, 0x1234'5678);
+  const std::uint64_t live = ref_live(0, BlockPosition{0x1234'5678});
   CHECK(ref_is_live(live));
   CHECK(ref_block(live) == 0x1234'5678);
   CHECK_FALSE(ref_is_live(ref_empty(live)));
@@ -264,7 +264,7 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
   // The generation has 30 bits and wraps without touching the live bit.
   const std::uint64_t last = ref_empty((kGenerationMask - 1) << 32);
   CHECK((last >> 32) == kGenerationMask);
-  CHECK(ref_live(last, 7) == (kLiveBit | 7));
+  CHECK(ref_live(last, BlockPosition{7}) == (kLiveBit | 7));
   CHECK(ref_empty(kLiveBit | last) == 0);
 
   const BlockShape shape{.size_units = 0xfedc'ba98, .flags = 0x2a87, .slack = 0x65, .key_size = 0x421};

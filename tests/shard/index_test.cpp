@@ -43,7 +43,7 @@ class TestIndex : public TestShard {
     entry.hash = KeyHash{hash}.bucket_bits();
     entry.policy = policy_word(KeyHash{hash}.tag());
     entry.last_access_ms = last_access_ms;
-    entry.ref = ref_live(entry.ref, next_block_++);
+    entry.ref = ref_live(entry.ref, ++next_block_);
     index.link(id);
     return id;
   }
@@ -76,11 +76,11 @@ class TestIndex : public TestShard {
   std::uint32_t hint(std::uint64_t hash) {
     return Index::InSlots(bucket(hash), KeyHash{hash}.tag(), index.cells()).hint();
   }
-  std::uint32_t block_of(EntryId id) { return ref_block(index.entry(id).ref); }
+  BlockPosition block_of(EntryId id) { return ref_block(index.entry(id).ref); }
 
  private:
   Arena arena_;
-  std::uint32_t next_block_ = 1000;
+  BlockPosition next_block_{1000};
 };
 
 constexpr std::uint64_t hash_of(std::uint32_t bucket_bits, std::uint16_t tag) {
@@ -306,7 +306,7 @@ TEST_CASE("a bucket says where the blocks of its entries are, whatever happens t
   for (std::size_t i = kBucketWidth; i < ids.size(); ++i) CHECK(table.index.hint_of(ids[i]) == 0);  // In the chain.
   // Another block.
   Entry& moved = table.index.entry(ids[5]);
-  moved.ref = ref_live(moved.ref, 77);
+  moved.ref = ref_live(moved.ref, BlockPosition{77});
   CHECK_FALSE(hints_are_right(2, 5, 6));
   table.index.renew_hint(ids[5]);
   CHECK(hints_are_right(2, 0, kBucketWidth));

@@ -70,12 +70,13 @@ const Corruption kCorruptions[] = {
     {"a ring of retired blocks with something else in it",
      [](SoundShard& s) { s.header().space.retired_hand = ref_block(s.entry("key-7").ref); }},
     {"a ring of retired blocks that is not linked both ways",
-     [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), 0); }},
+     [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), BlockPosition{0}); }},
     {"a ring of retired blocks that is not linked both ways",
-     [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), 0); }},
+     [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), BlockPosition{0}); }},
     {"retired in their ring: the shard notes 3, a walk finds 1",
      [](SoundShard& s) {
-       s.orphan().owner = links_word(s.header().space.retired_hand, s.header().space.retired_hand);
+       s.orphan().owner =
+           links_word(BlockPosition{s.header().space.retired_hand}, BlockPosition{s.header().space.retired_hand});
      }},
     {"retired in their ring: the shard notes 3, a walk finds 0",
      [](SoundShard& s) { s.header().space.retired_hand = 0; }},
