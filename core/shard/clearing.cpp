@@ -118,19 +118,19 @@ BlockPosition Clearing::find_start() {
   assert(holds_write_lock(parts_.header));
   Reclaimer::Window window;
   if (reclaimer_.find_window(units_, now_ms_, kLooksForAPlace, &window)) return window.begin;
-  const PinSnapshot census = parts_.pin_snapshot();
+  const PinSnapshot snapshot = parts_.pin_snapshot();
   const BlockPosition heap_begin = arena_.heap_begin();
   const BlockPosition heap_end = arena_.heap_end();
   const auto fits = [&](BlockPosition begin, std::uint64_t wanted) {
-    return begin < heap_end && std::min(census.next_confirmed(begin), heap_end) - begin >= wanted;
+    return begin < heap_end && std::min(snapshot.next_confirmed(begin), heap_end) - begin >= wanted;
   };
   for (const BlockPosition begin : {std::max(BlockPosition{space().reclaim_hand}, heap_begin), heap_begin}) {
     if (fits(begin, units_)) return begin;
   }
-  for (BlockPosition held = census.next_confirmed(heap_begin); held < heap_end;) {
+  for (BlockPosition held = snapshot.next_confirmed(heap_begin); held < heap_end;) {
     const BlockPosition behind{held + arena_.shape(held).size_units};
     if (fits(behind, units_)) return behind;
-    held = census.next_confirmed(behind);
+    held = snapshot.next_confirmed(behind);
   }
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
   const bool is_enough = wilderness >= kMinBlockUnits && wilderness < units_ && fits(heap_begin, units_ - wilderness);

@@ -116,8 +116,8 @@ void RetiredBlocks::free_all() {
   if (space().retired <= kFew) {
     return reclaim(kEvery, [this](BlockPosition position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
   }
-  PinSnapshot census(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
-  reclaim(kEvery, [&](BlockPosition position) { return census.holds(position); });
+  PinSnapshot snapshot(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
+  reclaim(kEvery, [&](BlockPosition position) { return snapshot.holds(position); });
 }
 
 }  // namespace memstream

@@ -42,7 +42,7 @@ struct ShardChecker::Walk {
   };
 
   std::vector<std::string> problems;
-  std::optional<PinSnapshot> census;
+  std::optional<PinSnapshot> snapshot;
   Part part = Part::kHeap;
   State state;  // At the end of the last hold.
   bool has_begun = false;
@@ -135,7 +135,7 @@ bool ShardChecker::check_a_slice(Walk& walk) {
   if (walk.is_at_rest && walk.has_begun) {
     if (state.seq != walk.state.seq || state.bytes != walk.state.bytes) return false;
   } else if (walk.is_at_rest) {
-    walk.census.emplace(parts_.pin_snapshot());
+    walk.snapshot.emplace(parts_.pin_snapshot());
     walk.position = arena_.heap_begin();
   }
   walk.has_begun = true;
@@ -164,7 +164,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
   assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   const ShardSpace& s = space();
-  PinSnapshot& census = *walk.census;
+  PinSnapshot& snapshot = *walk.snapshot;
   BlockPosition& position = walk.position;
   bool& previous_free = walk.previous_free;
   auto& [used, pinned, free, keys, values, retired] = walk.heap;
@@ -183,7 +183,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
       const bool has_owner = contents_.owning_ref(position) != 0;
-      static_cast<void>(census.holds(position));
+      static_cast<void>(snapshot.holds(position));
       const bool is_marked = (shape.flags & kBlockRetired) != 0;
       if (!has_owner && !is_marked) problems->push_back(fmt::format("block {}: used by nobody", position));
       if (has_owner && is_marked) problems->push_back(fmt::format("block {}: live, and marked as nobody's", position));
@@ -196,8 +196,8 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
     position += shape.size_units;
   }
   if (position < arena_.heap_end()) return false;
-  if (census.dangling_pins() != 0) {
-    problems->push_back(fmt::format("{} pins of processes name what is no block", census.dangling_pins()));
+  if (snapshot.dangling_pins() != 0) {
+    problems->push_back(fmt::format("{} pins of processes name what is no block", snapshot.dangling_pins()));
   }
   expect_equal(problems, "retired", s.retired, retired);
   std::uint64_t in_ring = 0;
