@@ -119,7 +119,7 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
     memstream::PinnedValue block;
     block.shard = static_cast<std::uint32_t>(token >> 52) & kShardOfToken;
     block.pin = memstream::PinNumber{static_cast<std::uint32_t>(token >> 32) & kPinOfToken};
-    block.position = static_cast<std::uint32_t>(token);
+    block.position = memstream::BlockPosition{static_cast<std::uint32_t>(token)};
     return block;
   }
 

@@ -28,8 +28,10 @@ TYPES_PRELUDE = """
 #include "core/shard/shard.h"
 using namespace memstream;
 void use(const ShardContents& contents, const RedoLog& log, RetiredBlocks& retired, Reclaimer& reclaimer, Arena& arena,
-         PinSet& pins, RedoLog::Overwriting* found, EntryId id, BlockPosition position, EntryRef ref, Units units,
-         PinNumber pin, std::uint64_t bytes, std::uint64_t now_ms) {
+         Index& index, Eviction& eviction, const PinTable& table, PinSet& pins, ShardHeader* header,
+         const CheckedBlock& block, RedoLog::Overwriting* found, KeyHash hash, EntryId id, BlockPosition position,
+         EntryRef ref, Units units, PinNumber pin, std::uint32_t cells, std::uint32_t policy, std::uint64_t bytes,
+         std::uint64_t now_ms) {
 """
 NO_MATCH = "no match|convert"
 TYPES = (
@@ -39,8 +41,33 @@ TYPES = (
     Case("retired.add(position, bytes);", "retired.add(bytes, position);", NO_MATCH),
     Case("reclaimer.make_room(units, now_ms);", "reclaimer.make_room(now_ms, units);", NO_MATCH),
     Case("arena.allocate(units, now_ms);", "arena.allocate(now_ms, units);", NO_MATCH),
+    Case("arena.allocate_at(position, cells);", "arena.allocate_at(cells, position);", NO_MATCH),
+    Case("arena.cut_to(position, cells);", "arena.cut_to(cells, position);", NO_MATCH),
+    Case("arena.backing().reaches(position, bytes);", "arena.backing().reaches(bytes, position);", NO_MATCH),
+    Case("position = arena.free(position);", "id = arena.free(position);", NO_MATCH),
+    Case("reclaimer.empty_block(position, now_ms);", "reclaimer.empty_block(now_ms, position);", NO_MATCH),
+    Case("contents.checked_block(position);", "contents.checked_block(id);", NO_MATCH),
+    Case("table.is_pinned(position);", "table.is_pinned(id);", NO_MATCH),
+    Case("ref_live(ref, position);", "ref_live(position, ref);", NO_MATCH),
     Case("pins.release(pin, bytes);", "pins.release(bytes, pin);", NO_MATCH),
     Case("pins.validate(pin, bytes);", "pins.validate(id, bytes);", NO_MATCH),
+    Case("Index::names_entry(id, cells);", "Index::names_entry(cells, id);", NO_MATCH),
+    Case("Index::entry_unchecked(header, id);", "Index::entry_unchecked(header, position);", NO_MATCH),
+    Case("index.link(id);", "index.link(position);", NO_MATCH),
+    Case("position = index.hint_of(id);", "position = index.hint_of(position);", NO_MATCH),
+    Case("id = index.take_free_entry();", "position = index.take_free_entry();", NO_MATCH),
+    Case("eviction.admit(hash, id);", "eviction.admit(hash, position);", NO_MATCH),
+    Case("eviction.is_recent(id, policy);", "eviction.is_recent(policy, id);", NO_MATCH),
+    Case("eviction.count_in(id, policy, bytes);", "eviction.count_in(policy, id, bytes);", NO_MATCH),
+    Case(
+        "eviction.recount(id, policy, policy, bytes, bytes);",
+        "eviction.recount(policy, id, policy, bytes, bytes);",
+        NO_MATCH,
+    ),
+    Case("FoundEntry{.ref = ref, .id = id};", "FoundEntry{.ref = id, .id = ref};", "deleted|convert"),
+    Case("reclaimer.release_block(ref, block);", "reclaimer.release_block(position, block);", NO_MATCH),
+    Case("table.is_block_pinned(ref);", "table.is_block_pinned(position);", NO_MATCH),
+    Case("owner_word(id, now_ms);", "owner_word(now_ms, id);", NO_MATCH),
     Case("EntryId{7U};", "EntryId{position};", "deleted"),
     Case("position += 4U;", "position = 4U;", NO_MATCH),
 )

@@ -206,9 +206,16 @@ def check_code_blocks(root: Path) -> Iterator[str]:
     # Of planted trees, which have no tests, only what they have is looked at.
     if not (root / "tests" / "documents_test.py").exists():
         return
-    for name, language in sorted((RUN.keys() | NOT_RUN.keys()) - found):
+    yield from stale_rows(root, found, RUN, NOT_RUN)
+
+
+def stale_rows(
+    root: Path, found: set[tuple[str, str]], run: dict[tuple[str, str], str], not_run: dict[tuple[str, str], str]
+) -> Iterator[str]:
+    """Rows about blocks that no page has, and tests that do not name the page whose blocks they run."""
+    for name, language in sorted((run.keys() | not_run.keys()) - found):
         yield f"tests/documents_test.py: {name} has no block of {language}"
-    for (name, language), test in RUN.items():
+    for (name, language), test in run.items():
         file = root / test
         if not file.exists() or Path(name).name not in file.read_text(encoding="utf-8"):
             yield f"{name}: {test} does not run its blocks of {language}"
@@ -236,7 +243,10 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
     ({"docs/tour.md": "`api/a.cpp:f` `api/none.cpp:f`", **CODE}, "no file api/none.cpp"),
     ({"docs/tour.md": "`api/a.cpp:g`", **CODE}, "has no g()"),
     ({"docs/tour.md": "`api/a.cpp:f` [x](tour.md) [y](https://a.b/c)", **CODE}, ""),
-    ({"docs/tour.md": "word " * 1501}, "are the limit"),
+    ({"docs/tour.md": "word " * 1501}, "1501 words"),
+    ({"docs/reliability.md": "word " * 1201}, "1201 words"),
+    ({"docs/performance.md": "word " * 1501}, "1501 words"),
+    ({"docs/tour.md": "word " * 1500}, ""),
     ({"README.md": "![x](docs/none.svg)"}, "leads nowhere"),
     ({"README.md": "```\n[x](none)\n```\n"}, ""),
     ({"README.md": "[x](docs/a.md#one-two)", "docs/a.md": "## One `two`.\n"}, ""),
@@ -270,17 +280,36 @@ PLANTED: tuple[tuple[dict[str, str], str], ...] = (
         "CACHE_BUSY (-40)",
     ),
 )
+# What the tests of a tree say, the blocks that its pages have, and words of the one problem of these rows.
+ROWS = {("README.md", "c"): "tests/a_test.py"}, {("docs/a.md", "sh"): "nobody waits for it"}
+BLOCKS = {("README.md", "c"), ("docs/a.md", "sh")}
+PLANTED_ROWS: tuple[tuple[dict[str, str], set[tuple[str, str]], str], ...] = (
+    ({"tests/a_test.py": "README.md"}, BLOCKS, ""),
+    ({"tests/a_test.py": "README.md"}, {("README.md", "c")}, "docs/a.md has no block of sh"),
+    ({"tests/a_test.py": "README.md"}, {("docs/a.md", "sh")}, "README.md has no block of c"),
+    ({"tests/a_test.py": "docs/b.md"}, BLOCKS, "does not run its blocks of c"),
+    ({}, BLOCKS, "does not run its blocks of c"),
+)
+
+
+def planted(folder: str, files: dict[str, str]) -> Path:
+    for path, text in files.items():
+        file = Path(folder) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return Path(folder)
 
 
 def self_test() -> list[str]:
     failures = []
+    for files, blocks, expected in PLANTED_ROWS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = list(stale_rows(planted(folder, files), blocks, *ROWS))
+        if [expected in problem for problem in found] != ([True] if expected else []):
+            failures.append(f"self-test: expected {expected!r}, got {found}")
     for files, expected in PLANTED:
         with tempfile.TemporaryDirectory() as folder:
-            for path, text in files.items():
-                file = Path(folder) / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
-            found = problems_of(Path(folder))
+            found = problems_of(planted(folder, files))
         if [expected in problem for problem in found] != ([True] if expected else []):
             failures.append(f"self-test: expected {expected!r}, got {found}")
     return failures
@@ -292,7 +321,7 @@ def main() -> int:
     problems = problems_of(root)
     for line in failures + problems:
         print(line)
-    print(f"{len(PLANTED)} planted cases, {len(failures)} wrong; {len(problems)} problems")
+    print(f"{len(PLANTED) + len(PLANTED_ROWS)} planted cases, {len(failures)} wrong; {len(problems)} problems")
     return 1 if failures or problems else 0
 
 

@@ -40,8 +40,8 @@ STARTS: tuple[tuple[str, str], ...] = (
     (r"Who (?!(?:is|are|was|has|may|can|should|owns|holds)\b[^.]*\?)", "name the agent: 'A process that ...'"),
     (r"What (?![^.]*\?)\w+ (?:is|are|was|has|may|can)\b", "name the thing"),
 )
-# Pages that are records of their time: decisions, results, the change log, and this list's own home.
-UNCHECKED = ("docs/style.md", "docs/decisions/", "CHANGELOG.md")
+# Decisions, which are records of their time, and this list's own home.
+UNCHECKED = ("docs/style.md", "docs/decisions/")
 # Pages and headers that do not follow docs/style.md yet. Take a line out with the change that rewrites its page.
 NOT_YET: tuple[str, ...] = ()
 # Functions whose text arguments become messages.
@@ -185,7 +185,7 @@ def checked_files(root: Path) -> Iterator[Path]:
     yield from (root / page for page in pages if (root / page).exists())
     for folder, suffixes in (("docs", (".md",)), ("api", (".h", ".hpp", ".cpp")), ("core", (".h", ".cpp"))):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in suffixes)
-    for folder in ("backends", "cli"):
+    for folder in ("backends", "cli", "near"):
         yield from sorted(file for file in (root / folder).rglob("*") if file.suffix in (".h", ".cpp"))
     yield from sorted((root / "clients" / "python" / "memstream").rglob("*.py"))
 
@@ -206,12 +206,23 @@ LONG = "It " + "goes on and " * 13 + "ends."
 # Path, content, and words of the one finding that must come of it. None: silence.
 PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
     ("README.md", "It locks, lest others write.\n", "'lest'"),
-    ("README.md", "```sh\nlest anew\n```\n\n| lest | anew |\n", None),
+    ("README.md", "It holds henceforth.\n", "'henceforth'"),
+    ("README.md", "A writer is at it.\n", "'is at it'"),
+    ("README.md", "It looks whether it is there.\n", "'looks whether'"),
+    ("README.md", "The order is of no account.\n", "'of no account'"),
+    ("README.md", "It works as ever.\n", "'as ever'"),
+    ("README.md", "All in all it works.\n", "'All in all'"),
+    ("README.md", "A word for whoever reads it.\n", "'whoever'"),
+    ("README.md", "It says whatever becomes of it.\n", "'whatever becomes of'"),
+    ("README.md", "What readers may see?\n", None),
+    ("README.md", "What readers may see is whole.\n", "'What readers may ...'"),
+    ("README.md", "```sh\nlest\n\nanew\n```\n\n| lest | anew |\n", None),
     ("README.md", f"{LONG}\n", "words, 25 are the limit"),
     ("README.md", "- Short one.\n- Who reads it waits.\n", "'Who ...'"),
     ("README.md", "Who is attached? `analytics.py` says so.\n", None),
     ("docs/a.md", "These bytes\nmake no sense.\n", "'make no sense'"),
     ("docs/style.md", "Not lest.\n", None),
+    ("docs/decisions/0001-a.md", "It locks, lest others write.\n", None),
     ("core/README.md", "It locks, lest others write.\n", "'lest'"),
     ("api/a.h", "/* Begins anew. */\nint anew;\n", "'anew'"),
     ("api/a.hpp", "// Begins anew.\nint anew;\n", "'anew'"),
@@ -221,6 +232,10 @@ PLANTED: tuple[tuple[str, str, Optional[str]], ...] = (
         'return fail(Status::kBad,\n  fmt::format("A key of {} bytes "\n  "is not possible.", n));\n',
         "not possible",
     ),
+    ("core/a.cpp", 'fail("It is full :(").or("lest it fails");\n', None),
+    ("core/a.cpp", 'fail(of(1), "Wait, lest it fails.");\n', "'lest'"),
+    ("core/a.cpp", 'fail("lest");\n', None),
+    ("near/a.cpp", 'fail("Wait, lest it fails.");\n', "'lest'"),
     ("core/a.cpp", "// lest anew\nint x;\n", None),
     ("cli/a.cpp", 'throw std::runtime_error("Writing\n"\n  "is not possible.");\n', "not possible"),
     ("cli/a.cpp", 'throw std::invalid_argument("Wait, lest it fails.");\n', "'lest'"),

@@ -56,6 +56,7 @@ def check_steps(script: str, listed: str) -> Iterator[str]:
 PLANTED = (
     ("step_a() {\n}\nquick_steps=(a)\n", "a quick x\n", ""),
     ("step_a() {\n}\nfull_steps=(a)\n", "a full x\n", ""),
+    ("step_a() {\n}\nnamed_steps=(a)\n", "a alone x\n", ""),
     ("step_a() {\n}\n", "a quick x\n", "is in no run"),
     ("quick_steps=(a)\n", "a quick x\n", "has no function"),
     ("step_a() {\n}\nquick_steps=(a)\n", "", "is not listed"),

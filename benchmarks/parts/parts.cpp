@@ -83,7 +83,7 @@ void allocate_and_free(benchmark::State& state) {
   test::TestShard shard(kSegmentSize);
   Arena arena(&shard.header(), shard.geometry().shards_offset, shard.shard_size(), &shard.segment());
   const auto units = static_cast<std::uint64_t>(state.range(0)) / kUnitSize;
-  std::vector<std::uint32_t> blocks(64);
+  std::vector<memstream::BlockPosition> blocks(64);
   for (auto& block : blocks) block = arena.allocate(memstream::Units{units}, shard.now_ms);
   std::size_t next = 0;
   for (auto unused : state) {

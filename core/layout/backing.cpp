@@ -81,20 +81,20 @@ bool Backing::has_stretch(std::uint64_t stretch) const noexcept {
 }
 
 bool Backing::knows_apart(std::uint32_t units) const noexcept {
-  return units - 1 < end_ - kShardHeaderSize / kUnitSize && knows(end_ - units);
+  return units - 1 < end_ - kShardHeaderSize / kUnitSize && knows(BlockPosition{end_ - units});
 }
 
 // REQUIRES: it has memory, and so has the one behind it. Threads that do this at the same time may each lose what the
 // other notes of the units before the end; then the stretches tell.
 void Backing::note_whole(std::uint64_t stretch) const noexcept {
   stretches_[stretch].store(kWithNext, std::memory_order_relaxed);
-  std::uint64_t first = stretch_of(end_ - known_units_.load(std::memory_order_relaxed));
+  std::uint64_t first = stretch_of(BlockPosition{end_ - known_units_.load(std::memory_order_relaxed)});
   while (first != 0 && stretches_[first - 1].load(std::memory_order_relaxed) == kWithNext) --first;
   const std::uint64_t begin_bytes = std::max<std::uint64_t>(begin_of(first), kShardHeaderSize);
   known_units_.store(end_ - static_cast<std::uint32_t>(begin_bytes / kUnitSize), std::memory_order_relaxed);
 }
 
-bool Backing::look(std::uint32_t position) const noexcept {
+bool Backing::look(BlockPosition position) const noexcept {
   const std::uint64_t stretch = stretch_of(position);
   const std::uint64_t end = begin_of(stretch + 1);
   if (end < size_bytes_ && !has_stretch(stretch + 1)) return false;
@@ -113,10 +113,10 @@ bool Backing::look(std::uint32_t position) const noexcept {
   return true;
 }
 
-bool Backing::reaches_far(std::uint32_t position, std::uint64_t size_bytes) const noexcept {
+bool Backing::reaches_far(BlockPosition position, std::uint64_t size_bytes) const noexcept {
   const std::uint64_t end = position + size_bytes / kUnitSize;
   for (std::uint64_t at = position; at < end; at += kStretchUnits) {
-    if (!reaches(static_cast<std::uint32_t>(at))) return false;
+    if (!reaches(BlockPosition{static_cast<std::uint32_t>(at)})) return false;
   }
   return true;
 }

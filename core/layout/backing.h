@@ -33,13 +33,13 @@ class Backing {
 
   // Whether the bytes from a position on have memory: kStretchSize of them, or all up to the shard's end. Asks the
   // system if this process does not know. REQUIRES: the position is below the shard's end.
-  bool reaches(std::uint32_t position) const noexcept { return knows(position) || look(position); }
+  bool reaches(BlockPosition position) const noexcept { return knows(position) || look(position); }
   // The same of `size_bytes` bytes. REQUIRES: they end within the shard.
-  bool reaches(std::uint32_t position, std::uint64_t size_bytes) const noexcept {
+  bool reaches(BlockPosition position, std::uint64_t size_bytes) const noexcept {
     return reaches(position) && (size_bytes <= kStretchSize || reaches_far(position, size_bytes));
   }
   // Whether this process knows so already, without asking: a call would cost a get its registers.
-  bool knows(std::uint32_t position) const noexcept {
+  bool knows(BlockPosition position) const noexcept {
     return stretches_[stretch_of(position)].load(std::memory_order_relaxed) == kWithNext;
   }
   // The same of the position that is so many units before the end. True only of one that lies in the shard, behind its
@@ -60,11 +60,11 @@ class Backing {
   static constexpr std::uint8_t kAlone = 1;
   static constexpr std::uint8_t kWithNext = 2;
 
-  [[gnu::cold]] bool look(std::uint32_t position) const noexcept;
+  [[gnu::cold]] bool look(BlockPosition position) const noexcept;
   [[gnu::noinline]] bool knows_apart(std::uint32_t units) const noexcept;
-  [[gnu::cold]] bool reaches_far(std::uint32_t position, std::uint64_t size_bytes) const noexcept;
+  [[gnu::cold]] bool reaches_far(BlockPosition position, std::uint64_t size_bytes) const noexcept;
   [[gnu::cold]] bool look_at_table(std::uint32_t cells) const noexcept;
-  std::uint64_t stretch_of(std::uint32_t position) const noexcept {
+  std::uint64_t stretch_of(BlockPosition position) const noexcept {
     return (std::uint64_t{position} + bias_units_) / kStretchUnits;
   }
   std::uint64_t begin_of(std::uint64_t stretch) const noexcept;

@@ -13,14 +13,18 @@
 namespace memstream {
 
 // The `owner` of a block that no entry owns: where its free list goes on from it, or the ring of the retired blocks.
-constexpr std::uint64_t links_word(std::uint32_t next, std::uint32_t previous) noexcept {
+constexpr std::uint64_t links_word(BlockPosition next, BlockPosition previous) noexcept {
   return next | std::uint64_t{previous} << 32;
 }
-constexpr std::uint32_t link_next(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word); }
-constexpr std::uint32_t link_previous(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 32); }
+constexpr BlockPosition link_next(std::uint64_t word) noexcept {
+  return BlockPosition{static_cast<std::uint32_t>(word)};
+}
+constexpr BlockPosition link_previous(std::uint64_t word) noexcept {
+  return BlockPosition{static_cast<std::uint32_t>(word >> 32)};
+}
 
 // Of a block that was written at `created_ms`, whose upper part stands in the flags of its shape.
-constexpr std::uint64_t owner_word(std::uint32_t entry, std::uint64_t created_ms) noexcept {
+constexpr std::uint64_t owner_word(EntryId entry, std::uint64_t created_ms) noexcept {
   return entry | std::min(created_ms, kLastCreatedMs) << 32;
 }
 constexpr std::uint32_t created_flags(std::uint64_t created_ms) noexcept {
@@ -55,9 +59,8 @@ struct CheckedBlock {
   bool key_is(std::string_view wanted) const noexcept {
     return key_size == wanted.size() && equal_in_shared(key(), wanted.data(), wanted.size());
   }
-  // The whole word: with kHasTags. instant_of() takes that away.
-  // Without extras this loads the bytes that lie in their place, and masks them away. That costs less
-  // than a branch that goes either way.
+  // The whole word, with kHasTags; instant_of() removes that. Without extras this loads the bytes that lie in their
+  // place and masks them. That costs less than a branch that goes either way.
   std::uint64_t expires_ms() const noexcept {
     return extras_of(*header).expires_ms.load(std::memory_order_relaxed) & if_extras();
   }
@@ -89,10 +92,10 @@ constexpr bool may_be_over(std::uint64_t expiry_word, std::uint64_t now_ms) noex
 }
 
 // False if the bytes at `position` are no used block that lies inside the shard, where it has memory. Safe on any
-// bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. Beyond a
-// Backing::kStretchSize from there, the caller then asks for memory.
+// bytes. Without kAsks also false if this process does not know yet that the start of the block has memory. The caller
+// then checks the memory beyond Backing::kStretchSize from there.
 template <bool kAsks = true>
-inline bool check_block(const Backing& backing, std::uint32_t position, CheckedBlock* block) noexcept {
+inline bool check_block(const Backing& backing, BlockPosition position, CheckedBlock* block) noexcept {
   const std::byte* const shard = backing.shard();
   const std::uint64_t shard_size_bytes = backing.size_bytes();
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
@@ -141,8 +144,8 @@ enum class PlainLook {
 };
 
 // Five bounds in one word: where the block is, that it is used, its key's size, that its value begins behind that, and
-// that all of it lies in the shard. Safe on any bytes. Of a block beyond a
-// Backing::kStretchSize the caller asks for memory.
+// that all of it lies in the shard. Safe on any bytes. For a block larger than Backing::kStretchSize, the caller checks
+// whether the rest has memory.
 template <PlainLook kLook>
 [[gnu::always_inline]] inline bool match_plain_block(const Backing& backing, std::uint64_t position,
                                                      std::uint64_t key_size, PlainBlock* block) noexcept {
@@ -150,7 +153,7 @@ template <PlainLook kLook>
   const std::uint32_t left = backing.end() - static_cast<std::uint32_t>(position);
   if (!(kLook == PlainLook::kBriefly ? backing.is_in_run(left) : backing.knows_before_end(left))) [[unlikely]] {
     if (kLook != PlainLook::kAsks || left - 1 >= backing.end() - kShardHeaderSize / kUnitSize ||
-        !backing.reaches(static_cast<std::uint32_t>(position)))
+        !backing.reaches(BlockPosition{static_cast<std::uint32_t>(position)}))
       return false;
   }
   block->header = reinterpret_cast<const BlockHeader*>(backing.shard() + position * kUnitSize);
@@ -182,10 +185,10 @@ template <PlainLook kLook>
 }
 
 // As check_block(), for readers who know the size of the key: all that is known of the first word is compared at once.
-// Only of plain blocks; others are for check_block(). Beyond a Backing::kStretchSize from the block's begin on, the
-// caller asks for memory.
+// For plain blocks only; others are for check_block(). The caller checks the memory beyond Backing::kStretchSize from
+// the start of the block.
 template <bool kAsks = true>
-inline bool check_plain_block(const Backing& backing, std::uint32_t position, std::uint64_t key_size,
+inline bool check_plain_block(const Backing& backing, BlockPosition position, std::uint64_t key_size,
                               CheckedBlock* block) noexcept {
   PlainBlock plain;
   if (!match_plain_block < kAsks ? PlainLook::kAsks : PlainLook::kKnows > (backing, position, key_size, &plain))
@@ -203,8 +206,8 @@ inline bool check_plain_block(const Backing& backing, std::uint32_t position, st
 // An entry that was found: its ref as it was, and the block that this names. `id` 0: none was.
 struct FoundEntry {
   Entry* entry = nullptr;
-  std::uint64_t ref = 0;
-  std::uint32_t id = 0;
+  EntryRef ref;
+  EntryId id;
   CheckedBlock block;
 
   BlockPosition position() const noexcept { return ref_block(ref); }
@@ -220,7 +223,7 @@ struct BlockContents {
   std::uint64_t created_ms = 0;
   std::uint32_t key_size = 0;
   std::uint32_t moves = 0;
-  std::uint32_t entry = 0;
+  EntryId entry;
   std::uint64_t caller_flags = 0;  // With the checksum above them.
   bool has_tags = false;
 
@@ -244,7 +247,7 @@ struct BlockContents {
 };
 
 // As check_block(), with all that the block says.
-inline bool read_block(const Backing& backing, std::uint32_t position, BlockContents* contents) noexcept {
+inline bool read_block(const Backing& backing, BlockPosition position, BlockContents* contents) noexcept {
   CheckedBlock block;
   if (!check_block(backing, position, &block)) return false;
   *contents = BlockContents(block);

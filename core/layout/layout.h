@@ -11,9 +11,8 @@
 //   heap    the blocks of a shard; it grows downwards from the shard's end. The gap between the two is the wilderness.
 //
 // Authoritative: entries' refs, headers of the blocks, heap_begin, table_cells, cells, the pins of the processes, the
-// redo records that shards name, and the owners of the leases.
-// Everything else (buckets, free lists, counters, hands, the ring of retired blocks) is derived:
-// core/shard/shard_rebuild.cpp rebuilds it.
+// redo records that shards name, and the owners of the leases. Everything else (buckets, free lists, counters, hands,
+// the ring of retired blocks) is derived: core/shard/shard_rebuilder.cpp rebuilds it.
 //
 // No pointer is ever stored. Position 0 and entry 0 mean "none": both would lie in a header.
 #pragma once
@@ -68,9 +67,9 @@ constexpr std::uint16_t policy_tag(std::uint32_t policy) noexcept { return stati
 
 // One key. 32 bytes, so that two share a cache line and none straddles one.
 struct Entry {
-  // Live bit, pinned hint, generation, position of the block. Storing it is the commit of every write; but for the
-  // pinned hint it never has the same value twice (until the 30-bit generation wraps), which is how a reader without a
-  // lock knows that nothing moved.
+  // Live bit, pinned hint, generation, position of the block. Storing it commits every write. Apart from the pinned
+  // hint it never has the same value twice, until the 30-bit generation wraps. So a reader without a lock knows that
+  // nothing moved.
   std::atomic<std::uint64_t> ref;
   std::atomic<std::uint32_t> hash;            // Low half of the key's hash: names the bucket.
   std::atomic<std::uint32_t> next;            // Next in the bucket's overflow chain, or in the list of free entries.
@@ -82,15 +81,15 @@ static_assert(sizeof(Entry) == 32 && offsetof(Entry, hash) == 8 && offsetof(Entr
 static_assert(offsetof(Entry, last_access_ms) == 16 && offsetof(Entry, access_count) == 24);
 static_assert(offsetof(Entry, policy) == 28);
 
-// Names up to eight entries, with a 16-bit tag of the hash for each. Empty slots hold entry 0. Behind that stands where
-// their blocks are, so that a reader can ask for an entry and its block at the same time.
+// Names up to eight entries, with a 16-bit tag of the hash for each. Empty slots hold entry 0. The hints say where the
+// blocks are, so that a reader can prefetch an entry and its block at the same time.
 struct Bucket {
   std::atomic<std::uint32_t> version;   // Odd while the bucket changes: a miss counts only if it did not move.
   std::atomic<std::uint32_t> overflow;  // First entry of the chain of those that found no slot.
   std::atomic<std::uint64_t> tags[2];   // Eight tags of 16 bits.
   std::atomic<std::uint32_t> slots[kBucketWidth];
   std::atomic<std::uint64_t> eviction;  // Fingerprints and marks: core/shard/fingerprints.h.
-  // Positions of those entries' blocks; after damage anything. A reader asks for them early and believes nothing.
+  // Positions of those entries' blocks; after damage they may be anything. A reader prefetches by them and trusts none.
   std::atomic<std::uint32_t> hints[kBucketWidth];
 };
 static_assert(offsetof(Bucket, hints) == kCacheLineSize && sizeof(Bucket) == kBucketSlots * sizeof(Entry));
@@ -117,7 +116,7 @@ constexpr bool is_same_ref(std::uint64_t ref, std::uint64_t other) noexcept {
 }
 constexpr std::uint64_t ref_next_generation(std::uint64_t ref) noexcept { return ((ref >> 32) + 1) & kGenerationMask; }
 // The ref that follows `ref` when the entry gets a new block, and when it becomes empty.
-constexpr std::uint64_t ref_live(std::uint64_t ref, std::uint32_t block) noexcept {
+constexpr std::uint64_t ref_live(std::uint64_t ref, BlockPosition block) noexcept {
   return kLiveBit | ref_next_generation(ref) << 32 | block;
 }
 constexpr std::uint64_t ref_empty(std::uint64_t ref) noexcept { return ref_next_generation(ref) << 32; }

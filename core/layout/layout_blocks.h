@@ -70,7 +70,7 @@ struct BlockShape {
     static_assert(std::uint64_t{kBlockExtras} * 2 == sizeof(BlockExtras));
     return sizeof(BlockHeader) + std::uint64_t{flags & kBlockExtras} * 2;
   }
-  constexpr std::uint64_t value_start(std::uint32_t position) const noexcept {
+  constexpr std::uint64_t value_start(BlockPosition position) const noexcept {
     const std::uint64_t key_end = key_start() + key_size;
     if ((flags & kBlockAligned) == 0) [[likely]]
       return (key_end + kUnitSize - 1) & ~(kUnitSize - 1);

@@ -52,18 +52,18 @@ void Arena::reset_free_lists() noexcept {
   space().free_memory = 0;
 }
 
-[[gnu::noinline]] void Arena::insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units) {
+[[gnu::noinline]] void Arena::insert_free(BlockPosition position, BlockHeader& header, std::uint32_t units) {
   insert_marked(position, header, units);
-  mark_next(position + units, true);
+  mark_next(BlockPosition{position + units}, true);
 }
 
-[[gnu::always_inline]] inline void Arena::insert_marked(std::uint32_t position, BlockHeader& header,
+[[gnu::always_inline]] inline void Arena::insert_marked(BlockPosition position, BlockHeader& header,
                                                         std::uint32_t units) {
   const Bin bin = bin_of(units);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
-  header.owner.store(links_word(head, 0), std::memory_order_relaxed);
+  header.owner.store(links_word(BlockPosition{head}, BlockPosition{0}), std::memory_order_relaxed);
   if (head != 0) {
-    BlockHeader& old_head = block(head);
+    BlockHeader& old_head = block(BlockPosition{head});
     const std::uint64_t links = old_head.owner.load(std::memory_order_relaxed);
     old_head.owner.store(links_word(link_next(links), position), std::memory_order_relaxed);
   }
@@ -72,15 +72,15 @@ void Arena::reset_free_lists() noexcept {
   lists().level_bitmap |= 1U << bin.level;
   space().free_memory += std::uint64_t{units} * kUnitSize;
   // The last four bytes say the size, so that a neighbour that is freed later finds this block's start.
-  size_mark_before(position + units).store(units, std::memory_order_relaxed);
+  size_mark_before(BlockPosition{position + units}).store(units, std::memory_order_relaxed);
 }
 
-[[gnu::always_inline]] inline void Arena::remove_free(std::uint32_t position, const BlockHeader& removed,
+[[gnu::always_inline]] inline void Arena::remove_free(BlockPosition position, const BlockHeader& removed,
                                                       std::uint32_t units) {
   const Bin bin = bin_of(units);
   const std::uint64_t links = removed.owner.load(std::memory_order_relaxed);
-  const std::uint32_t next = link_next(links);
-  const std::uint32_t previous = link_previous(links);
+  const BlockPosition next = link_next(links);
+  const BlockPosition previous = link_previous(links);
   std::uint32_t& head = lists().heads[bin.level][bin.index];
   if (previous != 0) {
     BlockHeader& header = block(previous);
@@ -107,7 +107,7 @@ void Arena::reset_free_lists() noexcept {
   // The head of the block's own list may fit although not every block there does.
   const Bin own = bin_of(units);
   if (const std::uint32_t own_head = lists().heads[own.level][own.index]; own_head != 0) {
-    const HeapBlock found = look_at(own_head);
+    const HeapBlock found = look_at(BlockPosition{own_head});
     if (found.shape.size_units >= units) return found;
   }
 
@@ -123,43 +123,43 @@ void Arena::reset_free_lists() noexcept {
     bins = lists().bin_bitmap[level];
   }
   if (bins == 0) throw CorruptionDetected{"a free list bitmap that contradicts itself"};
-  const HeapBlock found = look_at(lists().heads[level][std::countr_zero(bins)]);
+  const HeapBlock found = look_at(BlockPosition{lists().heads[level][std::countr_zero(bins)]});
   if (found.shape.size_units < units) throw CorruptionDetected{"a free block in the wrong list"};
   return found;
 }
 
-std::uint32_t Arena::a_largest_free() const {
+BlockPosition Arena::a_largest_free() const {
   const std::uint32_t levels = lists().level_bitmap;
-  if (levels == 0) return 0;
+  if (levels == 0) return BlockPosition{0};
   const auto level = static_cast<std::uint32_t>(std::bit_width(levels)) - 1;
   if (level >= kBinLevels) throw CorruptionDetected{"a free list that does not exist"};
   const std::uint32_t bins = lists().bin_bitmap[level];
   if (bins == 0) throw CorruptionDetected{"a free list bitmap that contradicts itself"};
-  return lists().heads[level][static_cast<std::uint32_t>(std::bit_width(bins)) - 1];
+  return BlockPosition{lists().heads[level][static_cast<std::uint32_t>(std::bit_width(bins)) - 1]};
 }
 
 // ---- allocating and freeing ----
 
-std::uint32_t Arena::allocate(Units units, std::uint64_t now_ms) {
+BlockPosition Arena::allocate(Units units, std::uint64_t now_ms) {
   units = Units{std::max<std::uint64_t>(units, kMinBlockUnits)};
-  const std::uint32_t position = allocate_from_lists(units);
+  const BlockPosition position = allocate_from_lists(units);
   if (position != 0) [[likely]]
     return position;
-  return units <= heap_end() ? allocate_from_wilderness(units, now_ms) : 0;
+  return units <= heap_end() ? allocate_from_wilderness(units, now_ms) : BlockPosition{0};
 }
 
-std::uint32_t Arena::allocate_from_lists(Units units) {
-  if (units > heap_end()) return 0;
+BlockPosition Arena::allocate_from_lists(Units units) {
+  if (units > heap_end()) return BlockPosition{0};
   const HeapBlock found = find_free(static_cast<std::uint32_t>(units));
-  return found.position != 0 ? take(found, static_cast<std::uint32_t>(units)) : 0;
+  return found.position != 0 ? take(found, static_cast<std::uint32_t>(units)) : BlockPosition{0};
 }
 
-std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
+BlockPosition Arena::allocate_at(BlockPosition position, std::uint32_t units) {
   return take(look_at(position), std::max(units, kMinBlockUnits));
 }
 
-[[gnu::always_inline]] inline std::uint32_t Arena::take(const HeapBlock& found, std::uint32_t units) {
-  const std::uint32_t position = found.position;
+[[gnu::always_inline]] inline BlockPosition Arena::take(const HeapBlock& found, std::uint32_t units) {
+  const BlockPosition position = found.position;
   BlockHeader& header = *found.header;
   const std::uint32_t size_units = found.shape.size_units;
   if (found.shape.used() || size_units < units) throw CorruptionDetected{"a used block in a free list"};
@@ -167,13 +167,13 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
   const std::uint32_t rest = size_units - units;
   if (rest >= kMinBlockUnits) {
     // First the header of the rest, then the shorter size that uncovers it.
-    const std::uint32_t rest_position = position + units;
+    const BlockPosition rest_position{position + units};
     set_shape(block(rest_position), {.size_units = rest});
     set_shape(header, {.size_units = units, .flags = kBlockUsed});
     insert_free(rest_position, rest);
   } else {
     set_shape(header, {.size_units = size_units, .flags = kBlockUsed});
-    mark_next(position + size_units, false);
+    mark_next(BlockPosition{position + size_units}, false);
   }
   // A reader that sees a byte written to the block from here on also sees that the last owner gave the block up. Pairs
   // with the acquire fence in the fast read.
@@ -181,11 +181,11 @@ std::uint32_t Arena::allocate_at(std::uint32_t position, std::uint32_t units) {
   return position;
 }
 
-std::uint32_t Arena::allocate_from_wilderness(Units units, std::uint64_t now_ms) {
+BlockPosition Arena::allocate_from_wilderness(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
-  if (bytes > wilderness_bytes()) return 0;
-  const auto position = static_cast<std::uint32_t>(heap_begin() - units);
-  if (!commit_heap(std::uint64_t{position} * kUnitSize, now_ms)) return 0;
+  if (bytes > wilderness_bytes()) return BlockPosition{0};
+  const BlockPosition position{static_cast<std::uint32_t>(heap_begin() - units)};
+  if (!commit_heap(std::uint64_t{position} * kUnitSize, now_ms)) return BlockPosition{0};
   auto* header = reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
   set_shape(*header, {.size_units = static_cast<std::uint32_t>(units), .flags = kBlockUsed});
   space().heap_begin.store(position, std::memory_order_release);
@@ -193,13 +193,13 @@ std::uint32_t Arena::allocate_from_wilderness(Units units, std::uint64_t now_ms)
   return position;
 }
 
-std::uint32_t Arena::join_next(std::uint32_t position) {
+std::uint32_t Arena::join_next(BlockPosition position) {
   const HeapBlock first = look_at(position);
-  const std::uint32_t next = position + first.shape.size_units;
+  const BlockPosition next{position + first.shape.size_units};
   const HeapBlock second = look_at(next);
   if (!first.shape.used() || !second.shape.used()) throw CorruptionDetected{"a free block where a used one should be"};
   const std::uint32_t units = second.shape.size_units;
-  keep_hand_on_a_block(next, next + units, position);
+  keep_hand_on_a_block(next, BlockPosition{next + units}, position);
   // One store. As in take(): a reader that sees what is written here later sees that the last owner let go of it.
   BlockShape joined = first.shape;
   joined.size_units += units;
@@ -208,10 +208,10 @@ std::uint32_t Arena::join_next(std::uint32_t position) {
   return units;
 }
 
-void Arena::cut_to(std::uint32_t position, std::uint32_t units) {
+void Arena::cut_to(BlockPosition position, std::uint32_t units) {
   const HeapBlock whole = look_at(position);
   if (whole.shape.size_units < units + kMinBlockUnits) return;
-  const std::uint32_t rest = position + units;
+  const BlockPosition rest{position + units};
   set_shape(block(rest), {.size_units = whole.shape.size_units - units, .flags = kBlockUsed});
   BlockShape cut = whole.shape;
   cut.size_units = units;
@@ -219,18 +219,18 @@ void Arena::cut_to(std::uint32_t position, std::uint32_t units) {
   free(rest);
 }
 
-std::uint32_t Arena::free(std::uint32_t position) {
+BlockPosition Arena::free(BlockPosition position) {
   // The ref that gave the block up was stored before; what is written into the block from here on must not be seen by a
   // reader that does not see that. A release store alone lets later stores pass it.
   std::atomic_thread_fence(std::memory_order_release);
   const HeapBlock freed = look_at(position);
   BlockHeader* header = freed.header;
-  std::uint32_t begin = position;
-  std::uint32_t end = position + freed.shape.size_units;
+  BlockPosition begin = position;
+  BlockPosition end{position + freed.shape.size_units};
   if ((freed.shape.flags & kBlockPrevFree) != 0 && position > heap_begin()) {
     const std::uint32_t previous_units = size_mark_before(position).load(std::memory_order_relaxed);
     if (previous_units > position - heap_begin()) throw CorruptionDetected{"a free block of impossible size"};
-    const HeapBlock neighbour = look_at(position - previous_units);
+    const HeapBlock neighbour = look_at(BlockPosition{position - previous_units});
     if (neighbour.shape.used() || neighbour.shape.size_units != previous_units) {
       throw CorruptionDetected{"a free block that is not free"};
     }
@@ -251,7 +251,7 @@ std::uint32_t Arena::free(std::uint32_t position) {
     space().heap_begin.store(end, std::memory_order_release);
     keep_hand_on_a_block(begin, end, end);
     if (end < heap_end()) mark_next(end, false);
-    return 0;
+    return BlockPosition{0};
   }
   keep_hand_on_a_block(begin, end, begin);
   set_shape(*header, {.size_units = end - begin});
@@ -260,7 +260,7 @@ std::uint32_t Arena::free(std::uint32_t position) {
   return begin;
 }
 
-[[gnu::always_inline]] inline void Arena::mark_next(std::uint32_t next_position, bool previous_is_free) {
+[[gnu::always_inline]] inline void Arena::mark_next(BlockPosition next_position, bool previous_is_free) {
   if (next_position >= heap_end()) return;
   constexpr std::uint64_t kMark = BlockShape{.flags = kBlockPrevFree}.pack();
   std::atomic<std::uint64_t>& shape = block(next_position).shape;
@@ -268,7 +268,7 @@ std::uint32_t Arena::free(std::uint32_t position) {
   shape.store(previous_is_free ? word | kMark : word & ~kMark, std::memory_order_release);
 }
 
-inline void Arena::keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept {
+inline void Arena::keep_hand_on_a_block(BlockPosition begin, BlockPosition end, BlockPosition moved_to) noexcept {
   std::uint32_t& hand = space().reclaim_hand;
   if (hand >= begin && hand < end) hand = moved_to;
 }
@@ -301,7 +301,7 @@ bool Arena::commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms) {
   ShardSpace& s = space();
   if (from_bytes >= s.heap_committed || s.heap_committed <= s.table_committed) {
     const std::uint64_t size = std::uint64_t{heap_begin()} * kUnitSize - from_bytes;
-    if (backing_.reaches(static_cast<std::uint32_t>(from_bytes / kUnitSize), size)) return true;
+    if (backing_.reaches(BlockPosition{static_cast<std::uint32_t>(from_bytes / kUnitSize)}, size)) return true;
     forget_commits();  // The shard claims memory that it does not have.
   }
   if (is_refused_for_now(now_ms)) return false;

@@ -29,37 +29,37 @@ class Arena {
       : shard_(shard),
         shard_offset_bytes_(shard_offset_bytes),
         shard_size_bytes_(shard_size_bytes),
-        heap_end_(static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)),
+        heap_end_{static_cast<std::uint32_t>(shard_size_bytes / kUnitSize)},
         segment_(segment),
         backing_(*segment, shard_offset_bytes, shard_size_bytes),
         share_(share) {}
 
   // A used block of at least `units`, or 0 if neither the free lists nor the wilderness have room. Its shape carries
   // only size and flags.
-  std::uint32_t allocate(Units units, std::uint64_t now_ms);
+  BlockPosition allocate(Units units, std::uint64_t now_ms);
 
   // As allocate(), from the free lists alone: the wilderness stays as it is.
-  std::uint32_t allocate_from_lists(Units units);
+  BlockPosition allocate_from_lists(Units units);
 
   // As allocate(), from the free block at `position`. REQUIRES: it is free and holds `units`.
-  std::uint32_t allocate_at(std::uint32_t position, std::uint32_t units);
+  BlockPosition allocate_at(BlockPosition position, std::uint32_t units);
 
   // As allocate(), from the wilderness alone.
-  std::uint32_t allocate_from_wilderness(Units units, std::uint64_t now_ms);
+  BlockPosition allocate_from_wilderness(Units units, std::uint64_t now_ms);
 
   // Adds the block behind a used block to it. REQUIRES: that one is used, and nobody's. Returns how many units it had.
-  std::uint32_t join_next(std::uint32_t position);
+  std::uint32_t join_next(BlockPosition position);
   // Cuts a used block down to `units`; what is too small for a block of its own stays.
-  void cut_to(std::uint32_t position, std::uint32_t units);
+  void cut_to(BlockPosition position, std::uint32_t units);
 
   // A free block of the list of the largest ones, 0 if no block is free.
-  std::uint32_t a_largest_free() const;
+  BlockPosition a_largest_free() const;
 
   // Frees a used block. Returns the free block that it is now part of, or 0 if it went to the wilderness.
-  std::uint32_t free(std::uint32_t position);
+  BlockPosition free(BlockPosition position);
 
   // Makes the memory from `position` up to the heap safe to write. False if the system refuses.
-  bool commit_from(std::uint32_t position, std::uint64_t now_ms) {
+  bool commit_from(BlockPosition position, std::uint64_t now_ms) {
     return commit_heap(std::uint64_t{position} * kUnitSize, now_ms);
   }
 
@@ -76,27 +76,29 @@ class Arena {
     return std::uint64_t{heap_begin()} * kUnitSize - table_end_bytes();
   }
 
-  std::uint32_t heap_begin() const noexcept { return space().heap_begin.load(std::memory_order_relaxed); }
+  BlockPosition heap_begin() const noexcept {
+    return BlockPosition{space().heap_begin.load(std::memory_order_relaxed)};
+  }
   // From the size of the shard, which nobody can change, and not from the word that notes it.
-  std::uint32_t heap_end() const noexcept { return heap_end_; }
+  BlockPosition heap_end() const noexcept { return heap_end_; }
 
   const Backing& backing() const noexcept { return backing_; }
 
   // The block's header and shape, checked against the heap's bounds and its memory.
-  BlockHeader& block(std::uint32_t position) const {
+  BlockHeader& block(BlockPosition position) const {
     if (position < heap_begin() || position > heap_end() - kMinBlockUnits)
       throw CorruptionDetected{"a block out of bounds"};
     if (!backing_.reaches(position)) throw CorruptionDetected{"a block without memory"};
     return *reinterpret_cast<BlockHeader*>(base() + std::uint64_t{position} * kUnitSize);
   }
-  BlockShape shape(std::uint32_t position) const { return look_at(position).shape; }
+  BlockShape shape(BlockPosition position) const { return look_at(position).shape; }
   // Both, read and checked once.
   struct HeapBlock {
-    std::uint32_t position = 0;
+    BlockPosition position;
     BlockHeader* header = nullptr;
     BlockShape shape;
   };
-  HeapBlock look_at(std::uint32_t position) const {
+  HeapBlock look_at(BlockPosition position) const {
     BlockHeader& header = block(position);
     const auto shape = BlockShape::unpack(header.shape.load(std::memory_order_relaxed));
     if (shape.size_units < kMinBlockUnits || shape.size_units > heap_end() - position) {
@@ -118,7 +120,7 @@ class Arena {
 
   // For rebuild: forget all free blocks, then name each one (already coalesced, its shape stored).
   void reset_free_lists() noexcept;
-  void insert_free(std::uint32_t position, std::uint32_t units) { insert_free(position, block(position), units); }
+  void insert_free(BlockPosition position, std::uint32_t units) { insert_free(position, block(position), units); }
 
  private:
   ShardSpace& space() const noexcept { return shard_->space; }
@@ -127,19 +129,19 @@ class Arena {
 
   // Where the free block that ends at `position` says its size. Atomic, since a reader may still be copying the value
   // that was there before.
-  std::atomic_ref<std::uint32_t> size_mark_before(std::uint32_t position) const {
-    if (!backing_.reaches(position - 1)) throw CorruptionDetected{"a block without memory"};
+  std::atomic_ref<std::uint32_t> size_mark_before(BlockPosition position) const {
+    if (!backing_.reaches(BlockPosition{position - 1})) throw CorruptionDetected{"a block without memory"};
     return std::atomic_ref(*(reinterpret_cast<std::uint32_t*>(base() + std::uint64_t{position} * kUnitSize) - 1));
   }
 
   HeapBlock find_free(std::uint32_t units) const;
-  std::uint32_t take(const HeapBlock& found, std::uint32_t units);
-  void remove_free(std::uint32_t position, const BlockHeader& removed, std::uint32_t units);
-  void insert_free(std::uint32_t position, BlockHeader& header, std::uint32_t units);
+  BlockPosition take(const HeapBlock& found, std::uint32_t units);
+  void remove_free(BlockPosition position, const BlockHeader& removed, std::uint32_t units);
+  void insert_free(BlockPosition position, BlockHeader& header, std::uint32_t units);
   // As insert_free(), where the block behind it has the mark that this one is free.
-  void insert_marked(std::uint32_t position, BlockHeader& header, std::uint32_t units);
-  void mark_next(std::uint32_t next_position, bool previous_is_free);
-  void keep_hand_on_a_block(std::uint32_t begin, std::uint32_t end, std::uint32_t moved_to) noexcept;
+  void insert_marked(BlockPosition position, BlockHeader& header, std::uint32_t units);
+  void mark_next(BlockPosition next_position, bool previous_is_free);
+  void keep_hand_on_a_block(BlockPosition begin, BlockPosition end, BlockPosition moved_to) noexcept;
   bool commit_heap(std::uint64_t from_bytes, std::uint64_t now_ms);
   bool is_refused_for_now(std::uint64_t now_ms) const noexcept;
   void commit_table_in_proportion(std::uint64_t heap_step_bytes);
@@ -150,7 +152,7 @@ class Arena {
   ShardHeader* shard_;
   std::uint64_t shard_offset_bytes_;
   std::uint64_t shard_size_bytes_;
-  std::uint32_t heap_end_;
+  BlockPosition heap_end_;
   Segment* segment_;
   Backing backing_;
   MemoryShare share_;

@@ -15,7 +15,7 @@ inline std::uint64_t cas_token(EntryId id, EntryRef ref, std::uint32_t moves) no
   return (((generation - moves) & kGenerationMask) | kLiveBit >> 32) ^ id * 0x9e37'79b9'7f4a'7c15ULL;
 }
 inline std::uint64_t cas_token(const FoundEntry& found) noexcept {
-  return cas_token(EntryId{found.id}, EntryRef{found.ref}, found.block.moves());
+  return cas_token(found.id, found.ref, found.block.moves());
 }
 
 }  // namespace memstream

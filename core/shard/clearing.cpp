@@ -40,7 +40,7 @@ void Clearing::give_up() noexcept {
 Status Clearing::clear_a_slice(PinnedBlock* reserved) {
   assert(holds_write_lock(parts_.header));
   if (position_ == 0) return begin(reserved);
-  const std::uint32_t position = position_;
+  const BlockPosition position = position_;
   if (!pins_.holds(pin_, offset_of(position))) {
     return fail(Status::kCorrupt, "The shard was damaged and has been emptied; the reservation went with it.");
   }
@@ -53,7 +53,7 @@ Status Clearing::clear_a_slice(PinnedBlock* reserved) {
       arena_.cut_to(position, static_cast<std::uint32_t>(units_));
       return keep_reserved(position, reserved);
     }
-    const std::uint32_t next = position + size_units;
+    const BlockPosition next{position + size_units};
     const bool is_used = next < arena_.heap_end() && arena_.shape(next).used();
     if (!clear_next(next)) {
       stop();
@@ -71,11 +71,11 @@ Status Clearing::begin(PinnedBlock* reserved) {
   const Units units = units_;
   shrinker_.fit(request_);
   if (units * kUnitSize <= kClearedAtOnce) {
-    const std::uint32_t position = reclaimer_.make_room(units, now_ms_);
+    const BlockPosition position = reclaimer_.make_room(units, now_ms_);
     return position != 0 ? keep_reserved(position, reserved) : reclaimer_.no_room(units * kUnitSize);
   }
   if (must_commit_more(units)) return Status::kOk;
-  if (const std::uint32_t position = arena_.allocate(units, now_ms_); position != 0) {
+  if (const BlockPosition position = arena_.allocate(units, now_ms_); position != 0) {
     return keep_reserved(position, reserved);
   }
   if (!looked_at_orphans_) {
@@ -84,17 +84,17 @@ Status Clearing::begin(PinnedBlock* reserved) {
     return Status::kOk;
   }
   // Nothing is evicted for what cannot come in after all.
-  const std::uint32_t start = find_start();
+  const BlockPosition start = find_start();
   if (start == kNoStart || starts_ > kStarts) return reclaimer_.no_room(units * kUnitSize);
   if (!has_evicted_) {
     has_evicted_ = true;
-    const std::uint32_t position = reclaimer_.evict_coldest(units, now_ms_);
+    const BlockPosition position = reclaimer_.evict_coldest(units, now_ms_);
     return position != 0 ? keep_reserved(position, reserved) : Status::kOk;
   }
   if (start != kWilderness) return start_at(start);
   const Units wilderness{arena_.wilderness_bytes() / kUnitSize};
   if (must_commit_more(wilderness)) return Status::kOk;
-  const std::uint32_t position = arena_.allocate_from_wilderness(wilderness, now_ms_);
+  const BlockPosition position = arena_.allocate_from_wilderness(wilderness, now_ms_);
   return position != 0 ? start_at(position) : reclaimer_.no_room(units * kUnitSize);
 }
 
@@ -108,28 +108,29 @@ bool Clearing::must_commit_more(Units units) {
   const std::uint64_t committed = s.heap_committed;
   if (committed <= from + kCommittedAtOnce || committed <= s.table_committed) return false;
   const std::uint64_t next = std::max(from, committed - kCommittedAtOnce);
-  return arena_.commit_from(static_cast<std::uint32_t>(next / kUnitSize), now_ms_) && s.heap_committed < committed;
+  return arena_.commit_from(BlockPosition{static_cast<std::uint32_t>(next / kUnitSize)}, now_ms_) &&
+         s.heap_committed < committed;
 }
 
 // A block from which on nothing that is held lies in the way: one where little has to move if that is found soon.
 // kWilderness: where only the wilderness and the lower end of the heap together are large enough.
-std::uint32_t Clearing::find_start() {
+BlockPosition Clearing::find_start() {
   assert(holds_write_lock(parts_.header));
   Reclaimer::Window window;
   if (reclaimer_.find_window(units_, now_ms_, kLooksForAPlace, &window)) return window.begin;
-  const PinSnapshot census = parts_.pin_snapshot();
-  const std::uint32_t heap_begin = arena_.heap_begin();
-  const std::uint32_t heap_end = arena_.heap_end();
-  const auto fits = [&](std::uint32_t begin, std::uint64_t wanted) {
-    return begin < heap_end && std::min(census.next_confirmed(begin), heap_end) - begin >= wanted;
+  const PinSnapshot snapshot = parts_.pin_snapshot();
+  const BlockPosition heap_begin = arena_.heap_begin();
+  const BlockPosition heap_end = arena_.heap_end();
+  const auto fits = [&](BlockPosition begin, std::uint64_t wanted) {
+    return begin < heap_end && std::min(snapshot.next_confirmed(begin), heap_end) - begin >= wanted;
   };
-  for (const std::uint32_t begin : {std::max(space().reclaim_hand, heap_begin), heap_begin}) {
+  for (const BlockPosition begin : {std::max(BlockPosition{space().reclaim_hand}, heap_begin), heap_begin}) {
     if (fits(begin, units_)) return begin;
   }
-  for (std::uint32_t held = census.next_confirmed(heap_begin); held < heap_end;) {
-    const std::uint32_t behind = held + arena_.shape(held).size_units;
+  for (BlockPosition held = snapshot.next_confirmed(heap_begin); held < heap_end;) {
+    const BlockPosition behind{held + arena_.shape(held).size_units};
     if (fits(behind, units_)) return behind;
-    held = census.next_confirmed(behind);
+    held = snapshot.next_confirmed(behind);
   }
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
   const bool is_enough = wilderness >= kMinBlockUnits && wilderness < units_ && fits(heap_begin, units_ - wilderness);
@@ -138,7 +139,7 @@ std::uint32_t Clearing::find_start() {
 
 // The block at `position` is the one that grows from here on. kOk without one if somebody has begun to hold it: another
 // place may do.
-Status Clearing::start_at(std::uint32_t position) {
+Status Clearing::start_at(BlockPosition position) {
   assert(holds_write_lock(parts_.header));
   ++starts_;
   const BlockShape shape = arena_.shape(position);
@@ -153,7 +154,7 @@ Status Clearing::start_at(std::uint32_t position) {
   const BlockShape first = arena_.shape(position);
   Arena::set_shape(arena_.block(position),
                    {.size_units = first.size_units, .flags = first.flags & (kBlockUsed | kBlockPrevFree)});
-  retired_.add(BlockPosition{position}, first.size_bytes());
+  retired_.add(position, first.size_bytes());
   pin_ = pins_.claim(offset_of(position));
   if (pin_ == PinSet::kNone) {
     retired_.remove(position);
@@ -165,7 +166,7 @@ Status Clearing::start_at(std::uint32_t position) {
 }
 
 // Makes the block at `position`, which lies behind the one that grows, part of that. False if somebody holds it.
-bool Clearing::clear_next(std::uint32_t position) {
+bool Clearing::clear_next(BlockPosition position) {
   assert(holds_write_lock(parts_.header));
   if (position >= arena_.heap_end()) return false;
   const BlockShape shape = arena_.shape(position);
@@ -185,8 +186,8 @@ bool Clearing::clear_next(std::uint32_t position) {
 // Frees the block that has grown, because a held block lies behind it.
 void Clearing::stop() {
   assert(holds_write_lock(parts_.header));
-  const std::uint32_t position = position_;
-  position_ = 0;
+  const BlockPosition position = position_;
+  position_ = BlockPosition{0};
   retired_.remove(position);
   arena_.free(position);
   pins_.drop(pin_);
@@ -194,10 +195,10 @@ void Clearing::stop() {
 
 // The block at `position` becomes the reservation: used, and no retired block yet. The pin last: where damage is met
 // before, nothing is left of the attempt.
-Status Clearing::keep_reserved(std::uint32_t position, PinnedBlock* reserved) {
+Status Clearing::keep_reserved(BlockPosition position, PinnedBlock* reserved) {
   assert(holds_write_lock(parts_.header));
   const CheckedBlock block = contents_.fill(position, request_, true, now_ms_);
-  retired_.add(BlockPosition{position}, block.stored_size);
+  retired_.add(position, block.stored_size);
   if (position_ == 0) pin_ = pins_.claim(offset_of(position));
   if (pin_ == PinSet::kNone) {
     retired_.remove(position);

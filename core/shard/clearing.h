@@ -30,17 +30,17 @@ class Clearing {
   void give_up() noexcept;
 
  private:
-  static constexpr std::uint32_t kNoStart = 0;
-  static constexpr std::uint32_t kWilderness = 1;  // No block begins there.
+  static constexpr BlockPosition kNoStart{0};
+  static constexpr BlockPosition kWilderness{1};  // No block begins there.
 
   Status begin(PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
   bool must_commit_more(Units units) MEMSTREAM_NEEDS_W;
-  std::uint32_t find_start() MEMSTREAM_NEEDS_W;
-  Status start_at(std::uint32_t position) MEMSTREAM_NEEDS_W;
-  bool clear_next(std::uint32_t position) MEMSTREAM_NEEDS_W;
+  BlockPosition find_start() MEMSTREAM_NEEDS_W;
+  Status start_at(BlockPosition position) MEMSTREAM_NEEDS_W;
+  bool clear_next(BlockPosition position) MEMSTREAM_NEEDS_W;
   void stop() MEMSTREAM_NEEDS_W;
-  Status keep_reserved(std::uint32_t position, PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
-  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+  Status keep_reserved(BlockPosition position, PinnedBlock* reserved) MEMSTREAM_NEEDS_W;
+  std::uint64_t offset_of(BlockPosition position) const noexcept {
     return parts_.offset + std::uint64_t{position} * kUnitSize;
   }
   ShardSpace& space() const noexcept { return parts_.space(); }
@@ -55,7 +55,7 @@ class Clearing {
   Units units_;                  // That it needs.
   PinSet& pins_;
   std::uint64_t now_ms_;
-  std::uint32_t position_ = 0;  // Of the block that grows, 0: none yet. And its pin.
+  BlockPosition position_;  // Of the block that grows, 0: none yet. And its pin.
   PinNumber pin_ = PinSet::kNone;
   int starts_ = 0;
   bool looked_at_orphans_ = false;

@@ -12,25 +12,25 @@ constexpr std::uint32_t kLooks = 4096;   // Entries of any kind that one search 
 constexpr std::uint32_t kSpares = 64;    // ... and those with hits that it spares: then the coldest of them goes.
 constexpr std::uint32_t kMoves = 64;     // Entries that one search passes or moves to the main queue ...
 constexpr std::uint32_t kFillMoves = 8;  // ... and those of them that had no hits.
-// One in so many entries that the small queue would drop goes to the main queue instead, if that has room. The first
-// number is the usual one. The second holds where no dropped key comes back: keys that are read in a loop have to last
-// until their turn.
+// One in so many entries that the small queue would drop goes to the main queue instead, if that has room. kOneIn is
+// the usual number. kOneInOfALoop holds where no dropped key comes back: keys that are read in a loop must last until
+// their turn.
 constexpr std::uint32_t kOneIn = 20;
 constexpr std::uint32_t kOneInOfALoop = 128;
-constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows by much while it lacks one part in so many of all.
-constexpr std::uint32_t kFewEntries = 512;  // With fewer, chance may have what is asked for go by.
-constexpr std::uint32_t kLeastDrops = 64;   // So many of a queue count the same, however few entries there are.
+constexpr std::uint64_t kGrowthPart = 16;   // The small queue grows fast while it lacks more than this part of all.
+constexpr std::uint32_t kFewEntries = 512;  // With fewer entries, chance looks like a loop.
+constexpr std::uint32_t kLeastDrops = 64;   // Each queue counts at least so many drops, however few entries there are.
 
-// One cell in kSampleStride is looked at for reads of the main queue, so that a sweep takes a look for each cell that
-// there is. Small tables have kLeastSamples of them at least, or all.
+// One cell in kSampleStride is sampled for reads of the main queue, after as many drops. So a sweep takes one drop for
+// each cell of the table. A small table has at least kLeastSamples samples, or all its cells.
 constexpr std::uint32_t kSampleStride = 64;
 constexpr std::uint32_t kLeastSamples = 16;
 constexpr std::uint32_t kLeastPeriod = 4;  // Drops between two looks, however small the table is.
 
-// Where nothing comes back, and fewer than one in so many was read before it left, the main queue takes what there is:
-// of a loop, a part that is kept is worth more than all that is not.
+// Where nothing comes back, and fewer than one entry in so many was read before it left, the main queue takes what
+// there is: in a loop, a part that stays is worth more than a whole that never stays.
 constexpr std::uint64_t kReadPart = 16;
-constexpr std::uint32_t kEvidencePart = 4;  // Of the entries so many have to have been dropped before that is believed.
+constexpr std::uint32_t kEvidencePart = 4;  // One entry in so many must have been dropped before that counts.
 constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
 
 }  // namespace
@@ -38,7 +38,7 @@ constexpr std::uint64_t kAllMarks = (1 << kEntriesPerCell) - 1;
 std::uint64_t Eviction::small_memory() const noexcept { return std::min(space().small_memory, space().used_memory); }
 
 std::uint64_t Eviction::small_target() const noexcept {
-  const std::uint64_t percent = space().used_memory / 100;  // First divided: any bytes may stand there.
+  const std::uint64_t percent = space().used_memory / 100;  // Divided first: damage may have left any bytes there.
   return std::clamp(space().small_target, percent * kLeastSmall, percent * kMostSmall);
 }
 
@@ -75,8 +75,9 @@ inline void Eviction::take_from_small(std::uint64_t bytes, Search* search) noexc
   search->small_target = small_target();
 }
 
-// Room for the main queue of what leaves the small one unread, where nothing that leaves is ever asked for. Where it is
-// asked for, but only after more than all of the cache has gone by, all the room at once: the small queue has had all.
+// Gives the main queue the room of an entry that leaves the small queue unread, where no dropped key is ever asked for.
+// Where dropped keys are asked for although the small queue has all the room, the main queue gets all of it in one
+// step: such keys come back only after more than the whole cache has passed.
 inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept {
   ShardSpace& s = space();
   if (s.small_drops < s.entries / kEvidencePart || s.small_read * kReadPart >= s.small_drops) return;
@@ -91,9 +92,9 @@ inline void Eviction::shrink_small(std::uint64_t bytes, Search* search) noexcept
 
 // ---- what goes ----
 
-// The next marked entry from the hand of the small queue on, 0 if `search` has looked at enough. Not all are of that
-// queue: the hand of the main one may stand still for long, so that this one looks at what expires, too.
-inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
+// The next marked entry from the hand of the small queue on, 0 if `search` has looked at enough. Some are of the main
+// queue: its hand may stand still for long, so this hand also looks at entries that expire.
+inline EntryId Eviction::next_marked(Search* search) noexcept {
   const std::uint32_t cells = index_->cells();
   std::uint32_t cell = space().small_hand / kSlotsPerCell;
   std::uint32_t first = std::max(space().small_hand % kSlotsPerCell, kBucketSlots) - kBucketSlots;
@@ -104,8 +105,7 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
                                 (kAllMarks << first & kAllMarks);
     if (marks != 0) {
       search->looks = looks + 1;
-      const std::uint32_t id =
-          cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks));
+      const EntryId id{cell * kSlotsPerCell + kBucketSlots + static_cast<std::uint32_t>(std::countr_zero(marks))};
       space().small_hand = id + 1;
       return id;
     }
@@ -117,10 +117,10 @@ inline std::uint32_t Eviction::next_marked(Search* search) noexcept {
   }
   search->looks = kLooks;
   space().small_hand = cell * kSlotsPerCell;
-  return 0;
+  return EntryId{0};
 }
 
-// The hand of the main queue comes to a cell: what its bucket remembers is late from now on.
+// The hand of the main queue has reached a cell: the fingerprints in its bucket count as late from now on.
 inline void Eviction::age_ghosts(std::uint32_t cell) noexcept {
   std::atomic<std::uint64_t>& word = Index::bucket(shard_, cell).eviction;
   const std::uint64_t before = word.load(std::memory_order_relaxed);
@@ -128,33 +128,33 @@ inline void Eviction::age_ghosts(std::uint32_t cell) noexcept {
 }
 
 // The next entry of the main queue from its hand on, 0 if `search` has looked at enough.
-inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
-  std::uint32_t id = space().main_hand;
+inline EntryId Eviction::next_of_main(Search* search) noexcept {
+  EntryId id{space().main_hand};
   for (; search->looks < kLooks; ++id) {
     ++search->looks;
     id = Index::entry_at_or_after(id);
-    if (!Index::names_entry(id, index_->cells())) id = kBucketSlots;
+    if (!Index::names_entry(id, index_->cells())) id = EntryId{kBucketSlots};
     if (id % kSlotsPerCell == kBucketSlots) age_ghosts(id / kSlotsPerCell);
     if ((Index::entry_unchecked(shard_, id).policy.load(std::memory_order_relaxed) & kMain) == 0) continue;
     space().main_hand = id + 1;
     return id;
   }
   space().main_hand = id;
-  return 0;
+  return EntryId{0};
 }
 
-[[gnu::always_inline]] inline FoundEntry Eviction::look_at(std::uint32_t id) const {
-  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = 0, .id = id, .block = {}};
-  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+[[gnu::always_inline]] inline FoundEntry Eviction::look_at(EntryId id) const {
+  FoundEntry found{.entry = &Index::entry_unchecked(shard_, id), .ref = {}, .id = id, .block = {}};
+  found.ref = EntryRef{found.entry->ref.load(std::memory_order_relaxed)};
   if (!ref_is_live(found.ref) || !check_block(arena_->backing(), found.position(), &found.block)) {
     throw CorruptionDetected{"an entry without a block in a queue"};
   }
   return found;
 }
 
-// The next one of the small queue, if it has to go. None if it moved to the main queue, or is pinned.
+// The next entry of the small queue, if it must go. None if it moved to the main queue or is pinned.
 [[gnu::always_inline]] inline FoundEntry Eviction::evict_from_small(Search* search) {
-  const std::uint32_t id = next_marked(search);
+  const EntryId id = next_marked(search);
   if (id == 0) return {};
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
   const std::uint32_t policy = word.load(std::memory_order_relaxed);
@@ -169,7 +169,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
       marks.store(marks.load(std::memory_order_relaxed) & ~mark_of(id), std::memory_order_relaxed);
       return {};
     }
-    // One of the main queue. Its block is a cache line more: one for each search is enough.
+    // An entry of the main queue. Its block costs one more cache line: one for each search is enough.
     if (search->looked_at_expiry) return {};
     search->looked_at_expiry = true;
   }
@@ -184,7 +184,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   return {};
 }
 
-// Whether one that leaves the small queue goes to the main one.
+// Whether an entry that leaves the small queue goes to the main queue.
 [[gnu::always_inline]] inline bool Eviction::is_kept(std::uint32_t policy, std::uint64_t bytes,
                                                      Search* search) noexcept {
   if (search->moves >= kMoves) return false;
@@ -200,7 +200,7 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   }
   // The main queue is filled before anything is dropped, and keeps what it has: that is what helps in a loop.
   if (search->moves < kFillMoves && small_memory() >= search->small_target + bytes) return true;
-  // There is nothing to learn from a main queue of a hundredth.
+  // A main queue with a hundredth of the room shows nothing.
   if (small_has_all(search->small_target)) return false;
   const std::uint32_t left = ++space().small_left;
   const std::uint32_t stride = std::bit_floor(std::clamp(index_->cells() / kLeastSamples, 1U, kSampleStride));
@@ -212,10 +212,10 @@ inline std::uint32_t Eviction::next_of_main(Search* search) noexcept {
   return left % (small_drops_return() ? kOneIn : kOneInOfALoop) == 0 && main_head_is_cold();
 }
 
-// Whether the next one of the main queue has no hits: it goes when the small one has its part.
+// Whether the next entry of the main queue has no hits. It goes when the small queue has its part.
 bool Eviction::main_head_is_cold() noexcept {
   Search search{.looks = kLooks - kSpares};
-  const std::uint32_t id = next_of_main(&search);
+  const EntryId id = next_of_main(&search);
   if (id == 0) return true;
   std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
   const std::uint32_t policy = word.load(std::memory_order_relaxed);
@@ -223,18 +223,18 @@ bool Eviction::main_head_is_cold() noexcept {
     space().main_hand = id;
     return true;
   }
-  // Where nothing else takes hits from the main queue, nothing would ever be without.
+  // Where nothing else takes hits from the main queue, all its entries would keep theirs for ever.
   if (!small_drops_return()) word.store(policy - 1, std::memory_order_relaxed);
   return false;
 }
 
-// The next one of the main queue without hits; those with hits go round again with one less.
+// The next entry of the main queue without hits. Entries with hits go round again with one hit less.
 FoundEntry Eviction::evict_from_main(Search* search) {
   FoundEntry coldest;
   std::uint32_t fewest = kHits + 1;
   const bool is_stale = space().main_is_stale != 0;
   for (std::uint32_t spared = 0; spared < kSpares;) {
-    const std::uint32_t id = next_of_main(search);
+    const EntryId id = next_of_main(search);
     if (id == 0) break;
     Entry& entry = Index::entry_unchecked(shard_, id);
     const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
@@ -257,18 +257,18 @@ FoundEntry Eviction::evict_from_main(Search* search) {
     }
   }
   if (coldest.id == 0) return coldest;
-  // While the small queue grows by much, its entries come to lie where this hand goes by: the oldest of them are those
-  // that it comes to next.
+  // While the small queue grows fast, its new entries take the places that this hand frees. The oldest of them are
+  // those that this hand meets next.
   if (small_memory() + space().used_memory / kGrowthPart < search->small_target) {
     space().small_hand = coldest.id + 1;
   } else {
     space().main_is_stale = 0;
   }
-  // What nobody read leaves no fingerprint, and those of the small queue stay.
+  // An entry that nobody read leaves no fingerprint, so those of the small queue's drops stay.
   return is_stale ? coldest : drop(coldest, kMain);
 }
 
-// Remembers the key of an entry that goes although its time has not come.
+// Remembers the key of an entry that is evicted before it expires.
 [[gnu::always_inline]] inline const FoundEntry& Eviction::drop(const FoundEntry& found, std::uint32_t policy) noexcept {
   const bool from_main = (policy & kMain) != 0;
   const std::uint32_t hash = found.entry->hash.load(std::memory_order_relaxed);
@@ -293,7 +293,7 @@ FoundEntry Eviction::evict_from_main(Search* search) {
   return found;
 }
 
-// Whether the next one to go is of the main queue because of what settle_asks() counted.
+// Whether the next victim comes from the main queue, to pay a debt that settle_asks() counted.
 inline bool Eviction::main_pays() noexcept {
   ShardSpace& s = space();
   if (s.main_debt == 0) [[likely]]
@@ -303,15 +303,15 @@ inline bool Eviction::main_pays() noexcept {
 }
 
 [[gnu::flatten]] FoundEntry Eviction::choose_victim(std::uint64_t newcomer_bytes, std::uint64_t now_ms) {
-  const bool pays = main_pays();  // First: a put that follows its get takes back what that made the main queue owe.
+  const bool pays = main_pays();  // First: a put that follows its get takes back the debt of that get.
   settle_asks();
   Search search{.now_ms = now_ms, .small_target = small_target()};
   if (pays) {
     if (const FoundEntry victim = evict_from_main(&search); victim.id != 0) return victim;
     search.looks = 0;
   }
-  // The newcomer counts, less half a block: so the small queue is as near to its target as few large blocks allow.
-  // Without it, rounding could leave the small queue below its target for ever, and the main one would gain its losses.
+  // The newcomer counts, less half a block: so the small queue comes as near to its target as few large blocks allow.
+  // Otherwise rounding could keep the small queue below its target for ever, to the gain of the main queue.
   const std::uint64_t half_block = space().used_memory / std::max(space().entries, 1U) / 2;
   const std::uint64_t newcomer = newcomer_bytes - std::min(newcomer_bytes, half_block);
   while (small_memory() != 0 && small_memory() + newcomer > search.small_target && search.looks < kLooks) {

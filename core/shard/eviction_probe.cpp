@@ -1,4 +1,4 @@
-// Whether the main queue is still read. Its hand may stand still for long, so that nothing else would say so.
+// Finds out whether the main queue is still read. Its hand may stand still for long, so nothing else would show it.
 #include <algorithm>
 
 #include "core/shard/eviction.h"
@@ -7,24 +7,23 @@
 namespace memstream {
 namespace {
 
-constexpr std::uint32_t kLeastLooks = 32;  // Fewer say too little: the sweep goes on.
-// Of a main queue that is read, one entry in so many is read in a sweep. One of which fewer than one in the second
-// number are is idle.
+constexpr std::uint32_t kLeastLooks = 32;  // Fewer looks say too little: the sweep goes on.
+// A main queue is in use if one entry in kReadOneIn is read in a sweep. It is idle if fewer than one in kIdleOneIn are.
 constexpr std::uint64_t kReadOneIn = 16;
 constexpr std::uint64_t kIdleOneIn = 64;
-constexpr std::uint32_t kMostSweeps = 1 << 16;  // Counted.
-constexpr std::uint64_t kMissingReads = 24;     // Chance does not leave out so many.
+constexpr std::uint32_t kMostSweeps = 1 << 16;  // Idle sweeps are counted up to here.
+constexpr std::uint64_t kMissingReads = 24;     // So many are not missing by chance.
 
 }  // namespace
 
-// Counts what was read since the last sweep looked at it, and takes hits away so that the next one can tell: an entry
-// keeps two, which kYoung says, or none.
+// Counts the entries that were read since the last sweep looked at them, and takes hits away so that the next sweep can
+// tell. An entry keeps two hits, marked by kYoung, or none.
 void Eviction::probe_main(std::uint32_t turn, std::uint32_t stride) noexcept {
   ShardSpace& s = space();
   const std::uint32_t samples = std::max(index_->cells() / stride, 1U);
   const std::uint32_t sample = turn % samples;
-  const std::uint32_t first = sample * stride * kSlotsPerCell + kBucketSlots;
-  for (std::uint32_t id = first; id < first + kEntriesPerCell; ++id) {
+  const EntryId first{sample * stride * kSlotsPerCell + kBucketSlots};
+  for (EntryId id = first; id < first + kEntriesPerCell; ++id) {
     std::atomic<std::uint32_t>& word = Index::entry_unchecked(shard_, id).policy;
     const std::uint32_t policy = word.load(std::memory_order_relaxed);
     if ((policy & kMain) == 0) continue;
@@ -37,8 +36,8 @@ void Eviction::probe_main(std::uint32_t turn, std::uint32_t stride) noexcept {
   if (sample + 1 == samples && s.main_looks >= kLeastLooks) end_sweep();
 }
 
-// The main queue has been read, and is not any more, while what the small queue drops is asked for: all the room to the
-// small queue. A loop comes back to the main queue after a while that is much the same each time.
+// Gives all the room to the small queue if the main queue is no longer read, while dropped keys of the small queue are
+// asked for. A loop is not mistaken for that: it returns to the main queue after about the same time in each round.
 void Eviction::end_sweep() noexcept {
   ShardSpace& s = space();
   const std::uint64_t looks = s.main_looks;

@@ -21,7 +21,7 @@ void Index::write_end(Bucket& bucket) noexcept {
   bucket.version.store(bucket.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
-inline void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept {
+inline void Index::set_slot(Bucket& bucket, std::uint32_t slot, EntryId id, std::uint16_t tag) noexcept {
   std::atomic<std::uint64_t>& word = bucket.tags[slot / 4];
   const std::uint32_t shift = slot % 4 * 16;
   const std::uint64_t others = word.load(std::memory_order_relaxed) & ~(std::uint64_t{0xffff} << shift);
@@ -29,7 +29,7 @@ inline void Index::set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id
   bucket.slots[slot].store(id, std::memory_order_release);
 }
 
-inline void Index::fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, const Entry& named) noexcept {
+inline void Index::fill_slot(Bucket& bucket, std::uint32_t slot, EntryId id, const Entry& named) noexcept {
   bucket.hints[slot].store(ref_block(named.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
   set_slot(bucket, slot, id, policy_tag(named.policy.load(std::memory_order_relaxed)));
 }
@@ -39,7 +39,7 @@ inline Bucket& Index::bucket_with(const Entry& linked) const noexcept {
 }
 
 // kNoSlot: it is in the chain.
-std::uint32_t Index::slot_of(const Bucket& bucket, std::uint32_t id) noexcept {
+std::uint32_t Index::slot_of(const Bucket& bucket, EntryId id) noexcept {
 #if defined(__SSE2__) && !defined(MEMSTREAM_THREAD_SANITIZER)
   // With W held nobody changes them. No branch for each slot, of which every one would be a guess.
   static_assert(kBucketWidth == 8 && sizeof bucket.slots == 32);
@@ -56,7 +56,7 @@ std::uint32_t Index::slot_of(const Bucket& bucket, std::uint32_t id) noexcept {
 #endif
 }
 
-void Index::renew_hint(std::uint32_t id) {
+void Index::renew_hint(EntryId id) {
   const Entry& linked = entry(id);
   Bucket& target = bucket_with(linked);
   const std::uint32_t slot = slot_of(target, id);
@@ -64,13 +64,13 @@ void Index::renew_hint(std::uint32_t id) {
   target.hints[slot].store(ref_block(linked.ref.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 }
 
-std::uint32_t Index::hint_of(std::uint32_t id) const {
+BlockPosition Index::hint_of(EntryId id) const {
   const Bucket& target = bucket_with(entry(id));
   const std::uint32_t slot = slot_of(target, id);
-  return slot == kNoSlot ? 0 : target.hints[slot].load(std::memory_order_relaxed);
+  return BlockPosition{slot == kNoSlot ? 0 : target.hints[slot].load(std::memory_order_relaxed)};
 }
 
-[[gnu::always_inline]] inline void Index::link_in(Bucket& bucket, std::uint32_t id, Entry& linked) noexcept {
+[[gnu::always_inline]] inline void Index::link_in(Bucket& bucket, EntryId id, Entry& linked) noexcept {
   // Empty slots have no tag. No branch for each slot, of which every one would be a guess.
   for (std::uint32_t slots = matching_slots(bucket, KeyHash{0}); slots != 0; slots &= slots - 1) {
     const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots)) / kBitsPerSlot;
@@ -82,7 +82,7 @@ std::uint32_t Index::hint_of(std::uint32_t id) const {
   bucket.overflow.store(id, std::memory_order_release);
 }
 
-void Index::link(std::uint32_t id) {
+void Index::link(EntryId id) {
   Entry& linked = entry(id);
   Bucket& target = bucket_with(linked);
   write_begin(target);
@@ -90,12 +90,12 @@ void Index::link(std::uint32_t id) {
   write_end(target);
 }
 
-void Index::unlink(std::uint32_t id) {
+void Index::unlink(EntryId id) {
   const Entry& linked = entry(id);
   Bucket& target = bucket_with(linked);
   if (const std::uint32_t slot = slot_of(target, id); slot != kNoSlot) {
     // The first of the chain moves up: most keys are found in the bucket's own line.
-    const std::uint32_t promoted = target.overflow.load(std::memory_order_relaxed);
+    const EntryId promoted{target.overflow.load(std::memory_order_relaxed)};
     const std::uint32_t rest = promoted == 0 ? 0 : entry(promoted).next.load(std::memory_order_relaxed);
     write_begin(target);
     if (promoted == 0) {
@@ -109,7 +109,7 @@ void Index::unlink(std::uint32_t id) {
   }
   std::atomic<std::uint32_t>* link = &target.overflow;
   for (std::uint32_t steps = 0; steps <= kMaxChain; ++steps) {
-    const std::uint32_t current = link->load(std::memory_order_relaxed);
+    const EntryId current{link->load(std::memory_order_relaxed)};
     if (current == id) {
       write_begin(target);
       link->store(linked.next.load(std::memory_order_relaxed), std::memory_order_relaxed);
@@ -123,11 +123,11 @@ void Index::unlink(std::uint32_t id) {
 }
 
 // 0 unless the chain has reached its bound.
-std::uint32_t Index::coldest_of_chain(const Bucket& bucket) const {
+EntryId Index::coldest_of_chain(const Bucket& bucket) const {
   std::uint32_t length = 0;
-  std::uint32_t coldest = 0;
+  EntryId coldest;
   std::uint64_t coldest_ms = std::numeric_limits<std::uint64_t>::max();
-  std::uint32_t id = bucket.overflow.load(std::memory_order_relaxed);
+  EntryId id{bucket.overflow.load(std::memory_order_relaxed)};
   while (id != 0) {
     if (++length > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
     const Entry& current = entry(id);
@@ -136,9 +136,9 @@ std::uint32_t Index::coldest_of_chain(const Bucket& bucket) const {
       coldest_ms = last_access_ms;
       coldest = id;
     }
-    id = current.next.load(std::memory_order_relaxed);
+    id = EntryId{current.next.load(std::memory_order_relaxed)};
   }
-  return length < kMaxChain ? 0 : coldest;
+  return length < kMaxChain ? EntryId{0} : coldest;
 }
 
 // ---- growing ----
@@ -154,7 +154,7 @@ namespace {
 // What a bucket is going to name, gathered so that each of its words is stored once.
 class Gathered {
  public:
-  void add(std::uint32_t id, Entry& linked) noexcept {
+  void add(EntryId id, Entry& linked) noexcept {
     if (count_ == kBucketWidth) {
       linked.next.store(overflow_, std::memory_order_relaxed);
       overflow_ = id;
@@ -195,25 +195,26 @@ bool Index::add_cell() {
   if (count >= shard_->space.table_cells.load(std::memory_order_relaxed)) return false;
   clear_cell(count);
   split(bucket_of(count, count), count);
-  for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) give_free_entry(count * kSlotsPerCell + slot);
+  for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;)
+    give_free_entry(EntryId{count * kSlotsPerCell + slot});
   return true;
 }
 
 void Index::split(std::uint32_t from, std::uint32_t to) {
   Bucket& old_bucket = bucket(shard_, from);
   Bucket& new_bucket = bucket(shard_, to);
-  std::array<std::uint32_t, kBucketWidth + kMaxChain + 1> ids{};
+  std::array<EntryId, kBucketWidth + kMaxChain + 1> ids{};
   std::size_t count = 0;
   for (const auto& slot : old_bucket.slots) {
-    const std::uint32_t id = slot.load(std::memory_order_relaxed);
+    const EntryId id{slot.load(std::memory_order_relaxed)};
     if (id == 0) continue;
     prefetch_line<LineUse::kWrite>(&entry_unchecked(shard_, id));  // All at the same time: their hashes are read below.
     ids[count++] = id;
   }
-  for (std::uint32_t id = old_bucket.overflow.load(std::memory_order_relaxed); id != 0;) {
+  for (EntryId id{old_bucket.overflow.load(std::memory_order_relaxed)}; id != 0;) {
     if (count == ids.size()) throw CorruptionDetected{"a chain that does not end"};
     ids[count++] = id;
-    id = entry(id).next.load(std::memory_order_relaxed);
+    id = EntryId{entry(id).next.load(std::memory_order_relaxed)};
   }
 
   // A reader that still counts the old number of cells looks only into the old bucket, one that counts the new number
@@ -246,7 +247,7 @@ void Index::empty(std::uint32_t cells) noexcept {
   for (std::uint32_t cell = cells; cell-- > 0;) {
     clear_cell(cell);
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
-      const std::uint32_t id = cell * kSlotsPerCell + slot;
+      const EntryId id{cell * kSlotsPerCell + slot};
       entry_unchecked(shard_, id).next.store(free_entry, std::memory_order_relaxed);
       free_entry = id;
     }
@@ -264,7 +265,7 @@ void Index::reset() noexcept {
     current.eviction.store(0, std::memory_order_relaxed);
     write_end(current);
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-      std::atomic<std::uint32_t>& policy = entry_unchecked(shard_, cell * kSlotsPerCell + slot).policy;
+      std::atomic<std::uint32_t>& policy = entry_unchecked(shard_, EntryId{cell * kSlotsPerCell + slot}).policy;
       if ((policy.load(std::memory_order_relaxed) & kSeen) != 0) policy.fetch_and(~kSeen, std::memory_order_relaxed);
     }
   }

@@ -48,7 +48,7 @@ class Index {
                                            std::uint32_t mask) noexcept {
     return bucket_bits & (mask >> static_cast<std::uint32_t>((bucket_bits & mask) >= cells));
   }
-  static constexpr bool names_entry(std::uint32_t id, std::uint32_t cells) noexcept {
+  static constexpr bool names_entry(EntryId id, std::uint32_t cells) noexcept {
     // The remainder by a multiplication: as the fraction of 2^64 that id / kSlotsPerCell leaves. What rounding adds to
     // it stays below the next ninth for every id.
     constexpr std::uint64_t kFraction = ~std::uint64_t{0} / kSlotsPerCell + 1;
@@ -57,14 +57,14 @@ class Index {
   // As names_entry(), of a number below so many cells' kSlotsPerCell, in 32 bits: what rounding adds stays below the
   // next ninth for as many cells.
   static constexpr std::uint32_t kMostCellsInShort = 0xffff'ffff / 5 / kSlotsPerCell;
-  static constexpr bool names_entry_in_short(std::uint32_t id) noexcept {
+  static constexpr bool names_entry_in_short(EntryId id) noexcept {
     constexpr std::uint32_t kFraction = ~0U / kSlotsPerCell + 1;
     static_assert(kFraction * kSlotsPerCell == 5);
     return id * kFraction > ~0U / 3;
   }
   // Entry numbers in ascending order: the first that is not below `id`.
-  static constexpr std::uint32_t entry_at_or_after(std::uint32_t id) noexcept {
-    return id % kSlotsPerCell >= kBucketSlots ? id : id / kSlotsPerCell * kSlotsPerCell + kBucketSlots;
+  static constexpr EntryId entry_at_or_after(EntryId id) noexcept {
+    return id % kSlotsPerCell >= kBucketSlots ? id : EntryId{id / kSlotsPerCell * kSlotsPerCell + kBucketSlots};
   }
 
   static std::byte* table(ShardHeader* shard) noexcept {
@@ -74,13 +74,13 @@ class Index {
     return *reinterpret_cast<Bucket*>(table(shard) + std::uint64_t{cell} * sizeof(Cell));
   }
   // REQUIRES: names_entry(id, cells in use).
-  static Entry& entry_unchecked(ShardHeader* shard, std::uint32_t id) noexcept {
+  static Entry& entry_unchecked(ShardHeader* shard, EntryId id) noexcept {
     return *reinterpret_cast<Entry*>(table(shard) + std::uint64_t{id} * sizeof(Entry));
   }
 
-  static std::uint32_t number_of(ShardHeader* shard, const Entry& entry) noexcept {
+  static EntryId number_of(ShardHeader* shard, const Entry& entry) noexcept {
     const auto distance = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(&entry) - table(shard));
-    return static_cast<std::uint32_t>(distance / sizeof(Entry));
+    return EntryId{static_cast<std::uint32_t>(distance / sizeof(Entry))};
   }
 
   // The entries of a bucket whose tag fits, and those of its overflow chain. Both are safe on any bytes: a slot that
@@ -94,20 +94,20 @@ class Index {
         : InSlots(bucket, KeyHash{std::uint64_t{tag} << 32}, cells) {}
 
     // Where the block of the next one is, as the bucket has it; anything if there is none. No branch.
-    std::uint32_t hint() const noexcept {
+    BlockPosition hint() const noexcept {
       constexpr std::uint32_t kLastSlot = 1U << (kBucketWidth - 1) * kBitsPerSlot;
       const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots_ | kLastSlot)) / kBitsPerSlot;
-      return bucket_->hints[slot].load(std::memory_order_relaxed);
+      return BlockPosition{bucket_->hints[slot].load(std::memory_order_relaxed)};
     }
     // The next one, 0 at the end.
-    std::uint32_t next() noexcept {
+    EntryId next() noexcept {
       while (slots_ != 0) {
         const auto slot = static_cast<std::uint32_t>(std::countr_zero(slots_)) / kBitsPerSlot;
         slots_ &= slots_ - 1;
-        const std::uint32_t id = bucket_->slots[slot].load(std::memory_order_acquire);
+        const EntryId id{bucket_->slots[slot].load(std::memory_order_acquire)};
         if (names_entry(id, cells_)) return id;
       }
-      return 0;
+      return EntryId{0};
     }
 
    private:
@@ -117,7 +117,7 @@ class Index {
   };
   // The first slot of a bucket whose tag fits: the entry that it names, not checked yet, and where the bucket says that
   // the block is. False if there is none.
-  [[gnu::always_inline]] static bool first_in_slots(const Bucket& bucket, KeyHash hash, std::uint32_t* id,
+  [[gnu::always_inline]] static bool first_in_slots(const Bucket& bucket, KeyHash hash, EntryId* id,
                                                     std::uint64_t* hint) noexcept {
     const std::uint32_t slots = matching_slots(bucket, hash);
     if (__builtin_expect(slots == 0, false)) return false;
@@ -129,7 +129,7 @@ class Index {
       return *reinterpret_cast<const std::atomic<std::uint32_t>*>(reinterpret_cast<const std::uint16_t*>(first) +
                                                                   distance);
     };
-    *id = at(bucket.slots).load(std::memory_order_acquire);
+    *id = EntryId{at(bucket.slots).load(std::memory_order_acquire)};
     *hint = at(bucket.hints).load(std::memory_order_relaxed);
     return true;
   }
@@ -139,9 +139,9 @@ class Index {
     InChain(ShardHeader* shard, const Bucket& bucket, std::uint32_t cells) noexcept
         : shard_(shard), link_(&bucket.overflow), cells_(cells) {}
 
-    std::uint32_t next() noexcept {
-      const std::uint32_t id = link_->load(std::memory_order_acquire);
-      if (id == 0 || steps_++ > kMaxChain || !names_entry(id, cells_)) return 0;
+    EntryId next() noexcept {
+      const EntryId id{link_->load(std::memory_order_acquire)};
+      if (id == 0 || steps_++ > kMaxChain || !names_entry(id, cells_)) return EntryId{0};
       link_ = &entry_unchecked(shard_, id).next;
       return id;
     }
@@ -155,39 +155,39 @@ class Index {
 
   std::uint32_t cells() const noexcept { return shard_->cells.load(std::memory_order_relaxed); }
   std::uint32_t entry_capacity() const noexcept { return cells() * kEntriesPerCell; }
-  Entry& entry(std::uint32_t id) const {
+  Entry& entry(EntryId id) const {
     if (!names_entry(id, cells())) throw CorruptionDetected{"an entry out of bounds"};
     return entry_unchecked(shard_, id);
   }
 
   // Makes `id` findable. Its hash and the tag in its policy word must be stored.
-  void link(std::uint32_t id);
-  void unlink(std::uint32_t id);
+  void link(EntryId id);
+  void unlink(EntryId id);
   // After a linked entry got another block.
-  void renew_hint(std::uint32_t id);
+  void renew_hint(EntryId id);
   // Where the bucket says that the block of a linked entry is. 0 if it says nothing: those of a chain have no hint.
-  std::uint32_t hint_of(std::uint32_t id) const;
+  BlockPosition hint_of(EntryId id) const;
 
   // The coldest entry of a chain that has reached its bound, 0 if the bucket of `bucket_bits` has room for one more.
-  std::uint32_t overfull(std::uint32_t bucket_bits) const {
+  EntryId overfull(std::uint32_t bucket_bits) const {
     const Bucket& full = bucket(shard_, bucket_of(bucket_bits, cells()));
-    return full.overflow.load(std::memory_order_relaxed) == 0 ? 0 : coldest_of_chain(full);
+    return full.overflow.load(std::memory_order_relaxed) == 0 ? EntryId{0} : coldest_of_chain(full);
   }
 
   // Takes a cell of the table's room into use and splits a bucket; six more entries are free then. False if all are in
   // use.
   bool add_cell();
 
-  std::uint32_t take_free_entry() {
-    const std::uint32_t id = shard_->space.free_entry;
-    if (id == 0) return 0;
+  EntryId take_free_entry() {
+    const EntryId id{shard_->space.free_entry};
+    if (id == 0) return id;
     const Entry& taken = entry(id);
     if (ref_is_live(taken.ref.load(std::memory_order_relaxed)))
       throw CorruptionDetected{"a live entry in the list of free ones"};
     shard_->space.free_entry = taken.next.load(std::memory_order_relaxed);
     return id;
   }
-  void give_free_entry(std::uint32_t id) {
+  void give_free_entry(EntryId id) {
     entry(id).next.store(shard_->space.free_entry, std::memory_order_relaxed);
     shard_->space.free_entry = id;
   }
@@ -200,8 +200,8 @@ class Index {
 
  private:
   static constexpr std::uint32_t kNoSlot = kBucketWidth;
-  std::uint32_t coldest_of_chain(const Bucket& bucket) const;
-  static std::uint32_t slot_of(const Bucket& bucket, std::uint32_t id) noexcept;
+  EntryId coldest_of_chain(const Bucket& bucket) const;
+  static std::uint32_t slot_of(const Bucket& bucket, EntryId id) noexcept;
   // The slots whose tag fits a hash, each as the lower of its two bits: empty ones too if the tag is 0.
   static constexpr std::uint32_t kBitsPerSlot = 2;
   static std::uint32_t matching_slots(const Bucket& bucket, KeyHash hash) noexcept;
@@ -209,11 +209,11 @@ class Index {
   void write_begin(Bucket& bucket) noexcept;
   void write_end(Bucket& bucket) noexcept;
   // Leaves the hint, which says nothing then.
-  static void clear_slot(Bucket& bucket, std::uint32_t slot) noexcept { set_slot(bucket, slot, 0, 0); }
-  static void set_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, std::uint16_t tag) noexcept;
-  static void fill_slot(Bucket& bucket, std::uint32_t slot, std::uint32_t id, const Entry& named) noexcept;
+  static void clear_slot(Bucket& bucket, std::uint32_t slot) noexcept { set_slot(bucket, slot, EntryId{0}, 0); }
+  static void set_slot(Bucket& bucket, std::uint32_t slot, EntryId id, std::uint16_t tag) noexcept;
+  static void fill_slot(Bucket& bucket, std::uint32_t slot, EntryId id, const Entry& named) noexcept;
   Bucket& bucket_with(const Entry& linked) const noexcept;
-  static void link_in(Bucket& bucket, std::uint32_t id, Entry& linked) noexcept;
+  static void link_in(Bucket& bucket, EntryId id, Entry& linked) noexcept;
   void clear_cell(std::uint32_t cell) noexcept;
   void split(std::uint32_t from, std::uint32_t to);
 

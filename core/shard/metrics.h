@@ -53,10 +53,10 @@ class Stopwatch {
 // ---- hot entries ----
 
 // The name of an entry in SegmentMetrics, and what it says. After damage, or when another key has the entry, anything.
-constexpr std::uint64_t hot_name(std::uint32_t shard, std::uint32_t entry, std::uint32_t hash) noexcept {
+constexpr std::uint64_t hot_name(std::uint32_t shard, EntryId entry, std::uint32_t hash) noexcept {
   return std::uint64_t{hash} << 40 | std::uint64_t{shard & 0xff} << 32 | entry;
 }
-constexpr std::uint32_t hot_entry(std::uint64_t name) noexcept { return static_cast<std::uint32_t>(name); }
+constexpr EntryId hot_entry(std::uint64_t name) noexcept { return EntryId{static_cast<std::uint32_t>(name)}; }
 constexpr std::uint32_t hot_shard(std::uint64_t name) noexcept { return static_cast<std::uint32_t>(name >> 32 & 0xff); }
 constexpr bool is_hot_hash(std::uint64_t name, std::uint32_t hash) noexcept { return name >> 40 == (hash & 0xff'ffff); }
 

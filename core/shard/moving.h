@@ -14,7 +14,7 @@ struct RankedEntry {
   std::uint64_t order = 0;  // Queue and hits, then the time since the last access.
   std::uint64_t bytes = 0;  // That it takes.
   std::uint32_t shard = 0;
-  std::uint32_t id = 0;
+  EntryId id;
 };
 
 // A copy of an entry. Key and value lie in MovingBatch::bytes.

@@ -30,7 +30,7 @@ PinSnapshot::PinSnapshot(const PinPlaces& places, std::uint32_t slot_count, std:
       if (offset % kUnitSize != 0) {
         misplaced_ += confirmed;
       } else {
-        held_.push_back({static_cast<std::uint32_t>(offset / kUnitSize), confirmed, false});
+        held_.push_back({BlockPosition{static_cast<std::uint32_t>(offset / kUnitSize)}, confirmed, false});
       }
     });
   } catch (const std::bad_alloc&) {
@@ -58,7 +58,7 @@ PinSnapshot::Held* PinSnapshot::find(std::uint64_t offset_bytes) noexcept {
   return found != held_.end() && found->position == position ? &*found : nullptr;
 }
 
-bool PinSnapshot::holds(std::uint32_t position) noexcept {
+bool PinSnapshot::holds(BlockPosition position) noexcept {
   const std::uint64_t offset = std::uint64_t{position} * kUnitSize;
   if (!listed_) {
     bool held = false;
@@ -71,11 +71,11 @@ bool PinSnapshot::holds(std::uint32_t position) noexcept {
   return true;
 }
 
-std::uint32_t PinSnapshot::next_confirmed(std::uint32_t from) const noexcept {
-  std::uint32_t next = ~std::uint32_t{0};
+BlockPosition PinSnapshot::next_confirmed(BlockPosition from) const noexcept {
+  BlockPosition next{~std::uint32_t{0}};
   if (!listed_) {
     for_each_pin([&](std::atomic<std::uint64_t>&, std::uint64_t word, std::uint64_t offset) {
-      const auto position = static_cast<std::uint32_t>(offset / kUnitSize);
+      const BlockPosition position{static_cast<std::uint32_t>(offset / kUnitSize)};
       if ((word & kPinIsTentative) == 0 && position >= from) next = std::min(next, position);
     });
     return next;

@@ -19,10 +19,10 @@ class PinSnapshot {
               std::uint64_t shard_size_bytes) noexcept;
 
   // Whether anybody holds the block at `position`, which is taken for one that there is.
-  bool holds(std::uint32_t position) noexcept;
+  bool holds(BlockPosition position) noexcept;
 
   // The first position from `from` on that a confirmed pin names; the largest number if there is none.
-  std::uint32_t next_confirmed(std::uint32_t from) const noexcept;
+  BlockPosition next_confirmed(BlockPosition from) const noexcept;
 
   // Pins that name no block which holds() was asked about, or lie between two units. New ones do not count.
   std::uint32_t dangling_pins() const noexcept;
@@ -31,7 +31,7 @@ class PinSnapshot {
 
  private:
   struct Held {
-    std::uint32_t position;
+    BlockPosition position;
     std::uint32_t confirmed;  // Pins that are not new.
     bool is_block;
   };

@@ -111,7 +111,7 @@ class PinTable {
   // Whether a process holds the block at `position`. One line is looked at for each process that is attached, all of
   // them independently.
   // REQUIRES: W of the shard is held. "No" is final only if no entry names the block any more.
-  bool is_pinned(std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W {
+  bool is_pinned(BlockPosition position) const noexcept MEMSTREAM_NEEDS_W {
     const std::uint64_t offset_bytes = shard_offset_bytes_ + std::uint64_t{position} * kUnitSize;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint32_t in_use = places_.slots_in_use();
@@ -126,7 +126,7 @@ class PinTable {
   }
 
   // The same of the block that `ref` names, or named until now: known at once if nobody has viewed it.
-  bool is_block_pinned(std::uint64_t ref) const noexcept MEMSTREAM_NEEDS_W {
+  bool is_block_pinned(EntryRef ref) const noexcept MEMSTREAM_NEEDS_W {
     return (ref_has_pinned_hint(ref) && is_pinned(ref_block(ref))) || ref_block(ref) == kept_;
   }
 
@@ -134,8 +134,8 @@ class PinTable {
   // for.
   class Kept {
    public:
-    Kept(PinTable* pins, std::uint32_t position) noexcept : pins_(pins) { pins->kept_ = position; }
-    ~Kept() { pins_->kept_ = 0; }
+    Kept(PinTable* pins, BlockPosition position) noexcept : pins_(pins) { pins->kept_ = position; }
+    ~Kept() { pins_->kept_ = BlockPosition{0}; }
     Kept(const Kept&) = delete;
     Kept& operator=(const Kept&) = delete;
 
@@ -146,7 +146,7 @@ class PinTable {
  private:
   PinPlaces places_;
   std::uint64_t shard_offset_bytes_;
-  std::uint32_t kept_ = 0;  // Position, 0: none.
+  BlockPosition kept_;  // 0: none.
 };
 
 }  // namespace memstream

@@ -34,7 +34,7 @@ namespace memstream {
 inline Entry* Shard::find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                                    std::uint32_t cells) noexcept {
   Index::InChain in_chain(shard, bucket, cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) {
     Entry& entry = Index::entry_unchecked(shard, id);
     if (entry.hash.load(std::memory_order_relaxed) == hash) return &entry;
   }
@@ -65,7 +65,7 @@ template <bool kWantsAll>
   const std::uint32_t bits = key.hash.bucket_bits();
   Bucket& bucket = Index::bucket(shard, quick_bucket(bits, table));
   prefetch_line<LineUse::kRead>(bucket.hints);
-  std::uint32_t id = 0;
+  EntryId id;
   std::uint64_t position = 0;
   Entry* entry = nullptr;
   if (Index::first_in_slots(bucket, key.hash, &id, &position)) [[likely]] {
@@ -109,8 +109,7 @@ template <bool kWantsAll>
   read->value_size = block.value_size;
   if constexpr (kWantsAll) {
     read->created_ms = created_of(block.header->owner.load(std::memory_order_relaxed), block.flags());
-    read->cas =
-        cas_token(EntryId{Index::number_of(shard, *entry)}, EntryRef{ref}, BlockShape{.flags = block.flags()}.moves());
+    read->cas = cas_token(Index::number_of(shard, *entry), EntryRef{ref}, BlockShape{.flags = block.flags()}.moves());
     if (block.has_extras()) read->caller_flags = extras_of(*block.header).caller_flags.load(std::memory_order_relaxed);
   }
   std::atomic_thread_fence(std::memory_order_acquire);

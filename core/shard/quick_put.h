@@ -35,7 +35,7 @@ namespace memstream {
   const auto cells = static_cast<std::uint32_t>(table);
   const std::uint32_t bits = key.hash.bucket_bits();
   Bucket& bucket = Index::bucket(shard, quick_bucket(bits, table));
-  std::uint32_t id = 0;
+  EntryId id;
   std::uint64_t hint = 0;
   if (Index::first_in_slots(bucket, key.hash, &id, &hint)) [[likely]] {
     if (id >= cells * kSlotsPerCell || !Index::names_entry_in_short(id)) [[unlikely]]
@@ -81,8 +81,8 @@ namespace memstream {
 
 // With W held and readers shut out. From the commit on nothing here can fail.
 [[gnu::always_inline]] inline bool Shard::overwrite_quickly(const Key& key, std::uint64_t value_size,
-                                                            std::uint32_t redo_number, RedoRecord& redo,
-                                                            std::uint32_t id, std::uint64_t now_ms) noexcept {
+                                                            std::uint32_t redo_number, RedoRecord& redo, EntryId id,
+                                                            std::uint64_t now_ms) noexcept {
   ShardHeader* const shard = header_;
   Entry& entry = Index::entry_unchecked(shard, id);
   std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);

@@ -34,57 +34,57 @@ class Reclaimer {
   // ---- room ----
 
   // Returns a used block of `units`, and evicts as much as that takes. 0 only if pins or a lack of memory prevent it.
-  std::uint32_t make_room(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  BlockPosition make_room(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // A block of exactly `units`: the position of a used block without an owner, which an eviction left. 0: none yet.
   struct BlockWanted {
     Units units{0};
-    std::uint32_t position = 0;
+    BlockPosition position{};
   };
   // A free entry, for a block of so many bytes. 0 as above. An eviction may fill in `wanted`, unless it is null.
-  std::uint32_t take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
+  EntryId take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   // The error when there is none: kFull, or kNoMemory where the system refused.
   Status no_room(std::uint64_t bytes) const noexcept MEMSTREAM_NEEDS_W;
 
   // Evicts what is worth least until the block fits. 0 if it fits nowhere yet.
-  std::uint32_t evict_coldest(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  BlockPosition evict_coldest(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   struct Window {  // Blocks in [begin, end), each of them free, or live and not held.
-    std::uint32_t begin = 0;
-    std::uint32_t end = 0;
+    BlockPosition begin;
+    BlockPosition end;
   };
   static constexpr std::uint32_t kAnyLooks = ~std::uint32_t{0};
   bool find_window(Units units, std::uint64_t now_ms, std::uint32_t looks, Window* window) MEMSTREAM_NEEDS_W;
   // Takes a block from its entry, which gets another block or is evicted. False if somebody holds the block.
-  bool empty_block(std::uint32_t position, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  bool empty_block(BlockPosition position, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
   // ---- single entries ----
 
   // Removes an entry. Returns the free block that its block became part of, 0 if there is none.
-  std::uint32_t remove_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  BlockPosition remove_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   // The same to make room: counts the entry as expired or evicted.
-  std::uint32_t evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  BlockPosition evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   // For a block that its entry has let go of, with the last value of the ref. Returns what remove_entry() returns.
-  std::uint32_t release_block(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
+  BlockPosition release_block(EntryRef ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
   // Moves a value without extras to a block that has them.
   Status give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
 
  private:
   bool has_only_entries_in_use() const noexcept MEMSTREAM_NEEDS_W;
-  std::uint32_t make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
-  std::uint32_t evict_for(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  std::uint32_t clear_window(const Window& window, Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  EntryId make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
+  BlockPosition evict_for(Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
+  BlockPosition clear_window(const Window& window, Units units, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool relocate(const FoundEntry& found) MEMSTREAM_NEEDS_W;
-  std::uint64_t move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
+  EntryRef move_to(BlockPosition position, const FoundEntry& found, std::uint64_t expires_ms) MEMSTREAM_NEEDS_W;
   bool make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   bool evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) MEMSTREAM_NEEDS_W;
   bool is_over(const CheckedBlock& block, std::uint64_t now_ms) const noexcept MEMSTREAM_NEEDS_W {
     return tags_.is_over(arena_.backing(), block, now_ms);
   }
   void count_eviction(const FoundEntry& found, Removal reason, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
-  std::uint64_t drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  EntryRef drop_entry(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void count_out(const CheckedBlock& block) noexcept MEMSTREAM_NEEDS_W;
-  bool defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
-  bool evictable(std::uint32_t position, const BlockShape& shape) const noexcept MEMSTREAM_NEEDS_W;
-  bool is_new(std::uint32_t position) const MEMSTREAM_NEEDS_W;
+  bool defer_free_if_pinned(EntryRef ref, const CheckedBlock& block) MEMSTREAM_NEEDS_W;
+  bool evictable(BlockPosition position, const BlockShape& shape) const noexcept MEMSTREAM_NEEDS_W;
+  bool is_new(BlockPosition position) const MEMSTREAM_NEEDS_W;
   std::string holders() const;
   ShardSpace& space() const noexcept { return header_->space; }
 

@@ -35,12 +35,13 @@ Status Reclaimer::no_room(std::uint64_t bytes) const noexcept {
 // The processes that hold most of the shard, for the error of a writer that finds no room.
 std::string Reclaimer::holders() const {
   constexpr std::size_t kNamed = 4;
-  std::map<std::uint32_t, std::set<std::uint32_t>> blocks_of;  // Positions by pid: a block may be held many times.
+  std::map<std::uint32_t, std::set<BlockPosition>> blocks_of;  // Positions by pid: a block may be held many times.
   const PinPlaces& places = pins_.places();
   places.for_each(places.slots_in_use(), [&](const std::atomic<std::uint64_t>& pin, const ProcessSlot& slot) {
     const std::uint64_t offset = (pin.load(std::memory_order_acquire) & ~kPinIsTentative) - offset_;
     if (offset >= size_) return;
-    blocks_of[slot.pid.load(std::memory_order_relaxed)].insert(static_cast<std::uint32_t>(offset / kUnitSize));
+    blocks_of[slot.pid.load(std::memory_order_relaxed)].insert(
+        BlockPosition{static_cast<std::uint32_t>(offset / kUnitSize)});
   });
   struct Holder {
     std::uint64_t bytes;
@@ -50,7 +51,7 @@ std::string Reclaimer::holders() const {
   std::vector<Holder> holders;
   for (const auto& [pid, positions] : blocks_of) {
     holders.push_back({0, pid, positions.size()});
-    for (const std::uint32_t position : positions) {
+    for (const BlockPosition position : positions) {
       CheckedBlock block;
       if (check_block(arena_.backing(), position, &block)) holders.back().bytes += block.stored_size;
     }

@@ -10,15 +10,15 @@
 
 namespace memstream {
 
-bool RetiredBlocks::has(std::uint32_t position) const {
+bool RetiredBlocks::has(BlockPosition position) const {
   assert(holds_write_lock(header_));
   return (arena_.shape(position).flags & kBlockRetired) != 0;
 }
 
-std::uint32_t RetiredBlocks::next_of(std::uint32_t position) const {
+BlockPosition RetiredBlocks::next_of(BlockPosition position) const {
   assert(holds_write_lock(header_));
   if (!has(position)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
-  const std::uint32_t next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
+  const BlockPosition next = link_next(arena_.block(position).owner.load(std::memory_order_relaxed));
   if (!has(next) || link_previous(arena_.block(next).owner.load(std::memory_order_relaxed)) != position) {
     throw CorruptionDetected{"a ring of retired blocks that is not linked both ways"};
   }
@@ -31,8 +31,8 @@ void RetiredBlocks::add(BlockPosition position, std::uint64_t stored_size) {
   std::atomic_thread_fence(std::memory_order_release);
   ShardSpace& s = space();
   BlockHeader& header = arena_.block(position);
-  const std::uint32_t next = s.retired_hand != 0 ? s.retired_hand : position;
-  std::uint32_t previous = position;
+  const BlockPosition next = s.retired_hand != 0 ? BlockPosition{s.retired_hand} : position;
+  BlockPosition previous = position;
   if (next != position) {
     if (!has(next)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
     previous = link_previous(arena_.block(next).owner.load(std::memory_order_relaxed));
@@ -52,9 +52,9 @@ void RetiredBlocks::add(BlockPosition position, std::uint64_t stored_size) {
 }
 
 // Makes `next` follow `position`.
-void RetiredBlocks::link(std::uint32_t position, std::uint32_t next) {
+void RetiredBlocks::link(BlockPosition position, BlockPosition next) {
   assert(holds_write_lock(header_));
-  const auto set = [&](std::uint32_t at, bool is_first) MEMSTREAM_NEEDS_W {
+  const auto set = [&](BlockPosition at, bool is_first) MEMSTREAM_NEEDS_W {
     if (!has(at)) throw CorruptionDetected{"a ring of retired blocks with something else in it"};
     std::atomic<std::uint64_t>& word = arena_.block(at).owner;
     const std::uint64_t links = word.load(std::memory_order_relaxed);
@@ -65,18 +65,18 @@ void RetiredBlocks::link(std::uint32_t position, std::uint32_t next) {
   set(next, false);
 }
 
-void RetiredBlocks::remove(std::uint32_t position) {
+void RetiredBlocks::remove(BlockPosition position) {
   assert(holds_write_lock(header_));
   ShardSpace& s = space();
-  const std::uint32_t next = next_of(position);
+  const BlockPosition next = next_of(position);
   if (s.retired == 0) throw CorruptionDetected{"a ring of retired blocks that nobody counted"};
   link(link_previous(arena_.block(position).owner.load(std::memory_order_relaxed)), next);
-  if (s.retired_hand == position) s.retired_hand = next != position ? next : 0;
+  if (s.retired_hand == position) s.retired_hand = next != position ? next : BlockPosition{0};
   const Arena::HeapBlock block = arena_.look_at(position);
   BlockShape shape = block.shape;
   shape.flags &= ~kBlockRetired;
   Arena::set_shape(*block.header, shape);
-  block.header->owner.store(owner_word(0, 0), std::memory_order_relaxed);
+  block.header->owner.store(owner_word(EntryId{0}, 0), std::memory_order_relaxed);
   --s.retired;
   s.pinned_memory -= shape.size_bytes();
 }
@@ -89,9 +89,9 @@ void RetiredBlocks::reclaim(std::uint32_t looks, const IsHeld& is_held) {
   ShardSpace& s = space();
   if ((s.retired == 0) != (s.retired_hand == 0))
     throw CorruptionDetected{"a ring of retired blocks that was not counted"};
-  std::uint32_t first_kept = 0;
+  BlockPosition first_kept;
   for (std::uint32_t left = std::min(looks, s.retired); left != 0; --left) {
-    const std::uint32_t position = s.retired_hand;
+    const BlockPosition position{s.retired_hand};
     if (position == first_kept) throw CorruptionDetected{"a ring of retired blocks with fewer than are counted"};
     s.retired_hand = next_of(position);
     if (is_held(position)) {
@@ -108,16 +108,16 @@ void RetiredBlocks::reclaim(std::uint32_t looks, const IsHeld& is_held) {
 
 void RetiredBlocks::free_some() {
   assert(holds_write_lock(header_));
-  reclaim(kFew, [this](std::uint32_t position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
+  reclaim(kFew, [this](BlockPosition position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
 }
 
 void RetiredBlocks::free_all() {
   assert(holds_write_lock(header_));
   if (space().retired <= kFew) {
-    return reclaim(kEvery, [this](std::uint32_t position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
+    return reclaim(kEvery, [this](BlockPosition position) MEMSTREAM_NEEDS_W { return pins_.is_pinned(position); });
   }
-  PinSnapshot census(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
-  reclaim(kEvery, [&](std::uint32_t position) { return census.holds(position); });
+  PinSnapshot snapshot(pins_.places(), pins_.places().slots_in_use(), shard_offset_bytes_, shard_size_bytes_);
+  reclaim(kEvery, [&](BlockPosition position) { return snapshot.holds(position); });
 }
 
 }  // namespace memstream

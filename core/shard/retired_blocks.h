@@ -27,16 +27,16 @@ class RetiredBlocks {
         shard_size_bytes_(shard_size_bytes) {}
 
   // Whether a retired block begins at `position`, as its header says.
-  bool has(std::uint32_t position) const MEMSTREAM_NEEDS_W;
+  bool has(BlockPosition position) const MEMSTREAM_NEEDS_W;
   // The one behind it in the ring. Of two neighbours each names the other, so a walk can only return to where it began.
-  std::uint32_t next_of(std::uint32_t position) const MEMSTREAM_NEEDS_W;
+  BlockPosition next_of(BlockPosition position) const MEMSTREAM_NEEDS_W;
   // How many there are, as the shard notes it.
   std::uint32_t count() const noexcept MEMSTREAM_NEEDS_W { return header_->space.retired; }
 
   // Adds a used block. It is the last to be looked at.
   void add(BlockPosition position, std::uint64_t stored_size) MEMSTREAM_NEEDS_W;
   // The block stays in use, without an owner.
-  void remove(std::uint32_t position) MEMSTREAM_NEEDS_W;
+  void remove(BlockPosition position) MEMSTREAM_NEEDS_W;
 
   // Frees those of the next few that nobody holds any more. Bounded, for use before anything else is done about room.
   void free_some() MEMSTREAM_NEEDS_W;
@@ -47,7 +47,7 @@ class RetiredBlocks {
   static constexpr std::uint32_t kFew = 2;
   static constexpr std::uint32_t kEvery = ~std::uint32_t{0};
 
-  void link(std::uint32_t position, std::uint32_t next) MEMSTREAM_NEEDS_W;
+  void link(BlockPosition position, BlockPosition next) MEMSTREAM_NEEDS_W;
   template <class IsHeld>
   void reclaim(std::uint32_t looks, const IsHeld& is_held) MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }

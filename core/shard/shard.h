@@ -63,15 +63,15 @@ class Shard final {
   // Returns whether this access is one of the few that note_hot() is to be called for.
   static bool note_access(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
   [[gnu::cold]] void note_hot_entry(const Entry& entry) const noexcept;
-  // And that look in its steps, which other keys' steps may come between: probe_start() and probe_bucket(), which
-  // ask for the lines of the step behind them, and finish_get().
+  // The same look in steps, so that the steps of other keys can come between: probe_start() and probe_bucket(), which
+  // prefetch the lines of the next step, and finish_get().
   struct Probe {
     Bucket* bucket = nullptr;
     std::uint64_t seq = 0;
     std::uint32_t cells = 0;
     std::uint32_t version = 0;
-    std::uint32_t first_id = 0;  // The first entry whose tag fits, 0 if none.
-    Index::InSlots in_slots;     // Those behind it.
+    EntryId first_id;         // The first entry whose tag fits, 0 if none.
+    Index::InSlots in_slots;  // Those behind it.
   };
   template <bool kAsks>
   bool probe_start(const Key& key, Probe* probe) const noexcept;
@@ -91,8 +91,7 @@ class Shard final {
               const std::function<bool(const ScannedEntry&)>& visit) noexcept;
 
   // The entry of that number, if it is live and has a hash of which `is_meant(hash)` is true.
-  Status inspect_entry(std::uint32_t id, const OpContext& context,
-                       const std::function<bool(std::uint32_t hash)>& is_meant,
+  Status inspect_entry(EntryId id, const OpContext& context, const std::function<bool(std::uint32_t hash)>& is_meant,
                        const std::function<void(const ScannedEntry&)>& visit) noexcept;
   // A number for what stands under a key (core/shard/shard_stamp.cpp). If two calls give the same one, and it is not
   // kUnsettledStamp, then every get of the key between them finds the same value, or none.
@@ -144,7 +143,7 @@ class Shard final {
   // For a value that a reader found damaged: drops its entry and counts it. kOk if the value is whole now, kMiss if
   // there is none any more, kCorrupt if it was dropped.
   Status drop_damaged(const Key& key, const Deadline& deadline) noexcept;
-  // Asks for the cache line of the lock.
+  // Prefetches the cache line of the lock.
   void prefetch_lock() const noexcept { prefetch_line<LineUse::kWrite>(&header_->write_mutex); }
 
   // ---- leases: one process of many computes a value (core/shard/shard_lease.cpp) ----
@@ -161,7 +160,7 @@ class Shard final {
   const WaitTable& waits() const noexcept { return waits_; }
   // Takes W and lets it go: what happened before is seen by all that lock it later, and the other way round.
   Status pass_write_lock(const Deadline& deadline) noexcept;
-  // Puts the shard right if the last holder of W was killed. Waits for no holder that is alive.
+  // Repairs the shard if the last holder of W was killed. Does not wait for a holder that is alive.
   void mend_after_death(const Deadline& deadline) noexcept;
 
   // ---- pins: reading and writing in place (core/shard/shard_pins.cpp; pin() in core/shard/shard_lookup.h) ----
@@ -180,14 +179,14 @@ class Shard final {
   Status commit_reservation(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins,
                             const OpContext& context) noexcept;
   // Where the block at `position` lies in the segment, as pins have it.
-  std::uint64_t offset_of(std::uint32_t position) const noexcept {
+  std::uint64_t offset_of(BlockPosition position) const noexcept {
     return offset_ + std::uint64_t{position} * kUnitSize;
   }
 
   // ---- moving to a successor (core/shard/shard_move.cpp) ----
 
-  // Takes W for the functions that follow, and keeps it; damage is put right before. No operation of this process may
-  // be called on the shard meanwhile.
+  // Repairs damage, then takes W for the functions that follow, and keeps it. No operation of this process may be
+  // called on the shard meanwhile.
   Status hold(const Deadline& deadline) noexcept;
   // `superseded`: nobody gets the lock again.
   void let_go(bool superseded) noexcept;
@@ -197,7 +196,7 @@ class Shard final {
   void rank(std::uint32_t* next, std::vector<RankedEntry>* ranked) const;
   // Copies the entry if it is live and not what `taken` says of it. And all such entries from `*next` on, until the
   // batch has enough or some thousand entries were looked at. `*next` is 0 at the end.
-  void take(std::uint32_t id, TakenEntries& taken, MovingBatch* batch) const;
+  void take(EntryId id, TakenEntries& taken, MovingBatch* batch) const;
   void take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* batch) const;
   // The key of an entry with that hash; empty if there is none. For a shard that nobody else has.
   std::string find_hash(KeyHash hash, const Deadline& deadline);
@@ -254,9 +253,9 @@ class Shard final {
   static Entry* find_in_chain(ShardHeader* shard, const Bucket& bucket, std::uint32_t hash,
                               std::uint32_t cells) noexcept;
   static bool note_often_read(Entry& entry, std::uint64_t accessed_at_ms) noexcept;
-  bool describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+  bool describe(EntryId id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                 ScannedEntry* scanned) const noexcept;
-  // Before W is locked: asks for the lines of a write. Leaves in `probe` what it saw, no bucket if it saw none.
+  // Prefetches the lines of a write before W is locked. Leaves in `probe` what it saw, without a bucket if it saw none.
   void prefetch_write(const Key& key, Probe* probe) const noexcept;
   Probe probe_of(const Key& key) const noexcept;
 
@@ -292,21 +291,20 @@ class Shard final {
   Status store_in_new_block_inline(const StoreRequest& request, const FoundEntry& found,
                                    std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   Status remove_key(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
-  void publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
-               std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
-  void publish_inline(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
-                      const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms,
-                      bool is_pinned) MEMSTREAM_NEEDS_W;
+  void publish(BlockPosition position, const CheckedBlock& block, const StoreRequest& request, const FoundEntry& found,
+               EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
+  void publish_inline(BlockPosition position, const CheckedBlock& block, const StoreRequest& request,
+                      const FoundEntry& found, EntryId new_id, std::uint64_t now_ms, bool is_pinned) MEMSTREAM_NEEDS_W;
   static bool may_overwrite(const StoreRequest& request, const FoundEntry& found) noexcept;
   bool overwrite(const StoreRequest& request, const FoundEntry& found, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   bool overwrite_quickly(const Key& key, std::uint64_t value_size, std::uint32_t redo_number, RedoRecord& redo,
-                         std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+                         EntryId id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
   // The table as QuickShard has it, where that is another one than quick_ knows. 0 if it cannot be told.
   [[gnu::noinline]] std::uint64_t learn_table() const noexcept;
   // What a put does once the shard is its own, readers are shut out and overwrite_quickly() has done nothing. `id`: the
   // entry that seemed to have the key, 0 if none did. `cells`, `bucket`: how many there were, and the one of the key.
-  [[gnu::noinline]] Status store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells,
-                                      std::uint32_t id, std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
+  [[gnu::noinline]] Status store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells, EntryId id,
+                                      std::uint64_t now_ms) noexcept MEMSTREAM_NEEDS_W;
 
   // Pins.
   enum class Pinned { kPinned, kExpired, kNoPlace };
@@ -317,7 +315,7 @@ class Shard final {
   ShardParts parts() noexcept;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }
-  // Whether all of a block has it. Of one that is no larger than a stretch that is known.
+  // Whether all of a block has memory. A block no larger than a stretch is known to have it.
   bool has_memory_for(const FoundEntry& found) const noexcept {
     const std::uint64_t size = found.block.stored_size;
     return size <= Backing::kStretchSize || backing().reaches(found.position(), size);

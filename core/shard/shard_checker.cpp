@@ -42,21 +42,21 @@ struct ShardChecker::Walk {
   };
 
   std::vector<std::string> problems;
-  std::optional<PinSnapshot> census;
+  std::optional<PinSnapshot> snapshot;
   Part part = Part::kHeap;
   State state;  // At the end of the last hold.
   bool has_begun = false;
   bool is_at_rest = true;  // Nobody has changed the shard since the walk began. Otherwise it does not add up.
 
-  std::uint32_t position = 0;
+  BlockPosition position;
   bool previous_free = false;
   struct Heap {
     std::uint64_t used = 0, pinned = 0, free = 0, keys = 0, values = 0, retired = 0;
   } heap;
 
   std::uint32_t bin = 0;  // Of all levels.
-  std::uint32_t in_list = 0;
-  std::uint32_t previous_in_list = 0;
+  BlockPosition in_list;
+  BlockPosition previous_in_list;
   std::uint64_t listed = 0, listed_blocks = 0;
 
   std::uint64_t id = 0;
@@ -65,7 +65,7 @@ struct ShardChecker::Walk {
   std::uint32_t cell = 0;
   std::uint64_t named = 0;
 
-  std::uint32_t free_id = 0;
+  EntryId free_id;
   std::uint64_t free_entries = 0;
 };
 
@@ -135,7 +135,7 @@ bool ShardChecker::check_a_slice(Walk& walk) {
   if (walk.is_at_rest && walk.has_begun) {
     if (state.seq != walk.state.seq || state.bytes != walk.state.bytes) return false;
   } else if (walk.is_at_rest) {
-    walk.census.emplace(parts_.pin_snapshot());
+    walk.snapshot.emplace(parts_.pin_snapshot());
     walk.position = arena_.heap_begin();
   }
   walk.has_begun = true;
@@ -164,8 +164,8 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
   assert(holds_write_lock(header_));
   std::vector<std::string>* const problems = &walk.problems;
   const ShardSpace& s = space();
-  PinSnapshot& census = *walk.census;
-  std::uint32_t& position = walk.position;
+  PinSnapshot& snapshot = *walk.snapshot;
+  BlockPosition& position = walk.position;
   bool& previous_free = walk.previous_free;
   auto& [used, pinned, free, keys, values, retired] = walk.heap;
   for (; position < arena_.heap_end() && *looks != 0; --*looks) {
@@ -183,7 +183,7 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
       problems->push_back(fmt::format("block {}: its sizes contradict one another", position));
     } else {
       const bool has_owner = contents_.owning_ref(position) != 0;
-      static_cast<void>(census.holds(position));
+      static_cast<void>(snapshot.holds(position));
       const bool is_marked = (shape.flags & kBlockRetired) != 0;
       if (!has_owner && !is_marked) problems->push_back(fmt::format("block {}: used by nobody", position));
       if (has_owner && is_marked) problems->push_back(fmt::format("block {}: live, and marked as nobody's", position));
@@ -196,12 +196,12 @@ bool ShardChecker::check_heap(Walk& walk, std::uint32_t* looks) const {
     position += shape.size_units;
   }
   if (position < arena_.heap_end()) return false;
-  if (census.dangling_pins() != 0) {
-    problems->push_back(fmt::format("{} pins of processes name what is no block", census.dangling_pins()));
+  if (snapshot.dangling_pins() != 0) {
+    problems->push_back(fmt::format("{} pins of processes name what is no block", snapshot.dangling_pins()));
   }
   expect_equal(problems, "retired", s.retired, retired);
   std::uint64_t in_ring = 0;
-  for (std::uint32_t block = s.retired_hand; block != 0 && in_ring <= retired; ++in_ring) {
+  for (BlockPosition block{s.retired_hand}; block != 0 && in_ring <= retired; ++in_ring) {
     if (block == s.retired_hand && in_ring != 0) break;
     block = parts_.retired.next_of(block);
   }
@@ -221,10 +221,10 @@ bool ShardChecker::check_free_lists(Walk& walk, std::uint32_t* looks) const {
   for (; walk.bin < kBinLevels * kBinsPerLevel; ++walk.bin) {
     const std::uint32_t level = walk.bin / kBinsPerLevel;
     const std::uint32_t bin = walk.bin % kBinsPerLevel;
-    std::uint32_t& position = walk.in_list;
+    BlockPosition& position = walk.in_list;
     if (position == 0) {
-      position = header_->free_lists.heads[level][bin];
-      walk.previous_in_list = 0;
+      position = BlockPosition{header_->free_lists.heads[level][bin]};
+      walk.previous_in_list = BlockPosition{0};
       const bool marked = (header_->free_lists.bin_bitmap[level] >> bin & 1) != 0;
       if (marked != (position != 0))
         problems->push_back(fmt::format("free list {}/{}: wrong bit in the bitmap", level, bin));
@@ -257,8 +257,8 @@ bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
   std::uint64_t& id = walk.id;
   for (; id < std::uint64_t{index_.cells()} * kSlotsPerCell; ++id, --*looks) {
     if (*looks == 0) return false;
-    id = Index::entry_at_or_after(static_cast<std::uint32_t>(id));
-    const auto current = static_cast<std::uint32_t>(id);
+    const EntryId current = Index::entry_at_or_after(EntryId{static_cast<std::uint32_t>(id)});
+    id = current;
     const std::uint64_t ref = index_.entry(current).ref.load(std::memory_order_relaxed);
     const std::uint32_t policy = index_.entry(current).policy.load(std::memory_order_relaxed);
     const std::uint32_t queues = policy & (kSmall | kMain);
@@ -279,7 +279,7 @@ bool ShardChecker::check_entries(Walk& walk, std::uint32_t* looks) const {
     if (queues == kSmall) walk.small += block.stored_size;
     if (contents_.find(key).id != current) {
       problems->push_back(fmt::format("entry {}: its key does not lead to it", current));
-    } else if (const std::uint32_t hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
+    } else if (const BlockPosition hint = index_.hint_of(current); hint != 0 && hint != ref_block(ref)) {
       problems->push_back(fmt::format("entry {}: its bucket looks for its block elsewhere", current));
     }
     if (!contents_.is_whole(key, contents_.checked_block(ref_block(ref)))) {
@@ -305,7 +305,8 @@ bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
       problems->push_back(fmt::format("bucket {}: a change that did not end", cell));
     }
     for (const auto& slot : bucket.slots) walk.named += slot.load(std::memory_order_relaxed) != 0 ? 1U : 0U;
-    for (std::uint32_t id = bucket.overflow.load(), steps = 0; id != 0; id = index_.entry(id).next.load()) {
+    std::uint32_t steps = 0;
+    for (EntryId id{bucket.overflow.load()}; id != 0; id = EntryId{index_.entry(id).next.load()}) {
       if (++steps > kMaxChain) throw CorruptionDetected{"a chain that does not end"};
       ++walk.named;
     }
@@ -316,9 +317,9 @@ bool ShardChecker::check_buckets(Walk& walk, std::uint32_t* looks) const {
 
 bool ShardChecker::check_free_entries(Walk& walk, std::uint32_t* looks) const {
   assert(holds_write_lock(header_));
-  std::uint32_t& id = walk.free_id;
-  if (walk.free_entries == 0) id = space().free_entry;
-  for (; id != 0; id = index_.entry(id).next.load(), --*looks) {
+  EntryId& id = walk.free_id;
+  if (walk.free_entries == 0) id = EntryId{space().free_entry};
+  for (; id != 0; id = EntryId{index_.entry(id).next.load()}, --*looks) {
     if (*looks == 0) return false;
     if (++walk.free_entries > index_.entry_capacity()) {
       throw CorruptionDetected{"a list of free entries that does not end"};

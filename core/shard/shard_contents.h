@@ -46,16 +46,16 @@ class ShardContents {
   // The entry of a key; its id is 0 if there is none.
   FoundEntry find(const Key& key) const MEMSTREAM_NEEDS_W;
   // REQUIRES: the entry is live; throws if it is not.
-  FoundEntry live_entry(std::uint32_t id) const MEMSTREAM_NEEDS_W;
-  CheckedBlock checked_block(std::uint32_t position) const MEMSTREAM_NEEDS_W {
+  FoundEntry live_entry(EntryId id) const MEMSTREAM_NEEDS_W;
+  CheckedBlock checked_block(BlockPosition position) const MEMSTREAM_NEEDS_W {
     CheckedBlock block;
     if (!check_block(backing(), position, &block)) throw CorruptionDetected{"a live entry whose block makes no sense"};
     return block;
   }
   // The ref of the entry that owns the used block; 0 if no entry does.
-  std::uint64_t owning_ref(std::uint32_t position) const noexcept MEMSTREAM_NEEDS_W;
+  EntryRef owning_ref(BlockPosition position) const noexcept MEMSTREAM_NEEDS_W;
   // The same if the entry `id` owns it.
-  std::uint64_t owning_ref(EntryId id, BlockPosition position) const noexcept MEMSTREAM_NEEDS_W;
+  EntryRef owning_ref(EntryId id, BlockPosition position) const noexcept MEMSTREAM_NEEDS_W;
 
   // The checksum that the value should have, as StoreRequest::caller_flags has it; 0 where values have none.
   std::uint64_t checksum_for(const Key& key, const std::byte* value, std::uint64_t size_bytes) const noexcept {
@@ -68,10 +68,10 @@ class ShardContents {
   }
 
   // Writes all of a block but its value and its owner.
-  CheckedBlock fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+  CheckedBlock fill(BlockPosition position, const StoreRequest& request, bool has_extras,
                     std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
   // The same without a call; shard_write.cpp alone can use it.
-  CheckedBlock fill_inline(std::uint32_t position, const StoreRequest& request, bool has_extras,
+  CheckedBlock fill_inline(BlockPosition position, const StoreRequest& request, bool has_extras,
                            std::uint64_t created_ms) MEMSTREAM_NEEDS_W;
   // REQUIRES: the block has extras; with tags, so much slack behind its value.
   static void set_extras(BlockHeader& header, const StoreRequest& request) noexcept;

@@ -32,9 +32,10 @@ template <class Consume>
   return probe_finish<true>(key, &probe, consume);
 }
 
-// The steps of lookup(), between which a batch looks at other keys: each asks for the cache lines that the next needs.
-// First the shard's line, which says where the bucket is. False if the shard is being rebuilt or is corrupt. Without
-// kAsks also, and kUnstable in the last step, where this process would have to ask the system for memory first.
+// The steps of lookup(), between which a batch looks at other keys. Each step prefetches the cache lines that the next
+// one needs. The first step reads the shard's line, which says where the bucket is. False if the shard is being rebuilt
+// or is corrupt. Without kAsks it is also false where this process would first have to ask the system about memory; the
+// last step returns kUnstable there.
 template <bool kAsks>
 [[gnu::always_inline]] inline bool Shard::probe_start(const Key& key, Probe* probe) const noexcept {
   probe->seq = header_->seq.load(std::memory_order_acquire);
@@ -48,9 +49,9 @@ template <bool kAsks>
   return true;
 }
 
-// Then the bucket, which names the entries and says where their blocks are, so that both are asked for at once. Of the
-// block as far as a key of 16 bytes and a value of 64 go; larger values the processor's own prefetcher follows.
-// The hint may be wrong: a prefetch of an address without memory does nothing.
+// The second step reads the bucket, which names the entries and says where their blocks are, and prefetches both
+// together. Of the block it prefetches what a key of 16 bytes and a value of 64 need. The processor's own prefetcher
+// follows larger values. The hint may be wrong: a prefetch of an address without memory does nothing.
 template <LineUse kUse>
 [[gnu::always_inline]] inline void Shard::probe_bucket(const Key& key, Probe* probe) const noexcept {
   constexpr std::size_t kSmallBlock = sizeof(BlockHeader) + 16 + 64;
@@ -65,7 +66,7 @@ template <LineUse kUse>
   prefetch_line<kUse>(block + kSmallBlock - 1);
 }
 
-// At last the entries and their blocks.
+// The last step reads the entries and their blocks.
 template <bool kAsks, class Consume>
 [[gnu::always_inline]] inline Shard::Lookup Shard::probe_finish(const Key& key, Probe* probe,
                                                                 const Consume& consume) const noexcept {
@@ -92,12 +93,12 @@ template <bool kAsks>
 [[gnu::always_inline]] inline Shard::Lookup Shard::find_candidate(const Key& key, Probe* probe,
                                                                   FoundEntry* candidate) const noexcept {
   ShardHeader* const shard = header_;
-  const auto look_at = [&](std::uint32_t id) __attribute__((always_inline)) {
+  const auto look_at = [&](EntryId id) __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(shard, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return Lookup::kAbsent;
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     if (!ref_is_live(ref)) return ref_is_overwritten(ref) ? Lookup::kUnstable : Lookup::kAbsent;
-    *candidate = {.entry = &entry, .ref = ref, .id = id, .block = {}};
+    *candidate = {.entry = &entry, .ref = EntryRef{ref}, .id = id, .block = {}};
     if (check_plain_block<kAsks>(backing(), ref_block(ref), key.bytes.size(), &candidate->block) &&
         equal_in_shared(candidate->block.key(), key.bytes.data(), key.bytes.size())) [[likely]]
       return Lookup::kFound;
@@ -108,17 +109,17 @@ template <bool kAsks>
     const bool moved = !is_same_ref(entry.ref.load(std::memory_order_relaxed), ref);
     return moved ? Lookup::kUnstable : Lookup::kAbsent;
   };
-  for (std::uint32_t id = probe->first_id; id != 0; id = probe->in_slots.next()) {
+  for (EntryId id = probe->first_id; id != 0; id = probe->in_slots.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
   Index::InChain in_chain(shard, *probe->bucket, probe->cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (const Lookup outcome = look_at(id); outcome != Lookup::kAbsent) return outcome;
   }
   return Lookup::kAbsent;
 }
 
-// What a get makes of the block of its key.
+// What a get does with the block of its key.
 template <Shard::Tags kTags, class Now>
 [[gnu::always_inline]] inline Shard::CopyOutcome Shard::copy_out(const FoundEntry& candidate, const ReadBuffer& room,
                                                                  Now now_ms, ReadResult* result) const noexcept {
@@ -160,8 +161,8 @@ template <class Noted, class Now>
   return outcome;
 }
 
-// For the next get_quickly(), of any thread. A value with a checksum is none of its, nor is a table of more entries
-// than it can count.
+// For the next get_quickly(), of any thread. That function reads no value with a checksum, and no table with more
+// entries than it can count.
 [[gnu::always_inline]] inline void Shard::remember(const Probe& probe) const noexcept {
   if (is_now(quick_.seq, probe.seq) &&
       static_cast<std::uint32_t>(quick_.table.load(std::memory_order_relaxed)) == probe.cells)
@@ -219,7 +220,8 @@ template <class Now>
     const std::uint64_t noted_ms = entry.last_access_ms.load(std::memory_order_relaxed);
     entry.last_access_ms.store(std::max(noted_ms, accessed_at_ms), std::memory_order_relaxed);
   }
-  // Of the whole word, so that a hit never carries into the next bit. One that others were faster than is not counted.
+  // Of the whole word, so that a hit never carries into the next bit. A hit that another thread overtakes is not
+  // counted.
   std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
   const std::uint32_t next = policy + 1;
   if ((next & kHits) != 0) [[likely]]

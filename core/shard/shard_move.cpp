@@ -48,7 +48,7 @@ void Shard::let_go(bool superseded) noexcept {
 
 void Shard::rank(std::uint32_t* next, std::vector<RankedEntry>* ranked) const {
   const std::uint32_t end = header_->cells.load(std::memory_order_relaxed) * kSlotsPerCell;
-  std::uint32_t id = *next;
+  EntryId id{*next};
   for (const std::uint32_t stop = std::min(end, id + kMoveStretch); id < stop; ++id) {
     if (!Index::names_entry(id, end / kSlotsPerCell)) continue;
     const Entry& entry = Index::entry_unchecked(header_, id);
@@ -62,7 +62,7 @@ void Shard::rank(std::uint32_t* next, std::vector<RankedEntry>* ranked) const {
   *next = id < end ? id : 0;
 }
 
-void Shard::take(std::uint32_t id, TakenEntries& taken, MovingBatch* batch) const {
+void Shard::take(EntryId id, TakenEntries& taken, MovingBatch* batch) const {
   const std::uint32_t cells = header_->cells.load(std::memory_order_relaxed);
   if (id >= taken.entries.size()) taken.entries.resize(std::size_t{cells} * kSlotsPerCell);
   if (!Index::names_entry(id, cells)) return;
@@ -112,7 +112,7 @@ void Shard::take_changed(std::uint32_t* next, TakenEntries& taken, MovingBatch* 
   const std::uint32_t end = std::max(header_->cells.load(std::memory_order_relaxed) * kSlotsPerCell,
                                      static_cast<std::uint32_t>(taken.entries.size()));
   const std::uint32_t cells = header_->cells.load(std::memory_order_relaxed);
-  std::uint32_t id = *next;
+  EntryId id{*next};
   for (std::uint32_t looked = 0; id < end && looked < kMoveStretch && !batch->has_enough(); ++id, ++looked) {
     if (id < cells * kSlotsPerCell) {
       take(id, taken, batch);
@@ -139,7 +139,7 @@ std::string Shard::find_hash(KeyHash hash, const Deadline& deadline) {
   if (hold(deadline) != Status::kOk) return key;
   const std::uint32_t cells = header_->cells.load(std::memory_order_relaxed);
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(hash.bucket_bits(), cells));
-  const auto look = [&](std::uint32_t id) {
+  const auto look = [&](EntryId id) {
     const Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     CheckedBlock block;
@@ -153,9 +153,9 @@ std::string Shard::find_hash(KeyHash hash, const Deadline& deadline) {
   try {
     bool is_found = false;
     Index::InSlots in_slots(bucket, hash.tag(), cells);
-    for (std::uint32_t id = in_slots.next(); id != 0 && !is_found; id = in_slots.next()) is_found = look(id);
+    for (EntryId id = in_slots.next(); id != 0 && !is_found; id = in_slots.next()) is_found = look(id);
     Index::InChain in_chain(header_, bucket, cells);
-    for (std::uint32_t id = in_chain.next(); id != 0 && !is_found; id = in_chain.next()) is_found = look(id);
+    for (EntryId id = in_chain.next(); id != 0 && !is_found; id = in_chain.next()) is_found = look(id);
   } catch (...) {
     let_go(false);
     throw;

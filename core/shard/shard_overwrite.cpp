@@ -150,7 +150,7 @@ Status Shard::store_otherwise(const StoreRequest& request, const Probe& probe, s
   Probe probe;
   prefetch_write(request.key, &probe);
   if (probe.bucket != nullptr && probe.first_id == 0) {  // Then the key may only be in the chain.
-    const std::uint32_t overflow = probe.bucket->overflow.load(std::memory_order_relaxed);
+    const EntryId overflow{probe.bucket->overflow.load(std::memory_order_relaxed)};
     prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, overflow));
   }
   touch_source(request.value, request.value_size);
@@ -203,13 +203,12 @@ bool RedoLog::find(EntryId id, EntryRef ref, Overwriting* found) const noexcept 
 
 void RedoLog::finish() {
   const std::uint32_t number = header_->redo.load(std::memory_order_relaxed) - 1;
-  const std::uint32_t id =
-      number < geometry_.redo_records() ? redo_records_[number].entry.load(std::memory_order_relaxed) : 0;
+  const EntryId id{number < geometry_.redo_records() ? redo_records_[number].entry.load(std::memory_order_relaxed) : 0};
   if (Index::names_entry(id, index_.cells())) {
     Entry& entry = index_.entry(id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
     Overwriting found;
-    if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {
+    if (ref_is_overwritten(ref) && find(id, EntryRef{ref}, &found)) {
       apply(*found.record, const_cast<BlockHeader&>(*found.block.header), const_cast<std::byte*>(found.block.value),
             found.becomes.value_size);
       entry.ref.store(ref_finished(ref), std::memory_order_release);

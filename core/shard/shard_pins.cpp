@@ -70,7 +70,7 @@ Status Shard::reserve(const Key& key, std::uint64_t value_size, PinSet& pins, co
 
 Status Shard::commit_reservation(const StoreRequest& request, const PinnedBlock& reserved, PinSet& pins,
                                  const OpContext& context) noexcept {
-  const std::uint32_t position = reserved.position;
+  const BlockPosition position = reserved.position;
   const bool was_held = pins.holds(reserved.pin, offset_of(position));
   const std::uint64_t seq = header_->seq.load(std::memory_order_relaxed);
   return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
@@ -95,8 +95,9 @@ Status Shard::commit_reservation(const StoreRequest& request, const PinnedBlock&
       status = fail(Status::kCorrupt,
                     "Other bytes were written over the reservation, and its value is lost. Reserve again.");
     }
-    const std::uint32_t new_id =
-        status == Status::kOk && found.id == 0 ? reclaimer_.take_entry(filled.stored_size, context.now_ms, nullptr) : 0;
+    const EntryId new_id = status == Status::kOk && found.id == 0
+                               ? reclaimer_.take_entry(filled.stored_size, context.now_ms, nullptr)
+                               : EntryId{0};
     if (status == Status::kOk && found.id == 0 && new_id == 0) status = reclaimer_.no_room(sizeof(Entry));
     retired_.remove(position);
     if (status == Status::kOk) {

@@ -23,23 +23,23 @@ Shard::Lookup Shard::read_redo(const Key& key, const Consume& consume) const noe
   Probe probe;
   if (!probe_start<true>(key, &probe)) return Lookup::kUnstable;
   probe_bucket<LineUse::kRead>(key, &probe);
-  const auto take_from = [&](std::uint32_t id) {
+  const auto take_from = [&](EntryId id) {
     Entry& entry = Index::entry_unchecked(header_, id);
     const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
     RedoLog::Overwriting found;
-    if (!ref_is_overwritten(ref) || !redo_.find(EntryId{id}, EntryRef{ref}, &found) || !found.block.key_is(key.bytes))
+    if (!ref_is_overwritten(ref) || !redo_.find(id, EntryRef{ref}, &found) || !found.block.key_is(key.bytes))
       return false;
-    const FoundEntry candidate{.entry = &entry, .ref = ref_finished(ref), .id = id, .block = found.becomes};
+    const FoundEntry candidate{.entry = &entry, .ref = EntryRef{ref_finished(ref)}, .id = id, .block = found.becomes};
     consume(candidate);
     std::atomic_thread_fence(std::memory_order_acquire);
     return entry.ref.load(std::memory_order_relaxed) == ref &&
            header_->seq.load(std::memory_order_relaxed) == probe.seq;
   };
-  for (std::uint32_t id = probe.first_id; id != 0; id = probe.in_slots.next()) {
+  for (EntryId id = probe.first_id; id != 0; id = probe.in_slots.next()) {
     if (take_from(id)) return Lookup::kFound;
   }
   Index::InChain in_chain(header_, *probe.bucket, probe.cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (take_from(id)) return Lookup::kFound;
   }
   return Lookup::kUnstable;
@@ -162,14 +162,14 @@ Status Shard::inspect(const Key& key, const OpContext& context,
 }
 
 // The entry `id` as it is now, its key copied to `key_room`; false if it is empty, expired, changing or corrupt.
-bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
+bool Shard::describe(EntryId id, std::uint64_t now_ms, std::byte (&key_room)[kMaxKeySize],
                      ScannedEntry* scanned) const noexcept {
   const Entry& entry = Index::entry_unchecked(header_, id);
   const std::uint64_t ref = entry.ref.load(std::memory_order_acquire);
   CheckedBlock block;
   if (ref_is_overwritten(ref)) {
     RedoLog::Overwriting found;
-    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;
+    if (!redo_.find(id, EntryRef{ref}, &found)) return false;
     block = found.becomes;
     scanned->block = BlockContents(block);
     scanned->block.key = found.block.key();
@@ -183,13 +183,13 @@ bool Shard::describe(std::uint32_t id, std::uint64_t now_ms, std::byte (&key_roo
   scanned->block.key = key_room;
   scanned->last_access_ms = entry.last_access_ms.load(std::memory_order_relaxed);
   scanned->access_count = entry.access_count.load(std::memory_order_relaxed);
-  scanned->cas = cas_token(EntryId{id}, EntryRef{ref_finished(ref)}, scanned->block.moves);
+  scanned->cas = cas_token(id, EntryRef{ref_finished(ref)}, scanned->block.moves);
   // A read-only attach has no lock that keeps the entry as it is.
   std::atomic_thread_fence(std::memory_order_acquire);
   return is_same_ref(entry.ref.load(std::memory_order_relaxed), ref) && !is_over;
 }
 
-Status Shard::inspect_entry(std::uint32_t id, const OpContext& context,
+Status Shard::inspect_entry(EntryId id, const OpContext& context,
                             const std::function<bool(std::uint32_t hash)>& is_meant,
                             const std::function<void(const ScannedEntry&)>& visit) noexcept {
   std::byte key_room[kMaxKeySize];
@@ -217,14 +217,15 @@ Status Shard::scan(std::uint32_t* next, const OpContext& context,
   const auto stretch = [&] {
     const std::uint32_t cells = header_->cells.load(std::memory_order_acquire);
     const std::uint32_t end = backing().has_cells(cells) ? cells * kSlotsPerCell : 0;
-    std::uint32_t id = *next == 0 ? end : std::min(*next, end);  // Those below are still to come.
+    std::uint32_t below = *next == 0 ? end : std::min(*next, end);  // Those are still to come.
     ScannedEntry scanned;
     std::byte key_room[kMaxKeySize];
-    for (std::uint32_t looked = 0; id != 0 && looked < kScanStretch; ++looked, --id) {
-      if (!Index::names_entry(id - 1, cells)) continue;
-      if (describe(id - 1, context.now_ms, key_room, &scanned) && !visit(scanned)) break;
+    for (std::uint32_t looked = 0; below != 0 && looked < kScanStretch; ++looked, --below) {
+      const EntryId id{below - 1};
+      if (!Index::names_entry(id, cells)) continue;
+      if (describe(id, context.now_ms, key_room, &scanned) && !visit(scanned)) break;
     }
-    *next = id;
+    *next = below;
   };
   if (!read_only_) return lock_.read_shared(context.deadline, stretch);
   stretch();

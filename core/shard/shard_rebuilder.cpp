@@ -20,7 +20,7 @@ constexpr std::uint64_t kAhead = 1 << 10;  // Bytes. By itself the processor rea
 struct ShardRebuilder::Block {
   BlockPosition position;
   BlockShape shape;
-  bool makes_sense = false;  // It is used, and what its header says is possible. Only then what follows is set.
+  bool is_valid = false;  // It is used, and what its header says is possible. Only then what follows is set.
   CheckedBlock block;
   KeyHash hash;
 };
@@ -115,27 +115,27 @@ void ShardRebuilder::check_borders() {
 // Walks the heap from border to border: blocks that an entry or a pin names stay, the rest becomes free runs.
 void ShardRebuilder::walk_heap() {
   assert(holds_write_lock(header_));
-  PinSnapshot census = parts_.pin_snapshot();
-  std::uint32_t run = arena_.heap_begin();
+  PinSnapshot snapshot = parts_.pin_snapshot();
+  BlockPosition run = arena_.heap_begin();
   std::array<Group, 2> groups;
-  std::uint32_t ahead = look_ahead(run, &groups[0]);
+  BlockPosition ahead = look_ahead(run, &groups[0]);
   for (std::uint32_t i = 0; groups[i % 2].count != 0; ++i) {
     const Group& group = groups[i % 2];
     prefetch_chains(group);
     ahead = look_ahead(ahead, &groups[(i + 1) % 2]);
     for (std::uint32_t k = 0; k < group.count; ++k) {
       const Block& met = group.blocks[k];
-      if (!met.shape.used() || !keep_block(met, census.holds(met.position))) continue;
+      if (!met.shape.used() || !keep_block(met, snapshot.holds(met.position))) continue;
       close_free_run(run, met.position);
-      run = met.position + met.shape.size_units;
+      run = BlockPosition{met.position + met.shape.size_units};
     }
   }
   close_free_run(run, arena_.heap_end());
-  census.drop_strays();
+  snapshot.drop_strays();
 }
 
 // Reads the blocks from `position` on and asks for their buckets and entries. Returns where the next group begins.
-std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) const {
+BlockPosition ShardRebuilder::look_ahead(BlockPosition position, Group* group) const {
   assert(holds_write_lock(header_));
   group->count = 0;
   while (group->count < group->blocks.size() && position < arena_.heap_end()) {
@@ -143,19 +143,19 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
     const std::byte* const further = parts_.base() + std::uint64_t{position} * kUnitSize + kAhead;
     prefetch_line<LineUse::kWrite>(further);
     prefetch_line<LineUse::kWrite>(further + kCacheLineSize);
-    met.position = BlockPosition{position};
+    met.position = position;
     met.shape = arena_.shape(position);
-    met.makes_sense = index_.cells() != 0 && check_block(backing(), position, &met.block);
-    if (met.makes_sense) met.hash = hash_key(met.block.key_text(), parts_.hash_seed);
+    met.is_valid = index_.cells() != 0 && check_block(backing(), position, &met.block);
+    if (met.is_valid) met.hash = hash_key(met.block.key_text(), parts_.hash_seed);
     position += met.shape.size_units;
   }
   for (std::uint32_t k = 0; k < group->count; ++k) {
     const Block& met = group->blocks[k];
-    if (!met.makes_sense) continue;
+    if (!met.is_valid) continue;
     const Bucket& bucket = Index::bucket(header_, Index::bucket_of(met.hash.bucket_bits(), index_.cells()));
     prefetch_line<LineUse::kWrite>(&bucket);
     prefetch_line<LineUse::kWrite>(bucket.hints);
-    const std::uint32_t id = owner_entry(met.block.owner());
+    const EntryId id = owner_entry(met.block.owner());
     if (Index::names_entry(id, index_.cells())) prefetch_line<LineUse::kWrite>(&Index::entry_unchecked(header_, id));
   }
   return position;
@@ -165,9 +165,9 @@ std::uint32_t ShardRebuilder::look_ahead(std::uint32_t position, Group* group) c
 void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
   assert(holds_write_lock(header_));
   for (std::uint32_t k = 0; k < group.count; ++k) {
-    if (!group.blocks[k].makes_sense) continue;
+    if (!group.blocks[k].is_valid) continue;
     const std::uint32_t bucket = Index::bucket_of(group.blocks[k].hash.bucket_bits(), index_.cells());
-    const std::uint32_t id = Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed);
+    const EntryId id{Index::bucket(header_, bucket).overflow.load(std::memory_order_relaxed)};
     if (id != 0) prefetch_line<LineUse::kRead>(&Index::entry_unchecked(header_, id));
   }
 }
@@ -176,13 +176,13 @@ void ShardRebuilder::prefetch_chains(const Group& group) const noexcept {
 bool ShardRebuilder::keep_block(const Block& met, bool is_held) {
   assert(holds_write_lock(header_));
   const bool lives =
-      met.makes_sense && contents_.owning_ref(owner_entry(met.block.owner()), met.position) != 0 && keep_entry(met);
+      met.is_valid && contents_.owning_ref(owner_entry(met.block.owner()), met.position) != 0 && keep_entry(met);
   if (!lives && !is_held) return false;
   BlockHeader& header = arena_.block(met.position);
   BlockShape shape = met.shape;
   shape.flags &= ~(kBlockPrevFree | kBlockRetired);
   // Its holder has its address, so it stays where it is. Its sizes contradict one another, so none of them is kept.
-  if (!met.makes_sense) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
+  if (!met.is_valid) shape = {.size_units = shape.size_units, .flags = kBlockUsed};
   Arena::set_shape(header, shape);
   if (!lives) parts_.retired.add(met.position, shape.size_bytes());
   return true;
@@ -198,7 +198,7 @@ bool ShardRebuilder::keep_entry(const Block& met) {
       index_.overfull(key.hash.bucket_bits()) != 0) {
     return false;
   }
-  const std::uint32_t id = owner_entry(block.owner());
+  const EntryId id = owner_entry(block.owner());
   Entry& entry = index_.entry(id);
   const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
   const std::uint32_t kept = (policy & kHits) | ((policy & kMain) != 0 ? kMain : kSmall);
@@ -216,7 +216,7 @@ bool ShardRebuilder::keep_entry(const Block& met) {
 }
 
 // A stretch that nobody owns becomes one free block, or wilderness if it lies at the border.
-void ShardRebuilder::close_free_run(std::uint32_t begin, std::uint32_t end) {
+void ShardRebuilder::close_free_run(BlockPosition begin, BlockPosition end) {
   assert(holds_write_lock(header_));
   if (begin == end) return;
   if (begin == arena_.heap_begin()) {
@@ -236,7 +236,7 @@ void ShardRebuilder::walk_entries() {
       prefetch_line<LineUse::kWrite>(further + offset);
     }
     for (std::uint32_t slot = kSlotsPerCell; slot-- > kBucketSlots;) {
-      const std::uint32_t id = cell * kSlotsPerCell + slot;
+      const EntryId id{cell * kSlotsPerCell + slot};
       Entry& entry = index_.entry(id);
       const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
       const std::uint32_t policy = entry.policy.load(std::memory_order_relaxed);
@@ -245,7 +245,7 @@ void ShardRebuilder::walk_entries() {
         continue;
       }
       if (ref_is_live(ref) || ref_is_overwritten(ref)) {
-        if (!was_moving(EntryId{id}, EntryRef{ref})) ++header_->counters.damaged;
+        if (!was_moving(id, EntryRef{ref})) ++header_->counters.damaged;
         entry.ref.store(ref_empty(ref), std::memory_order_release);
       }
       entry.policy.store(0, std::memory_order_relaxed);

@@ -46,12 +46,12 @@ class ShardRebuilder final : public ShardRecovery {
   struct Group;
   void check_borders() MEMSTREAM_NEEDS_W;
   void walk_heap() MEMSTREAM_NEEDS_W;
-  std::uint32_t look_ahead(std::uint32_t position, Group* group) const MEMSTREAM_NEEDS_W;
+  BlockPosition look_ahead(BlockPosition position, Group* group) const MEMSTREAM_NEEDS_W;
   void prefetch_chains(const Group& group) const noexcept MEMSTREAM_NEEDS_W;
   bool keep_block(const Block& met, bool is_held) MEMSTREAM_NEEDS_W;
   bool keep_entry(const Block& met) MEMSTREAM_NEEDS_W;
   void walk_entries() MEMSTREAM_NEEDS_W;
-  void close_free_run(std::uint32_t begin, std::uint32_t end) MEMSTREAM_NEEDS_W;
+  void close_free_run(BlockPosition begin, BlockPosition end) MEMSTREAM_NEEDS_W;
   bool was_moving(EntryId id, EntryRef ref) const noexcept MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
   const Backing& backing() const noexcept { return arena_.backing(); }

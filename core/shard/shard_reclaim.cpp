@@ -23,7 +23,7 @@ constexpr std::uint64_t kMovedAtOnce = std::uint64_t{16} << 20;
 // a line that is not there does nothing.
 inline void prefetch_next_victim(ShardHeader* header) noexcept {
   const std::uint32_t cells = header->cells.load(std::memory_order_relaxed);
-  const std::uint32_t id = Index::entry_at_or_after(header->space.small_hand);
+  const EntryId id = Index::entry_at_or_after(EntryId{header->space.small_hand});
   if (!Index::names_entry(id, cells)) return;
   const Entry& entry = Index::entry_unchecked(header, id);
   const Bucket& bucket = Index::bucket(header, Index::bucket_of(entry.hash.load(std::memory_order_relaxed), cells));
@@ -38,20 +38,21 @@ inline void prefetch_next_victim(ShardHeader* header) noexcept {
 }  // namespace
 
 // The ref of the entry that a used block names, if it owns the block; 0 if not.
-std::uint64_t ShardContents::owning_ref(std::uint32_t position) const noexcept {
+EntryRef ShardContents::owning_ref(BlockPosition position) const noexcept {
   CheckedBlock block;
-  return check_block(backing(), position, &block) ? owning_ref(owner_entry(block.owner()), BlockPosition{position}) : 0;
+  if (!check_block(backing(), position, &block)) return EntryRef{0};
+  return owning_ref(owner_entry(block.owner()), position);
 }
 
-std::uint64_t ShardContents::owning_ref(EntryId id, BlockPosition position) const noexcept {
-  if (!Index::names_entry(id, index_.cells())) return 0;
-  const std::uint64_t ref = Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed);
-  return ref_is_live(ref) && ref_block(ref) == position ? ref : 0;
+EntryRef ShardContents::owning_ref(EntryId id, BlockPosition position) const noexcept {
+  if (!Index::names_entry(id, index_.cells())) return EntryRef{0};
+  const EntryRef ref{Index::entry_unchecked(header_, id).ref.load(std::memory_order_relaxed)};
+  return ref_is_live(ref) && ref_block(ref) == position ? ref : EntryRef{0};
 }
 
-bool Reclaimer::evictable(std::uint32_t position, const BlockShape& shape) const noexcept {
+bool Reclaimer::evictable(BlockPosition position, const BlockShape& shape) const noexcept {
   if (!shape.used()) return true;
-  const std::uint64_t ref = contents_.owning_ref(position);
+  const EntryRef ref = contents_.owning_ref(position);
   return ref != 0 && !pins_.is_block_pinned(ref);
 }
 
@@ -63,31 +64,31 @@ inline void Reclaimer::count_out(const CheckedBlock& block) noexcept {
 }
 
 // Whether an evictable() block is that of a key which was stored lately.
-bool Reclaimer::is_new(std::uint32_t position) const {
-  const std::uint32_t id = owner_entry(contents_.checked_block(position).owner());
+bool Reclaimer::is_new(BlockPosition position) const {
+  const EntryId id = owner_entry(contents_.checked_block(position).owner());
   return eviction_.is_recent(id, Index::entry_unchecked(header_, id).policy.load(std::memory_order_relaxed));
 }
 
 // Frees the block that `ref`, the last value of an entry's ref, names. Returns the free block that it became part of,
 // 0 if there is none.
-std::uint32_t Reclaimer::release_block(std::uint64_t ref, const CheckedBlock& block) {
+BlockPosition Reclaimer::release_block(EntryRef ref, const CheckedBlock& block) {
   count_out(block);
   if (!defer_free_if_pinned(ref, block)) [[likely]]
     return arena_.free(ref_block(ref));
   retired_.free_some();
-  return 0;
+  return BlockPosition{0};
 }
 
 // Whether the block, whose entry has let go of it, is held. It is a retired block then.
-inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBlock& block) {
+inline bool Reclaimer::defer_free_if_pinned(EntryRef ref, const CheckedBlock& block) {
   if (!pins_.is_block_pinned(ref)) return false;
   retired_.add(ref_block(ref), block.stored_size);
   return true;
 }
 
 // The block stays used and has no owner. Returns the last value of the ref.
-[[gnu::always_inline]] inline std::uint64_t Reclaimer::drop_entry(const FoundEntry& found) {
-  const std::uint64_t ref = found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel);
+[[gnu::always_inline]] inline EntryRef Reclaimer::drop_entry(const FoundEntry& found) {
+  const EntryRef ref{found.entry->ref.exchange(ref_empty(found.ref), std::memory_order_acq_rel)};
   index_.unlink(found.id);
   eviction_.count_out(found.entry->policy.load(std::memory_order_relaxed), found.block.stored_size);
   found.entry->policy.store(0, std::memory_order_relaxed);
@@ -98,10 +99,10 @@ inline bool Reclaimer::defer_free_if_pinned(std::uint64_t ref, const CheckedBloc
 }
 
 // Returns what release_block() returned.
-std::uint32_t Reclaimer::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
+BlockPosition Reclaimer::remove_entry(const FoundEntry& found) { return release_block(drop_entry(found), found.block); }
 
 // Removes an entry to make room, and counts it as what it was: expired or evicted.
-std::uint32_t Reclaimer::evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) {
+BlockPosition Reclaimer::evict(const FoundEntry& found, Removal reason, std::uint64_t now_ms) {
   count_eviction(found, reason, now_ms);
   return remove_entry(found);
 }
@@ -125,7 +126,7 @@ bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, Bl
   if (victim.id == 0) return false;
   prefetch_next_victim(header_);
   count_eviction(victim, Removal::kRoom, now_ms);
-  const std::uint64_t ref = drop_entry(victim);
+  const EntryRef ref = drop_entry(victim);
   if (wanted == nullptr || victim.block.stored_size != wanted->units * kUnitSize || pins_.is_block_pinned(ref)) {
     release_block(ref, victim.block);
     return true;
@@ -139,8 +140,8 @@ bool Reclaimer::evict_one(std::uint64_t newcomer_bytes, std::uint64_t now_ms, Bl
 
 // ---- room for a block ----
 
-std::uint32_t Reclaimer::make_room(Units units, std::uint64_t now_ms) {
-  std::uint32_t position = arena_.allocate(units, now_ms);
+BlockPosition Reclaimer::make_room(Units units, std::uint64_t now_ms) {
+  BlockPosition position = arena_.allocate(units, now_ms);
   if (position != 0) [[likely]]
     return position;
   if (space().retired != 0) {
@@ -159,20 +160,20 @@ std::uint32_t Reclaimer::make_room(Units units, std::uint64_t now_ms) {
 
 // Evicts the entries that are worth least until the block fits, or until enough bytes are free in gaps all over the
 // heap. Then it clears one window, whose live blocks move to such gaps.
-std::uint32_t Reclaimer::evict_for(Units units, std::uint64_t now_ms) {
+BlockPosition Reclaimer::evict_for(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   Window window;
   // Nothing is evicted for what cannot come in after all. One for one needs no such look.
   const bool is_large = bytes > kLargeFactor * (used_memory / std::max(space().entries, 1U));
-  if (is_large && !find_window(units, now_ms, kAnyLooks, &window)) return 0;
-  const std::uint32_t position = evict_coldest(units, now_ms);
+  if (is_large && !find_window(units, now_ms, kAnyLooks, &window)) return BlockPosition{0};
+  const BlockPosition position = evict_coldest(units, now_ms);
   if (position != 0) return position;
-  return find_window(units, now_ms, kAnyLooks, &window) ? clear_window(window, units, now_ms) : 0;
+  return find_window(units, now_ms, kAnyLooks, &window) ? clear_window(window, units, now_ms) : BlockPosition{0};
 }
 
 // The first part of that. 0 if the block fits nowhere yet.
-std::uint32_t Reclaimer::evict_coldest(Units units, std::uint64_t now_ms) {
+BlockPosition Reclaimer::evict_coldest(Units units, std::uint64_t now_ms) {
   const std::uint64_t bytes = units * kUnitSize;
   const std::uint64_t used_memory = space().used_memory;
   const std::uint64_t least_used = used_memory - std::min(bytes, used_memory);
@@ -182,20 +183,20 @@ std::uint32_t Reclaimer::evict_coldest(Units units, std::uint64_t now_ms) {
     BlockWanted wanted{.units = units};
     if (!evict_one(bytes, now_ms, &wanted)) break;
     if (wanted.position != 0) return wanted.position;
-    if (const std::uint32_t position = arena_.allocate(units, now_ms); position != 0) return position;
+    if (const BlockPosition position = arena_.allocate(units, now_ms); position != 0) return position;
   }
-  return 0;
+  return BlockPosition{0};
 }
 
 // A run of blocks that is large enough and holds nothing pinned: the one behind the largest gap, where least has to
 // move, or else the first from the reclaim hand on. A new block that is larger than any gap could not move, so it is
 // spared as long as another place is found soon. Looks at `looks` blocks; without a limit it may take wilderness too.
 bool Reclaimer::find_window(Units units, std::uint64_t now_ms, std::uint32_t looks, Window* window) {
-  const std::uint32_t heap_end = arena_.heap_end();
+  const BlockPosition heap_end = arena_.heap_end();
   std::uint32_t looks_left = kSparingLooks;
   // Whether so many units from `begin` on can be cleared. The window is as far as it can.
-  const auto reaches = [&](std::uint32_t begin, std::uint64_t wanted, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
-    std::uint32_t end = begin;
+  const auto reaches = [&](BlockPosition begin, std::uint64_t wanted, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
+    BlockPosition end = begin;
     for (; end - begin < wanted && end < heap_end && looks_left != 0; --looks_left) {
       const BlockShape shape = arena_.shape(end);
       if (!evictable(end, shape) || (shape.used() && shape.size_units > gap_units && is_new(end))) break;
@@ -204,17 +205,17 @@ bool Reclaimer::find_window(Units units, std::uint64_t now_ms, std::uint32_t loo
     *window = {begin, end};
     return end - begin >= wanted;
   };
-  const auto found_from = [&](std::uint32_t begin, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
+  const auto found_from = [&](BlockPosition begin, std::uint32_t gap_units) MEMSTREAM_NEEDS_W {
     while (begin < heap_end && looks_left != 0) {
       if (reaches(begin, units, gap_units)) return true;
-      begin = window->end < heap_end ? window->end + arena_.shape(window->end).size_units : heap_end;
+      begin = window->end < heap_end ? BlockPosition{window->end + arena_.shape(window->end).size_units} : heap_end;
     }
     return false;
   };
-  const std::uint32_t gap = arena_.a_largest_free();
+  const BlockPosition gap = arena_.a_largest_free();
   const std::uint32_t largest_gap = gap != 0 ? arena_.shape(gap).size_units : 0;
   if (gap != 0 && reaches(gap, units, largest_gap)) return true;
-  const std::uint32_t hand = std::max(space().reclaim_hand, arena_.heap_begin());
+  const BlockPosition hand = std::max(BlockPosition{space().reclaim_hand}, arena_.heap_begin());
   if (found_from(hand, largest_gap) || found_from(arena_.heap_begin(), largest_gap)) return true;
   looks_left = looks;
   if (found_from(hand, heap_end) || found_from(arena_.heap_begin(), heap_end)) return true;
@@ -223,37 +224,37 @@ bool Reclaimer::find_window(Units units, std::uint64_t now_ms, std::uint32_t loo
   // resort. Nothing is evicted for a wilderness that the system refuses to back.
   const std::uint64_t wilderness = arena_.wilderness_bytes() / kUnitSize;
   return wilderness < units && reaches(arena_.heap_begin(), units - wilderness, heap_end) &&
-         arena_.commit_from(static_cast<std::uint32_t>(window->end - units), now_ms);
+         arena_.commit_from(BlockPosition{static_cast<std::uint32_t>(window->end - units)}, now_ms);
 }
 
 // Allocates in the window. Its live blocks move to free blocks elsewhere, or are evicted if none is large enough.
-std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::uint64_t now_ms) {
+BlockPosition Reclaimer::clear_window(const Window& window, Units units, std::uint64_t now_ms) {
   const auto [begin, end] = window;
   // All of it stays used until the last block has moved, so that none moves to where the window is.
-  for (std::uint32_t position = begin; position < end;) {
+  for (BlockPosition position = begin; position < end;) {
     const BlockShape shape = arena_.shape(position);
     if (!shape.used()) arena_.allocate_at(position, shape.size_units);
     position += shape.size_units;
   }
-  for (std::uint32_t position = begin; position < end; position += arena_.shape(position).size_units) {
+  for (BlockPosition position = begin; position < end; position += arena_.shape(position).size_units) {
     if (contents_.owning_ref(position) == 0) continue;
     const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
     if (!is_over(found.block, now_ms) && relocate(found)) continue;
     count_eviction(found, Removal::kLargeValue, now_ms);
-    const std::uint64_t ref = drop_entry(found);
+    const EntryRef ref = drop_entry(found);
     count_out(found.block);
     defer_free_if_pinned(ref, found.block);
   }
-  std::uint32_t cleared = 0;  // The free block that the window becomes; 0 while it is none or wilderness.
-  for (std::uint32_t position = begin; position < end;) {
+  BlockPosition cleared;  // The free block that the window becomes; 0 while it is none or wilderness.
+  for (BlockPosition position = begin; position < end;) {
     if (retired_.has(position)) [[unlikely]] {  // Somebody has begun to view it since the window was found.
       position += arena_.shape(position).size_units;
       continue;
     }
     cleared = arena_.free(position);
-    position = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
+    position = cleared != 0 ? BlockPosition{cleared + arena_.shape(cleared).size_units} : arena_.heap_begin();
   }
-  space().reclaim_hand = cleared != 0 ? cleared + arena_.shape(cleared).size_units : arena_.heap_begin();
+  space().reclaim_hand = cleared != 0 ? BlockPosition{cleared + arena_.shape(cleared).size_units} : arena_.heap_begin();
   if (cleared != 0 && arena_.shape(cleared).size_units >= units) {
     return arena_.allocate_at(cleared, static_cast<std::uint32_t>(units));
   }
@@ -261,13 +262,13 @@ std::uint32_t Reclaimer::clear_window(const Window& window, Units units, std::ui
 }
 
 // Takes a block from its entry, which gets another one or goes. False if somebody holds it.
-bool Reclaimer::empty_block(std::uint32_t position, std::uint64_t now_ms) {
-  const std::uint64_t ref = contents_.owning_ref(position);
+bool Reclaimer::empty_block(BlockPosition position, std::uint64_t now_ms) {
+  const EntryRef ref = contents_.owning_ref(position);
   if (pins_.is_block_pinned(ref)) return false;
   const FoundEntry found = contents_.live_entry(owner_entry(contents_.checked_block(position).owner()));
   if (!is_over(found.block, now_ms) && relocate(found)) return !retired_.has(position);
   count_eviction(found, Removal::kLargeValue, now_ms);
-  const std::uint64_t last = drop_entry(found);
+  const EntryRef last = drop_entry(found);
   count_out(found.block);
   return !defer_free_if_pinned(last, found.block);
 }
@@ -278,7 +279,7 @@ bool Reclaimer::relocate(const FoundEntry& found) {
   const CheckedBlock& old = found.block;
   if (old.stored_size > kMovedAtOnce) return false;
   const std::uint64_t tags_size = (old.expires_ms() & kHasTags) != 0 ? sizeof(BlockTags) : 0;
-  const std::uint32_t position =
+  const BlockPosition position =
       arena_.allocate_from_lists(block_units_for(old.key_size, old.value_size + tags_size, old.has_extras()));
   if (position == 0) return false;
   defer_free_if_pinned(move_to(position, found, old.expires_ms()), old);
@@ -287,7 +288,7 @@ bool Reclaimer::relocate(const FoundEntry& found) {
 
 // The same with the block at `position`, which is a new one, and another expiry. Returns what the ref was.
 // REQUIRES: the block has room, with extras if the old one has some, or if there is an expiry.
-std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found, std::uint64_t expires_ms) {
+EntryRef Reclaimer::move_to(BlockPosition position, const FoundEntry& found, std::uint64_t expires_ms) {
   const BlockContents old(found.block);
   const TagPairs tags = TagTable::pairs_of(arena_.backing(), found.block);
   const StoreRequest same{.key = {.bytes = found.block.key_text(), .hash = {}},
@@ -306,7 +307,7 @@ std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found
   const std::uint32_t policy = found.entry->policy.load(std::memory_order_relaxed);
   eviction_.recount(found.id, policy, policy, found.block.stored_size, block.stored_size);
 
-  const std::uint64_t ref = found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel);
+  const EntryRef ref{found.entry->ref.exchange(ref_live(found.ref, position), std::memory_order_acq_rel)};
 
   index_.renew_hint(found.id);
   space().used_memory += block.stored_size - found.block.stored_size;
@@ -316,14 +317,14 @@ std::uint64_t Reclaimer::move_to(std::uint32_t position, const FoundEntry& found
 // For a block without extras: the value, which is a small one, moves to one that has them.
 Status Reclaimer::give_expiry(const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
   const Units units = block_units_for(found.block.key_size, found.block.value_size, true);
-  std::uint32_t position = 0;
+  BlockPosition position;
   {
     const PinTable::Kept kept(&pins_, found.position());
     position = make_room(units, now_ms);
   }
   if (position == 0) return no_room(units * kUnitSize);
   eviction_.note_expiry(found);
-  const std::uint64_t ref = move_to(position, found, expires_ms);
+  const EntryRef ref = move_to(position, found, expires_ms);
   if (!defer_free_if_pinned(ref, found.block)) arena_.free(found.position());
   return Status::kOk;
 }
@@ -333,7 +334,7 @@ Status Reclaimer::give_expiry(const FoundEntry& found, std::uint64_t expires_ms,
 // Lets the wilderness reach `bytes` by evicting the blocks at the table's border.
 bool Reclaimer::make_wilderness(std::uint64_t bytes, std::uint64_t now_ms) {
   while (arena_.wilderness_bytes() < bytes) {
-    const std::uint32_t position = arena_.heap_begin();
+    const BlockPosition position = arena_.heap_begin();
     if (position >= arena_.heap_end()) return false;
     const BlockShape shape = arena_.shape(position);
     if (!shape.used() || !evictable(position, shape)) return false;
@@ -352,8 +353,8 @@ inline bool Reclaimer::has_only_entries_in_use() const noexcept {
 // A free entry: from the list, from a cell not yet used, from wilderness, from the border if the heap has room to
 // spare, or from an evicted key, whose block may be `wanted`. 0 only if pins or a lack of memory stand in the way
 // everywhere.
-std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
-  std::uint32_t id = index_.take_free_entry();
+EntryId Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
+  EntryId id = index_.take_free_entry();
   if (id != 0) return id;
   // What a full cache comes to, first.
   if (has_only_entries_in_use() && evict_one(newcomer_bytes, now_ms, wanted)) {
@@ -368,14 +369,14 @@ std::uint32_t Reclaimer::take_entry(std::uint64_t newcomer_bytes, std::uint64_t 
   return make_entry(newcomer_bytes, now_ms, wanted);
 }
 
-std::uint32_t Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
+EntryId Reclaimer::make_entry(std::uint64_t newcomer_bytes, std::uint64_t now_ms, BlockWanted* wanted) {
   const bool spare = space().free_memory > space().max_memory / kSparePart;
   if (arena_.raise_table(now_ms) || (spare && make_wilderness(kTableStepSize, now_ms) && arena_.raise_table(now_ms))) {
     index_.add_cell();
     return index_.take_free_entry();
   }
   // The blocks evicted at the border left free entries behind.
-  std::uint32_t id = index_.take_free_entry();
+  EntryId id = index_.take_free_entry();
   if (id == 0 && evict_one(newcomer_bytes, now_ms, wanted)) id = index_.take_free_entry();
   return id;
 }

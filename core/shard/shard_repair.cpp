@@ -33,8 +33,8 @@ Status Shard::repair(const Deadline& deadline, RepairReport* report) {
 
 std::uint64_t Shard::remove_damaged_values() {
   std::uint64_t removed = 0;
-  for (std::uint32_t id = Index::entry_at_or_after(0); Index::names_entry(id, index_.cells());
-       id = Index::entry_at_or_after(id + 1)) {
+  for (EntryId id = Index::entry_at_or_after(EntryId{0}); Index::names_entry(id, index_.cells());
+       id = Index::entry_at_or_after(EntryId{id + 1})) {
     if (!ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) continue;
     const FoundEntry found = contents_.live_entry(id);
     const std::string_view bytes = found.block.key_text();

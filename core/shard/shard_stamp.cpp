@@ -23,14 +23,14 @@ std::uint64_t Shard::stamp_of_index(const Key& key) const noexcept {
   probe_bucket<LineUse::kRead>(key, &probe);
   if ((probe.version & 1) != 0) return kUnsettledStamp;
   std::uint64_t stamp = fold(fold(fold(1, probe.seq), probe.cells), probe.version);
-  const auto take = [&](std::uint32_t id) {
+  const auto take = [&](EntryId id) {
     const Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_acquire) != key.hash.bucket_bits()) return;
     stamp = fold(fold(stamp, id), entry.ref.load(std::memory_order_acquire) & ~kPinnedHint);
   };
-  for (std::uint32_t id = probe.first_id; id != 0; id = probe.in_slots.next()) take(id);
+  for (EntryId id{probe.first_id}; id != 0; id = probe.in_slots.next()) take(id);
   Index::InChain in_chain(header_, *probe.bucket, probe.cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) take(id);
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) take(id);
   return stamp;
 }
 

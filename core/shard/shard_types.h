@@ -93,7 +93,7 @@ struct ReadBuffer {
 struct PinnedBlock {
   std::byte* value = nullptr;
   ReadResult read;
-  std::uint32_t position = 0;
+  BlockPosition position;
   PinNumber pin;
 };
 

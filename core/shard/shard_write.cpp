@@ -19,10 +19,10 @@ constexpr std::uint32_t kClearBatch = 1024;  // Entries removed in one hold of t
 
 // ---- finding, with W held: nothing moves ----
 
-FoundEntry ShardContents::live_entry(std::uint32_t id) const {
+FoundEntry ShardContents::live_entry(EntryId id) const {
   FoundEntry found;
   found.entry = &index_.entry(id);
-  found.ref = found.entry->ref.load(std::memory_order_relaxed);
+  found.ref = EntryRef{found.entry->ref.load(std::memory_order_relaxed)};
   if (!ref_is_live(found.ref)) throw CorruptionDetected{"an empty entry where a live one should be"};
   found.id = id;
   found.block = checked_block(found.position());
@@ -34,7 +34,7 @@ FoundEntry ShardContents::find(const Key& key) const {
   if (!backing().has_cells(cells)) throw CorruptionDetected{"a table of impossible size"};
   const Bucket& bucket = Index::bucket(header_, Index::bucket_of(key.hash.bucket_bits(), cells));
   FoundEntry found;
-  const auto has_key = [&](std::uint32_t id) MEMSTREAM_NEEDS_W __attribute__((always_inline)) {
+  const auto has_key = [&](EntryId id) MEMSTREAM_NEEDS_W __attribute__((always_inline)) {
     Entry& entry = Index::entry_unchecked(header_, id);
     if (entry.hash.load(std::memory_order_relaxed) != key.hash.bucket_bits()) return false;
     const std::uint64_t ref = entry.ref.load(std::memory_order_relaxed);
@@ -42,16 +42,16 @@ FoundEntry ShardContents::find(const Key& key) const {
     found.block = checked_block(ref_block(ref));
     if (!found.block.key_is(key.bytes)) return false;
     found.entry = &entry;
-    found.ref = ref;
+    found.ref = EntryRef{ref};
     found.id = id;
     return true;
   };
   Index::InSlots in_slots(bucket, key.hash.tag(), cells);
-  for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) {
+  for (EntryId id = in_slots.next(); id != 0; id = in_slots.next()) {
     if (has_key(id)) return found;
   }
   Index::InChain in_chain(header_, bucket, cells);
-  for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) {
+  for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) {
     if (has_key(id)) return found;
   }
   return found;
@@ -122,7 +122,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
 }
 
 // Writes everything of the block but the value and its owner.
-[[gnu::always_inline]] inline CheckedBlock ShardContents::fill_inline(std::uint32_t position,
+[[gnu::always_inline]] inline CheckedBlock ShardContents::fill_inline(BlockPosition position,
                                                                       const StoreRequest& request, bool has_extras,
                                                                       std::uint64_t created_ms) {
   Arena::HeapBlock filled = arena_.look_at(position);
@@ -142,7 +142,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
   shape.slack = static_cast<std::uint32_t>(shape.size_bytes() - value_start - request.value_size);
   auto* const bytes = reinterpret_cast<std::byte*>(&header);
   copy_to_shared(bytes + shape.key_start(), request.key.bytes.data(), request.key.bytes.size());
-  header.owner.store(owner_word(0, created_ms), std::memory_order_relaxed);
+  header.owner.store(owner_word(EntryId{0}, created_ms), std::memory_order_relaxed);
   Arena::set_shape(header, shape);
   if (has_extras) {
     if (request.has_tags() && shape.slack < sizeof(BlockTags))
@@ -158,7 +158,7 @@ Status Shard::may_store(const StoreRequest& request, const OpContext& context) n
           .key_start = shape.key_start()};
 }
 
-CheckedBlock ShardContents::fill(std::uint32_t position, const StoreRequest& request, bool has_extras,
+CheckedBlock ShardContents::fill(BlockPosition position, const StoreRequest& request, bool has_extras,
                                  std::uint64_t created_ms) {
   return fill_inline(position, request, has_extras, created_ms);
 }
@@ -179,14 +179,14 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
 // The commit: makes the filled block the value of the request's key. `found` is the key's entry; if it has none,
 // `new_id` is a free one. Making room may have evicted the entry in the meantime, or moved its block. `is_pinned`: the
 // block is held already, by the process that filled it.
-[[gnu::always_inline]] inline void Shard::publish_inline(std::uint32_t position, const CheckedBlock& block,
+[[gnu::always_inline]] inline void Shard::publish_inline(BlockPosition position, const CheckedBlock& block,
                                                          const StoreRequest& request, const FoundEntry& found,
-                                                         std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
+                                                         EntryId new_id, std::uint64_t now_ms, bool is_pinned) {
   const KeyHash hash = request.key.hash;
   const bool replaces = found.id != 0 && ref_is_live(found.entry->ref.load(std::memory_order_relaxed));
   if (found.id != 0 && !replaces) new_id = index_.take_free_entry();
   if (!replaces && new_id == 0) throw CorruptionDetected{"an evicted entry that did not become free"};
-  const std::uint32_t id = replaces ? found.id : new_id;
+  const EntryId id = replaces ? found.id : new_id;
   Entry& entry = replaces ? *found.entry : index_.entry(new_id);
   const_cast<BlockHeader*>(block.header)->owner.store(owner_word(id, now_ms), std::memory_order_relaxed);
 
@@ -201,7 +201,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
       old_block = contents_.checked_block(ref_block(old_ref));
     eviction_.recount(id, old_policy, policy, old_block.stored_size, block.stored_size);
   } else {
-    if (const std::uint32_t coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
+    if (const EntryId coldest = index_.overfull(hash.bucket_bits()); coldest != 0) {
       reclaimer_.evict(contents_.live_entry(coldest), Removal::kChain, now_ms);
     }
     entry.hash.store(hash.bucket_bits(), std::memory_order_relaxed);
@@ -221,7 +221,7 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    reclaimer_.release_block(old_ref, old_block);
+    reclaimer_.release_block(EntryRef{old_ref}, old_block);
   } else {
     ++s.entries;
     index_.link(id);
@@ -230,8 +230,8 @@ void ShardContents::set_extras(BlockHeader& header, const StoreRequest& request)
   waits_.note_change(hash.bucket_bits(), block.header);
 }
 
-void Shard::publish(std::uint32_t position, const CheckedBlock& block, const StoreRequest& request,
-                    const FoundEntry& found, std::uint32_t new_id, std::uint64_t now_ms, bool is_pinned) {
+void Shard::publish(BlockPosition position, const CheckedBlock& block, const StoreRequest& request,
+                    const FoundEntry& found, EntryId new_id, std::uint64_t now_ms, bool is_pinned) {
   publish_inline(position, block, request, found, new_id, now_ms, is_pinned);
 }
 
@@ -242,12 +242,12 @@ void Shard::publish(std::uint32_t position, const CheckedBlock& block, const Sto
   if (request.has_tags()) [[unlikely]]
     units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), true);
   Reclaimer::BlockWanted room{.units = units};
-  std::uint32_t new_id = 0;
+  EntryId new_id;
   if (found.id == 0) {
     new_id = reclaimer_.take_entry(units * kUnitSize, now_ms, &room);
     if (new_id == 0) return reclaimer_.no_room(sizeof(Entry));
   }
-  const std::uint32_t position = room.position != 0 ? room.position : reclaimer_.make_room(units, now_ms);
+  const BlockPosition position = room.position != 0 ? room.position : reclaimer_.make_room(units, now_ms);
   if (position == 0) {
     if (new_id != 0) index_.give_free_entry(new_id);
     return reclaimer_.no_room(units * kUnitSize);
@@ -262,7 +262,7 @@ Status Shard::store_in_new_block(const StoreRequest& request, const FoundEntry& 
   return store_in_new_block_inline(request, found, now_ms);
 }
 
-Status Shard::store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells, std::uint32_t id,
+Status Shard::store_held(const StoreRequest& request, Bucket& bucket, std::uint32_t cells, EntryId id,
                          std::uint64_t now_ms) noexcept {
   try {
     contents_.require_valid_bounds();
@@ -404,7 +404,7 @@ Status Shard::clear(const Deadline& deadline) noexcept {
       is_first = false;
       std::uint32_t removed = 0;
       while (next != 0 && removed < kClearBatch) {
-        const auto current = static_cast<std::uint32_t>(--next);
+        const EntryId current{static_cast<std::uint32_t>(--next)};
         if (current % kSlotsPerCell == 0) eviction_.forget_ghosts(current / kSlotsPerCell);
         if (!Index::names_entry(current, index_.cells())) continue;
         if (!ref_is_live(index_.entry(current).ref.load(std::memory_order_relaxed))) continue;

@@ -28,7 +28,7 @@ std::uint32_t TableShrinker::cells_that_do() const noexcept {
 void TableShrinker::shrink_for(const StoreRequest& request) {
   assert(holds_write_lock(header_));
   const Units units = block_units_for(request.key.bytes.size(), request.value_and_tags_size(), true);
-  const std::uint32_t free = arena_.a_largest_free();
+  const BlockPosition free = arena_.a_largest_free();
   const std::uint64_t largest = free != 0 ? arena_.shape(free).size_units : 0;
   if (std::max(largest, arena_.wilderness_bytes() / kUnitSize) >= units) return;
   const std::uint32_t cells = cells_that_do();
@@ -45,12 +45,12 @@ void TableShrinker::shrink_for(const StoreRequest& request) {
 void TableShrinker::move_entries_below(std::uint32_t cells) {
   assert(holds_write_lock(header_));
   const std::uint32_t end = cells * kSlotsPerCell;
-  std::uint32_t free_id = 0;
-  for (std::uint32_t id = end; id < index_.cells() * kSlotsPerCell; ++id) {
+  EntryId free_id;
+  for (EntryId id{end}; id < index_.cells() * kSlotsPerCell; ++id) {
     id = Index::entry_at_or_after(id);
     if (!ref_is_live(index_.entry(id).ref.load(std::memory_order_relaxed))) continue;
     do {
-      free_id = Index::entry_at_or_after(free_id + 1);
+      free_id = Index::entry_at_or_after(EntryId{free_id + 1});
       if (free_id >= end) throw CorruptionDetected{"more live entries than are counted"};
     } while (ref_is_live(index_.entry(free_id).ref.load(std::memory_order_relaxed)));
     move_entry(contents_.live_entry(id), free_id);
@@ -59,7 +59,7 @@ void TableShrinker::move_entries_below(std::uint32_t cells) {
 
 // Gives the block of an entry to the free entry `to_id`. A process that dies on the way leaves two entries that name
 // the block. The block names one of them, and a rebuild keeps that one.
-void TableShrinker::move_entry(const FoundEntry& found, std::uint32_t to_id) {
+void TableShrinker::move_entry(const FoundEntry& found, EntryId to_id) {
   assert(holds_write_lock(header_));
   Entry& to = index_.entry(to_id);
   to.hash.store(found.entry->hash.load(std::memory_order_relaxed), std::memory_order_relaxed);

@@ -38,7 +38,7 @@ class TableShrinker {
   std::uint32_t cells_that_do() const noexcept MEMSTREAM_NEEDS_W;
   void shrink_for(const StoreRequest& request) MEMSTREAM_NEEDS_W;
   void move_entries_below(std::uint32_t cells) MEMSTREAM_NEEDS_W;
-  void move_entry(const FoundEntry& found, std::uint32_t to_id) MEMSTREAM_NEEDS_W;
+  void move_entry(const FoundEntry& found, EntryId to_id) MEMSTREAM_NEEDS_W;
   ShardSpace& space() const noexcept { return header_->space; }
 
   ShardHeader* header_;

@@ -11,7 +11,7 @@ const BlockTags* tags_at_end(const Backing& backing, const BlockHeader* header, 
   const auto begin = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(header) - backing.shard());
   // Not so of a redo record, which never has tags but after damage.
   if (begin >= backing.size_bytes() || stored_size > backing.size_bytes() - begin) return nullptr;
-  const auto position = static_cast<std::uint32_t>(begin / kUnitSize);
+  const BlockPosition position{static_cast<std::uint32_t>(begin / kUnitSize)};
   if (stored_size > Backing::kStretchSize && !backing.reaches(position, stored_size)) return nullptr;
   return reinterpret_cast<const BlockTags*>(backing.shard() + begin + stored_size - sizeof(BlockTags));
 }

@@ -61,7 +61,7 @@ class TwoShards {
   Entry& entry(std::uint32_t number) const {
     for (std::uint32_t cell = 0; cell < shard(number).cells; ++cell) {
       for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-        Entry& candidate = Index::entry_unchecked(&shard(number), cell * kSlotsPerCell + slot);
+        Entry& candidate = Index::entry_unchecked(&shard(number), EntryId{cell * kSlotsPerCell + slot});
         if (ref_is_live(candidate.ref)) return candidate;
       }
     }

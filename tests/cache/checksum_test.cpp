@@ -248,7 +248,7 @@ TEST_CASE("a value that was being overwritten when its writer died has the check
   const Geometry geometry = geometry_of(reinterpret_cast<const SegmentHeader*>(bytes)->identity);
   auto& shard = *reinterpret_cast<ShardHeader*>(bytes + geometry.shards_offset);
   const auto& record = *reinterpret_cast<const RedoRecord*>(bytes + geometry.redo_records_offset());
-  Entry& entry = Index::entry_unchecked(&shard, record.entry);
+  Entry& entry = Index::entry_unchecked(&shard, EntryId{record.entry});
   REQUIRE(entry.ref == ref_finished(record.ref));  // It was overwritten in its block.
   // As a writer leaves it that is killed behind the commit, before the first byte of the value: still the old one.
   std::byte* block = reinterpret_cast<std::byte*>(&shard) + std::size_t{ref_block(entry.ref)} * kUnitSize;
@@ -339,7 +339,7 @@ TEST_CASE("a repair drops an entry whose block is no block") {
   std::byte* bytes = cache.segment_bytes("key-1");
   const Geometry geometry = geometry_of(reinterpret_cast<const SegmentHeader*>(bytes)->identity);
   auto& shard = *reinterpret_cast<ShardHeader*>(bytes + geometry.shards_offset);
-  Index::entry_unchecked(&shard, Index::entry_at_or_after(0)).ref.fetch_xor(1);
+  Index::entry_unchecked(&shard, Index::entry_at_or_after(EntryId{0})).ref.fetch_xor(1);
   const memstream_repair_report_t report = repaired(cache);
   CHECK(report.problems != 0);
   CHECK(report.dropped_entries == 1);

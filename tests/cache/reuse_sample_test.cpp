@@ -200,7 +200,7 @@ TEST_CASE("buckets of a histogram lie side by side and are a quarter wide at mos
 TEST_CASE("an entry that is noted often stays among the hot ones, whatever else is noted once") {
   Sampled sampled;
   std::mt19937_64 random(3);
-  const std::uint64_t hot = hot_name(3, 77, 0x12345678);
+  const std::uint64_t hot = hot_name(3, EntryId{77}, 0x12345678);
   CHECK(hot_shard(hot) == 3);
   CHECK(hot_entry(hot) == 77);
   CHECK(is_hot_hash(hot, 0x12345678));

@@ -121,7 +121,7 @@ void die_in_the_middle(Stage& stage) {
 void die_overwriting(Stage& stage) {
   stage.set("key-5", 5 * 37);
   const RedoRecord& record = stage.redo_record(0);
-  Entry& entry = Index::entry_unchecked(&stage.shard(), record.entry);
+  Entry& entry = Index::entry_unchecked(&stage.shard(), EntryId{record.entry});
   MUST(entry.ref == ref_finished(record.ref), "the last put overwrote nothing");
   entry.ref = record.ref.load();
   stage.shard().redo = 1;

@@ -21,7 +21,7 @@ class Bytes {
   Bytes() : words_(kShardSize / sizeof(std::uint64_t)) {}
 
   std::byte* shard() { return reinterpret_cast<std::byte*>(words_.data()); }
-  void set_shape(std::uint32_t position, std::uint64_t word) {
+  void set_shape(BlockPosition position, std::uint64_t word) {
     const std::uint64_t place = std::uint64_t{position} * kUnitSize / sizeof word;
     if (place < words_.size()) words_[place] = word;
   }
@@ -32,7 +32,7 @@ class Bytes {
 
 // Mostly near to what a block at `position` may say: sizes that reach to the shard's end or beyond, keys of the size
 // asked for and others.
-std::uint64_t likely_word(std::mt19937_64& random, std::uint32_t position, std::uint32_t key_size) {
+std::uint64_t likely_word(std::mt19937_64& random, BlockPosition position, std::uint32_t key_size) {
   const std::uint64_t rest = position < kPositions ? kPositions - position : 0;
   const auto one_of = [&](std::initializer_list<std::uint64_t> values) {
     return *(values.begin() + random() % values.size());
@@ -55,8 +55,8 @@ TEST_CASE("what passes a check lies inside the shard, and both checks agree") {
   int passed = 0;
   int refused = 0;
   for (int i = 0; i < 300'000; ++i) {
-    const auto position =
-        static_cast<std::uint32_t>(i % 3 == 0 ? random() % (2 * kPositions) : kPositions - 1 - random() % 64);
+    const BlockPosition position{
+        static_cast<std::uint32_t>(i % 3 == 0 ? random() % (2 * kPositions) : kPositions - 1 - random() % 64)};
     const auto key_size = static_cast<std::uint32_t>(1 + random() % (i % 5 == 0 ? kMaxKeySize : 40));
     const std::uint64_t word = likely_word(random, position, key_size);
     bytes.set_shape(position, word);

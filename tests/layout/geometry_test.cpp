@@ -281,7 +281,7 @@ TEST_CASE("a block of the units that are computed holds key and value, aligned, 
     for (std::uint64_t value_size : {0U, 1U, 15U, 16U, 17U, 4095U, 4096U, 4097U, 100'000U}) {
       for (const bool has_extras : {false, true}) {
         const std::uint64_t units = block_units_for(key_size, value_size, has_extras);
-        for (std::uint32_t position = 1000; position < 1004; ++position) {
+        for (BlockPosition position{1000}; position < 1004; ++position) {
           const BlockShape shape{.size_units = static_cast<std::uint32_t>(units),
                                  .flags = kBlockUsed | (value_size >= kAlignedValueSize ? kBlockAligned : 0) |
                                           (has_extras ? kBlockExtras : 0),

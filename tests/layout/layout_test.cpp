@@ -255,7 +255,7 @@ TEST_CASE("the fields of every struct lie one behind the other without a hole") 
 }
 
 TEST_CASE("the words of an entry and of a block come apart as they were put together") {
-  const std::uint64_t live = ref_live(0, 0x1234'5678);
+  const std::uint64_t live = ref_live(0, BlockPosition{0x1234'5678});
   CHECK(ref_is_live(live));
   CHECK(ref_block(live) == 0x1234'5678);
   CHECK_FALSE(ref_is_live(ref_empty(live)));
@@ -264,7 +264,7 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
   // The generation has 30 bits and wraps without touching the live bit.
   const std::uint64_t last = ref_empty((kGenerationMask - 1) << 32);
   CHECK((last >> 32) == kGenerationMask);
-  CHECK(ref_live(last, 7) == (kLiveBit | 7));
+  CHECK(ref_live(last, BlockPosition{7}) == (kLiveBit | 7));
   CHECK(ref_empty(kLiveBit | last) == 0);
 
   const BlockShape shape{.size_units = 0xfedc'ba98, .flags = 0x2a87, .slack = 0x65, .key_size = 0x421};
@@ -276,13 +276,13 @@ TEST_CASE("the words of an entry and of a block come apart as they were put toge
 
   // When a value was written stands in two words, beside what else they hold.
   for (const std::uint64_t created : {std::uint64_t{0}, std::uint64_t{0x1'2345'6789}, kLastCreatedMs}) {
-    const std::uint64_t owner = owner_word(0xfedc'ba98, created);
+    const std::uint64_t owner = owner_word(EntryId{0xfedc'ba98}, created);
     CHECK(owner_entry(owner) == 0xfedc'ba98);
     const std::uint32_t flags = created_flags(created) | kBlockUsed | kMaxMoves << kMovesShift;
     CHECK(created_of(owner, BlockShape::unpack(BlockShape{.flags = flags}.pack()).flags) == created);
     CHECK(BlockShape{.flags = flags}.moves() == kMaxMoves);
   }
-  CHECK(created_of(owner_word(1, kLastCreatedMs + 1), created_flags(kLastCreatedMs + 1)) == kLastCreatedMs);
+  CHECK(created_of(owner_word(EntryId{1}, kLastCreatedMs + 1), created_flags(kLastCreatedMs + 1)) == kLastCreatedMs);
 
   CHECK(policy_tag(policy_word(0xabcd) | kHits | kExpires | kSeen | kSmall | kMain | kYoung) == 0xabcd);
 }

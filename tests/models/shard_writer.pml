@@ -1,7 +1,7 @@
 /*
  * What a writer does to a shard while it holds W, for fast_read.pml, which has the shared memory: the operations of
  * core/shard/shard_write.cpp, core/shard/shard_overwrite.cpp and core/shard/index.cpp, and the recovery after a death,
- * core/shard/shard_rebuild.cpp. What is a step here is a store of a shared word there. What a writer loads nobody else
+ * core/shard/shard_rebuilder.cpp. What is a step here is a store of a shared word there. What a writer loads nobody else
  * changes, so that it goes with the next store, as does what only the writer or the checks see.
  */
 

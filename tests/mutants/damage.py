@@ -15,7 +15,8 @@ MUTANTS = [
         "commits-believed",
         "the heap grows to where a damaged mark says that memory is",
         "core/shard/arena.cpp",
-        "    if (backing_.reaches(static_cast<std::uint32_t>(from_bytes / kUnitSize), size)) return true;\n",
+        "    if (backing_.reaches(BlockPosition{static_cast<std::uint32_t>(from_bytes / kUnitSize)}, size)) "
+        "return true;\n",
         "    if (size != 0) return true;\n",
         ("holes_test",),
     ),

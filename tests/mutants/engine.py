@@ -387,9 +387,9 @@ MUTANTS = [
   s.value_memory += block.value_size;
   if (replaces) {
     index_.renew_hint(id);
-    reclaimer_.release_block(old_ref, old_block);
+    reclaimer_.release_block(EntryRef{old_ref}, old_block);
   } else {""",
-        """  if (replaces) reclaimer_.release_block(old_ref, old_block);
+        """  if (replaces) reclaimer_.release_block(EntryRef{old_ref}, old_block);
   old_ref = entry.ref.exchange(ref, std::memory_order_acq_rel);
 
   ShardSpace& s = space();
@@ -561,7 +561,7 @@ MUTANTS = [
         "free-by-the-ref-of-the-look",
         "whether a replaced block was viewed is asked of the ref before the new value was filled",
         "core/shard/shard_write.cpp",
-        "    reclaimer_.release_block(old_ref, old_block);",
+        "    reclaimer_.release_block(EntryRef{old_ref}, old_block);",
         "    reclaimer_.release_block(found.ref, old_block);",
         ("shard_overwrite_race_test",),
     ),

@@ -112,8 +112,8 @@ MUTANTS = [
         "finished-before-written",
         "a recovery gives the entry its ref before it has written the block",
         "core/shard/shard_overwrite.cpp",
-        "if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {\n",
-        "if (ref_is_overwritten(ref) && find(EntryId{id}, EntryRef{ref}, &found)) {\n"
+        "if (ref_is_overwritten(ref) && find(id, EntryRef{ref}, &found)) {\n",
+        "if (ref_is_overwritten(ref) && find(id, EntryRef{ref}, &found)) {\n"
         "      entry.ref.store(ref_finished(ref), std::memory_order_release);\n",
         ("torture_step_overwriting",),
     ),
@@ -209,8 +209,8 @@ MUTANTS = [
         "scan-skips-the-overwritten",
         "a scan without a lock leaves out the keys whose values are being overwritten",
         "core/shard/shard_read.cpp",
-        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found)) return false;\n    block =",
-        "    if (!redo_.find(EntryId{id}, EntryRef{ref}, &found) || found.record != nullptr) return false;\n"
+        "    if (!redo_.find(id, EntryRef{ref}, &found)) return false;\n    block =",
+        "    if (!redo_.find(id, EntryRef{ref}, &found) || found.record != nullptr) return false;\n"
         "    block =",
         ("shard_overwrite_test",),
     ),

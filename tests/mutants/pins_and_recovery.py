@@ -153,8 +153,8 @@ MUTANTS = [
         "clearing-unpinned",
         "nothing holds the block that grows between two slices of clearing",
         "core/shard/clearing.cpp",
-        "  retired_.add(BlockPosition{position}, first.size_bytes());\n  pin_ = pins_.claim(offset_of(position));\n",
-        "  retired_.add(BlockPosition{position}, first.size_bytes());\n  pin_ = PinNumber{0};\n",
+        "  retired_.add(position, first.size_bytes());\n  pin_ = pins_.claim(offset_of(position));\n",
+        "  retired_.add(position, first.size_bytes());\n  pin_ = PinNumber{0};\n",
         ("hold_time_test",),
     ),
     Mutant(

@@ -23,8 +23,8 @@ class TestArena : public TestShard {
   explicit TestArena(std::uint64_t size_bytes = kMinSegmentSize)
       : TestShard(size_bytes), arena(&header(), geometry().shards_offset, shard_size(), &segment()) {}
 
-  std::uint32_t allocate(std::uint64_t units) { return arena.allocate(Units{units}, kNow); }
-  std::uint32_t units_of(std::uint32_t position) const { return arena.shape(position).size_units; }
+  BlockPosition allocate(std::uint64_t units) { return arena.allocate(Units{units}, kNow); }
+  std::uint32_t units_of(BlockPosition position) const { return arena.shape(position).size_units; }
   std::uint64_t free_memory() const { return header().space.free_memory; }
 
   // Used blocks by position; requires of the rest that it is coalesced, listed and marked.
@@ -32,7 +32,7 @@ class TestArena : public TestShard {
     std::map<std::uint32_t, std::uint32_t> used;
     std::map<std::uint32_t, std::uint32_t> free;
     bool previous_free = false;
-    for (std::uint32_t position = arena.heap_begin(); position < arena.heap_end();) {
+    for (BlockPosition position = arena.heap_begin(); position < arena.heap_end();) {
       const BlockShape shape = arena.shape(position);
       REQUIRE(((shape.flags & kBlockPrevFree) != 0) == previous_free);
       if (!shape.used()) REQUIRE_FALSE(previous_free);
@@ -43,8 +43,9 @@ class TestArena : public TestShard {
     if (!free.empty()) REQUIRE(free.begin()->first > arena.heap_begin());
     std::map<std::uint32_t, std::uint32_t> listed;
     for (const auto& level : header().free_lists.heads) {
-      for (std::uint32_t position : level) {
-        for (; position != 0; position = owner_entry(arena.block(position).owner)) {
+      for (const std::uint32_t head : level) {
+        BlockPosition position{head};
+        for (; position != 0; position = link_next(arena.block(position).owner)) {
           REQUIRE(listed.emplace(position, units_of(position)).second);
         }
       }
@@ -63,7 +64,7 @@ TEST_CASE("a blank heap is all wilderness, and the first block ends at its end")
   TestArena heap;
   CHECK(heap.arena.heap_begin() == heap.arena.heap_end());
   CHECK(heap.arena.wilderness_bytes() == heap.shard_size() - kShardHeaderSize - kTableStepSize);
-  const std::uint32_t block = heap.allocate(10);
+  const BlockPosition block = heap.allocate(10);
   CHECK(block == heap.arena.heap_end() - 10);
   CHECK(heap.arena.heap_begin() == block);
   CHECK(heap.units_of(block) == 10);
@@ -78,9 +79,9 @@ TEST_CASE("no block is smaller than its header") {
 
 TEST_CASE("the lowest block goes back to the wilderness, with the free ones above it") {
   TestArena heap;
-  const std::uint32_t top = heap.allocate(10);
-  const std::uint32_t middle = heap.allocate(20);
-  const std::uint32_t low = heap.allocate(30);
+  const BlockPosition top = heap.allocate(10);
+  const BlockPosition middle = heap.allocate(20);
+  const BlockPosition low = heap.allocate(30);
   CHECK(heap.arena.free(middle) == middle);
   CHECK(heap.free_memory() == 20 * kUnitSize);
   CHECK(heap.arena.free(low) == 0);
@@ -93,9 +94,9 @@ TEST_CASE("the lowest block goes back to the wilderness, with the free ones abov
 TEST_CASE("a freed block grows together with its free neighbours, below, above and on both sides") {
   for (const std::vector<int>& order : {std::vector{1, 2, 3}, {3, 2, 1}, {1, 3, 2}, {2, 1, 3}, {2, 3, 1}, {3, 1, 2}}) {
     TestArena heap;
-    std::uint32_t blocks[5];
-    for (std::uint32_t& block : blocks) block = heap.allocate(10);  // Each lies below the one before.
-    std::uint32_t last = 0;
+    BlockPosition blocks[5];
+    for (BlockPosition& block : blocks) block = heap.allocate(10);  // Each lies below the one before.
+    BlockPosition last;
     for (const int number : order) {
       last = heap.arena.free(blocks[number]);
       heap.walk();
@@ -109,7 +110,7 @@ TEST_CASE("a freed block grows together with its free neighbours, below, above a
 
 TEST_CASE("a free block is cut to size; a rest too small for a header stays with the block") {
   TestArena heap;
-  const std::uint32_t block = heap.allocate(10);
+  const BlockPosition block = heap.allocate(10);
   heap.allocate(2);
   heap.arena.free(block);
   CHECK(heap.allocate(8) == block);
@@ -126,10 +127,10 @@ TEST_CASE("a free block is cut to size; a rest too small for a header stays with
 TEST_CASE("a free block of every size is found again for its size, before any wilderness is taken") {
   TestArena heap(8U << 20);
   for (std::uint32_t units = kMinBlockUnits; units < 20'000; units += 1 + units / 7) {
-    const std::uint32_t block = heap.allocate(units);
-    const std::uint32_t fence = heap.allocate(2);
+    const BlockPosition block = heap.allocate(units);
+    const BlockPosition fence = heap.allocate(2);
     REQUIRE(heap.arena.free(block) == block);
-    const std::uint32_t border = heap.arena.heap_begin();
+    const BlockPosition border = heap.arena.heap_begin();
     CHECK(heap.allocate(units) == block);
     CHECK(heap.arena.heap_begin() == border);
     heap.arena.free(block);
@@ -139,12 +140,12 @@ TEST_CASE("a free block of every size is found again for its size, before any wi
 
 TEST_CASE("of free blocks of many sizes one that is large enough is found, and small ones stay") {
   TestArena heap;
-  std::vector<std::uint32_t> blocks;
+  std::vector<BlockPosition> blocks;
   for (const std::uint32_t units : {3U, 15U, 16U, 17U, 100U, 1000U, 5000U}) {
     blocks.push_back(heap.allocate(units));
     heap.allocate(2);
   }
-  for (const std::uint32_t block : blocks) heap.arena.free(block);
+  for (const BlockPosition block : blocks) heap.arena.free(block);
   CHECK(heap.allocate(4) == blocks[1]);
   CHECK(heap.allocate(18) == blocks[4]);
   CHECK(heap.allocate(1001) == blocks[6]);
@@ -178,7 +179,7 @@ TEST_CASE("the table rises into the wilderness a step at a time, and stops at th
 TEST_CASE("memory that is refused is no block; it is counted, and asked for again after a second") {
   TestArena heap(4U << 20);
   REQUIRE(heap.allocate(100) != 0);
-  const std::uint32_t border = heap.arena.heap_begin();
+  const BlockPosition border = heap.arena.heap_begin();
   MemoryBackend::limit_committed_bytes(MemoryBackend::committed_bytes());
   const std::uint64_t units = (1U << 20) / kUnitSize;
   CHECK(heap.allocate(units) == 0);
@@ -204,9 +205,9 @@ TEST_CASE("with less memory than a step ahead, what is needed now is still taken
 TEST_CASE("bytes that make no sense are told, not followed") {
   TestArena heap;
   CHECK_THROWS_AS(heap.arena.block(heap.arena.heap_end()), CorruptionDetected);
-  CHECK_THROWS_AS(heap.arena.block(1), CorruptionDetected);
-  const std::uint32_t block = heap.allocate(10);
-  const std::uint32_t neighbour = heap.allocate(10);
+  CHECK_THROWS_AS(heap.arena.block(BlockPosition{1}), CorruptionDetected);
+  const BlockPosition block = heap.allocate(10);
+  const BlockPosition neighbour = heap.allocate(10);
   heap.allocate(10);
   SUBCASE("a size that leads out of the heap") {
     Arena::set_shape(heap.arena.block(block), {.size_units = 11, .flags = kBlockUsed});
@@ -238,12 +239,12 @@ TEST_CASE("100,000 random operations agree with a model") {
   TestArena heap(4U << 20);
   std::mt19937 random(1);
   std::map<std::uint32_t, std::uint32_t> model;  // Position to units.
-  std::vector<std::uint32_t> order;
+  std::vector<BlockPosition> order;
   const int operations = scaled(100'000);
   for (int i = 0; i < operations; ++i) {
     if (random() % 5 < 3 || order.empty()) {
       const auto units = static_cast<std::uint32_t>(1 + random() % (random() % 10 == 0 ? 2000 : 40));
-      const std::uint32_t position = heap.allocate(units);
+      const BlockPosition position = heap.allocate(units);
       if (position == 0) {
         CHECK(heap.arena.wilderness_bytes() < std::uint64_t{units} * kUnitSize);
         continue;
@@ -265,7 +266,7 @@ TEST_CASE("100,000 random operations agree with a model") {
     if (i % 2500 == 0) REQUIRE(heap.walk() == model);
   }
   REQUIRE(heap.walk() == model);
-  for (const std::uint32_t position : order) heap.arena.free(position);
+  for (const BlockPosition position : order) heap.arena.free(position);
   CHECK(heap.arena.heap_begin() == heap.arena.heap_end());
   CHECK(heap.free_memory() == 0);
 }

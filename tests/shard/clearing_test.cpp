@@ -54,7 +54,7 @@ TEST_CASE("a large block grows in several holds, and is a held reservation at th
     CHECK(shard.problems() == "");  // Others see a whole shard between two holds.
   }
   CHECK(holds >= 2);
-  const std::uint32_t position = shard.reserved.position;
+  const BlockPosition position = shard.reserved.position;
   CHECK(shard.arena.shape(position).size_units == shard.units);
   CHECK(shard.pins.holds(shard.reserved.pin, shard.shard.offset_of(position)));
   CHECK(shard.reserved.read.value_size == kLarge);
@@ -121,7 +121,7 @@ TEST_CASE("a clearing evicts nothing where held blocks leave no place that is la
   {
     const WriteLockScope held(shard.header());
     std::uint64_t since = kLarge;
-    for (std::uint32_t position = shard.arena.heap_begin(); position < shard.arena.heap_end();) {
+    for (BlockPosition position = shard.arena.heap_begin(); position < shard.arena.heap_end();) {
       const std::uint32_t size_units = shard.arena.shape(position).size_units;
       since += size_units * kUnitSize;
       if (since > kLarge / 2 && shard.contents.owning_ref(position) != 0) {

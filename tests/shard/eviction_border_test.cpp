@@ -191,8 +191,8 @@ TEST_CASE("the main queue gives way to one in twenty where it has no hits, and i
     CAPTURE(when.hits);
     TestQueues cache;
     int next = cache.fill();
-    std::map<std::uint32_t, std::uint64_t> main;
-    cache.for_each_entry([&](std::uint32_t id, Entry& entry) {
+    std::map<EntryId, std::uint64_t> main;
+    cache.for_each_entry([&](EntryId id, Entry& entry) {
       if ((entry.policy & kMain) == 0) return;
       entry.policy = (entry.policy & ~kHits) | when.hits;
       main[id] = entry.ref;

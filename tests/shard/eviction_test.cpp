@@ -183,7 +183,7 @@ TEST_CASE("a free entry in a queue is damage, which is repaired, and the put suc
   int next = cache.fill();
   REQUIRE(cache.remove(cache.name(next - 1)) == Status::kOk);
   bool planted = false;
-  for (std::uint32_t id = 0; id < cache.header().cells * kSlotsPerCell; ++id) {
+  for (EntryId id; id < cache.header().cells * kSlotsPerCell; ++id) {
     if (!Index::names_entry(id, cache.header().cells)) continue;
     Entry& entry = Index::entry_unchecked(&cache.header(), id);
     if (ref_is_live(entry.ref)) continue;

@@ -29,8 +29,8 @@ class TestIndex : public TestShard {
         arena_(&header(), geometry().shards_offset, shard_size(), &segment()) {}
 
   // Takes a free entry, growing the table if there is none, and links it.
-  std::uint32_t add(std::uint64_t hash, std::uint64_t last_access_ms = 0) {
-    std::uint32_t id = index.take_free_entry();
+  EntryId add(std::uint64_t hash, std::uint64_t last_access_ms = 0) {
+    EntryId id = index.take_free_entry();
     if (id == 0) {
       if (!index.add_cell()) {
         REQUIRE(arena_.raise_table(1));
@@ -43,27 +43,27 @@ class TestIndex : public TestShard {
     entry.hash = KeyHash{hash}.bucket_bits();
     entry.policy = policy_word(KeyHash{hash}.tag());
     entry.last_access_ms = last_access_ms;
-    entry.ref = ref_live(entry.ref, next_block_++);
+    entry.ref = ref_live(entry.ref, ++next_block_);
     index.link(id);
     return id;
   }
-  void remove(std::uint32_t id) {
+  void remove(EntryId id) {
     index.unlink(id);
     index.entry(id).ref = ref_empty(index.entry(id).ref);
     index.give_free_entry(id);
   }
   // Every entry that a look-up of `hash` meets, in its order.
-  std::vector<std::uint32_t> probe(std::uint64_t hash) {
-    std::vector<std::uint32_t> met;
+  std::vector<EntryId> probe(std::uint64_t hash) {
+    std::vector<EntryId> met;
     const KeyHash parts{hash};
     Index::InSlots in_slots(bucket(hash), parts.tag(), index.cells());
-    for (std::uint32_t id = in_slots.next(); id != 0; id = in_slots.next()) met.push_back(id);
+    for (EntryId id = in_slots.next(); id != 0; id = in_slots.next()) met.push_back(id);
     Index::InChain in_chain(&header(), bucket(hash), index.cells());
-    for (std::uint32_t id = in_chain.next(); id != 0; id = in_chain.next()) met.push_back(id);
+    for (EntryId id = in_chain.next(); id != 0; id = in_chain.next()) met.push_back(id);
     return met;
   }
-  bool finds(std::uint64_t hash, std::uint32_t id) {
-    const std::vector<std::uint32_t> met = probe(hash);
+  bool finds(std::uint64_t hash, EntryId id) {
+    const std::vector<EntryId> met = probe(hash);
     return std::count(met.begin(), met.end(), id) == 1;
   }
   Bucket& bucket(std::uint64_t hash) {
@@ -76,11 +76,11 @@ class TestIndex : public TestShard {
   std::uint32_t hint(std::uint64_t hash) {
     return Index::InSlots(bucket(hash), KeyHash{hash}.tag(), index.cells()).hint();
   }
-  std::uint32_t block_of(std::uint32_t id) { return ref_block(index.entry(id).ref); }
+  BlockPosition block_of(EntryId id) { return ref_block(index.entry(id).ref); }
 
  private:
   Arena arena_;
-  std::uint32_t next_block_ = 1000;
+  BlockPosition next_block_{1000};
 };
 
 constexpr std::uint64_t hash_of(std::uint32_t bucket_bits, std::uint16_t tag) {
@@ -106,26 +106,26 @@ TEST_CASE("a hash leads to the bucket of its low bits, folded where that bucket 
 }
 
 TEST_CASE("entry numbers leave out the buckets") {
-  CHECK_FALSE(Index::names_entry(0, 4));
-  CHECK_FALSE(Index::names_entry(2, 4));
-  CHECK(Index::names_entry(3, 4));
-  CHECK(Index::names_entry(35, 4));
-  CHECK_FALSE(Index::names_entry(36, 4));
-  CHECK_FALSE(Index::names_entry(39, 4));
-  CHECK(Index::entry_at_or_after(0) == 3);
-  CHECK(Index::entry_at_or_after(8) == 8);
-  CHECK(Index::entry_at_or_after(9) == 12);
+  CHECK_FALSE(Index::names_entry(EntryId{0}, 4));
+  CHECK_FALSE(Index::names_entry(EntryId{2}, 4));
+  CHECK(Index::names_entry(EntryId{3}, 4));
+  CHECK(Index::names_entry(EntryId{35}, 4));
+  CHECK_FALSE(Index::names_entry(EntryId{36}, 4));
+  CHECK_FALSE(Index::names_entry(EntryId{39}, 4));
+  CHECK(Index::entry_at_or_after(EntryId{0}) == 3);
+  CHECK(Index::entry_at_or_after(EntryId{8}) == 8);
+  CHECK(Index::entry_at_or_after(EntryId{9}) == 12);
   TestIndex table;
-  CHECK_THROWS_AS(table.index.entry(2), CorruptionDetected);
-  CHECK_THROWS_AS(table.index.entry(table.index.cells() * kSlotsPerCell + 3), CorruptionDetected);
+  CHECK_THROWS_AS(table.index.entry(EntryId{2}), CorruptionDetected);
+  CHECK_THROWS_AS(table.index.entry(EntryId{table.index.cells() * kSlotsPerCell + 3}), CorruptionDetected);
 }
 
 TEST_CASE("a blank table has a page of cells, all of whose entries are free") {
   TestIndex table;
   CHECK(table.index.cells() == kTableStepCells);
-  std::set<std::uint32_t> ids;
+  std::set<EntryId> ids;
   for (std::uint32_t i = 0; i < kTableStepCells * kEntriesPerCell; ++i) {
-    const std::uint32_t id = table.index.take_free_entry();
+    const EntryId id = table.index.take_free_entry();
     REQUIRE(Index::names_entry(id, table.index.cells()));
     ids.insert(id);
   }
@@ -171,9 +171,9 @@ TEST_CASE("a table is emptied while somebody writes to what says how large it is
 
 TEST_CASE("a bucket shows the entries of a tag, and none of another") {
   TestIndex table;
-  const std::uint32_t first = table.add(hash_of(3, 100));
-  const std::uint32_t second = table.add(hash_of(3, 200));
-  const std::uint32_t twin = table.add(hash_of(3, 100));
+  const EntryId first = table.add(hash_of(3, 100));
+  const EntryId second = table.add(hash_of(3, 200));
+  const EntryId twin = table.add(hash_of(3, 100));
   CHECK(table.probe(hash_of(3, 100)) == std::vector{first, twin});
   CHECK(table.probe(hash_of(3, 200)) == std::vector{second});
   CHECK(table.probe(hash_of(3, 300)).empty());
@@ -186,20 +186,20 @@ TEST_CASE("every tag is found beside every kind of neighbour") {
   for (const std::uint16_t tag : tags) {
     for (const std::uint16_t neighbour : tags) {
       TestIndex table;
-      std::vector<std::uint32_t> wanted;
+      std::vector<EntryId> wanted;
       for (std::uint32_t i = 0; i < kBucketWidth; ++i) {
         const bool is_wanted = i % 2 == 0;
-        const std::uint32_t id = table.add(hash_of(1, is_wanted ? tag : neighbour));
+        const EntryId id = table.add(hash_of(1, is_wanted ? tag : neighbour));
         if (is_wanted || tag == neighbour) wanted.push_back(id);
       }
-      for (const std::uint32_t id : wanted) REQUIRE(table.finds(hash_of(1, tag), id));
+      for (const EntryId id : wanted) REQUIRE(table.finds(hash_of(1, tag), id));
     }
   }
 }
 
 TEST_CASE("what finds no slot stands in a chain, and moves up when a slot falls free") {
   TestIndex table;
-  std::vector<std::uint32_t> ids;
+  std::vector<EntryId> ids;
   for (std::uint16_t i = 0; i < kBucketWidth + 3; ++i) ids.push_back(table.add(hash_of(2, i)));
   Bucket& bucket = table.bucket(hash_of(2, 0));
   CHECK(bucket.overflow == ids[10]);
@@ -218,7 +218,7 @@ TEST_CASE("what finds no slot stands in a chain, and moves up when a slot falls 
 
 TEST_CASE("a chain at its bound names its coldest entry; one below has room") {
   TestIndex table;
-  std::vector<std::uint32_t> ids;
+  std::vector<EntryId> ids;
   for (std::uint16_t i = 0; i < kBucketWidth + kMaxChain; ++i) {
     CHECK(table.index.overfull(2) == 0);
     ids.push_back(table.add(hash_of(2, i), i == 30 ? 5 : 100 + i));
@@ -235,10 +235,10 @@ TEST_CASE("a chain at its bound names its coldest entry; one below has room") {
 TEST_CASE("growing splits one bucket at a time: no entry moves, all stay findable") {
   TestIndex table(8U << 20);
   std::mt19937_64 random(5);
-  std::map<std::uint32_t, std::uint64_t> hash_by_id;
+  std::map<EntryId, std::uint64_t> hash_by_id;
   for (int i = 0; i < scaled(20'000); ++i) {
     const std::uint64_t hash = random();
-    const std::uint32_t id = table.add(hash);
+    const EntryId id = table.add(hash);
     REQUIRE(hash_by_id.emplace(id, hash).second);
     if (i % 1000 == 0) {
       for (const auto& [old_id, old_hash] : hash_by_id) REQUIRE(table.finds(old_hash, old_id));
@@ -249,7 +249,7 @@ TEST_CASE("growing splits one bucket at a time: no entry moves, all stay findabl
     const Bucket& bucket = Index::bucket(&table.header(), cell);
     CHECK(bucket.version % 2 == 0);
     for (const auto& slot : bucket.slots) named += slot != 0 ? 1U : 0U;
-    for (std::uint32_t id = bucket.overflow; id != 0; id = table.index.entry(id).next) ++named;
+    for (EntryId id{bucket.overflow}; id != 0; id = EntryId{table.index.entry(id).next}) ++named;
   }
   CHECK(named == hash_by_id.size());
   for (const auto& [id, hash] : hash_by_id) CHECK(table.finds(hash, id));
@@ -257,7 +257,7 @@ TEST_CASE("growing splits one bucket at a time: no entry moves, all stay findabl
 
 TEST_CASE("a full chain is split like any other bucket") {
   TestIndex table(8U << 20);
-  std::vector<std::pair<std::uint32_t, std::uint64_t>> entries;
+  std::vector<std::pair<EntryId, std::uint64_t>> entries;
   for (std::uint16_t i = 0; i < kBucketWidth + kMaxChain; ++i) {
     const std::uint64_t hash = hash_of(i % 2 == 0 ? 0 : 16, i);  // One bucket of 16, two of 32.
     entries.emplace_back(table.add(hash), hash);
@@ -270,7 +270,7 @@ TEST_CASE("a full chain is split like any other bucket") {
 TEST_CASE("random links and unlinks agree with a map") {
   TestIndex table(4U << 20);
   std::mt19937 random(6);
-  std::map<std::uint32_t, std::uint64_t> model;
+  std::map<EntryId, std::uint64_t> model;
   for (int i = 0; i < scaled(50'000); ++i) {
     if (random() % 5 < 3 && model.size() < 2000) {
       // Few buckets and few tags: chains and twins everywhere.
@@ -278,7 +278,8 @@ TEST_CASE("random links and unlinks agree with a map") {
           hash_of(static_cast<std::uint32_t>(random() % 64), static_cast<std::uint16_t>(random() % 5));
       if (table.index.overfull(KeyHash{hash}.bucket_bits()) == 0) model.emplace(table.add(hash), hash);
     } else if (!model.empty()) {
-      auto victim = model.lower_bound(static_cast<std::uint32_t>(random() % (table.index.cells() * kSlotsPerCell)));
+      auto victim =
+          model.lower_bound(EntryId{static_cast<std::uint32_t>(random() % (table.index.cells() * kSlotsPerCell))});
       if (victim == model.end()) victim = model.begin();
       REQUIRE(table.finds(victim->second, victim->first));
       table.remove(victim->first);
@@ -291,7 +292,7 @@ TEST_CASE("random links and unlinks agree with a map") {
 
 TEST_CASE("a bucket says where the blocks of its entries are, whatever happens to them") {
   TestIndex table;
-  std::vector<std::uint32_t> ids;
+  std::vector<EntryId> ids;
   const auto tag_of = [](std::size_t i) { return static_cast<std::uint16_t>(i + 1); };
   const auto hints_are_right = [&](std::uint32_t bucket_bits, std::size_t from, std::size_t to) {
     for (std::size_t i = from; i < to; ++i) {
@@ -305,7 +306,7 @@ TEST_CASE("a bucket says where the blocks of its entries are, whatever happens t
   for (std::size_t i = kBucketWidth; i < ids.size(); ++i) CHECK(table.index.hint_of(ids[i]) == 0);  // In the chain.
   // Another block.
   Entry& moved = table.index.entry(ids[5]);
-  moved.ref = ref_live(moved.ref, 77);
+  moved.ref = ref_live(moved.ref, BlockPosition{77});
   CHECK_FALSE(hints_are_right(2, 5, 6));
   table.index.renew_hint(ids[5]);
   CHECK(hints_are_right(2, 0, kBucketWidth));
@@ -319,7 +320,7 @@ TEST_CASE("a bucket says where the blocks of its entries are, whatever happens t
 
 TEST_CASE("a split takes the hints along") {
   TestIndex table;
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> all;
+  std::vector<std::pair<std::uint64_t, EntryId>> all;
   for (std::uint32_t i = 0; i < 400; ++i) {
     const std::uint64_t hash = hash_of(i * 7919, static_cast<std::uint16_t>(i + 1));
     all.emplace_back(hash, table.add(hash));
@@ -327,7 +328,7 @@ TEST_CASE("a split takes the hints along") {
   CHECK(table.index.cells() > 4 * kTableStepCells);
   std::size_t with_hint = 0;
   for (const auto& [hash, id] : all) {
-    const std::uint32_t hint = table.index.hint_of(id);
+    const BlockPosition hint = table.index.hint_of(id);
     if (hint == 0) continue;
     ++with_hint;
     REQUIRE(hint == table.block_of(id));
@@ -345,9 +346,9 @@ TEST_CASE("a probe of any bytes whatever ends and names only entries that exist"
       words[i] = static_cast<std::uint32_t>(random() % 3 == 0 ? random() : random() % 128);
     }
     for (std::uint32_t bucket = 0; bucket < 16; ++bucket) {
-      const std::vector<std::uint32_t> met = table.probe(hash_of(bucket, static_cast<std::uint16_t>(random() % 128)));
+      const std::vector<EntryId> met = table.probe(hash_of(bucket, static_cast<std::uint16_t>(random() % 128)));
       REQUIRE(met.size() <= kBucketWidth + kMaxChain + 1);
-      for (const std::uint32_t id : met) REQUIRE(Index::names_entry(id, table.index.cells()));
+      for (const EntryId id : met) REQUIRE(Index::names_entry(id, table.index.cells()));
     }
   }
 }

@@ -10,18 +10,18 @@
 namespace memstream::test {
 namespace {
 
-constexpr std::uint32_t kNoPosition = ~std::uint32_t{0};
+constexpr BlockPosition kNoPosition{~std::uint32_t{0}};
 
 class Pinned : public TestShard {
  public:
   PinSnapshot snapshot() { return {places, geometry().process_slots, geometry().shards_offset, shard_size()}; }
-  PinNumber hold(std::uint32_t position, std::uint64_t more = 0) {
+  PinNumber hold(BlockPosition position, std::uint64_t more = 0) {
     return pins.claim(shard.offset_of(position) + more);
   }
   // Positions of three blocks, which no entry needs to have.
-  std::uint32_t low = 1000;
-  std::uint32_t middle = 2000;
-  std::uint32_t high = 3000;
+  BlockPosition low{1000};
+  BlockPosition middle{2000};
+  BlockPosition high{3000};
 };
 
 }  // namespace
@@ -45,15 +45,15 @@ TEST_CASE("a snapshot knows the blocks that were held when it was taken, by new 
 
 TEST_CASE("the next confirmed pin is found from any position, and new pins are passed") {
   Pinned shard;
-  CHECK(shard.snapshot().next_confirmed(0) == kNoPosition);
+  CHECK(shard.snapshot().next_confirmed(BlockPosition{0}) == kNoPosition);
   REQUIRE(shard.hold(shard.high) != PinSet::kNone);
   REQUIRE(shard.hold(shard.low) != PinSet::kNone);
   REQUIRE(shard.pins.claim(shard.shard.offset_of(shard.middle) | kPinIsTentative) != PinSet::kNone);
   const PinSnapshot snapshot = shard.snapshot();
-  CHECK(snapshot.next_confirmed(0) == shard.low);
+  CHECK(snapshot.next_confirmed(BlockPosition{0}) == shard.low);
   CHECK(snapshot.next_confirmed(shard.low) == shard.low);
-  CHECK(snapshot.next_confirmed(shard.low + 1) == shard.high);
-  CHECK(snapshot.next_confirmed(shard.high + 1) == kNoPosition);
+  CHECK(snapshot.next_confirmed(BlockPosition{shard.low + 1}) == shard.high);
+  CHECK(snapshot.next_confirmed(BlockPosition{shard.high + 1}) == kNoPosition);
 }
 
 TEST_CASE("pins that hold no block are counted each, and are the only ones that are ended") {

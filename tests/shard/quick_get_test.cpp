@@ -180,7 +180,7 @@ TEST_CASE("a slot that names a part of a bucket leads to no value, even if what 
   for (auto& slot : bucket.slots) {
     if (slot != own_id) continue;
     for (std::uint32_t run = 0; run < kBucketSlots; ++run, ++tried) {
-      const std::uint32_t id = cell * kSlotsPerCell + run;
+      const EntryId id{cell * kSlotsPerCell + run};
       void* const place = &Index::entry_unchecked(&cache.header(), id);
       std::array<std::byte, sizeof(Entry)> before;
       std::memcpy(before.data(), place, before.size());
@@ -267,7 +267,7 @@ TEST_CASE("any bytes in table and heap are survived, and only a key's own block 
       ++(got.answer == Answer::kHit ? hits : others);
       if (got.answer != Answer::kHit) continue;
       const auto distance = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(got.entry) - cache.shard_data());
-      REQUIRE(Index::names_entry(static_cast<std::uint32_t>((distance - kShardHeaderSize) / sizeof(Entry)),
+      REQUIRE(Index::names_entry(EntryId{static_cast<std::uint32_t>((distance - kShardHeaderSize) / sizeof(Entry))},
                                  cache.header().cells));
       CheckedBlock block;
       const Backing backing(cache.shard_data(), cache.shard_size());
@@ -284,12 +284,12 @@ TEST_CASE("any bytes in table and heap are survived, and only a key's own block 
 
 TEST_CASE("the number of an entry is told from one of a bucket in 32 bits as in 64") {
   constexpr std::uint32_t kMost = Index::kMostCellsInShort * kSlotsPerCell;
-  const auto same = [](std::uint32_t id) { return Index::names_entry_in_short(id) == Index::names_entry(id, ~0U); };
-  for (std::uint32_t id = 0; id < 100'000; ++id) REQUIRE((same(id) && same(kMost - 1 - id)));
-  for (std::uint32_t id = 0; id < kMost - 10'007; id += 10'007) REQUIRE(same(id));
-  for (std::uint32_t id = 0; id < 1000; ++id) {
+  const auto same = [](EntryId id) { return Index::names_entry_in_short(id) == Index::names_entry(id, ~0U); };
+  for (EntryId id; id < 100'000; ++id) REQUIRE((same(id) && same(EntryId{kMost - 1 - id})));
+  for (EntryId id; id < kMost - 10'007; id += 10'007) REQUIRE(same(id));
+  for (EntryId id; id < 1000; ++id) {
     REQUIRE(Index::names_entry(id, ~0U) == (id % kSlotsPerCell >= kBucketSlots));
-    REQUIRE(Index::names_entry(~id, ~0U) == (~id % kSlotsPerCell >= kBucketSlots));
+    REQUIRE(Index::names_entry(EntryId{~id}, ~0U) == (~id % kSlotsPerCell >= kBucketSlots));
   }
 }
 

@@ -49,12 +49,12 @@ TEST_CASE("room that is free costs nobody anything") {
 TEST_CASE("a full shard evicts for a block, a large one as well as a small one") {
   Full shard;
   const WriteLockScope held(shard.header());
-  const std::uint32_t small = shard.reclaimer.make_room(block_units_for(5, kValueSize, false), shard.now_ms);
+  const BlockPosition small = shard.reclaimer.make_room(block_units_for(5, kValueSize, false), shard.now_ms);
   REQUIRE(small != 0);
   CHECK(shard.arena.shape(small).used());
   CHECK(shard.evicted_since() <= 2);
   const Units units{100'000 / kUnitSize};
-  const std::uint32_t large = shard.reclaimer.make_room(units, shard.now_ms);
+  const BlockPosition large = shard.reclaimer.make_room(units, shard.now_ms);
   REQUIRE(large != 0);
   CHECK(shard.arena.shape(large).used());
   CHECK(shard.arena.shape(large).size_units >= units);
@@ -162,7 +162,7 @@ TEST_CASE("where all is held there is no room, and the message names who holds i
   Full shard;
   const WriteLockScope held(shard.header());
   std::uint32_t pinned = 0;
-  for (std::uint32_t position = shard.arena.heap_begin(); position < shard.arena.heap_end();
+  for (BlockPosition position = shard.arena.heap_begin(); position < shard.arena.heap_end();
        position += shard.arena.shape(position).size_units) {
     if (shard.contents.owning_ref(position) == 0) continue;
     REQUIRE(shard.hold(position) != PinSet::kNone);

@@ -20,19 +20,19 @@ class Retired : public TestShard {
         pin_table(places, geometry().shards_offset),
         ring(&header(), &arena, &pin_table, geometry().shards_offset, shard_size()) {}
 
-  std::uint32_t add() {
-    const BlockPosition position{arena.allocate(kUnits, now_ms)};
+  BlockPosition add() {
+    const BlockPosition position = arena.allocate(kUnits, now_ms);
     REQUIRE(position != 0);
     ring.add(position, arena.shape(position).size_bytes());
     return position;
   }
-  std::vector<std::uint32_t> add_some(int count) {
-    std::vector<std::uint32_t> added;
+  std::vector<BlockPosition> add_some(int count) {
+    std::vector<BlockPosition> added;
     for (int i = 0; i < count; ++i) added.push_back(add());
     return added;
   }
   // As a view or a reservation does.
-  PinNumber hold(std::uint32_t position) { return pins.claim(shard.offset_of(position)); }
+  PinNumber hold(BlockPosition position) { return pins.claim(shard.offset_of(position)); }
 
   Arena arena;
   PinTable pin_table;
@@ -44,7 +44,7 @@ class Retired : public TestShard {
 
 TEST_CASE("blocks enter the ring behind those that are there, and leave it in any order") {
   Retired retired;
-  const std::vector<std::uint32_t> blocks = retired.add_some(3);
+  const std::vector<BlockPosition> blocks = retired.add_some(3);
   CHECK(retired.ring.count() == 3);
   CHECK(retired.header().space.pinned_memory == 3 * kUnits * kUnitSize);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
@@ -65,7 +65,7 @@ TEST_CASE("blocks enter the ring behind those that are there, and leave it in an
 
 TEST_CASE("what nobody holds is freed: a few in each look, or all") {
   Retired retired;
-  const std::vector<std::uint32_t> blocks = retired.add_some(7);
+  const std::vector<BlockPosition> blocks = retired.add_some(7);
   const PinNumber pin = retired.hold(blocks[0]);
   retired.ring.free_some();  // Passes the first, which is held.
   CHECK(retired.ring.count() == 6);
@@ -83,8 +83,8 @@ TEST_CASE("what nobody holds is freed: a few in each look, or all") {
 
 TEST_CASE("a ring with a foreign block, a wrong link or a wrong count is damage") {
   Retired retired;
-  const std::vector<std::uint32_t> blocks = retired.add_some(4);
-  const std::uint32_t other = retired.arena.allocate(kUnits, retired.now_ms);
+  const std::vector<BlockPosition> blocks = retired.add_some(4);
+  const BlockPosition other = retired.arena.allocate(kUnits, retired.now_ms);
   CHECK_THROWS_AS(static_cast<void>(retired.ring.next_of(other)), CorruptionDetected);
   std::atomic<std::uint64_t>& links = retired.arena.block(blocks[0]).owner;
   const std::uint64_t before = links.load();
@@ -97,7 +97,7 @@ TEST_CASE("a ring with a foreign block, a wrong link or a wrong count is damage"
   CHECK_THROWS_AS(retired.ring.free_all(), CorruptionDetected);
   CHECK_THROWS_AS(retired.ring.remove(blocks[0]), CorruptionDetected);
   retired.header().space.retired = 5;
-  for (const std::uint32_t block : blocks) REQUIRE(retired.hold(block) != PinSet::kNone);
+  for (const BlockPosition block : blocks) REQUIRE(retired.hold(block) != PinSet::kNone);
   CHECK_THROWS_AS(retired.ring.free_all(), CorruptionDetected);
   retired.header().space.retired = 3;
   CHECK_THROWS_AS(retired.ring.free_all(), CorruptionDetected);

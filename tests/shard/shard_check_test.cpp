@@ -39,7 +39,7 @@ class SoundShard : public TestShard {
     return Index::bucket(&header(), Index::bucket_of(key(key_bytes).hash.bucket_bits(), header().cells));
   }
   BlockHeader& orphan() const { return block_at(header().space.retired_hand); }
-  std::uint32_t id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
+  EntryId id_of(std::string_view key_bytes) { return owner_entry(block(key_bytes).owner); }
 };
 
 void change_shape(BlockHeader& block, void (*change)(BlockShape&)) {
@@ -70,12 +70,13 @@ const Corruption kCorruptions[] = {
     {"a ring of retired blocks with something else in it",
      [](SoundShard& s) { s.header().space.retired_hand = ref_block(s.entry("key-7").ref); }},
     {"a ring of retired blocks that is not linked both ways",
-     [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), 0); }},
+     [](SoundShard& s) { s.orphan().owner = links_word(ref_block(s.entry("key-7").ref), BlockPosition{0}); }},
     {"a ring of retired blocks that is not linked both ways",
-     [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), 0); }},
+     [](SoundShard& s) { s.orphan().owner = links_word(link_next(s.orphan().owner), BlockPosition{0}); }},
     {"retired in their ring: the shard notes 3, a walk finds 1",
      [](SoundShard& s) {
-       s.orphan().owner = links_word(s.header().space.retired_hand, s.header().space.retired_hand);
+       s.orphan().owner =
+           links_word(BlockPosition{s.header().space.retired_hand}, BlockPosition{s.header().space.retired_hand});
      }},
     {"retired in their ring: the shard notes 3, a walk finds 0",
      [](SoundShard& s) { s.header().space.retired_hand = 0; }},
@@ -128,7 +129,7 @@ const Corruption kCorruptions[] = {
     {": free entries: the shard notes", [](SoundShard& s) { s.header().space.free_entry = 0; }},
     {"a list of free entries that does not end",
      [](SoundShard& s) {
-       const std::uint32_t first = s.header().space.free_entry;
+       const EntryId first{s.header().space.free_entry};
        REQUIRE(first != 0);
        Index::entry_unchecked(&s.header(), first).next = first;
      }},

@@ -62,8 +62,8 @@ TEST_CASE("an entry without a block, or with one that is none, is damage") {
   const FoundEntry found = shard.contents.find(shard.key("key"));
   Entry& entry = *found.entry;
   SUBCASE("an empty entry in a bucket") { entry.ref = ref_empty(found.ref); }
-  SUBCASE("a position between two blocks") { entry.ref = ref_live(found.ref, found.position() + 1); }
-  SUBCASE("a position beyond the heap") { entry.ref = ref_live(found.ref, shard.space().heap_end); }
+  SUBCASE("a position between two blocks") { entry.ref = ref_live(found.ref, BlockPosition{found.position() + 1}); }
+  SUBCASE("a position beyond the heap") { entry.ref = ref_live(found.ref, BlockPosition{shard.space().heap_end}); }
   CHECK_THROWS_AS(static_cast<void>(shard.contents.find(shard.key("key"))), CorruptionDetected);
   CHECK_THROWS_AS(static_cast<void>(shard.contents.live_entry(found.id)), CorruptionDetected);
 }
@@ -88,7 +88,7 @@ TEST_CASE("a filled block has the key, the size and the instants of its request,
   ShardPieces shard;
   const WriteLockScope held(shard.header());
   const StoreRequest request{.key = shard.key("key"), .value_size = 100, .expires_ms = 5000, .caller_flags = 7};
-  const std::uint32_t position = shard.arena.allocate(block_units_for(3, 100, true), shard.now_ms);
+  const BlockPosition position = shard.arena.allocate(block_units_for(3, 100, true), shard.now_ms);
   REQUIRE(position != 0);
   const CheckedBlock block = shard.contents.fill(position, request, true, 2000);
   CHECK(block.key_is("key"));

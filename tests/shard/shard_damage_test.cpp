@@ -229,14 +229,15 @@ TEST_CASE("pins that name no block are reported, and gone after a rebuild") {
 // Each kind of damage in the ring of retired blocks, met where room is wanted, where a view leaves one behind, and
 // where the numbers are asked for: the shard is rebuilt, and what is held stays held.
 TEST_CASE("a damaged ring of retired is made anew, and no view loses its value") {
-  const auto other_link = [](TestShard& cache) -> std::uint32_t { return ref_block(cache.entry("other").ref); };
+  const auto other_link = [](TestShard& cache) { return ref_block(cache.entry("other").ref); };
   struct Damage {
     const char* what;
     std::function<void(TestShard&, BlockHeader& orphan)> happen;
   };
   const Damage damages[] = {
       {"an owner", [](TestShard&, BlockHeader& orphan) { orphan.shape.fetch_xor(std::uint64_t{kBlockRetired} << 32); }},
-      {"a link out of bounds", [](TestShard&, BlockHeader& orphan) { orphan.owner = links_word(1, 1); }},
+      {"a link out of bounds",
+       [](TestShard&, BlockHeader& orphan) { orphan.owner = links_word(BlockPosition{1}, BlockPosition{1}); }},
       {"a link to a value",
        [&](TestShard& cache, BlockHeader& orphan) { orphan.owner = links_word(other_link(cache), other_link(cache)); }},
       {"a hand on a value",

@@ -79,7 +79,7 @@ void spoil_derived(TestShard& cache, std::mt19937& random, bool zero) {
     for (auto& tags : bucket.tags) tags = word();
     for (auto& slot : bucket.slots) slot = word();
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-      Entry& entry = Index::entry_unchecked(&header, cell * kSlotsPerCell + slot);
+      Entry& entry = Index::entry_unchecked(&header, EntryId{cell * kSlotsPerCell + slot});
       entry.hash = word();
       entry.next = word();
       entry.policy = word();

@@ -141,7 +141,7 @@ TEST_CASE("who dies while an entry moves leaves the key with one entry, and no d
     const Entry& from = cache.entry("key");
     BlockHeader& block = cache.block("key");
     REQUIRE(cache.remove("other") == Status::kOk);
-    const std::uint32_t to_id = cache.header().space.free_entry;
+    const EntryId to_id{cache.header().space.free_entry};
     Entry& to = Index::entry_unchecked(&cache.header(), to_id);
     to.hash = from.hash.load();
     to.policy = from.policy.load();

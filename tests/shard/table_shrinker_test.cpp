@@ -34,7 +34,7 @@ class Sparse : public ShardPieces {
     shrinker.fit({.key = key("k"), .value_size = value_size});
   }
   std::uint64_t largest_free() {
-    const std::uint32_t free = arena.a_largest_free();
+    const BlockPosition free = arena.a_largest_free();
     return std::max<std::uint64_t>(free == 0 ? 0 : arena.shape(free).size_bytes(), arena.wilderness_bytes());
   }
   int left() {

@@ -107,7 +107,7 @@ class LinkedShard : public TestShard {
       if (bucket.overflow != 0) add("overflow", bucket.overflow);
       if (cell % 8 == 3) add("slot", bucket.slots[0]);
       for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-        const Entry& entry = Index::entry_unchecked(&header(), cell * kSlotsPerCell + slot);
+        const Entry& entry = Index::entry_unchecked(&header(), EntryId{cell * kSlotsPerCell + slot});
         if (entry.next != 0) add("next of an entry", entry.next);
       }
     }

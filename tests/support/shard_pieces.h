@@ -41,12 +41,12 @@ class ShardPieces : public TestShard {
   ShardSpace& space() noexcept { return header().space; }
   BlockPosition position_of(std::string_view key_bytes) { return ref_block(entry(key_bytes).ref); }
   // As a view does.
-  PinNumber hold(std::uint32_t position) {
+  PinNumber hold(BlockPosition position) {
     entry_at(position).ref |= kPinnedHint;
     return pins.claim(shard.offset_of(position));
   }
   // The entry that owns the block. REQUIRES: one does.
-  Entry& entry_at(std::uint32_t position) { return index.entry(owner_entry(arena.block(position).owner)); }
+  Entry& entry_at(BlockPosition position) { return index.entry(owner_entry(arena.block(position).owner)); }
 
   std::uint64_t offset;
   PinTable pin_table;

@@ -46,7 +46,7 @@ class TestQueues : public TestShard {
   // Calls visit(entry number, entry) for every live entry.
   template <class Visit>
   void for_each_entry(Visit visit) {
-    for (std::uint32_t id = 0; id < header().cells * kSlotsPerCell; ++id) {
+    for (EntryId id; id < header().cells * kSlotsPerCell; ++id) {
       if (!Index::names_entry(id, header().cells)) continue;
       Entry& current = Index::entry_unchecked(&header(), id);
       if (ref_is_live(current.ref)) visit(id, current);

@@ -122,7 +122,7 @@ Entry& TestShard::entry(std::string_view key_bytes) {
   const std::uint32_t hash = key(key_bytes).hash.bucket_bits();
   for (std::uint32_t cell = 0; cell < header().cells; ++cell) {
     for (std::uint32_t slot = kBucketSlots; slot < kSlotsPerCell; ++slot) {
-      Entry& candidate = Index::entry_unchecked(&header(), cell * kSlotsPerCell + slot);
+      Entry& candidate = Index::entry_unchecked(&header(), EntryId{cell * kSlotsPerCell + slot});
       BlockContents contents;
       if (candidate.hash == hash && ref_is_live(candidate.ref) &&
           read_block(Backing(shard_data(), shard_size()), ref_block(candidate.ref), &contents) &&
