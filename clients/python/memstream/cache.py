@@ -74,7 +74,6 @@ from memstream._core.records import (
 from memstream._core.undecodable import warn_of_undecodable
 from memstream._core.views import Reservation, View
 from memstream.arrays import array_in_place, put_array
-from memstream.changes import wait_for_change
 from memstream.leases import Lease, end_leases, wait_for_lease
 from memstream.limits import CacheLimits, end_permits
 from memstream.memo_results import Source
@@ -890,34 +889,6 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         Source: memstream_view; memstream_release, when the last array is gone.
         """
         return array_in_place(self.view, key)
-
-    # ---- waiting for a change ----
-
-    def wait(self, key: Key, token: Optional[int], timeout: Optional[Duration] = None) -> bool:
-        """Waits until the entry of a key changes or goes, in whatever process. A change wakes immediately.
-
-            settings, token = cache.gets("settings")
-            while cache.wait("settings", token):
-                settings, token = cache.gets("settings")
-
-        Every write is a change, also one of the same value. Several in a row may be noticed as one. Expiry, eviction,
-        `clear`, deletes and `invalidate` end the entry; `touch` changes nothing. Signals are handled meanwhile. Under
-        gevent and eventlet the other greenlets of the thread go on.
-
-        Args:
-            key: as for `get`.
-            token: from `gets`, `View.token` or `Entry.token`; None: the key has no entry, wait until it has one.
-            timeout: seconds, above 0; None: as long as it takes.
-
-        Returns:
-            Whether it has changed; False at the timeout.
-
-        Raises:
-            BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
-
-        Source: memstream_wait.
-        """
-        return wait_for_change(self._connection, key, token, timeout)
 
     # ---- leases and memoized functions: one of many processes computes what is missing ----
 
