@@ -40,6 +40,7 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "values": ([None, 1, "ab", [("a", b"1")], Nothing()], "a mapping"),
     "value": ([None, 1, 1.5, "text", {"a": 1}, Nothing(), memoryview(b"some bytes")[::2]], "buffer"),
     "ttl": (_WRONG_SECONDS, "seconds above 0"),
+    "touch": (_WRONG_SECONDS, "seconds above 0"),
     "duration": (_WRONG_SECONDS, "seconds above 0"),
     "flags": ([*_WRONG_NUMBERS, -1, 2**32, 0xE2000000], "a whole number from 0|none of 0xe0000000"),
     "delta": ([*_WRONG_NUMBERS, 2**63, -(2**63) - 1], "a whole number from"),

@@ -317,12 +317,15 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
     # ---- one key: each method is one call into the library, and atomic among all processes ----
 
     @accelerator.accelerated
-    def get(self, key: Key, default: Any = None) -> Any:
+    def get(self, key: Key, default: Any = None, *, touch: Optional[Duration] = None) -> Any:
         """Returns the value of `key`, or `default` if it is not there.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             default: what a miss returns.
+            touch: seconds until the entry expires, counted from now, above 0, or a timedelta: the same call gives it
+                this time to live, also if that is shorter. An entry that replaces it meanwhile keeps its own. None:
+                the time to live stays.
 
         Returns:
             The value: a copy, or a new object.
@@ -330,12 +333,18 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         Raises:
             BadKey: the key is empty or too long.
             SerializerError: this cache cannot decode the value; the text says what reads it.
+            InvalidArgument: `touch` is out of range.
+            TypeError: `touch` is neither a number nor a timedelta.
+            ReadOnlyError: with `touch`, the cache was opened with `read_only=True`.
             ClosedError, UnavailableError, CorruptError: as for every method.
             Those of the serializer.
 
-        Source: memstream_get; memstream_view for values above 32 KiB.
+        Source: memstream_get; memstream_view for values above 32 KiB; memstream_get_and_touch.
         """
         connection = self._connection
+        if touch is not None:
+            renewed = connection.read_and_touch(encode_key(key), milliseconds(touch, "touch"))
+            return default if renewed is None else self._codec.unpack(key, renewed.memory, renewed.flags)
         name = key if key.__class__ is bytes else encode_key(key)
         try:
             buffer = take_buffer()
