@@ -73,6 +73,7 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
         "seconds of 0|without a ttl",
     ),
     "jitter": (["0.1", b"0", True, [0.1], None, Nothing(), -0.1, 1, 2, float("nan")], "a number from 0"),
+    "refresh_ahead": (["0.1", b"0", True, [0.1], None, Nothing(), -0.1, 1, 2, 0.5], "a number from 0|without a ttl"),
     "absent_ttl": (["60", b"60", True, [60], Nothing(), -1, 0, float("nan")], "seconds"),
     "wait": (["60", b"60", True, [60], Nothing(), -1, float("nan")], "seconds of 0"),
     "memoize name": ([5, b"name", ["name"], Nothing(), ""], "a str that is not empty"),

@@ -970,6 +970,7 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
         jitter: float = 0,
         absent_ttl: Optional[Duration] = None,
+        refresh_ahead: float = 0,
     ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
         """Makes a decorator that keeps the results of a function, a method or a coroutine function.
 
@@ -1000,6 +1001,9 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
             jitter: share of the ttl, below 1, by which a result may be fresh for less, each by chance: results that are
                 stored together are not computed again together.
             absent_ttl: ttl of the result None, so that what is absent is asked for again sooner; None: as `ttl`.
+            refresh_ahead: share of the ttl, below 1: in this last part one caller among all processes computes the
+                result again, in its own call. The others get the old one. If the function raises, that caller gets the
+                old result too, even a stale one, and the logger "memstream.memoize" a warning.
 
         Returns:
             A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
@@ -1012,7 +1016,7 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
 
         Source: memstream_get, memstream_lease, memstream_lease_follow, memstream_lease_fulfil.
         """
-        options = make_options(ttl, stale, cache_if, wait, lease, tags, jitter, absent_ttl)
+        options = make_options(ttl, stale, cache_if, wait, lease, tags, jitter, absent_ttl, refresh_ahead)
         return memoize(Source(lambda: self), options, ignore, key, typed, name, version)
 
     # ---- looking: nothing here counts as an access or changes an entry ----
