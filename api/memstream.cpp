@@ -83,18 +83,18 @@ namespace {
   return store(cache, key, key_size, value, value_size, ttl_ms, flags, StoreMode::kSet, 0);
 }
 
-// A get with all its cases.
-[[gnu::noinline]] int get_slowly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
-                                 std::size_t* value_size, memstream_meta_t* meta) noexcept {
+// A call that reads a value, by `read(segment, key, buffer, capacity)`.
+template <class Guard, class Read>
+int read_by(const Read& read, memstream_t* cache, const void* key, std::size_t key_size, void* value,
+            std::size_t* value_size, memstream_meta_t* meta) noexcept {
   return guarded([&] {
     if (const Status status = require("cache, key, value_size", cache, key, value_size); status != Status::kOk)
       return status;
     if (const Status status = require_bytes("value", value, *value_size); status != Status::kOk) return status;
-    const InFlightCalls::Guard guard(cache->calls_in_flight());
+    const Guard guard(cache->calls_in_flight());
     const std::size_t capacity = *value_size;
     const Status status = on_segment(*cache, [&](Cache& segment) {
-      const GetResult got =
-          segment.get(bytes_of(key, key_size), static_cast<std::byte*>(value), capacity, meta != nullptr);
+      const GetResult got = read(segment, bytes_of(key, key_size), static_cast<std::byte*>(value), capacity);
       if (got.status != Status::kOk && got.status != Status::kTooSmall) return got.status;
       *value_size = got.read.value_size;
       if (meta != nullptr) *meta = meta_of(segment, got.read);
@@ -103,6 +103,15 @@ namespace {
     if (status != Status::kOk && status != Status::kTooSmall) *value_size = 0;
     return status;
   });
+}
+
+// A get with all its cases.
+[[gnu::noinline]] int get_slowly(memstream_t* cache, const void* key, std::size_t key_size, void* value,
+                                 std::size_t* value_size, memstream_meta_t* meta) noexcept {
+  const auto read = [&](Cache& segment, std::string_view name, std::byte* buffer, std::size_t capacity) {
+    return segment.get(name, buffer, capacity, meta != nullptr);
+  };
+  return read_by<InFlightCalls::Guard>(read, cache, key, key_size, value, value_size, meta);
 }
 
 // Of keys and callers that get_short_key() has no answer for.
@@ -292,6 +301,14 @@ int memstream_touch(memstream_t* cache, const void* key, size_t key_size, uint64
     const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return on_segment(*cache, [&](Cache& segment) { return segment.touch(bytes_of(key, key_size), ttl_ms); });
   });
+}
+
+int memstream_get_and_touch(memstream_t* cache, const void* key, size_t key_size, uint64_t ttl_ms, void* value,
+                            size_t* value_size, memstream_meta_t* meta) {
+  const auto read = [&](Cache& segment, std::string_view name, std::byte* buffer, std::size_t capacity) {
+    return segment.get_and_touch(name, buffer, capacity, ttl_ms);
+  };
+  return read_by<InFlightCalls::OperationGuard>(read, cache, key, key_size, value, value_size, meta);
 }
 
 int memstream_incr(memstream_t* cache, const void* key, size_t key_size, int64_t delta, const int64_t* initial,

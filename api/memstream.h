@@ -293,6 +293,34 @@ CACHE_API int memstream_delete(memstream_t *cache, const void *key, size_t key_s
 CACHE_API int memstream_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms);
 
 /**
+ * Copies the value of a key as memstream_get() does, and gives the entry a new time to live as memstream_touch() does.
+ *
+ * It renews the entry that it has read. If another call replaces the entry between the two steps, the new entry keeps
+ * the time to live that it was stored with. Counts as one get, and a renewal also as one touch.
+ *
+ * @param cache       An open cache.
+ * @param key         The key: any bytes.
+ * @param key_size    Number of bytes of the key, 1 to CACHE_MAX_KEY_SIZE.
+ * @param ttl_ms      Time to live in milliseconds, from now; it may be shorter than what is left. 0: the entry never
+ *                    expires.
+ * @param value       The buffer. May be NULL if `*value_size` is 0.
+ * @param value_size  In: capacity of the buffer in bytes. Out: size of the value in bytes.
+ * @param meta        Receives what else is known of the entry, with the new expiry. May be NULL.
+ * @retval CACHE_OK  The value is copied.
+ * @retval CACHE_MISS  The key has no live entry. `*value_size` is 0.
+ * @retval CACHE_TOO_SMALL  The value does not fit. Nothing is copied or renewed; `*value_size` and `*meta` are filled.
+ * @retval CACHE_FULL  The value must move, and views and reservations pin all that could be evicted. Nothing has
+ *                     changed.
+ * @retval CACHE_BAD_KEY  The key is empty or too long.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_BUSY  A lock was held until the deadline. Nothing has changed.
+ * @threads Safe.
+ * @processes Safe. The copy is one whole value, never a mixture of two.
+ */
+CACHE_API int memstream_get_and_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms,
+                                      void *value, size_t *value_size, memstream_meta_t *meta);
+
+/**
  * Adds a number to a value that is a decimal integer in text, such as "-12", in one step.
  *
  * Keeps the time to live and the flags of an entry that exists.

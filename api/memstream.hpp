@@ -187,34 +187,42 @@ template <Plain T>
   result = has_value ? wrong_size(size, sizeof(T), "") : Error::of(status);
 }
 
-template <Plain T>
-[[gnu::always_inline]] inline Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
+// Reads a value by one of the functions that do: call(buffer, &size).
+template <Plain T, class Call>
+[[gnu::always_inline]] inline Result<T> read(const Call& call) {
   Result<T> result{Unfilled{}};
   std::size_t size = sizeof(T);
-  const int status = memstream_get(cache, key.data(), key.size(), &*result, &size, meta);
+  const int status = call(&*result, &size);
   if (status != CACHE_OK || size != sizeof(T)) [[unlikely]] {
     fail_get(result, status, size);
   }
   return result;
 }
 
-template <Value T>
-requires(!Plain<T>) Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
+template <Value T, class Call>
+requires(!Plain<T>) Result<T> read(const Call& call) {
   std::array<std::byte, kFirstTry> first;
   std::size_t size = first.size();
-  int status = memstream_get(cache, key.data(), key.size(), first.data(), &size, meta);
+  int status = call(first.data(), &size);
   if (status == CACHE_OK) return decode<T>(std::span(first).first(size));
   while (status == CACHE_TOO_SMALL) {  // Another process may store a larger value between the calls.
     using Element = typename T::value_type;
     T value((size + sizeof(Element) - 1) / sizeof(Element), Element{});
     size = value.size() * sizeof(Element);
-    status = memstream_get(cache, key.data(), key.size(), value.data(), &size, meta);
+    status = call(value.data(), &size);
     if (status != CACHE_OK) continue;
     if (size % sizeof(Element) != 0) return wrong_size(size, sizeof(Element), "a multiple of ");
     value.resize(size / sizeof(Element));
     return value;
   }
   return Error::of(status);
+}
+
+template <Value T>
+[[gnu::always_inline]] inline Result<T> get(memstream_t* cache, std::string_view key, Meta* meta = nullptr) {
+  return read<T>([&](void* buffer, std::size_t* size) {
+    return memstream_get(cache, key.data(), key.size(), buffer, size, meta);
+  });
 }
 
 // Calls one of the functions that store: store(key, key_size, value, value_size, ttl_ms, flags).
@@ -731,6 +739,17 @@ class BasicCache {
   template <Value T>
   Maybe<T> get(std::string_view key, Meta& meta) const {
     return Face::maybe([&] { return detail::get<T>(handle(), key, &meta); });
+  }
+  // As get(), and gives the entry a new time to live in the same step; 0: for ever. An entry that replaces it meanwhile
+  // keeps its own. C: memstream_get_and_touch().
+  template <Value T>
+  Maybe<T> get_and_touch(std::string_view key, std::chrono::milliseconds ttl, Meta* meta = nullptr) {
+    return Face::maybe([&]() -> Result<T> {
+      if (auto error = detail::refuse_negative("ttl", ttl)) return *std::move(error);
+      return detail::read<T>([&](void* buffer, std::size_t* size) {
+        return memstream_get_and_touch(handle(), key.data(), key.size(), detail::count_of(ttl), buffer, size, meta);
+      });
+    });
   }
   // Copies the value into a buffer and returns its size. CACHE_TOO_SMALL: nothing is copied. C: memstream_get().
   Maybe<std::size_t> get_into(std::string_view key, std::span<std::byte> buffer, Meta* meta = nullptr) const {

@@ -18,14 +18,14 @@ extern "C" {
  * What was asked for: the first index of memstream_metrics_t.outcomes.
  */
 enum memstream_operation {
-  MEMSTREAM_GET = 0,       /* Gets and views, also those of memstream_get_many(). */
+  MEMSTREAM_GET = 0,       /* Gets and views, also those of memstream_get_many() and memstream_get_and_touch(). */
   MEMSTREAM_SET = 1,       /* cache_put(), memstream_set(), memstream_set_many(). */
   MEMSTREAM_ADD = 2,       /* memstream_add(). */
   MEMSTREAM_REPLACE = 3,   /* memstream_replace(). */
   MEMSTREAM_CAS = 4,       /* memstream_cas(). */
   MEMSTREAM_INCREMENT = 5, /* memstream_incr(). */
   MEMSTREAM_DELETE = 6,    /* Deletes, also those of memstream_delete_many(). */
-  MEMSTREAM_TOUCH = 7,     /* memstream_touch(). */
+  MEMSTREAM_TOUCH = 7,     /* memstream_touch(), and the renewals of memstream_get_and_touch(). */
   MEMSTREAM_LEASE = 8,     /* Requests of a lease. */
   MEMSTREAM_FULFIL = 9,    /* Values stored with a lease. */
   MEMSTREAM_COMMIT = 10,   /* memstream_commit(). */

@@ -42,7 +42,7 @@ SECTIONS = (
     Section("Leases", (("leases.py", "Lease"),)),
     Section("Tags", (("tags.py", "Tags"),)),
     Section("Rate limits, semaphores and locks", (("limits.py", "CacheLimits"), ("limits.py", "Semaphore"))),
-    Section("Watches", (("watches.py", "CacheWatches"), ("watches.py", "Watch"))),
+    Section("Changes and watches", (("watches.py", "CacheWatches"), ("watches.py", "Watch"))),
     Section("Values in place", (("_core/views.py", "View"), ("_core/views.py", "Reservation"))),
     Section(
         "Records",

@@ -278,7 +278,7 @@ pytest_run() {
 # Modules about what lies far above the backend and the accelerator: frameworks, programs, memoizing, pages, packages.
 # With both of another kind the quick run leaves them out, and python-rest runs them.
 high_modules=(adapters analytics analytics_pages django django_contract django_extras django_once django_pages
-    documentation dogpile flask_caching interruptions memo_callables memo_keys memoize near_django near_oracle
+    documentation dogpile flask_caching interruptions memo_ahead memo_callables memo_keys memoize near_django near_oracle
     original_example packaging programs public_names reader reference rooms serializers surroundings waits writer
     writer_runs)
 

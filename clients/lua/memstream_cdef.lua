@@ -70,6 +70,7 @@ int memstream_replace(memstream_t *cache, const void *key, size_t key_size, cons
 int memstream_cas(memstream_t *cache, const void *key, size_t key_size, const void *value, size_t value_size, uint64_t ttl_ms, uint32_t flags, uint64_t cas);
 int memstream_delete(memstream_t *cache, const void *key, size_t key_size);
 int memstream_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms);
+int memstream_get_and_touch(memstream_t *cache, const void *key, size_t key_size, uint64_t ttl_ms, void *value, size_t *value_size, memstream_meta_t *meta);
 int memstream_incr(memstream_t *cache, const void *key, size_t key_size, int64_t delta, const int64_t *initial, uint64_t ttl_ms, int64_t *result);
 int memstream_exists(memstream_t *cache, const void *key, size_t key_size);
 int memstream_clear(memstream_t *cache);

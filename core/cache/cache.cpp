@@ -380,6 +380,26 @@ Status Cache::touch(std::string_view key, std::uint64_t ttl_ms) noexcept {
                }));
 }
 
+GetResult Cache::get_and_touch(std::string_view key, std::byte* buffer, std::uint64_t capacity,
+                               std::uint64_t ttl_ms) noexcept {
+  if (const Status status = usable(key); status != Status::kOk) return {status, {}};
+  if (const Status status = writable(); status != Status::kOk) return {status, {}};
+  GetResult got = get(key, buffer, capacity);
+  if (got.status != Status::kOk) return got;
+  const std::uint64_t now = now_and_look();
+  const Key hashed = make_key(key);
+  const std::uint64_t expires_ms = expiry(ttl_ms);
+  const Status status =
+      noted(Operation::kTouch, retry_after_reaping([&] {
+              return shard_of(hashed).renew(hashed, got.read.cas, expires_ms, {Deadline(timeout_), now});
+            }));
+  // An entry that went after it was read, or was replaced, was renewed before that as far as anybody can tell.
+  if (status == Status::kMiss || status == Status::kConflict) return got;
+  if (status != Status::kOk) return {status, {}};
+  got.read.expires_ms = expires_ms;
+  return got;
+}
+
 Status Cache::increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                         std::int64_t* result) noexcept {
   const std::uint64_t now = now_and_look();

@@ -159,6 +159,10 @@ class Cache final : private ForkAware {
   bool put_quickly(std::string_view key, const std::byte* value, std::uint64_t value_size, Status* status) noexcept;
   Status remove(std::string_view key) noexcept;
   Status touch(std::string_view key, std::uint64_t ttl_ms) noexcept;
+  // As get(), and as touch() of the entry that it read. One that has replaced it meanwhile keeps its expiry. kTooSmall
+  // changes nothing.
+  GetResult get_and_touch(std::string_view key, std::byte* buffer, std::uint64_t capacity,
+                          std::uint64_t ttl_ms) noexcept;
   Status increment(std::string_view key, std::int64_t delta, const std::int64_t* initial, std::uint64_t ttl_ms,
                    std::int64_t* result) noexcept;
   Status clear() noexcept;

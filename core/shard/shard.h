@@ -121,6 +121,8 @@ class Shard final {
   // The same, and whether the entry was read since it was stored (core/shard/shard_near.cpp).
   Status remove_copy(const Key& key, const OpContext& context, bool* was_read) noexcept;
   Status touch(const Key& key, std::uint64_t expires_ms, const OpContext& context) noexcept;
+  // The same if the entry is still the one of that token: kConflict if it is another.
+  Status renew(const Key& key, std::uint64_t cas, std::uint64_t expires_ms, const OpContext& context) noexcept;
   Status increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept;
   Status clear(const Deadline& deadline) noexcept;
 
@@ -274,6 +276,8 @@ class Shard final {
   FoundEntry find_fresh_probed(const Key& key, const Probe& probe, std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   [[gnu::cold]] void remove_expired(const FoundEntry& found) MEMSTREAM_NEEDS_W;
   void remove_damaged(const FoundEntry& found) MEMSTREAM_NEEDS_W;
+  Status set_expiry(const Key& key, const FoundEntry& found, std::uint64_t expires_ms,
+                    std::uint64_t now_ms) MEMSTREAM_NEEDS_W;
   std::uint64_t remove_damaged_values() MEMSTREAM_NEEDS_W;
   Status check_mode(const StoreRequest& request, const FoundEntry& found) const noexcept MEMSTREAM_NEEDS_W;
   [[gnu::cold]] bool is_fill_valid(KeyHash hash, std::uint64_t token) const noexcept MEMSTREAM_NEEDS_W;

@@ -315,18 +315,31 @@ Status Shard::touch(const Key& key, std::uint64_t expires_ms, const OpContext& c
   return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
     const FoundEntry found = find_fresh(key, context.now_ms);
     if (found.id == 0) return Status::kMiss;
-    if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
-    if (!found.block.has_extras()) {
-      const Status status = reclaimer_.give_expiry(found, expires_ms, context.now_ms);
-      if (status == Status::kOk) waits_.note_change(key.hash.bucket_bits(), key.bytes);
-      return status;
-    }
-    if (expires_ms != 0) eviction_.note_expiry(found);
-    extras_of(arena_.block(found.position()))
-        .expires_ms.store(expires_ms | (found.block.expires_ms() & kHasTags), std::memory_order_release);
-    waits_.note_change(key.hash.bucket_bits(), key.bytes);
-    return Status::kOk;
+    return set_expiry(key, found, expires_ms, context.now_ms);
   });
+}
+
+Status Shard::renew(const Key& key, std::uint64_t cas, std::uint64_t expires_ms, const OpContext& context) noexcept {
+  return write(Exclusion::kEverybody, context.deadline, [&]() MEMSTREAM_NEEDS_W {
+    const FoundEntry found = find_fresh(key, context.now_ms);
+    if (found.id == 0) return Status::kMiss;
+    if (cas_token(found) != cas) return Status::kConflict;
+    return set_expiry(key, found, expires_ms, context.now_ms);
+  });
+}
+
+Status Shard::set_expiry(const Key& key, const FoundEntry& found, std::uint64_t expires_ms, std::uint64_t now_ms) {
+  if (expires_ms == 0 && !found.block.has_extras()) return Status::kOk;  // It has none to be taken away.
+  if (!found.block.has_extras()) {
+    const Status status = reclaimer_.give_expiry(found, expires_ms, now_ms);
+    if (status == Status::kOk) waits_.note_change(key.hash.bucket_bits(), key.bytes);
+    return status;
+  }
+  if (expires_ms != 0) eviction_.note_expiry(found);
+  extras_of(arena_.block(found.position()))
+      .expires_ms.store(expires_ms | (found.block.expires_ms() & kHasTags), std::memory_order_release);
+  waits_.note_change(key.hash.bucket_bits(), key.bytes);
+  return Status::kOk;
 }
 
 Status Shard::increment(const IncrementRequest& request, const OpContext& context, std::int64_t* result) noexcept {

@@ -61,6 +61,9 @@ static void entries(memstream_t *cache) {
   EXPECT(memstream_touch(cache, key, 3, 0), CACHE_OK);
   EXPECT(memstream_entry_info(cache, key, 3, &entry), CACHE_OK);
   CHECK(entry.expires_at_ms == 0);
+  size = sizeof room;
+  EXPECT(memstream_get_and_touch(cache, key, 3, 60000, room, &size, &meta), CACHE_OK);
+  CHECK(size == 1 && room[0] == 'y' && meta.flags == 5 && meta.expires_at_ms > meta.created_at_ms);
   EXPECT(memstream_exists(cache, key, 3), CACHE_OK);
   EXPECT(memstream_delete(cache, key, 3), CACHE_OK);
   EXPECT(memstream_exists(cache, key, 3), CACHE_MISS);
@@ -97,6 +100,10 @@ static void null_pointers(memstream_t *cache) {
   EXPECT(memstream_delete(cache, NULL, 1), CACHE_INVALID);
   EXPECT(memstream_delete(cache, "k", 0), CACHE_BAD_KEY);
   EXPECT(memstream_touch(NULL, "k", 1, 0), CACHE_INVALID);
+  EXPECT(memstream_get_and_touch(NULL, "k", 1, 0, room, &size, NULL), CACHE_INVALID);
+  EXPECT(memstream_get_and_touch(cache, NULL, 1, 0, room, &size, NULL), CACHE_INVALID);
+  EXPECT(memstream_get_and_touch(cache, "k", 1, 0, NULL, &size, NULL), CACHE_INVALID);
+  EXPECT(memstream_get_and_touch(cache, "k", 1, 0, room, NULL, NULL), CACHE_INVALID);
   EXPECT(memstream_incr(NULL, "k", 1, 1, NULL, 0, NULL), CACHE_INVALID);
   EXPECT(memstream_exists(cache, NULL, 1), CACHE_INVALID);
   EXPECT(memstream_clear(NULL), CACHE_INVALID);

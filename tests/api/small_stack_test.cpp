@@ -171,6 +171,13 @@ TEST_CASE("no call takes more than 8 KiB of the stack, and each works in a threa
       {"memstream_replace", [&] { return memstream_replace(cache, "added", 5, "other", 5, 0, 0); }},
       {"memstream_cas", [&] { return memstream_cas(cache, "key", 3, "value", 5, 0, 0, 1) - CACHE_CONFLICT; }},
       {"memstream_touch", [&] { return memstream_touch(cache, "key", 3, 600'000); }},
+      {"memstream_get_and_touch",
+       [&] { return size = 100, memstream_get_and_touch(cache, "key", 3, 600'000, room.data(), &size, &meta); }},
+      {"memstream_get_and_touch of a large value",
+       [&] {
+         size = large.size();
+         return memstream_get_and_touch(cache, "l", 1, 600'000, large_room.data(), &size, &meta);
+       }},
       {"memstream_incr", [&] { return memstream_incr(cache, "n", 1, 1, &number, 0, &number); }},
       {"memstream_exists", [&] { return memstream_exists(cache, "key", 3); }},
       {"memstream_set_many", [&] { return memstream_set_many(cache, items.data(), kItems); }},

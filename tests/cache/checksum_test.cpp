@@ -174,6 +174,11 @@ TEST_CASE("whatever the library does to a value keeps its checksum right") {
     CHECK(cache.get("set") == std::string(size, 'w'));
     CHECK(memstream_touch(cache, "set", 3, 60'000) == CACHE_OK);
     CHECK(cache.get("set") == std::string(size, 'w'));
+    std::string copy(size, ' ');
+    std::size_t copied = size;
+    CHECK(memstream_get_and_touch(cache, "set", 3, 90'000, copy.data(), &copied, nullptr) == CACHE_OK);
+    CHECK(copy == std::string(size, 'w'));
+    CHECK(cache.get("set") == std::string(size, 'w'));
     memstream_reservation_t reservation;
     REQUIRE(memstream_reserve(cache, "reserved", 8, size, &reservation) == CACHE_OK);
     std::memset(reservation.data, 'r', size);

@@ -209,6 +209,24 @@ TEST_CASE("a time to live ends an entry, and touch gives another") {
   CHECK(cache.get<int>("key"));
 }
 
+TEST_CASE("a get may give its entry a new time to live") {
+  Fixture fixture("sliding");
+  Cache& cache = fixture.cache;
+  Meta meta{};
+  REQUIRE(cache.set("key", 1, {.ttl = 1min}));
+  CHECK(*cache.get_and_touch<int>("key", 1h, &meta) == 1);
+  CHECK(meta.expires_at_ms > meta.created_at_ms + 3'500'000);
+  CHECK(*cache.get_and_touch<int>("key", 0ms) == 1);
+  REQUIRE(cache.get<int>("key", meta));
+  CHECK(meta.expires_at_ms == 0);
+  const std::string large(100'000, 'l');
+  REQUIRE(cache.set("large", large));
+  CHECK(*cache.get_and_touch<std::string>("large", 1h, &meta) == large);
+  CHECK(meta.expires_at_ms > meta.created_at_ms + 3'500'000);
+  CHECK(cache.get_and_touch<int>("absent", 1s).status() == CACHE_MISS);
+  CHECK(fails(cache.get_and_touch<int>("key", -1s), CACHE_INVALID, "'-1000 ms'"));
+}
+
 TEST_CASE("tags end entries by an invalidation, however they were stored") {
   Fixture fixture("tags");
   Cache& cache = fixture.cache;

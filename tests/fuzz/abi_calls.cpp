@@ -242,13 +242,16 @@ void Calls::get(ModelHandle& handle) {
   const ModelEntry* known = handle.segment->find(key);
   // Exactly as much room as the value needs, or a little less: what is written behind it is caught.
   const std::size_t wanted = known != nullptr ? known->value.size() : input_.byte();
-  const bool too_small = input_.byte() % 4 == 0 && wanted != 0;
+  const unsigned choice = input_.byte();
+  const bool too_small = choice % 4 == 0 && wanted != 0;
+  const bool renews = choice % 4 == 3;
   std::vector<char> room(too_small ? wanted - 1 : wanted);
   std::size_t size = room.size();
   memstream_meta_t meta{};
-  const int status =
-      memstream_get(handle.cache, key.data(), key.size(), room.empty() ? nullptr : room.data(), &size, &meta);
-  if (bad_key(status, key) || refused(handle, status, false)) return;
+  char* const buffer = room.empty() ? nullptr : room.data();
+  const int status = renews ? memstream_get_and_touch(handle.cache, key.data(), key.size(), 1000, buffer, &size, &meta)
+                            : memstream_get(handle.cache, key.data(), key.size(), buffer, &size, &meta);
+  if (bad_key(status, key) || refused(handle, status, renews)) return;
   if (status == CACHE_MISS) {
     MUST(size == 0, "a miss with a size");
     return missed(handle, key);
@@ -259,6 +262,7 @@ void Calls::get(ModelHandle& handle) {
     MUST(status == CACHE_TOO_SMALL, "a value in a room that is too small");
   } else {
     MUST(status == CACHE_OK && std::equal(room.begin(), room.end(), known->value.begin()), "another value");
+    if (renews) handle.segment->may_expire(key, true);
   }
   token_ = meta.cas;
   token_key_ = key;

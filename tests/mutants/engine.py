@@ -308,6 +308,14 @@ MUTANTS = [
         ("shard_test",),
     ),
     Mutant(
+        "renewal-of-another-value",
+        "a get that renews its entry renews one that has replaced it meanwhile",
+        "core/shard/shard_write.cpp",
+        "if (cas_token(found) != cas) return Status::kConflict;",
+        "if (cas == 0) return Status::kConflict;",
+        ("get_and_touch_step_test", "shard_touch_test"),
+    ),
+    Mutant(
         "touch-evicts-its-value",
         "a value that moves to a block with room for an expiry may be evicted for that block",
         "core/shard/shard_reclaim.cpp",

@@ -94,6 +94,9 @@ SUITES = [
     unit("consistent_test", "posix"),
     unit("wait_test", "posix"),
     unit("watch_test", "posix"),
+    Suite(
+        "get_and_touch_step_test", "get_and_touch_step_test", "tests/torture/get_and_touch_step_test", limit_seconds=60
+    ),
     Suite("watch_step_test", "watch_step_test", "tests/torture/watch_step_test", limit_seconds=120),
     unit("limit_table_test"),
     unit("limits_test", "posix", limit_seconds=120),

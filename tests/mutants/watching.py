@@ -80,8 +80,8 @@ MUTANTS = [
         "watch-touch-not-told",
         "a touch that changes an expiry is named to nobody",
         "core/shard/shard_write.cpp",
-        "    waits_.note_change(key.hash.bucket_bits(), key.bytes);\n    return Status::kOk;\n",
-        "    return Status::kOk;\n",
+        "  waits_.note_change(key.hash.bucket_bits(), key.bytes);\n  return Status::kOk;\n",
+        "  return Status::kOk;\n",
         ("watch_test",),
     ),
     Mutant(

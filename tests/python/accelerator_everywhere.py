@@ -59,7 +59,7 @@ def ask(cache: Cache) -> None:
     assert Cache.get(cache, "key") == super(Cache, cache).get("key") == b"value"
     assert cache.get.__self__ is cache and cache.get == cache.get and cache.get.__func__ is Cache.get
     assert inspect.signature(cache.get) == inspect.signature(Cache.get.__get__(cache))
-    assert list(inspect.signature(Cache.get).parameters) == ["self", "key", "default"]
+    assert list(inspect.signature(Cache.get).parameters) == ["self", "key", "default", "touch"]
     assert Cache.get.__name__ == "get" and Cache.get.__doc__ and "get at 0x" in repr(Cache.get)
     assert pickle.loads(pickle.dumps(Cache.get)) is Cache.get and weakref.ref(Cache.get)() is Cache.get
     Cache.get.note = 1  # type: ignore[attr-defined]

@@ -259,6 +259,7 @@ CALLS: Dict[str, Callable[[Cache, Any], object]] = {
     "get 20 KiB": lambda cache, key: cache.get("medium"),
     "get 64 KiB": lambda cache, key: cache.get("large"),
     "get by name": lambda cache, key: cache.get(key=key),
+    "get and touch": lambda cache, key: (cache.get(key, touch=60), cache.get("large", touch=60)),
     "set": lambda cache, key: cache.set(key, b"value"),
     "set a bytearray": lambda cache, key: cache.set(key, bytearray(8), ttl=5, flags=3),
     "delete, exists": lambda cache, key: (cache.delete("absent"), cache.exists(key), cache.touch(key, 1.5)),

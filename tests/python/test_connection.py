@@ -266,6 +266,7 @@ def test_a_closed_cache_raises_and_can_be_closed_again(segment: Segment) -> None
     assert cache.closed and "closed" in repr(cache)
     calls: "list[Callable[[], Any]]" = [
         lambda: cache.get("key"),
+        lambda: cache.get("key", touch=60),
         lambda: cache.gets("key"),
         lambda: cache.set("key", b""),
         lambda: cache.set("key", bytearray()),
@@ -341,6 +342,8 @@ def test_a_read_only_cache_reads_and_does_not_write(segment: Segment) -> None:
             lambda: reader.add("new", b"x"),
             lambda: reader.delete("key"),
             lambda: reader.touch("key"),
+            lambda: reader.get("key", touch=60),
+            lambda: reader.get("absent", touch=60),
             lambda: reader.incr("key"),
             lambda: reader.reserve("key", 1),
             reader.clear,

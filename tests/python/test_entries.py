@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List, Optional
 
 import pytest
-from conftest import MIB
+from conftest import MIB, Segment
 
 from memstream import Cache, CacheMiss, errors
 from memstream._core import connection
@@ -217,6 +217,38 @@ def test_touch_gives_a_new_time_to_live(cache: Cache) -> None:
     assert cache.touch("key") is True
     time.sleep(0.1)
     assert cache["key"] == b"value"
+
+
+@pytest.mark.parametrize("size", [0, 5, 40_000, 300_000])
+def test_a_get_with_touch_gives_a_new_time_to_live(cache: Cache, size: int) -> None:
+    cache.set("key", b"v" * size, ttl=3600, flags=7)
+    _, token = cache.gets("key")
+    for seconds in (7200, 60):
+        assert cache.get("key", touch=seconds) == b"v" * size
+        entry = cache.entry("key")
+        assert entry is not None and entry.expires_at is not None and entry.flags == 7
+        assert seconds - 5 < entry.expires_at - cache.stats().now <= seconds + 0.01
+    assert cache.gets("key")[1] == token
+    assert cache.get("key", touch=0.05) == b"v" * size
+    time.sleep(0.1)
+    assert cache.get("key", b"default", touch=60) == b"default" and cache.get("key", touch=60) is None
+
+
+def test_a_get_with_touch_decodes_objects(segment: Segment) -> None:
+    with Cache(serializer="pickle") as cache:
+        for value in ({"name": "Ada"}, list(range(50_000)), 17, b"bytes"):
+            cache["key"] = value
+            assert cache.get("key", touch=60) == value
+        with Cache() as plain:
+            cache["key"] = {"name": "Ada"}
+            with pytest.raises(errors.SerializerError):
+                plain.get("key", touch=60)
+
+
+@pytest.mark.parametrize("touch", [0, -1, float("nan"), float("inf"), 1e300])
+def test_a_get_refuses_an_impossible_touch(cache: Cache, touch: float) -> None:
+    with pytest.raises(errors.InvalidArgument, match="^Invalid touch"):
+        cache.get("key", touch=touch)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e300])

@@ -24,7 +24,7 @@ def test_the_page_is_what_the_docstrings_say() -> None:
     code, output = check(ROOT)
     assert code == 0, output
     page = (ROOT / "docs" / "reference-python.md").read_text(encoding="utf-8")
-    assert "#### `Cache.get(key, default=None)`\n\nReturns the value of `key`" in page
+    assert "#### `Cache.get(key, default=None, *, touch=None)`\n\nReturns the value of `key`" in page
     assert "- `key`: str (stored as UTF-8) or bytes; 1 to 1,024 bytes." in page
     assert "| `BadKey` | `ArgumentError` |" in page
 

@@ -16,6 +16,7 @@ from memstream import Cache, errors
 CALLS: Dict[str, Callable[[Cache], Any]] = {
     "get": lambda cache: cache.get("key"),
     "get by name": lambda cache: cache.get(key="key"),
+    "get and touch": lambda cache: cache.get("key", touch=60),
     "set": lambda cache: cache.set("key", b"1"),
     "set a bytearray": lambda cache: cache.set("key", bytearray(b"1"), 60, 7),
     "put": lambda cache: cache.put(b"key", b"1"),

@@ -79,6 +79,29 @@ TEST_CASE("touch moves a value that has no expiry yet, and nothing else of it ch
   CHECK(cache.problems() == "");
 }
 
+TEST_CASE("a renewal is for the value of its token, and leaves another's expiry alone") {
+  TestShard cache;
+  const auto renew = [&](std::uint64_t cas, std::uint64_t expires_ms) {
+    return cache.shard.renew(cache.key("key"), cas, expires_ms, {cache.deadline(), cache.now_ms});
+  };
+  std::uint64_t first_expiry = 0;
+  SUBCASE("that has no expiry") {}
+  SUBCASE("that has one") { first_expiry = cache.now_ms + 100; }
+  REQUIRE(cache.set("key", "value", first_expiry) == Status::kOk);
+  const std::uint64_t token = cache.read("key").cas;
+  CHECK(renew(token, 2000) == Status::kOk);
+  CHECK(cache.read("key").expires_ms == 2000);
+  CHECK(renew(token, 3000) == Status::kOk);  // A renewal keeps the token.
+  CHECK(cache.read("key").expires_ms == 3000);
+  REQUIRE(cache.set("key", "other", first_expiry) == Status::kOk);
+  CHECK(renew(token, 4000) == Status::kConflict);
+  CHECK(cache.read("key").expires_ms == first_expiry);
+  CHECK(cache.get("key") == "other");
+  REQUIRE(cache.remove("key") == Status::kOk);
+  CHECK(renew(token, 4000) == Status::kMiss);
+  CHECK(cache.problems() == "");
+}
+
 TEST_CASE("touch of a large value leaves it where it is") {
   TestShard cache;
   REQUIRE(cache.set("key", pattern(kAlignedValueSize, 1)) == Status::kOk);

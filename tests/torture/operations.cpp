@@ -73,6 +73,14 @@ Action touch(std::string_view key) {
   };
 }
 
+void get_and_touch(Scene& scene) {
+  char value[1024];
+  std::size_t size = sizeof value;
+  require(
+      memstream_get_and_touch(scene.cache.handle(), kOldKey.data(), kOldKey.size(), 3'600'000, value, &size, nullptr),
+      "memstream_get_and_touch");
+}
+
 void view_then(Scene& scene, const Action& meanwhile) {
   memstream_view_t view;
   const int status =
@@ -325,6 +333,7 @@ const std::vector<Operation>& operations() {
       with(Effect::kRemoves, {"delete", "a key that is there", prepare_some, remove(kOldKey)}),
       {"touch", "a time to live, where the value had none", prepare_some, touch(kOldKey)},
       {"touch-again", "another time to live", prepare_some, touch(kOldKey), touch(kOldKey)},
+      {"get-and-touch", "read, with a time to live where the value had none", prepare_some, get_and_touch},
       with(Effect::kIncrements, {"incr", "a counter", prepare_some, increment}),
       with(Effect::kSetsIfUnchanged, {"cas", "with the right token", prepare_some, compare_and_set, read_token}),
       {"wait", "for a change that nobody makes", prepare_some, wait_for_old, read_token},

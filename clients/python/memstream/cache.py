@@ -75,7 +75,6 @@ from memstream._core.records import (
 from memstream._core.undecodable import warn_of_undecodable
 from memstream._core.views import Reservation, View
 from memstream.arrays import array_in_place, put_array
-from memstream.changes import wait_for_change
 from memstream.leases import Lease, end_leases, wait_for_lease
 from memstream.limits import CacheLimits, end_permits
 from memstream.memo_results import Source
@@ -314,12 +313,15 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
     # ---- one key: each method is one call into the library, and atomic among all processes ----
 
     @accelerator.accelerated
-    def get(self, key: Key, default: Any = None) -> Any:
+    def get(self, key: Key, default: Any = None, *, touch: Optional[Duration] = None) -> Any:
         """Returns the value of `key`, or `default` if it is not there.
 
         Args:
             key: str (stored as UTF-8) or bytes; 1 to 1,024 bytes.
             default: what a miss returns.
+            touch: seconds until the entry expires, counted from now, above 0, or a timedelta: the same call gives it
+                this time to live, also if that is shorter. An entry that replaces it meanwhile keeps its own. None:
+                the time to live stays.
 
         Returns:
             The value: a copy, or a new object.
@@ -327,12 +329,18 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         Raises:
             BadKey: the key is empty or too long.
             SerializerError: this cache cannot decode the value; the text says what reads it.
+            InvalidArgument: `touch` is out of range.
+            TypeError: `touch` is neither a number nor a timedelta.
+            ReadOnlyError: with `touch`, the cache was opened with `read_only=True`.
             ClosedError, UnavailableError, CorruptError: as for every method.
             Those of the serializer.
 
-        Source: memstream_get; memstream_view for values above 32 KiB.
+        Source: memstream_get; memstream_view for values above 32 KiB; memstream_get_and_touch.
         """
         connection = self._connection
+        if touch is not None:
+            renewed = connection.read_and_touch(encode_key(key), milliseconds(touch, "touch"))
+            return default if renewed is None else self._codec.unpack(key, renewed.memory, renewed.flags)
         name = key if key.__class__ is bytes else encode_key(key)
         try:
             buffer = take_buffer()
@@ -888,34 +896,6 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         """
         return array_in_place(self.view, key)
 
-    # ---- waiting for a change ----
-
-    def wait(self, key: Key, token: Optional[int], timeout: Optional[Duration] = None) -> bool:
-        """Waits until the entry of a key changes or goes, in whatever process. A change wakes immediately.
-
-            settings, token = cache.gets("settings")
-            while cache.wait("settings", token):
-                settings, token = cache.gets("settings")
-
-        Every write is a change, also one of the same value. Several in a row may be noticed as one. Expiry, eviction,
-        `clear`, deletes and `invalidate` end the entry; `touch` changes nothing. Signals are handled meanwhile. Under
-        gevent and eventlet the other greenlets of the thread go on.
-
-        Args:
-            key: as for `get`.
-            token: from `gets`, `View.token` or `Entry.token`; None: the key has no entry, wait until it has one.
-            timeout: seconds, above 0; None: as long as it takes.
-
-        Returns:
-            Whether it has changed; False at the timeout.
-
-        Raises:
-            BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
-
-        Source: memstream_wait.
-        """
-        return wait_for_change(self._connection, key, token, timeout)
-
     # ---- leases and memoized functions: one of many processes computes what is missing ----
 
     def lease(self, key: Key, token: Optional[int] = None, duration: Optional[Duration] = None) -> Optional[Lease]:
@@ -987,6 +967,7 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
         tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
         jitter: float = 0,
         absent_ttl: Optional[Duration] = None,
+        refresh_ahead: float = 0,
     ) -> Callable[[Callable[..., _T]], MemoizedFunction[_T]]:
         """Makes a decorator that keeps the results of a function, a method or a coroutine function.
 
@@ -1017,6 +998,9 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
             jitter: share of the ttl, below 1, by which a result may be fresh for less, each by chance: results that are
                 stored together are not computed again together.
             absent_ttl: ttl of the result None, so that what is absent is asked for again sooner; None: as `ttl`.
+            refresh_ahead: share of the ttl, below 1: in this last part one caller among all processes computes the
+                result again, in its own call. The others get the old one. If the function raises, that caller gets the
+                old result too, even a stale one, and the logger "memstream.memoize" a warning.
 
         Returns:
             A decorator. What it makes is a `MemoizedFunction`: it has `refresh`, `forget`, `cache_clear`, `cache_info`
@@ -1029,7 +1013,7 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
 
         Source: memstream_get, memstream_lease, memstream_lease_follow, memstream_lease_fulfil.
         """
-        options = make_options(ttl, stale, cache_if, wait, lease, tags, jitter, absent_ttl)
+        options = make_options(ttl, stale, cache_if, wait, lease, tags, jitter, absent_ttl, refresh_ahead)
         return memoize(Source(lambda: self), options, ignore, key, typed, name, version)
 
     # ---- looking: nothing here counts as an access or changes an entry ----

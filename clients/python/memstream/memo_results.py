@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from pickle import PickleError
@@ -19,6 +20,9 @@ from memstream.memo_keys import KeyMaker
 from memstream.tags import Tags, struct_of, take
 
 _T = TypeVar("_T")
+
+# Is given texts, no exceptions: a record that somebody keeps would keep alive what their frames have.
+_logger = logging.getLogger("memstream.memoize")
 
 # Of a result, by which it is fresh: a time to live of 0 would mean for ever.
 _LEAST_SECONDS = 0.001
@@ -66,6 +70,8 @@ class Options(NamedTuple):
     lease: Optional[float] = None
     jitter: float = 0
     """The share of its ttl by which a result may be fresh for less: each by chance."""
+    refresh_ahead: float = 0
+    """The share of its ttl, the last one, in which a result is computed again before it ends."""
     absent_ttl: Optional[float] = None
     """Of the result None, instead of `ttl`."""
     tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None
@@ -77,6 +83,7 @@ class Result(NamedTuple):
 
     value: Any
     is_fresh: bool
+    """False: a caller who gets the lease computes it again."""
     is_readable: bool
     """False: `value` means nothing. It was stored by a program with other classes, or with another serializer."""
     token: int
@@ -153,12 +160,19 @@ class Results:
             # The caller is better served by a result that was not stored than by none.
             warnings.warn(f"A result of {self.name} is not cached: {error}", RuntimeWarning, stacklevel=4)
 
+    def may_stay(self, old: Result, error: Exception) -> bool:
+        """Returns whether a caller gets the old result in place of an exception of the function, which is logged."""
+        if not old.is_readable or not self.options.refresh_ahead:
+            return False
+        _logger.warning("A result of %s cannot be computed again, so the old one stays: %s", self.name, repr(error))
+        return True
+
     def _store(self, cache: ResultCache, key: bytes, value: Any, lease: Optional[Lease], tags: Optional[Tags]) -> None:
         struct = struct_of(cache._connection, tags)
         kind, pieces, size = _codec_of(cache).encode(value)
         lifetime = self._lifetime_of(value)
-        if lifetime is not None and self.options.stale:
-            head = result_head(time.monotonic() + lifetime, kind)
+        if lifetime is not None and (self.options.stale or self.options.refresh_ahead):
+            head = result_head(time.monotonic() + lifetime * (1 - self.options.refresh_ahead), kind)
             kind, pieces, size = Kind.RESULT, [head, *pieces], len(head) + size
             lifetime += self.options.stale
         if lease is None or lease.cache is not cache:

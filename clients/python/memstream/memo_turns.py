@@ -98,7 +98,7 @@ class Turn:
             _holders[self._key, self.lease.token] = self
             self.computes = True
         elif found is not None and found.is_readable:
-            return True  # It is stale, and another caller computes it again.
+            return True  # It is stale, or will end soon, and another caller computes it again.
         else:
             self.computes = self._waits_no_more
         return self.computes

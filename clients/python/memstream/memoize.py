@@ -24,13 +24,13 @@ from memstream._core.arguments import (
 from memstream.leases import Lease
 from memstream.memo_callables import MEMOIZED
 from memstream.memo_keys import KeyMaker
-from memstream.memo_results import CacheInfo, Options, Results, Source
+from memstream.memo_results import CacheInfo, Options, Result, Results, Source
 from memstream.memo_turns import Turn
 
 _T = TypeVar("_T")
 
 _STALE = "seconds of 0 or more as a number or a timedelta"
-_JITTER = "a number from 0 to below 1"
+_SHARE = "a number from 0 to below 1"
 _WAIT = "seconds of 0 or more as a number or a timedelta, or None"
 
 
@@ -114,6 +114,7 @@ def make_options(
     tags: Union[None, Iterable[Key], Callable[..., Iterable[Key]]] = None,
     jitter: float = 0,
     absent_ttl: Optional[Duration] = None,
+    refresh_ahead: float = 0,
 ) -> Options:
     """Returns options with all durations in seconds.
 
@@ -129,12 +130,13 @@ def make_options(
     if stale_seconds and ttl is None:
         raise ValueError(invalid("stale", stale, "0 without a ttl", "Give a ttl, after which results are stale"))
     milliseconds(absent_ttl, "absent_ttl")
-    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
-        raise TypeError(invalid("jitter", jitter, _JITTER))
-    if not 0 <= jitter < 1:
-        raise ValueError(invalid("jitter", jitter, _JITTER))
-    if jitter and ttl is None and absent_ttl is None:
-        raise ValueError(invalid("jitter", jitter, "0 without a ttl", "Give a ttl, of which it is a share"))
+    for name, share in (("jitter", jitter), ("refresh_ahead", refresh_ahead)):
+        if isinstance(share, bool) or not isinstance(share, (int, float)):
+            raise TypeError(invalid(name, share, _SHARE))
+        if not 0 <= share < 1:
+            raise ValueError(invalid(name, share, _SHARE))
+        if share and ttl is None and absent_ttl is None:
+            raise ValueError(invalid(name, share, "0 without a ttl", "Give a ttl, of which it is a share"))
     wait_seconds = seconds(wait, "wait", _WAIT)
     if wait_seconds is not None and not wait_seconds >= 0:
         raise ValueError(invalid("wait", wait, _WAIT))
@@ -142,9 +144,16 @@ def make_options(
         if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
             raise TypeError(invalid("tags", tags, "an iterable of str or bytes, or a function that gives one"))
         tags = [encode_key(tag, "tag") for tag in tags]
-    absent_seconds = seconds(absent_ttl, "absent_ttl")
     return Options(
-        seconds(ttl), stale_seconds, cache_if, wait_seconds, seconds(lease, "lease"), jitter, absent_seconds, tags
+        ttl=seconds(ttl),
+        stale=stale_seconds,
+        cache_if=cache_if,
+        wait=wait_seconds,
+        lease=seconds(lease, "lease"),
+        jitter=jitter,
+        refresh_ahead=refresh_ahead,
+        absent_ttl=seconds(absent_ttl, "absent_ttl"),
+        tags=tags,
     )
 
 
@@ -179,17 +188,28 @@ def _calls(function: Callable[..., Any], results: Results) -> Tuple[Callable[...
                 while not turn.is_settled():
                     turn.wait()
                 if turn.computes:
-                    return compute(key, turn.lease, arguments, options)
+                    return compute(key, turn.lease, arguments, options, turn.found)
             finally:
                 turn.lease.give_back(None)
             found = turn.found
         results.hits += 1
         return None if found is None else found.value
 
-    def compute(key: bytes, lease: Optional[Lease], arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Any:
+    def compute(
+        key: bytes,
+        lease: Optional[Lease],
+        arguments: Tuple[Any, ...],
+        options: Dict[str, Any],
+        old: Optional[Result] = None,
+    ) -> Any:
         results.misses += 1
         tags = results.take_tags(arguments, options)
-        value = function(*arguments, **options)
+        try:
+            value = function(*arguments, **options)
+        except Exception as error:
+            if old is None or not results.may_stay(old, error):
+                raise
+            return old.value
         results.store(key, value, lease, tags)
         return value
 
@@ -211,17 +231,28 @@ def _async_calls(function: Callable[..., Any], results: Results) -> Tuple[Callab
                 while not turn.is_settled():
                     await turn.wait_in_task()
                 if turn.computes:
-                    return await compute(key, turn.lease, arguments, options)
+                    return await compute(key, turn.lease, arguments, options, turn.found)
             finally:
                 turn.lease.give_back(None)
             found = turn.found
         results.hits += 1
         return None if found is None else found.value
 
-    async def compute(key: bytes, lease: Optional[Lease], arguments: Tuple[Any, ...], options: Dict[str, Any]) -> Any:
+    async def compute(
+        key: bytes,
+        lease: Optional[Lease],
+        arguments: Tuple[Any, ...],
+        options: Dict[str, Any],
+        old: Optional[Result] = None,
+    ) -> Any:
         results.misses += 1
         tags = results.take_tags(arguments, options)
-        value = await function(*arguments, **options)
+        try:
+            value = await function(*arguments, **options)
+        except Exception as error:
+            if old is None or not results.may_stay(old, error):
+                raise
+            return old.value
         results.store(key, value, lease, tags)
         return value
 

@@ -1,4 +1,4 @@
-"""Watching which keys under a prefix change, in whatever process."""
+"""Waiting until one key changes, and watching which keys under a prefix do, in whatever process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from memstream._core.connection import Connection
 from memstream._core.errors import ClosedError
 from memstream._core.ownership import Owned, all_owned
 from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, pauses, until_readable
+from memstream.changes import wait_for_change
 
 _Self = TypeVar("_Self", bound="Watch")
 
@@ -164,11 +165,37 @@ class Watch(EndedByBlock, Owned):
 
 
 class CacheWatches:
-    """What a Cache does for watches. A segment of at least 16 MiB has them."""
+    """Waiting for a change of one key, and watching many. A segment of at least 16 MiB has watches."""
 
     __slots__ = ()
 
     _connection: Connection
+
+    def wait(self, key: Key, token: Optional[int], timeout: Optional[Duration] = None) -> bool:
+        """Waits until the entry of a key changes or goes, in whatever process. A change wakes immediately.
+
+            settings, token = cache.gets("settings")
+            while cache.wait("settings", token):
+                settings, token = cache.gets("settings")
+
+        Every write is a change, also one of the same value. Several in a row may be noticed as one. Expiry, eviction,
+        `clear`, deletes and `invalidate` end the entry; `touch` changes nothing. Signals are handled meanwhile. Under
+        gevent and eventlet the other greenlets of the thread go on.
+
+        Args:
+            key: as for `get`.
+            token: from `gets`, `View.token` or `Entry.token`; None: the key has no entry, wait until it has one.
+            timeout: seconds, above 0; None: as long as it takes.
+
+        Returns:
+            Whether it has changed; False at the timeout.
+
+        Raises:
+            BadKey, InvalidArgument, ReadOnlyError, UnavailableError: as for `set`.
+
+        Source: memstream_wait.
+        """
+        return wait_for_change(self._connection, key, token, timeout)
 
     def watch(self, prefix: Optional[Key] = None) -> Watch:
         """Watches which keys change, in whatever process.

@@ -438,6 +438,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_cas": (c_int, (*_KEY, *_VALUE, c_uint64)),
     "memstream_delete": (c_int, _KEY),
     "memstream_touch": (c_int, (*_KEY, c_uint64)),
+    "memstream_get_and_touch": (c_int, (*_KEY, c_uint64, c_void_p, POINTER(c_size_t), POINTER(Meta))),
     "memstream_incr": (c_int, (*_KEY, c_int64, POINTER(c_int64), c_uint64, POINTER(c_int64))),
     "memstream_exists": (c_int, _KEY),
     "memstream_clear": (c_int, (c_void_p,)),

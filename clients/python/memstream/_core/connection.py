@@ -159,6 +159,32 @@ class Connection:
             if not is_kept:
                 pin.give_back(None)
 
+    def read_and_touch(self, name: bytes, ttl_ms: int) -> Optional[Found]:
+        """As `read`, and gives the entry a new time to live in the same call.
+
+        Args:
+            name: the key.
+            ttl_ms: milliseconds from now.
+
+        Returns:
+            What was found, always a copy; None for a miss.
+
+        Raises:
+            Those of `Cache.get`.
+        """
+        meta, size, memory = abi.Meta(), c_size_t(BUFFER_SIZE), ctypes.create_string_buffer(BUFFER_SIZE)
+        while True:
+            status = self.library.c.memstream_get_and_touch(
+                self.handle, name, len(name), ttl_ms, memory, byref(size), byref(meta)
+            )
+            if status == _OK:
+                return Found(memory[: size.value], meta.flags, meta.cas)
+            if status == _MISS:
+                return None
+            if status != _TOO_SMALL:
+                self.fail(status)
+            memory = ctypes.create_string_buffer(size.value)  # Another process may store a larger value meanwhile.
+
     def store(
         self,
         function: Any,

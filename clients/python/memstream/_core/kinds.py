@@ -46,7 +46,7 @@ class Kind(IntEnum):
     ARRAY = 0xE6
     """The .npy format of numpy."""
     RESULT = 0xE7
-    """Until when it is fresh, then a value of any other kind: what `memoize` with `stale` stores."""
+    """Until when it is fresh, then a value of any other kind: what `memoize` with `stale` or `refresh_ahead` stores."""
 
 
 _REMEDIES = {
