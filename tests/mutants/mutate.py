@@ -18,13 +18,25 @@ import pins_and_recovery
 import processes
 import quick_put
 import structure
+import tracing
 import watching
 from mutant import Mutant, Stale
 from suites import SUITE_OF_NAME
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (damage, engine, limits, overwriting, pins_and_recovery, processes, quick_put, structure, watching)
+    for module in (
+        damage,
+        engine,
+        limits,
+        overwriting,
+        pins_and_recovery,
+        processes,
+        quick_put,
+        structure,
+        tracing,
+        watching,
+    )
     for mutant in module.MUTANTS
 }
 TABLE = "tests/results/seeded-bugs.md"
