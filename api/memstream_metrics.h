@@ -201,6 +201,62 @@ typedef struct memstream_lock_holder {
 CACHE_API int memstream_lock_holders(memstream_t *cache, memstream_lock_holder_t *holders, size_t capacity,
                                      size_t *count);
 
+/* ---- Tracing accesses ---- */
+
+enum {
+  MEMSTREAM_ACCESS_HIT = 1,  /* A get or view that found its key. */
+  MEMSTREAM_ACCESS_MISS = 2, /* A get or view that did not. */
+  MEMSTREAM_ACCESS_STORE = 3 /* A value that set, add, replace, cas or a lease has stored. */
+};
+
+/**
+ * An access to a key of the sample. The library fills it.
+ */
+typedef struct memstream_access {
+  uint64_t key_hash; /* Of the key, in this segment. One key in 2^n has 0 in the bits 32 to 31 + n. */
+  uint64_t time_ms;  /* Unix time in milliseconds. */
+  uint64_t size;     /* Bytes of the value; 0 for a miss. */
+  uint32_t what;     /* MEMSTREAM_ACCESS_HIT, MEMSTREAM_ACCESS_MISS or MEMSTREAM_ACCESS_STORE. */
+  uint32_t reserved; /* 0. */
+} memstream_access_t;
+
+/**
+ * How far a trace has come. Zeros begin one; the library fills the rest.
+ */
+typedef struct memstream_trace_t {
+  size_t struct_size;   /* In: sizeof(memstream_trace_t). The struct may grow. */
+  uint64_t position;    /* In, out: 0 begins with the next access. */
+  uint64_t lost;        /* In, out: accesses that the caller came too late for, or whose process died in between. */
+  uint64_t gaps;        /* In, out: calls that came more than a second late. Accesses before them may be missing. */
+  uint64_t waits_since; /* In, out: for the library. */
+  uint64_t noted_until; /* In, out: for the library. */
+  uint64_t sample_step; /* Out: one key in so many is sampled now, a power of two. It may double, and never falls. */
+} memstream_trace_t;
+
+/**
+ * Gives the accesses to sampled keys since the last call, of all processes, in about their order.
+ *
+ * Call it every few milliseconds. Each call lets the processes note accesses for one more second, in a ring of 2,046.
+ * An access to a sampled key takes them about 130 instructions more meanwhile, and any other none. Accesses are gets,
+ * views, memstream_get_many() and what stores one value. Batches of stores, commits, increments and deletes are none.
+ * After a resize the same key has another hash. `memstream trace` writes the accesses into a file for simulators.
+ *
+ * @param cache     An open cache.
+ * @param trace     The state of the trace. Set `trace->struct_size`, and 0 for the rest before the first call.
+ * @param accesses  The array to fill.
+ * @param capacity  Number of elements of the array, at least 1.
+ * @param count     Receives the number of elements that are filled. If it is `capacity`, call again immediately.
+ * @retval CACHE_OK  The elements are filled.
+ * @retval CACHE_INVALID  `trace->struct_size` is wrong, `capacity` is 0, or the segment has no ring: it is smaller
+ *                         than 16 MiB, or another version of the library made it.
+ * @retval CACHE_READ_ONLY  The cache is open for reading only.
+ * @retval CACHE_NO_MEMORY  The system has no memory for the ring.
+ * @threads Safe. Each thread has a trace of its own.
+ * @processes Safe. Takes no lock. Any number of processes may trace at the same time.
+ */
+CACHE_API int memstream_trace(memstream_t *cache, memstream_trace_t *trace, memstream_access_t *accesses,
+                              size_t capacity, size_t *count);
+
 #ifdef __cplusplus
 }
 #endif

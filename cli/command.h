@@ -40,6 +40,7 @@ void add_map_commands(CLI::App& app, Session& session);         // scan, map
 void add_top_command(CLI::App& app, Session& session);          // top
 void add_serve_commands(CLI::App& app, Session& session);       // serve, report
 void add_limit_command(CLI::App& app, Session& session);        // limits
+void add_trace_command(CLI::App& app, Session& session);        // trace
 void add_near_command(CLI::App& app, Session& session);         // near
 void add_tool_commands(CLI::App& app, Session& session);        // bench, completion
 void add_entry_commands(CLI::App& app, Session& session);       // get, put, del, touch, incr, clear

@@ -93,6 +93,7 @@ int run(int argc, char** argv) {
   add_dump_commands(app, session);
   add_map_commands(app, session);
   add_limit_command(app, session);
+  add_trace_command(app, session);
   add_near_command(app, session);
   add_tool_commands(app, session);
   add_top_command(app, session);

@@ -2,16 +2,11 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "cli/command.h"
+#include "cli/file.h"
 #include "cli/monitor.h"
 #include "cli/page.h"
 #include "cli/server.h"
@@ -68,21 +63,6 @@ int serve(const Session& session, const ServeChoices& choices) {
   server.stop();
   answers.join();
   return kDone;
-}
-
-// Complete under its name or not at all.
-void write_file(const std::string& path, const std::string& text) {
-  std::string draft = path + ".XXXXXX";
-  const int file = mkstemp(draft.data());
-  const bool is_written = file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-                          fchmod(file, 0600) == 0;
-  const int error = errno;
-  if (file >= 0) close(file);
-  if (is_written && rename(draft.c_str(), path.c_str()) == 0) return;
-  const int reason = is_written ? errno : error;
-  if (file >= 0) unlink(draft.c_str());
-  throw Failure(CACHE_OS_ERROR, fmt::format("Writing {} failed: {}. Choose another file.", path_in_quotes(path),
-                                            std::strerror(reason)));
 }
 
 int make_report(const Session& session, const ServeChoices& choices, const std::string& path) {

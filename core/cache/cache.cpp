@@ -84,6 +84,7 @@ Cache::Cache(std::unique_ptr<Segment> segment, const AttachedHeader& attached, s
       process_table_(header_, reinterpret_cast<ProcessSlot*>(segment_->data() + attached.geometry.process_slots_offset),
                      attached.geometry.process_slots, attached.residence, &pin_places_),
       sample_(*segment_, attached.geometry),
+      trace_(*segment_, attached.geometry, attached.created_monotonic_ms),
       tags_(segment_.get(), attached.geometry) {
   for (std::uint32_t index = 0; index < attached.geometry.shards; ++index) {
     shards_[index].emplace(segment_.get(), attached.geometry, index, attached.hash_seed);
@@ -300,12 +301,15 @@ bool Cache::reap_dead_processes() {
   if (has_checksums()) [[unlikely]]
     request.caller_flags |= checksum_word(value.data, value.size, request.key.hash);
   std::optional<Stopwatch> took;
-  if (sample_.has(request.key.hash)) [[unlikely]]
+  const bool is_sampled = sample_.has(request.key.hash);
+  if (is_sampled) [[unlikely]]
     if (sample_.may_measure(request.key.hash)) took.emplace();
   const Deadline deadline(timeout_);
   const Status status = store_request(request, {deadline, now});
-  if (took) [[unlikely]]
-    note_set_time(*took);
+  if (is_sampled) [[unlikely]] {
+    if (took) note_set_time(*took);
+    if (status == Status::kOk) trace_.note(request.key.hash, AccessKind::kStore, value.size);
+  }
   if (status == Status::kOk) count_puts(1);
   if (status != Status::kOk || mode != StoreMode::kSet) note_outcome(operation_of(mode), status);
   return status;
@@ -442,6 +446,8 @@ Status Cache::pin(std::string_view key, PinnedValue* held) noexcept {
   Status status = shards_[held->shard]->pin(hashed, pins, deadline, access_instant(), now, held);
   if (has_checksums()) [[unlikely]]
     status = pin_verified(hashed, pins, deadline, status, held);
+  if (sample_.has(hashed.hash)) [[unlikely]]
+    trace_read(hashed, status, held->read.value_size);
   if (status == Status::kOk) [[likely]] {  // With a pin it has a slot.
     add_local(own->counters.hits, 1);
     return Status::kOk;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "core/base/segment.h"
 #include "core/base/thread_places.h"
 #include "core/cache/access_clock.h"
+#include "core/cache/access_trace.h"
 #include "core/cache/batch_work.h"
 #include "core/cache/format.h"
 #include "core/cache/limit_table.h"
@@ -295,6 +297,10 @@ class Cache final : private ForkAware {
   // Shards in their order, then the process table. A hold mostly takes less than a microsecond: what is found twice is
   // worth a look.
   Status lock_holders(std::vector<LockHolder>* holders);
+  // The accesses of sampled keys that the cursor has not seen: `*count` of them. Keeps noting on for a second. One key
+  // in 2^`*shift` is sampled now. kInvalid in a segment without a ring.
+  Status trace(AccessTrace::Cursor* cursor, std::span<TracedAccess> accesses, std::size_t* count,
+               std::uint32_t* shift) noexcept;
 
   // kFull if no more can be held (the caller copies then), kReadOnly on a read-only attach.
   Status pin(std::string_view key, PinnedValue* held) noexcept;
@@ -434,6 +440,8 @@ class Cache final : private ForkAware {
   [[gnu::noinline]] GetResult get_sampled(std::string_view key, std::byte* buffer, std::uint64_t capacity,
                                           bool wants_all) noexcept;
   [[gnu::cold]] bool note_get(const Key& key) noexcept;
+  // For a trace: what a read of a sampled key came to.
+  [[gnu::cold]] void trace_read(const Key& key, Status status, std::uint64_t size) noexcept;
   [[gnu::cold]] void note_hot(const Entry& entry) noexcept;
   [[gnu::cold]] void note_set_time(const Stopwatch& took) noexcept;
   // Counts what ProcessCounters and ShardCounters do not.
@@ -646,6 +654,7 @@ class Cache final : private ForkAware {
   ProcessPrivate<OwnState> own_;
   OperationMark slow_read_;
   ReuseSample sample_;
+  AccessTrace trace_;
   TagTable tags_;
   std::atomic<bool> has_tag_memory_{false};      // Once tags_usable() has made sure of it.
   std::atomic<NearTable*> near_table_{nullptr};  // Once near_claim() has made sure of its memory.

@@ -93,6 +93,11 @@ bool Cache::note_get(const Key& key) noexcept {
   return sample_.note(key.hash, shard_of(key).about_entries() * attached_.geometry.shards);
 }
 
+void Cache::trace_read(const Key& key, Status status, std::uint64_t size) noexcept {
+  if (status == Status::kMiss) trace_.note(key.hash, AccessKind::kMiss, 0);
+  if (status == Status::kOk || status == Status::kTooSmall) trace_.note(key.hash, AccessKind::kHit, size);
+}
+
 // A process that gets no memory for its metrics works without them.
 void Cache::claim_metrics(std::uint32_t slot) noexcept {
   own_->metrics.store(nullptr, std::memory_order_relaxed);

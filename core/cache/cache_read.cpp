@@ -1,6 +1,8 @@
 // Reading: one key, and many in one call.
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <optional>
 #include <span>
 
 #include "core/cache/cache_lookup.h"
@@ -28,12 +30,14 @@ GetResult Cache::get_slow(std::string_view key, std::byte* buffer, std::uint64_t
 
 GetResult Cache::get_sampled(std::string_view key, std::byte* buffer, std::uint64_t capacity, bool wants_all) noexcept {
   const Key hashed = make_key(key);
-  if (!note_get(hashed)) return answer(hashed, buffer, capacity, wants_all);
-  const Stopwatch took;
+  std::optional<Stopwatch> took;
+  if (note_get(hashed)) took.emplace();
   const GetResult got = answer(hashed, buffer, capacity, wants_all);
-  if (ProcessMetrics* own = own_->metrics.load(std::memory_order_relaxed); own != nullptr) {
-    count_in(own->get_ns, took.ns());
+  if (took) {
+    ProcessMetrics* const own = own_->metrics.load(std::memory_order_relaxed);
+    if (own != nullptr) count_in(own->get_ns, took->ns());
   }
+  trace_read(hashed, got.status, got.read.value_size);
   return got;
 }
 
@@ -120,11 +124,14 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
   std::array<LookInShard, kReadGroup> probes;
   for (std::size_t begin = 0; begin < items.size(); begin += kReadGroup) {
     const std::span<BatchItem> group = items.subspan(begin, std::min(kReadGroup, items.size() - begin));
+    std::uint32_t sampled = 0;  // A bit for each.
     for (std::size_t i = 0; i < group.size(); ++i) {
       probes[i].shard = nullptr;
       if (group[i].status != Status::kOk) continue;
-      if (sample_.has(keys[begin + i].hash)) [[unlikely]]
+      if (sample_.has(keys[begin + i].hash)) [[unlikely]] {
         note_get(keys[begin + i]);
+        sampled |= 1U << i;
+      }
       Shard& shard = shard_of(keys[begin + i]);
       if (!shard.probe_start<false>(keys[begin + i], &probes[i].probe)) continue;
       probes[i].shard = &shard;
@@ -161,6 +168,10 @@ Status Cache::get_many(BatchWork& work, const Deadline& deadline, BatchBuffer* r
       ++hits;
       item.value = to;
       room->used_bytes += std::min(taken, left);
+    }
+    for (; sampled != 0; sampled &= sampled - 1) {
+      const auto i = static_cast<std::size_t>(std::countr_zero(sampled));
+      trace_read(keys[begin + i], group[i].status, group[i].read.value_size);
     }
   }
   count_reads(hits, misses);

@@ -1,4 +1,6 @@
-// What is in use at one moment: places of limits, permits, waiters, locks.
+// What is in use at one moment: places of limits, permits, waiters, locks; and which keys are asked for.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <span>
@@ -62,6 +64,29 @@ Status Cache::lock_holders(std::vector<LockHolder>* holders) {
     if (hold_shard(hold) < geometry.shards) add(LockHolder::Kind::kRead, hold_shard(hold), slot.mutex);
   }
   add(LockHolder::Kind::kProcessTable, 0, header()->registry_mutex);
+  return Status::kOk;
+}
+
+Status Cache::trace(AccessTrace::Cursor* cursor, std::span<TracedAccess> accesses, std::size_t* count,
+                    std::uint32_t* shift) noexcept {
+  *count = 0;
+  now_and_look();
+  if (const Status status = present(); status != Status::kOk) return status;
+  if (const Status status = writable(); status != Status::kOk) return status;
+  const Geometry& geometry = attached_.geometry;
+  if (!geometry.has_trace() || !geometry.has_metrics()) {
+    return fail_without_throwing(Status::kInvalid, [&] {
+      return fmt::format(
+          "This segment of {} bytes cannot be traced: it has less than {} MiB, or another version of the library made "
+          "it. Make a new one with at least {} MiB (MEMSTREAM_SIZE).",
+          geometry.size_bytes, kLeastTraceSegment >> 20, kLeastTraceSegment >> 20);
+    });
+  }
+  const Status status = segment_->commit(geometry.areas[kTraceArea].offset, kTraceAreaSize);
+  if (status != Status::kOk) return status;
+  trace_.keep_on(cursor);
+  *count = trace_.read(cursor, accesses);
+  *shift = sample_.shift();
   return Status::kOk;
 }
 

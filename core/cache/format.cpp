@@ -190,7 +190,7 @@ Status SegmentFormat::lay_out(Segment& segment, const Geometry& geometry, bool i
   header->awaited_until_ms.store(0, std::memory_order_relaxed);
   header->watched.store(0, std::memory_order_relaxed);
   // Removes what a creator with another number of shards has put there.
-  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea, kWatchArea}) {
+  for (const std::uint32_t number : {kTagArea, kLimitArea, kNearArea, kWatchArea, kTraceArea}) {
     const Area& area = geometry.areas[number];
     if (area.size_bytes == 0 || is_blank) continue;
     if (const Status status = segment.commit(area.offset, area.size_bytes); status != Status::kOk) return status;

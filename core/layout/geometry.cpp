@@ -131,7 +131,9 @@ Status make_geometry(std::uint64_t size_bytes, std::uint32_t shards, Geometry* g
   if (size_bytes >= kLeastNearSegment) result.areas[kNearArea] = {limits_end, kNearAreaSize};
   const std::uint64_t near_end = limits_end + result.areas[kNearArea].size_bytes;
   if (size_bytes >= kLeastWatchSegment) result.areas[kWatchArea] = {near_end, result.watches_size_bytes()};
-  result.shards_offset = near_end + result.areas[kWatchArea].size_bytes;
+  const std::uint64_t watches_end = near_end + result.areas[kWatchArea].size_bytes;
+  if (size_bytes >= kLeastTraceSegment) result.areas[kTraceArea] = {watches_end, kTraceAreaSize};
+  result.shards_offset = watches_end + result.areas[kTraceArea].size_bytes;
   result.shard_size = (size_bytes - result.shards_offset) / result.shards / kPageSize * kPageSize;
   if (result.shard_size < kMinShardSize) {
     return fail(Status::kBadShards,

@@ -12,6 +12,7 @@
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
+#include "core/layout/layout_trace.h"
 #include "core/layout/layout_waits.h"
 #include "core/layout/layout_watches.h"
 
@@ -78,6 +79,8 @@ struct Geometry {
   constexpr std::uint64_t limits_size_bytes() const noexcept {
     return holdings_offset() + holding_stripes() * sizeof(HoldingStripe);
   }
+
+  constexpr bool has_trace() const noexcept { return areas[kTraceArea].size_bytes >= kTraceAreaSize; }
 
   constexpr bool has_near_table() const noexcept { return areas[kNearArea].size_bytes >= kNearAreaSize; }
 

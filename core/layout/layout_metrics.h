@@ -51,7 +51,7 @@ struct SegmentMetrics {
   MetricWord places;                        // Of ProcessMetrics: the first 64 that were ever used, a bit each,
   MetricWord more_places;                   // and those behind.
   MetricWord hot_notes;                     // How often an entry was noted as hot.
-  std::byte unused[8];
+  MetricWord trace_until_ms;  // On CLOCK_MONOTONIC_COARSE: until then somebody reads the ring of accesses. 0: nobody.
   std::atomic<std::uint32_t> keys_of_generation[kReuseGenerations];  // By number modulo that.
   MetricWord distances[kAgeBuckets];                                 // As references, by the reuse distance in keys.
   HotEntry hot[kHotEntries];

@@ -276,6 +276,18 @@ TEST_CASE("a segment has rings of changed keys from 16 MiB on, of less than a hu
   }
 }
 
+TEST_CASE("a segment has a ring of accesses from 16 MiB on") {
+  CHECK_FALSE(made(15 * kMiB).has_trace());
+  const Geometry geometry = made(16 * kMiB);
+  CHECK(geometry.has_trace());
+  CHECK(geometry.areas[kTraceArea].size_bytes == 64 << 10);
+  CHECK(geometry.shards_offset == geometry.areas[kTraceArea].offset + geometry.areas[kTraceArea].size_bytes);
+  Geometry without = geometry;
+  without.areas[kTraceArea].size_bytes -= kPageSize;
+  CHECK(geometry_is_valid(without));
+  CHECK_FALSE(without.has_trace());
+}
+
 TEST_CASE("a block of the units that are computed holds key and value, aligned, wherever it stands") {
   for (std::uint32_t key_size : {1U, 15U, 16U, 17U, 100U, 1024U}) {
     for (std::uint64_t value_size : {0U, 1U, 15U, 16U, 17U, 4095U, 4096U, 4097U, 100'000U}) {

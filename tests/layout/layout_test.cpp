@@ -17,6 +17,7 @@
 #include "core/layout/layout_metrics.h"
 #include "core/layout/layout_near.h"
 #include "core/layout/layout_tags.h"
+#include "core/layout/layout_trace.h"
 #include "core/layout/layout_waits.h"
 #include "core/layout/layout_watches.h"
 
@@ -104,6 +105,10 @@ const std::map<std::string, Layout> kCompiled = {
     {"WatchRing",
      {sizeof(WatchRing), {FIELD(WatchRing, reserved), FIELD(WatchRing, written), FIELD(WatchRing, unused)}}},
     {"LimitHead", {sizeof(LimitHead), {FIELD(LimitHead, mover), FIELD(LimitHead, is_used), FIELD(LimitHead, unused)}}},
+    {"TraceRecord",
+     {sizeof(TraceRecord),
+      {FIELD(TraceRecord, hash), FIELD(TraceRecord, what), FIELD(TraceRecord, size), FIELD(TraceRecord, seal)}}},
+    {"TraceRing", {sizeof(TraceRing), {FIELD(TraceRing, next), FIELD(TraceRing, unused), FIELD(TraceRing, records)}}},
     {"RateBucket", {sizeof(RateBucket), {FIELD(RateBucket, limits), FIELD(RateBucket, notes)}}},
     {"RateLimit", {sizeof(RateLimit), {FIELD(RateLimit, due), FIELD(RateLimit, key)}}},
     {"RateNote",
@@ -123,8 +128,8 @@ const std::map<std::string, Layout> kCompiled = {
       {FIELD(SegmentMetrics, sample_shift), FIELD(SegmentMetrics, generation),
        FIELD(SegmentMetrics, sampled_references), FIELD(SegmentMetrics, references),
        FIELD(SegmentMetrics, first_references), FIELD(SegmentMetrics, places), FIELD(SegmentMetrics, more_places),
-       FIELD(SegmentMetrics, hot_notes), FIELD(SegmentMetrics, unused), FIELD(SegmentMetrics, keys_of_generation),
-       FIELD(SegmentMetrics, distances), FIELD(SegmentMetrics, hot)}}},
+       FIELD(SegmentMetrics, hot_notes), FIELD(SegmentMetrics, trace_until_ms),
+       FIELD(SegmentMetrics, keys_of_generation), FIELD(SegmentMetrics, distances), FIELD(SegmentMetrics, hot)}}},
     {"HotEntry", {sizeof(HotEntry), {FIELD(HotEntry, name), FIELD(HotEntry, weight)}}},
     {"ShardMetrics",
      {sizeof(ShardMetrics),

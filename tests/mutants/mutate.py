@@ -19,6 +19,7 @@ import pins_and_recovery
 import processes
 import quick_put
 import structure
+import tracing
 import watching
 from mutant import Mutant, Stale
 from suites import SUITE_OF_NAME
@@ -35,6 +36,7 @@ MUTANTS: dict[str, Mutant] = {
         processes,
         quick_put,
         structure,
+        tracing,
         watching,
     )
     for mutant in module.MUTANTS

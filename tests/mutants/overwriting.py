@@ -210,8 +210,7 @@ MUTANTS = [
         "a scan without a lock leaves out the keys whose values are being overwritten",
         "core/shard/shard_read.cpp",
         "    if (!redo_.find(id, EntryRef{ref}, &found)) return false;\n    block =",
-        "    if (!redo_.find(id, EntryRef{ref}, &found) || found.record != nullptr) return false;\n"
-        "    block =",
+        "    if (!redo_.find(id, EntryRef{ref}, &found) || found.record != nullptr) return false;\n" "    block =",
         ("shard_overwrite_test",),
     ),
     Mutant(

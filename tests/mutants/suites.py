@@ -46,6 +46,7 @@ SUITES = [
     unit("wait_table_test"),
     unit("shard_stamp_test"),
     unit("watch_table_test"),
+    unit("access_trace_test"),
     unit("shard_conditions_test"),
     unit("shard_overwrite_test"),
     unit("shard_overwrite_race_test"),
@@ -97,6 +98,7 @@ SUITES = [
     Suite(
         "get_and_touch_step_test", "get_and_touch_step_test", "tests/torture/get_and_touch_step_test", limit_seconds=60
     ),
+    unit("trace_test", "posix"),
     Suite("watch_step_test", "watch_step_test", "tests/torture/watch_step_test", limit_seconds=120),
     unit("limit_table_test"),
     unit("limits_test", "posix", limit_seconds=120),

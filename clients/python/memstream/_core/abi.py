@@ -330,6 +330,32 @@ class Usage(ctypes.Structure):
     ]
 
 
+class Trace(ctypes.Structure):
+    """`memstream_trace_t`."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("position", c_uint64),
+        ("lost", c_uint64),
+        ("gaps", c_uint64),
+        ("waits_since", c_uint64),
+        ("noted_until", c_uint64),
+        ("sample_step", c_uint64),
+    ]
+
+
+class Access(ctypes.Structure):
+    """`memstream_access_t`."""
+
+    _fields_ = [
+        ("key_hash", c_uint64),
+        ("time_ms", c_uint64),
+        ("size", c_uint64),
+        ("what", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 class LockHolder(ctypes.Structure):
     """`memstream_lock_holder_t`."""
 
@@ -405,6 +431,8 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "memstream_metrics_t": Metrics,
     "memstream_usage_t": Usage,
     "memstream_lock_holder_t": LockHolder,
+    "memstream_trace_t": Trace,
+    "memstream_access_t": Access,
     "memstream_reap_report_t": ReapReport,
     "memstream_resize_report_t": ResizeReport,
     "memstream_segment_t": Segment,
@@ -480,6 +508,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Sequence[Any]]] = {
     "memstream_metrics": (c_int, (c_void_p, POINTER(Metrics))),
     "memstream_usage": (c_int, (c_void_p, POINTER(Usage))),
     "memstream_lock_holders": (c_int, (c_void_p, POINTER(LockHolder), c_size_t, POINTER(c_size_t))),
+    "memstream_trace": (c_int, (c_void_p, POINTER(Trace), POINTER(Access), c_size_t, POINTER(c_size_t))),
     "memstream_reap": (c_int, (c_void_p, POINTER(ReapReport))),
     "memstream_resize": (c_int, (c_void_p, c_uint64, POINTER(ResizeReport))),
     "memstream_hot_keys": (c_int, (c_void_p, POINTER(Entry), c_size_t, POINTER(c_size_t))),
