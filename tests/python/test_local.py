@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from ctypes import byref, sizeof
@@ -101,7 +102,7 @@ def test_a_miss_is_not_kept(cache: Cache, local: LocalCache) -> None:
     assert local.get("key") is None and local.get("key", 5) == 5
     with pytest.raises(errors.CacheMiss):
         local["key"]
-    assert local.info() == (0, 3, 0, 0, 10_000)
+    assert local.info() == (0, 3, 0, 0, 10_000) and not local._start()._reading
     store(cache, "key", None)
     assert local.get("key", 5) is None and local.get("key", 5) is None and local.info().hits == 1
 
@@ -112,6 +113,10 @@ def test_in_asks_the_shared_cache_for_what_is_not_kept(cache: Cache, local: Loca
     assert local["key"] == 1 and "key" in local
     cache.delete("key")
     assert within(SOON, lambda: "key" not in local)
+    store(cache, "brief", 1, ttl=0.4)
+    assert local["brief"] == 1 and "brief" in local
+    time.sleep(0.4)
+    assert "brief" not in local
 
 
 def test_a_key_that_is_none_is_refused_as_by_the_cache(local: LocalCache) -> None:
@@ -308,11 +313,33 @@ def met(segment: Segment) -> Iterator[Met]:
         yield Met(cache, local, serializer)
 
 
-def test_a_read_keeps_nothing_that_changed_meanwhile(met: Met) -> None:
+def test_a_read_keeps_nothing_that_changed_meanwhile(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: List[Any] = []
+    put = module._Store._put
+
+    def note_and_put(self: Any, key: Key, value: Any) -> None:
+        kept.append(value)
+        put(self, key, value)
+
+    monkeypatch.setattr(module._Store, "_put", note_and_put)
     store(met.cache, "key", 1)
     met.serializer.meanwhile = lambda: store(met.cache, "key", 2)
     assert met.local["key"] == [1]
     assert met.local["key"] == [2] and met.local["key"] is met.local["key"]
+    assert kept == [[2]]  # A value that is kept for an instant is one that another thread may get.
+
+
+def test_a_read_keeps_nothing_that_a_signal_handler_sets_meanwhile(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = module._Store._put
+
+    def set_and_put(self: Any, key: Key, value: Any) -> None:
+        monkeypatch.undo()
+        met.local.set("key", 2)
+        put(self, key, value)
+
+    store(met.cache, "key", 1)
+    monkeypatch.setattr(module._Store, "_put", set_and_put)
+    assert met.local["key"] == [1] and met.local["key"] == [2]
 
 
 def test_a_read_keeps_nothing_if_any_key_may_have_changed_meanwhile(met: Met) -> None:
@@ -359,6 +386,34 @@ def test_readers_of_two_values_keep_neither(met: Met, monkeypatch: pytest.Monkey
     met.serializer.meanwhile = read_newer
     assert met.local["key"] == [1] and inner == [[2]]
     assert met.local["key"] == [2]
+
+
+def test_a_reader_that_ends_later_takes_away_an_older_value(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    unheard(met, monkeypatch)
+    met.cache["key"] = 1
+    has_read, may_end = threading.Event(), threading.Event()
+    got: List[object] = []
+
+    def decode_slowly() -> None:
+        has_read.set()
+        may_end.wait(SOON)
+
+    def read_newer() -> None:
+        met.serializer.meanwhile = decode_slowly
+        got.append(met.local["key"])
+
+    reader = threading.Thread(target=read_newer)
+
+    def let_another_thread_read() -> None:
+        met.cache["key"] = 2
+        reader.start()
+        assert has_read.wait(SOON)
+
+    met.serializer.meanwhile = let_another_thread_read
+    assert met.local["key"] == [1] and met.local["key"] == [1] and got == []
+    may_end.set()
+    reader.join()
+    assert got == [[2]] and met.local["key"] == [2]
 
 
 def test_a_reader_that_finds_nothing_makes_others_keep_nothing(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,12 +557,13 @@ def test_a_forked_child_leaves_the_one_of_its_parent_alone(
 ) -> None:
     store(cache, "key", [1])
     assert local["key"] == [1]
-    before = descriptors()
+    before, ending = descriptors(), [local._start().stop]
 
     def body() -> None:
         # The two of the pipe are closed; one that lists the directory is open in both.
         assert descriptors() == before - 2
-        local._ending()
+        for each in ending:
+            each()
         local.close()
         cache.close()
 
@@ -534,6 +590,7 @@ def test_it_ends_with_its_block_and_leaves_nothing(cache: Cache) -> None:
     with memstream.local(cache) as local:
         assert local["key"] == [1] and threads() == before + 2 and not local.closed
         assert repr(local).startswith("<memstream.LocalCache of <memstream.Cache")
+    assert "memstream-local" not in [each.name for each in threading.enumerate()]
     assert local.closed and has_ended(before, opened)
     local.close()
     for call in (lambda: local.get("key"), lambda: local["key"], local.info, local.clear):
@@ -566,20 +623,37 @@ def test_it_ends_with_its_cache(segment: Segment) -> None:
         each.close()
 
 
-def test_its_thread_may_end_it(cache: Cache) -> None:
+def test_it_keeps_nothing_once_nobody_tells_what_changes(
+    cache: Cache, local: LocalCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> List[Any]:
+        raise errors.NoMemory(memstream.Status.NO_MEMORY, "for the test")
+
+    store(cache, "key", [1])
+    assert keeps(local, "key")
+    monkeypatch.setattr(module._FollowedWatch, "pending", fail)
+    cache["key"] = [2]
+    assert within(SOON, lambda: local["key"] == [2])
+    cache["key"] = [3]
+    assert local["key"] == [3] and local["key"] is not local["key"]
+
+
+def test_its_thread_may_end_it(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last reference goes, or the cache is closed, where a value is dropped: in the thread that follows."""
 
     class Closing(List[int]):
         def __del__(self) -> None:
             local.close()
 
+    unraisable: List[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     local = memstream.local(cache)
     before = threads()
     cache["key"] = [1]
     time.sleep(0.1)
     local._start().values["key"] = Closing()
     cache["key"] = [2]
-    assert within(SOON, lambda: local.closed and threads() == before - 2)
+    assert within(SOON, lambda: local.closed and threads() == before - 2) and unraisable == []
 
 
 def test_a_process_ends_while_it_has_one(segment: Segment) -> None:
@@ -650,7 +724,8 @@ class Followed:
         self.changes = 0
         self._segment = segment
         self._last = self._least = 0
-        self._since = time.monotonic()
+        self._age = 0.0
+        self._now = time.monotonic()
         self._start()
 
     def _start(self) -> None:
@@ -658,14 +733,15 @@ class Followed:
         self._changes_before = self.changes
 
     def read(self, local: LocalCache) -> None:
-        asked_at = time.monotonic()
+        before, self._now = self._now, time.monotonic()
+        self._age += min(self._now - before, 0.01)  # A process that gets no processor learns nothing.
         version = local.get(self.key, 0)
         assert version >= self._last, "it went back"
         self.changes += version > self._last
         self._last = version
-        if asked_at > self._since + OLDEST:
+        if self._age > OLDEST:
             assert version >= self._least, "it is old"
-            self._since, self._least = time.monotonic(), local.cache.get(self.key, 0)
+            self._age, self._least = 0.0, local.cache.get(self.key, 0)
 
     def kill(self) -> bool:
         """Kills the writer and starts another one, if the reader has seen changes by this one."""

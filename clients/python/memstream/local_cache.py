@@ -311,7 +311,7 @@ class LocalCache(EndedByBlock):
                 store = self._store
                 if store is None:
                     store = _Store(_FollowedWatch(self.cache, self.prefix), self._maxsize)
-                    self._ending = finalize(self, store.stop)
+                    finalize(self, store.stop)
                     self._store, self._values = store, store.values
         return store
 
@@ -344,7 +344,7 @@ class LocalCache(EndedByBlock):
     def _read(self, key: Key, default: Any) -> Any:
         store = self._start()
         name = encode_key(key)
-        if store.has_ended or not name.startswith(self.prefix):
+        if not name.startswith(self.prefix):
             return self.cache.get(key, default)
         if key.__class__ is not str:
             key = name
@@ -459,7 +459,6 @@ class LocalCache(EndedByBlock):
     def _leave_to_parent(self) -> None:
         """Begins in a forked child."""
         if self._store is not None:
-            self._ending.detach()
             self._store.leave_to_parent()
         self._begin()
 
