@@ -454,9 +454,9 @@ def test_a_hit_is_not_given_after_its_expiry(cache: Cache, local: LocalCache, mo
     first = local["key"]
     assert local["key"] is first and local[b"key"] is first
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 59.5)
+    monkeypatch.setattr(module, "monotonic", lambda: now + 59.5)
     assert local["key"] is first
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    monkeypatch.setattr(module, "monotonic", lambda: now + 60)
     cache_asked = local.info().misses
     assert local["key"] is not first and local.info().misses == cache_asked + 1
     monkeypatch.undo()
@@ -473,8 +473,8 @@ def test_a_longer_time_to_live_counts(cache: Cache, local: LocalCache) -> None:
 def test_nothing_that_expires_is_kept_while_the_wall_clock_is_being_set(monkeypatch: pytest.MonkeyPatch) -> None:
     wall, steady = time.time(), time.monotonic()
     passed, setting = 0.0, 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: steady + passed)
-    monkeypatch.setattr(time, "time", lambda: wall + passed + setting)
+    monkeypatch.setattr(module, "monotonic", lambda: steady + passed)
+    monkeypatch.setattr(module, "time", lambda: wall + passed + setting)
     clock = module._Clock()
     assert clock.until(wall + 10) == pytest.approx(steady + 10 - 0.12, abs=0.001)
     setting = -3600.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 from itertools import islice
+from time import monotonic, time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 from weakref import WeakSet, finalize
 
@@ -48,13 +48,13 @@ class _Clock:
     """Translates an expiry from Unix time, in which the cache tells it, to the clock that nobody sets."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = time() - monotonic()
         self._unsettled_until = 0.0
 
     def until(self, expires_at: float) -> float:
         """Returns until when a value may be kept, at the latest: a little before it expires. 0: it may not."""
-        now = time.monotonic()
-        offset = time.time() - now
+        now = monotonic()
+        offset = time() - now
         if abs(offset - self._offset) > _LEAST_STEP:  # The wall clock was set. The cache may not know it yet.
             self._unsettled_until = now + _CLOCK_PAUSE
         self._offset = offset
@@ -136,7 +136,7 @@ class _Store:
             for spelling in _spellings(name):
                 value = self.values.get(spelling, _MISSING)
                 found = value if type(value) is _Expiring else _Expiring(value, _NEVER)
-                if value is not _MISSING and time.monotonic() < found.until:
+                if value is not _MISSING and monotonic() < found.until:
                     return found
             self._drop(name)
             self.misses += 1
@@ -177,7 +177,7 @@ class _Store:
     def _keep(self, key: Key, value: Any, expires_at_ms: int) -> None:
         if not expires_at_ms:
             self._put(key, value)
-        elif (until := self._clock.until(expires_at_ms / 1000)) > time.monotonic():
+        elif (until := self._clock.until(expires_at_ms / 1000)) > monotonic():
             self._put(key, _Expiring(value, until))
 
     def _put(self, key: Key, value: Any) -> None:
@@ -334,7 +334,7 @@ class LocalCache(EndedByBlock):
             if type(value) is not _Expiring:
                 self._hits += 1
                 return value
-            if time.monotonic() < value.until:
+            if monotonic() < value.until:
                 self._hits += 1
                 return value.value
         except (KeyError, TypeError):  # The latter: a list, for instance, whose error tells more below.
@@ -374,7 +374,7 @@ class LocalCache(EndedByBlock):
         if not isinstance(key, (str, bytes)):
             return False
         value = self._values.get(key, _MISSING)
-        is_here = value is not _MISSING and (type(value) is not _Expiring or time.monotonic() < value.until)
+        is_here = value is not _MISSING and (type(value) is not _Expiring or monotonic() < value.until)
         return is_here or key in self.cache
 
     def set(self, key: Key, value: Any, ttl: Optional[Duration] = None, flags: int = 0, *, tags: Tagged = None) -> None:
