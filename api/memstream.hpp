@@ -34,6 +34,7 @@
 #include "memstream_metrics.h"
 #include "memstream_result.hpp"
 #include "memstream_tags.h"
+#include "memstream_watch.h"
 
 namespace memstream {
 inline namespace cxx1 {
@@ -526,6 +527,42 @@ class BasicLease {
   detail::HeldLease held_;
 };
 
+// Keys under a prefix that change, in whatever process. C: memstream_watch().
+//
+// OWNS: the watch. The destructor ends it. It may end after its cache. A forked child begins a watch of its own.
+template <class Face>
+class BasicWatch {
+ public:
+  // Takes over a watch of the C interface.
+  explicit BasicWatch(memstream_watch_t* watch) noexcept : watch_(watch) {}
+  BasicWatch(BasicWatch&& other) noexcept : watch_(std::exchange(other.watch_, nullptr)) {}
+  BasicWatch& operator=(BasicWatch&& other) noexcept {
+    BasicWatch old(std::move(*this));
+    watch_ = std::exchange(other.watch_, nullptr);
+    return *this;
+  }
+  ~BasicWatch() { memstream_watch_end(&watch_); }
+
+  // For poll() and the like: readable as long as next() has something to tell. Do not read from it. -1: the watch was
+  // moved. C: memstream_watch_fd().
+  int descriptor() const noexcept { return memstream_watch_fd(watch_); }
+  // A key that has changed. An empty one says "look again": any key under the prefix may have changed. CACHE_MISS:
+  // nothing has changed within that time. CACHE_GONE: begin another watch. C: memstream_watch_next().
+  typename Face::template Maybe<std::string> next(std::chrono::milliseconds timeout) {
+    return Face::maybe([&]() -> Result<std::string> {
+      if (auto error = detail::refuse_negative("timeout", timeout)) return *std::move(error);
+      std::array<char, CACHE_MAX_KEY_SIZE> key;
+      std::size_t size = key.size();
+      const int status = memstream_watch_next(watch_, key.data(), &size, detail::count_of(timeout));
+      if (status != CACHE_OK) return Error::of(status);
+      return std::string(key.data(), size);
+    });
+  }
+
+ private:
+  memstream_watch_t* watch_;  // NULL: moved.
+};
+
 // ---- Scans and batches ----
 
 // The entries of a cache, as an input range. Each begin() goes on where the last iterator was. C: memstream_scan().
@@ -695,6 +732,7 @@ class BasicCache {
   using Sure = typename Face::template Sure<T>;
   using Lease = BasicLease<Face>;
   using Scan = BasicScan<Face>;
+  using Watch = BasicWatch<Face>;
 
   // Opens a cache, and creates the segment if it does not exist. C: memstream_open().
   static Sure<BasicCache> open(const Options& options = {}) {
@@ -1060,6 +1098,16 @@ class BasicCache {
       return status;
     });
   }
+  // Watches the keys that begin with a prefix; with none all keys. What changes after this call is told, and what was
+  // changed before it can be read. The segment has at least 16 MiB. C: memstream_watch().
+  Sure<Watch> watch(std::string_view prefix = {}) {
+    return Face::sure([&]() -> Result<Watch> {
+      memstream_watch_t* watch = nullptr;
+      const int status = memstream_watch(handle(), prefix.data(), prefix.size(), &watch);
+      if (status != CACHE_OK) return Error::of(status);
+      return Watch(watch);
+    });
+  }
 
   // ---- Inspection ----
 
@@ -1152,10 +1200,12 @@ class BasicCache {
 using Cache = BasicCache<Results>;
 using Lease = BasicLease<Results>;
 using Scan = BasicScan<Results>;
+using Watch = BasicWatch<Results>;
 #ifdef __cpp_exceptions
 using ThrowingCache = BasicCache<Throws>;
 using ThrowingLease = BasicLease<Throws>;
 using ThrowingScan = BasicScan<Throws>;
+using ThrowingWatch = BasicWatch<Throws>;
 #endif
 
 }  // namespace cxx1

@@ -43,6 +43,10 @@ SECTIONS = (
     Section("Tags", (("tags.py", "Tags"),)),
     Section("Rate limits, semaphores and locks", (("limits.py", "CacheLimits"), ("limits.py", "Semaphore"))),
     Section("Changes and watches", (("watches.py", "CacheWatches"), ("watches.py", "Watch"))),
+    Section(
+        "Objects kept in the process",
+        tuple(("local_cache.py", name) for name in ("local", "LocalCache", "LocalInfo")),
+    ),
     Section("Values in place", (("_core/views.py", "View"), ("_core/views.py", "Reservation"))),
     Section(
         "Records",

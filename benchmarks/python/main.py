@@ -41,6 +41,7 @@ CONTENDERS: list[Type[Contender]] = [
     ours.Plain,
     ours.PlainCtypes,
     ours.Views,
+    ours.Local,
     ours.Copies,
     embedded.Dict,
     embedded.Lmdb,

@@ -26,6 +26,7 @@ C_HEADERS = (
     "api/memstream_limits.h",
     "api/memstream_metrics.h",
     "api/memstream_tags.h",
+    "api/memstream_watch.h",
 )
 # Functions of the C interface that the header does not call, each with what it calls instead.
 LEFT_OUT = {

@@ -1,5 +1,7 @@
 // The interface for C++, every member of a cache: what it returns, and what each of its errors looks like.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
 
 #include <array>
 #include <chrono>
@@ -29,6 +31,7 @@ static_assert(!Plain<const char*> && !Plain<string_view> && !Plain<std::span<int
 static_assert(!Value<std::vector<string>> && Value<std::vector<int>> && !Value<std::vector<bool>>);
 static_assert(std::ranges::input_range<Scan> && std::ranges::view<Scan>);
 static_assert(!std::copyable<Cache> && std::movable<Cache> && std::movable<View> && std::movable<Lease>);
+static_assert(!std::copyable<Watch> && std::movable<Watch>);
 
 constexpr std::uint64_t kSize = std::uint64_t{4} << 20;
 
@@ -308,6 +311,62 @@ TEST_CASE("a limit says how long to wait, and a permit is given back by its end"
   Fixture small("limits-small");
   CHECK(fails(small.cache.held("reports"), CACHE_INVALID, "at least 16 MiB"));
   CHECK(fails(small.cache.reset_limit("user:7"), CACHE_INVALID, "at least 16 MiB"));
+}
+
+TEST_CASE("a watch names the keys that change, and ends by itself") {
+  const TemporarySegment segment("cpp-watch", 16 << 20);
+  const Options options{.name = segment.spec().name, .size_bytes = 16 << 20};
+  ThrowingCache throwing = ThrowingCache::open(options);
+  const auto is_readable = [](int descriptor) {
+    pollfd event{.fd = descriptor, .events = POLLIN, .revents = 0};
+    return ::poll(&event, 1, 0) == 1;
+  };
+  int descriptor = -1;
+  {
+    Cache cache = Cache::open(options).value();
+    Watch watch = cache.watch("config:").value();
+    descriptor = watch.descriptor();
+    CHECK(watch.next(0ms).status() == CACHE_MISS);
+    CHECK_FALSE(is_readable(descriptor));
+    throwing.set("config:a", 1);
+    throwing.set("other", 1);
+    CHECK(watch.next(10s).value() == "config:a");
+    CHECK(watch.next(1ms).status() == CACHE_MISS);
+    const Tags tags = throwing.tags(std::array<string_view, 1>{"group"});
+    throwing.set("config:b", 1, {.tags = &tags});
+    CHECK(watch.next(10s).value() == "config:b");
+    throwing.invalidate("group");
+    CHECK(watch.next(10s).value().empty());
+    CHECK(fails(watch.next(-1ms), CACHE_INVALID, "Invalid timeout"));
+
+    ThrowingWatch all = throwing.watch();
+    CHECK(!all.next(0ms).has_value());
+    throwing.remove("other");
+    CHECK(all.next(10s) == "other");
+    ThrowingWatch moved = std::move(all);
+    CHECK(all.descriptor() == -1);
+    throwing.set("other", 2);
+    CHECK(moved.next(10s) == "other");
+
+    Watch second = cache.watch().value();
+    const int ended = second.descriptor();
+    second = std::move(watch);
+    CHECK(second.descriptor() == descriptor);
+    CHECK(::fcntl(ended, F_GETFD) == -1);
+    CHECK(fails(cache.watch(string(1025, 'k')), CACHE_INVALID, "Invalid prefix"));
+    CHECK_THROWS_AS(throwing.watch(string(1025, 'k')), Exception);
+    throwing.set("config:a", 2);
+    CHECK(cache.close());  // Before its watches.
+    CHECK(second.next(10s).value() == "config:a");
+    CHECK(moved.next(10s) == "config:a");
+    throwing.destroy();
+    CHECK(second.next(10s).status() == CACHE_GONE);
+    CHECK_THROWS_AS(moved.next(10s), Exception);
+  }
+  CHECK(::fcntl(descriptor, F_GETFD) == -1);
+
+  Fixture small("watch-small");
+  CHECK(fails(small.cache.watch(), CACHE_INVALID, "at least 16 MiB"));
 }
 
 TEST_CASE("increment counts in decimal text") {

@@ -14,7 +14,7 @@ import pytest
 from conftest import Segment
 
 import memstream
-from memstream import Cache, Lease, ObjectCache, Reservation, View, destroy, lru_cache
+from memstream import Cache, Lease, LocalCache, ObjectCache, Reservation, View, destroy, lru_cache
 
 WAYS = ("off", "require")
 
@@ -81,6 +81,7 @@ WRONG: Dict[str, Tuple[List[Any], str]] = {
     "ignore": ([5, Nothing()], "names of parameters"),
     "typed": (_WRONG_BOOLS, "True or False"),
     "maxsize": (["128", 1.5, True, [1], Nothing(), 0, -1], "above 0"),
+    "cache": ([None, 5, "name", Cache, Nothing()], "a Cache"),
     "rate": ([*_WRONG_NUMBERS, 0, -1, 2**63], "a whole number from 1"),
     "burst": ([*(wrong for wrong in _WRONG_NUMBERS if wrong is not None), 0, -1, 2**63], "a whole number from 1"),
     "period": (_WRONG_SECONDS, "seconds above 0"),
@@ -152,6 +153,8 @@ def calling(function: str, find: Callable[[], Any], of: Any) -> Iterator[Case]:
     for wrong in all_of_them:
 
         def right(each: inspect.Parameter) -> Any:
+            if each.name == "cache":
+                return _cache[0]
             return RIGHT_IN.get((function, each.name), RIGHT.get(each.name, each.default))
 
         def call(argument: Any, wrong: inspect.Parameter = wrong) -> Any:
@@ -189,6 +192,10 @@ def cases_of(cls: type, make: Callable[[], Any]) -> Iterator[Case]:
 CACHE = list(cases_of(Cache, lambda: _cache[0]))
 OBJECT_CACHE = [case for case in cases_of(Cache, lambda: _cache[0]) if case.parameter not in OBJECTS]
 LEASE = list(cases_of(Lease, lambda: _cache[0].lease(os.urandom(8))))
+LOCAL = [
+    *calling("local", lambda: memstream.local, memstream.local),
+    *cases_of(LocalCache, lambda: memstream.local(_cache[0])),
+]
 OPENING = [
     *calling("Cache", lambda: Cache, Cache.__init__),
     *calling("ObjectCache", lambda: ObjectCache, ObjectCache.__init__),
@@ -233,7 +240,7 @@ def both_ways(case: Case, monkeypatch: pytest.MonkeyPatch, **options: Any) -> No
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("case", CACHE + LEASE, ids=repr)
+@pytest.mark.parametrize("case", CACHE + LEASE + LOCAL, ids=repr)
 def test_a_wrong_argument_is_refused_by_name_and_in_the_same_words_both_ways(
     segment: Segment, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
@@ -252,12 +259,13 @@ def test_a_wrong_option_is_refused_by_name(segment: Segment, case: Case) -> None
 
 def test_no_public_function_is_left_out() -> None:
     """What the package offers to be called is in one of the lists, or has no parameters to be wrong."""
-    listed = {case.function for case in CACHE + LEASE + OPENING}
-    for cls in (Cache, ObjectCache, Lease, Reservation, View):
+    listed = {case.function for case in CACHE + LEASE + LOCAL + OPENING}
+    for cls in (Cache, LocalCache, ObjectCache, Lease, Reservation, View):
         for name in methods(cls):
             assert name in listed or parameters(getattr(cls, name)) == []
     made_by_the_cache = {
         Lease,
+        LocalCache,
         Reservation,
         View,
         memstream.Histogram,

@@ -12,6 +12,7 @@ from conftest import Segment
 
 from memstream import Cache
 from memstream._core.handle import Handle
+from memstream._core.ownership import Owned, all_owned
 
 # Calls one body again and again while a timer's handler raises, also in destructors. `keep` is what an interactive
 # interpreter does: it holds on to the last traceback, with all that its frames refer to.
@@ -172,3 +173,26 @@ def test_a_handle_whose_destructor_is_interrupted_is_closed_by_the_next_collecti
         sys.settrace(traced)
     gc.collect()
     assert interrupted == ["call"] and mapped(segment) == before
+
+
+def test_a_collection_may_end_what_a_closing_cache_looks_through() -> None:
+    """Closing looks for what is of its cache, and may set off a collection that ends some of it."""
+    live = [Owned(lambda *_: 0) for _ in range(20)]
+    ending = [Owned(lambda *_: 0) for _ in range(300)]
+    pairs = [(number, number) for number in range(5000)]  # The interpreter has none left over for the next ones.
+
+    def end_one(*_: object) -> None:
+        if ending:
+            ending.pop()
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(end_one)
+    gc.set_threshold(7)
+    try:
+        for number in range(100):
+            pairs += [(number, number) for _ in range(400 + number % 7)]
+            assert set(live) <= set(all_owned())
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(end_one)
+    assert len(ending) < 300

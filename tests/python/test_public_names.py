@@ -20,9 +20,10 @@ from memstream import Cache, ObjectCache, errors
 NAMES: Dict[str, str] = {
     "memstream": (
         "ArgumentError Cache CacheInfo CacheMiss ConfigurationError Entry Histogram Info InternalError Lease "
-        "LibraryError LockHolder MemStreamError MemoizedFunction Metrics ObjectCache Process Repair Reservation "
+        "LibraryError LocalCache LocalInfo LockHolder MemStreamError MemoizedFunction Metrics ObjectCache "
+        "Process Repair Reservation "
         "SegmentDiffers SegmentError Semaphore Serializer SerializerError Stats Status SystemCallError Tags "
-        "UnavailableError UndecodableWarning Usage View Watch __version__ destroy lru_cache"
+        "UnavailableError UndecodableWarning Usage View Watch __version__ destroy local lru_cache"
     ),
     "memstream.errors": (
         "AcceleratorWarning ArgumentError BadAccelerator BadBackend BadChecksum BadChecksumChoice BadGroup "
@@ -38,6 +39,7 @@ NAMES: Dict[str, str] = {
     "memstream.connection": "destroy",
     "memstream.leases": "Lease",
     "memstream.limits": "Semaphore",
+    "memstream.local_cache": "LocalCache LocalInfo local",
     "memstream.lru": "lru_cache",
     "memstream.memo_results": "CacheInfo",
     "memstream.memoize": "MemoizedFunction",

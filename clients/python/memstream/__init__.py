@@ -30,6 +30,7 @@ from memstream.errors import (
 )
 from memstream.leases import Lease
 from memstream.limits import Semaphore
+from memstream.local_cache import LocalCache, LocalInfo, local
 from memstream.lru import lru_cache
 from memstream.memo_results import CacheInfo
 from memstream.memoize import MemoizedFunction
@@ -52,6 +53,8 @@ __all__ = [
     "InternalError",
     "Lease",
     "LibraryError",
+    "LocalCache",
+    "LocalInfo",
     "LockHolder",
     "MemStreamError",
     "MemoizedFunction",
@@ -76,5 +79,6 @@ __all__ = [
     "Watch",
     "__version__",
     "destroy",
+    "local",
     "lru_cache",
 ]

@@ -716,7 +716,7 @@ class Cache(EndedByBlock, CacheLimits, CacheWatches, MutableMapping[Key, Any]):
                     alone = self._connection.read(encode_key(key))
                     if alone is None:
                         continue
-                    value, flags, _ = alone
+                    value, flags = alone.memory, alone.flags
                 else:
                     continue
                 try:

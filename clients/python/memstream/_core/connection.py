@@ -56,6 +56,8 @@ class Found(NamedTuple):
     memory: Any
     flags: int
     token: int
+    expires_at_ms: int
+    """Unix time; 0: never."""
 
 
 class Connection:
@@ -127,7 +129,7 @@ class Connection:
         size.value = BUFFER_SIZE
         status = self.raw_get(self.handle, name, SIZES[len(name)], memory, size_reference, meta_reference)
         copy: Any = memory[: size.value] if status == _OK else None
-        found = Found(copy, meta.flags, meta.cas)
+        found = Found(copy, meta.flags, meta.cas, meta.expires_at_ms)
         return_buffer(buffer)
         if status == _OK:
             return found
@@ -149,12 +151,14 @@ class Connection:
             if status == _MISS:
                 return None
             self.check(status)
-            flags, token = raw.meta.flags, raw.meta.cas
+            meta = raw.meta
+            flags, token, expires_at_ms = meta.flags, meta.cas, meta.expires_at_ms
             if is_reserved(flags):
-                found = Found(View(pin).memory, flags, token)
+                found = Found(View(pin).memory, flags, token, expires_at_ms)
                 is_kept = True
                 return found
-            return Found(ctypes.string_at(raw.data, raw.size) if raw.size else b"", flags, token)
+            copy = ctypes.string_at(raw.data, raw.size) if raw.size else b""
+            return Found(copy, flags, token, expires_at_ms)
         finally:
             if not is_kept:
                 pin.give_back(None)
@@ -178,7 +182,7 @@ class Connection:
                 self.handle, name, len(name), ttl_ms, memory, byref(size), byref(meta)
             )
             if status == _OK:
-                return Found(memory[: size.value], meta.flags, meta.cas)
+                return Found(memory[: size.value], meta.flags, meta.cas, meta.expires_at_ms)
             if status == _MISS:
                 return None
             if status != _TOO_SMALL:

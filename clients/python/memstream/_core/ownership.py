@@ -60,8 +60,9 @@ def drop_guard(owned: Owned) -> None:
 
 def all_owned() -> Iterator[Owned]:
     """What this process owns now. Forgets what an interrupted destructor has left."""
-    for key, guard in list(_guards.items()):
-        owned = guard()
+    for key in list(_guards):  # Not of the items: each pair is an allocation, which may set off a collection.
+        guard = _guards.get(key)
+        owned = guard() if guard is not None else None
         if owned is not None:
             yield owned
         else:
