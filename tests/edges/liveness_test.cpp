@@ -89,7 +89,7 @@ TEST_CASE("a raw child that is killed in the middle of a put holds up nobody") {
       }
       ::_exit(1);
     }
-    ::usleep(2000 + 137 * i);
+    ::usleep(static_cast<useconds_t>(2000 + 137 * i));
     ::kill(child, SIGKILL);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
