@@ -6,6 +6,9 @@ add_custom_target(threads_tests)
 # Those that tell most, which scripts/test.sh runs before it has built the others.
 add_custom_target(smoke_tests)
 
+# Of each part some, which another compiler could break: "test.sh --full" runs them by the preset clang.
+add_custom_target(portability_tests)
+
 # The tests that scripts/test.sh runs under memcheck; "test.sh --full" runs all. Of every part one, and what the others
 # have least of: bytes that are read before they are written.
 set(MEMSTREAM_MEMCHECK_QUICK
@@ -70,6 +73,7 @@ endfunction()
 #     processes    starts processes, which want both cores: one such test at a time, beside others that want one
 #     no_valgrind  not under Valgrind, for a reason that stands beside the label
 #     smoke        one of the first that scripts/test.sh builds and runs
+#     portability  what another compiler could break: the tests of the preset clang
 #     full         not in scripts/test.sh, but in "test.sh --full"
 #     twin         given to name.sysv of BACKENDS: the same program as name.posix. The sanitizers run it with "--full"
 #     text, model, torture  look at the tree, at the models, at the library as users have it: once, with the release
@@ -82,6 +86,9 @@ function(memstream_register_test)
   endif()
   if("smoke" IN_LIST ARG_LABELS)
     add_dependencies(smoke_tests ${ARG_NAME})
+  endif()
+  if("portability" IN_LIST ARG_LABELS)
+    add_dependencies(portability_tests ${ARG_NAME})
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)

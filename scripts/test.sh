@@ -9,7 +9,7 @@ cd "$root"
 quick_steps=(format python-style shell spelling architecture types smoke release instructions python page languages
     builds asan tsan valgrind demo leftovers)
 full_steps=(release-rest asan-rest python-rest languages-rest packages site coverage valgrind-all fuzz-long mutants
-    tidy leftovers)
+    portability tidy leftovers)
 named_steps=(fuzz torture-long histories-long fuzz-hours)
 
 # list_steps: each step with what it does and which runs it belongs to.
@@ -43,6 +43,7 @@ coverage        full   every suite once more, and what share of the lines it rea
 valgrind-all    full   every suite under memcheck
 fuzz-long       full   sixty seconds for each fuzz target
 mutants         full   every seeded bug, against the suites that have to catch it
+portability     full   builds with clang, with a part of the suites; as a part of a user's build
 tidy            full   clang-tidy over the library and the command
 fuzz            alone  four seconds for each fuzz target
 torture-long    alone  hours: death at every instruction, thousands of kills and stops
@@ -212,6 +213,15 @@ step_packages() {
 
 step_site() {
     scripts/site.sh
+}
+
+# All of the tree with clang, which also checks the lock contracts, and a part of the suites. Then the library as a part of
+# a project that gives no build type.
+step_portability() {
+    local status=0
+    build clang && run_tests portability clang || status=1
+    "$python" tests/consumers/consumers_test.py embedded "$root" || status=1
+    return "$status"
 }
 
 # In quick form: against the suites that each bug's entry names, not against all until one catches it.

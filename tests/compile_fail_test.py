@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Requires of the compiler that it refuses what the types and lock contracts of the engine forbid.
 
-    compile_fail_test.py ROOT CXX [CLANG]
+    compile_fail_test.py ROOT CXX [CLANG [COMMANDS]]
 
 Each case is a line of C++ that compiles, and the same line with one mistake, which must not, for the reason that is
 named. All lines stand in one source: an error of one hides none of the others. CXX compiles the cases of the types;
-the lock contracts need clang. Without CLANG these are left out, and the last line says so.
+the lock contracts need clang. Without CLANG these are left out, and the last line says so. With COMMANDS, the
+compile_commands.json of a build with CLANG, the warnings are those of that build.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -33,7 +35,7 @@ void use(const ShardContents& contents, const RedoLog& log, RetiredBlocks& retir
          EntryRef ref, Units units, PinNumber pin, std::uint32_t cells, std::uint32_t policy, std::uint64_t bytes,
          std::uint64_t now_ms) {
 """
-NO_MATCH = "no match|convert"
+NO_MATCH = "no match|no viable|convert"
 TYPES = (
     Case("contents.owning_ref(id, position);", "contents.owning_ref(position, id);", NO_MATCH),
     Case("log.find(id, ref, found);", "log.find(EntryId{0}, id, found);", NO_MATCH),
@@ -142,13 +144,23 @@ def problems_of(root: Path, command: list[str], prelude: str, cases: tuple[Case,
     return problems
 
 
+def lock_warnings(commands: str) -> list[str]:
+    """The options for warnings of a build, but -Werror: the lock contracts must be errors by themselves."""
+    if not commands:
+        return ["-Wthread-safety", "-Werror=thread-safety"]
+    entries = json.loads(Path(commands).read_text(encoding="utf-8"))
+    (command,) = (entry["command"] for entry in entries if entry["file"].endswith("/core/shard/shard.cpp"))
+    return [option for option in command.split() if option.startswith("-W") and option != "-Werror"]
+
+
 def main() -> int:
     root, cxx = Path(sys.argv[1]), sys.argv[2]
     clang = sys.argv[3] if len(sys.argv) > 3 else ""
+    commands = sys.argv[4] if len(sys.argv) > 4 else ""
     with tempfile.TemporaryDirectory() as name:
         found = problems_of(root, [cxx, "-Wall", "-Wextra", "-Werror=narrowing"], TYPES_PRELUDE, TYPES, Path(name))
         if clang:
-            lock_command = [clang, "-Wthread-safety", "-Werror=thread-safety"]
+            lock_command = [clang, *lock_warnings(commands)]
             found += problems_of(root, lock_command, LOCKS_PRELUDE, LOCKS, Path(name))
     for problem in found:
         print(problem)

@@ -277,7 +277,7 @@ TEST_CASE("a batch finds the room that dead processes had reserved") {
   CHECK(in_child([&]() -> Complaint {
           const OpenCache own(segment.spec());
           std::uint64_t pinned_before = 1;
-          for (const std::size_t size : {1 << 20, 16 << 10, 256}) {
+          for (const std::size_t size : {1U << 20, 16U << 10, 256U}) {
             for (int i = 0; i < 128 && stats_of(own).pinned_memory != pinned_before; ++i) {
               pinned_before = stats_of(own).pinned_memory;
               memstream_reservation_t room{};

@@ -5,7 +5,6 @@
 #include <functional>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "tests/support/child_process.h"
@@ -14,6 +13,11 @@
 
 namespace memstream::test {
 namespace {
+
+struct Change {
+  const char* name;
+  std::function<int()> make;
+};
 
 using std::chrono::milliseconds;
 
@@ -77,7 +81,7 @@ TEST_CASE("whoever writes or removes a key ends its lease, and what was computed
   item.value = "newer";
   item.value_size = 5;
   const auto size = kKey.size();
-  const std::vector<std::pair<const char*, std::function<int()>>> changes = {
+  const std::vector<Change> changes = {
       {"set", [&] { return set(other, "newer"); }},
       {"add", [&] { return memstream_add(other, kKey.data(), size, "newer", 5, 0, 0); }},
       {"incr", [&] { return memstream_incr(other, kKey.data(), size, 1, &start, 0, nullptr); }},
@@ -92,17 +96,18 @@ TEST_CASE("whoever writes or removes a key ends its lease, and what was computed
          return status != CACHE_OK ? status : memstream_commit(other, &room, 0, 0);
        }},
   };
-  for (const auto& [name, change] : changes) {
-    CAPTURE(name);
+  for (const Change& change : changes) {
+    CAPTURE(change.name);
     memstream_delete(cache, kKey.data(), size);
     const std::uint64_t lease = must_lease(cache);
     const std::uint64_t of_another = must_lease(cache, "another key");
-    CHECK(change() == CACHE_OK);
+    CHECK(change.make() == CACHE_OK);
     const std::string value = get(cache);
     CHECK(value != "computed");
     CHECK(fulfil(cache, lease) == CACHE_CONFLICT);
     CHECK(get(cache) == value);
-    CHECK(release(cache, of_another, "another key") == (std::string(name) == "clear" ? CACHE_CONFLICT : CACHE_OK));
+    CHECK(release(cache, of_another, "another key") ==
+          (std::string(change.name) == "clear" ? CACHE_CONFLICT : CACHE_OK));
     CHECK(problems_of(cache) == "");
   }
 }
@@ -189,23 +194,23 @@ TEST_CASE("a lease that finds no place is fulfilled only if nobody has changed i
   const OpenCache other(segment.spec());
   std::vector<std::uint64_t> placed;
   for (int i = 0; i < 48; ++i) placed.push_back(must_lease(cache, "placed-" + std::to_string(i)));
-  const std::vector<std::pair<const char*, std::function<int()>>> changes = {
+  const std::vector<Change> changes = {
       {"set", [&] { return set(other, "newer"); }},
       {"delete", [&] { return memstream_delete(other, kKey.data(), kKey.size()) == CACHE_MISS ? CACHE_OK : -1; }},
       {"set and delete", [&] { return set(other, "v") + memstream_delete(other, kKey.data(), kKey.size()); }},
       {"release", [] { return CACHE_OK; }},
       {"clear", [&] { return memstream_clear(other); }},
   };
-  for (const auto& [name, change] : changes) {
-    CAPTURE(name);
+  for (const Change& change : changes) {
+    CAPTURE(change.name);
     memstream_delete(cache, kKey.data(), kKey.size());
     const std::uint64_t lease = must_lease(cache);
     CHECK(release(cache, lease, "another key") == CACHE_CONFLICT);
-    if (std::string(name) == "release") {
+    if (std::string(change.name) == "release") {
       CHECK(release(cache, lease) == CACHE_OK);
       CHECK(release(cache, lease) == CACHE_CONFLICT);
     } else {
-      CHECK(change() == CACHE_OK);
+      CHECK(change.make() == CACHE_OK);
     }
     const std::string value = get(cache);
     CHECK(fulfil(cache, lease) == CACHE_CONFLICT);
@@ -242,20 +247,24 @@ TEST_CASE("whoever follows a lease is told whether it was ended or lost its hold
   std::uint64_t followed = 0;
   CHECK(follow(cache, &followed) == CACHE_OK);  // There is none.
   CHECK(followed == 0);
-  const std::vector<std::pair<const char*, std::function<void(std::uint64_t)>>> ends = {
+  struct End {
+    const char* name;
+    std::function<void(std::uint64_t)> make;
+  };
+  const std::vector<End> ends = {
       {"release", [&](std::uint64_t lease) { release(cache, lease); }},
       {"fulfil", [&](std::uint64_t lease) { fulfil(cache, lease); }},
       {"set", [&](std::uint64_t) { set(cache, "newer"); }},
       {"clear", [&](std::uint64_t) { memstream_clear(cache); }},
   };
-  for (const auto& [name, end] : ends) {
-    CAPTURE(name);
+  for (const End& end : ends) {
+    CAPTURE(end.name);
     const std::uint64_t lease = must_lease(cache);
     followed = 0;
     CHECK(follow(cache, &followed) == CACHE_HELD);
     CHECK(followed == lease);
     CHECK(follow(cache, &followed, 20) == CACHE_HELD);
-    end(lease);
+    end.make(lease);
     CHECK(follow(cache, &followed) == CACHE_OK);
     memstream_delete(cache, kKey.data(), kKey.size());
     const std::uint64_t next = must_lease(cache);  // In the same place: not the one that is followed.

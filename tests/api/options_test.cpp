@@ -296,13 +296,14 @@ TEST_CASE("an option that is not possible is named as an option") {
 
 TEST_CASE("an owner is named by id or by name, and implies reading only") {
   const Environment environment;
-  for (const auto& [text, id] : std::map<std::string, std::uint32_t>{{"0", 0}, {"root", 0}, {"61001", 61001}}) {
+  for (const auto& owner : std::map<std::string, std::uint32_t>{{"0", 0}, {"root", 0}, {"61001", 61001}}) {
+    const std::string& text = owner.first;
     CAPTURE(text);
     memstream_options_t given = fresh_options();
     given.owner = text.c_str();
     OpenOptions options;
     REQUIRE_MESSAGE(read_options(&given, &options) == Status::kOk, last_error());
-    CHECK(options.spec.owner == id);
+    CHECK(options.spec.owner == owner.second);
     CHECK(options.read_only);
     CHECK(options.existing_only);
   }

@@ -138,7 +138,12 @@ TEST_CASE("every kind of change of a value wakes") {
     REQUIRE(set(cache, "5") == CACHE_OK);
     return token_of(cache);
   };
-  const std::vector<std::tuple<const char*, std::function<int()>, int>> changes = {
+  struct Change {
+    const char* name;
+    std::function<int()> make;
+    int expected;
+  };
+  const std::vector<Change> changes = {
       {"overwrite in place", [&] { return set(other, "6"); }, CACHE_OK},
       {"another block", [&] { return set(other, std::string(1000, 'v')); }, CACHE_OK},
       {"a large value", [&] { return set(other, large); }, CACHE_OK},
@@ -164,9 +169,9 @@ TEST_CASE("every kind of change of a value wakes") {
       {"delete_many", [&] { return memstream_delete_many(other, &item, 1); }, CACHE_MISS},
       {"clear", [&] { return memstream_clear(other); }, CACHE_MISS},
   };
-  for (const auto& [name, change, expected] : changes) {
-    CAPTURE(name);
-    check_told(cache, with_value, change, expected);
+  for (const Change& change : changes) {
+    CAPTURE(change.name);
+    check_told(cache, with_value, change.make, change.expected);
   }
   CHECK(problems_of(cache) == "");
 }

@@ -16,7 +16,6 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "api/memstream_tags.h"
@@ -29,6 +28,11 @@
 
 namespace memstream::test {
 namespace {
+
+struct Change {
+  const char* name;
+  std::function<int()> make;
+};
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
@@ -103,7 +107,7 @@ TEST_CASE("each kind of change of a key is named") {
   item.value_size = 5;
   Watch watch(cache, "watched:");
   CHECK_FALSE(watch.is_readable());
-  const std::vector<std::pair<const char*, std::function<int()>>> changes = {
+  const std::vector<Change> changes = {
       {"a new key", [&] { return set(other, "5", key); }},
       {"overwrite in place", [&] { return set(other, "6", key); }},
       {"another block", [&] { return set(other, std::string(1000, 'v'), key); }},
@@ -125,10 +129,10 @@ TEST_CASE("each kind of change of a key is named") {
       {"a value again", [&] { return set(other, "v", key); }},
       {"clear", [&] { return memstream_clear(other); }},
   };
-  for (const auto& [name, change] : changes) {
-    CAPTURE(name);
+  for (const Change& change : changes) {
+    CAPTURE(change.name);
     REQUIRE(set(other, "value", "elsewhere") == CACHE_OK);  // Under another prefix.
-    REQUIRE(change() == CACHE_OK);
+    REQUIRE(change.make() == CACHE_OK);
     CHECK(watch.is_readable(kSoonMs));
     CHECK(watch.next() == key);
     CHECK_FALSE(watch.next(0));

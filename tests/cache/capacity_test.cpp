@@ -113,7 +113,7 @@ TEST_CASE("a cache keeps accepting when the size of the values changes") {
   const TemporarySegment segment("shift", segment_size());
   const OpenCache cache(segment.spec());
   Filler filler(cache);
-  for (const std::size_t size_bytes : {64, 1 << 10, 100 << 10, 64}) {
+  for (const std::size_t size_bytes : {64U, 1U << 10, 100U << 10, 64U}) {
     CAPTURE(size_bytes);
     CHECK(filler.fill(3 * segment_size(), [&] { return size_bytes; }) == 0);
     // A quarter of the 5 % that are sure to be of the newest: these have room even if all are keys of one shard of two.
@@ -160,7 +160,7 @@ std::uint64_t advised(const char* name) {
 
 TEST_CASE("what the error of a too large value advises makes room for it") {
   constexpr std::uint64_t kSize = std::uint64_t{64} << 20;
-  for (const std::uint64_t part : {4, 3, 1}) {  // At most a quarter: a segment of this size can have it.
+  for (const std::uint64_t part : {4U, 3U, 1U}) {  // At most a quarter: a segment of this size can have it.
     CAPTURE(part);
     const TemporarySegment segment("advice", kSize);
     memstream_options_t options = segment.spec().options();

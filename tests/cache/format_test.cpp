@@ -181,9 +181,10 @@ TEST_CASE("what a creator that died left behind is wiped before anybody takes it
   REQUIRE(SegmentFormat(left.name(), 3).initialize(left.segment()) == Status::kOk);
   CHECK(check(left) == Status::kOk);
   CHECK_FALSE(left.attached().marks().exist());  // There are new ones.
-  for (const auto& [offset, size] : written) {
+  for (const auto& range : written) {
+    const std::size_t offset = range.first;
     CAPTURE(offset);
-    CHECK(std::memcmp(left.data() + offset, fresh.data() + offset, size) == 0);
+    CHECK(std::memcmp(left.data() + offset, fresh.data() + offset, range.second) == 0);
   }
 }
 

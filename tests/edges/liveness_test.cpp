@@ -89,7 +89,7 @@ TEST_CASE("a raw child that is killed in the middle of a put holds up nobody") {
       }
       ::_exit(1);
     }
-    ::usleep(2000 + 137 * i);
+    ::usleep(static_cast<useconds_t>(2000 + 137 * i));
     ::kill(child, SIGKILL);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
@@ -165,10 +165,8 @@ TEST_CASE("a child forked in the middle of a put never goes on with it, and its 
             interrupted_forks = 0;
             then = what;
             const pid_t parent = ::getpid();
-            struct sigaction action {};
-            action.sa_handler = fork_in_handler;
-            ::sigaction(SIGUSR1, &action, nullptr);
             ::signal(SIGSEGV, SIG_DFL);  // The children's end is no failure of the test.
+            ::signal(SIGUSR1, SIG_IGN);  // A handler that forks in the middle of this fork would wait for it for ever.
             const pid_t poker = ::fork();
             if (poker == 0) {
               ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -177,6 +175,9 @@ TEST_CASE("a child forked in the middle of a put never goes on with it, and its 
                 ::kill(parent, SIGUSR1);
               }
             }
+            struct sigaction action {};
+            action.sa_handler = fork_in_handler;
+            ::sigaction(SIGUSR1, &action, nullptr);
             const std::string value(60'000, 'v');
             while (interrupted_forks < 40) {
               const int status = memstream_set(own, "key", 3, value.data(), value.size(), 0, 0);

@@ -253,7 +253,7 @@ void require_huge_pages(Journal& journal, const CacheSpec& spec) {
 }
 
 void attach_prefaulted(Journal& journal, const CacheSpec& spec) {
-  for (const std::uint32_t flags : {0, int{MEMSTREAM_OPEN_READ_ONLY}}) {
+  for (const std::uint32_t flags : {0U, std::uint32_t{MEMSTREAM_OPEN_READ_ONLY}}) {
     NotedCache cache(journal, spec, flags, "try", "on");
     if (cache.is_open()) cache.get("kept", "by the peer", true);
   }

@@ -62,7 +62,7 @@ TEST_CASE("by default a value may take a sixteenth of a segment of up to 1 GiB, 
 
 TEST_CASE("a largest value of up to a quarter can be asked for, and chooses the most shards that hold it") {
   for (const std::uint64_t size : {kMiB, 7 * kMiB, 64 * kMiB, 256 * kMiB, kGiB, 4 * kGiB}) {
-    for (const std::uint64_t part : {4, 5, 8, 15, 16, 40, 1000}) {
+    for (const std::uint64_t part : {4U, 5U, 8U, 15U, 16U, 40U, 1000U}) {
       CAPTURE(size);
       CAPTURE(part);
       std::uint32_t shards = 0;
@@ -230,7 +230,7 @@ TEST_CASE("every segment has words to wait on") {
 
 TEST_CASE("a segment has limits from 16 MiB on, of a few thousandths of its size") {
   CHECK_FALSE(made(15 * kMiB).has_limits());
-  for (const std::uint64_t mib : {16, 17, 64, 1000, 1024, 4096, 16384}) {
+  for (const std::uint64_t mib : {16U, 17U, 64U, 1000U, 1024U, 4096U, 16384U}) {
     const Geometry geometry = made(mib * kMiB);
     CAPTURE(mib);
     REQUIRE(geometry.has_limits());
@@ -257,8 +257,8 @@ TEST_CASE("a segment has a near table from 16 MiB on") {
 
 TEST_CASE("a segment has rings of changed keys from 16 MiB on, of less than a hundredth of its size") {
   CHECK_FALSE(made(15 * kMiB).has_watches());
-  for (const std::uint64_t mib : {16, 17, 64, 256, 1000, 1024, 4096, 16384}) {
-    for (const std::uint32_t shards : {0, 1, 16}) {
+  for (const std::uint64_t mib : {16U, 17U, 64U, 256U, 1000U, 1024U, 4096U, 16384U}) {
+    for (const std::uint32_t shards : {0U, 1U, 16U}) {
       Geometry geometry;
       const std::uint64_t size = mib * kMiB;
       REQUIRE(make_geometry(size, shards != 0 ? shards : default_shards(size, size), &geometry) == Status::kOk);

@@ -235,20 +235,23 @@ std::map<std::string, Layout> documented() {
 TEST_CASE("the tables of docs/layout.md say what the compiler does") {
   const std::map<std::string, Layout> tables = documented();
   CHECK(tables.size() == kCompiled.size());
-  for (const auto& [name, compiled] : kCompiled) {
+  for (const auto& compiled : kCompiled) {
+    const std::string& name = compiled.first;
+    const Layout& layout = compiled.second;
     CAPTURE(name);
     REQUIRE(tables.contains(name));
     const Layout& table = tables.at(name);
-    CHECK(table.size == compiled.size);
-    REQUIRE(table.fields.size() == compiled.fields.size());
-    for (std::size_t i = 0; i < compiled.fields.size(); ++i) CHECK(table.fields[i] == compiled.fields[i]);
+    CHECK(table.size == layout.size);
+    REQUIRE(table.fields.size() == layout.fields.size());
+    for (std::size_t i = 0; i < layout.fields.size(); ++i) CHECK(table.fields[i] == layout.fields[i]);
   }
 }
 
 // So that no field can be missing from the list above, and no byte of a struct from the document.
 TEST_CASE("the fields of every struct lie one behind the other without a hole") {
-  for (const auto& [name, layout] : kCompiled) {
-    CAPTURE(name);
+  for (const auto& compiled : kCompiled) {
+    const Layout& layout = compiled.second;
+    CAPTURE(compiled.first);
     std::size_t end = 0;
     for (const Field& field : layout.fields) {
       CAPTURE(field.name);

@@ -22,7 +22,7 @@ TEST_CASE("a key that comes back soon after the small queue dropped it goes to t
   cache.evict(&next, 400);
   int returned = 0;
   space.small_target = space.used_memory / 2;
-  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint64_t target = cache.small_target();
   space.small_drops = space.small_returns = space.main_returns = 0;
   space.main_drops = 1000;
   for (int i = dropped; i < dropped + 40; ++i) {
@@ -32,7 +32,7 @@ TEST_CASE("a key that comes back soon after the small queue dropped it goes to t
   }
   CHECK(returned > 15);
   CHECK(cache.space().small_returns >= static_cast<std::uint32_t>(returned));
-  CHECK(cache.eviction.small_target() > target);
+  CHECK(cache.small_target() > target);
   CHECK(cache.problems() == "");
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("a key that the main queue dropped comes back to the small one, and th
     REQUIRE(cache.has(next++));
   }
   cache.space().small_target = cache.space().used_memory / 2;
-  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint64_t target = cache.small_target();
   const std::uint32_t returns = cache.space().main_returns;
   int returned = 0;
   for (const int i : main) {
@@ -62,7 +62,7 @@ TEST_CASE("a key that the main queue dropped comes back to the small one, and th
   }
   CHECK(returned > 20);
   CHECK(cache.space().main_returns >= returns + static_cast<std::uint32_t>(returned));
-  CHECK(cache.eviction.small_target() < target);
+  CHECK(cache.small_target() < target);
   CHECK(cache.problems() == "");
 }
 
@@ -104,7 +104,7 @@ TEST_CASE("with few entries a return moves the border by less") {
     space.small_drops = space.main_drops = 100;
     space.small_returns = 80;
     space.main_returns = 0;
-    const auto before = static_cast<double>(cache.eviction.small_target());
+    const auto before = static_cast<double>(cache.small_target());
     put(i);
     if (space.small_returns == 80) continue;
     returned = true;
@@ -118,9 +118,9 @@ TEST_CASE("the border stays between a twentieth and all but a hundredth") {
   TestQueues cache;
   cache.fill();
   cache.space().small_target = ~std::uint64_t{0};
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 99);
+  CHECK(cache.small_target() == cache.space().used_memory / 100 * 99);
   cache.space().small_target = 0;
-  CHECK(cache.eviction.small_target() == cache.space().used_memory / 100 * 5);
+  CHECK(cache.small_target() == cache.space().used_memory / 100 * 5);
 }
 
 TEST_CASE("a return moves the border the further the more often one queue is regretted, and not at all by chance") {
@@ -143,7 +143,7 @@ TEST_CASE("a return moves the border the further the more often one queue is reg
       space.small_drops = space.main_drops = 3000;
       space.small_returns = regret.small_returns - 1;
       space.main_returns = regret.main_returns;
-      const auto before = static_cast<double>(cache.eviction.small_target());
+      const auto before = static_cast<double>(cache.small_target());
       cache.put(i);
       if (space.small_returns != regret.small_returns) continue;
       returned = true;
@@ -167,12 +167,12 @@ TEST_CASE("what comes back no more often than by chance is new") {
       space.main_drops = space.main_returns = 0;
       space.small_drops = 5000;
       space.small_returns = by_chance ? 100 : 200;
-      const std::uint64_t target = cache.eviction.small_target();
+      const std::uint64_t target = cache.small_target();
       cache.put(i);
       if (space.small_returns == (by_chance ? 100U : 200U)) continue;
       ++returned;
       CHECK(cache.is_in(i, by_chance ? kSmall : kMain));
-      CHECK((cache.eviction.small_target() > target) == !by_chance);
+      CHECK((cache.small_target() > target) == !by_chance);
     }
     CHECK(returned == 20);
   }

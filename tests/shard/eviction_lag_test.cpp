@@ -254,14 +254,14 @@ TEST_CASE("gets of dropped keys move the border, and the main queue gives up one
   space.small_drops = space.main_drops = 3000;
   space.small_returns = 900;
   space.main_returns = 0;
-  const std::uint64_t target = cache.eviction.small_target();
+  const std::uint64_t target = cache.small_target();
   const std::uint32_t main_drops = space.main_drops = 100;
   space.asks = 10;
   cache.evict(&next, 1);
   CHECK(space.main_debt == 10);
   CHECK(space.asks == 0);
   CHECK(space.small_returns == 910);
-  CHECK(cache.eviction.small_target() > target);
+  CHECK(cache.small_target() > target);
   cache.evict(&next, 10);
   CHECK(space.main_debt == 0);
   CHECK(space.main_drops >= main_drops + 10);
@@ -299,11 +299,11 @@ TEST_CASE("where all is in the small queue, nothing is read and keys come back t
   int next = 0;
   while (cache.counters().evictions == 0) cache.put(next++);
   ShardSpace& space = cache.space();
-  REQUIRE(cache.eviction.small_target() == space.used_memory / 100 * 99);
+  REQUIRE(cache.small_target() == space.used_memory / 100 * 99);
   space.small_drops = space.entries;
   space.small_returns = space.entries / 2;
   cache.evict(&next, 1);
-  CHECK(cache.eviction.small_target() == space.used_memory / 100 * 5);
+  CHECK(cache.small_target() == space.used_memory / 100 * 5);
   CHECK(space.small_returns == 0);
   CHECK(cache.problems() == "");
 }

@@ -123,6 +123,7 @@ TEST_CASE("pinned blocks stay in both queues, and a shard full of them evicts no
     entry.ref |= kPinnedHint;
   });
   REQUIRE(held <= cache.geometry().process_slots * kPinsPerProcess);
+  const WriteLockScope held_lock(cache.header());
   CHECK(cache.eviction.choose_victim(300, cache.now_ms).id == 0);
   // What was viewed goes as soon as nobody views it any more.
   std::set<std::uint64_t> free_again;
@@ -188,6 +189,7 @@ TEST_CASE("a free entry in a queue is damage, which is repaired, and the put suc
     Entry& entry = Index::entry_unchecked(&cache.header(), id);
     if (ref_is_live(entry.ref)) continue;
     entry.policy = kSmall;
+    const WriteLockScope held(cache.header());
     cache.eviction.mark(id);
     cache.space().small_hand = id;
     planted = true;

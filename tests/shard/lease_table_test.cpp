@@ -15,10 +15,9 @@ namespace {
 class Leases : public TestShard {
  public:
   LeaseTable table{&TestShard::header(), places};
-  WriteLockScope held{TestShard::header()};
 
   Status grant(const char* text, std::uint64_t owner, std::uint64_t* token, std::uint64_t until_ms = 0,
-               std::uint64_t dead_owner = 0) {
+               std::uint64_t dead_owner = 0) MEMSTREAM_NEEDS_W {
     return table.grant({.key = key(text), .owner = owner, .dead_owner = dead_owner, .until_ms = until_ms}, now_ms,
                        token);
   }
@@ -29,6 +28,7 @@ class Leases : public TestShard {
 
 TEST_CASE("a lease keeps others away until its holder gives it up") {
   Leases leases;
+  const WriteLockScope held(leases.header());
   std::uint64_t token = 0;
   std::uint64_t other = 0;
   REQUIRE(leases.grant("key", leases.own(), &token) == Status::kOk);
@@ -47,6 +47,7 @@ TEST_CASE("a lease keeps others away until its holder gives it up") {
 
 TEST_CASE("a lease whose time is over, or whose holder has died, is taken over without an end") {
   Leases leases;
+  const WriteLockScope held(leases.header());
   std::uint64_t first = 0;
   std::uint64_t second = 0;
   REQUIRE(leases.grant("key", leases.own(), &first, leases.now_ms + 10) == Status::kOk);
@@ -74,6 +75,7 @@ TEST_CASE("a lease whose time is over, or whose holder has died, is taken over w
 
 TEST_CASE("a token without a place stands until its key changes") {
   Leases leases;
+  const WriteLockScope held(leases.header());
   std::uint64_t token = 0;
   for (std::uint32_t i = 0; i < kLeasesPerShard; ++i) {
     REQUIRE(leases.grant(("held-" + std::to_string(i)).c_str(), leases.own(), &token) == Status::kOk);
@@ -97,6 +99,7 @@ TEST_CASE("a token without a place stands until its key changes") {
 
 TEST_CASE("after damage the leases are counted again, and no token without a place stands") {
   Leases leases;
+  const WriteLockScope held(leases.header());
   std::uint64_t token = 0;
   std::uint64_t unplaced = 0;
   REQUIRE(leases.grant("key", leases.own(), &token) == Status::kOk);

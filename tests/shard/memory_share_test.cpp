@@ -71,7 +71,7 @@ class ShortSegment : public TestSegment {
 };
 
 TEST_CASE("a shard that is filled alone leaves each other one three quarters of an equal part") {
-  for (const std::size_t value_size : {40, 1000, 30'000}) {
+  for (const std::size_t value_size : {40U, 1000U, 30'000U}) {
     CAPTURE(value_size);
     ShortSegment cache(8U << 20);
     const std::uint64_t all = cache.at_first() + (8U << 20);

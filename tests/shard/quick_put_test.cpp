@@ -250,7 +250,7 @@ TEST_CASE("any bytes in table and heap are put right by a put, or stay as they w
   QuickShard cache;
   std::mt19937_64 random(11);
   const auto name_of = [](std::uint64_t number) { return "key " + std::to_string(number % 200); };
-  for (int i = 0; i < 200; ++i) REQUIRE(cache.put(name_of(i), pattern(40, i)) == Status::kOk);
+  for (std::uint64_t i = 0; i < 200; ++i) REQUIRE(cache.put(name_of(i), pattern(40, i)) == Status::kOk);
   const std::size_t table = cache.header().cells * sizeof(Cell);
   const std::size_t heap_begin = cache.header().space.heap_begin * kUnitSize;
   int quick = 0;

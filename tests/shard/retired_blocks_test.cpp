@@ -20,13 +20,13 @@ class Retired : public TestShard {
         pin_table(places, geometry().shards_offset),
         ring(&header(), &arena, &pin_table, geometry().shards_offset, shard_size()) {}
 
-  BlockPosition add() {
+  BlockPosition add() MEMSTREAM_NEEDS_W {
     const BlockPosition position = arena.allocate(kUnits, now_ms);
     REQUIRE(position != 0);
     ring.add(position, arena.shape(position).size_bytes());
     return position;
   }
-  std::vector<BlockPosition> add_some(int count) {
+  std::vector<BlockPosition> add_some(int count) MEMSTREAM_NEEDS_W {
     std::vector<BlockPosition> added;
     for (int i = 0; i < count; ++i) added.push_back(add());
     return added;
@@ -37,13 +37,13 @@ class Retired : public TestShard {
   Arena arena;
   PinTable pin_table;
   RetiredBlocks ring;
-  WriteLockScope held{header()};
 };
 
 }  // namespace
 
 TEST_CASE("blocks enter the ring behind those that are there, and leave it in any order") {
   Retired retired;
+  const WriteLockScope held(retired.header());
   const std::vector<BlockPosition> blocks = retired.add_some(3);
   CHECK(retired.ring.count() == 3);
   CHECK(retired.header().space.pinned_memory == 3 * kUnits * kUnitSize);
@@ -65,6 +65,7 @@ TEST_CASE("blocks enter the ring behind those that are there, and leave it in an
 
 TEST_CASE("what nobody holds is freed: a few in each look, or all") {
   Retired retired;
+  const WriteLockScope held(retired.header());
   const std::vector<BlockPosition> blocks = retired.add_some(7);
   const PinNumber pin = retired.hold(blocks[0]);
   retired.ring.free_some();  // Passes the first, which is held.
@@ -83,6 +84,7 @@ TEST_CASE("what nobody holds is freed: a few in each look, or all") {
 
 TEST_CASE("a ring with a foreign block, a wrong link or a wrong count is damage") {
   Retired retired;
+  const WriteLockScope held(retired.header());
   const std::vector<BlockPosition> blocks = retired.add_some(4);
   const BlockPosition other = retired.arena.allocate(kUnits, retired.now_ms);
   CHECK_THROWS_AS(static_cast<void>(retired.ring.next_of(other)), CorruptionDetected);

@@ -85,6 +85,7 @@ TEST_CASE("a writer is never in a shard together with a slow reader") {
   for (; writes < least || reads.load() == 0; ++writes) {
     const Deadline deadline(20s);
     if (lock.lock(deadline) != Status::kOk) continue;
+    lock.assert_held();
     if (lock.exclude_readers(deadline) == Status::kOk) {
       has_writer.store(true);
       met_by_writer += meets(has_reader) ? 1 : 0;

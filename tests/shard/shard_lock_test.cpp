@@ -66,6 +66,7 @@ class SharedLock {
   Status write(std::chrono::milliseconds timeout = 2000ms) {
     const Deadline deadline(timeout);
     if (const Status status = lock->lock(deadline); status != Status::kOk) return status;
+    lock->assert_held();
     const Status status = lock->exclude_readers(deadline);
     if (status == Status::kOk) lock->let_readers_in();
     lock->unlock();
@@ -109,6 +110,7 @@ class Occupant {
           const Deadline deadline(5000ms);
           if (role == Role::kReader) return unless(shared.lock->read_shared(deadline, stay), Status::kOk);
           if (const Status status = shared.lock->lock(deadline); status != Status::kOk) return last_error();
+          shared.lock->assert_held();
           stay();
           shared.lock->unlock();
           return "";
@@ -178,6 +180,7 @@ TEST_CASE("a writer that died between the rwlock and its end hinders nobody") {
   CHECK(in_child([&]() -> Complaint {
           const Deadline deadline(1s);
           if (shared.lock->lock(deadline) != Status::kOk) return last_error();
+          shared.lock->assert_held();
           return unless(shared.lock->exclude_readers(deadline), Status::kOk);  // Exits with both.
         }) == "");
   CHECK(shared.write() == Status::kOk);
@@ -330,6 +333,7 @@ TEST_CASE("a writer that meets no slow reader leaves the rwlock alone, and keeps
   REQUIRE(pthread_rwlock_trywrlock(&shared.shard->rw[0]) == 0);  // Whoever needed it now would wait.
   const Deadline deadline(1s);
   REQUIRE(shared.lock->lock(deadline) == Status::kOk);
+  shared.lock->assert_held();
   REQUIRE(shared.lock->exclude_readers(deadline) == Status::kOk);
   pthread_rwlock_unlock(&shared.shard->rw[0]);
   Status read = Status::kOk;

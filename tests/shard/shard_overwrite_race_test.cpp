@@ -226,7 +226,7 @@ TEST_CASE("readers beside a writer that overwrites see whole values, each at lea
     };
     std::thread one(read);
     std::thread two(read);
-    const std::uint64_t writes = scaled(100'000);
+    const auto writes = static_cast<std::uint64_t>(scaled(100'000));
     for (std::uint64_t number = 1; number <= writes; ++number) {
       REQUIRE(cache.put("key", value_of(number)) == Status::kOk);
     }

@@ -64,13 +64,14 @@ TEST_CASE("a pinned value stands through whatever takes its key away, and its bl
 
 TEST_CASE("eviction passes over pinned blocks, one by one and by windows") {
   TestShard cache;
-  constexpr int kPinned = 100;
+  constexpr std::size_t kPinned = 100;
   std::vector<PinnedBlock> pinned(kPinned);
   for (int i = 0; i < 300; ++i) REQUIRE(cache.set("small-" + std::to_string(i), pattern(2000, 1)) == Status::kOk);
-  for (int i = 0; i < kPinned; ++i) REQUIRE(cache.pin("small-" + std::to_string(i * 3), &pinned[i]) == Status::kOk);
+  for (std::size_t i = 0; i < kPinned; ++i)
+    REQUIRE(cache.pin("small-" + std::to_string(i * 3), &pinned[i]) == Status::kOk);
   for (int i = 0; i < 2000; ++i) REQUIRE(cache.set("more-" + std::to_string(i), pattern(2000, 2)) == Status::kOk);
   for (int i = 0; i < 50; ++i) REQUIRE(cache.set("wide-" + std::to_string(i), pattern(30'000, 3)) == Status::kOk);
-  for (int i = 0; i < kPinned; ++i) {
+  for (std::size_t i = 0; i < kPinned; ++i) {
     CHECK(bytes_of(pinned[i]) == pattern(2000, 1));
     CHECK(cache.get("small-" + std::to_string(i * 3)) == pattern(2000, 1));
     CHECK(ref_block(cache.entry("small-" + std::to_string(i * 3)).ref) == pinned[i].position);  // Nothing moved it.

@@ -80,8 +80,9 @@ TEST_CASE("the count of a tag has 48 bits, and a count that went round is anothe
 TEST_CASE("a value of any size and alignment has its tags behind it, and none of its bytes") {
   TaggedShard cache(4 << 20);
   const TagPairs tags{cache.pair(kFirst), 0, 0, cache.pair(kSecond)};
-  for (std::uint64_t size : {0, 1, 15, 16, 17, 47, 48, 100, 1087, 1088, 1089, 4063, 4064, 4095, 4096, 4097, 20'000}) {
-    for (std::size_t key_size : {1, 13, 16, 1024}) {
+  for (std::uint64_t size :
+       {0U, 1U, 15U, 16U, 17U, 47U, 48U, 100U, 1087U, 1088U, 1089U, 4063U, 4064U, 4095U, 4096U, 4097U, 20'000U}) {
+    for (std::size_t key_size : {1U, 13U, 16U, 1024U}) {
       CAPTURE(size);
       CAPTURE(key_size);
       const std::string key(key_size, 'k');

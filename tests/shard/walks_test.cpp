@@ -52,7 +52,8 @@ struct Link {
 class LinkedShard : public TestShard {
  public:
   LinkedShard() {
-    for (int i = 0; i < 120; ++i) REQUIRE(set("key-" + std::to_string(i), pattern(40 + i * 7, i)) == Status::kOk);
+    for (int i = 0; i < 120; ++i)
+      REQUIRE(set("key-" + std::to_string(i), pattern(static_cast<std::size_t>(40 + i * 7), i)) == Status::kOk);
     for (int i = 0; i < 6; ++i) {
       PinnedBlock pinned;
       REQUIRE(pin("key-" + std::to_string(i * 11), &pinned) == Status::kOk);

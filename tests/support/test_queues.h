@@ -43,6 +43,10 @@ class TestQueues : public TestShard {
     return static_cast<double>(space().small_memory) / static_cast<double>(space().used_memory);
   }
   ShardSpace& space() const noexcept { return header().space; }
+  std::uint64_t small_target() const {
+    const WriteLockScope held(header());
+    return eviction.small_target();
+  }
   // Calls visit(entry number, entry) for every live entry.
   template <class Visit>
   void for_each_entry(Visit visit) {

@@ -49,11 +49,11 @@ std::unique_ptr<Segment> TestSegment::attach(Access access) {
   return other;
 }
 
-WriteLockScope::WriteLockScope(ShardHeader& header) : header_(header) {
+WriteLockScope::WriteLockScope(ShardHeader& header) MEMSTREAM_NOT_ANALYSED : header_(header) {
   if (robust_mutex_try_lock(&header.write_mutex) != LockOutcome::kAcquired) throw std::runtime_error("W is taken");
 }
 
-WriteLockScope::~WriteLockScope() { robust_mutex_unlock(&header_.write_mutex); }
+WriteLockScope::~WriteLockScope() MEMSTREAM_NOT_ANALYSED { robust_mutex_unlock(&header_.write_mutex); }
 
 TestShard::TestShard(std::uint64_t size_bytes)
     : TestSegment(size_bytes),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "core/cache/format.h"
 #include "core/shard/shard_lookup.h"
+#include "core/shard/write_lock.h"
 #include "tests/support/memory_segment.h"
 
 namespace memstream::test {
@@ -47,12 +49,12 @@ class TestSegment {
 };
 
 // Holds W for as long as it lives, for a test that calls a part of a shard directly.
-class WriteLockScope {
+class MEMSTREAM_SCOPED_CAPABILITY WriteLockScope {
  public:
-  explicit WriteLockScope(ShardHeader& header);
+  explicit WriteLockScope(ShardHeader& header) MEMSTREAM_ACQUIRE(kWriteLock);
   WriteLockScope(const WriteLockScope&) = delete;
   WriteLockScope& operator=(const WriteLockScope&) = delete;
-  ~WriteLockScope();
+  ~WriteLockScope() MEMSTREAM_RELEASE();
 
  private:
   ShardHeader& header_;
@@ -121,5 +123,9 @@ class TestShard : public TestSegment {
 
 // Bytes that tell which value they are and where in it: a torn or foreign value shows.
 std::string pattern(std::size_t size_bytes, std::uint64_t seed);
+template <std::signed_integral Seed>
+std::string pattern(std::size_t size_bytes, Seed seed) {
+  return pattern(size_bytes, static_cast<std::uint64_t>(seed));
+}
 
 }  // namespace memstream::test

@@ -201,7 +201,8 @@ TEST_CASE("a segment keeps its pages: requiring others is refused with a sentenc
     const Pages pages(8 * kMiB);
     const Opened creator(pages, "off");
     if (creator.status != CACHE_OK) return creator.message;
-    for (const std::uint32_t flags : {0, int{MEMSTREAM_OPEN_EXISTING}, int{MEMSTREAM_OPEN_READ_ONLY}}) {
+    for (const std::uint32_t flags :
+         {0U, std::uint32_t{MEMSTREAM_OPEN_EXISTING}, std::uint32_t{MEMSTREAM_OPEN_READ_ONLY}}) {
       for (const char* hugepages : {"off", "try"}) {
         const Opened attached(pages, hugepages, "off", flags);
         if (attached.status != CACHE_OK) return attached.message;
@@ -226,7 +227,7 @@ TEST_CASE("where there are huge pages, trying and requiring give them, and every
       if (stats.max_memory != (15 * kMiB + huge_page_size() - 1) / huge_page_size() * huge_page_size())
         return fmt::format("a size of {} bytes", stats.max_memory);
       for (const char* theirs : {"off", "try", "require"}) {
-        for (const std::uint32_t flags : {0, int{MEMSTREAM_OPEN_READ_ONLY}}) {
+        for (const std::uint32_t flags : {0U, std::uint32_t{MEMSTREAM_OPEN_READ_ONLY}}) {
           const Opened attached(pages, theirs, "off", flags);
           if (attached.status != CACHE_OK) return attached.message;
           if (stats_of(attached.cache).page_size != huge_page_size()) return "an attach sees other pages";
@@ -350,7 +351,7 @@ TEST_CASE("an attach that pre-faults maps what the segment has, for reading only
     REQUIRE(memstream_set(creator.cache, &i, sizeof i, value.data(), kMiB, 0, 0) == CACHE_OK);
   const std::uint64_t committed = stats_of(creator.cache).committed_memory;
   REQUIRE(committed < 32 * kMiB);
-  for (const std::uint32_t flags : {0, int{MEMSTREAM_OPEN_READ_ONLY}}) {
+  for (const std::uint32_t flags : {0U, std::uint32_t{MEMSTREAM_OPEN_READ_ONLY}}) {
     CHECK(in_child([&]() -> Complaint {
             const Opened attached(pages, "off", "on", flags);
             if (attached.status != CACHE_OK) return attached.message;

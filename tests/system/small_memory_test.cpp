@@ -71,7 +71,7 @@ Complaint judge(memstream_t* cache) {
 }
 
 TEST_CASE("a cache of 1 GiB works in a /dev/shm of 16 MiB") {
-  for (const std::size_t size_bytes : {100, 1000, 20'000}) {
+  for (const std::size_t size_bytes : {100U, 1000U, 20'000U}) {
     CAPTURE(size_bytes);
     CHECK(with_small_memory(32, [&](memstream_t* cache) -> Complaint {
             const auto keys = static_cast<std::uint32_t>(3 * kTmpfsSize / size_bytes);
@@ -103,7 +103,8 @@ TEST_CASE("a new cache has shards for the memory that there is, and refuses no v
 TEST_CASE("values larger than what memory is left are refused or stored, and the cache goes on") {
   CHECK(with_small_memory(32, [](memstream_t* cache) -> Complaint {
           std::uint32_t key = 0;
-          for (const std::size_t size_bytes : {100, 5 << 20, 30'000, 12 << 20, 300 << 10, 1000, 15 << 20, 1 << 20}) {
+          for (const std::size_t size_bytes :
+               {100U, 5U << 20, 30'000U, 12U << 20, 300U << 10, 1000U, 15U << 20, 1U << 20}) {
             for (int i = 0; i < 100; ++i) {
               const int status = put(cache, key++, size_bytes);
               if (status != CACHE_OK && status != CACHE_NO_MEMORY && status != CACHE_TOO_LARGE) {

@@ -26,8 +26,8 @@ std::vector<std::vector<long long>> system_v(const std::string& kind) {
   return lines;
 }
 
-constexpr std::size_t kKey = 0;
-constexpr std::size_t kCreator = 4;  // Of a segment.
+constexpr std::size_t kKeyColumn = 0;
+constexpr std::size_t kCreatorColumn = 4;  // Of a segment.
 
 }  // namespace
 
@@ -37,12 +37,12 @@ Leftovers leftovers_of(const Place& place, const std::set<pid_t>& creators) {
   static std::set<long long> families;
   Leftovers found;
   for (const auto& segment : system_v("shm")) {
-    if (!creators.contains(static_cast<pid_t>(segment.at(kCreator)))) continue;
+    if (!creators.contains(static_cast<pid_t>(segment.at(kCreatorColumn)))) continue;
     ++found.segments;
-    families.insert(segment.at(kKey) & ~0xFLL);  // Its name has 16 keys, and the semaphore one of them.
+    families.insert(segment.at(kKeyColumn) & ~0xFLL);  // Its name has 16 keys, and the semaphore one of them.
   }
   for (const auto& semaphore : system_v("sem")) {
-    found.semaphores += families.contains(semaphore.at(kKey) & ~0xFLL) ? 1 : 0;
+    found.semaphores += families.contains(semaphore.at(kKeyColumn) & ~0xFLL) ? 1 : 0;
   }
   return found;
 }

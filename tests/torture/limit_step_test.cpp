@@ -19,8 +19,7 @@
 namespace memstream::torture {
 namespace {
 
-constexpr std::uint64_t kSize = 64 << 20;                           // With a place for each key that the test uses.
-constexpr std::uint64_t kYearMs = std::uint64_t{366} * 86'400'000;  // Nothing of a rate is restored meanwhile.
+constexpr std::uint64_t kSize = 64 << 20;  // With a place for each key that the test uses.
 constexpr std::uint64_t kHourMs = 3'600'000;
 constexpr std::uint64_t kBurst = 4;
 constexpr int kPoints = 60;  // Instructions at which a child stands, of each call.

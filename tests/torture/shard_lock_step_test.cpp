@@ -49,6 +49,7 @@ class SharedLock {
   // Goes in as a writer with W, or as a reader, runs `inside` there, and comes out. False if it did not get in.
   bool write(std::chrono::milliseconds for_lock, const std::function<void()>& inside) {
     if (lock_.lock(Deadline(for_lock)) != Status::kOk) return false;
+    lock_.assert_held();
     const bool is_inside = lock_.exclude_readers(Deadline(kPatience)) == Status::kOk;
     if (is_inside) {
       inside();

@@ -296,7 +296,7 @@ TEST_CASE("what a dead process had reserved does not stand in the way of a put")
   const auto put = [&](memstream_t* into) { return memstream_set(into, "key", 3, value.data(), value.size(), 0, 0); };
   CHECK(in_child([&]() -> Complaint {
           const OpenCache own(segment.spec());
-          for (const std::size_t size : {1 << 20, 64 << 10}) reserve_all(own, size);
+          for (const std::size_t size : {1U << 20, 64U << 10}) reserve_all(own, size);
           if (const int status = put(own); status != CACHE_FULL) return "a put came to " + std::to_string(status);
           ::raise(SIGKILL);
           return "";
@@ -319,7 +319,7 @@ TEST_CASE("nor in the way of a value that needs room for a time to live") {
           // 64 bytes, as the value takes without a time to live: what is left is room for that.
           memstream_reservation_t given_back{};
           require_ok(memstream_reserve(own, "key", 3, 16, &given_back), "reserve");
-          for (const std::size_t size : {1 << 20, 64 << 10, 4 << 10, 256, 16}) reserve_all(own, size);
+          for (const std::size_t size : {1U << 20, 64U << 10, 4U << 10, 256U, 16U}) reserve_all(own, size);
           require_ok(memstream_abort(own, &given_back), "abort");
           require_ok(memstream_set(own, "key", 3, value.data(), value.size(), 0, 0), "set");
           if (const int status = touch(own); status != CACHE_FULL) return "touch came to " + std::to_string(status);

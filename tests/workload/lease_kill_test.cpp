@@ -94,7 +94,7 @@ TEST_CASE("who waits for a holder that goes on is told so when the time is over"
   const TemporarySegment segment("lease-timeout", kSegmentSize);
   const OpenCache cache(segment.spec());
   Holder holder(segment.spec());
-  for (const std::uint64_t timeout_ms : {0, 20, 200}) {
+  for (const std::uint64_t timeout_ms : {0U, 20U, 200U}) {
     const auto begin = Clock::now();
     CHECK(wait_for(cache, timeout_ms) == CACHE_HELD);
     CHECK(since(begin) >= milliseconds(timeout_ms));
