@@ -101,12 +101,15 @@ class DefaultConnection final : private ForkAware {
 
   Status destroy() {
     const std::lock_guard guard(mutex_);
-    if (const Status status = renew_superseded(); status != Status::kOk) return status;
-    memstream_handle* current = handle_.load();
-    if (current == nullptr) return static_cast<Status>(memstream_destroy_named(nullptr));
-    const Status status = current->destroy();
-    if (status == Status::kOk || status == Status::kNoSegment) replace(nullptr);
-    return status;
+    for (;;) {
+      if (const Status status = renew_superseded(); status != Status::kOk) return status;
+      memstream_handle* const current = handle_.load();
+      if (current == nullptr) return static_cast<Status>(memstream_destroy_named(nullptr));
+      const Status status = current->destroy();
+      if (status == Status::kNoSegment && current->cache().is_superseded()) continue;
+      if (status == Status::kOk || status == Status::kNoSegment) replace(nullptr);
+      return status;
+    }
   }
 
   // Runs `operation(handle)` on the connection.

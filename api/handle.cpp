@@ -93,15 +93,22 @@ Status memstream_handle::open(const memstream_options_t* options, std::unique_pt
 }
 
 Status memstream_handle::destroy() {
-  // If another segment has taken the place, that one is meant.
-  while (follows_ && cache().is_superseded()) {
-    if (const Status status = follow(cache()); status != Status::kOk) return status;
+  for (;;) {
+    const memstream::InFlightCalls::OperationGuard guard(calls_in_flight_);
+    // If another segment has taken the place, that one is meant.
+    while (follows_ && cache().is_superseded()) {
+      if (const Status status = follow(cache()); status != Status::kOk) return status;
+    }
+    Cache& present = cache();
+    if (present.read_only()) {
+      return memstream::fail(Status::kReadOnly,
+                             "The cache is open for reading only. Open it for writing to destroy it.");
+    }
+    SegmentFormat format(spec_.name, 0);
+    const Status status = backend_->remove(spec_, format, &present.segment(), memstream::mark_destroyed);
+    // Also if that happened while this call waited for its turn.
+    if (status != Status::kNoSegment || !follows_ || !present.is_superseded()) return status;
   }
-  if (cache().read_only()) {
-    return memstream::fail(Status::kReadOnly, "The cache is open for reading only. Open it for writing to destroy it.");
-  }
-  SegmentFormat format(spec_.name, 0);
-  return backend_->remove(spec_, format, &cache().segment(), memstream::mark_destroyed);
 }
 
 // ---- successors ----
@@ -230,17 +237,32 @@ void memstream_handle::after_fork_in_child() noexcept {
   attachments_mutex_.unlock();
 }
 
-Status memstream_handle::resize(std::uint64_t size_bytes, memstream::MoveReport* report) {
-  while (cache().is_superseded()) {
-    if (const Status status = follow(cache()); status != Status::kOk) return status;
+Status memstream_handle::resize(std::uint64_t size_bytes, memstream_resize_report_t* report) {
+  for (;;) {
+    const memstream::InFlightCalls::OperationGuard guard(calls_in_flight_);
+    bool is_outrun = false;
+    report->old_bytes = cache().attached().geometry.size_bytes;
+    report->copies = report->passes = report->stopped_ns = 0;
+    const Status status = try_resize(size_bytes, report, &is_outrun);
+    report->new_bytes = cache().attached().geometry.size_bytes;
+    if (!is_outrun) return status;
   }
-  if (is_gone()) {
-    return memstream::fail(
-        Status::kGone, "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
+}
+
+Status memstream_handle::try_resize(std::uint64_t size_bytes, memstream_resize_report_t* report, bool* is_outrun) {
+  while (is_gone()) {
+    Cache& gone = cache();
+    if (!gone.is_superseded()) {
+      return memstream::fail(
+          Status::kGone,
+          "The segment was destroyed, or its name was removed (rm, ipcrm). Connect again for a new one.");
+    }
+    if (const Status status = follow(gone); status != Status::kOk) return status;
   }
   Cache& from = cache();
   const memstream::AttachedHeader& attached = from.attached();
   const memstream::Geometry& geometry = attached.geometry;
+  report->old_bytes = geometry.size_bytes;
   if (from.read_only()) {
     return memstream::fail(Status::kReadOnly, "The cache is open for reading only. Open it for writing to resize it.");
   }
@@ -257,9 +279,17 @@ Status memstream_handle::resize(std::uint64_t size_bytes, memstream::MoveReport*
   format.inherit({.created_unix_ms = attached.created_unix_ms,
                   .created_monotonic_ms = attached.created_monotonic_ms,
                   .hash_seed = attached.hash_seed});
-  const Status status = backend_->replace(
-      spec, format, from.segment(), [&](memstream::Segment& successor) { return from.move_to(successor, report); });
+  bool has_begun = false;
+  memstream::MoveReport moved;
+  const Status status = backend_->replace(spec, format, from.segment(), [&](memstream::Segment& successor) {
+    has_begun = true;
+    return from.move_to(successor, &moved);
+  });
+  report->copies = moved.copies;
+  report->passes = moved.passes;
+  report->stopped_ns = moved.stopped_ns;
   if (!from.is_superseded()) return status;
+  *is_outrun = status == Status::kNoSegment && !has_begun;
   const std::string reason = status == Status::kOk ? "" : memstream::last_error();
   const Status followed = follow(from);
   return status == Status::kOk ? followed : memstream::fail(status, reason);

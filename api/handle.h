@@ -82,8 +82,9 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
   const char* backend_name() const noexcept { return backend_->name(); }
   const char* name() const noexcept { return spec_.name.c_str(); }
   const char* open_note() const noexcept { return open_note_.c_str(); }
-  // Replaces the segment by one of another size.
-  memstream::Status resize(std::uint64_t size_bytes, memstream::MoveReport* report);
+  // Replaces the segment by one of another size. While others do that first, it tries again. Each attempt notes itself
+  // in calls_in_flight(), so that the segments which it leaves can go at its end.
+  memstream::Status resize(std::uint64_t size_bytes, memstream_resize_report_t* report);
   memstream::HugePages huge_pages() const noexcept { return spec_.huge_pages; }
   // Segment::kernel_page_size_bytes(), cached: asking the kernel costs more than all other statistics together.
   std::uint64_t page_size_bytes() noexcept;
@@ -93,7 +94,7 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
     cache().look_for_name();
     return cache().is_gone();
   }
-  // Marks the segment destroyed and removes its name.
+  // Marks the segment destroyed and removes its name. Tries again, and notes itself, as resize() does.
   memstream::Status destroy();
 
   // Keeps an item until take(). Returns its token, which is never 0 and always below kPinnedToken.
@@ -144,6 +145,8 @@ struct memstream_handle final : private memstream::ForkAware, private memstream:
   memstream::Status attach_again(const std::unique_ptr<memstream::SegmentBackend>& backend,
                                  std::unique_ptr<memstream::Cache>* cache, std::string* note) const;
   static memstream::Status no_attachment() noexcept;
+  // One attempt. `*is_outrun`: another process has resized the segment first; nothing is changed.
+  memstream::Status try_resize(std::uint64_t size_bytes, memstream_resize_report_t* report, bool* is_outrun);
 
   std::unique_ptr<memstream::SegmentBackend> backend_;
   memstream::SegmentSpec spec_;

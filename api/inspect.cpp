@@ -164,16 +164,7 @@ int memstream_resize(memstream_t* cache, uint64_t size_bytes, memstream_resize_r
                                                 "to sizeof before the call.",
                                                 report->struct_size, sizeof *report));
     }
-    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
-    const std::uint64_t old_bytes = cache->cache().attached().geometry.size_bytes;
-    memstream::MoveReport moved;
-    const Status status = cache->resize(size_bytes, &moved);
-    report->old_bytes = old_bytes;
-    report->new_bytes = cache->cache().attached().geometry.size_bytes;
-    report->copies = moved.copies;
-    report->passes = moved.passes;
-    report->stopped_ns = moved.stopped_ns;
-    return status;
+    return cache->resize(size_bytes, report);
   });
 }
 

@@ -233,7 +233,6 @@ int memstream_close(memstream_t* cache) {
 int memstream_destroy(memstream_t* cache) {
   return guarded([&] {
     if (const Status status = require("cache", cache); status != Status::kOk) return status;
-    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     return cache->destroy();
   });
 }

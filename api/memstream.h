@@ -1049,7 +1049,8 @@ typedef struct memstream_resize_report_t {
  * The new segment takes the entries, the hottest first; a smaller one takes as many as fit. Both exist until the last
  * process has attached to the new one, which each does by itself in its next call. Views stay valid, leases end, and a
  * compare-and-set with a token of the old segment gets CACHE_CONFLICT. Gets go on meanwhile; writers wait at the end,
- * for a quarter of a second at most.
+ * for a quarter of a second at most. Of two calls at a time the second waits for the first, and then resizes the
+ * segment that the first has made.
  *
  * @param cache       An open cache, not read-only.
  * @param size_bytes  The new size, as memstream_options_t.size_bytes has it.

@@ -385,21 +385,26 @@ Status LifecycleBackend::hand_over(SharedObject& object, SegmentInitializer& ini
   return status == Status::kOk ? Status::kGone : status;
 }
 
+Status LifecycleBackend::lock_to_replace(const SegmentSpec& spec, const SegmentInitializer& initializer,
+                                         const Deadline& deadline, const Segment& current,
+                                         std::unique_ptr<SharedObject>* object) {
+  Status status = find_mapped(spec, current, initializer, object);
+  if (status == Status::kOk) status = check_owner(**object);
+  if (status == Status::kOk) status = (*object)->may_remove_name();
+  if (status == Status::kOk) status = (*object)->lock(deadline);
+  if (status == Status::kOk) status = (*object)->look_again();
+  Identity identity;
+  if (status == Status::kOk) status = identify(**object, initializer, &identity);
+  return status == Status::kOk && identity.state != SegmentState::kReady ? no_longer_named(spec) : status;
+}
+
 Status LifecycleBackend::replace(const SegmentSpec& spec, SegmentInitializer& initializer, const Segment& current,
                                  const std::function<Status(Segment& successor)>& fill) {
   const DisableCancelScope uncancelled;
   const Deadline deadline(spec.timeout);
   std::unique_ptr<SharedObject> object;
-  Status status = find_mapped(spec, current, initializer, &object);
-  if (status == Status::kOk) status = check_owner(*object);
-  if (status == Status::kOk) status = object->may_remove_name();
-  if (status == Status::kOk) status = object->lock(deadline);
-  if (status == Status::kOk) status = object->look_again();
-  Identity identity;
-  if (status == Status::kOk) status = identify(*object, initializer, &identity);
-  if (status == Status::kGone || (status == Status::kOk && identity.state != SegmentState::kReady)) {
-    return no_longer_named(spec);
-  }
+  Status status = retry_until_stable(spec, deadline,
+                                     [&] { return lock_to_replace(spec, initializer, deadline, current, &object); });
   if (status != Status::kOk) return status;
 
   const Ownership ownership = object->ownership();

@@ -77,6 +77,9 @@ class LifecycleBackend : public SegmentBackend {
                     std::unique_ptr<Segment>* segment);
   Status try_remove(const SegmentSpec& spec, SegmentInitializer& initializer, const Deadline& deadline,
                     const Segment* only, const std::function<void(std::byte*)>& before_removal);
+  // Finds and locks the object that `current` maps. kNoSegment unless it is ready and has the name.
+  Status lock_to_replace(const SegmentSpec& spec, const SegmentInitializer& initializer, const Deadline& deadline,
+                         const Segment& current, std::unique_ptr<SharedObject>* object);
 };
 
 }  // namespace memstream

@@ -3,15 +3,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/support/child_process.h"
+#include "tests/support/ledger.h"
 #include "tests/support/test_cache.h"
 
 namespace memstream::test {
@@ -313,6 +318,195 @@ TEST_CASE("what is refused leaves the segment as it was") {
 
   REQUIRE(memstream_destroy(cache) == CACHE_OK);
   CHECK(resize(cache, kOtherSize) == CACHE_GONE);
+}
+
+// The segments of this machine whose names begin with `name`.
+std::vector<std::string> segments_of(const std::string& name) {
+  std::vector<memstream_segment_t> segments(256);
+  std::vector<std::string> found;
+  for (std::size_t number = 0; memstream_backend_name(number) != nullptr; ++number) {
+    std::size_t count = 0;
+    if (memstream_segments(memstream_backend_name(number), segments.data(), sizeof segments[0], segments.size(),
+                           &count) != CACHE_OK) {
+      throw std::runtime_error(cache_last_error());
+    }
+    for (std::size_t i = 0; i < std::min(count, segments.size()); ++i) {
+      if (std::string(segments[i].name).starts_with(name)) found.emplace_back(segments[i].name);
+    }
+  }
+  return found;
+}
+
+constexpr std::uint64_t kLargeSize = 64 << 20;
+constexpr std::uint64_t kLargerSize = 96 << 20;
+constexpr int kLargeKeys = 200;
+constexpr std::int64_t kPatience = 60'000;
+
+// A process that resizes a large segment again and again, until it is told.
+class Resizer {
+ public:
+  explicit Resizer(const CacheSpec& spec, int keys = kLargeKeys)
+      : name_(spec.name), process_([this, &spec, keys]() -> Complaint {
+          const OpenCache own(spec);
+          const std::string value(200'000, 'v');
+          for (int i = 0; i < keys; ++i) {
+            if (set(own, std::to_string(i), value) != CACHE_OK) return cache_last_error();
+          }
+          for (std::uint64_t size = kLargerSize; !shared_[0].is_over; size = kLargeSize + kLargerSize - size) {
+            shared_[0].size = size;
+            if (resize(own, size) != CACHE_OK) return cache_last_error();
+          }
+          return "";
+        }) {
+    wait_for_copying();
+  }
+  Resizer(const Resizer&) = delete;
+  Resizer& operator=(const Resizer&) = delete;
+  ~Resizer() {
+    if (waker_.joinable()) waker_.join();
+  }
+
+  // Stops it in the middle of a resize, which is its last one. Returns the size that it gives to the segment.
+  std::uint64_t stop() {
+    for (;;) {
+      process_.send_signal(SIGSTOP);
+      REQUIRE(::waitpid(process_.id(), nullptr, WUNTRACED) == process_.id());
+      if (is_copying()) break;
+      process_.send_signal(SIGCONT);
+      wait_for_copying();
+    }
+    shared_[0].is_over = true;
+    return shared_[0].size;
+  }
+  // Gives the caller time to come and wait.
+  void go_on_soon() {
+    waker_ = std::thread([this] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      process_.send_signal(SIGCONT);
+    });
+  }
+  Complaint end() {
+    shared_[0].is_over = true;
+    return process_.wait();
+  }
+  // As end(), where its new segment may be destroyed before it has attached to it.
+  Complaint end_of_destroyed() {
+    const Complaint complaint = end();
+    return complaint.find("cannot attach to its successor") == std::string::npos ? complaint : "";
+  }
+
+ private:
+  struct Shared {
+    std::atomic<std::uint64_t> size;
+    std::atomic<bool> is_over;
+  };
+
+  bool is_copying() const {
+    const std::vector<std::string> names = segments_of(name_);
+    return std::find(names.begin(), names.end(), name_ + "+next") != names.end();
+  }
+  void wait_for_copying() const {
+    while (!is_copying()) std::this_thread::yield();
+  }
+
+  std::string name_;
+  SharedArray<Shared> shared_{1};
+  ChildProcess process_;
+  std::thread waker_;
+};
+
+TEST_CASE("who waited for another resizer resizes its successor") {
+  const TemporarySegment segment("resize-twice", kLargeSize, 0, kPatience);
+  const OpenCache cache(segment.spec());
+  Resizer other(segment.spec());
+  const std::uint64_t old_bytes = other.stop();
+  other.go_on_soon();
+  memstream_resize_report_t report{};
+  report.struct_size = sizeof report;
+  const int status = memstream_resize(cache, kLargeSize + kSize, &report);
+  const std::string message = cache_last_error();
+  CAPTURE(message);
+  CHECK(status == CACHE_OK);
+  CHECK(other.end() == "");
+  CHECK(report.old_bytes == old_bytes);
+  CHECK(report.new_bytes == kLargeSize + kSize);
+  CHECK(info_of(cache).size_bytes == kLargeSize + kSize);
+  CHECK(stats_of(cache).entries == kLargeKeys);
+  CHECK(problems_of(cache) == "");
+  CHECK(segments_of(segment.spec().name).size() == 1);
+}
+
+TEST_CASE("who waits for another resizer gives up at the deadline") {
+  const TemporarySegment segment("resize-busy", kLargeSize, 0, 200);
+  const OpenCache cache(segment.spec());
+  CacheSpec patient = segment.spec();
+  patient.timeout_ms = kPatience;
+  Resizer other(patient);
+  const std::uint64_t size = other.stop();
+  CHECK(resize(cache, kLargeSize + kSize) == CACHE_BUSY);
+  other.go_on_soon();
+  CHECK(other.end() == "");
+  CHECK(info_of(cache).size_bytes == size);
+}
+
+TEST_CASE("who competes with a resizer that never rests has its turn") {
+  const TemporarySegment segment("resize-compete", kLargeSize, 0, kPatience);
+  const OpenCache cache(segment.spec());
+  Resizer other(segment.spec(), 10);
+  // With a second thread, no segment that a call has left can go before the call ends.
+  std::atomic<bool> is_over = false;
+  std::thread second([&] {
+    while (!is_over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  for (int i = 0; i < 20; ++i) {
+    CAPTURE(i);
+    const int status = resize(cache, kLargeSize + kSize);
+    const std::string message = status == CACHE_OK ? "" : cache_last_error();
+    CAPTURE(message);
+    CHECK(status == CACHE_OK);
+  }
+  is_over = true;
+  second.join();
+  CHECK(other.end() == "");
+  CHECK(stats_of(cache).entries == 10);
+  CHECK(segments_of(segment.spec().name).size() == 1);
+}
+
+TEST_CASE("who destroys a segment while it is resized destroys the successor") {
+  const TemporarySegment segment("resize-destroy", kLargeSize, 0, kPatience);
+  SUBCASE("by a handle") {
+    const OpenCache cache(segment.spec());
+    Resizer other(segment.spec());
+    other.stop();
+    other.go_on_soon();
+    const int status = memstream_destroy(cache);
+    const std::string message = cache_last_error();
+    CAPTURE(message);
+    CHECK(status == CACHE_OK);
+    CHECK(other.end_of_destroyed() == "");
+  }
+  SUBCASE("by its name") {
+    Resizer other(segment.spec());
+    other.stop();
+    other.go_on_soon();
+    const memstream_options_t options = segment.spec().options();
+    CHECK(memstream_destroy_named(&options) == CACHE_OK);
+    CHECK(other.end_of_destroyed() == "");
+  }
+  SUBCASE("by the small interface") {
+    CHECK(in_child([&]() -> Complaint {
+            ::setenv("MEMSTREAM_NAME", segment.spec().name.c_str(), 1);
+            ::setenv("MEMSTREAM_SIZE", std::to_string(kLargeSize).c_str(), 1);
+            ::setenv("MEMSTREAM_TIMEOUT_MS", std::to_string(kPatience).c_str(), 1);
+            if (cache_connect() != CACHE_OK) return cache_last_error();
+            Resizer other(segment.spec());
+            other.stop();
+            other.go_on_soon();
+            if (cache_destroy() != CACHE_OK) return cache_last_error();
+            return other.end_of_destroyed();
+          }) == "");
+  }
+  CHECK(segments_of(segment.spec().name).empty());
 }
 
 TEST_CASE("a segment with checksums keeps them") {

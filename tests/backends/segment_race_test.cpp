@@ -155,6 +155,35 @@ TEST_CASE_TEMPLATE("who waited for a segment that was removed meanwhile gets a n
   }
 }
 
+TEST_CASE_TEMPLATE("who waited for a replacement that is given up replaces the segment itself", Kind, SYSTEM_BACKENDS) {
+  NamedBackend<Kind> named;
+  named.spec.timeout = milliseconds(60'000);
+  const auto current = named.open();
+  std::atomic<bool> has_begun = false;
+  Status first = Status::kOk;
+  std::thread resizer([&] {
+    TestInitializer initializer(named.spec.name);
+    first = named.backend->replace(named.spec, initializer, *current, [&](Segment&) {
+      has_begun = true;
+      std::this_thread::sleep_for(milliseconds(50));  // Time for the other one to come and wait.
+      return fail(Status::kNoMemory, "the first one gives up");
+    });
+  });
+  while (!has_begun) std::this_thread::yield();
+  const Status second = named.backend->replace(named.spec, named.initializer, *current, [&](Segment&) {
+    return fail(Status::kBusy, "the second one had its turn");
+  });
+  CHECK(second == Status::kBusy);
+  CHECK(message_has("the second one had its turn"));
+  resizer.join();
+  CHECK(first == Status::kNoMemory);
+
+  // Without the name there is nothing that could be replaced.
+  REQUIRE(named.remove() == Status::kOk);
+  CHECK(named.backend->replace(named.spec, named.initializer, *current, [](Segment&) { return Status::kOk; }) ==
+        Status::kNoSegment);
+}
+
 // A process that dies, or stops, in the middle of an initialisation.
 template <class Kind>
 struct CreatorHalfway {

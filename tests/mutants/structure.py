@@ -123,6 +123,33 @@ MUTANTS = [
         ("segment_conformance_test", "segment_race_test"),
     ),
     Mutant(
+        "resizer-takes-a-lock-for-a-name",
+        "a resizer whose wait for the creation lock ended in vain takes that for the loss of the name",
+        "backends/lifecycle_backend.cpp",
+        "  if (status == Status::kOk) status = (*object)->lock(deadline);\n"
+        "  if (status == Status::kOk) status = (*object)->look_again();\n",
+        "  if (status == Status::kOk) status = (*object)->lock(deadline);\n"
+        "  if (status == Status::kGone) return no_longer_named(spec);\n"
+        "  if (status == Status::kOk) status = (*object)->look_again();\n",
+        ("segment_race_test",),
+    ),
+    Mutant(
+        "outrun-resizer-gives-up",
+        "a resizer that waited for another one does not resize the successor",
+        "api/handle.cpp",
+        "  *is_outrun = status == Status::kNoSegment && !has_begun;\n",
+        "  *is_outrun = status == Status::kOk && !has_begun;\n",
+        ("resize_test",),
+    ),
+    Mutant(
+        "outrun-destroyer-gives-up",
+        "a segment stays, because a resizer was faster than the process that destroys it",
+        "api/handle.cpp",
+        "    if (status != Status::kNoSegment || !follows_ || !present.is_superseded()) return status;\n",
+        "    if (status != Status::kNoSegment || !present.read_only()) return status;\n",
+        ("resize_test",),
+    ),
+    Mutant(
         "remove-without-destroying",
         "a segment loses its name and those who are attached are not told",
         "core/cache/format.cpp",

@@ -105,6 +105,7 @@ SUITES = [
     unit("lease_kill_test", "posix"),
     unit("kill_test", "sysv", "posix", limit_seconds=120),
     unit("stress_test", "sysv", "posix", limit_seconds=120),
+    unit("resize_test", "sysv", "posix"),
     unit("resize_load_test", "sysv", "posix", limit_seconds=120),
     torture(
         "torture_step_put",
