@@ -1140,6 +1140,16 @@ class BasicCache {
       return detail::listed<LockHolder>(16, [&](auto... given) { return memstream_lock_holders(handle(), given...); });
     });
   }
+  // The accesses to sampled keys since the last call with this state, which begins as {sizeof(memstream_trace_t)}.
+  // Returns how many there are now in `accesses`. C: memstream_trace().
+  Sure<std::size_t> trace(memstream_trace_t& state, std::span<memstream_access_t> accesses) const {
+    return Face::sure([&]() -> Result<std::size_t> {
+      std::size_t count = 0;
+      const int status = memstream_trace(handle(), &state, accesses.data(), accesses.size(), &count);
+      if (status != CACHE_OK) return Error::of(status);
+      return count;
+    });
+  }
   // The entries that are read most often, the hottest first. C: memstream_hot_keys().
   Sure<std::vector<Entry>> hot_keys() const {
     return Face::sure([&] {

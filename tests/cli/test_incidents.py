@@ -105,7 +105,7 @@ def line_of(text: str, start: str) -> str:
 
 
 def test_each_question_of_the_page_has_its_test() -> None:
-    assert sorted(ASKED) == sorted(TABLE) and len(TABLE) == 17
+    assert sorted(ASKED) == sorted(TABLE) and len(TABLE) == 18
 
 
 @about("What is in the cache, what is the hit ratio?")
@@ -192,6 +192,21 @@ def test_size(shell: Shell, commands: List[str]) -> None:
     assert float(gain.group(1)) > 5
     ratios = [float(line.split()[2]) for line in text.splitlines() if re.match(r"\d+\.\d MiB ", line)]
     assert len(ratios) == 8 and ratios == sorted(ratios), text
+
+
+@about("Would another size or policy evict less?")
+def test_policy(shell: Shell, commands: List[str], tmp_path: Path) -> None:
+    from memstream import Cache
+
+    file = tmp_path / "cache.oracleGeneral"
+    each = "cache[f'key{number}'] = b'x'; cache.get(f'key{number}')"
+    loop = f"print(1, flush=True)\nwhile True:\n    for number in range(5000): {each}"
+    with Cache(shell.name, size="16M"), another_process(shell, loop):
+        words = words_of(commands[0])
+        assert words[1] == file.name
+        text = shell.ok(words[0], str(file), *words[2:], "--seconds", "1")
+    assert text.startswith("Wrote ")
+    assert file.stat().st_size > 0 and file.stat().st_size % 24 == 0
 
 
 @about("Who waits for whom?")

@@ -86,7 +86,7 @@ def trace_a_load(tracer: Tracer, shell: Shell, *words: str) -> Dict[str, Any]:
             assert time.monotonic() < end
             for number in range(4000):
                 cache.get(f"there{number * 7919 % 1000}")
-                cache.get(f"absent{number % 500}")
+                cache.get(f"absent{number}")
                 key = f"now and then{number}"
                 if cache.get(key) is None:
                     cache[key] = b"x" * (number + 1)
@@ -216,4 +216,14 @@ def test_a_segment_without_the_ring_is_refused(shell: Shell, tmp_path: Path) -> 
     shell.ok("put", "key", "value")
     message = shell.fails(2, "trace", str(tmp_path / "trace.csv"), "--seconds", "0.1")
     assert "This segment of 8388608 bytes cannot be traced: it has less than 16 MiB" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_trace(
+    tracer: Tracer, shell: Shell, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    for file in (tmp_path / "none" / "trace.csv", tmp_path):
+        assert "Choose another file." in shell.fails(4, "trace", str(file), "--seconds", "600")
+    assert time.monotonic() - began < LIMIT_SECONDS
     assert list(tmp_path.iterdir()) == []

@@ -583,6 +583,15 @@ TEST_CASE("what is known of the cache, its entries and its processes") {
   CHECK(cache.repair()->entries == 1);
   CHECK(cache.resize(24 << 20)->new_bytes == 24 << 20);
   CHECK(cache.usage()->rate_capacity > 0);  // Of the successor, which is large enough.
+  memstream_trace_t traced{};
+  traced.struct_size = sizeof traced;
+  std::array<memstream_access_t, 256> accesses;
+  CHECK(*cache.trace(traced, accesses) == 0);
+  for (int i = 0; i < 1000; ++i) static_cast<void>(cache.contains("key " + std::to_string(i)));
+  for (int i = 0; i < 1000; ++i) static_cast<void>(cache.get<int>("key " + std::to_string(i)));
+  CHECK(*cache.trace(traced, accesses) > 0);
+  traced.struct_size = 1;
+  CHECK(cache.trace(traced, accesses).status() == CACHE_INVALID);
   CHECK(cache.reap()->processes == 0);
   CHECK(cache.info()->size_bytes == 24 << 20);
   CHECK(fixture.reader().check().status() == CACHE_READ_ONLY);

@@ -73,23 +73,23 @@ def test_consistent_values_are_decoded(segment: Segment) -> None:
 
 
 def test_keys_that_do_not_stand_still_are_a_conflict(segment: Segment, cache: Cache) -> None:
-    keys = [f"key{i}" for i in range(2000)]
+    keys = [f"key{i}" for i in range(20_000)]  # To read them takes longer than the writer is ever kept off a core.
     cache.set_many(dict.fromkeys(keys, b"0"))
     program = """
 import memstream, sys
 cache = memstream.Cache(sys.argv[1])
 print(flush=True)
 for i in range(1 << 60):
-    cache.set(f"key{i % 2000}", b"%d" % i)
+    cache.set(f"key{i % 20000}", b"%d" % i)
 """
     writer = segment.start("-c", program, segment.name)
     assert writer.stdout is not None and writer.stdout.readline()
     with pytest.raises(Conflict, match="did not stand still"):
-        for _ in range(1000):
+        for _ in range(100):
             cache.get_many(keys, consistent=True)
     writer.kill()
     writer.wait()
-    assert len(cache.get_many(keys, consistent=True)) == 2000
+    assert len(cache.get_many(keys, consistent=True)) == 20_000
 
 
 def test_nothing_is_done_with_nothing(cache: Cache) -> None:

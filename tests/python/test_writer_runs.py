@@ -93,6 +93,11 @@ def test_a_segment_that_goes_away_ends_a_load(segment: Segment) -> None:
         except NoSegment:
             time.sleep(0.01)
     assert opened is not None
+    # Only then it has the segment open for certain.
+    child.stdin.write(b'{"id": "first"}\n')
+    child.stdin.flush()
+    while b"first" not in opened and time.monotonic() < deadline:
+        time.sleep(0.01)
     opened.destroy()
     out, error = child.communicate(b'{"id": "a"}\n', timeout=30)
     assert child.returncode == 3 and error.count(b"\n") == 1 and b"Traceback" not in error
