@@ -251,9 +251,10 @@ class Stamps {
  private:
   static constexpr std::uint64_t kUnsettled = 0;
 
-  // One that get_many() reports as bad stands still.
+  // A bad key has none: get_many() reports it.
   std::uint64_t stamp_of(std::size_t index, const memstream::Deadline& deadline) const noexcept {
     const memstream_item_t& item = items_[index];
+    if (item.key == nullptr) return kUnsettled;
     std::uint64_t stamp = kUnsettled;
     std::uint64_t salt = 0;
     const Status status = memstream::on_segment(*cache_, [&](Cache& segment) {

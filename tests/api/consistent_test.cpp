@@ -156,6 +156,7 @@ TEST_CASE("bad arguments are refused") {
   CHECK(memstream_get_many_consistent(cache, &item, sizeof item, 1, room, &size, 0) == CACHE_BAD_KEY);
   CHECK(item.status == CACHE_BAD_KEY);
   item.key = nullptr;
+  item.key_size = 3;
   CHECK(memstream_get_many_consistent(cache, &item, sizeof item, 1, room, &size, 0) == CACHE_INVALID);
   Keys keys(2);
   REQUIRE(memstream_destroy(cache) == CACHE_OK);
