@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from ctypes import byref, sizeof
-from typing import Any, Callable, Iterator, List, NamedTuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
 import pytest
 from conftest import Segment
@@ -21,6 +21,7 @@ import memstream
 from memstream import Cache, LocalCache, errors
 from memstream import local_cache as module
 from memstream._core import abi
+from memstream._core.abi import Status
 from memstream._core.arguments import Key
 
 SOON = 10  # Seconds, much more than it takes.
@@ -370,7 +371,7 @@ def test_readers_of_one_entry_keep_it(met: Met) -> None:
 
 def unheard(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets no change be told any more."""
-    monkeypatch.setattr(module._FollowedWatch, "pending", lambda _: time.sleep(0.01) or [])
+    monkeypatch.setattr(module._FollowedWatch, "take_each", lambda _: time.sleep(0.01) or [])
 
 
 def test_readers_of_two_values_keep_neither(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,7 +632,7 @@ def test_it_keeps_nothing_once_nobody_tells_what_changes(
 
     store(cache, "key", [1])
     assert keeps(local, "key")
-    monkeypatch.setattr(module._FollowedWatch, "pending", fail)
+    monkeypatch.setattr(module._FollowedWatch, "take_each", fail)
     cache["key"] = [2]
     assert within(SOON, lambda: local["key"] == [2])
     cache["key"] = [3]
@@ -770,3 +771,56 @@ def test_killed_writers_leave_no_old_value(cache: Cache, local: LocalCache, segm
             each.read(local)
     info = local.info()
     assert info.hits > 1000 and info.invalidations > 20 * KILLS
+
+
+def test_a_signal_handler_may_close_it_while_its_thread_has_the_lock(local: LocalCache) -> None:
+    local["key"] = [1]
+    assert local["key"] == [1]
+    store = local._store
+    assert store is not None
+
+    def close() -> None:
+        with store._lock:
+            local.close()
+
+    closer = threading.Thread(target=close, daemon=True)
+    closer.start()
+    closer.join(SOON)
+    assert not closer.is_alive() and local.closed
+    store._thread.join(SOON)
+    assert not store._thread.is_alive()
+
+
+def test_changes_without_a_pause_are_carried_out_one_by_one(local: LocalCache) -> None:
+    local["key"] = [1]
+    assert local["key"] == [1]
+    store = local._store
+    assert store is not None
+
+    def ask(told: List[Optional[bytes]]) -> int:
+        told.append(b"key")
+        return Status.OK
+
+    store._watch._ask = ask  # type: ignore[method-assign]
+    local.cache.set("other", 1)  # The thread wakes, and from now on there is always a change.
+    end = time.monotonic() + SOON
+    while "key" in store.values:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    local.close()
+    assert not store._thread.is_alive()
+
+
+def test_a_thread_that_cannot_start_leaves_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, opened = threads(), descriptors()
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="can't start"):
+            memstream.local(cache)
+    monkeypatch.undo()
+    gc.collect()
+    assert has_ended(before, opened)

@@ -7,7 +7,7 @@ import select
 import threading
 from itertools import islice
 from time import monotonic, time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 from weakref import WeakSet, finalize
 
 from memstream._core.abi import Status
@@ -84,6 +84,18 @@ class _FollowedWatch(Watch):
         """Ends the watch."""
         super().close()
 
+    def take_each(self) -> Iterator[Optional[bytes]]:
+        """Takes what has changed, key by key.
+
+        Raises:
+            CacheGone: the segment was destroyed.
+        """
+        told: List[Optional[bytes]] = []
+        while (status := self._ask(told)) == Status.OK:
+            yield told.pop()
+        if status != Status.MISS:
+            self.cache._connection.fail(status)
+
 
 class _Store:
     """The values that a process keeps, and the thread that drops those that change.
@@ -119,7 +131,13 @@ class _Store:
         self._stop_reader, self._stop_writer = os.pipe()
         watch.stop = self.stop
         self._thread = threading.Thread(target=self._follow, name="memstream-local", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self.has_ended = True
+            self.close_pipe()
+            watch.end()
+            raise
 
     # ---- values ----
 
@@ -156,16 +174,18 @@ class _Store:
             expires_at_ms: Unix time; 0: never.
         """
         with self._lock:
-            is_current = self._reading.get(name) is reading
-            if not is_current or reading.token not in (None, token):
-                self.forget(name)
-            elif reading.token is None:
-                reading.token = token
-                if token != _ABSENT and not self.has_ended:
-                    self._keep(key, value, expires_at_ms)
-                    if self._reading.get(name) is not reading:  # A signal handler has set the key in between.
-                        self._drop(name)
-            self.give_up(name, reading)
+            try:
+                is_current = self._reading.get(name) is reading
+                if not is_current or reading.token not in (None, token):
+                    self.forget(name)
+                elif reading.token is None:
+                    reading.token = token
+                    if token != _ABSENT and not self.has_ended:
+                        self._keep(key, value, expires_at_ms)
+                        if self._reading.get(name) is not reading:  # A signal handler has set the key in between.
+                            self._drop(name)
+            finally:
+                self.give_up(name, reading)
 
     def give_up(self, name: bytes, reading: _Reading) -> None:
         """Takes back the note of `begin`."""
@@ -183,7 +203,7 @@ class _Store:
     def _put(self, key: Key, value: Any) -> None:
         if key not in self.values and len(self.values) >= self._maxsize:
             for oldest in list(islice(self.values, max(1, self._maxsize // _PARTS))):
-                del self.values[oldest]
+                self.values.pop(oldest, None)  # The destructor of one value may drop another.
         self.values[key] = value
 
     def forget(self, name: bytes) -> int:
@@ -206,13 +226,15 @@ class _Store:
     # ---- changes ----
 
     def _follow(self) -> None:
-        poll = select.poll()
-        poll.register(self._watch.fileno(), select.POLLIN)
-        poll.register(self._stop_reader, select.POLLIN)
         try:
+            poll = select.poll()
+            poll.register(self._watch.fileno(), select.POLLIN)
+            poll.register(self._stop_reader, select.POLLIN)
             while self._stop_reader not in dict(poll.poll()):
-                for name in self._watch.pending():
+                for name in self._watch.take_each():
                     self.invalidations += self.clear() if name is None else self.forget(name)
+                    if self.has_ended:  # Others may change keys without a pause.
+                        break
         except MemStreamError:
             pass  # The segment was destroyed. The next read of it says so.
         finally:
@@ -234,7 +256,9 @@ class _Store:
         with self._lock:
             if self._end():
                 os.write(self._stop_writer, b"s")
-        if threading.current_thread() is not self._thread:
+        # A signal handler may run in a thread that has the lock, and the other thread needs it for its end.
+        holds_lock = self._lock._is_owned()  # type: ignore[attr-defined]
+        if threading.current_thread() is not self._thread and not holds_lock:
             self._thread.join()
 
     def close_pipe(self) -> None:
@@ -299,7 +323,7 @@ class LocalCache(EndedByBlock):
         self._store: Optional[_Store] = None
         self._values: Dict[Key, Any] = {}
         self._hits = 0
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # A signal handler may use this cache too.
 
     def _start(self) -> _Store:
         """Returns the store; starts it in the first call of a process."""
@@ -354,7 +378,8 @@ class LocalCache(EndedByBlock):
             return reading.value
         try:
             found = self.cache._connection.read(name)
-            value = default if found is None else self.cache._codec.unpack(key, found.memory, found.flags)
+            # A copy: the memory of a large array is a view, which would keep room of the shared cache.
+            value = default if found is None else self.cache._codec.unpack(key, bytes(found.memory), found.flags)
         except BaseException:
             store.give_up(name, reading)
             raise

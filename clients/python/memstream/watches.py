@@ -127,6 +127,8 @@ class Watch(EndedByBlock, Owned):
     def _is_ready(self, wait: float) -> bool:
         if self._told:
             return True
+        if not hasattr(select, "poll"):  # eventlet takes it away.
+            return bool(select.select([self.fileno()], [], [], wait)[0])
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(wait * 1000))
