@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <climits>
 #include <cstddef>
@@ -38,6 +39,15 @@ bool wait_for(int descriptor, const Deadline& deadline) noexcept {
     if (left <= 0) return false;
     pollfd event{.fd = descriptor, .events = POLLIN, .revents = 0};
     if (::poll(&event, 1, static_cast<int>(std::min<int64_t>(left, INT_MAX))) > 0) return true;
+  }
+}
+
+// The rest of a watch that a child of fork() has ended: the parent's thread may have changed it while the parent
+// forked. It stays, and in a list, so that tools which look for lost memory find it.
+void leave(memstream_watch_handle& watch) noexcept {
+  static std::atomic<memstream_watch_handle*> left{nullptr};
+  watch.next_left = left.load(std::memory_order_relaxed);
+  while (!left.compare_exchange_weak(watch.next_left, &watch, std::memory_order_acq_rel)) {
   }
 }
 
@@ -88,7 +98,8 @@ int memstream_watch_end(memstream_watch_t** watch) {
     if (watch == nullptr || *watch == nullptr) return Status::kOk;
     memstream_watch_t* const ended = std::exchange(*watch, nullptr);
     if (!ended->hub->is_of_this_process()) {
-      ended->queue->close();  // The rest stays: the thread may have changed it while the parent forked.
+      ended->queue->close();
+      leave(*ended);
       return Status::kOk;
     }
     ended->hub->remove(*ended->queue);

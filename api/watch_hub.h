@@ -104,4 +104,5 @@ class WatchHub {
 struct memstream_watch_handle {
   std::shared_ptr<memstream::WatchHub> hub;
   std::unique_ptr<memstream::WatchQueue> queue;
+  memstream_watch_handle* next_left = nullptr;  // See memstream_watch_end().
 };
