@@ -26,7 +26,22 @@ bool write_all(int file, std::string_view bytes) {
   return true;
 }
 
+[[noreturn]] void fail_to_write(const std::string& path, int error) {
+  throw Failure(CACHE_OS_ERROR,
+                fmt::format("Writing {} failed: {}. Choose another file.", path_in_quotes(path), std::strerror(error)));
+}
+
 }  // namespace
+
+void require_writable(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) fail_to_write(path, EISDIR);
+  std::string draft = path + ".XXXXXX";
+  const int file = mkstemp(draft.data());
+  if (file < 0) fail_to_write(path, errno);
+  close(file);
+  unlink(draft.c_str());
+}
 
 void write_file(const std::string& path, const std::string& bytes) {
   std::string draft = path + ".XXXXXX";
@@ -37,8 +52,7 @@ void write_file(const std::string& path, const std::string& bytes) {
   if (is_written && rename(draft.c_str(), path.c_str()) == 0) return;
   const int reason = is_written ? errno : error;
   if (file >= 0) unlink(draft.c_str());
-  throw Failure(CACHE_OS_ERROR, fmt::format("Writing {} failed: {}. Choose another file.", path_in_quotes(path),
-                                            std::strerror(reason)));
+  fail_to_write(path, reason);
 }
 
 }  // namespace memstream::cli

@@ -170,6 +170,7 @@ Written as_csv(const Trace& trace) {
 
 int trace(const Session& session, const TraceChoices& choices) {
   const Cache cache(session.target, Attach::kWrite);
+  require_writable(choices.file);
   const Trace found = collect(cache, choices);
   const bool is_csv = choices.format.empty() ? choices.file.ends_with(".csv") : choices.format == "csv";
   const Written written = is_csv ? as_csv(found) : as_oracle(found);
