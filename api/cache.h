@@ -77,7 +77,7 @@ enum cache_status {
   /* Expected outcomes: 1 to 19. They leave cache_last_error() alone. */
   CACHE_MISS = 1,     /* No live entry has this key. */
   CACHE_EXISTS = 2,   /* The key has an entry already. */
-  CACHE_CONFLICT = 3, /* The entry changed since its cas token was taken, or the lease ended before. */
+  CACHE_CONFLICT = 3, /* The entry changed since its token was taken, the lease ended, or keys did not stand still. */
   CACHE_HELD = 4,     /* Another thread or a live process holds the lease of this key. */
 
   /* Errors of a call: -1 to -19. */

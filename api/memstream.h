@@ -481,7 +481,8 @@ CACHE_API int memstream_get_many_sized(memstream_t *cache, memstream_item_t *ite
  * Copies the values of many keys that all stood there at one instant, as memstream_get_many_sized() does.
  *
  * The function reads all keys, and then checks whether one of them has changed since it began. If so it reads all of
- * them again. It takes no lock, and holds up no writer. Each try counts as a get of each key.
+ * them again. It takes no lock, and holds up no writer. Each try counts as a get of each key. This is no transaction:
+ * the instant may lie between two stores of a writer, also of one memstream_set_many().
  *
  * @param cache        An open cache.
  * @param items        The first item. May be NULL if `count` is 0.

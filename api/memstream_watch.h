@@ -5,15 +5,17 @@
      memstream_watch(cache, "config:", 7, &watch);
      ... read all keys under "config:" ...
      struct pollfd event = {memstream_watch_fd(watch), POLLIN, 0};
-     while (poll(&event, 1, -1) > 0) {
+     int status = CACHE_MISS;
+     while (status == CACHE_MISS && poll(&event, 1, -1) > 0) {
        char key[CACHE_MAX_KEY_SIZE];
        size_t size = sizeof key;
-       while (memstream_watch_next(watch, key, &size, 0) == CACHE_OK) {
+       while ((status = memstream_watch_next(watch, key, &size, 0)) == CACHE_OK) {
          if (size == 0) ... any key under "config:" may have changed: read all of them ...
          else ... read this key ...
          size = sizeof key;
        }
-     } */
+     }
+     ... CACHE_GONE: the segment was destroyed. The descriptor stays readable ... */
 #ifndef MEMSTREAM_API_MEMSTREAM_WATCH_H_
 #define MEMSTREAM_API_MEMSTREAM_WATCH_H_
 
