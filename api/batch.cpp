@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,6 +36,8 @@ using memstream::TagSet;
 namespace {
 
 enum class Reads { kKeysOnly, kKeysAndValues };
+// Where a call is counted as one in flight.
+enum class Counted { kHere, kByCaller };
 
 // Of memstream_get_many_consistent() by default.
 constexpr std::uint32_t kConsistentTries = 16;
@@ -134,14 +137,15 @@ template <class Operation, class Finish>
 // Runs `operation(segment, engine's items, deadline)` over the items, one batch of the engine's size at a time, then
 // `finish(segment, item, engine's item)` over each one. Returns the engine's last failure, which is the one that
 // last_error() describes.
-template <class Operation, class Finish>
+template <Counted kCounted = Counted::kHere, class Operation, class Finish>
 Status for_all(memstream_t* cache, memstream_item_t* first, std::size_t item_size, size_t count, Reads reads,
                Operation operation, Finish finish) {
   if (!is_item_size(item_size)) [[unlikely]]
     return refuse_item_size(item_size);
   if (count == 0) return Status::kOk;
   if (const Status status = require("cache, items", cache, first); status != Status::kOk) return status;
-  const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
+  std::optional<InFlightCalls::OperationGuard> guard;
+  if constexpr (kCounted == Counted::kHere) guard.emplace(cache->calls_in_flight());
   const CallersItems items(first, item_size);
   const memstream::Deadline deadline = cache->cache().deadline();
   Status failure = Status::kOk;
@@ -196,6 +200,7 @@ int delete_many(memstream_t* cache, memstream_item_t* items, size_t item_size, s
   });
 }
 
+template <Counted kCounted = Counted::kHere>
 int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count, void* buffer,
              size_t* buffer_size) noexcept {
   return guarded([&] {
@@ -203,7 +208,7 @@ int get_many(memstream_t* cache, memstream_item_t* items, size_t item_size, size
     if (const Status status = require_bytes("buffer", buffer, *buffer_size); status != Status::kOk) return status;
     BatchBuffer left{.data = static_cast<std::byte*>(buffer), .size_bytes = *buffer_size};
     bool too_small = false;
-    const Status failure = for_all(
+    const Status failure = for_all<kCounted>(
         cache, items, item_size, count, Reads::kKeysOnly,
         [&](Cache& segment, BatchWork& batch, const memstream::Deadline& deadline) {
           return segment.get_many(batch, deadline, &left);
@@ -231,13 +236,11 @@ class Stamps {
       : cache_(cache), items_(items, item_size), stamps_(count) {}
 
   void take() noexcept {
-    const InFlightCalls::OperationGuard guard(cache_->calls_in_flight());
     const memstream::Deadline deadline = cache_->cache().deadline();
     for (std::size_t i = 0; i < stamps_.size(); ++i) stamps_[i] = stamp_of(i, deadline);
   }
   // Whether each key has stood still since take(). Otherwise takes them anew.
   bool stood_still() noexcept {
-    const InFlightCalls::OperationGuard guard(cache_->calls_in_flight());
     const memstream::Deadline deadline = cache_->cache().deadline();
     bool all_stood = true;
     for (std::size_t i = 0; i < stamps_.size(); ++i) {
@@ -280,14 +283,14 @@ int get_many_consistent(memstream_t* cache, memstream_item_t* items, std::size_t
     }
     if (!is_item_size(item_size)) [[unlikely]]
       return refuse_item_size(item_size);
-    const InFlightCalls::Guard guard(cache->calls_in_flight());  // Across the guards of the single looks.
+    const InFlightCalls::OperationGuard guard(cache->calls_in_flight());
     const std::size_t capacity = *buffer_size;
     const std::uint32_t tries = most_tries != 0 ? most_tries : kConsistentTries;
     Stamps stamps(cache, items, item_size, count);
     stamps.take();
     for (std::uint32_t i = 0; i < tries; ++i) {
       *buffer_size = capacity;
-      const int status = get_many(cache, items, item_size, count, buffer, buffer_size);
+      const int status = get_many<Counted::kByCaller>(cache, items, item_size, count, buffer, buffer_size);
       if (status != CACHE_OK) return static_cast<Status>(status);
       if (stamps.stood_still()) return Status::kOk;
     }
