@@ -264,7 +264,7 @@ class Stamps {
       salt = segment.token_salt();
       return segment.stamp(bytes_of(item.key, item.key_size), deadline, &stamp);
     });
-    return status == Status::kOk && stamp != kUnsettled ? (stamp ^ salt) | 1 : kUnsettled;
+    return status == Status::kOk && stamp != kUnsettled ? stamp ^ salt : kUnsettled;
   }
 
   memstream_t* cache_;
@@ -302,11 +302,6 @@ int get_many_consistent(memstream_t* cache, memstream_item_t* items, std::size_t
 
 extern "C" {
 
-int memstream_get_many_consistent(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count,
-                                  void* buffer, size_t* buffer_size, uint32_t most_tries) {
-  return get_many_consistent(cache, items, item_size, count, buffer, buffer_size, most_tries);
-}
-
 int memstream_get_many(memstream_t* cache, memstream_item_t* items, size_t count, void* buffer, size_t* buffer_size) {
   return get_many(cache, items, kFirstItemSize, count, buffer, buffer_size);
 }
@@ -322,6 +317,11 @@ int memstream_delete_many(memstream_t* cache, memstream_item_t* items, size_t co
 int memstream_get_many_sized(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count, void* buffer,
                              size_t* buffer_size) {
   return get_many(cache, items, item_size, count, buffer, buffer_size);
+}
+
+int memstream_get_many_consistent(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count,
+                                  void* buffer, size_t* buffer_size, uint32_t most_tries) {
+  return get_many_consistent(cache, items, item_size, count, buffer, buffer_size, most_tries);
 }
 
 int memstream_set_many_sized(memstream_t* cache, memstream_item_t* items, size_t item_size, size_t count) {

@@ -824,3 +824,13 @@ def test_a_thread_that_cannot_start_leaves_nothing(cache: Cache, monkeypatch: py
     monkeypatch.undo()
     gc.collect()
     assert within(SOON, lambda: threads() <= before and descriptors() <= opened)
+
+
+def test_changes_are_followed_without_poll(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("select.poll")  # As eventlet does.
+    with memstream.local(cache) as local, cache.watch() as watch:
+        local["key"] = [1]
+        assert local["key"] == [1]
+        cache["key"] = [2]
+        assert within(SOON, lambda: local["key"] == [2])
+        assert watch.wait(SOON) and watch.pending() == [b"key"]

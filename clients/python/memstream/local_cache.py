@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 from itertools import islice
 from time import monotonic, time
@@ -15,6 +14,7 @@ from memstream._core.arguments import Duration, Key, encode_key, encode_prefix, 
 from memstream._core.blocks import EndedByBlock
 from memstream._core.connection import miss
 from memstream._core.errors import ClosedError, InvalidArgument, MemStreamError
+from memstream._core.waiting import readable
 from memstream.cache import Cache
 from memstream.tags import Tagged
 from memstream.watches import Watch
@@ -227,10 +227,8 @@ class _Store:
 
     def _follow(self) -> None:
         try:
-            poll = select.poll()
-            poll.register(self._watch.fileno(), select.POLLIN)
-            poll.register(self._stop_reader, select.POLLIN)
-            while self._stop_reader not in dict(poll.poll()):
+            descriptors = [self._watch.fileno(), self._stop_reader]
+            while self._stop_reader not in readable(descriptors):
                 for name in self._watch.take_each():
                     self.invalidations += self.clear() if name is None else self.forget(name)
                     if self.has_ended:  # Others may change keys without a pause.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import select
 from collections import deque
 from ctypes import byref, c_size_t, c_void_p
 from typing import Deque, List, Optional, Protocol, TypeVar
@@ -14,7 +13,7 @@ from memstream._core.blocks import EndedByBlock
 from memstream._core.connection import Connection
 from memstream._core.errors import ClosedError
 from memstream._core.ownership import Owned, all_owned
-from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, pauses, until_readable
+from memstream._core.waiting import LONGEST_SLICE, cooperative_sleep, pauses, readable, until_readable
 from memstream.changes import wait_for_change
 
 _Self = TypeVar("_Self", bound="Watch")
@@ -127,11 +126,7 @@ class Watch(EndedByBlock, Owned):
     def _is_ready(self, wait: float) -> bool:
         if self._told:
             return True
-        if not hasattr(select, "poll"):  # eventlet takes it away.
-            return bool(select.select([self.fileno()], [], [], wait)[0])
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(wait * 1000))
+        return bool(readable([self.fileno()], wait))
 
     def __iter__(self: _Self) -> _Self:
         return self

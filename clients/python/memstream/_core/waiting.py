@@ -7,9 +7,10 @@ or eventlet, or a coroutine waits, each short wait is a sleep of that library, s
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 import time
-from typing import Any, Awaitable, Callable, Iterator, Optional
+from typing import Any, Awaitable, Callable, Iterator, List, Optional
 
 # Seconds. One call into the library, between two looks at signals; and a sleep between two looks at a lease.
 LONGEST_SLICE = 0.05
@@ -33,6 +34,24 @@ def pauses(timeout: Optional[float], slice_seconds: Optional[float] = None) -> I
         yield min(pause, max(left, _FIRST_PAUSE))
         if slice_seconds is None:
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def readable(descriptors: List[int], timeout: Optional[float] = None) -> List[int]:
+    """Waits until one of the descriptors can be read. eventlet takes `poll` away, and has a `select` of its own.
+
+    Args:
+        descriptors: what to wait for.
+        timeout: seconds; None: as long as it takes.
+
+    Returns:
+        Those that can be read; empty: none, at the timeout.
+    """
+    if not hasattr(select, "poll"):
+        return select.select(descriptors, [], [], timeout)[0]
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if timeout is None else timeout * 1000)]
 
 
 def cooperative_sleep() -> Optional[Callable[[float], Any]]:
